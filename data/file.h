@@ -1,0 +1,39 @@
+/* Files and folders: whole-or-not-at-all writing, listing, stems, hashes. */
+#ifndef MCS_FILE_H
+#define MCS_FILE_H
+
+#include "engine/status.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+/* Reads a whole file into a malloc'ed buffer with a trailing NUL (not counted). max_bytes bounds it. */
+enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes);
+/* Writes to "PATH.tmp.PID", syncs, renames, syncs the folder: a killed run leaves the old file or the new one. On a full disk or a
+ * read-only folder the old file stays, the temporary one is removed and the error says which and why. */
+enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_bytes);
+/* The same in steps, for writers that need a path of their own (HDF5, NIfTI): begin gives the temporary name, commit syncs and
+ * renames it, abort removes it. */
+enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_bytes);
+enum mcs_status mcs_file_commit(const char *temporary, const char *path);
+void mcs_file_abort(const char *temporary);
+/* Creates a folder and its parents. */
+enum mcs_status mcs_folder_make(const char *path);
+int mcs_file_exists(const char *path);
+int mcs_folder_exists(const char *path);
+
+/* File names in a folder with one of the endings (";"-separated, e.g. ".png;.jpg;.nii.gz"), sorted by byte. */
+struct file_list {
+    int n;
+    char **names;
+};
+enum mcs_status mcs_folder_list(const char *path, const char *endings, struct file_list *list);
+void mcs_file_list_free(struct file_list *list);
+/* Writes the name without folder and without ending (".nii.gz" counts as one) into dst. */
+void mcs_file_stem(const char *path, char *dst, int dst_bytes);
+
+/* SHA-256 as 64 hex digits + NUL. */
+void mcs_sha256(const void *bytes, int64_t n_bytes, char hex[65]);
+enum mcs_status mcs_file_sha256(const char *path, char hex[65]);
+
+#endif

@@ -1,0 +1,44 @@
+/* Images in memory, read from PNG, JPEG and NIfTI and written as PNG and NIfTI, with the input's geometry kept.
+ * Readers treat every byte as hostile: bounded, overflow-checked, one clear error naming the file. */
+#ifndef MCS_IMAGE_H
+#define MCS_IMAGE_H
+
+#include "engine/status.h"
+
+#include <stdint.h>
+
+/* An 8-bit image, interleaved, row 0 on top. `pixels` is (height, width, channels), owned by the image. */
+struct image {
+    int width, height, channels; /* channels 1 (grey), 3 (RGB) */
+    uint8_t *pixels;
+};
+
+/* Reads PNG or JPEG by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1 or 3 converts
+ * (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high byte, with a warning.
+ * E_NOINPUT no such file, E_DATA not an image or damaged, E_IO unreadable. Release with mcs_image_free. */
+enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img);
+enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int channels); /* zeroed */
+void mcs_image_free(struct image *img);
+/* Writes a PNG whole or not at all (temporary name, sync, rename). The same pixels give the same bytes. */
+enum mcs_status mcs_image_write_png(const char *path, const struct image *img);
+/* The PNG as a malloc'ed buffer, for the HTML report. */
+enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes);
+
+/* Pillow's resampling of 8-bit images, byte for byte (Image.resize): antialiased when shrinking, horizontal pass first,
+ * 22-bit fixed point weights, uint8 between the passes. */
+enum mcs_filter { MCS_NEAREST, MCS_BILINEAR, MCS_BICUBIC };
+enum mcs_status mcs_image_resize(const struct image *src, int width, int height, enum mcs_filter filter, struct image *dst);
+/* Cuts the rectangle (x0, y0, width, height), which must lie inside src. */
+enum mcs_status mcs_image_crop(const struct image *src, int x0, int y0, int width, int height, struct image *dst);
+
+/* A float map (height, width); `values` owned by the map. */
+struct map2 {
+    int width, height;
+    float *values;
+};
+enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height); /* zeroed */
+void mcs_map_free(struct map2 *m);
+/* Bilinear, half-pixel centres, no antialiasing (torch interpolate, align_corners=False), edges clamped. */
+enum mcs_status mcs_map_resize(const struct map2 *src, int width, int height, struct map2 *dst);
+
+#endif

@@ -1,0 +1,25 @@
+/* Volumes: NIfTI in and out (libnifti2), geometry kept. */
+#ifndef MCS_VOLUME_H
+#define MCS_VOLUME_H
+
+#include "engine/status.h"
+
+#include <stdint.h>
+
+/* A volume as float32: `values` is (nz, ny, nx), x fastest, owned by the volume; scl_slope / scl_inter applied. 2-D images have
+ * nz 1. `header` is the reader's own copy of the file's header, so that a mask can be written with the same geometry. */
+struct volume {
+    int nx, ny, nz;
+    float spacing[3]; /* mm, x y z */
+    float *values;
+    void *header;
+};
+
+/* Reads .nii, .nii.gz (or .hdr/.img). E_NOINPUT, E_DATA (truncated, corrupt, more than 3 dimensions, NaN is kept), E_IO. */
+enum mcs_status mcs_volume_read(const char *path, struct volume *v);
+void mcs_volume_free(struct volume *v);
+/* Writes `labels` (nz, ny, nx) as uint8 NIfTI with the geometry of `like`; whole or not at all; gzip when path ends in .gz. */
+enum mcs_status mcs_volume_write_u8(const char *path, const uint8_t *labels, const struct volume *like);
+enum mcs_status mcs_volume_write_f32(const char *path, const float *values, const struct volume *like);
+
+#endif
