@@ -1,0 +1,37 @@
+/* What a device must offer: memory, and an implementation of every op of ops.def. A missing op is a link error. */
+#ifndef MCS_BACKEND_H
+#define MCS_BACKEND_H
+
+#include "engine/graph.h"
+
+struct op_impl {
+    /* Once per step when a plan is bound: sets s->prepared and s->workspace_bytes, reads shapes only (data is not placed yet). */
+    enum mcs_status (*prepare)(struct step *s, struct device *d);
+    enum mcs_status (*fwd)(const struct step *s);
+    enum mcs_status (*bwd)(const struct step *s); /* NULL for NOGRAD ops */
+    void (*release)(struct step *s);              /* frees s->prepared; may be NULL */
+};
+
+struct optim_range; /* engine/optim.h */
+
+struct backend {
+    const char *name;
+    const struct op_impl *ops; /* MCS_N_OPS of them */
+    enum mcs_status (*alloc)(struct device *d, int64_t bytes, void **p); /* 64-byte aligned, not cleared */
+    void (*free)(struct device *d, void *p);
+    enum mcs_status (*upload)(struct device *d, void *dst, const void *src, int64_t bytes);
+    enum mcs_status (*download)(struct device *d, void *dst, const void *src, int64_t bytes);
+    enum mcs_status (*zero)(struct device *d, void *dst, int64_t bytes);
+    enum mcs_status (*sync)(struct device *d); /* waits, and reports what failed since */
+};
+
+struct device {
+    const struct backend *backend;
+    void *state; /* the backend's own */
+};
+
+/* engine/cpu/cpu.c. threads 0 = all cores. One device may be open at a time; close when no exec or params use it. */
+enum mcs_status mcs_cpu_open(int threads, struct device *d);
+void mcs_cpu_close(struct device *d);
+
+#endif

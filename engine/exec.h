@@ -1,0 +1,35 @@
+/* Runs a planned graph on a device: a loop over a flat array of steps. */
+#ifndef MCS_EXEC_H
+#define MCS_EXEC_H
+
+#include "engine/backend.h"
+#include "engine/plan.h"
+
+struct exec {
+    struct graph *graph;
+    struct device *device;
+    struct plan plan;
+    char *arena, *workspace;
+    double *step_seconds; /* sums by step while tracing, else NULL */
+    int64_t n_runs;
+};
+
+/* Plans the graph, prepares every step, allocates the arena and binds all tensors. The graph's params must be allocated (mcs_params_alloc) and,
+ * where the graph has a backward part, have gradients. Owned by the caller; the graph must outlive it. */
+enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **e);
+void mcs_exec_free(struct exec *e);
+
+/* Copies into an input (or a seed's gradient) / out of a kept tensor; bytes must be the tensor's. */
+enum mcs_status mcs_exec_set(struct exec *e, const struct tensor *t, const void *src);
+enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst);
+
+/* All steps; the forward steps alone; the backward steps alone (after a forward). No heap allocation. */
+enum mcs_status mcs_exec_run(struct exec *e);
+enum mcs_status mcs_exec_forward(struct exec *e);
+enum mcs_status mcs_exec_backward(struct exec *e);
+
+/* Starts timing steps; writes the sums as a Perfetto (Chrome JSON) trace. */
+enum mcs_status mcs_exec_trace_begin(struct exec *e);
+enum mcs_status mcs_exec_trace_write(const struct exec *e, const char *path);
+
+#endif

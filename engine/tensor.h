@@ -1,0 +1,59 @@
+/* Tensors of the static tape: a name, a shape, a place. Always contiguous, row-major, activations channels-last. */
+#ifndef MCS_TENSOR_H
+#define MCS_TENSOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum mcs_dtype { MCS_F32, MCS_I32 };
+enum { MCS_MAX_DIM = 6 };
+
+enum tensor_role {
+    TENSOR_PARAM,  /* a weight: lives in a struct params, shared by every graph built over it */
+    TENSOR_INPUT,  /* filled by the caller before a run, kept between runs */
+    TENSOR_ACT,    /* made by a step, its memory is reused after its last reader */
+    TENSOR_GRAD,   /* made by a backward step, planned like TENSOR_ACT */
+};
+
+struct tensor {
+    const char *name; /* full scope, for messages: "visual.trunk.blocks.9.attn.qkv" */
+    enum mcs_dtype dt;
+    enum tensor_role role;
+    int nd;
+    int64_t dim[MCS_MAX_DIM];
+    struct tensor *root;  /* the tensor that owns the storage; itself unless made by mcs_reshape */
+    struct tensor *grad;  /* the gradient in this graph, set by mcs_grad; NULL = not wanted. Not used on a TENSOR_PARAM */
+    void *data;           /* set when the plan is bound; NULL before */
+    int64_t offset;       /* byte offset in its arena; set by the plan (activations) or by params */
+    int first_step, last_step; /* life, as indices of steps; set by the plan */
+    int keep;             /* readable after a run: alive to the end */
+    int wants_grad;       /* TENSOR_INPUT whose gradient the caller wants; then always kept */
+    int needs_grad;       /* scratch of mcs_grad */
+    int index;            /* position in graph->tensors or params->t */
+};
+
+static inline int64_t mcs_count(const struct tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->nd; i++) n *= t->dim[i];
+    return n;
+}
+/* Elements of the last dimension, and how many such rows there are. */
+static inline int64_t mcs_last(const struct tensor *t)
+{
+    return t->nd ? t->dim[t->nd - 1] : 1;
+}
+static inline int64_t mcs_rows(const struct tensor *t)
+{
+    return mcs_last(t) ? mcs_count(t) / mcs_last(t) : 0;
+}
+static inline float *mcs_f32(const struct tensor *t)
+{
+    return t ? (float *)t->data : NULL;
+}
+static inline int32_t *mcs_i32(const struct tensor *t)
+{
+    return t ? (int32_t *)t->data : NULL;
+}
+
+#endif
