@@ -1,0 +1,38 @@
+/* Float64 oracles: the plainest possible loops, independent of every backend. One file an op: tests/ref/ref_x.c defines
+ * ref_x_fwd and ref_x_bwd. The runner checks backends against them, and their own backward by finite differences. */
+#ifndef MCS_REF_H
+#define MCS_REF_H
+
+#include "engine/op.h"
+
+/* v: values (doubles, also for int32 inputs, exactly). mag: for outputs and gradients, the sum of the |terms| that make the element, from
+ * which the tolerance follows (k eps mag); the runner presets mag to the largest |value| of the tensor after the call where an
+ * oracle leaves it at 0. v NULL: an optional input not given, or a gradient not wanted. */
+struct ref_tensor {
+    int nd;
+    int64_t dim[MCS_MAX_DIM];
+    double *v, *mag;
+};
+struct ref_step {
+    const void *attr;
+    struct ref_tensor in[MCS_MAX_IN], out[MCS_MAX_OUT], din[MCS_MAX_IN], dout[MCS_MAX_OUT];
+    uint64_t seed; /* run state, for dropout */
+    uint32_t step;
+};
+
+static inline int64_t ref_count(const struct ref_tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->nd; i++) n *= t->dim[i];
+    return n;
+}
+
+/* fwd writes out[] (all of them, statistics too). bwd ADDS to din[] (zeroed by the runner); it may read in[], out[] and dout[] of all slots;
+ * dout[i].v NULL counts as 0. */
+#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+    void ref_##name##_fwd(const struct ref_step *s);                                                                   \
+    void ref_##name##_bwd(const struct ref_step *s);
+#include "engine/ops.def"
+#undef OP
+
+#endif
