@@ -1,0 +1,186 @@
+/* mcsam VERB [OPTION]...: the verb table, signals, and the one place where a status becomes an exit code. */
+#include "engine/config.h"
+#include "engine/log.h"
+#include "engine/stop.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VERB(name) extern const struct mcs_verb mcs_verb_##name;
+#include "verbs.def"
+#undef VERB
+
+static enum mcs_status run_devices(const void *options);
+static const struct mcs_verb verb_devices = {
+    .name = "devices", .line = "what can compute here", .options_bytes = sizeof(struct mcs_common), .run = run_devices};
+
+static const struct mcs_verb *const verbs[] = {
+    &verb_devices,
+#define VERB(name) &mcs_verb_##name,
+#include "verbs.def"
+#undef VERB
+};
+enum { N_VERBS = sizeof verbs / sizeof *verbs };
+
+/* The order of `mcsam --help`; a verb that is not named here comes last, a name without a verb is left out. */
+static const struct {
+    const char *title, *names;
+} groups[] = {
+    {"Everything at once", "demo segment"},
+    {"Data and prompts", "dataset prompt"},
+    {"From text to mask", "finetune retrieve embed saliency coarse sam"},
+    {"Weak supervision", "plan preprocess train predict ensemble uncertainty"},
+    {"Results", "evaluate report diff replay"},
+    {"The program itself", "bench convert info devices"},
+};
+enum { N_GROUPS = sizeof groups / sizeof *groups };
+
+static const struct mcs_verb *find_verb(const char *name)
+{
+    for (int i = 0; i < N_VERBS; i++)
+        if (strcmp(verbs[i]->name, name) == 0) return verbs[i];
+    return NULL;
+}
+
+static int in_group(const char *names, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *at = names; (at = strstr(at, name)); at += n)
+        if ((at == names || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return 1;
+    return 0;
+}
+
+static void print_help(FILE *f)
+{
+    fprintf(f, "mcsam " MCS_VERSION ": from a text prompt to a mask on medical images\n\n"
+               "Usage: mcsam VERB [OPTION]...\n"
+               "       mcsam VERB --help\n");
+    for (int g = 0; g <= N_GROUPS; g++) {
+        int shown = 0;
+        for (int pass = 0; pass < N_VERBS; pass++) {
+            const struct mcs_verb *v = verbs[pass];
+            int group = 0;
+            while (group < N_GROUPS && !in_group(groups[group].names, v->name)) group++;
+            if (group != g) continue;
+            if (!shown++) fprintf(f, "\n%s:\n", g < N_GROUPS ? groups[g].title : "Others");
+            fprintf(f, "  %-12s %s\n", v->name, v->line);
+        }
+    }
+    fprintf(
+        f, "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 done but some cases failed, 65 bad data, 66 missing input,\n"
+           "69 no such device, 74 input/output error, 75 stopped early with a checkpoint: run again to go on.\n");
+}
+
+static enum mcs_status unknown_verb(const char *name)
+{
+    const struct mcs_verb *best = verbs[0];
+    for (int i = 1; i < N_VERBS; i++)
+        if (mcs_edit_distance(name, verbs[i]->name) < mcs_edit_distance(name, best->name)) best = verbs[i];
+    return MCS_FAIL(MCS_E_USAGE, "unknown verb '%s'; did you mean '%s'? (mcsam --help lists all)", name, best->name);
+}
+
+static enum mcs_status check_device(const struct mcs_common *c)
+{
+    static const char *const names[] = {"cpu", "cuda", "cudasim"};
+    MCS_REQUIRE(c->device == MCS_DEVICE_CPU, MCS_E_DEVICE,
+                "--device %s: this build has no %s backend; mcsam devices lists what can compute here",
+                names[c->device], names[c->device]);
+    return MCS_OK;
+}
+
+static enum mcs_status run_devices(const void *options)
+{
+    const struct mcs_common *c = options;
+    /* What the CPU backend's run-time dispatch can choose from. */
+    const struct {
+        const char *name;
+        int has;
+    } sets[] = {
+#if defined(__x86_64__)
+        {"sse4.2", __builtin_cpu_supports("sse4.2")},
+        {"avx2", __builtin_cpu_supports("avx2")},
+        {"fma", __builtin_cpu_supports("fma")},
+        {"avx512f", __builtin_cpu_supports("avx512f")},
+        {"avx512bw", __builtin_cpu_supports("avx512bw")},
+        {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
+        {"avx512bf16", __builtin_cpu_supports("avx512bf16")},
+#endif
+        {NULL, 0},
+    };
+    char list[256] = "";
+    size_t used = 0;
+    for (int i = 0; sets[i].name; i++)
+        if (sets[i].has)
+            used += (size_t)snprintf(list + used, sizeof list - used, c->json ? "%s\"%s\"" : "%s%s",
+                                     used ? c->json ? ", " : " " : "", sets[i].name);
+    if (c->json) {
+        printf("{\"cpu\": {\"cores\": %d, \"threads\": %lld, \"instruction_sets\": [%s]}, \"cuda\": null, \"cudasim\": "
+               "null}\n",
+               omp_get_num_procs(), (long long)c->threads, list);
+    } else {
+        printf("cpu      %d cores, %lld threads, %s\n", omp_get_num_procs(), (long long)c->threads,
+               used ? list : "no vector sets");
+        printf("cuda     not built\ncudasim  not built\n");
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv, struct arena *arena)
+{
+    struct mcs_common *common = mcs_arena_alloc(arena, v->options_bytes);
+    MCS_TRY(mcs_config_parse(v, argc, argv, arena, common));
+    if (common->help) {
+        fputs(mcs_config_help(v, arena), stdout);
+        return MCS_OK;
+    }
+    MCS_TRY(check_device(common));
+    mcs_log_quiet(common->quiet);
+    if (common->threads) omp_set_num_threads((int)common->threads);
+    common->threads = omp_get_max_threads();
+    return v->run(common);
+}
+
+static enum mcs_status run_line(int argc, char **argv, struct arena *arena)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return MCS_FAIL(MCS_E_USAGE, "no verb given");
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0) {
+        puts("mcsam " MCS_VERSION);
+        return MCS_OK;
+    }
+    const int help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
+    if (help && argc == 2) {
+        print_help(stdout);
+        return MCS_OK;
+    }
+    MCS_REQUIRE(help || name[0] != '-', MCS_E_USAGE,
+                "the verb comes first: mcsam VERB %s (mcsam --help lists the verbs)", name);
+    const struct mcs_verb *v = find_verb(help ? argv[2] : name);
+    if (!v) return unknown_verb(help ? argv[2] : name);
+    if (help) {
+        fputs(mcs_config_help(v, arena), stdout);
+        return MCS_OK;
+    }
+    return run_verb(v, argc - 2, argv + 2, arena);
+}
+
+int main(int argc, char **argv)
+{
+    struct arena arena = {0};
+    mcs_stop_install();
+    enum mcs_status st = run_line(argc, argv, &arena);
+    if (fflush(stdout) != 0 && st == MCS_OK) st = MCS_FAIL(MCS_E_IO, "cannot write to standard output");
+    if (st != MCS_OK) {
+        const char *message = mcs_error_message();
+        fprintf(stderr, "mcsam: %s: %s\n", st == MCS_E_STOPPED || st == MCS_E_PARTIAL ? "warning" : "error",
+                *message ? message : mcs_status_text(st));
+        if (getenv("MCSAM_TRACE_ERRORS")) fprintf(stderr, "mcsam: trace: %s\n", mcs_error_trace());
+    }
+    mcs_arena_free(&arena);
+    return mcs_exit_code(st);
+}
