@@ -41,7 +41,7 @@ struct tensor *mcs_params_find(const struct params *p, const char *name); /* NUL
 enum mcs_status mcs_params_alloc(struct params *p, struct device *d);      /* after the last graph was built; zeroed */
 enum mcs_status mcs_params_alloc_grad(struct params *p);
 /* Draws every parameter by its init. */
-void mcs_params_init(struct params *p, uint64_t seed);
+enum mcs_status mcs_params_init(struct params *p, uint64_t seed);
 /* Gradient of parameter t: a pointer into p->grad. */
 float *mcs_params_grad(const struct params *p, const struct tensor *t);
 
@@ -101,5 +101,10 @@ struct tensor *mcs_keep(struct tensor *t);
 struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr);
 /* The same, first output only; after an error a harmless dummy, never NULL. */
 struct tensor *mcs_apply(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr);
+
+/* For grad.c: a fresh tensor, a fresh step (cleared), another shape over x's storage without a check. */
+struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_role role);
+struct step *mcs_graph_step(struct graph *g);
+struct tensor *mcs_alias(struct graph *g, struct tensor *x, int nd, const int64_t *dim);
 
 #endif

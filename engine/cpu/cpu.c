@@ -1,0 +1,66 @@
+/* The CPU backend: host memory and the table of its ops. */
+#include "engine/backend.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum mcs_status cpu_alloc(struct device *d, int64_t bytes, void **p)
+{
+    (void)d;
+    const size_t rounded = ((size_t)bytes + 63) / 64 * 64;
+    *p = aligned_alloc(64, rounded ? rounded : 64);
+    MCS_REQUIRE(*p, MCS_E_NOMEM, "no memory for %.1f MiB; use a smaller batch", (double)bytes / 1048576);
+    return MCS_OK;
+}
+
+static void cpu_free(struct device *d, void *p)
+{
+    (void)d;
+    free(p);
+}
+
+static enum mcs_status cpu_copy(struct device *d, void *dst, const void *src, int64_t bytes)
+{
+    (void)d;
+    memcpy(dst, src, (size_t)bytes);
+    return MCS_OK;
+}
+
+static enum mcs_status cpu_zero(struct device *d, void *dst, int64_t bytes)
+{
+    (void)d;
+    memset(dst, 0, (size_t)bytes);
+    return MCS_OK;
+}
+
+static enum mcs_status cpu_sync(struct device *d)
+{
+    (void)d;
+    return MCS_OK;
+}
+
+#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) extern const struct op_impl mcs_cpu_##name;
+#include "engine/ops.def"
+#undef OP
+
+/* Pointers to const objects of other files are no constant expressions in C, so the table is filled at open. */
+static struct op_impl cpu_ops[MCS_N_OPS];
+
+static struct backend cpu_backend = {"cpu", cpu_ops, cpu_alloc, cpu_free, cpu_copy, cpu_copy, cpu_zero, cpu_sync};
+
+enum mcs_status mcs_cpu_open(int threads, struct device *d)
+{
+#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) cpu_ops[OP_##name] = mcs_cpu_##name;
+#include "engine/ops.def"
+#undef OP
+    if (threads > 0) omp_set_num_threads(threads);
+    d->backend = &cpu_backend;
+    d->state = NULL;
+    return MCS_OK;
+}
+
+void mcs_cpu_close(struct device *d)
+{
+    d->backend = NULL;
+}

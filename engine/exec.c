@@ -1,0 +1,155 @@
+#include "engine/exec.h"
+
+#include "engine/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void bind(struct exec *e)
+{
+    struct graph *g = e->graph;
+    for (int pass = 0; pass < 2; pass++) /* roots first, then what aliases them */
+        for (int i = 0; i < g->n_tensors; i++) {
+            struct tensor *t = g->tensors[i];
+            if ((t->root == t) != (pass == 0)) continue;
+            if (t->root != t) t->data = t->root->data;
+            else if (t->role == TENSOR_PARAM_GRAD) t->data = (char *)g->params->grad + t->offset;
+            else if (t->last_step >= 0) t->data = e->arena + t->offset;
+        }
+    for (int i = 0; i < g->n_steps; i++) g->steps[i].workspace = e->workspace;
+}
+
+static enum mcs_status fill_seeds(struct exec *e)
+{
+    const float one = 1;
+    for (int i = 0; i < e->graph->n_tensors; i++) {
+        const struct tensor *t = e->graph->tensors[i];
+        if (t->role != TENSOR_INPUT || t->root != t) continue;
+        MCS_TRY(e->device->backend->zero(e->device, t->data, mcs_count(t) * 4));
+    }
+    for (int i = 0; i < e->graph->n_forward; i++)
+        for (int k = 0; k < MCS_MAX_OUT; k++) {
+            const struct tensor *t = e->graph->steps[i].out[k];
+            if (t && t->grad && t->grad->role == TENSOR_INPUT && mcs_count(t) == 1)
+                MCS_TRY(e->device->backend->upload(e->device, t->grad->data, &one, sizeof one));
+        }
+    return MCS_OK;
+}
+
+enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **made)
+{
+    MCS_TRY(g->status);
+    MCS_REQUIRE(g->params->data || g->params->n == 0, MCS_E_FAIL, "the graph's parameters have no memory yet");
+    MCS_REQUIRE(g->n_steps == g->n_forward || g->params->grad || g->params->n == 0, MCS_E_FAIL, "the graph's parameters have no gradients yet");
+    enum mcs_status st;
+    void *p;
+    struct exec *e = calloc(1, sizeof *e);
+    MCS_REQUIRE(e, MCS_E_NOMEM, "no memory for an executor");
+    e->graph = g;
+    e->device = d;
+    MCS_TRY_GOTO(mcs_plan_make(g, &e->plan), st, failed);
+    for (int i = 0; i < g->n_steps; i++) {
+        struct step *s = &g->steps[i];
+        if (d->backend->ops[s->op].prepare) MCS_TRY_GOTO(d->backend->ops[s->op].prepare(s, d), st, failed);
+        if ((int64_t)s->workspace_bytes > e->plan.workspace_bytes) e->plan.workspace_bytes = (int64_t)s->workspace_bytes;
+    }
+    MCS_TRY_GOTO(d->backend->alloc(d, e->plan.activation_bytes, &p), st, failed);
+    e->arena = p;
+    MCS_TRY_GOTO(d->backend->alloc(d, e->plan.workspace_bytes, &p), st, failed);
+    e->workspace = p;
+    bind(e);
+    MCS_TRY_GOTO(fill_seeds(e), st, failed);
+    *made = e;
+    return MCS_OK;
+failed:
+    mcs_exec_free(e);
+    return st;
+}
+
+void mcs_exec_free(struct exec *e)
+{
+    if (!e) return;
+    for (int i = 0; i < e->graph->n_steps; i++) {
+        struct step *s = &e->graph->steps[i];
+        if (e->device->backend->ops[s->op].release) e->device->backend->ops[s->op].release(s);
+        s->prepared = NULL;
+    }
+    e->device->backend->free(e->device, e->arena);
+    e->device->backend->free(e->device, e->workspace);
+    free(e->step_seconds);
+    free(e);
+}
+
+enum mcs_status mcs_exec_set(struct exec *e, const struct tensor *t, const void *src)
+{
+    return e->device->backend->upload(e->device, t->data, src, mcs_count(t) * 4);
+}
+
+enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst)
+{
+    MCS_REQUIRE(t->root->keep || t->root->role != TENSOR_ACT, MCS_E_FAIL, "%s: read after a run without mcs_keep", t->name);
+    return e->device->backend->download(e->device, dst, t->data, mcs_count(t) * 4);
+}
+
+static enum mcs_status run_steps(struct exec *e, int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        const struct step *s = &e->graph->steps[i];
+        const struct op_impl *op = &e->device->backend->ops[s->op];
+        const double started = e->step_seconds ? mcs_seconds() : 0;
+        const enum mcs_status st = s->backward ? op->bwd(s) : op->fwd(s);
+        if (st != MCS_OK)
+            return MCS_FAIL(st, "%s: %s %s failed", s->scope, mcs_op_table[s->op].name, s->backward ? "backward" : "forward");
+        if (e->step_seconds) {
+            MCS_TRY(e->device->backend->sync(e->device));
+            e->step_seconds[i] += mcs_seconds() - started;
+        }
+    }
+    return MCS_OK;
+}
+
+enum mcs_status mcs_exec_forward(struct exec *e)
+{
+    e->n_runs++;
+    return run_steps(e, 0, e->graph->n_forward);
+}
+
+enum mcs_status mcs_exec_backward(struct exec *e)
+{
+    return run_steps(e, e->graph->n_forward, e->graph->n_steps);
+}
+
+enum mcs_status mcs_exec_run(struct exec *e)
+{
+    e->n_runs++;
+    return run_steps(e, 0, e->graph->n_steps);
+}
+
+enum mcs_status mcs_exec_trace_begin(struct exec *e)
+{
+    e->step_seconds = calloc((size_t)e->graph->n_steps + 1, sizeof *e->step_seconds);
+    MCS_REQUIRE(e->step_seconds, MCS_E_NOMEM, "no memory for a trace");
+    e->n_runs = 0;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_exec_trace_write(const struct exec *e, const char *path)
+{
+    MCS_REQUIRE(e->step_seconds && e->n_runs, MCS_E_FAIL, "%s: nothing was traced", path);
+    FILE *f = fopen(path, "w");
+    MCS_REQUIRE(f, MCS_E_IO, "%s: cannot be written", path);
+    double at = 0;
+    fputs("[\n", f);
+    for (int i = 0; i < e->graph->n_steps; i++) {
+        const struct step *s = &e->graph->steps[i];
+        const double us = 1e6 * e->step_seconds[i] / (double)e->n_runs;
+        fprintf(f, "{\"name\":\"%s %s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.1f,\"dur\":%.1f}%s\n",
+                mcs_op_table[s->op].name, s->scope, s->backward ? "backward" : "forward", at, us,
+                i + 1 < e->graph->n_steps ? "," : "");
+        at += us;
+    }
+    fputs("]\n", f);
+    MCS_REQUIRE(fclose(f) == 0, MCS_E_IO, "%s: writing failed", path);
+    return MCS_OK;
+}
