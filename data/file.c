@@ -1,0 +1,262 @@
+/* Whole-or-not-at-all files. The temporary file lies beside its target, since rename is atomic only within one file
+ * system. */
+#include "data/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static enum mcs_status open_status(int error)
+{
+    return error == ENOENT || error == ENOTDIR ? MCS_E_NOINPUT : MCS_E_IO;
+}
+
+enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes)
+{
+    enum mcs_status st = MCS_OK;
+    char *buffer = NULL;
+    int64_t n = 0, room = 1 << 16;
+    struct stat info;
+
+    *bytes = NULL;
+    *n_bytes = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    MCS_REQUIRE(fd >= 0, open_status(errno), "%s: cannot read: %s", path, strerror(errno));
+    MCS_REQUIRE_GOTO(fstat(fd, &info) == 0, MCS_E_IO, st, done, "%s: cannot read: %s", path, strerror(errno));
+    MCS_REQUIRE_GOTO(!S_ISDIR(info.st_mode), MCS_E_IO, st, done, "%s: is a folder, a file is needed", path);
+    if (S_ISREG(info.st_mode)) {
+        MCS_REQUIRE_GOTO(info.st_size <= max_bytes, MCS_E_DATA, st, done,
+                         "%s: %lld bytes, more than the %lld that such a file may have", path, (long long)info.st_size,
+                         (long long)max_bytes);
+        room = info.st_size;
+    }
+    /* Two bytes more than the size: one for the NUL, one so that the read which finds the end needs no larger buffer.
+     */
+    buffer = malloc((size_t)room + 2);
+    MCS_REQUIRE_GOTO(buffer, MCS_E_NOMEM, st, done, "%s: no memory for %lld bytes", path, (long long)room);
+    for (;;) {
+        if (n > room) { /* a pipe, or a file that grows while it is read */
+            char *larger = realloc(buffer, (size_t)(room * 2) + 2);
+            MCS_REQUIRE_GOTO(larger, MCS_E_NOMEM, st, done, "%s: no memory for %lld bytes", path, (long long)room * 2);
+            buffer = larger;
+            room *= 2;
+        }
+        ssize_t got = read(fd, buffer + n, (size_t)(room + 1 - n));
+        if (got < 0 && errno == EINTR) continue;
+        MCS_REQUIRE_GOTO(got >= 0, MCS_E_IO, st, done, "%s: cannot read: %s", path, strerror(errno));
+        if (got == 0) break;
+        n += got;
+        MCS_REQUIRE_GOTO(n <= max_bytes, MCS_E_DATA, st, done, "%s: more than the %lld bytes that such a file may have",
+                         path, (long long)max_bytes);
+    }
+    buffer[n] = 0;
+    *bytes = buffer;
+    *n_bytes = n;
+    buffer = NULL;
+done:
+    free(buffer);
+    close(fd);
+    return st;
+}
+
+enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_bytes)
+{
+    struct stat info;
+
+    MCS_REQUIRE(path[0], MCS_E_IO, "cannot write: empty file name");
+    if (stat(path, &info) == 0) {
+        MCS_REQUIRE(!S_ISDIR(info.st_mode), MCS_E_IO, "%s: cannot write: is a folder, a file name is needed", path);
+        MCS_REQUIRE(S_ISREG(info.st_mode), MCS_E_IO, "%s: cannot write: exists and is no regular file", path);
+    }
+    int n = snprintf(temporary, (size_t)temporary_bytes, "%s.tmp.%ld", path, (long)getpid());
+    MCS_REQUIRE(n < temporary_bytes, MCS_E_IO, "%s: cannot write: the name is too long", path);
+    /* Create it now, so that a missing or read-only folder is told before the work and not after it. */
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot write: %s", path, strerror(errno));
+    close(fd);
+    return MCS_OK;
+}
+
+static enum mcs_status sync_folder_of(const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        snprintf(folder, sizeof folder, ".");
+    else if (slash == path)
+        snprintf(folder, sizeof folder, "/");
+    else
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return MCS_OK; /* a folder that may be written but not listed */
+    int failed = fsync(fd) != 0 && errno == EIO;
+    close(fd);
+    MCS_REQUIRE(!failed, MCS_E_IO, "%s: cannot sync its folder: %s", path, strerror(EIO));
+    return MCS_OK;
+}
+
+enum mcs_status mcs_file_commit(const char *temporary, const char *path)
+{
+    enum mcs_status st = MCS_OK;
+    int fd = open(temporary, O_RDWR | O_CLOEXEC);
+    MCS_REQUIRE_GOTO(fd >= 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
+    MCS_REQUIRE_GOTO(fsync(fd) == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
+    int closed = close(fd);
+    fd = -1;
+    MCS_REQUIRE_GOTO(closed == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
+    MCS_REQUIRE_GOTO(rename(temporary, path) == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
+    MCS_TRY(sync_folder_of(path));
+    return MCS_OK;
+fail:
+    if (fd >= 0) close(fd);
+    unlink(temporary);
+    return st;
+}
+
+void mcs_file_abort(const char *temporary)
+{
+    unlink(temporary);
+}
+
+enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_bytes)
+{
+    char temporary[PATH_MAX + 32];
+    enum mcs_status st = MCS_OK;
+    const char *p = bytes;
+
+    MCS_TRY(mcs_file_begin(path, temporary, sizeof temporary));
+    int fd = open(temporary, O_WRONLY | O_CLOEXEC);
+    MCS_REQUIRE_GOTO(fd >= 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
+    for (int64_t left = n_bytes; left > 0;) {
+        ssize_t put = write(fd, p, left > (1 << 30) ? 1u << 30 : (size_t)left);
+        if (put < 0 && errno == EINTR) continue;
+        MCS_REQUIRE_GOTO(put > 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path,
+                         put ? strerror(errno) : "disk full");
+        p += put;
+        left -= put;
+    }
+    int closed = close(fd);
+    fd = -1;
+    MCS_REQUIRE_GOTO(closed == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
+    MCS_TRY(mcs_file_commit(temporary, path));
+    return MCS_OK;
+fail:
+    if (fd >= 0) close(fd);
+    mcs_file_abort(temporary);
+    return st;
+}
+
+enum mcs_status mcs_folder_make(const char *path)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+
+    MCS_REQUIRE(n > 0 && n < sizeof part, MCS_E_IO, "%s: cannot make the folder: bad length of name", path);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != 0) continue;
+        char kept = part[i];
+        part[i] = 0;
+        if (mkdir(part, 0777) != 0) {
+            int error = errno; /* a read-only parent may be told before "exists": look before complaining */
+            MCS_REQUIRE(mcs_folder_exists(part), MCS_E_IO, "%s: cannot make the folder %s: %s", path, part,
+                        error == EEXIST ? "a file has that name" : strerror(error));
+        }
+        part[i] = kept;
+    }
+    return MCS_OK;
+}
+
+int mcs_file_exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
+}
+
+int mcs_folder_exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static int has_ending(const char *name, const char *endings)
+{
+    size_t n = strlen(name);
+    if (!endings || !endings[0]) return 1;
+    for (const char *e = endings; *e;) {
+        size_t len = strcspn(e, ";");
+        if (len && n > len && strncasecmp(name + n - len, e, len) == 0) return 1;
+        e += len;
+        if (*e == ';') e++;
+    }
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+enum mcs_status mcs_folder_list(const char *path, const char *endings, struct file_list *list)
+{
+    enum mcs_status st = MCS_OK;
+    int room = 0;
+    char full[PATH_MAX];
+
+    list->n = 0;
+    list->names = NULL;
+    DIR *folder = opendir(path);
+    MCS_REQUIRE(folder, open_status(errno), "%s: cannot list the folder: %s", path, strerror(errno));
+    for (;;) {
+        errno = 0;
+        struct dirent *e = readdir(folder);
+        MCS_REQUIRE_GOTO(e || errno == 0, MCS_E_IO, st, done, "%s: cannot list the folder: %s", path, strerror(errno));
+        if (!e) break;
+        if (e->d_name[0] == '.' || !has_ending(e->d_name, endings)) continue;
+        if (snprintf(full, sizeof full, "%s/%s", path, e->d_name) >= (int)sizeof full || mcs_folder_exists(full))
+            continue;
+        if (list->n == room) {
+            room = room ? room * 2 : 64;
+            char **larger = realloc(list->names, (size_t)room * sizeof *larger);
+            MCS_REQUIRE_GOTO(larger, MCS_E_NOMEM, st, done, "%s: no memory for the list of files", path);
+            list->names = larger;
+        }
+        list->names[list->n] = strdup(e->d_name);
+        MCS_REQUIRE_GOTO(list->names[list->n], MCS_E_NOMEM, st, done, "%s: no memory for the list of files", path);
+        list->n++;
+    }
+    if (list->n) qsort(list->names, (size_t)list->n, sizeof *list->names, by_name);
+done:
+    closedir(folder);
+    if (st != MCS_OK) mcs_file_list_free(list);
+    return st;
+}
+
+void mcs_file_list_free(struct file_list *list)
+{
+    for (int i = 0; i < list->n; i++) free(list->names[i]);
+    free(list->names);
+    list->names = NULL;
+    list->n = 0;
+}
+
+void mcs_file_stem(const char *path, char *dst, int dst_bytes)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    size_t n = strlen(base);
+
+    if (n > 7 && strcasecmp(base + n - 7, ".nii.gz") == 0) {
+        n -= 7;
+    } else {
+        const char *dot = strrchr(base, '.');
+        if (dot && dot > base) n = (size_t)(dot - base);
+    }
+    snprintf(dst, (size_t)dst_bytes, "%.*s", (int)n, base);
+}
