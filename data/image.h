@@ -1,4 +1,4 @@
-/* Images in memory, read from PNG, JPEG and NIfTI and written as PNG and NIfTI, with the input's geometry kept.
+/* Images in memory, read from PNG and JPEG and written as PNG; resampling (volumes are in data/volume.h).
  * Readers treat every byte as hostile: bounded, overflow-checked, one clear error naming the file. */
 #ifndef MCS_IMAGE_H
 #define MCS_IMAGE_H
@@ -15,14 +15,19 @@ struct image {
 
 /* Reads PNG or JPEG by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1 or 3 converts
  * (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high byte, with a warning.
- * E_NOINPUT no such file, E_DATA not an image or damaged, E_IO unreadable. Release with mcs_image_free. */
+ * EXIF orientation is not applied. E_NOINPUT no such file, E_DATA not an image, damaged, cut short or of more than 2^28 pixels,
+ * E_IO unreadable. Release with mcs_image_free. */
 enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img);
+/* The same from bytes in memory; `name` stands in messages. */
+enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels, struct image *img);
 enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int channels); /* zeroed */
 void mcs_image_free(struct image *img);
 /* Writes a PNG whole or not at all (temporary name, sync, rename). The same pixels give the same bytes. */
 enum mcs_status mcs_image_write_png(const char *path, const struct image *img);
 /* The PNG as a malloc'ed buffer, for the HTML report. */
 enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes);
+/* A JPEG as a malloc'ed buffer, quality 1..100, colour not subsampled: photographs in a report. */
+enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint8_t **bytes, int64_t *n_bytes);
 
 /* Pillow's resampling of 8-bit images, byte for byte (Image.resize): antialiased when shrinking, horizontal pass first,
  * 22-bit fixed point weights, uint8 between the passes. */
@@ -40,5 +45,11 @@ enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height); /* zeroed 
 void mcs_map_free(struct map2 *m);
 /* Bilinear, half-pixel centres, no antialiasing (torch interpolate, align_corners=False), edges clamped. */
 enum mcs_status mcs_map_resize(const struct map2 *src, int width, int height, struct map2 *dst);
+
+/* The parts of mcs_image_decode: one format each, channels as stored. */
+enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
+enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
+/* E_DATA where an image of this size is refused before anything is allocated for it. */
+enum mcs_status mcs_image_check_size(const char *name, int64_t width, int64_t height);
 
 #endif
