@@ -1,0 +1,274 @@
+/* The design's arrows, read from the tree itself: which folder may include which, a vendor's header in one file alone,
+ * file names that are unique, network files that stay short. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_FILES = 2000, PATH_BYTES = 512, MODEL_LINES = 400 };
+
+struct tree {
+    int n;
+    char (*paths)[PATH_BYTES]; /* relative to the root */
+};
+
+/* Layers, lowest first. A file belongs to the first row one of whose patterns is its path, its path without ending, or
+ * a folder above it; it may include the layers listed, and its own. */
+static const struct layer {
+    const char *name, *patterns, *may_include;
+} layers[] = {
+    {"kernels", "kernels", ""},
+    {"base", "engine/status engine/log engine/arena engine/rng engine/config engine/stop engine/h5", ""},
+    {"tensor", "engine/tensor", "base"},
+    {"op", "engine/op engine/ops", "base tensor"},
+    {"graph", "engine/graph engine/backend", "base tensor op"}, /* backend.h: what graph and steps ask of a device */
+    {"grad", "engine/grad", "base tensor op graph"},
+    {"plan", "engine/plan", "base tensor op graph"},
+    {"exec", "engine/exec", "base tensor op graph grad plan"},
+    {"cpu", "engine/cpu", "base tensor op graph plan engine"},
+    {"cuda", "engine/cuda", "base tensor op graph plan engine kernels"},
+    {"dist", "engine/dist", "base tensor op graph plan exec engine"},
+    {"model", "engine/model", "base tensor op graph grad plan exec engine"},
+    {"engine", "engine", "base tensor op graph grad plan exec"}, /* the rest: parameters, optimizers, checkpoints */
+    {"data", "data", "base tensor"},
+    {"infer", "infer", "base tensor op graph grad plan exec engine dist model data"},
+    {"train", "train", "base tensor op graph grad plan exec engine dist model data infer"},
+    {"top", "main tests bench", "*"},
+};
+enum { N_LAYERS = sizeof layers / sizeof *layers };
+
+/* Headers of libraries. One file may include each, so that a library can be replaced in one place. */
+static const char *const vendors[] = {"oneapi/dnnl", "dnnl",       "hdf5", "nifti", "znzlib", "spng",  "png.h",
+                                      "turbojpeg",   "jpeglib",    "yaml", "zlib",  "cublas", "cudnn", "nccl",
+                                      "mpi.h",       "libdeflate", "tiff", "curl/", "dcmtk"};
+/* jansson's values and accessors are how JSON is read wherever JSON is read; a cover of them would be the same calls
+ * again. */
+static const char *const vendors_anywhere[] = {"jansson"};
+
+/* "a b c" has the word w. */
+static int has_word(const char *words, const char *w)
+{
+    const size_t n = strlen(w);
+    for (const char *at = words; (at = strstr(at, w)); at += n)
+        if ((at == words || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return 1;
+    return 0;
+}
+
+static const struct layer *layer_of(const char *path)
+{
+    char part[PATH_BYTES];
+    for (int i = 0; i < N_LAYERS; i++) {
+        snprintf(part, sizeof part, "%s", path);
+        char *dot = strrchr(part, '.');
+        if (dot && !strchr(dot, '/')) *dot = '\0';
+        for (;;) {
+            if (has_word(layers[i].patterns, part)) return &layers[i];
+            char *slash = strrchr(part, '/');
+            if (!slash) break;
+            *slash = '\0';
+        }
+    }
+    return NULL;
+}
+
+/* 1 where `path` may include `target`, both relative to the root. */
+static int allowed(const char *path, const char *target)
+{
+    const struct layer *a = layer_of(path), *b = layer_of(target);
+    if (!a || !b) return 0;
+    return a == b || strcmp(a->may_include, "*") == 0 || has_word(a->may_include, b->name);
+}
+
+static int ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static int is_source(const char *path)
+{
+    static const char *const endings[] = {".c", ".h", ".def", ".cpp", ".cu", ".cuh"};
+    for (int i = 0; i < 6; i++)
+        if (ends_with(path, endings[i])) return 1;
+    return 0;
+}
+
+static void walk(struct tree *t, const char *folder)
+{
+    char full[2 * PATH_BYTES];
+    snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, folder);
+    DIR *d = opendir(full);
+    cr_assert(d, "cannot read %s", full);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.' || strncmp(e->d_name, "build", 5) == 0 || strcmp(e->d_name, "runs") == 0) continue;
+        char path[PATH_BYTES];
+        const int n = snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", e->d_name);
+        cr_assert(n < PATH_BYTES, "path too long: %s", path);
+        snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path);
+        struct stat s;
+        if (lstat(full, &s) != 0 || S_ISLNK(s.st_mode)) continue;
+        if (S_ISDIR(s.st_mode) && strcmp(path, "shared") != 0) walk(t, path);
+        if (S_ISREG(s.st_mode) && is_source(path)) {
+            cr_assert(t->n < MAX_FILES, "more than %d sources", MAX_FILES);
+            memcpy(t->paths[t->n++], path, PATH_BYTES);
+        }
+    }
+    closedir(d);
+}
+
+static struct tree read_tree(void)
+{
+    struct tree t = {0, calloc(MAX_FILES, PATH_BYTES)};
+    cr_assert(t.paths);
+    walk(&t, "");
+    cr_assert(t.n > 20, "only %d sources under %s", t.n, MCS_SOURCE_DIR);
+    return t;
+}
+
+static FILE *open_source(const char *path)
+{
+    char full[2 * PATH_BYTES];
+    snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path);
+    FILE *f = fopen(full, "r");
+    cr_assert(f, "cannot read %s", full);
+    return f;
+}
+
+/* The name in `#include "name"` or `#include <name>`, and which of the two; 0 for another line. */
+static int parse_include(const char *line, char name[PATH_BYTES], char *kind)
+{
+    line += strspn(line, " \t");
+    if (*line++ != '#') return 0;
+    line += strspn(line, " \t");
+    if (strncmp(line, "include", 7) != 0) return 0;
+    line += 7 + strspn(line + 7, " \t");
+    if (*line != '"' && *line != '<') return 0;
+    *kind = *line++;
+    const size_t n = strcspn(line, "\">");
+    if (n >= PATH_BYTES) return 0;
+    memcpy(name, line, n);
+    name[n] = '\0';
+    return 1;
+}
+
+static int exists(const char *path)
+{
+    char full[2 * PATH_BYTES];
+    struct stat s;
+    snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path);
+    return stat(full, &s) == 0;
+}
+
+Test(arrows, the_rules_themselves)
+{
+    cr_expect(allowed("engine/cuda/launch.c", "kernels/gelu.cuh"));
+    cr_expect_not(allowed("kernels/gelu.cu", "engine/tensor.h"));
+    cr_expect_not(allowed("engine/cpu/conv.c", "kernels/gelu.cuh"));
+    cr_expect(allowed("engine/grad.c", "engine/graph.h"));
+    cr_expect_not(allowed("engine/graph.c", "engine/grad.h"));
+    cr_expect_not(allowed("engine/tensor.h", "engine/op.h"));
+    cr_expect_not(allowed("engine/grad.c", "engine/plan.h"));
+    cr_expect(allowed("engine/exec.c", "engine/plan.h"));
+    cr_expect_not(allowed("engine/plan.c", "engine/exec.h"));
+    cr_expect(allowed("engine/model/vit.c", "engine/graph.h"));
+    cr_expect_not(allowed("engine/model/vit.c", "engine/cpu/simd.h"));
+    cr_expect_not(allowed("engine/exec.c", "engine/model/vit.h"));
+    cr_expect_not(allowed("engine/weights.c", "data/file.h"));
+    cr_expect(allowed("data/image.c", "engine/status.h"));
+    cr_expect_not(allowed("data/image.c", "engine/graph.h"));
+    cr_expect(allowed("infer/saliency.c", "data/image.h"));
+    cr_expect_not(allowed("infer/saliency.c", "train/loop.h"));
+    cr_expect(allowed("train/loop.c", "infer/metrics.h"));
+    cr_expect(allowed("tests/ref/ref_gelu.c", "train/loop.h"));
+    cr_expect_not(allowed("stray.c", "engine/status.h"));
+}
+
+Test(arrows, includes_follow_them)
+{
+    struct tree t = read_tree();
+    int seen = 0;
+    for (int i = 0; i < t.n; i++) {
+        FILE *f = open_source(t.paths[i]);
+        char line[4096], optional[4096] = "", name[PATH_BYTES], kind;
+        for (int no = 1; fgets(line, sizeof line, f); no++) {
+            if (strstr(line, "__has_include")) memcpy(optional, line, sizeof line); /* may be missing */
+            if (!parse_include(line, name, &kind) || kind != '"') continue;
+            if (!exists(name) && strstr(optional, name)) continue;
+            if (strcmp(name, "verbs.def") == 0 && strcmp(t.paths[i], "main.c") == 0) continue; /* made by CMake */
+            char target[2 * PATH_BYTES];
+            snprintf(target, sizeof target, "%s", name);
+            if (!exists(target)) { /* beside the file that includes it */
+                const char *slash = strrchr(t.paths[i], '/');
+                snprintf(target, sizeof target, "%.*s%s", slash ? (int)(slash - t.paths[i] + 1) : 0, t.paths[i], name);
+            }
+            cr_expect(exists(target), "%s:%d: \"%s\" is not in the tree", t.paths[i], no, name);
+            cr_expect(allowed(t.paths[i], target), "%s:%d: must not include %s (layer '%s' uses: %s)", t.paths[i], no,
+                      target, layer_of(t.paths[i]) ? layer_of(t.paths[i])->name : "none",
+                      layer_of(t.paths[i]) ? layer_of(t.paths[i])->may_include : "");
+            seen++;
+        }
+        fclose(f);
+    }
+    cr_expect(seen > 20, "only %d includes seen", seen);
+    free(t.paths);
+}
+
+Test(arrows, a_vendor_header_is_included_once)
+{
+    struct tree t = read_tree();
+    enum { N = sizeof vendors / sizeof *vendors };
+    int owner[N];
+    for (int v = 0; v < N; v++) owner[v] = -1;
+    for (int i = 0; i < t.n; i++) {
+        if (strncmp(t.paths[i], "tests/", 6) == 0) continue;
+        FILE *f = open_source(t.paths[i]);
+        char line[4096], name[PATH_BYTES], kind;
+        while (fgets(line, sizeof line, f)) {
+            if (!parse_include(line, name, &kind) || kind != '<') continue;
+            cr_expect(!strstr(name, "criterion"), "%s: Criterion outside tests/", t.paths[i]);
+            const int json = strncmp(name, vendors_anywhere[0], strlen(vendors_anywhere[0])) == 0;
+            cr_expect(!json || strchr(t.paths[i], '/'), "%s: JSON is read in the folders, not at the top", t.paths[i]);
+            for (int v = 0; v < N; v++) {
+                if (strncmp(name, vendors[v], strlen(vendors[v])) != 0) continue;
+                if (owner[v] < 0) owner[v] = i;
+                cr_expect(owner[v] == i, "%s: includes <%s>, which belongs to %s alone", t.paths[i], name,
+                          t.paths[owner[v]]);
+            }
+        }
+        fclose(f);
+    }
+    free(t.paths);
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+Test(arrows, file_names_are_unique)
+{
+    struct tree t = read_tree();
+    for (int i = 0; i < t.n; i++)
+        for (int j = 0; j < i; j++)
+            cr_expect(strcmp(base_name(t.paths[i]), base_name(t.paths[j])) != 0, "two files of one name: %s and %s",
+                      t.paths[j], t.paths[i]);
+    free(t.paths);
+}
+
+Test(arrows, network_files_are_short)
+{
+    struct tree t = read_tree();
+    for (int i = 0; i < t.n; i++) {
+        if (strncmp(t.paths[i], "engine/model/", 13) != 0) continue;
+        FILE *f = open_source(t.paths[i]);
+        int lines = 0;
+        for (int c; (c = fgetc(f)) != EOF;) lines += c == '\n';
+        fclose(f);
+        cr_expect(lines <= MODEL_LINES, "%s: %d lines, one network file has at most %d", t.paths[i], lines,
+                  MODEL_LINES);
+    }
+    free(t.paths);
+}
