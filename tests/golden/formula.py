@@ -1,4 +1,4 @@
-"""Weights and inputs of the golden files, from a formula, so that files hold results only. formula.h gives the same bits in C."""
+"""Weights and inputs of the golden files, from a formula: files hold results only. formula.h has the same bits."""
 import math
 import os
 
@@ -17,7 +17,7 @@ def fnv1a(name):
 
 
 def uniform(name, shape):
-    """u in [-1, 1) for every element, row-major: splitmix64's finaliser of hash(name) + (i + 1) * golden ratio; float64, exact."""
+    """u in [-1, 1) for every element, row-major: splitmix64's finaliser of hash(name) + (i + 1) * golden ratio."""
     n = math.prod(shape)
     with np.errstate(over="ignore"):
         z = np.uint64(fnv1a(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -59,8 +59,9 @@ for name, (xy, label, box, mask) in PROMPTS.items():
         out[f"{name}.sparse"] = sparse
     if mask is not None:
         out[f"{name}.dense"] = dense
-    if name in ("points", "box", "mask_box"):  # one loss; the box also trains the encoder, the three reach every embedding
-        loss = (low * given("input.weight.low_res", *low.shape)).sum() + (iou * given("input.weight.iou", *iou.shape)).sum()
+    if name in ("points", "box", "mask_box"):  # together they reach every embedding
+        wl, wi = given("input.weight.low_res", *low.shape), given("input.weight.iou", *iou.shape)
+        loss = (low * wl).sum() + (iou * wi).sum()
         sam.zero_grad()
         loss.backward(retain_graph=True)
         out[f"{name}.loss"] = loss
