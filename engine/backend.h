@@ -5,7 +5,8 @@
 #include "engine/graph.h"
 
 struct op_impl {
-    /* Once per step when a plan is bound: sets s->prepared and s->workspace_bytes, reads shapes only (data is not placed yet). */
+    /* Once per step when a plan is bound: sets s->prepared and s->workspace_bytes, reads shapes only (data is not
+     * placed yet). */
     enum mcs_status (*prepare)(struct step *s, struct device *d);
     enum mcs_status (*fwd)(const struct step *s);
     enum mcs_status (*bwd)(const struct step *s); /* NULL for NOGRAD ops */
@@ -16,7 +17,7 @@ struct optim_range; /* engine/optim.h */
 
 struct backend {
     const char *name;
-    const struct op_impl *ops; /* MCS_N_OPS of them */
+    const struct op_impl *ops;                                           /* MCS_N_OPS of them */
     enum mcs_status (*alloc)(struct device *d, int64_t bytes, void **p); /* 64-byte aligned, not cleared */
     void (*free)(struct device *d, void *p);
     enum mcs_status (*upload)(struct device *d, void *dst, const void *src, int64_t bytes);

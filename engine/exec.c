@@ -13,20 +13,26 @@ static void bind(struct exec *e)
         for (int i = 0; i < g->n_tensors; i++) {
             struct tensor *t = g->tensors[i];
             if ((t->root == t) != (pass == 0)) continue;
-            if (t->root != t) t->data = t->root->data;
-            else if (t->role == TENSOR_PARAM_GRAD) t->data = (char *)g->params->grad + t->offset;
-            else if (t->last_step >= 0) t->data = e->arena + t->offset;
+            if (t->root != t)
+                t->data = t->root->data;
+            else if (t->role == TENSOR_PARAM_GRAD)
+                t->data = (char *)g->params->grad + t->offset;
+            else if (t->last_step >= 0)
+                t->data = e->arena + t->offset;
         }
     for (int i = 0; i < g->n_steps; i++) g->steps[i].workspace = e->workspace;
 }
 
-static enum mcs_status fill_seeds(struct exec *e)
+static enum mcs_status fill_inputs(struct exec *e)
 {
     const float one = 1;
     for (int i = 0; i < e->graph->n_tensors; i++) {
         const struct tensor *t = e->graph->tensors[i];
         if (t->role != TENSOR_INPUT || t->root != t) continue;
-        MCS_TRY(e->device->backend->zero(e->device, t->data, mcs_count(t) * 4));
+        if (t->constant)
+            MCS_TRY(e->device->backend->upload(e->device, t->data, t->constant, mcs_count(t) * 4));
+        else
+            MCS_TRY(e->device->backend->zero(e->device, t->data, mcs_count(t) * 4));
     }
     for (int i = 0; i < e->graph->n_forward; i++)
         for (int k = 0; k < MCS_MAX_OUT; k++) {
@@ -41,7 +47,8 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
 {
     MCS_TRY(g->status);
     MCS_REQUIRE(g->params->data || g->params->n == 0, MCS_E_FAIL, "the graph's parameters have no memory yet");
-    MCS_REQUIRE(g->n_steps == g->n_forward || g->params->grad || g->params->n == 0, MCS_E_FAIL, "the graph's parameters have no gradients yet");
+    MCS_REQUIRE(g->n_steps == g->n_forward || g->params->grad || g->params->n == 0, MCS_E_FAIL,
+                "the graph's parameters have no gradients yet");
     enum mcs_status st;
     void *p;
     struct exec *e = calloc(1, sizeof *e);
@@ -52,14 +59,15 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
     for (int i = 0; i < g->n_steps; i++) {
         struct step *s = &g->steps[i];
         if (d->backend->ops[s->op].prepare) MCS_TRY_GOTO(d->backend->ops[s->op].prepare(s, d), st, failed);
-        if ((int64_t)s->workspace_bytes > e->plan.workspace_bytes) e->plan.workspace_bytes = (int64_t)s->workspace_bytes;
+        if ((int64_t)s->workspace_bytes > e->plan.workspace_bytes)
+            e->plan.workspace_bytes = (int64_t)s->workspace_bytes;
     }
     MCS_TRY_GOTO(d->backend->alloc(d, e->plan.activation_bytes, &p), st, failed);
     e->arena = p;
     MCS_TRY_GOTO(d->backend->alloc(d, e->plan.workspace_bytes, &p), st, failed);
     e->workspace = p;
     bind(e);
-    MCS_TRY_GOTO(fill_seeds(e), st, failed);
+    MCS_TRY_GOTO(fill_inputs(e), st, failed);
     *made = e;
     return MCS_OK;
 failed:
@@ -88,7 +96,8 @@ enum mcs_status mcs_exec_set(struct exec *e, const struct tensor *t, const void 
 
 enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst)
 {
-    MCS_REQUIRE(t->root->keep || t->root->role != TENSOR_ACT, MCS_E_FAIL, "%s: read after a run without mcs_keep", t->name);
+    MCS_REQUIRE(t->root->keep || t->root->role != TENSOR_ACT, MCS_E_FAIL, "%s: read after a run without mcs_keep",
+                t->name);
     return e->device->backend->download(e->device, dst, t->data, mcs_count(t) * 4);
 }
 
@@ -100,7 +109,8 @@ static enum mcs_status run_steps(struct exec *e, int from, int to)
         const double started = e->step_seconds ? mcs_seconds() : 0;
         const enum mcs_status st = s->backward ? op->bwd(s) : op->fwd(s);
         if (st != MCS_OK)
-            return MCS_FAIL(st, "%s: %s %s failed", s->scope, mcs_op_table[s->op].name, s->backward ? "backward" : "forward");
+            return MCS_FAIL(st, "%s: %s %s failed", s->scope, mcs_op_table[s->op].name,
+                            s->backward ? "backward" : "forward");
         if (e->step_seconds) {
             MCS_TRY(e->device->backend->sync(e->device));
             e->step_seconds[i] += mcs_seconds() - started;

@@ -14,8 +14,9 @@ struct exec {
     int64_t n_runs;
 };
 
-/* Plans the graph, prepares every step, allocates the arena and binds all tensors. The graph's params must be allocated (mcs_params_alloc) and,
- * where the graph has a backward part, have gradients. Owned by the caller; the graph must outlive it. */
+/* Plans the graph, prepares every step, allocates the arena and binds all tensors. The graph's params must be allocated
+ * (mcs_params_alloc) and, where the graph has a backward part, have gradients. Owned by the caller; the graph must
+ * outlive it. */
 enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **e);
 void mcs_exec_free(struct exec *e);
 

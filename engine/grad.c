@@ -56,7 +56,8 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
     mark(g);
     for (int i = 0; i < n_seeds; i++) {
         struct tensor *r = seeds[i]->root;
-        MCS_REQUIRE(r->needs_grad, MCS_E_SHAPE, "%s: no trainable parameter or wanted input leads to this seed", r->name);
+        MCS_REQUIRE(r->needs_grad, MCS_E_SHAPE, "%s: no trainable parameter or wanted input leads to this seed",
+                    r->name);
         MCS_REQUIRE(!r->grad, MCS_E_SHAPE, "%s: given twice as a seed", r->name);
         r->grad = gradient_of(g, r, TENSOR_INPUT);
         seeds[i]->grad = view(g, seeds[i], r->grad);
@@ -92,7 +93,8 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
             for (int j = 0; j < k; j++)
                 if (f.in[j] && f.in[j]->root == r) twin = j;
             if (twin >= 0) {
-                MCS_REQUIRE(f.op == OP_attention, MCS_E_SHAPE, "%s: %s reads one tensor through two inputs", f.scope, info->name);
+                MCS_REQUIRE(f.op == OP_attention, MCS_E_SHAPE, "%s: %s reads one tensor through two inputs", f.scope,
+                            info->name);
                 b.din[k] = b.din[twin];
                 b.beta[k] = b.beta[twin];
                 continue;

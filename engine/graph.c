@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- parameters ------------------------------------------------------------------------------------------------------ */
+/* ---- parameters
+ * ------------------------------------------------------------------------------------------------------ */
 
 enum { PARAM_ALIGN = 16 /* floats: each tensor of a flat array starts on 64 bytes */ };
 
@@ -38,7 +39,8 @@ struct tensor *mcs_params_find(const struct params *p, const char *name)
     return NULL;
 }
 
-static struct tensor *params_add(struct params *p, const char *name, int nd, const int64_t *dim, struct init init, int is_buffer)
+static struct tensor *params_add(struct params *p, const char *name, int nd, const int64_t *dim, struct init init,
+                                 int is_buffer)
 {
     if (p->n == p->capacity) {
         p->capacity = p->capacity ? 2 * p->capacity : 64;
@@ -107,12 +109,14 @@ enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
             case INIT_UNIFORM: w[k] = (2 * w[k] - 1) * init.value; break;
             }
     }
-    const enum mcs_status st = p->device->backend->upload(p->device, p->data, host, p->n_values * (int64_t)sizeof(float));
+    const enum mcs_status st =
+        p->device->backend->upload(p->device, p->data, host, p->n_values * (int64_t)sizeof(float));
     free(host);
     return st;
 }
 
-/* ---- graph ----------------------------------------------------------------------------------------------------------- */
+/* ---- graph
+ * ----------------------------------------------------------------------------------------------------------- */
 
 struct graph *mcs_graph_new(struct params *p)
 {
@@ -202,7 +206,17 @@ struct tensor *mcs_input(struct graph *g, const char *name, enum mcs_dtype dt, i
     return t;
 }
 
-static struct tensor *param(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init, int is_buffer)
+struct tensor *mcs_constant(struct graph *g, const char *name, enum mcs_dtype dt, int nd, const int64_t *dim,
+                            const void *value)
+{
+    struct tensor *t = mcs_input(g, name, dt, nd, dim);
+    const size_t bytes = (size_t)mcs_count(t) * 4;
+    t->constant = memcpy(mcs_arena_alloc(&g->arena, bytes), value, bytes);
+    return t;
+}
+
+static struct tensor *param(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init,
+                            int is_buffer)
 {
     const char *full = scoped(g, name);
     struct tensor *t = mcs_params_find(g->params, full);
@@ -211,7 +225,8 @@ static struct tensor *param(struct graph *g, const char *name, int nd, const int
             hold(g, MCS_FAIL(MCS_E_SHAPE, "%s: the parameter is used with two shapes", full));
         return t;
     }
-    if (g->params->data) hold(g, MCS_FAIL(MCS_E_FAIL, "%s: a parameter first named after the others were given memory", full));
+    if (g->params->data)
+        hold(g, MCS_FAIL(MCS_E_FAIL, "%s: a parameter first named after the others were given memory", full));
     return params_add(g->params, full, nd, dim, init, is_buffer);
 }
 

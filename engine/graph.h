@@ -23,8 +23,8 @@ struct init {
     float value;
 };
 
-/* The weights of a model by the reference's own names. One flat fp32 arena, one for gradients, and the optimizer's moments; a bucket is
- * a byte range. Tensors are kept in the order they were first named. */
+/* The weights of a model by the reference's own names. One flat fp32 arena, one for gradients, and the optimizer's
+ * moments; a bucket is a byte range. Tensors are kept in the order they were first named. */
 struct params {
     struct arena arena;
     struct tensor **t;
@@ -38,16 +38,17 @@ struct params {
 struct params *mcs_params_new(void);
 void mcs_params_free(struct params *p);
 struct tensor *mcs_params_find(const struct params *p, const char *name); /* NULL if absent */
-enum mcs_status mcs_params_alloc(struct params *p, struct device *d);      /* after the last graph was built; zeroed */
+enum mcs_status mcs_params_alloc(struct params *p, struct device *d);     /* after the last graph was built; zeroed */
 enum mcs_status mcs_params_alloc_grad(struct params *p);
 /* Draws every parameter by its init. */
 enum mcs_status mcs_params_init(struct params *p, uint64_t seed);
 /* Gradient of parameter t: a pointer into p->grad. */
 float *mcs_params_grad(const struct params *p, const struct tensor *t);
 
-/* A step: one op, forward or backward, with everything it needs. in/out as in ops.def; in a backward step only kept ones are set.
- * dout[i] NULL: nothing flows back from output i. din[i] NULL: gradient not wanted. beta[i] 0: din[i] is overwritten (all of it), 1: added to.
- * One tensor given to several inputs gets one din in each of them, with beta of the first: the op writes disjoint parts of it. */
+/* A step: one op, forward or backward, with everything it needs. in/out as in ops.def; in a backward step only kept
+ * ones are set. dout[i] NULL: nothing flows back from output i. din[i] NULL: gradient not wanted. beta[i] 0: din[i] is
+ * overwritten (all of it), 1: added to. One tensor given to several inputs gets one din in each of them, with beta of
+ * the first: the op writes disjoint parts of it. */
 struct step {
     enum mcs_op op;
     int backward;
@@ -56,8 +57,9 @@ struct step {
     struct tensor *in[MCS_MAX_IN], *out[MCS_MAX_OUT];
     struct tensor *din[MCS_MAX_IN], *dout[MCS_MAX_OUT];
     float beta[MCS_MAX_IN];
-    void *prepared;       /* the backend's own, made by prepare */
-    size_t workspace_bytes; /* wanted by prepare; `workspace` points to at least so many during fwd / bwd, 64-byte aligned */
+    void *prepared;         /* the backend's own, made by prepare */
+    size_t workspace_bytes; /* wanted by prepare; `workspace` points to at least so many during fwd / bwd, 64-byte
+                               aligned */
     void *workspace;
     const struct run_state *run;
 };
@@ -77,8 +79,9 @@ struct graph {
     int cap_tensors, cap_steps;
     const char *scope[32];
     int n_scopes;
-    const char *const *frozen; /* prefixes of parameter names that take no gradient here, NULL-ended; {"", NULL} freezes all */
-    enum mcs_status status;    /* the first error of a builder */
+    const char *const
+        *frozen; /* prefixes of parameter names that take no gradient here, NULL-ended; {"", NULL} freezes all */
+    enum mcs_status status; /* the first error of a builder */
     struct run_state run;
 };
 struct graph *mcs_graph_new(struct params *p);
@@ -90,19 +93,25 @@ void mcs_scope_begin(struct graph *g, const char *fmt, ...) __attribute__((forma
 void mcs_scope_end(struct graph *g);
 
 struct tensor *mcs_input(struct graph *g, const char *name, enum mcs_dtype dt, int nd, const int64_t *dim);
-/* The parameter scope.name, made on first sight; a second sight must agree in shape. mcs_buffer: saved with the weights, never trained. */
+/* An input whose value belongs to the graph (row numbers, coordinates): copied now, uploaded by mcs_exec_new. */
+struct tensor *mcs_constant(struct graph *g, const char *name, enum mcs_dtype dt, int nd, const int64_t *dim,
+                            const void *value);
+/* The parameter scope.name, made on first sight; a second sight must agree in shape. mcs_buffer: saved with the
+ * weights, never trained. */
 struct tensor *mcs_param(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init);
 struct tensor *mcs_buffer(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init);
 /* The same storage under another shape with as many elements; no step. */
 struct tensor *mcs_reshape(struct graph *g, struct tensor *x, int nd, const int64_t *dim);
 /* Makes a tensor readable after a run. Returns it. */
 struct tensor *mcs_keep(struct tensor *t);
-/* Records a step and returns it (its outputs are out[]); NULL after an error. in: as many as the op has, optional ones NULL. */
+/* Records a step and returns it (its outputs are out[]); NULL after an error. in: as many as the op has, optional ones
+ * NULL. */
 struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr);
 /* The same, first output only; after an error a harmless dummy, never NULL. */
 struct tensor *mcs_apply(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr);
 
-/* For grad.c: a fresh tensor, a fresh step (cleared), another shape over x's storage without a check. */
+/* For those who build on the graph itself: a fresh tensor, a fresh step (cleared), and a view of the first elements of
+ * x under another shape. */
 struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_role role);
 struct step *mcs_graph_step(struct graph *g);
 struct tensor *mcs_alias(struct graph *g, struct tensor *x, int nd, const int64_t *dim);

@@ -44,9 +44,12 @@ void mcs_warn(const char *fmt, ...)
 static void format_duration(double s, char *dst, size_t bytes)
 {
     if (s < 0) s = 0;
-    if (s < 60) snprintf(dst, bytes, "%.1f s", s);
-    else if (s < 3600) snprintf(dst, bytes, "%d:%02d", (int)s / 60, (int)s % 60);
-    else snprintf(dst, bytes, "%d:%02d:%02d", (int)s / 3600, (int)s / 60 % 60, (int)s % 60);
+    if (s < 60)
+        snprintf(dst, bytes, "%.1f s", s);
+    else if (s < 3600)
+        snprintf(dst, bytes, "%d:%02d", (int)s / 60, (int)s % 60);
+    else
+        snprintf(dst, bytes, "%d:%02d:%02d", (int)s / 3600, (int)s / 60 % 60, (int)s % 60);
 }
 
 static void draw(const struct mcs_progress *p, double now, int terminal)

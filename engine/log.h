@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-void mcs_log_quiet(int quiet);                                     /* --quiet: only warnings and errors */
+void mcs_log_quiet(int quiet);                                             /* --quiet: only warnings and errors */
 void mcs_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  /* "mcsam: ..." */
 void mcs_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "mcsam: warning: ..." */
 

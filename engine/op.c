@@ -38,8 +38,8 @@ static enum mcs_status shape_linear(const char *where, struct tensor *const *in,
 {
     const struct linear_attr *a = attr;
     const struct tensor *x = in[0], *w = in[1];
-    WANT(w->nd == 2 && x->nd >= 1 && mcs_last(x) == w->dim[1], "%s: linear wants a weight (N,%lld), got (%lld,%lld)", where,
-         (long long)mcs_last(x), (long long)w->dim[0], (long long)w->dim[1]);
+    WANT(w->nd == 2 && x->nd >= 1 && mcs_last(x) == w->dim[1], "%s: linear wants a weight (N,%lld), got (%lld,%lld)",
+         where, (long long)mcs_last(x), (long long)w->dim[0], (long long)w->dim[1]);
     WANT(!in[2] || is_vector(in[2], w->dim[0]), "%s: linear wants a bias of %lld", where, (long long)w->dim[0]);
     WANT(a->w_row >= 0 && a->w_rows >= 0 && a->w_row + a->w_rows <= w->dim[0], "%s: weight rows out of range", where);
     like(out, x);
@@ -52,8 +52,8 @@ static enum mcs_status shape_conv(const char *where, struct tensor *const *in, c
     const struct conv_attr *a = attr;
     const struct tensor *x = in[0], *w = in[1];
     WANT(a->nsp == 2 || a->nsp == 3, "%s: conv wants 2 or 3 spatial dimensions, got %d", where, a->nsp);
-    WANT(x->nd == a->nsp + 2 && w->nd == a->nsp + 2, "%s: conv wants %d dimensions, got x %d, w %d", where, a->nsp + 2, x->nd,
-         w->nd);
+    WANT(x->nd == a->nsp + 2 && w->nd == a->nsp + 2, "%s: conv wants %d dimensions, got x %d, w %d", where, a->nsp + 2,
+         x->nd, w->nd);
     WANT(w->dim[1] == mcs_last(x), "%s: conv weight wants %lld channels, got %lld", where, (long long)mcs_last(x),
          (long long)w->dim[1]);
     WANT(!in[2] || is_vector(in[2], w->dim[0]), "%s: conv wants a bias of %lld", where, (long long)w->dim[0]);
@@ -68,7 +68,8 @@ static enum mcs_status shape_conv(const char *where, struct tensor *const *in, c
     return MCS_OK;
 }
 
-static enum mcs_status shape_conv_transpose(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_conv_transpose(const char *where, struct tensor *const *in, const void *attr,
+                                            struct tensor *out)
 {
     const struct conv_attr *a = attr;
     const struct tensor *x = in[0], *w = in[1];
@@ -86,12 +87,13 @@ static enum mcs_status shape_conv_transpose(const char *where, struct tensor *co
 static enum mcs_status norm_affine(const char *where, struct tensor *const *in)
 {
     const int64_t c = mcs_last(in[0]);
-    WANT(is_vector(in[1], c) && is_vector(in[2], c), "%s: a norm over %lld channels wants weight and bias of as many", where,
-         (long long)c);
+    WANT(is_vector(in[1], c) && is_vector(in[2], c), "%s: a norm over %lld channels wants weight and bias of as many",
+         where, (long long)c);
     return MCS_OK;
 }
 
-static enum mcs_status shape_layernorm(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_layernorm(const char *where, struct tensor *const *in, const void *attr,
+                                       struct tensor *out)
 {
     (void)attr;
     MCS_TRY(norm_affine(where, in));
@@ -100,7 +102,8 @@ static enum mcs_status shape_layernorm(const char *where, struct tensor *const *
     return MCS_OK;
 }
 
-static enum mcs_status shape_instance_norm(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_instance_norm(const char *where, struct tensor *const *in, const void *attr,
+                                           struct tensor *out)
 {
     (void)attr;
     WANT(in[0]->nd >= 3, "%s: instance norm wants (N,sp...,C), got %d dimensions", where, in[0]->nd);
@@ -134,18 +137,22 @@ static enum mcs_status shape_add(const char *where, struct tensor *const *in, co
     return MCS_OK;
 }
 
-static enum mcs_status shape_attention(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_attention(const char *where, struct tensor *const *in, const void *attr,
+                                       struct tensor *out)
 {
     const struct attention_attr *a = attr;
-    const struct tensor *q = in[0], *k = in[1], *v = in[2], *q_off = in[3], *k_off = in[4], *rel_h = in[5], *rel_w = in[6];
+    const struct tensor *q = in[0], *k = in[1], *v = in[2], *q_off = in[3], *k_off = in[4], *rel_h = in[5],
+                        *rel_w = in[6];
     const int64_t width = (int64_t)a->heads * a->head_dim;
-    WANT(width > 0 && a->q_col + width <= mcs_last(q) && a->k_col + width <= mcs_last(k) && a->v_col + width <= mcs_last(v),
-         "%s: attention: %d heads of %d columns do not fit q, k, v of %lld, %lld, %lld columns", where, a->heads, a->head_dim,
-         (long long)mcs_last(q), (long long)mcs_last(k), (long long)mcs_last(v));
+    WANT(width > 0 && a->q_col + width <= mcs_last(q) && a->k_col + width <= mcs_last(k) &&
+             a->v_col + width <= mcs_last(v),
+         "%s: attention: %d heads of %d columns do not fit q, k, v of %lld, %lld, %lld columns", where, a->heads,
+         a->head_dim, (long long)mcs_last(q), (long long)mcs_last(k), (long long)mcs_last(v));
     WANT(mcs_rows(k) == mcs_rows(v), "%s: attention: k and v must have as many rows", where);
     WANT(!q_off == !k_off, "%s: attention: give both offsets or none", where);
     if (q_off) {
-        WANT(q_off->dt == MCS_I32 && k_off->dt == MCS_I32 && q_off->nd == 1 && same_shape(q_off, k_off) && q_off->dim[0] >= 2,
+        WANT(q_off->dt == MCS_I32 && k_off->dt == MCS_I32 && q_off->nd == 1 && same_shape(q_off, k_off) &&
+                 q_off->dim[0] >= 2,
              "%s: attention: offsets are two int32 vectors of S+1", where);
     } else {
         WANT(a->q_len > 0 && a->k_len > 0 && mcs_rows(q) % a->q_len == 0 && mcs_rows(k) % a->k_len == 0 &&
@@ -158,8 +165,8 @@ static enum mcs_status shape_attention(const char *where, struct tensor *const *
         WANT(!q_off && a->q_len == a->k_len && a->q_len == (int64_t)a->grid_h * a->grid_w && rel_h->nd == 2 &&
                  rel_w->nd == 2 && rel_h->dim[0] == 2 * a->grid_h - 1 && rel_w->dim[0] == 2 * a->grid_w - 1 &&
                  rel_h->dim[1] == a->head_dim && rel_w->dim[1] == a->head_dim,
-             "%s: attention: relative positions want tables (2*%d-1,%d) and (2*%d-1,%d) and sequences of the grid", where,
-             a->grid_h, a->head_dim, a->grid_w, a->head_dim);
+             "%s: attention: relative positions want tables (2*%d-1,%d) and (2*%d-1,%d) and sequences of the grid",
+             where, a->grid_h, a->head_dim, a->grid_w, a->head_dim);
     like(&out[0], q);
     out[0].dim[out[0].nd - 1] = width;
     set_dims(&out[1], 2, mcs_rows(q), a->heads, 0);
@@ -236,12 +243,15 @@ static enum mcs_status shape_l2norm(const char *where, struct tensor *const *in,
     return MCS_OK;
 }
 
-static enum mcs_status shape_contrastive(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_contrastive(const char *where, struct tensor *const *in, const void *attr,
+                                         struct tensor *out)
 {
     const struct contrastive_attr *a = attr;
-    WANT(in[0]->nd == 2 && same_shape(in[0], in[1]), "%s: a contrastive loss wants as many images as texts, of one width", where);
+    WANT(in[0]->nd == 2 && same_shape(in[0], in[1]),
+         "%s: a contrastive loss wants as many images as texts, of one width", where);
     WANT(in[0]->dim[0] >= 2,
-         "%s: a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise the batch size", where);
+         "%s: a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise the batch size",
+         where);
     WANT((a->inv_tau > 0) == !in[2], "%s: give either a fixed temperature or the learned log scale", where);
     set_dims(&out[0], 1, 1, 0, 0);
     set_dims(&out[1], 3, 2, in[0]->dim[0], 2);
@@ -252,17 +262,19 @@ static enum mcs_status shape_dropout(const char *where, struct tensor *const *in
 {
     const struct dropout_attr *a = attr;
     WANT(a->p >= 0 && a->p < 1, "%s: dropout probability %g is not in [0,1)", where, (double)a->p);
-    WANT(!in[1] || (in[1]->dt == MCS_I32 && mcs_count(in[1]) == mcs_rows(in[0])), "%s: dropout wants a sample id a row", where);
+    WANT(!in[1] || (in[1]->dt == MCS_I32 && mcs_count(in[1]) == mcs_rows(in[0])), "%s: dropout wants a sample id a row",
+         where);
     like(out, in[0]);
     return MCS_OK;
 }
 
-static enum mcs_status shape_bottleneck(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_bottleneck(const char *where, struct tensor *const *in, const void *attr,
+                                        struct tensor *out)
 {
     (void)attr;
     const struct tensor *x = in[0], *noise = in[2];
-    WANT(x->nd == 3 && same_shape(x, in[1]) && noise->nd == 3 && noise->dim[1] == x->dim[1] && noise->dim[2] == x->dim[2] &&
-             noise->dim[0] % x->dim[0] == 0,
+    WANT(x->nd == 3 && same_shape(x, in[1]) && noise->nd == 3 && noise->dim[1] == x->dim[1] &&
+             noise->dim[2] == x->dim[2] && noise->dim[0] % x->dim[0] == 0,
          "%s: bottleneck wants x and alpha (P,T,C) and noise (P*copies,T,C)", where);
     like(&out[0], noise);
     set_dims(&out[1], 1, x->dim[0], 0, 0);
@@ -301,12 +313,14 @@ static enum mcs_status shape_resize(const char *where, struct tensor *const *in,
     return MCS_OK;
 }
 
-static enum mcs_status shape_fourier_pe(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_fourier_pe(const char *where, struct tensor *const *in, const void *attr,
+                                        struct tensor *out)
 {
     (void)attr;
     WANT(in[0]->nd == 2 && in[0]->dim[1] == 2 && in[2] && in[2]->nd == 2 && in[2]->dim[0] == 2,
          "%s: fourier_pe wants coords (n,2) and a matrix (2,F)", where);
-    WANT(!in[1] || (in[1]->dt == MCS_I32 && is_vector(in[1], in[0]->dim[0])), "%s: fourier_pe wants a label a row", where);
+    WANT(!in[1] || (in[1]->dt == MCS_I32 && is_vector(in[1], in[0]->dim[0])), "%s: fourier_pe wants a label a row",
+         where);
     set_dims(out, 2, in[0]->dim[0], 2 * in[2]->dim[1], 0);
     return MCS_OK;
 }
@@ -315,13 +329,14 @@ static enum mcs_status shape_bmm_nt(const char *where, struct tensor *const *in,
 {
     (void)attr;
     const struct tensor *a = in[0], *b = in[1];
-    WANT(a->nd == 3 && b->nd == 3 && a->dim[0] == b->dim[0] && a->dim[2] == b->dim[2], "%s: bmm_nt wants (B,M,K) and (B,N,K)",
-         where);
+    WANT(a->nd == 3 && b->nd == 3 && a->dim[0] == b->dim[0] && a->dim[2] == b->dim[2],
+         "%s: bmm_nt wants (B,M,K) and (B,N,K)", where);
     set_dims(out, 3, a->dim[0], a->dim[1], b->dim[1]);
     return MCS_OK;
 }
 
-static enum mcs_status shape_mask_loss(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_mask_loss(const char *where, struct tensor *const *in, const void *attr,
+                                       struct tensor *out)
 {
     (void)attr;
     WANT(in[0]->nd == 2 && same_shape(in[0], in[1]) && is_vector(in[2], in[0]->dim[0]),
@@ -332,7 +347,8 @@ static enum mcs_status shape_mask_loss(const char *where, struct tensor *const *
     return MCS_OK;
 }
 
-static enum mcs_status shape_pointwise_loss(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_pointwise_loss(const char *where, struct tensor *const *in, const void *attr,
+                                            struct tensor *out)
 {
     (void)attr;
     WANT(mcs_count(in[0]) == mcs_count(in[1]) && (!in[2] || mcs_count(in[2]) == mcs_count(in[0])),
@@ -343,13 +359,16 @@ static enum mcs_status shape_pointwise_loss(const char *where, struct tensor *co
 #define shape_mse shape_pointwise_loss
 #define shape_bce shape_pointwise_loss
 
-static enum mcs_status shape_attn_guide(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+static enum mcs_status shape_attn_guide(const char *where, struct tensor *const *in, const void *attr,
+                                        struct tensor *out)
 {
     const struct guide_attr *a = attr;
     const struct tensor *qkv = in[0];
-    WANT(qkv->nd == 3 && qkv->dim[2] == 3 * (int64_t)a->heads * a->head_dim && a->heads_used >= 1 && a->heads_used <= a->heads,
+    WANT(qkv->nd == 3 && qkv->dim[2] == 3 * (int64_t)a->heads * a->head_dim && a->heads_used >= 1 &&
+             a->heads_used <= a->heads,
          "%s: attn_guide wants packed qkv (B,T,3*heads*head_dim)", where);
-    WANT(in[1]->nd == 2 && in[1]->dim[0] == qkv->dim[0] && in[1]->dim[1] == qkv->dim[1] && is_vector(in[2], qkv->dim[0]),
+    WANT(in[1]->nd == 2 && in[1]->dim[0] == qkv->dim[0] && in[1]->dim[1] == qkv->dim[1] &&
+             is_vector(in[2], qkv->dim[0]),
          "%s: attn_guide wants coverage (B,T) and weight (B)", where);
     set_dims(&out[0], 1, 1, 0, 0);
     set_dims(&out[1], 3, qkv->dim[0], a->heads_used, qkv->dim[1]);

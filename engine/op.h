@@ -11,11 +11,13 @@ struct no_attr {
     char unused;
 };
 struct linear_attr {
-    int64_t w_row, w_rows; /* rows of the weight used; w_rows 0 = all. With a part of the rows the weight must be frozen */
+    int64_t w_row,
+        w_rows; /* rows of the weight used; w_rows 0 = all. With a part of the rows the weight must be frozen */
 };
 struct conv_attr {
-    int nsp;                  /* spatial dimensions, 2 or 3 */
-    int64_t stride[3], pad[3]; /* per spatial dimension; pad on both sides; unused by conv_transpose (its stride is its kernel) */
+    int nsp; /* spatial dimensions, 2 or 3 */
+    int64_t stride[3],
+        pad[3]; /* per spatial dimension; pad on both sides; unused by conv_transpose (its stride is its kernel) */
 };
 struct norm_attr {
     float eps, slope; /* slope: of the leaky ReLU after an instance norm; 1 = none. Unused by layernorm */
@@ -35,8 +37,9 @@ struct window_attr {
 struct axis_attr {
     int axis;
 };
-/* a, b: DESIGN section 4. released: the released code's form (spec: six steps), where batch is its --batch-size. inv_tau 0 means that the
- * third input gives the log of the scale (learned temperature), else L = inv_tau * similarity. */
+/* a, b: DESIGN section 4. released: the released code's form (spec: six steps), where batch is its --batch-size.
+ * inv_tau 0 means that the third input gives the log of the scale (learned temperature), else L = inv_tau * similarity.
+ */
 struct contrastive_attr {
     float a, b_image, b_text, inv_tau;
     int released;
@@ -73,7 +76,8 @@ struct op_info {
     size_t attr_bytes;
     unsigned keep_in, keep_out; /* bit i = slot i is read by backward */
     int has_grad;
-    /* Checks in[] and attr and writes the outputs' dt, nd and dim (nothing else). `where` names the scope in messages. */
+    /* Checks in[] and attr and writes the outputs' dt, nd and dim (nothing else). `where` names the scope in messages.
+     */
     enum mcs_status (*shape)(const char *where, struct tensor *const *in, const void *attr, struct tensor *out);
 };
 

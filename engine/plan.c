@@ -49,8 +49,8 @@ static int by_bytes_then_index(const void *pa, const void *pb)
     return a->index < b->index ? -1 : 1;
 }
 
-/* Greedy by size: the largest tensor first, each at the lowest offset where no tensor placed before it lives at the same time. `placed` is kept sorted by
- * offset, so one walk finds the gap. */
+/* Greedy by size: the largest tensor first, each at the lowest offset where no tensor placed before it lives at the
+ * same time. `placed` is kept sorted by offset, so one walk finds the gap. */
 enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan)
 {
     MCS_TRY(g->status);
@@ -96,9 +96,11 @@ static void print_shape(const struct tensor *t, FILE *f)
 
 void mcs_plan_dump(const struct graph *g, const struct plan *plan, FILE *f)
 {
-    fprintf(f, "# %d steps (%d forward), activations %.1f MiB (%.1f without reuse), workspace %.1f MiB, parameters %.1f MiB\n",
-            g->n_steps, g->n_forward, (double)plan->activation_bytes / 1048576, (double)plan->sum_bytes / 1048576,
-            (double)plan->workspace_bytes / 1048576, (double)plan->param_bytes / 1048576);
+    fprintf(
+        f,
+        "# %d steps (%d forward), activations %.1f MiB (%.1f without reuse), workspace %.1f MiB, parameters %.1f MiB\n",
+        g->n_steps, g->n_forward, (double)plan->activation_bytes / 1048576, (double)plan->sum_bytes / 1048576,
+        (double)plan->workspace_bytes / 1048576, (double)plan->param_bytes / 1048576);
     for (int i = 0; i < g->n_steps; i++) {
         const struct step *s = &g->steps[i];
         fprintf(f, "%5d %-3s %-15s %-48s", i, s->backward ? "bwd" : "fwd", mcs_op_table[s->op].name, s->scope);

@@ -1,5 +1,5 @@
-/* Where every tensor of a graph lives: one activation arena whose places are reused by liveness, one workspace as large as the largest
- * wish. A plan knows its bytes before anything runs. Offsets are multiples of 64. */
+/* Where every tensor of a graph lives: one activation arena whose places are reused by liveness, one workspace as large
+ * as the largest wish. A plan knows its bytes before anything runs. Offsets are multiples of 64. */
 #ifndef MCS_PLAN_H
 #define MCS_PLAN_H
 
@@ -11,7 +11,7 @@ struct plan {
     int64_t activation_bytes; /* of the arena, inputs included */
     int64_t workspace_bytes;  /* 0 until the steps were prepared */
     int64_t param_bytes, grad_bytes;
-    int64_t sum_bytes;        /* what the activations would take without reuse */
+    int64_t sum_bytes; /* what the activations would take without reuse */
 };
 /* Sets first_step, last_step and offset of every tensor that has storage of its own in the graph. */
 enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan);

@@ -1,7 +1,7 @@
-/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
- * SC 2011). A draw is a pure function of its key and counter, so no result depends on order, thread, rank or on what was
- * skipped. The key is (seed, site): the site names the place in the program that draws (MCS_SITE_*, or a hash of a name);
- * the counter is (sample, step, index): whose draw, when, which element.
+/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
+ * 3", SC 2011). A draw is a pure function of its key and counter, so no result depends on order, thread, rank or on
+ * what was skipped. The key is (seed, site): the site names the place in the program that draws (MCS_SITE_*, or a hash
+ * of a name); the counter is (sample, step, index): whose draw, when, which element.
  *
  * All functions are thread safe and have no state. */
 #ifndef MCS_RNG_H

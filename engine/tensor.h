@@ -9,10 +9,10 @@ enum mcs_dtype { MCS_F32, MCS_I32 };
 enum { MCS_MAX_DIM = 6 };
 
 enum tensor_role {
-    TENSOR_PARAM, /* a weight: lives in a struct params, shared by every graph built over it */
-    TENSOR_INPUT, /* filled by the caller before a run, kept between runs */
-    TENSOR_ACT,   /* made by a step, its memory is reused after its last reader */
-    TENSOR_GRAD,  /* made by a backward step, planned like TENSOR_ACT */
+    TENSOR_PARAM,      /* a weight: lives in a struct params, shared by every graph built over it */
+    TENSOR_INPUT,      /* filled by the caller before a run, kept between runs */
+    TENSOR_ACT,        /* made by a step, its memory is reused after its last reader */
+    TENSOR_GRAD,       /* made by a backward step, planned like TENSOR_ACT */
     TENSOR_PARAM_GRAD, /* a part of params->grad */
 };
 
@@ -22,14 +22,16 @@ struct tensor {
     enum tensor_role role;
     int nd;
     int64_t dim[MCS_MAX_DIM];
-    struct tensor *root;  /* the tensor that owns the storage; itself unless made by mcs_reshape */
-    struct tensor *grad;  /* the gradient in this graph, set by mcs_grad; NULL = not wanted. Not used on a TENSOR_PARAM */
-    void *data;           /* set when the plan is bound; NULL before */
-    int64_t offset;       /* byte offset in its arena; set by the plan (activations) or by params */
+    struct tensor *root; /* the tensor that owns the storage; itself unless made by mcs_reshape */
+    struct tensor
+        *grad;      /* the gradient in this graph, set by mcs_grad; NULL = not wanted. Not used on a TENSOR_PARAM */
+    void *data;     /* set when the plan is bound; NULL before */
+    int64_t offset; /* byte offset in its arena; set by the plan (activations) or by params */
     int first_step, last_step; /* life, as indices of steps; set by the plan */
-    int keep;             /* readable after a run: alive to the end */
-    int wants_grad;       /* TENSOR_INPUT whose gradient the caller wants; then always kept */
-    int needs_grad;       /* scratch of mcs_grad */
+    int keep;                  /* readable after a run: alive to the end */
+    int wants_grad;            /* TENSOR_INPUT whose gradient the caller wants; then always kept */
+    int needs_grad;            /* scratch of mcs_grad */
+    const void *constant; /* TENSOR_INPUT whose value is part of the graph (mcs_constant): uploaded by mcs_exec_new */
     int index;            /* position in graph->tensors or params->t */
 };
 

@@ -5,9 +5,10 @@
 
 #include "engine/op.h"
 
-/* v: values (doubles, also for int32 inputs, exactly). mag: for outputs and gradients, the sum of the |terms| that make the element, from
- * which the tolerance follows (k eps mag); the runner presets mag to the largest |value| of the tensor after the call where an
- * oracle leaves it at 0. v NULL: an optional input not given, or a gradient not wanted. */
+/* v: values (doubles, also for int32 inputs, exactly). mag: for outputs and gradients, the sum of the |terms| that make
+ * the element, from which the tolerance follows (k eps mag); the runner presets mag to the largest |value| of the
+ * tensor after the call where an oracle leaves it at 0. v NULL: an optional input not given, or a gradient not wanted.
+ */
 struct ref_tensor {
     int nd;
     int64_t dim[MCS_MAX_DIM];
@@ -27,8 +28,8 @@ static inline int64_t ref_count(const struct ref_tensor *t)
     return n;
 }
 
-/* fwd writes out[] (all of them, statistics too). bwd ADDS to din[] (zeroed by the runner); it may read in[], out[] and dout[] of all slots;
- * dout[i].v NULL counts as 0. */
+/* fwd writes out[] (all of them, statistics too). bwd ADDS to din[] (zeroed by the runner); it may read in[], out[] and
+ * dout[] of all slots; dout[i].v NULL counts as 0. */
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
     void ref_##name##_fwd(const struct ref_step *s);                                                                   \
     void ref_##name##_bwd(const struct ref_step *s);
