@@ -1,0 +1,41 @@
+/* oneDNN, the only place of the program that sees its header: matrix products and convolutions on the threads of
+ * OpenMP. */
+#ifndef MCS_CPU_ONEDNN_H
+#define MCS_CPU_ONEDNN_H
+
+#include "engine/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* C (m,n) = alpha op(A) op(B) + beta C, row-major; op(A) is (m,k), op(B) is (k,n), 'T' = stored transposed. beta 0
+ * overwrites, also NaN. Within an OpenMP parallel region it runs on the calling thread alone. */
+enum mcs_status mcs_sgemm(char trans_a, char trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                          int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+
+enum conv_pass { CONV_FWD, CONV_DSRC, CONV_DWEIGHT };
+
+/* Two spatial dimensions are written as three, the first of size 1. */
+struct conv_dims {
+    int nsp;
+    int64_t n, c, o;
+    int64_t src[3], dst[3], k[3], stride[3], pad[3];
+};
+
+/* A planned convolution pass. Activations channels-last, weights (O,C,k..): put into the layout that the primitive
+ * likes on each run, in the workspace. */
+struct onednn_conv;
+/* *conv stays NULL where oneDNN has nothing better than a reference implementation: the caller has own code for that.
+ */
+enum mcs_status mcs_onednn_conv_new(enum conv_pass pass, const struct conv_dims *d, int has_bias,
+                                    struct onednn_conv **conv);
+void mcs_onednn_conv_free(struct onednn_conv *conv);
+size_t mcs_onednn_conv_workspace(const struct onednn_conv *conv);
+/* The implementation's name: "jit:avx512_core", "brgconv:...". */
+const char *mcs_onednn_conv_impl(const struct onednn_conv *conv);
+/* CONV_FWD: src, weight, bias (or NULL) -> dst. CONV_DSRC: dst, weight -> src. CONV_DWEIGHT: src, dst -> weight. What
+ * is written is overwritten. */
+enum mcs_status mcs_onednn_conv_run(const struct onednn_conv *conv, float *src, float *weight, float *bias, float *dst,
+                                    void *workspace);
+
+#endif
