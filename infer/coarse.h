@@ -1,0 +1,73 @@
+/* The coarse mask: threshold, 8-connected components, filter, the best few, and boxes and points around them for SAM.
+ *
+ *     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+ *     struct coarse_result r = {0};
+ *     MCS_TRY(mcs_coarse_mask(map, width, height, "case_0001", &o, NULL, mask, &r));
+ *     if (r.state != MCS_MASK_OK) ... the mask is empty and r.components.n is 0: a case to report, no error
+ *     mcs_coarse_free(&r); */
+#ifndef MCS_COARSE_H
+#define MCS_COARSE_H
+
+#include "engine/config.h"
+#include "infer/boxes.h"
+#include "infer/components.h"
+#include "infer/threshold.h"
+
+enum mcs_coarse_threshold { MCS_COARSE_OTSU, MCS_COARSE_KMEANS, MCS_COARSE_FIXED };
+enum mcs_coarse_rank { MCS_COARSE_CONFIDENCE, MCS_COARSE_AREA, MCS_COARSE_TEXT };
+
+/* Form paper: Otsu on the float map, components filtered and ranked by confidence. Form release, the released code:
+ * 2-means or a fixed value on the 8-bit map, the largest areas, one merged box whose right and lower edges lie one
+ * pixel outside, points drawn from the whole mask. */
+struct coarse_options { /* defaults: paper; release */
+    enum mcs_form form;
+    enum mcs_coarse_threshold threshold; /* Otsu; 2-means */
+    float threshold_value;               /* 0.3, the released code's; for the fixed threshold */
+    enum mcs_coarse_rank rank;           /* confidence; area */
+    int keep;             /* 1; 1: how many components stay, 0 all. The released code's README says 2 for lungs */
+    float min_confidence; /* 0.5; 0. The paper's value is not known, 0.5 is a second-hand guess */
+    int min_area;         /* 1; 1 pixel */
+    int grow_px;          /* 0; 0: boxes grown on each side */
+    int merge_boxes;      /* 0; 1: one box around everything instead of one for each component */
+    int n_points;         /* 10; 10: points in a component, fewer where there are fewer pixels */
+    int n_negative;       /* 0; 0: points outside the mask, the same for all components */
+    uint64_t seed;        /* 0; 0: of the points */
+};
+struct coarse_options mcs_coarse_defaults(enum mcs_form form);
+/* "otsu", "kmeans" or a number into threshold and threshold_value; "confidence", "area", "text" into rank. E_USAGE. */
+enum mcs_status mcs_coarse_parse_threshold(const char *word, struct coarse_options *o);
+enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o);
+
+/* Scores of the components in `list` for rank text, greater is better: scores (list->n). labels (height, width). */
+struct coarse_text_scorer {
+    enum mcs_status (*score)(void *context, const char *stem, const struct component_list *list, const int32_t *labels,
+                             int width, int height, float *scores);
+    void *context;
+};
+
+struct coarse_result {
+    enum mcs_mask_state state;
+    float threshold;
+    int n_found; /* components before any filter */
+    struct component_list components;
+    int n_boxes; /* 1 where boxes are merged, else components.n */
+    struct box_component *boxes;
+    struct arena arena; /* holds the boxes and their points */
+};
+
+/* map (height, width) float32 -> mask (height, width) 0 or 1 and *result, to be released with mcs_coarse_free. `stem`
+ * keys the points, so they depend on the case and the seed alone. `scorer` may be NULL unless rank is text. Order:
+ * threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in the map; E_USAGE impossible options. */
+enum mcs_status mcs_coarse_mask(const float *map, int width, int height, const char *stem,
+                                const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *mask,
+                                struct coarse_result *result);
+void mcs_coarse_free(struct coarse_result *result);
+
+/* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (8 bits = 0..1) of a folder -> out/STEM.png (0 and
+ * 255) and out/boxes.json. Where a stem has both, the HDF5 file is read. A bad case goes to out/failures.csv and the
+ * rest goes on: E_PARTIAL. *n_cases and *n_empty may be NULL. E_NOINPUT no folder or nothing in it; E_DATA two images
+ * with one stem. */
+enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct coarse_options *o,
+                                  const struct coarse_text_scorer *scorer, int *n_cases, int *n_empty);
+
+#endif
