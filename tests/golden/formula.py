@@ -45,6 +45,11 @@ def given(name, *shape):
     return torch.from_numpy(uniform(name, shape).astype(np.float32)).double()
 
 
+def pixels(name, *shape):
+    """An 8-bit input: floor(128 (u + 1))."""
+    return (128 * (uniform(name, shape) + 1)).astype(np.uint8)
+
+
 def fill(module, prefix="", buffers=()):
     """Give every parameter (and the named buffers) its formula value; the module is float64 from here on, so that the
     golden numbers are the reference's mathematics and not its rounding."""
