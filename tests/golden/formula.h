@@ -33,13 +33,6 @@ static inline void mcs_golden_input(const char *name, float *dst, size_t n)
     for (size_t i = 0; i < n; i++) dst[i] = (float)mcs_golden_uniform(h, i);
 }
 
-/* An 8-bit input: dst (n) = floor(128 (u + 1)). */
-static inline void mcs_golden_pixels(const char *name, uint8_t *dst, size_t n)
-{
-    const uint64_t h = mcs_golden_hash(name);
-    for (size_t i = 0; i < n; i++) dst[i] = (uint8_t)(128.0 * (mcs_golden_uniform(h, i) + 1.0));
-}
-
 /* A parameter: dst (product of dims) by reference name and shape. nd 0 is a scalar.
  * logit_scale: 2.6593. One dimension and a name ending in ".weight" (a norm): 1 + 0.1 u. Other nd <= 1: 0.1 u.
  * nd >= 2: u sqrt(3 / (product of dims[1..])), the variance that keeps activations near 1. */
