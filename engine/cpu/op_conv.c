@@ -1,0 +1,253 @@
+/* conv: oneDNN's convolutions on channels-last activations; own code (rows gathered in pieces, then matrix products)
+ * for what oneDNN only has a reference implementation of, and for the 3-D weight gradient where oneDNN would unfold the
+ * whole volume (no AVX-512). */
+#include "engine/cpu/conv.h"
+#include "engine/cpu/onednn.h"
+#include "engine/cpu/rowops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_FLOATS = 1 << 20 }; /* of gathered rows: 4 MiB */
+
+struct conv_plan {
+    struct conv_dims d;
+    int64_t taps, rows;          /* of the kernel; of the output */
+    int64_t piece;               /* output rows gathered at a time */
+    struct onednn_conv *pass[3]; /* by enum conv_pass; NULL: not wanted, or own code */
+    size_t sum_at;               /* bytes into the workspace: where a pass writes that must then be added (beta 1) */
+};
+
+static struct conv_dims dims_of(const struct tensor *x, const struct tensor *w, const struct tensor *y,
+                                const struct conv_attr *a)
+{
+    struct conv_dims d = {.nsp = a->nsp, .n = x->dim[0], .c = mcs_last(x), .o = w->dim[0]};
+    for (int i = 0; i < 3; i++) {
+        const int at = i - (3 - a->nsp); /* spatial axis of the op */
+        d.src[i] = at < 0 ? 1 : x->dim[1 + at];
+        d.dst[i] = at < 0 ? 1 : y->dim[1 + at];
+        d.k[i] = at < 0 ? 1 : w->dim[2 + at];
+        d.stride[i] = at < 0 ? 1 : a->stride[at];
+        d.pad[i] = at < 0 ? 0 : a->pad[at];
+    }
+    return d;
+}
+
+static void release(struct step *s)
+{
+    struct conv_plan *p = s->prepared;
+    if (!p) return;
+    for (int i = 0; i < 3; i++) mcs_onednn_conv_free(p->pass[i]);
+    free(p);
+    s->prepared = NULL;
+}
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+/* Packed weights, gathered rows. */
+static size_t own_bytes(const struct conv_plan *p)
+{
+    const int64_t width = p->taps * p->d.c;
+    return round_up((size_t)(p->d.o * width) * 4) + round_up((size_t)(p->piece * width) * 4);
+}
+
+static enum mcs_status plan_pass(struct conv_plan *p, enum conv_pass pass, int has_bias, int own, size_t *bytes)
+{
+    if (!own) MCS_TRY(mcs_onednn_conv_new(pass, &p->d, has_bias, &p->pass[pass]));
+    if (p->pass[pass] && pass == CONV_DWEIGHT && p->d.nsp == 3 && strstr(mcs_onednn_conv_impl(p->pass[pass]), "gemm")) {
+        mcs_onednn_conv_free(p->pass[pass]);
+        p->pass[pass] = NULL;
+    }
+    const size_t want = p->pass[pass] ? mcs_onednn_conv_workspace(p->pass[pass]) : own_bytes(p);
+    if (want > *bytes) *bytes = want;
+    return MCS_OK;
+}
+
+static enum mcs_status plan_step(struct step *s, int own)
+{
+    const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
+    struct conv_plan *p = calloc(1, sizeof *p);
+    size_t bytes = 0, sum = 0;
+    enum mcs_status st;
+    MCS_REQUIRE(p, MCS_E_NOMEM, "%s: out of memory", s->scope);
+    s->prepared = p;
+    if (!y) return MCS_OK;
+    p->d = dims_of(s->in[0], s->in[1], y, s->attr);
+    p->taps = p->d.k[0] * p->d.k[1] * p->d.k[2];
+    p->rows = mcs_rows(y);
+    p->piece = PIECE_FLOATS / (p->taps * p->d.c);
+    p->piece = p->piece < 64 ? 64 : p->piece;
+    p->piece = p->piece > p->rows ? p->rows : p->piece;
+    if (!s->backward) {
+        MCS_TRY_GOTO(plan_pass(p, CONV_FWD, s->in[2] != NULL, own, &bytes), st, fail);
+    }
+    if (s->backward && s->din[0]) {
+        MCS_TRY_GOTO(plan_pass(p, CONV_DSRC, 0, own, &bytes), st, fail);
+        if (s->beta[0] != 0 && p->pass[CONV_DSRC]) sum = (size_t)mcs_count(s->in[0]) * 4;
+    }
+    if (s->backward && s->din[1]) {
+        const size_t w = (size_t)mcs_count(s->in[1]) * 4;
+        MCS_TRY_GOTO(plan_pass(p, CONV_DWEIGHT, 0, own, &bytes), st, fail);
+        if (s->beta[1] != 0 && p->pass[CONV_DWEIGHT] && w > sum) sum = w;
+    }
+    if (s->backward && s->din[2]) {
+        const size_t b = mcs_rows_sum_workspace(p->rows, p->d.o);
+        if (b > bytes) bytes = b;
+    }
+    p->sum_at = round_up(bytes);
+    s->workspace_bytes = p->sum_at + sum;
+    return MCS_OK;
+fail:
+    release(s);
+    return st;
+}
+
+static enum mcs_status prepare(struct step *s, struct device *d)
+{
+    (void)d;
+    return plan_step(s, 0);
+}
+
+static enum mcs_status prepare_own(struct step *s, struct device *d)
+{
+    (void)d;
+    return plan_step(s, 1);
+}
+
+const char *mcs_cpu_conv_impl_name(const struct step *s, int pass)
+{
+    const struct conv_plan *p = s->prepared;
+    if (p->pass[pass]) return mcs_onednn_conv_impl(p->pass[pass]);
+    const int wanted = pass == CONV_FWD ? !s->backward : s->backward && s->din[pass - 1] != NULL;
+    return wanted ? "own" : NULL;
+}
+
+/* ---- own code ---- */
+
+/* (O,C,taps) -> (O,taps,C), or back with dst = beta dst + src. */
+static void pack_weight(const struct conv_plan *p, const float *w, float *packed)
+{
+    const int64_t c = p->d.c, taps = p->taps;
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < p->d.o; o++)
+        for (int64_t t = 0; t < taps; t++)
+            for (int64_t i = 0; i < c; i++) packed[(o * taps + t) * c + i] = w[(o * c + i) * taps + t];
+}
+
+static void unpack_weight(const struct conv_plan *p, const float *packed, float *w, float beta)
+{
+    const int64_t c = p->d.c, taps = p->taps;
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < p->d.o; o++)
+        for (int64_t i = 0; i < c; i++)
+            for (int64_t t = 0; t < taps; t++) {
+                float *to = w + (o * c + i) * taps + t;
+                *to = (beta != 0 ? *to : 0) + packed[(o * taps + t) * c + i];
+            }
+}
+
+/* Row of x that tap t of output row r reads, or -1 in the padding. */
+static inline int64_t source_row(const struct conv_dims *d, int64_t r, int64_t t)
+{
+    const int64_t ow = r % d->dst[2], oh = r / d->dst[2] % d->dst[1], rest = r / d->dst[2] / d->dst[1];
+    const int64_t od = rest % d->dst[0], n = rest / d->dst[0];
+    const int64_t kw = t % d->k[2], kh = t / d->k[2] % d->k[1], kd = t / d->k[2] / d->k[1];
+    const int64_t iw = ow * d->stride[2] + kw - d->pad[2], ih = oh * d->stride[1] + kh - d->pad[1];
+    const int64_t id = od * d->stride[0] + kd - d->pad[0];
+    if (iw < 0 || iw >= d->src[2] || ih < 0 || ih >= d->src[1] || id < 0 || id >= d->src[0]) return -1;
+    return ((n * d->src[0] + id) * d->src[1] + ih) * d->src[2] + iw;
+}
+
+static void gather_rows(const struct conv_plan *p, const float *x, int64_t from, int64_t n, float *cols)
+{
+    const int64_t c = p->d.c;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t t = 0; t < p->taps; t++) {
+            const int64_t at = source_row(&p->d, from + r, t);
+            float *to = cols + (r * p->taps + t) * c;
+            if (at < 0)
+                memset(to, 0, (size_t)c * 4);
+            else
+                memcpy(to, x + at * c, (size_t)c * 4);
+        }
+}
+
+/* Adds gathered rows back. Tap by tap: for one tap all output rows read different rows of x, so that threads never
+ * meet. */
+static void scatter_rows(const struct conv_plan *p, const float *cols, int64_t from, int64_t n, float *dx)
+{
+    const int64_t c = p->d.c;
+#pragma omp parallel
+    for (int64_t t = 0; t < p->taps; t++) {
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < n; r++) {
+            const int64_t at = source_row(&p->d, from + r, t);
+            const float *src = cols + (r * p->taps + t) * c;
+            if (at < 0) continue;
+            for (int64_t i = 0; i < c; i++) dx[at * c + i] += src[i];
+        }
+    }
+}
+
+static enum mcs_status run_own(const struct step *s, enum conv_pass pass, const float *x, float *w, float *y, float *dx)
+{
+    const struct conv_plan *p = s->prepared;
+    const int64_t width = p->taps * p->d.c, o = p->d.o;
+    float *packed = s->workspace, *cols = packed + round_up((size_t)(o * width) * 4) / 4;
+    if (pass != CONV_DWEIGHT) pack_weight(p, w, packed);
+    if (pass == CONV_DSRC && s->beta[0] == 0) memset(dx, 0, (size_t)mcs_count(s->din[0]) * 4);
+    for (int64_t r = 0; r < p->rows; r += p->piece) {
+        const int64_t n = p->rows - r < p->piece ? p->rows - r : p->piece;
+        float *row = y + r * o;
+        if (pass != CONV_DSRC) gather_rows(p, x, r, n, cols);
+        if (pass == CONV_FWD) MCS_TRY(mcs_sgemm('N', 'T', n, o, width, 1, cols, width, packed, width, 0, row, o));
+        if (pass == CONV_DSRC) {
+            MCS_TRY(mcs_sgemm('N', 'N', n, width, o, 1, row, o, packed, width, 0, cols, width));
+            scatter_rows(p, cols, r, n, dx);
+        }
+        if (pass == CONV_DWEIGHT)
+            MCS_TRY(mcs_sgemm('T', 'N', o, width, n, 1, row, o, cols, width, r > 0, packed, width));
+    }
+    if (pass == CONV_FWD && s->in[2]) mcs_rows_add_bias(y, mcs_f32(s->in[2]), p->rows, o);
+    if (pass == CONV_DWEIGHT) unpack_weight(p, packed, w, s->beta[1]);
+    return MCS_OK;
+}
+
+/* ---- the passes ---- */
+
+static enum mcs_status fwd(const struct step *s)
+{
+    const struct conv_plan *p = s->prepared;
+    float *x = mcs_f32(s->in[0]), *w = mcs_f32(s->in[1]), *y = mcs_f32(s->out[0]);
+    if (!p->pass[CONV_FWD]) return run_own(s, CONV_FWD, x, w, y, NULL);
+    return mcs_onednn_conv_run(p->pass[CONV_FWD], x, w, mcs_f32(s->in[2]), y, s->workspace);
+}
+
+/* oneDNN's gradient passes only overwrite: with beta 1 they write beside, then it is added. */
+static enum mcs_status bwd(const struct step *s)
+{
+    const struct conv_plan *p = s->prepared;
+    float *x = mcs_f32(s->in[0]), *w = mcs_f32(s->in[1]), *dy = mcs_f32(s->dout[0]);
+    float *dx = mcs_f32(s->din[0]), *dw = mcs_f32(s->din[1]), *beside = (float *)((char *)s->workspace + p->sum_at);
+    if (dx && !p->pass[CONV_DSRC]) MCS_TRY(run_own(s, CONV_DSRC, NULL, w, dy, dx));
+    if (dx && p->pass[CONV_DSRC]) {
+        float *to = s->beta[0] != 0 ? beside : dx;
+        MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DSRC], to, w, NULL, dy, s->workspace));
+        if (to == beside) mcs_vec_add(dx, beside, mcs_count(s->din[0]));
+    }
+    if (dw && !p->pass[CONV_DWEIGHT]) MCS_TRY(run_own(s, CONV_DWEIGHT, x, dw, dy, NULL));
+    if (dw && p->pass[CONV_DWEIGHT]) {
+        float *to = s->beta[1] != 0 ? beside : dw;
+        MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DWEIGHT], x, to, NULL, dy, s->workspace));
+        if (to == beside) mcs_vec_add(dw, beside, mcs_count(s->din[1]));
+    }
+    if (s->din[2]) mcs_rows_sum(dy, p->rows, p->d.o, s->beta[2], mcs_f32(s->din[2]), s->workspace);
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cpu_conv = {prepare, fwd, bwd, release};
+const struct op_impl mcs_cpu_conv_own = {prepare_own, fwd, bwd, release};
