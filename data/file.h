@@ -9,11 +9,11 @@
 
 /* Reads a whole file into a malloc'ed buffer with a trailing NUL (not counted). max_bytes bounds it. */
 enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes);
-/* Writes to "PATH.tmp.PID", syncs, renames, syncs the folder: a killed run leaves the old file or the new one. On a full disk or a
- * read-only folder the old file stays, the temporary one is removed and the error says which and why. */
+/* Writes to "PATH.tmp.PID", syncs, renames, syncs the folder: a killed run leaves the old file or the new one. On a
+ * full disk or a read-only folder the old file stays, the temporary one is removed and the error says which and why. */
 enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_bytes);
-/* The same in steps, for writers that need a path of their own (HDF5, NIfTI): begin gives the temporary name, commit syncs and
- * renames it, abort removes it. */
+/* The same in steps, for writers that need a path of their own (HDF5, NIfTI): begin gives the temporary name, commit
+ * syncs and renames it, abort removes it. */
 enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_bytes);
 enum mcs_status mcs_file_commit(const char *temporary, const char *path);
 void mcs_file_abort(const char *temporary);

@@ -13,13 +13,14 @@ struct image {
     uint8_t *pixels;
 };
 
-/* Reads PNG or JPEG by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1 or 3 converts
- * (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high byte, with a warning.
- * EXIF orientation is not applied. E_NOINPUT no such file, E_DATA not an image, damaged, cut short or of more than 2^28 pixels,
- * E_IO unreadable. Release with mcs_image_free. */
+/* Reads PNG or JPEG by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1 or 3
+ * converts (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high byte,
+ * with a warning. EXIF orientation is not applied. E_NOINPUT no such file, E_DATA not an image, damaged, cut short or
+ * of more than 2^28 pixels, E_IO unreadable. Release with mcs_image_free. */
 enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img);
 /* The same from bytes in memory; `name` stands in messages. */
-enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels, struct image *img);
+enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels,
+                                 struct image *img);
 enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int channels); /* zeroed */
 void mcs_image_free(struct image *img);
 /* Writes a PNG whole or not at all (temporary name, sync, rename). The same pixels give the same bytes. */
@@ -32,7 +33,8 @@ enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint
 /* Pillow's resampling of 8-bit images, byte for byte (Image.resize): antialiased when shrinking, horizontal pass first,
  * 22-bit fixed point weights, uint8 between the passes. */
 enum mcs_filter { MCS_NEAREST, MCS_BILINEAR, MCS_BICUBIC };
-enum mcs_status mcs_image_resize(const struct image *src, int width, int height, enum mcs_filter filter, struct image *dst);
+enum mcs_status mcs_image_resize(const struct image *src, int width, int height, enum mcs_filter filter,
+                                 struct image *dst);
 /* Cuts the rectangle (x0, y0, width, height), which must lie inside src. */
 enum mcs_status mcs_image_crop(const struct image *src, int x0, int y0, int width, int height, struct image *dst);
 

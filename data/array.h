@@ -1,0 +1,40 @@
+/* The element types of arrays in files (safetensors, HDF5, .npy). */
+#ifndef MCS_ARRAY_H
+#define MCS_ARRAY_H
+
+#include <stdint.h>
+
+enum { MCS_ARRAY_MAX_ND = 8 };
+
+/*     name  bytes  safetensors' word */
+#define MCS_ARRAY_TYPE_LIST(X)                                                                                         \
+    X(F32, 4, "F32")                                                                                                   \
+    X(F16, 2, "F16")                                                                                                   \
+    X(BF16, 2, "BF16")                                                                                                 \
+    X(F64, 8, "F64")                                                                                                   \
+    X(U8, 1, "U8")                                                                                                     \
+    X(I32, 4, "I32")                                                                                                   \
+    X(I64, 8, "I64")
+
+enum mcs_array_type {
+#define X(name, bytes, word) MCS_ARRAY_##name,
+    MCS_ARRAY_TYPE_LIST(X)
+#undef X
+        MCS_ARRAY_N_TYPES
+};
+
+int mcs_array_type_bytes(enum mcs_array_type type);
+const char *mcs_array_type_name(enum mcs_array_type type);
+/* Product of the sizes, or -1 where one is negative, there are more than MCS_ARRAY_MAX_ND, or the product passes 2^60.
+ */
+int64_t mcs_array_count(int nd, const int64_t *dims);
+int mcs_array_same_shape(int nd, const int64_t *dims, int nd2, const int64_t *dims2);
+/* "(2, 3, 4)" into dst, for messages; returns dst. */
+const char *mcs_array_shape_text(int nd, const int64_t *dims, char *dst, int dst_bytes);
+
+/* IEEE binary16 and bfloat16. Narrowing rounds to nearest, ties to even; too large becomes infinity, NaN stays NaN. */
+void mcs_half_to_float(const uint16_t *src, int64_t n, float *dst);
+void mcs_float_to_half(const float *src, int64_t n, uint16_t *dst);
+void mcs_bfloat_to_float(const uint16_t *src, int64_t n, float *dst);
+
+#endif
