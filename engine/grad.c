@@ -76,6 +76,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
         if (!any_dout) continue;
         for (int k = 0; k < info->n_in; k++) {
             struct tensor *x = f.in[k];
+            b.like[k] = x;
             if (x && (info->keep_in >> k & 1)) b.in[k] = x;
             if (!x || x->dt != MCS_F32 || !needs(g, x)) continue;
             struct tensor *r = x->root;

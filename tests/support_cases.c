@@ -306,6 +306,7 @@ static void run_backward(struct runner *r, unsigned want, float beta, struct ten
     for (int i = 0; i < MCS_MAX_IN; i++) {
         int j = r->c->same[i] ? r->c->same[i] - 1 : i;
         if (!r->in[i].nd) continue;
+        s.like[i] = &r->in[j];
         if (r->info->keep_in & IN(i)) s.in[i] = &r->in[j];
         if (want & IN(j)) s.din[i] = &din[j];
         s.beta[i] = beta;

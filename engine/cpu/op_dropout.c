@@ -1,0 +1,73 @@
+/* Dropout. Channel c of a row draws number c of mcs_rng_fill_uniform with sample = the row's id (its own number where
+ * none are given) and the run's step: the mask depends on nothing else, and the backward pass draws it again. Kept
+ * where the number is >= p. */
+#include "engine/cpu/op_common.h"
+#include "engine/rng.h"
+
+enum { TILE = 64 }; /* channels of one call: Philox blocks of 4 side by side */
+
+/* Philox4x32-10 on TILE/4 counters {block + i, sample, step, 3}; u[4 i + k] = 24 bits of word k, in [0,1). As
+ * mcs_rng_fill_uniform. */
+MCS_INLINE void draw_tile(uint32_t block, uint32_t sample, uint32_t step, uint32_t k0, uint32_t k1, float *u)
+{
+    uint32_t c0[TILE / 4], c1[TILE / 4], c2[TILE / 4], c3[TILE / 4];
+    for (int i = 0; i < TILE / 4; i++) c0[i] = block + (uint32_t)i, c1[i] = sample, c2[i] = step, c3[i] = 3;
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+#pragma omp simd
+        for (int i = 0; i < TILE / 4; i++) {
+            const uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
+            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
+            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+            c1[i] = (uint32_t)p1;
+            c3[i] = (uint32_t)p0;
+        }
+    for (int i = 0; i < TILE / 4; i++) {
+        u[4 * i] = (float)(int32_t)(c0[i] >> 8) * 0x1p-24f;
+        u[4 * i + 1] = (float)(int32_t)(c1[i] >> 8) * 0x1p-24f;
+        u[4 * i + 2] = (float)(int32_t)(c2[i] >> 8) * 0x1p-24f;
+        u[4 * i + 3] = (float)(int32_t)(c3[i] >> 8) * 0x1p-24f;
+    }
+}
+
+/* dst = beta dst + keep(src) / (1 - p), one row */
+MCS_CLONES static void drop_row(const float *restrict src, float beta, float *restrict dst, int64_t n, uint32_t sample,
+                                uint32_t step, uint32_t k0, uint32_t k1, float p)
+{
+    const float up = 1.0f / (1.0f - p);
+    for (int64_t c = 0; c < n; c += TILE) {
+        const int64_t m = n - c < TILE ? n - c : TILE;
+        float u[TILE];
+        draw_tile((uint32_t)(c / 4), sample, step, k0, k1, u);
+#pragma omp simd
+        for (int64_t i = 0; i < m; i++) dst[c + i] = op_blend(beta, dst[c + i], u[i] >= p ? up * src[c + i] : 0);
+    }
+}
+
+static void drop(const struct step *s, const struct tensor *src, float beta, struct tensor *dst)
+{
+    const struct dropout_attr *a = s->attr;
+    const int64_t n = mcs_last(dst), rows = mcs_rows(dst);
+    const uint64_t seed = s->run->seed;
+    const uint32_t k0 = (uint32_t)seed,
+                   k1 = a->site ^ ((uint32_t)(seed >> 32) * 0x85EBCA6Bu); /* the key of engine/rng.c */
+    const int32_t *sample = mcs_i32(s->in[1]);
+    const float *x = mcs_f32(src);
+    float *y = mcs_f32(dst);
+#pragma omp parallel for schedule(static) if (rows * n >= MCS_PARALLEL_MIN / 4)
+    for (int64_t r = 0; r < rows; r++)
+        drop_row(x + r * n, beta, y + r * n, n, sample ? (uint32_t)sample[r] : (uint32_t)r, s->run->step, k0, k1, a->p);
+}
+
+static enum mcs_status fwd(const struct step *s)
+{
+    drop(s, s->in[0], 0, s->out[0]);
+    return MCS_OK;
+}
+
+static enum mcs_status bwd(const struct step *s)
+{
+    if (s->din[0]) drop(s, s->dout[0], s->beta[0], s->din[0]);
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cpu_dropout = {NULL, fwd, bwd, NULL};

@@ -1,0 +1,79 @@
+/* Activations: GELU (exact) and ReLU. */
+#include "engine/cpu/op_common.h"
+
+MCS_CLONES static void gelu_fwd(const float *restrict x, float *restrict y, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float density;
+        y[i] = x[i] * mcs_normal_cdf(x[i], &density);
+    }
+}
+
+/* y' = cdf + x density */
+MCS_CLONES static void gelu_bwd(const float *restrict x, const float *restrict dy, float beta, float *restrict dx,
+                                int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float density;
+        const float cdf = mcs_normal_cdf(x[i], &density);
+        dx[i] = op_blend(beta, dx[i], dy[i] * (cdf + x[i] * density));
+    }
+}
+
+MCS_CLONES static void relu_fwd(const float *restrict x, float *restrict y, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0 ? 0 : x[i]; /* NaN stays NaN */
+}
+
+MCS_CLONES static void relu_bwd(const float *restrict y, const float *restrict dy, float beta, float *restrict dx,
+                                int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) dx[i] = op_blend(beta, dx[i], y[i] > 0 ? dy[i] : 0);
+}
+
+static enum mcs_status run_fwd(const struct step *s, void (*f)(const float *, float *, int64_t))
+{
+    const int64_t n = mcs_count(s->in[0]);
+    const float *x = mcs_f32(s->in[0]);
+    float *y = mcs_f32(s->out[0]);
+#pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += MCS_CHUNK) f(x + i, y + i, op_min(MCS_CHUNK, n - i));
+    return MCS_OK;
+}
+
+/* kept: x or y, whichever the backward reads */
+static enum mcs_status run_bwd(const struct step *s, const float *kept,
+                               void (*f)(const float *, const float *, float, float *, int64_t))
+{
+    const int64_t n = mcs_count(s->dout[0]);
+    const float *dy = mcs_f32(s->dout[0]), beta = s->beta[0];
+    float *dx = mcs_f32(s->din[0]);
+    if (!dx) return MCS_OK;
+#pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += MCS_CHUNK) f(kept + i, dy + i, beta, dx + i, op_min(MCS_CHUNK, n - i));
+    return MCS_OK;
+}
+
+static enum mcs_status op_gelu_fwd(const struct step *s)
+{
+    return run_fwd(s, gelu_fwd);
+}
+static enum mcs_status op_gelu_bwd(const struct step *s)
+{
+    return run_bwd(s, mcs_f32(s->in[0]), gelu_bwd);
+}
+static enum mcs_status op_relu_fwd(const struct step *s)
+{
+    return run_fwd(s, relu_fwd);
+}
+static enum mcs_status op_relu_bwd(const struct step *s)
+{
+    return run_bwd(s, mcs_f32(s->out[0]), relu_bwd);
+}
+
+const struct op_impl mcs_cpu_gelu = {NULL, op_gelu_fwd, op_gelu_bwd, NULL};
+const struct op_impl mcs_cpu_relu = {NULL, op_relu_fwd, op_relu_bwd, NULL};

@@ -1,0 +1,99 @@
+/* Losses by element: squared error and binary cross-entropy of logits, weighted, divided by the number of elements. */
+#include "engine/cpu/op_common.h"
+
+MCS_CLONES static double mse_sum(const float *restrict x, const float *restrict t, const float *restrict w, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        const double d = (double)x[i] - t[i];
+        sum += (w ? w[i] : 1.0) * d * d;
+    }
+    return sum;
+}
+
+MCS_CLONES static void mse_grad(const float *restrict x, const float *restrict t, const float *restrict w, float scale,
+                                float beta, float *restrict dx, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) dx[i] = op_blend(beta, dx[i], 2 * scale * (w ? w[i] : 1.0f) * (x[i] - t[i]));
+}
+
+/* BCE = softplus(x) - t x, which for a positive x is softplus(-x) + (1-t) x: no cancellation for a target of 0 or 1 */
+MCS_CLONES static double bce_sum(const float *restrict x, const float *restrict t, const float *restrict w, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        const float a = x[i] < 0 ? -x[i] : x[i], u = x[i] < 0 ? t[i] : 1.0f - t[i];
+        sum += (double)((w ? w[i] : 1.0f) * (mcs_log1pf01(mcs_expf(-a)) + u * a));
+    }
+    return sum;
+}
+
+MCS_CLONES static void bce_grad(const float *restrict x, const float *restrict t, const float *restrict w, float scale,
+                                float beta, float *restrict dx, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        dx[i] = op_blend(beta, dx[i], scale * (w ? w[i] : 1.0f) * (mcs_sigmoidf(x[i]) - t[i]));
+}
+
+typedef double (*sum_fn)(const float *, const float *, const float *, int64_t);
+typedef void (*grad_fn)(const float *, const float *, const float *, float, float, float *, int64_t);
+
+/* One double a chunk, added in order. */
+static enum mcs_status prepare(struct step *s, struct device *d)
+{
+    (void)d;
+    if (!s->backward) s->workspace_bytes = (size_t)op_div_up(mcs_count(s->in[0]), MCS_CHUNK) * sizeof(double);
+    return MCS_OK;
+}
+
+static enum mcs_status run_fwd(const struct step *s, sum_fn f)
+{
+    const int64_t n = mcs_count(s->in[0]), chunks = op_div_up(n, MCS_CHUNK);
+    const float *x = mcs_f32(s->in[0]), *t = mcs_f32(s->in[1]), *w = mcs_f32(s->in[2]);
+    double *part = s->workspace, sum = 0;
+#pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
+    for (int64_t k = 0; k < chunks; k++) {
+        const int64_t i = k * MCS_CHUNK;
+        part[k] = f(x + i, t + i, w ? w + i : NULL, op_min(MCS_CHUNK, n - i));
+    }
+    for (int64_t k = 0; k < chunks; k++) sum += part[k];
+    mcs_f32(s->out[0])[0] = (float)(sum / (double)n);
+    return MCS_OK;
+}
+
+static enum mcs_status run_bwd(const struct step *s, grad_fn f)
+{
+    const int64_t n = mcs_count(s->in[0]);
+    const float *x = mcs_f32(s->in[0]), *t = mcs_f32(s->in[1]), *w = mcs_f32(s->in[2]);
+    const float scale = mcs_f32(s->dout[0])[0] / (float)n, beta = s->beta[0];
+    float *dx = mcs_f32(s->din[0]);
+    if (!dx) return MCS_OK;
+#pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += MCS_CHUNK)
+        f(x + i, t + i, w ? w + i : NULL, scale, beta, dx + i, op_min(MCS_CHUNK, n - i));
+    return MCS_OK;
+}
+
+static enum mcs_status op_mse_fwd(const struct step *s)
+{
+    return run_fwd(s, mse_sum);
+}
+static enum mcs_status op_mse_bwd(const struct step *s)
+{
+    return run_bwd(s, mse_grad);
+}
+static enum mcs_status op_bce_fwd(const struct step *s)
+{
+    return run_fwd(s, bce_sum);
+}
+static enum mcs_status op_bce_bwd(const struct step *s)
+{
+    return run_bwd(s, bce_grad);
+}
+
+const struct op_impl mcs_cpu_mse = {prepare, op_mse_fwd, op_mse_bwd, NULL};
+const struct op_impl mcs_cpu_bce = {prepare, op_bce_fwd, op_bce_bwd, NULL};
