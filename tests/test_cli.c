@@ -91,6 +91,22 @@ Test(cli, wrong_use)
     expect("mcsam devices > /dev/full", 74, "standard output");
 }
 
+Test(cli, info)
+{
+    expect("mcsam info", 2, "FILE...");
+    expect("mcsam info none.png", 66, "none.png");
+    expect("mcsam info .", 65, ".");
+    expect("echo text > a.txt; mcsam info a.txt", 65, "a.txt: none of the kinds that are known");
+    expect("printf '\\211PNG\\r\\n\\032\\n' > b.png; mcsam info b.png", 65, "b.png");
+    expect("echo x > c.safetensors; echo y > d.nii; mcsam info c.safetensors d.nii", 3,
+           "2 of 2 files could not be read");
+    expect("h='{\"a\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]}}'; "
+           "{ printf '\\100\\0\\0\\0\\0\\0\\0\\0%-64s' \"$h\"; printf '\\0\\0\\0\\0\\0\\0\\0\\0'; } > w.safetensors; "
+           "mcsam info w.safetensors",
+           0, "1 arrays, 2 values, 8 bytes\n  F32   (2, 1) a\n");
+    expect("mcsam info --json --filter b w.safetensors", 0, "\"list\": []");
+}
+
 Test(cli, one_error_line_and_no_trace_unless_asked)
 {
     cr_expect_eq(shell("mcsam devices --threads x | wc -l"), 0);
