@@ -34,7 +34,8 @@ enum mcs_status mcs_threshold_kmeans(const float *map, int64_t n, uint8_t *mask,
 
 /* The released code's 2-means: the map times 255, rounded to 8 bits (half to even, clamped), nearest-resized to 256 x
  * 256, split in two, the split nearest-resized back. The nearest source of cell i of n is floor(i * n_source / n), as
- * in the image library used there. Its k-means from ten random starts is replaced by the exact search, which is the
+ * in the image library used there; both ways round down, so where 256 is no multiple of a side the mask may move by a
+ * pixel. Its k-means from ten random starts is replaced by the exact search, which is the
  * least it can find. *threshold is the mean of the two class means, divided by 255. */
 enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int height, uint8_t *mask, float *threshold,
                                              enum mcs_mask_state *state);

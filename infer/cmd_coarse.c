@@ -1,0 +1,90 @@
+/* mcsam coarse: saliency maps to coarse masks, boxes and points. */
+#include "data/file.h"
+#include "engine/config.h"
+#include "infer/cases.h"
+#include "infer/coarse.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct coarse_command {
+    struct mcs_common common;
+    const char *input, *output, *threshold, *rank, *boxes;
+    int64_t keep, min_area, grow, points, negative_points;
+    double min_confidence;
+};
+
+/* What is not given here depends on the form. */
+static const struct mcs_option options[] = {
+    {"input", 'i', MCS_FIELD(coarse_command, input), .value = "DIR", .required = 1,
+     .help = "folder of saliency maps, STEM.h5 or STEM.png"},
+    {"output", 'o', MCS_FIELD(coarse_command, output), .value = "DIR", .required = 1,
+     .help = "folder for STEM.png (0 and 255) and boxes.json"},
+    {"threshold", 0, MCS_FIELD(coarse_command, threshold), .value = "WORD",
+     .help = "otsu (paper), kmeans (release) or a number: what lies above it"},
+    {"rank", 0, MCS_FIELD(coarse_command, rank), .choices = "confidence|area|text",
+     .help = "which components are best: mean saliency (paper), area (release), nearness to the prompt"},
+    {"keep", 0, MCS_FIELD(coarse_command, keep), .def = "1", .lo = 0, .hi = 1000000, .value = "N",
+     .help = "how many components stay, 0 all"},
+    {"min-confidence", 0, MCS_FIELD(coarse_command, min_confidence), .def = "-1", .lo = -1, .hi = 1, .value = "C",
+     .help = "least mean saliency of a component; -1: 0.5 (paper), 0 (release)"},
+    {"min-area", 0, MCS_FIELD(coarse_command, min_area), .def = "1", .lo = 0, .hi = 2147483647, .value = "PIXELS",
+     .help = "least area of a component"},
+    {"grow", 0, MCS_FIELD(coarse_command, grow), .def = "0", .lo = -100000, .hi = 100000, .value = "PX",
+     .help = "pixels by which boxes grow on each side"},
+    {"boxes", 0, MCS_FIELD(coarse_command, boxes), .choices = "each|merged",
+     .help = "a box for each component (paper) or one around all (release)"},
+    {"points", 0, MCS_FIELD(coarse_command, points), .def = "10", .lo = 0, .hi = 1000000, .value = "N",
+     .help = "points inside each component"},
+    {"negative-points", 0, MCS_FIELD(coarse_command, negative_points), .def = "0", .lo = 0, .hi = 1000000, .value = "N",
+     .help = "points outside the mask"},
+    {0},
+};
+
+static enum mcs_status resolve(const struct coarse_command *c, struct coarse_options *o)
+{
+    *o = mcs_coarse_defaults(c->common.form[MCS_FORM_COARSE]);
+    if (c->threshold) MCS_TRY(mcs_coarse_parse_threshold(c->threshold, o));
+    if (c->rank) MCS_TRY(mcs_coarse_parse_rank(c->rank, o));
+    if (c->boxes) o->merge_boxes = !strcmp(c->boxes, "merged");
+    if (c->min_confidence >= 0.0) o->min_confidence = (float)c->min_confidence;
+    o->keep = (int)c->keep;
+    o->min_area = (int)c->min_area;
+    o->grow_px = (int)c->grow;
+    o->n_points = (int)c->points;
+    o->n_negative = (int)c->negative_points;
+    o->seed = (uint64_t)c->common.seed;
+    return MCS_OK;
+}
+
+static enum mcs_status plan(const struct coarse_command *c)
+{
+    struct case_list cases;
+    MCS_TRY(mcs_cases_list(c->input, ".h5;.png", ".h5", &cases));
+    printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases would be written\n", cases.n);
+    mcs_cases_free(&cases);
+    return MCS_OK;
+}
+
+static enum mcs_status run(const void *command)
+{
+    const struct coarse_command *c = command;
+    struct coarse_options o;
+    int n_cases = 0, n_empty = 0;
+    MCS_TRY(resolve(c, &o));
+    if (c->common.dry_run) return plan(c);
+    enum mcs_status st = mcs_coarse_folder(c->input, c->output, &o, NULL, &n_cases, &n_empty);
+    if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
+    char path[4096];
+    snprintf(path, sizeof path, "%s/config.yaml", c->output);
+    enum mcs_status saved = mcs_config_save(path, command);
+    if (saved != MCS_OK) return mcs_trace(saved, __FILE__, __LINE__);
+    printf(c->common.json ? "{\"cases\": %d, \"empty\": %d}\n" : "%d masks, %d of them empty\n", n_cases, n_empty);
+    return st;
+}
+
+const struct mcs_verb mcs_verb_coarse = {.name = "coarse",
+                                         .line = "saliency maps to coarse masks, boxes and points",
+                                         .options = options,
+                                         .options_bytes = sizeof(struct coarse_command),
+                                         .run = run};
