@@ -24,8 +24,8 @@ enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_b
     MCS_TRY_GOTO(mcs_image_alloc(img, width, height, grey ? 1 : 3), st, done);
     failed = tjDecompress2(tj, bytes, (unsigned long)n_bytes, img->pixels, width, 0, height,
                            grey ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
-    /* A warning still gives pixels. Stray bytes between segments are harmless; anything else means grey where data is
-     * missing. */
+    /* A warning still gives pixels. Stray bytes between segments are mostly an encoder's padding and everybody reads
+     * such files, so they are only told; any other warning means grey where data is missing. */
     if (failed && tjGetErrorCode(tj) == TJERR_WARNING && strstr(tjGetErrorStr2(tj), "extraneous")) {
         mcs_warn("%s: %s", name, tjGetErrorStr2(tj));
         failed = 0;
