@@ -1,0 +1,209 @@
+#include "train/run_log.h"
+
+#include "data/file.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- TensorBoard: TFRecord framing (length, masked CRC-32C of both) around a hand-written Event protobuf
+ * ------------------- */
+
+static uint32_t crc32c(const uint8_t *p, size_t n)
+{
+    uint32_t crc = 0xFFFFFFFFu;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (0x82F63B78u & (0u - (crc & 1u)));
+    }
+    return ~crc;
+}
+
+static uint32_t masked(uint32_t crc)
+{
+    return (crc >> 15 | crc << 17) + 0xA282EAD8u;
+}
+
+static void write_record(FILE *f, const uint8_t *body, uint64_t n)
+{
+    const uint32_t head_crc = masked(crc32c((const uint8_t *)&n, 8)), body_crc = masked(crc32c(body, n));
+    fwrite(&n, 8, 1, f);
+    fwrite(&head_crc, 4, 1, f);
+    fwrite(body, 1, n, f);
+    fwrite(&body_crc, 4, 1, f);
+}
+
+static uint8_t *varint(uint8_t *p, uint64_t v)
+{
+    for (; v >= 0x80; v >>= 7) *p++ = (uint8_t)(v | 0x80);
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+static uint8_t *bytes_field(uint8_t *p, int field, const void *src, size_t n)
+{
+    p = varint(p, (uint64_t)field << 3 | 2);
+    p = varint(p, n);
+    memcpy(p, src, n);
+    return p + n;
+}
+
+/* Event {1: wall_time double, 2: step int64, 3: file_version | 5: Summary {1: Value {1: tag, 2: simple_value float}}}.
+ * wall_time is the step, so that two runs write the same bytes. */
+static void write_event(FILE *f, int64_t step, const char *tag, float value)
+{
+    uint8_t inner[300], summary[320], event[400], *p = inner;
+    const double wall = (double)step;
+    p = bytes_field(p, 1, tag, strnlen(tag, 200));
+    *p++ = 2 << 3 | 5;
+    memcpy(p, &value, 4);
+    p += 4;
+    uint8_t *s = bytes_field(summary, 1, inner, (size_t)(p - inner)), *e = event;
+    *e++ = 1 << 3 | 1;
+    memcpy(e, &wall, 8);
+    e += 8;
+    *e++ = 2 << 3;
+    e = varint(e, (uint64_t)step);
+    e = bytes_field(e, 5, summary, (size_t)(s - summary));
+    write_record(f, event, (uint64_t)(e - event));
+}
+
+static void write_version(FILE *f)
+{
+    static const char version[] = "brain.Event:2";
+    uint8_t event[64], *e = event;
+    const double wall = 0;
+    *e++ = 1 << 3 | 1;
+    memcpy(e, &wall, 8);
+    e += 8;
+    e = bytes_field(e, 3, version, sizeof version - 1);
+    write_record(f, event, (uint64_t)(e - event));
+}
+
+/* ---- metrics.jsonl
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* Calls visit(object) for each well-formed line; a torn last line (a killed run) is passed over. */
+static enum mcs_status each_line(const char *path, void (*visit)(void *ctx, const char *line, json_t *object),
+                                 void *ctx)
+{
+    char *text;
+    int64_t n;
+    MCS_TRY(mcs_file_read(path, (int64_t)1 << 32, &text, &n));
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
+        json_t *object = json_loads(line, 0, NULL);
+        if (object) visit(ctx, line, object);
+        json_decref(object);
+    }
+    free(text);
+    return MCS_OK;
+}
+
+struct replay {
+    struct run_log *log;
+    int64_t resumed_step;
+};
+
+static void keep_line(void *ctx, const char *line, json_t *object)
+{
+    const struct replay *r = ctx;
+    const int64_t step = json_integer_value(json_object_get(object, "step"));
+    if (step > r->resumed_step) return;
+    fprintf(r->log->json, "%s\n", line);
+    const char *name;
+    json_t *value;
+    json_object_foreach(object, name, value) if (strcmp(name, "step") != 0 && json_is_number(value))
+        write_event(r->log->events, step, name, (float)json_number_value(value));
+}
+
+enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step)
+{
+    char events[1100], old[1100];
+    memset(log, 0, sizeof *log);
+    snprintf(log->path, sizeof log->path, "%s/metrics.jsonl", run_folder);
+    snprintf(old, sizeof old, "%s/metrics.jsonl.old", run_folder);
+    snprintf(events, sizeof events, "%s/events.out.tfevents.mcsam", run_folder);
+    /* The old file is moved away first and only removed once its lines stand in the new one; a kill in between leaves
+     * it to the next run. */
+    const int resume =
+        resumed_step >= 0 && (mcs_file_exists(old) || (mcs_file_exists(log->path) && rename(log->path, old) == 0));
+    log->json = fopen(log->path, "w");
+    log->events = fopen(events, "wb");
+    MCS_REQUIRE(log->json && log->events, MCS_E_IO, "%s: cannot be written: %s", log->path, strerror(errno));
+    write_version(log->events);
+    if (resume) {
+        struct replay r = {log, resumed_step};
+        MCS_TRY(each_line(old, keep_line, &r));
+    }
+    fflush(log->json);
+    fflush(log->events);
+    remove(old);
+    return MCS_OK;
+}
+
+void mcs_run_log_begin(struct run_log *log, int64_t step)
+{
+    log->step = step;
+    log->open_line = 1;
+    fprintf(log->json, "{\"step\": %lld", (long long)step);
+}
+
+void mcs_run_log_value(struct run_log *log, const char *name, double value)
+{
+    if (isfinite(value))
+        fprintf(log->json, ", \"%s\": %.9g", name, value);
+    else
+        fprintf(log->json, ", \"%s\": null", name);
+    write_event(log->events, log->step, name, (float)value);
+}
+
+enum mcs_status mcs_run_log_end(struct run_log *log)
+{
+    fputs("}\n", log->json);
+    log->open_line = 0;
+    MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
+                "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
+    return MCS_OK;
+}
+
+void mcs_run_log_close(struct run_log *log)
+{
+    if (log->json) fclose(log->json);
+    if (log->events) fclose(log->events);
+    log->json = log->events = NULL;
+}
+
+struct series {
+    const char *name;
+    double *step, *value;
+    int n, capacity;
+};
+
+static void collect(void *ctx, const char *line, json_t *object)
+{
+    (void)line;
+    struct series *s = ctx;
+    json_t *value = json_object_get(object, s->name);
+    if (!json_is_number(value)) return;
+    if (s->n == s->capacity) {
+        s->capacity = s->capacity ? 2 * s->capacity : 256;
+        s->step = realloc(s->step, (size_t)s->capacity * sizeof *s->step);
+        s->value = realloc(s->value, (size_t)s->capacity * sizeof *s->value);
+        if (!s->step || !s->value) abort();
+    }
+    s->step[s->n] = json_number_value(json_object_get(object, "step"));
+    s->value[s->n++] = json_number_value(value);
+}
+
+enum mcs_status mcs_run_log_series(const char *metrics_path, const char *name, double **step, double **value, int *n)
+{
+    struct series s = {.name = name};
+    MCS_TRY(each_line(metrics_path, collect, &s));
+    *step = s.step;
+    *value = s.value;
+    *n = s.n;
+    return MCS_OK;
+}

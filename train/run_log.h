@@ -1,0 +1,30 @@
+/* What a training run writes while it goes: metrics.jsonl (a JSON object a line, with "step") and TensorBoard events of
+ * the same values. A resumed run drops the lines after its checkpoint, so that the file is as if it had never been
+ * stopped. */
+#ifndef MCS_RUN_LOG_H
+#define MCS_RUN_LOG_H
+
+#include "engine/status.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+struct run_log {
+    FILE *json, *events;
+    char path[1024];
+    int64_t step;
+    int open_line;
+};
+
+/* Opens RUN/metrics.jsonl and RUN/events.out.tfevents.mcsam, keeping only steps <= resumed_step (-1: starts anew). */
+enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step);
+/* One line: begin, any number of values, end. */
+void mcs_run_log_begin(struct run_log *log, int64_t step);
+void mcs_run_log_value(struct run_log *log, const char *name, double value);
+enum mcs_status mcs_run_log_end(struct run_log *log);
+void mcs_run_log_close(struct run_log *log);
+
+/* Reads one named series back (for the report): malloc'ed steps and values. A line without the name is passed over. */
+enum mcs_status mcs_run_log_series(const char *metrics_path, const char *name, double **step, double **value, int *n);
+
+#endif
