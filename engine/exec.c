@@ -47,8 +47,9 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
 {
     MCS_TRY(g->status);
     MCS_REQUIRE(g->params->data || g->params->n == 0, MCS_E_FAIL, "the graph's parameters have no memory yet");
-    MCS_REQUIRE(g->n_steps == g->n_forward || g->params->grad || g->params->n == 0, MCS_E_FAIL,
-                "the graph's parameters have no gradients yet");
+    for (int i = 0; i < g->n_tensors; i++)
+        MCS_REQUIRE(g->tensors[i]->role != TENSOR_PARAM_GRAD || g->params->grad, MCS_E_FAIL,
+                    "%s: wanted before mcs_params_alloc_grad", g->tensors[i]->name);
     enum mcs_status st;
     void *p;
     struct exec *e = calloc(1, sizeof *e);
