@@ -1,0 +1,55 @@
+/* Training a CLIP model with a contrastive loss: one loop for fine-tuning on pairs and for making the demo's starting weights. */
+#ifndef MCS_CLIP_TRAIN_H
+#define MCS_CLIP_TRAIN_H
+
+#include "infer/clip_model.h"
+
+/* Where batches come from. Everything must depend on (step, i) alone, never on what was asked before. */
+struct clip_batch {
+    float *images;       /* (batch,S,S,3) */
+    const char **texts;  /* batch; must stay valid until the next fill */
+    int32_t *sample;     /* batch: names each pair for ever (dropout's key) */
+};
+struct clip_source {
+    enum mcs_status (*fill)(void *ctx, int64_t step, struct clip_batch *b);
+    void *ctx;
+};
+
+/* Extra losses on the same towers (the starting weights' dense heads); all optional. */
+struct clip_nodes {
+    struct tensor *image_embedding; /* (B,embed), raw */
+    struct tensor *tokens;          /* (B,T,width), output of block depth-2 */
+    struct tensor *qkv[2];          /* of the last two blocks, (B,T,3 width) */
+};
+enum { CLIP_MAX_EXTRA = 4 };
+struct clip_extra {
+    /* Records losses and their weights; returns how many. */
+    int (*build)(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA], float weight[CLIP_MAX_EXTRA],
+                 const char *name[CLIP_MAX_EXTRA]);
+    /* Fills the inputs that build made, for the batch just filled by the source. `plan` is a number for the graph that is about to run: build is called once a
+     * plan, in order from 0. */
+    enum mcs_status (*fill)(void *ctx, int plan, struct exec *e);
+    void *ctx;
+};
+
+struct clip_train_options {
+    int64_t batch, steps, warmup, checkpoint_every;
+    double lr, weight_decay, clip_norm; /* AdamW, betas .9 .98, eps 1e-6 as open_clip for ViTs; clip_norm 0: none */
+    struct contrastive_attr loss;       /* inv_tau 0: learned temperature */
+    uint64_t seed;
+    int diagnose;       /* log the share of negatives that each form attracts */
+    const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; made here */
+    const char *config; /* resolved options as YAML, kept in the checkpoint; a checkpoint of other options is refused */
+    const char *const *frozen; /* prefixes of parameter names, NULL-ended, or NULL */
+};
+
+/* Trains m in place, resuming from RUN/checkpoint.h5 where there is one. E_STOPPED after SIGTERM / SIGUSR1, with a checkpoint; E_DATA when the loss is not
+ * finite (with step and last checkpoint). */
+enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o, const struct clip_source *source, const struct clip_extra *extra);
+
+/* Share of negatives (i != j) whose similarity the loss wants to raise (negative gradient), on a batch of L2-normalised embeddings: paper's
+ * form and released form. */
+void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image, double beta_text, double *paper,
+                        double *released);
+
+#endif
