@@ -13,7 +13,8 @@
 
 enum { IMAGE_BATCH = 16, TEXT_BATCH = 32, TEXT_BUCKET = 128 };
 
-/* ---- config --------------------------------------------------------------------------------------------------------- */
+/* ---- config ---------------------------------------------------------------------------------------------------------
+ */
 
 static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors", "model.safetensors"};
 
@@ -32,18 +33,24 @@ static void get_real(const json_t *o, const char *key, float *dst)
 static void get_three(const json_t *o, const char *key, float *dst)
 {
     const json_t *v = json_object_get(o, key);
-    for (size_t i = 0; i < 3 && json_is_array(v) && json_array_size(v) == 3; i++) dst[i] = (float)json_number_value(json_array_get(v, i));
+    for (size_t i = 0; i < 3 && json_is_array(v) && json_array_size(v) == 3; i++)
+        dst[i] = (float)json_number_value(json_array_get(v, i));
 }
 
 static enum mcs_status check_config(const char *path, const struct clip_config *c)
 {
-    const int positive[] = {c->embed, c->image_size, c->patch, c->v_width, c->v_depth, c->v_heads, c->v_mlp, c->vocab,
-                            c->context, c->positions, c->t_width, c->t_depth, c->t_heads, c->t_mlp, c->t_proj, c->types};
+    const int positive[] = {c->embed,   c->image_size, c->patch,   c->v_width,   c->v_depth, c->v_heads,
+                            c->v_mlp,   c->vocab,      c->context, c->positions, c->t_width, c->t_depth,
+                            c->t_heads, c->t_mlp,      c->t_proj,  c->types};
     for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
-        MCS_REQUIRE(positive[i] > 0 && positive[i] <= 1 << 20, MCS_E_DATA, "%s: a size of %d in it cannot be", path, positive[i]);
-    MCS_REQUIRE(c->image_size % c->patch == 0, MCS_E_DATA, "%s: image_size %d is not a multiple of the patch size %d", path, c->image_size, c->patch);
-    MCS_REQUIRE(c->v_width % c->v_heads == 0 && c->t_width % c->t_heads == 0, MCS_E_DATA, "%s: a width is not a multiple of its heads", path);
-    MCS_REQUIRE(c->context <= c->positions, MCS_E_DATA, "%s: context_length %d is longer than the %d positions", path, c->context, c->positions);
+        MCS_REQUIRE(positive[i] > 0 && positive[i] <= 1 << 20, MCS_E_DATA, "%s: a size of %d in it cannot be", path,
+                    positive[i]);
+    MCS_REQUIRE(c->image_size % c->patch == 0, MCS_E_DATA, "%s: image_size %d is not a multiple of the patch size %d",
+                path, c->image_size, c->patch);
+    MCS_REQUIRE(c->v_width % c->v_heads == 0 && c->t_width % c->t_heads == 0, MCS_E_DATA,
+                "%s: a width is not a multiple of its heads", path);
+    MCS_REQUIRE(c->context <= c->positions, MCS_E_DATA, "%s: context_length %d is longer than the %d positions", path,
+                c->context, c->positions);
     return MCS_OK;
 }
 
@@ -88,12 +95,14 @@ static enum mcs_status write_config(const char *folder, const struct clip_config
 {
     char path[1100];
     snprintf(path, sizeof path, "%s/open_clip_config.json", folder);
-    json_t *root = json_pack("{s:{s:i, s:{s:i,s:i,s:i,s:i,s:i,s:i}, s:{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:f}}, s:{s:[f,f,f],s:[f,f,f]}}", "model_cfg",
-                             "embed_dim", c->embed, "vision_cfg", "image_size", c->image_size, "patch_size", c->patch, "width", c->v_width, "layers",
-                             c->v_depth, "heads", c->v_heads, "mlp_width", c->v_mlp, "text_cfg", "context_length", c->context, "vocab_size", c->vocab,
-                             "positions", c->positions, "types", c->types, "width", c->t_width, "layers", c->t_depth, "heads", c->t_heads, "mlp_width",
-                             c->t_mlp, "proj_width", c->t_proj, "dropout", (double)c->dropout, "preprocess_cfg", "mean", (double)c->mean[0],
-                             (double)c->mean[1], (double)c->mean[2], "std", (double)c->std[0], (double)c->std[1], (double)c->std[2]);
+    json_t *root = json_pack(
+        "{s:{s:i, s:{s:i,s:i,s:i,s:i,s:i,s:i}, s:{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:f}}, s:{s:[f,f,f],s:[f,f,f]}}",
+        "model_cfg", "embed_dim", c->embed, "vision_cfg", "image_size", c->image_size, "patch_size", c->patch, "width",
+        c->v_width, "layers", c->v_depth, "heads", c->v_heads, "mlp_width", c->v_mlp, "text_cfg", "context_length",
+        c->context, "vocab_size", c->vocab, "positions", c->positions, "types", c->types, "width", c->t_width, "layers",
+        c->t_depth, "heads", c->t_heads, "mlp_width", c->t_mlp, "proj_width", c->t_proj, "dropout", (double)c->dropout,
+        "preprocess_cfg", "mean", (double)c->mean[0], (double)c->mean[1], (double)c->mean[2], "std", (double)c->std[0],
+        (double)c->std[1], (double)c->std[2]);
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     MCS_REQUIRE(text, MCS_E_NOMEM, "%s: cannot be made", path);
@@ -102,10 +111,12 @@ static enum mcs_status write_config(const char *folder, const struct clip_config
     return st;
 }
 
-/* ---- the model ------------------------------------------------------------------------------------------------------- */
+/* ---- the model
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* Names every parameter of both towers by recording them once at the smallest shapes. */
-static enum mcs_status name_params(struct clip_model *m)
+static enum mcs_status name_params(struct clip_model *m,
+                                   void (*name_more)(struct graph *g, const struct clip_config *c))
 {
     const int s = m->config.image_size;
     struct graph *g = mcs_graph_new(m->params);
@@ -113,27 +124,32 @@ static enum mcs_status name_params(struct clip_model *m)
     mcs_clip_image(g, mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3)), &m->config);
     const struct clip_text t = mcs_clip_text_inputs(g, 1, 2);
     mcs_clip_text(g, &t, &m->config, 0);
+    if (name_more) name_more(g, &m->config);
     const enum mcs_status st = mcs_graph_status(g);
     mcs_graph_free(g);
     return st;
 }
 
-static enum mcs_status make(const struct clip_config *c, const char *vocab_path, struct device *d, struct clip_model *m)
+static enum mcs_status make(const struct clip_config *c, const char *vocab_path, struct device *d,
+                            void (*name_more)(struct graph *g, const struct clip_config *c), struct clip_model *m)
 {
     memset(m, 0, sizeof *m);
     m->config = *c;
     m->device = d;
     MCS_TRY(mcs_tokenizer_open(vocab_path, &m->tokenizer));
     m->config.vocab = mcs_tokenizer_n_pieces(m->tokenizer);
-    MCS_REQUIRE(m->config.vocab == c->vocab || !c->vocab, MCS_E_DATA, "%s: has %d pieces, the model wants %d", vocab_path, m->config.vocab, c->vocab);
+    MCS_REQUIRE(m->config.vocab == c->vocab || !c->vocab, MCS_E_DATA, "%s: has %d pieces, the model wants %d",
+                vocab_path, m->config.vocab, c->vocab);
     m->params = mcs_params_new();
-    MCS_TRY(name_params(m));
+    MCS_TRY(name_params(m, name_more));
     return mcs_params_alloc(m->params, d);
 }
 
-enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *vocab_path, uint64_t seed, struct device *d, struct clip_model *m)
+enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *vocab_path, uint64_t seed, struct device *d,
+                                   void (*name_more)(struct graph *g, const struct clip_config *c),
+                                   struct clip_model *m)
 {
-    enum mcs_status st = make(c, vocab_path, d, m);
+    enum mcs_status st = make(c, vocab_path, d, name_more, m);
     if (st == MCS_OK) st = mcs_params_init(m->params, seed);
     if (st != MCS_OK) mcs_clip_model_close(m);
     return st;
@@ -147,7 +163,7 @@ enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
     MCS_TRY(read_config(folder, &c));
     snprintf(vocab, sizeof vocab, "%s/vocab.txt", folder);
-    enum mcs_status st = make(&c, vocab, d, m);
+    enum mcs_status st = make(&c, vocab, d, NULL, m);
     snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[0]);
     if (!mcs_file_exists(path)) snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[1]);
     if (st == MCS_OK) st = mcs_weights_read(path, m->params, m->sha256);
@@ -175,7 +191,8 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
     return mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION);
 }
 
-/* ---- planned graphs -------------------------------------------------------------------------------------------------- */
+/* ---- planned graphs
+ * -------------------------------------------------------------------------------------------------- */
 
 struct clip_plan {
     struct graph *graph;
@@ -249,16 +266,19 @@ static enum mcs_status text_plan(struct clip_model *m, int64_t n_rows, struct cl
         p->key = calloc(capacity, sizeof *p->key);
         p->offset = calloc(TEXT_BATCH + 1, sizeof *p->offset);
         p->host = calloc((size_t)(TEXT_BATCH * m->config.embed), sizeof *p->host);
-        MCS_REQUIRE(p->ids && p->position && p->key && p->offset && p->host, MCS_E_NOMEM, "no memory for a batch of texts");
+        MCS_REQUIRE(p->ids && p->position && p->key && p->offset && p->host, MCS_E_NOMEM,
+                    "no memory for a batch of texts");
         MCS_TRY(mcs_exec_new(p->graph, m->device, &p->exec));
     }
     *plan = m->text_plan[slot];
     return MCS_OK;
 }
 
-/* ---- images ---------------------------------------------------------------------------------------------------------- */
+/* ---- images
+ * ---------------------------------------------------------------------------------------------------------- */
 
-enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view, struct image *dst)
+enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
+                              struct image *dst)
 {
     const int s = c->image_size, w = img->width, h = img->height;
     if (view == CLIP_VIEW_WHOLE) return mcs_image_resize(img, s, s, MCS_BICUBIC, dst);
@@ -320,10 +340,11 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
     return MCS_OK;
 }
 
-/* ---- texts ----------------------------------------------------------------------------------------------------------- */
+/* ---- texts
+ * ----------------------------------------------------------------------------------------------------------- */
 
-enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n, int32_t *ids, int32_t *position,
-                                    int32_t *key, int32_t *offset, int64_t *n_rows)
+enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
+                                    int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows)
 {
     int32_t row = 0;
     for (int i = 0; i < n; i++) {
@@ -354,7 +375,8 @@ enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *te
         const char *batch[TEXT_BATCH];
         int64_t rows;
         struct clip_plan *p;
-        for (int i = 0; i < TEXT_BATCH; i++) batch[i] = i < count ? texts[at + i] : ""; /* the last batch is filled up with empty texts */
+        for (int i = 0; i < TEXT_BATCH; i++)
+            batch[i] = i < count ? texts[at + i] : ""; /* the last batch is filled up with empty texts */
         MCS_TRY_GOTO(mcs_clip_pack_texts(m, batch, NULL, TEXT_BATCH, ids, position, key, offset, &rows), st, done);
         MCS_TRY_GOTO(text_plan(m, rows, &p), st, done);
         const int64_t planned = p->text.ids->dim[0];

@@ -11,11 +11,12 @@
 
 struct saliency_options mcs_saliency_defaults(void)
 {
-    return (struct saliency_options){.layer = -1, .beta = 1, .steps = 10, .copies = 10, .lr = 1, .view = CLIP_VIEW_WHOLE, .pairs = 8};
+    return (struct saliency_options){
+        .layer = -1, .beta = 1, .steps = 10, .copies = 10, .lr = 1, .view = CLIP_VIEW_WHOLE, .pairs = 8};
 }
 
-/* Three graphs over one set of weights: the blocks below the bottleneck; the bottleneck and all above it, with the gradient to alpha; and the
- * bottleneck alone, which turns the last alpha into the map. */
+/* Three graphs over one set of weights: the blocks below the bottleneck; the bottleneck and all above it, with the
+ * gradient to alpha; and the bottleneck alone, which turns the last alpha into the map. */
 struct saliency {
     struct clip_model *model;
     struct saliency_options o;
@@ -50,17 +51,23 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
     s->tokens = mcs_clip_tokens(c);
     s->width = c->v_width;
     s->side = c->image_size / c->patch;
-    MCS_REQUIRE(s->o.layer <= c->v_depth - 2, MCS_E_USAGE, "layer %d: the bottleneck must lie below the last of %d blocks; use 0 to %d", o->layer,
-                c->v_depth, c->v_depth - 2);
-    MCS_REQUIRE(o->steps >= 2 && o->copies >= 1 && o->pairs >= 1, MCS_E_USAGE, "saliency wants at least 2 steps, 1 copy and 1 pair");
+    MCS_REQUIRE(s->o.layer <= c->v_depth - 2, MCS_E_USAGE,
+                "layer %d: the bottleneck must lie below the last of %d blocks; use 0 to %d", o->layer, c->v_depth,
+                c->v_depth - 2);
+    MCS_REQUIRE(o->steps >= 2 && o->copies >= 1 && o->pairs >= 1, MCS_E_USAGE,
+                "saliency wants at least 2 steps, 1 copy and 1 pair");
 
     const int64_t one = s->tokens * s->width, all = s->pairs * one, pixels = (int64_t)c->image_size * c->image_size * 3;
-    const int64_t counts[] = {s->pairs * pixels, all, all, all, all, all, all * o->copies, s->pairs * s->tokens, s->pairs * c->embed, s->pairs * c->embed};
-    float **fields[] = {&s->images, &s->x_host, &s->alpha, &s->grad, &s->m, &s->v, &s->noise, &s->map_host, &s->text, &s->image_embedding};
+    const int64_t counts[] = {
+        s->pairs * pixels,  all, all, all, all, all, all * o->copies, s->pairs * s->tokens, s->pairs * c->embed,
+        s->pairs * c->embed};
+    float **fields[] = {&s->images, &s->x_host, &s->alpha,    &s->grad, &s->m,
+                        &s->v,      &s->noise,  &s->map_host, &s->text, &s->image_embedding};
     int64_t total = 0;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) total += counts[i];
     float *block = calloc((size_t)total, sizeof *block);
-    MCS_REQUIRE(block, MCS_E_NOMEM, "no memory for %lld (image, prompt) pairs at once; use fewer pairs", (long long)s->pairs);
+    MCS_REQUIRE(block, MCS_E_NOMEM, "no memory for %lld (image, prompt) pairs at once; use fewer pairs",
+                (long long)s->pairs);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; block += counts[i++]) *fields[i] = block;
 
     s->prefix_graph = mcs_graph_new(model->params);
@@ -79,7 +86,8 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
     s->map_x = mcs_input(s->map_graph, "x", MCS_F32, MCS_DIMS(s->pairs, s->tokens, s->width));
     s->map_alpha = mcs_input(s->map_graph, "alpha", MCS_F32, MCS_DIMS(s->pairs, s->tokens, s->width));
     struct tensor *still = mcs_input(s->map_graph, "noise", MCS_F32, MCS_DIMS(s->pairs, s->tokens, s->width));
-    const struct step *step = mcs_record(s->map_graph, OP_bottleneck, "map", (struct tensor *[]){s->map_x, s->map_alpha, still}, NULL);
+    const struct step *step =
+        mcs_record(s->map_graph, OP_bottleneck, "map", (struct tensor *[]){s->map_x, s->map_alpha, still}, NULL);
     MCS_TRY(mcs_graph_status(s->map_graph));
     s->map = mcs_keep(step->out[2]);
     return mcs_exec_new(s->map_graph, model->device, &s->map_exec);
@@ -90,7 +98,8 @@ static void draw_noise(struct saliency *s, const struct saliency_case *cases, in
     const int64_t one = s->tokens * s->width;
     if (s->o.noise) {
         for (int64_t p = 0; p < s->pairs; p++)
-            memcpy(s->noise + p * s->o.copies * one, s->o.noise + (int64_t)step * s->o.copies * one, (size_t)(s->o.copies * one) * sizeof(float));
+            memcpy(s->noise + p * s->o.copies * one, s->o.noise + (int64_t)step * s->o.copies * one,
+                   (size_t)(s->o.copies * one) * sizeof(float));
         return;
     }
     const uint32_t site = mcs_rng_site("m2ib.noise");
@@ -116,7 +125,8 @@ static void adam(struct saliency *s, int t)
     }
 }
 
-enum mcs_status mcs_saliency_upscale(const float *tokens, int side, int image_size, enum clip_view view, int w, int h, struct map2 *dst)
+enum mcs_status mcs_saliency_upscale(const float *tokens, int side, int image_size, enum clip_view view, int w, int h,
+                                     struct map2 *dst)
 {
     struct map2 grid = {side, side, (float *)tokens}, full = {0};
     const int rw = view == CLIP_VIEW_WHOLE ? w : image_size, rh = view == CLIP_VIEW_WHOLE ? h : image_size;
@@ -146,7 +156,8 @@ static float cosine(const float *a, const float *b, int n)
     return (float)(dot / fmax(sqrt(aa * bb), 1e-12));
 }
 
-static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases, int count, const float *nulls, int n_null, saliency_watch on_alpha, void *ctx)
+static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases, int count, const float *nulls,
+                                 int n_null, saliency_watch on_alpha, void *ctx)
 {
     const struct clip_config *c = &s->model->config;
     const int64_t one = s->tokens * s->width, pixels = (int64_t)c->image_size * c->image_size * 3, n = s->pairs * one;
@@ -183,11 +194,14 @@ static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases
     MCS_TRY_GOTO(mcs_exec_forward(s->map_exec), st, done);
     MCS_TRY_GOTO(mcs_exec_get(s->map_exec, s->map, s->map_host), st, done);
     for (int p = 0; p < count; p++) {
-        const float *map = s->map_host + p * s->tokens + 1, *image = s->image_embedding + p * c->embed; /* + 1: without the class token */
+        const float *map = s->map_host + p * s->tokens + 1,
+                    *image = s->image_embedding + p * c->embed; /* + 1: without the class token */
         double null = 0;
         for (int k = 0; k < n_null; k++) null += cosine(image, nulls + (int64_t)k * c->embed, c->embed) / n_null;
         cases[p].presence = cosine(image, s->text + (int64_t)p * c->embed, c->embed) - (float)null;
-        MCS_TRY_GOTO(mcs_saliency_upscale(map, (int)s->side, c->image_size, s->o.view, cases[p].image->width, cases[p].image->height, &cases[p].map), st, done);
+        MCS_TRY_GOTO(mcs_saliency_upscale(map, (int)s->side, c->image_size, s->o.view, cases[p].image->width,
+                                          cases[p].image->height, &cases[p].map),
+                     st, done);
     }
 done:
     free(texts);
@@ -205,8 +219,9 @@ static enum mcs_status fill_seed(struct exec *e, struct tensor *seed, float valu
     return st;
 }
 
-enum mcs_status mcs_saliency_run(struct clip_model *m, const struct saliency_options *o, struct saliency_case *cases, int n, const char *const *null_texts,
-                                 int n_null, saliency_watch on_alpha, void *ctx, int progress)
+enum mcs_status mcs_saliency_run(struct clip_model *m, const struct saliency_options *o, struct saliency_case *cases,
+                                 int n, const char *const *null_texts, int n_null, saliency_watch on_alpha, void *ctx,
+                                 int progress)
 {
     struct saliency s;
     struct mcs_progress bar;

@@ -19,7 +19,8 @@ static const struct safetensor *find(const struct safetensors *file, const char 
     return NULL;
 }
 
-static enum mcs_status read_one(const struct safetensors *file, const char *path, const struct params *p, const struct tensor *t)
+static enum mcs_status read_one(const struct safetensors *file, const char *path, const struct params *p,
+                                const struct tensor *t)
 {
     const struct safetensor *s = find(file, t->name);
     MCS_REQUIRE(s, MCS_E_DATA, "%s: has no tensor %s; is it a file of this model?", path, t->name);
@@ -40,7 +41,8 @@ enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha25
     MCS_TRY(mcs_safetensors_open(path, &file));
     for (int i = 0; i < p->n; i++) MCS_TRY_GOTO(read_one(file, path, p, p->t[i]), st, done);
     if (mcs_safetensors_count(file) > p->n)
-        mcs_warn("%s: %d tensors are not part of this model and were not read", path, mcs_safetensors_count(file) - p->n);
+        mcs_warn("%s: %d tensors are not part of this model and were not read", path,
+                 mcs_safetensors_count(file) - p->n);
     if (sha256) MCS_TRY_GOTO(mcs_file_sha256(path, sha256), st, done);
 done:
     mcs_safetensors_close(file);
@@ -58,7 +60,8 @@ static enum mcs_status download(const struct params *p, float **host)
     return st;
 }
 
-enum mcs_status mcs_weights_write(const char *path, const struct params *p, int half, const char *skip_prefix, const char *note)
+enum mcs_status mcs_weights_write(const char *path, const struct params *p, int half, const char *skip_prefix,
+                                  const char *note)
 {
     float *host;
     MCS_TRY(download(p, &host));
@@ -93,7 +96,8 @@ enum mcs_status mcs_weights_sha256(const struct params *p, char hex[65])
     MCS_TRY(download(p, &host));
     /* One buffer of "name\0 dims values" in order of name: built whole, for a hash that needs one span. */
     int64_t bytes = 0;
-    for (int i = 0; i < p->n; i++) bytes += (int64_t)strlen(p->t[i]->name) + 1 + 8 * p->t[i]->nd + 4 * mcs_count(p->t[i]);
+    for (int i = 0; i < p->n; i++)
+        bytes += (int64_t)strlen(p->t[i]->name) + 1 + 8 * p->t[i]->nd + 4 * mcs_count(p->t[i]);
     struct tensor **t = malloc(sizeof *t * (size_t)(p->n + 1));
     char *all = malloc((size_t)bytes + 1), *at = all;
     if (!t || !all) abort();

@@ -66,7 +66,8 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
     p->image_out = mcs_keep(mcs_l2norm(g, n.image_embedding));
     p->text_out = mcs_keep(mcs_l2norm(g, mcs_clip_text(g, &p->text, c, 1)));
     struct tensor *scale = t->o->loss.inv_tau > 0 ? NULL : mcs_clip_logit_scale(g);
-    p->loss[0] = mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){p->image_out, p->text_out, scale}, &t->o->loss);
+    p->loss[0] =
+        mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){p->image_out, p->text_out, scale}, &t->o->loss);
     p->loss_name[0] = "loss";
     p->n_losses = 1;
     if (t->extra) p->n_losses += t->extra->build(t->extra->ctx, g, &n, p->loss + 1, weight + 1, p->loss_name + 1);
@@ -82,14 +83,17 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
 static enum mcs_status trainer_open(struct trainer *t)
 {
     const struct clip_config *c = &t->model->config;
-    const int64_t batch = t->o->batch, rows = batch * c->context + TEXT_BUCKET, pixels = (int64_t)c->image_size * c->image_size * 3;
-    MCS_REQUIRE(batch >= 2, MCS_E_USAGE, "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch", (long long)batch);
+    const int64_t batch = t->o->batch, rows = batch * c->context + TEXT_BUCKET,
+                  pixels = (int64_t)c->image_size * c->image_size * 3;
+    MCS_REQUIRE(batch >= 2, MCS_E_USAGE,
+                "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch", (long long)batch);
     t->batch.images = malloc((size_t)(batch * pixels) * sizeof(float));
     t->batch.texts = calloc((size_t)batch, sizeof *t->batch.texts);
     t->batch.sample = calloc((size_t)batch, sizeof *t->batch.sample);
     t->ids = calloc((size_t)(3 * rows + batch + 1), sizeof *t->ids);
     t->image_host = malloc((size_t)(2 * batch * c->embed) * sizeof(float));
-    MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host, MCS_E_NOMEM, "no memory for a batch of %lld", (long long)batch);
+    MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host, MCS_E_NOMEM,
+                "no memory for a batch of %lld", (long long)batch);
     t->position = t->ids + rows;
     t->key = t->position + rows;
     t->offset = t->key + rows;
@@ -111,13 +115,14 @@ static void trainer_close(struct trainer *t)
     free(t->image_host);
 }
 
-/* Fills a plan's inputs for `step` and runs it. The extra losses' parameters are named by the first plan, so the first plan is made before the
- * parameters get memory: see mcs_clip_train. */
+/* Fills a plan's inputs for `step` and runs it. The extra losses' parameters are named by the first plan, so the first
+ * plan is made before the parameters get memory: see mcs_clip_train. */
 static enum mcs_status forward_backward(struct trainer *t, const struct clip_source *source, int64_t step, int *plan)
 {
     int64_t rows;
     MCS_TRY(source->fill(source->ctx, step, &t->batch));
-    MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->o->batch, t->ids, t->position, t->key, t->offset, &rows));
+    MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->o->batch, t->ids, t->position,
+                                t->key, t->offset, &rows));
     const int64_t planned = (rows + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET;
     for (int64_t i = rows; i < planned; i++) t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0;
     MCS_TRY(make_plan(t, planned, plan));
@@ -143,7 +148,8 @@ static enum mcs_status clamp_scale(struct clip_model *m)
     return m->device->backend->upload(m->device, scale->data, &v, sizeof v);
 }
 
-static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct train_plan *p, int64_t step, double lr, double norm, const float *loss)
+static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct train_plan *p, int64_t step,
+                                double lr, double norm, const float *loss)
 {
     mcs_run_log_begin(log, step + 1);
     for (int i = 0; i < p->n_losses; i++) mcs_run_log_value(log, p->loss_name[i], loss[i]);
@@ -160,15 +166,16 @@ static enum mcs_status log_step(struct trainer *t, struct run_log *log, const st
         const double inv_tau = t->o->loss.inv_tau > 0 ? (double)t->o->loss.inv_tau : 1 / 0.6;
         MCS_TRY(mcs_exec_get(p->exec, p->image_out, t->image_host));
         MCS_TRY(mcs_exec_get(p->exec, p->text_out, t->text_host));
-        mcs_clip_attracted(t->image_host, t->text_host, (int)t->o->batch, t->model->config.embed, inv_tau, (double)t->o->loss.b_image, (double)t->o->loss.b_text,
-                           &paper, &released);
+        mcs_clip_attracted(t->image_host, t->text_host, (int)t->o->batch, t->model->config.embed, inv_tau,
+                           (double)t->o->loss.b_image, (double)t->o->loss.b_text, &paper, &released);
         mcs_run_log_value(log, "attracted_paper", paper);
         mcs_run_log_value(log, "attracted_release", released);
     }
     return mcs_run_log_end(log);
 }
 
-enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o, const struct clip_source *source, const struct clip_extra *extra)
+enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
+                               const struct clip_source *source, const struct clip_extra *extra)
 {
     struct trainer t = {.model = m, .o = o, .extra = extra};
     struct run_log log = {0};
@@ -181,8 +188,13 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
     MCS_TRY_GOTO(mcs_params_alloc_grad(m->params), st, done);
-    const struct optim_options adamw = {.kind = OPTIM_ADAMW, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .weight_decay = (float)o->weight_decay,
-                                        .clip_norm = (float)o->clip_norm, .decay_all = 0};
+    const struct optim_options adamw = {.kind = OPTIM_ADAMW,
+                                        .beta1 = 0.9f,
+                                        .beta2 = 0.98f,
+                                        .eps = 1e-6f,
+                                        .weight_decay = (float)o->weight_decay,
+                                        .clip_norm = (float)o->clip_norm,
+                                        .decay_all = 0};
     MCS_TRY_GOTO(mcs_optim_new(m->params, &adamw, o->frozen, &t.optim), st, done);
     MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
@@ -197,20 +209,23 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
         const struct train_plan *p = &t.plan[plan];
         for (int i = 0; i < p->n_losses; i++) {
             MCS_TRY_GOTO(mcs_exec_get(p->exec, p->loss[i], &loss[i]), st, done);
-            MCS_REQUIRE_GOTO(isfinite(loss[i]), MCS_E_DATA, st, done,
-                             "step %lld: %s is not finite; lower --lr, or look at the images of this batch (last checkpoint: %s)", (long long)step + 1,
-                             p->loss_name[i], checkpoint);
+            MCS_REQUIRE_GOTO(
+                isfinite(loss[i]), MCS_E_DATA, st, done,
+                "step %lld: %s is not finite; lower --lr, or look at the images of this batch (last checkpoint: %s)",
+                (long long)step + 1, p->loss_name[i], checkpoint);
         }
         MCS_TRY_GOTO(mcs_optim_step(t.optim, lr, &norm), st, done);
         if (!(o->loss.inv_tau > 0)) MCS_TRY_GOTO(clamp_scale(m), st, done);
-        if (step % LOG_EVERY == 0 || step + 1 == o->steps) MCS_TRY_GOTO(log_step(&t, &log, p, step, lr, norm, loss), st, done);
+        if (step % LOG_EVERY == 0 || step + 1 == o->steps)
+            MCS_TRY_GOTO(log_step(&t, &log, p, step, lr, norm, loss), st, done);
         snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
         mcs_progress_set(&bar, step + 1);
         const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0))
             MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, o->config, step + 1), st, done);
         if (stop && !last) {
-            st = MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s", (long long)step + 1, checkpoint);
+            st = MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
+                          (long long)step + 1, checkpoint);
             goto done;
         }
     }
@@ -222,17 +237,19 @@ done:
     return st;
 }
 
-void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image, double beta_text, double *paper,
-                        double *released)
+void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,
+                        double beta_text, double *paper, double *released)
 {
     const size_t n = (size_t)batch;
-    double *l = malloc((n * n + 6 * n) * sizeof *l), *sum = l + n * n; /* six sums: rows and columns of exp((1+b)L), exp(bL), exp(L) */
+    double *l = malloc((n * n + 6 * n) * sizeof *l),
+           *sum = l + n * n; /* six sums: rows and columns of exp((1+b)L), exp(bL), exp(L) */
     if (!l) abort();
     memset(sum, 0, 6 * n * sizeof *sum);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
             double dot = 0;
-            for (int k = 0; k < width; k++) dot += (double)image[i * (size_t)width + (size_t)k] * text[j * (size_t)width + (size_t)k];
+            for (int k = 0; k < width; k++)
+                dot += (double)image[i * (size_t)width + (size_t)k] * text[j * (size_t)width + (size_t)k];
             const double v = l[i * n + j] = dot * inv_tau;
             if (i == j) continue;
             sum[i] += exp((1 + beta_image) * v), sum[n + i] += exp(beta_image * v), sum[2 * n + i] += exp(v);
@@ -243,9 +260,12 @@ void mcs_clip_attracted(const float *image, const float *text, int batch, int wi
         for (size_t j = 0; j < n; j++) {
             if (i == j) continue;
             const double v = l[i * n + j], b = (double)batch;
-            const double dpaper = (1 + beta_image) * exp((1 + beta_image) * v) / sum[i] - beta_image * exp(beta_image * v) / sum[n + i] +
-                                  (1 + beta_text) * exp((1 + beta_text) * v) / sum[3 * n + j] - beta_text * exp(beta_text * v) / sum[4 * n + j];
-            const double drelease = (2 + beta_image + beta_text) / (b * b) - exp(v) / (b * (1 + sum[2 * n + i])) - exp(v) / (b * (1 + sum[5 * n + j]));
+            const double dpaper = (1 + beta_image) * exp((1 + beta_image) * v) / sum[i] -
+                                  beta_image * exp(beta_image * v) / sum[n + i] +
+                                  (1 + beta_text) * exp((1 + beta_text) * v) / sum[3 * n + j] -
+                                  beta_text * exp(beta_text * v) / sum[4 * n + j];
+            const double drelease = (2 + beta_image + beta_text) / (b * b) - exp(v) / (b * (1 + sum[2 * n + i])) -
+                                    exp(v) / (b * (1 + sum[5 * n + j]));
             by_paper += dpaper < 0;
             by_release += drelease < 0;
         }

@@ -1,4 +1,5 @@
-/* Training a CLIP model with a contrastive loss: one loop for fine-tuning on pairs and for making the demo's starting weights. */
+/* Training a CLIP model with a contrastive loss: one loop for fine-tuning on pairs and for making the demo's starting
+ * weights. */
 #ifndef MCS_CLIP_TRAIN_H
 #define MCS_CLIP_TRAIN_H
 
@@ -6,9 +7,9 @@
 
 /* Where batches come from. Everything must depend on (step, i) alone, never on what was asked before. */
 struct clip_batch {
-    float *images;       /* (batch,S,S,3) */
-    const char **texts;  /* batch; must stay valid until the next fill */
-    int32_t *sample;     /* batch: names each pair for ever (dropout's key) */
+    float *images;      /* (batch,S,S,3) */
+    const char **texts; /* batch; must stay valid until the next fill */
+    int32_t *sample;    /* batch: names each pair for ever (dropout's key) */
 };
 struct clip_source {
     enum mcs_status (*fill)(void *ctx, int64_t step, struct clip_batch *b);
@@ -24,10 +25,10 @@ struct clip_nodes {
 enum { CLIP_MAX_EXTRA = 4 };
 struct clip_extra {
     /* Records losses and their weights; returns how many. */
-    int (*build)(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA], float weight[CLIP_MAX_EXTRA],
-                 const char *name[CLIP_MAX_EXTRA]);
-    /* Fills the inputs that build made, for the batch just filled by the source. `plan` is a number for the graph that is about to run: build is called once a
-     * plan, in order from 0. */
+    int (*build)(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
+                 float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA]);
+    /* Fills the inputs that build made, for the batch just filled by the source. `plan` is a number for the graph that
+     * is about to run: build is called once a plan, in order from 0. */
     enum mcs_status (*fill)(void *ctx, int plan, struct exec *e);
     void *ctx;
 };
@@ -43,13 +44,14 @@ struct clip_train_options {
     const char *const *frozen; /* prefixes of parameter names, NULL-ended, or NULL */
 };
 
-/* Trains m in place, resuming from RUN/checkpoint.h5 where there is one. E_STOPPED after SIGTERM / SIGUSR1, with a checkpoint; E_DATA when the loss is not
- * finite (with step and last checkpoint). */
-enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o, const struct clip_source *source, const struct clip_extra *extra);
+/* Trains m in place, resuming from RUN/checkpoint.h5 where there is one. E_STOPPED after SIGTERM / SIGUSR1, with a
+ * checkpoint; E_DATA when the loss is not finite (with step and last checkpoint). */
+enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
+                               const struct clip_source *source, const struct clip_extra *extra);
 
-/* Share of negatives (i != j) whose similarity the loss wants to raise (negative gradient), on a batch of L2-normalised embeddings: paper's
- * form and released form. */
-void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image, double beta_text, double *paper,
-                        double *released);
+/* Share of negatives (i != j) whose similarity the loss wants to raise (negative gradient), on a batch of L2-normalised
+ * embeddings: paper's form and released form. */
+void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,
+                        double beta_text, double *paper, double *released);
 
 #endif

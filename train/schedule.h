@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* Linear warm-up to base over `warmup` steps, then a half cosine to 0 at `total` (open_clip's cosine_lr). step counts from 0. */
+/* Linear warm-up to base over `warmup` steps, then a half cosine to 0 at `total` (open_clip's cosine_lr). step counts
+ * from 0. */
 double mcs_lr_cosine(int64_t step, double base, int64_t warmup, int64_t total);
 
 #endif

@@ -1,0 +1,38 @@
+/* Optimizers over the flat arrays of a struct params: AdamW (Loshchilov and Hutter 2019) and SGD with Nesterov
+ * momentum, both as torch.optim computes them, with the gradient's global norm clipped first
+ * (torch.nn.utils.clip_grad_norm_). Frozen parameters and buffers are left alone. */
+#ifndef MCS_OPTIM_H
+#define MCS_OPTIM_H
+
+#include "engine/graph.h"
+
+enum optim_kind { OPTIM_ADAMW, OPTIM_SGD };
+struct optim_options {
+    enum optim_kind kind;
+    float beta1, beta2, eps; /* AdamW */
+    float momentum;          /* SGD: Nesterov */
+    float weight_decay;      /* AdamW: decoupled; SGD: added to the gradient */
+    int decay_all;   /* 0: as open_clip, none on tensors of fewer than 2 dimensions and logit_scale; 1: on everything
+                        (nnU-Net) */
+    float clip_norm; /* 0: none */
+};
+
+struct optim {
+    struct optim_options o;
+    struct params *params;
+    uint8_t *trained; /* by parameter: takes part */
+    float *m, *v; /* flat, on the device, like params->data: first moment or momentum; second moment (NULL for SGD) */
+    int64_t step; /* updates done; checkpoints save and set it */
+    void *state;  /* the implementation's own */
+};
+
+/* frozen: prefixes of parameter names that stay as they are, NULL-ended, or NULL. The params must have memory and
+ * gradients. */
+enum mcs_status mcs_optim_new(struct params *p, const struct optim_options *options, const char *const *frozen,
+                              struct optim **o);
+void mcs_optim_free(struct optim *o);
+/* One update with params->grad. *norm, if not NULL, receives the gradient's norm before clipping. Fixed order: the same
+ * bits for any number of threads. No heap allocation. E_DATA when the norm is not finite; then nothing was changed. */
+enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm);
+
+#endif

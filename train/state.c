@@ -1,0 +1,83 @@
+#include "train/state.h"
+
+#include "data/file.h"
+#include "data/store.h"
+#include "engine/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_CONFIG = 1 << 16 };
+
+/* The flat arrays of a run: weights first, then the optimizer's moments (a moment that the optimizer does not have is
+ * NULL). */
+struct flat {
+    const char *name;
+    float *data;
+};
+
+static int flat_arrays(const struct params *p, const struct optim *o, struct flat out[3])
+{
+    int n = 0;
+    out[n++] = (struct flat){"weights", p->data};
+    if (o && o->m) out[n++] = (struct flat){"moment1", o->m};
+    if (o && o->v) out[n++] = (struct flat){"moment2", o->v};
+    return n;
+}
+
+enum mcs_status mcs_state_save(const char *path, const struct params *p, const struct optim *o, int64_t step,
+                               const char *config)
+{
+    struct store *s = NULL;
+    struct flat flat[3];
+    const int n = flat_arrays(p, o, flat);
+    const int64_t bytes = p->n_values * (int64_t)sizeof(float), one = 1;
+    float *host = malloc((size_t)bytes + 1);
+    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for a copy of the state");
+    enum mcs_status st;
+    MCS_TRY_GOTO(mcs_store_create(path, &s), st, done);
+    for (int i = 0; i < n; i++) {
+        MCS_TRY_GOTO(p->device->backend->download(p->device, host, flat[i].data, bytes), st, done);
+        MCS_TRY_GOTO(mcs_store_put(s, flat[i].name, MCS_ARRAY_F32, 1, &p->n_values, host), st, done);
+    }
+    MCS_TRY_GOTO(mcs_store_put(s, "step", MCS_ARRAY_I64, 1, &one, &step), st, done);
+    MCS_TRY_GOTO(mcs_store_put_text(s, "config", config), st, done);
+    st = mcs_store_commit(s);
+    s = NULL;
+done:
+    mcs_store_close(s);
+    free(host);
+    return st;
+}
+
+enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim *o, const char *config, int64_t *step,
+                               int *found)
+{
+    *found = 0;
+    *step = 0;
+    if (!mcs_file_exists(path)) return MCS_OK;
+    struct store *s = NULL;
+    struct flat flat[3];
+    const int n = flat_arrays(p, o, flat);
+    const int64_t bytes = p->n_values * (int64_t)sizeof(float), one = 1;
+    float *host = malloc((size_t)bytes + 1);
+    char *stored = malloc(MAX_CONFIG);
+    enum mcs_status st;
+    MCS_REQUIRE_GOTO(host && stored, MCS_E_NOMEM, st, done, "no memory for the state");
+    MCS_TRY_GOTO(mcs_store_open(path, &s), st, done);
+    MCS_TRY_GOTO(mcs_store_get_text(s, "config", stored, MAX_CONFIG), st, done);
+    MCS_REQUIRE_GOTO(!strcmp(stored, config), MCS_E_DATA, st, done,
+                     "%s: is of a run with other options; use the same ones to go on, or another output folder", path);
+    for (int i = 0; i < n; i++) {
+        MCS_TRY_GOTO(mcs_store_get(s, flat[i].name, MCS_ARRAY_F32, 1, &p->n_values, host), st, done);
+        MCS_TRY_GOTO(p->device->backend->upload(p->device, flat[i].data, host, bytes), st, done);
+    }
+    MCS_TRY_GOTO(mcs_store_get(s, "step", MCS_ARRAY_I64, 1, &one, step), st, done);
+    if (o) o->step = *step;
+    *found = 1;
+done:
+    mcs_store_close(s);
+    free(host);
+    free(stored);
+    return st;
+}
