@@ -37,9 +37,9 @@ struct window_attr {
 struct axis_attr {
     int axis;
 };
-/* a, b: DESIGN section 4. released: the released code's form (spec: six steps), where batch is its --batch-size.
- * inv_tau 0 means that the third input gives the log of the scale (learned temperature), else L = inv_tau * similarity.
- */
+/* a, b: DESIGN section 4. released: 0 = that form; else the released code's (spec/pipeline.md section 1, its closed
+ * form, so a must be 0): 1 = its --batch-size is the batch, n > 1 = its --batch-size is n. inv_tau 0 means that the
+ * third input gives the log of the scale (learned temperature), else L = inv_tau * similarity. */
 struct contrastive_attr {
     float a, b_image, b_text, inv_tau;
     int released;
