@@ -1,8 +1,10 @@
 /* engine/config: the option table read from command line, environment and YAML; precedence, ranges, suggestions,
  * saving. */
 #include "engine/config.h"
+#include "engine/stop.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,4 +286,17 @@ Test(config, edit_distance)
     cr_expect_eq(mcs_edit_distance("kitten", "sitting"), 3);
     cr_expect_eq(mcs_edit_distance("step_size", "step-size"), 0);
     cr_expect_eq(mcs_edit_distance("coarse", "sam"), 5);
+}
+
+Test(config, signals_ask_to_stop)
+{
+    static const int numbers[] = {SIGTERM, SIGUSR1};
+    mcs_stop_install();
+    for (int i = 0; i < 2; i++) {
+        mcs_stop_reset();
+        cr_expect(!mcs_stop_requested());
+        raise(numbers[i]);
+        cr_expect(mcs_stop_requested(), "signal %d", numbers[i]);
+    }
+    mcs_stop_reset();
 }
