@@ -46,15 +46,17 @@ const char *mcs_error_message(void);
 const char *mcs_error_trace(void);
 void mcs_error_clear(void);
 
-#define MCS_FAIL(st, ...) mcs_fail((st), __FILE__, __LINE__, __VA_ARGS__)
+/* The status is given again after the call, so that the compiler sees that a failure is not MCS_OK: else it takes what
+ * a failed call did not set for used. */
+#define MCS_FAIL(st, ...) (mcs_fail((st), __FILE__, __LINE__, __VA_ARGS__), (st))
 #define MCS_REQUIRE(cond, st, ...)                                                                                     \
     do {                                                                                                               \
-        if (!(cond)) return mcs_fail((st), __FILE__, __LINE__, __VA_ARGS__);                                           \
+        if (!(cond)) return MCS_FAIL(st, __VA_ARGS__);                                                                 \
     } while (0)
 #define MCS_TRY(expr)                                                                                                  \
     do {                                                                                                               \
         enum mcs_status try_st = (expr);                                                                               \
-        if (try_st != MCS_OK) return mcs_trace(try_st, __FILE__, __LINE__);                                            \
+        if (try_st != MCS_OK) return mcs_trace(try_st, __FILE__, __LINE__), try_st;                                    \
     } while (0)
 #define MCS_TRY_GOTO(expr, st, label)                                                                                  \
     do {                                                                                                               \
@@ -68,7 +70,7 @@ void mcs_error_clear(void);
 #define MCS_REQUIRE_GOTO(cond, code, st, label, ...)                                                                   \
     do {                                                                                                               \
         if (!(cond)) {                                                                                                 \
-            (st) = mcs_fail((code), __FILE__, __LINE__, __VA_ARGS__);                                                  \
+            (st) = MCS_FAIL(code, __VA_ARGS__);                                                                        \
             goto label;                                                                                                \
         }                                                                                                              \
     } while (0)

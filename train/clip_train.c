@@ -222,7 +222,7 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
         mcs_progress_set(&bar, step + 1);
         const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0))
-            MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, o->config, step + 1), st, done);
+            MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, step + 1, o->config), st, done);
         if (stop && !last) {
             st = MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
                           (long long)step + 1, checkpoint);
