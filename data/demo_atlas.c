@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAMES_MAX_BYTES = 1 << 20, BINS = 4096, FAR = 1 << 28 };
+enum { NAMES_MAX_BYTES = 1 << 20, BINS = 4096, FAR = 1 << 28, CLOSE_MM = 5 };
 
 /* White matter lands at about 0.7, so that 0.88 to 1 is free for bright lesions. */
 static const float TOP_PERCENTILE = 0.99f, TOP_VALUE = 0.75f;
@@ -243,12 +243,33 @@ done:
     return st;
 }
 
-/* Fills what is enclosed in one slice: what a flood from the border does not reach. mask (ny,nx) 0/1; queue: scratch of
- * ny*nx. */
-static void fill_holes(uint8_t *mask, int nx, int ny, int *queue)
+/* City-block steps from each pixel to the nearest one where (mask != 0) == to, capped at 255; what lies outside the
+ * slice counts as mask 0. */
+static void steps_to(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps)
+{
+    const int n = nx * ny, outside = to ? 254 : 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int k = 0; k < n; k++) {
+            const int i = pass ? n - 1 - k : k, x = i % nx, y = i / nx, back = pass ? 1 : -1;
+            const int in_x = x + back >= 0 && x + back < nx, in_y = y + back >= 0 && y + back < ny;
+            const int a = in_x ? steps[i + back] : outside, b = in_y ? steps[i + back * nx] : outside;
+            int d = (mask[i] != 0) == to ? 0 : pass ? steps[i] : 255;
+            if (a + 1 < d) d = a + 1;
+            if (b + 1 < d) d = b + 1;
+            steps[i] = (uint8_t)d;
+        }
+}
+
+/* Makes one slice's brain whole: closes its sulci (dilation, then erosion, by CLOSE_MM steps), then fills what is
+ * enclosed: what a flood from the border does not reach. mask (ny,nx) 0/1; steps, queue: scratch of ny*nx. */
+static void make_whole(uint8_t *mask, int nx, int ny, uint8_t *steps, int *queue)
 {
     int head = 0, tail = 0;
     const int n = nx * ny;
+    steps_to(mask, nx, ny, 1, steps);
+    for (int i = 0; i < n; i++) mask[i] = steps[i] <= CLOSE_MM;
+    steps_to(mask, nx, ny, 0, steps);
+    for (int i = 0; i < n; i++) mask[i] = steps[i] > CLOSE_MM;
     for (int i = 0; i < n; i++) {
         const int x = i % nx, y = i / nx;
         if ((x == 0 || y == 0 || x == nx - 1 || y == ny - 1) && !mask[i]) {
@@ -311,6 +332,7 @@ enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas
 {
     struct volume head = {0}, brain = {0}, aal = {0};
     int *queue = NULL;
+    uint8_t *steps = NULL;
     char path[1024];
     enum mcs_status st;
     memset(atlas, 0, sizeof *atlas);
@@ -338,7 +360,8 @@ enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas
     atlas->label = malloc((size_t)n);
     atlas->brain = malloc((size_t)n);
     queue = malloc((size_t)plane * sizeof *queue);
-    MCS_REQUIRE_GOTO(atlas->value && atlas->label && atlas->brain && queue, MCS_E_NOMEM, st, done,
+    steps = malloc((size_t)plane);
+    MCS_REQUIRE_GOTO(atlas->value && atlas->label && atlas->brain && queue && steps, MCS_E_NOMEM, st, done,
                      "no memory for the atlas");
     const float top = brain_percentile(&head, &brain, TOP_PERCENTILE);
     MCS_REQUIRE_GOTO(top > 0, MCS_E_DATA, st, done, "%s: ch2bet.nii.gz holds no brain", folder);
@@ -347,7 +370,7 @@ enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas
         atlas->value[i] = v > 0 ? (v < 1 ? v : 1) : 0; /* NaN becomes 0 */
         atlas->brain[i] = brain.values[first + i] > 0;
     }
-    for (int z = 0; z < nz; z++) fill_holes(atlas->brain + z * plane, nx, ny, queue);
+    for (int z = 0; z < nz; z++) make_whole(atlas->brain + z * plane, nx, ny, steps, queue);
     MCS_TRY_GOTO(nearest_labels(&aal, atlas->label, DEMO_Z_LOW, nz), st, done);
     for (int z = DEMO_Z_LOW; z <= DEMO_Z_HIGH; z++) {
         const int s = mcs_demo_slice_split(z);
@@ -358,6 +381,7 @@ done:
     mcs_volume_free(&brain);
     mcs_volume_free(&aal);
     free(queue);
+    free(steps);
     if (st != MCS_OK) mcs_demo_atlas_free(atlas);
     return st;
 }

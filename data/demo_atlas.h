@@ -54,7 +54,7 @@ struct demo_atlas {
     int nx, ny, nz; /* nz counts the slices kept: z = DEMO_Z_LOW + row */
     float *value;   /* (nz,ny,nx) T1, white matter about 0.7, clipped to 0..1 */
     uint8_t *label; /* (nz,ny,nx) AAL label of the nearest labelled voxel, 1..116 */
-    uint8_t *brain; /* (nz,ny,nx) 1 inside the skull-stripped brain, holes of a slice filled */
+    uint8_t *brain; /* (nz,ny,nx) 1 inside the skull-stripped brain, sulci and holes of a slice filled */
     struct demo_region region[DEMO_REGIONS];
     int n_slices[DEMO_SPLITS];
     int slice[DEMO_SPLITS][DEMO_Z_HIGH - DEMO_Z_LOW + 1]; /* z of each split's slices, rising */

@@ -1,14 +1,19 @@
 /* The demo's data: the atlas, lesion images, captions, starting images. */
-#include "data/demo_sample.h"
+#include "data/demo_write.h"
+#include "data/file.h"
+#include "data/image.h"
 #include "data/volume.h"
 #include "engine/log.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct demo_atlas atlas;
 static struct demo_config config;
@@ -183,4 +188,341 @@ Test(demo, lesions_are_what_their_config_says)
     cr_assert(area / n > 320 && area / n < 440, "mean area %.1f", area / n);
     cr_assert(fabs(bright / n - 0.5) < 0.1);
     free(s);
+}
+
+/* ---- baselines: what needs no model must not find the lesions ---- */
+
+static int otsu(const uint8_t *image)
+{
+    double count[256] = {0}, best = -1;
+    int at = 0;
+    for (int i = 0; i < DEMO_PIXELS; i++) count[image[i]]++;
+    for (int t = 0; t < 255; t++) {
+        double n[2] = {0}, sum[2] = {0};
+        for (int v = 0; v < 256; v++) {
+            n[v > t] += count[v];
+            sum[v > t] += v * count[v];
+        }
+        if (n[0] == 0 || n[1] == 0) continue;
+        const double gap = sum[1] / n[1] - sum[0] / n[0], between = n[0] * n[1] * gap * gap;
+        if (between > best) {
+            best = between;
+            at = t;
+        }
+    }
+    return at;
+}
+
+/* 8-connected components of (image > t) == bright: Dice with the truth of the largest, of the one of highest mean
+ * distance from t, and of the one that the truth itself would choose. */
+static void components(const uint8_t *image, const uint8_t *truth, int t, int bright, double dice[3])
+{
+    static uint8_t seen[DEMO_PIXELS];
+    static int stack[DEMO_PIXELS];
+    int n_truth = 0;
+    double most = 0, furthest = -1;
+    memset(seen, 0, sizeof seen);
+    for (int i = 0; i < DEMO_PIXELS; i++) n_truth += truth[i];
+    dice[0] = dice[1] = dice[2] = 0;
+    for (int start = 0; start < DEMO_PIXELS; start++) {
+        int top = 0, n = 0, both = 0;
+        double away = 0;
+        if (seen[start] || (image[start] > t) != bright) continue;
+        stack[top++] = start;
+        seen[start] = 1;
+        while (top) {
+            const int i = stack[--top], r = i / DEMO_SIZE, c = i % DEMO_SIZE;
+            n++;
+            both += truth[i];
+            away += abs(image[i] - t);
+            for (int k = 0; k < 9; k++) {
+                const int y = r + k / 3 - 1, x = c + k % 3 - 1, j = y * DEMO_SIZE + x;
+                if (y < 0 || x < 0 || y >= DEMO_SIZE || x >= DEMO_SIZE || seen[j] || (image[j] > t) != bright) continue;
+                seen[j] = 1;
+                stack[top++] = j;
+            }
+        }
+        const double d = 2.0 * both / (n + n_truth);
+        if (n < 20) continue; /* noise */
+        if (n > most) {
+            most = n;
+            dice[0] = d;
+        }
+        if (away / n > furthest) {
+            furthest = away / n;
+            dice[1] = d;
+        }
+        if (d > dice[2]) dice[2] = d;
+    }
+}
+
+Test(demo, lesions_are_not_found_without_a_model)
+{
+    struct demo_sample *s = malloc(sizeof *s);
+    const int n = 150;
+    double bright[3] = {0}, dark[3] = {0}, centre = 0, seen = 0;
+    for (int i = 0; i < n; i++) {
+        double d[3];
+        mcs_demo_lesion_sample(&atlas, &config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
+        const int t = otsu(s->image);
+        components(s->image, s->truth[0], t, 1, d);
+        for (int k = 0; k < 3; k++) bright[k] += d[k] / n;
+        components(s->image, s->truth[0], t, 0, d);
+        for (int k = 0; k < 3; k++) dark[k] += d[k] / n;
+        int both = 0, disc = 0;
+        for (int p = 0; p < DEMO_PIXELS; p++) {
+            const int in = hypot(p / DEMO_SIZE - 63.5, p % DEMO_SIZE - 63.5) < 20;
+            disc += in;
+            both += in && s->truth[0][p];
+        }
+        centre += 2.0 * both / (disc + s->lesion[0].area) / n;
+        seen += fabs(s->lesion[0].contrast) > s->noise;
+    }
+    if (getenv("MCS_SHOW"))
+        fprintf(
+            stderr,
+            "Otsu largest, furthest, by truth: bright %.3f %.3f %.3f, dark %.3f %.3f %.3f; centre %.3f; seen %.3f\n",
+            bright[0], bright[1], bright[2], dark[0], dark[1], dark[2], centre, seen / n);
+    cr_assert(bright[0] < 0.35 && bright[1] < 0.35 && bright[2] < 0.35);
+    cr_assert(dark[0] < 0.35 && dark[1] < 0.35);
+    cr_assert_lt(centre, 0.35);
+    cr_assert_gt(seen / n, 0.9); /* nor is it noise: contrast above one sigma */
+    free(s);
+}
+
+/* ---- two lesions, none ---- */
+
+Test(demo, two_lesions_differ_in_look_and_side)
+{
+    struct demo_sample *s = malloc(sizeof *s);
+    int opposite_sides = 0, n = 200;
+    for (int i = 0; i < n; i++) {
+        mcs_demo_lesion_sample(&atlas, &config, DEMO_VALIDATION, DEMO_TWO, 5, (uint32_t)i, s);
+        cr_assert_eq(s->n_lesions, 2);
+        cr_assert_neq(s->lesion[0].bright, s->lesion[1].bright);
+        cr_assert_str_neq(s->lesion[0].prompt4, s->lesion[1].prompt4);
+        for (int p = 0; p < DEMO_PIXELS; p++)
+            cr_assert(!(s->truth[0][p] && s->truth[1][p]), "sample %d: masks touch", i);
+        opposite_sides += (s->lesion[0].side == DEMO_LEFT && s->lesion[1].side == DEMO_RIGHT) ||
+                          (s->lesion[0].side == DEMO_RIGHT && s->lesion[1].side == DEMO_LEFT);
+        /* what the prompt calls left lies left: column 0 is the patient's left */
+        for (int k = 0; k < 2; k++) {
+            const double middle = (s->lesion[k].box[0] + s->lesion[k].box[2]) / 2.0;
+            if (s->lesion[k].side == DEMO_LEFT) cr_assert_lt(middle, 78);
+            if (s->lesion[k].side == DEMO_RIGHT) cr_assert_gt(middle, 50);
+        }
+    }
+    cr_assert_gt(opposite_sides, 8 * n / 10); /* the rest lie on the midline */
+    mcs_demo_lesion_sample(&atlas, &config, DEMO_VALIDATION, DEMO_NONE, 5, 1, s);
+    cr_assert_eq(s->n_lesions, 0);
+    for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] && !s->truth[1][p]);
+    free(s);
+}
+
+Test(demo, mixed_kinds_come_in_their_shares)
+{
+    struct demo_sample *s = malloc(sizeof *s);
+    int count[3] = {0}, n = 500;
+    for (int i = 0; i < n; i++) {
+        mcs_demo_lesion_sample(&atlas, &config, DEMO_TRAIN, DEMO_MIXED, 1, (uint32_t)i, s);
+        count[s->kind]++;
+    }
+    /* binomial: 50 +- 6.7 and 25 +- 4.9; four deviations */
+    cr_assert(abs(count[DEMO_NONE] - 50) < 27 && abs(count[DEMO_TWO] - 25) < 20, "%d none, %d two", count[0], count[2]);
+    free(s);
+}
+
+/* ---- starting data ---- */
+
+Test(demo, clip_start)
+{
+    struct demo_clip_start *s = malloc(2 * sizeof *s);
+    char *vocabulary, caption[DEMO_CAPTION_BYTES];
+    int shapes[DEMO_NOTHING + 1] = {0}, n = 300;
+    cr_assert_eq(mcs_demo_vocabulary(&atlas, &vocabulary, NULL), MCS_OK);
+    const double start = seconds();
+    for (int i = 0; i < n; i++) {
+        mcs_demo_clip_start(&atlas, &config, 2, (uint32_t)i, s);
+        shapes[s->shape]++;
+        cr_assert_eq(mcs_demo_slice_split(s->z), DEMO_TRAIN);
+        cr_assert(in_vocabulary(vocabulary, s->caption), "%s", s->caption);
+        cr_assert_leq(count_words(s->caption), DEMO_CAPTION_WORDS);
+        int area = 0, columns = 0;
+        for (int p = 0; p < DEMO_PIXELS; p++) area += s->mask[p];
+        for (int k = 0; k < DEMO_COL_RIM; k++) columns += s->column[k];
+        cr_assert_eq(columns, s->shape == DEMO_NOTHING ? 0 : 3);
+        cr_assert(s->shape == DEMO_NOTHING ? area == 0 : area > 15, "sample %d: %d pixels", i, area);
+    }
+    if (getenv("MCS_SHOW")) fprintf(stderr, "CLIP start %.3f ms a sample\n", 1e3 * (seconds() - start) / n);
+    for (int k = 0; k < DEMO_SHAPES; k++) cr_assert_gt(shapes[k], n / 20);
+    cr_assert(shapes[DEMO_NOTHING] > n / 20 && shapes[DEMO_REGION] > n / 10);
+    mcs_demo_clip_start(&atlas, &config, 2, 299, s + 1);
+    cr_assert_eq(memcmp(s, s + 1, sizeof *s), 0);
+    mcs_demo_clip_start_caption(&atlas, &config, s, 2, 0, caption);
+    cr_assert_str_eq(caption, s->caption);
+    free(vocabulary);
+    free(s);
+}
+
+Test(demo, sam_start)
+{
+    struct demo_sam_start *s = malloc(2 * sizeof *s);
+    int n = 300, targets = 0, little = 0, by_shape[DEMO_NOTHING] = {0};
+    const double start = seconds();
+    for (int i = 0; i < n; i++) {
+        mcs_demo_sam_start(&atlas, &config, 2, (uint32_t)i, s);
+        cr_assert_eq(mcs_demo_slice_split(s->z), DEMO_TRAIN);
+        cr_assert(s->n_targets >= 1 && s->n_targets <= DEMO_TARGETS);
+        targets += s->n_targets;
+        for (int t = 0; t < s->n_targets; t++) {
+            const struct demo_sam_target *g = &s->target[t];
+            int area = 0, row = 0, col = 0;
+            by_shape[g->shape]++;
+            little += g->area < 200;
+            for (int p = 0; p < DEMO_PIXELS; p++) {
+                if (!g->mask[p]) continue;
+                const int x = p % DEMO_SIZE, y = p / DEMO_SIZE;
+                area++;
+                row |= y == g->box[1];
+                col |= x == g->box[0];
+                cr_assert(x >= g->box[0] && x <= g->box[2] && y >= g->box[1] && y <= g->box[3]);
+            }
+            cr_assert(area == g->area && row && col);
+        }
+    }
+    if (getenv("MCS_SHOW"))
+        fprintf(stderr, "SAM start %.3f ms a sample, %.2f targets, %.2f of them below 200 pixels\n",
+                1e3 * (seconds() - start) / n, (double)targets / n, (double)little / targets);
+    for (int k = 0; k < DEMO_SHAPES; k++) cr_assert_gt(by_shape[k], n / 10);
+    cr_assert(by_shape[DEMO_REGION] > n / 10 && by_shape[DEMO_BRAIN] > n / 30);
+    cr_assert_gt(3 * little, targets);
+    mcs_demo_sam_start(&atlas, &config, 2, 299, s + 1);
+    cr_assert_eq(memcmp(s, s + 1, sizeof *s), 0);
+    free(s);
+}
+
+/* ---- files ---- */
+
+static void empty(const char *folder)
+{
+    static const char *const subs[] = {"images", "masks", "masks_each", "."};
+    for (int k = 0; k < 4; k++) {
+        struct file_list list;
+        char path[1024], sub[512];
+        snprintf(sub, sizeof sub, "%s/%s", folder, subs[k]);
+        if (mcs_folder_list(sub, NULL, &list) != MCS_OK) continue;
+        for (int i = 0; i < list.n; i++) {
+            snprintf(path, sizeof path, "%s/%s", sub, list.names[i]);
+            unlink(path);
+        }
+        mcs_file_list_free(&list);
+        if (k < 3) rmdir(sub);
+    }
+    rmdir(folder);
+    mcs_error_clear();
+}
+
+Test(demo, written_twice_with_other_threads_is_the_same)
+{
+    static const char *const files[] = {"images/test_00003.png",
+                                        "images/test_00011.png",
+                                        "masks/test_00004.png",
+                                        "pairs.csv",
+                                        "prompts.json",
+                                        "attributes.json",
+                                        "vocab.txt",
+                                        "demo.json"};
+    char folder[2][64] = {"/tmp/mcs_demo_a_XXXXXX", "/tmp/mcs_demo_b_XXXXXX"}, path[256], hex[2][65];
+    struct image img;
+    const struct demo_write what = {.split = DEMO_TEST, .kind = DEMO_MIXED, .seed = 9, .first_id = 0, .n = 12};
+    for (int k = 0; k < 2; k++) {
+        cr_assert(mkdtemp(folder[k]));
+        omp_set_num_threads(1 + k);
+        cr_assert_eq(mcs_demo_write(folder[k], &atlas, &config, &what), MCS_OK, "%s", mcs_error_message());
+    }
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        for (int k = 0; k < 2; k++) {
+            snprintf(path, sizeof path, "%s/%s", folder[k], files[i]);
+            cr_assert_eq(mcs_file_sha256(path, hex[k]), MCS_OK, "%s", path);
+        }
+        cr_assert_str_eq(hex[0], hex[1]);
+    }
+    struct demo_sample *s = malloc(sizeof *s);
+    mcs_demo_lesion_sample(&atlas, &config, DEMO_TEST, DEMO_MIXED, 9, 4, s);
+    snprintf(path, sizeof path, "%s/masks/test_00004.png", folder[0]);
+    cr_assert_eq(mcs_image_read(path, 1, &img), MCS_OK);
+    cr_assert(img.width == DEMO_SIZE && img.height == DEMO_SIZE);
+    for (int i = 0; i < DEMO_PIXELS; i++) cr_assert_eq(img.pixels[i], s->truth[0][i] | s->truth[1][i] ? 255 : 0);
+    mcs_image_free(&img);
+    const struct demo_cell cell = {s->image, {s->truth[0], s->truth[1]}};
+    snprintf(path, sizeof path, "%s/sheet.png", folder[0]);
+    cr_assert_eq(mcs_demo_sheet(path, &cell, 1, 1), MCS_OK);
+    free(s);
+    empty(folder[0]);
+    empty(folder[1]);
+}
+
+/* ---- bad input ---- */
+
+Test(demo, what_is_missing_is_named)
+{
+    struct demo_atlas other;
+    cr_assert_eq(mcs_demo_atlas_load("/nowhere", &other), MCS_E_NOINPUT);
+    cr_assert(strstr(mcs_error_message(), "mricron-data") && strstr(mcs_error_message(), "/nowhere"));
+}
+
+Test(demo, damaged_atlas_is_refused)
+{
+    char folder[] = "/tmp/mcs_demo_bad_XXXXXX", path[256];
+    struct demo_atlas other;
+    cr_assert(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/ch2.nii.gz", folder);
+    cr_assert_eq(mcs_file_write(path, "no scan", 7), MCS_OK);
+    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_NOINPUT, "no names there"); /* aal.nii.txt */
+    mcs_error_clear();
+    snprintf(path, sizeof path, "%s/aal.nii.txt", folder);
+    cr_assert_eq(mcs_file_write(path, "1 Precentral_L 2001\n1 Precentral_R 2002\n", 40), MCS_OK);
+    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_DATA);
+    cr_assert(strstr(mcs_error_message(), "line 2"), "%s", mcs_error_message());
+    mcs_error_clear();
+    cr_assert_eq(mcs_file_write(path, "Precentral_L\n", 13), MCS_OK);
+    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_DATA);
+    mcs_error_clear();
+    char *names;
+    int64_t n;
+    cr_assert_eq(mcs_file_read("/usr/share/mricron/templates/aal.nii.txt", 1 << 20, &names, &n), MCS_OK);
+    cr_assert_eq(mcs_file_write(path, names, n), MCS_OK);
+    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_DATA); /* ch2.nii.gz is no volume */
+    cr_assert(strstr(mcs_error_message(), "ch2.nii.gz"), "%s", mcs_error_message());
+    free(names);
+    empty(folder);
+}
+
+Test(demo, bad_config_is_refused)
+{
+    char path[] = "/tmp/mcs_demo_config_XXXXXX";
+    struct demo_config c = config;
+    static const char *const bad[] = {"lesion:\n  small-lwo: 5\n", "lesion:\n  small-low: 9\n",
+                                      "share:\n  without: 1.5\n", "share:\n  without: 0.7\n  two: 0.6\n",
+                                      "image:\n  noise-low: many\n"};
+    close(mkstemp(path));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        cr_assert_eq(mcs_file_write(path, bad[i], (int64_t)strlen(bad[i])), MCS_OK);
+        cr_assert_eq(mcs_demo_config_read(path, &c), MCS_E_USAGE, "%s: %s", bad[i], mcs_error_message());
+        if (i == 0) cr_assert(strstr(mcs_error_message(), "small-low"), "%s", mcs_error_message());
+        cr_assert_eq(memcmp(&c, &config, sizeof c), 0);
+        mcs_error_clear();
+    }
+    unlink(path);
+    cr_assert_eq(mcs_demo_config_read(path, &c), MCS_E_NOINPUT);
+}
+
+Test(demo, a_file_in_the_folders_place_is_an_error)
+{
+    char path[] = "/tmp/mcs_demo_file_XXXXXX";
+    const struct demo_write what = {.split = DEMO_TEST, .kind = DEMO_ONE, .seed = 1, .n = 2};
+    close(mkstemp(path));
+    cr_assert_eq(mcs_demo_write(path, &atlas, &config, &what), MCS_E_IO);
+    cr_assert(strstr(mcs_error_message(), path));
+    unlink(path);
 }
