@@ -141,16 +141,33 @@ int32_t mcs_tokenizer_id(const struct tokenizer *tok, const char *piece)
     return find(tok, hash_more(hash_seed, piece, n), "", piece, n);
 }
 
-/* Marks of one run into the order of their combining classes, equal ones kept as they are (canonical ordering). */
-static void order_marks(uint32_t *v, int64_t n)
+/* Marks of one run into the order of their combining classes, equal ones kept as they are (canonical ordering).
+ * Insertion for the few that real text has; a long run is counted out class by class, so that no text takes quadratic
+ * time. */
+static enum mcs_status order_marks(struct codes *text)
 {
-    for (int64_t i = 1; i < n; i++) {
-        uint32_t code = v[i];
-        int order = mcs_unicode_order(code);
-        int64_t k = i;
-        for (; order && k > 0 && mcs_unicode_order(v[k - 1]) > order; k--) v[k] = v[k - 1];
-        v[k] = code;
+    int64_t n = text->n;
+    for (int64_t first = 0, after; first < n; first = after + 1) {
+        for (after = first; after < n && mcs_unicode_order(text->v[after]); after++) continue;
+        if (after - first > 64) {
+            char seen[256] = {0};
+            for (int64_t i = first; i < after; i++) seen[mcs_unicode_order(text->v[i])] = 1;
+            for (int order = 1; order < 256; order++)
+                for (int64_t i = first; seen[order] && i < after; i++)
+                    if (mcs_unicode_order(text->v[i]) == order) MCS_TRY(mcs_codes_add(text, text->v[i]));
+            memcpy(text->v + first, text->v + n, (size_t)(after - first) * sizeof *text->v);
+            text->n = n;
+            continue;
+        }
+        for (int64_t i = first + 1; i < after; i++) {
+            uint32_t code = text->v[i];
+            int order = mcs_unicode_order(code);
+            int64_t k = i;
+            for (; k > first && mcs_unicode_order(text->v[k - 1]) > order; k--) text->v[k] = text->v[k - 1];
+            text->v[k] = code;
+        }
     }
+    return MCS_OK;
 }
 
 /* BertNormalizer: clean, spaces around ideographs, canonical decomposition, marks (Mn) dropped, lower case. */
@@ -167,7 +184,7 @@ static enum mcs_status normalise(const uint32_t *src, int64_t n, struct codes *d
         if (kind == MCS_CODE_IDEOGRAPH) MCS_TRY(mcs_codes_add(dst, ' '));
     }
     int64_t kept = 0;
-    order_marks(dst->v, dst->n);
+    MCS_TRY(order_marks(dst));
     for (int64_t i = 0; i < dst->n; i++)
         if (mcs_unicode_kind(dst->v[i]) != MCS_CODE_MARK) dst->v[kept++] = mcs_unicode_lower(dst->v[i]);
     dst->n = kept;

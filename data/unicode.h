@@ -48,8 +48,8 @@ enum mcs_status mcs_utf8_encode(const struct codes *src, char **text);
  * trimmed), in place. Done as there: HTML's named and numeric characters, curly quotes, Latin ligatures and digraphs,
  * half-width and full-width forms, terminal escapes, C0 controls, C1 controls as cp1252. Its repair of UTF-8 that was
  * read as cp1252 is done for lines that are such text throughout and whose repair gives Latin-1, Greek or general
- * punctuation ("Â°", "Î¼", "â€™"); its statistics for other encodings, lines repaired in part and lost bytes are not.
- * NFC is left out: the tokenizer decomposes. */
+ * punctuation ("Â°", "Î¼", "â€™"); its statistics for other encodings, lines repaired in part, lost bytes and
+ * upper-cased names (&EACUTE;) are not. NFC is left out: the tokenizer decomposes. */
 enum mcs_status mcs_text_clean(struct codes *text);
 
 /* The tables behind the calls above; sorted by code point or name. */

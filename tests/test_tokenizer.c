@@ -97,6 +97,21 @@ Test(tokenizer, every_code_point)
     cr_assert_eq(wrong, 0);
 }
 
+/* 200,000 marks in falling order: seconds (and the test's time limit) tell a quadratic sort, milliseconds this one. */
+Test(tokenizer, many_marks_are_quick, .timeout = 5)
+{
+    int half = 100000, n;
+    int32_t ids[4];
+    char *text = malloc((size_t)half * 7 + 2), *p = text;
+    *p++ = 'a';
+    for (int i = 0; i < 2 * half; i++) p += mcs_utf8_write(i < half ? 0x302E : 0x1D165, p); /* classes 224 and 216 */
+    *p = 0;
+    cr_assert_eq(mcs_tokenizer_encode_raw(tok, text, 4, ids, &n), MCS_OK);
+    cr_assert_eq(n, 3);
+    cr_assert_eq(ids[1], mcs_tokenizer_id(tok, "[UNK]"));
+    free(text);
+}
+
 Test(tokenizer, context_and_bad_text)
 {
     int32_t ids[8] = {-7, -7, -7, -7, -7, -7, -7, -7};

@@ -1,5 +1,6 @@
-"""data/unicode_tables.c and data/unicode_entities.c: what the reference tokenizer knows of Unicode, asked of it code point by
-code point (its category tables are older than any current Unicode library's), and HTML's named characters from Python.
+"""data/unicode_tables.c and data/unicode_entities.c: what the reference tokenizer knows of Unicode, asked of it code
+point by code point (its category tables are older than any current Unicode library's), and HTML's named characters from
+Python.
 
     python tests/golden/make_unicode.py        writes both files; takes a minute, needs tokenizers
 """
@@ -101,8 +102,8 @@ def table(f, kind_of, name, rows):
 
 
 with open(DATA / "unicode_tables.c", "w") as f:
-    print(f"/* Made by tests/golden/make_unicode.py from tokenizers {tokenizers.__version__}; not to be edited by hand. */\n"
-          '#include "data/unicode.h"\n\n// clang-format off', file=f)
+    print(f"/* Made by tests/golden/make_unicode.py from tokenizers {tokenizers.__version__}; "
+          'not to be edited by hand. */\n#include "data/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_range", "kinds", [f"{{0x{a:X}, 0x{b:X}, MCS_CODE_{k}}}" for a, b, k in ranges(kind)])
     table(f, "struct unicode_range", "orders", [f"{{0x{a:X}, 0x{b:X}, {k}}}" for a, b, k in ranges(order)])
     table(f, "struct unicode_step", "lowers", [f"{{0x{a:X}, 0x{b:X}, {d}, {s}}}" for a, b, d, s in steps(lower)])
@@ -111,10 +112,11 @@ with open(DATA / "unicode_tables.c", "w") as f:
 
 names = sorted((n.encode(), v) for n, v in html.entities.html5.items())
 wide = [unicodedata.normalize("NFKC", chr(p)) for p in range(0xFF01, 0xFFF0)]
-assert [0xFF01 + i for i, w in enumerate(wide) if len(w) != 1] == [0xFFE3]  # a space and U+0304, which the code adds
+assert [0xFF01 + i for i, w in enumerate(wide) if len(w) != 1] == [0xFFE3]  # it becomes two
 with open(DATA / "unicode_entities.c", "w") as f:
     print("/* Made by tests/golden/make_unicode.py from Python " + sys.version.split()[0] + " (html.entities.html5, Unicode "
-          + unicodedata.unidata_version + "'s\n * NFKC of the half-width and full-width forms); not to be edited by hand. */\n"
+          + unicodedata.unidata_version + "'s\n * NFKC of the half-width and full-width forms); "
+          'not to be edited by hand. */\n'
           '#include "data/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_entity", "entities",
           ['{"%s", {%s}}' % (n.decode(), ", ".join(f"0x{ord(x):X}" for x in v)) for n, v in names])
