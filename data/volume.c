@@ -229,6 +229,7 @@ static nifti_image *header_from_sizes(const struct volume *v, int type)
     nifti_image *nim = nifti_make_new_nim(dims, type, 0);
 
     if (!nim) return NULL;
+    nim->nz = nim->dim[3] = v->nz; /* with two dimensions the library leaves it 0 */
     nim->dx = nim->pixdim[1] = v->spacing[0];
     nim->dy = nim->pixdim[2] = v->spacing[1];
     nim->dz = nim->pixdim[3] = v->spacing[2];

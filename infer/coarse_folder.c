@@ -1,6 +1,7 @@
 /* mcs_coarse_folder: a folder of saliency maps to masks and boxes.json. */
 #include "data/file.h"
 #include "data/image.h"
+#include "data/store.h"
 #include "engine/log.h"
 #include "infer/cases.h"
 #include "infer/coarse.h"
@@ -12,8 +13,26 @@
 
 enum { PATH_BYTES = 4096 };
 
+/* STEM.h5: dataset "saliency", (height, width) float32. */
+static enum mcs_status read_store(const char *path, struct map2 *map)
+{
+    enum mcs_status st = MCS_OK;
+    struct store *s;
+    struct store_info info;
+    MCS_TRY(mcs_store_open(path, &s));
+    MCS_TRY_GOTO(mcs_store_get_info(s, "saliency", &info), st, done);
+    MCS_REQUIRE_GOTO(info.nd == 2 && info.dims[0] > 0 && info.dims[1] > 0 && info.n_values < INT32_MAX, MCS_E_DATA, st,
+                     done, "%s: saliency has %d dimensions, %lld values: want (height, width)", path, info.nd,
+                     (long long)info.n_values);
+    MCS_TRY_GOTO(mcs_map_alloc(map, (int)info.dims[1], (int)info.dims[0]), st, done);
+    MCS_TRY_GOTO(mcs_store_get(s, "saliency", MCS_ARRAY_F32, 2, info.dims, map->values), st, done);
+done:
+    mcs_store_close(s);
+    return st;
+}
+
 /* STEM.png: 8 bits are 0..1. */
-static enum mcs_status read_map(const char *path, struct map2 *map)
+static enum mcs_status read_png(const char *path, struct map2 *map)
 {
     struct image img;
     MCS_TRY(mcs_image_read(path, 1, &img));
@@ -22,6 +41,16 @@ static enum mcs_status read_map(const char *path, struct map2 *map)
         for (int64_t i = 0; i < (int64_t)img.width * img.height; i++) map->values[i] = (float)img.pixels[i] / 255.0f;
     mcs_image_free(&img);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+static enum mcs_status read_map(const char *path, struct map2 *map)
+{
+    size_t n = strlen(path);
+    if (n > 3 && !strcmp(path + n - 3, ".h5"))
+        MCS_TRY(read_store(path, map));
+    else
+        MCS_TRY(read_png(path, map));
+    return MCS_OK;
 }
 
 /* Copies a result's boxes into the list that becomes boxes.json. */

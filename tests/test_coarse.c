@@ -1,6 +1,7 @@
 /* Coarse masks, their boxes and points, boxes.json, and a folder of maps. */
 #include "data/file.h"
 #include "data/image.h"
+#include "data/store.h"
 #include "infer/coarse.h"
 
 #include <criterion/criterion.h>
@@ -372,4 +373,40 @@ Test(coarse, a_folder_of_maps)
     cr_assert_eq(remove(at("in/c.png")), 0);
     cr_assert_eq(mcs_coarse_folder(at("in"), at("out"), &o, NULL, NULL, NULL), MCS_OK);
     cr_expect(!mcs_file_exists(at("out/failures.csv")));
+}
+
+static void write_store(const char *name, const char *dataset, int nd, const float *map)
+{
+    struct store *s;
+    const int64_t dims[3] = {H, W, 1};
+    cr_assert_eq(mcs_store_create(at(name), &s), MCS_OK);
+    cr_assert_eq(mcs_store_put(s, dataset, MCS_ARRAY_F32, nd, dims, map), MCS_OK);
+    cr_assert_eq(mcs_store_commit(s), MCS_OK);
+}
+
+Test(coarse, hdf5_maps_go_before_their_pictures)
+{
+    float map[N], flat[N] = {0};
+    int n_cases, n_empty;
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    make_map(map);
+    write_store("in/a.h5", "saliency", 2, map);
+    write_map("in/a.png", flat);
+    cr_assert_eq(mcs_coarse_folder(at("in"), at("out"), &o, NULL, &n_cases, &n_empty), MCS_OK, "%s",
+                 mcs_error_message());
+    cr_expect(n_cases == 1 && n_empty == 0);
+    struct box_list list;
+    cr_assert_eq(mcs_boxes_read(at("out/boxes.json"), &list), MCS_OK);
+    expect_box(list.cases[0].components, 30, 20, 33, 22);
+    cr_expect(list.cases[0].width == W && list.cases[0].height == H);
+    cr_expect_float_eq(list.cases[0].components->confidence, 0.95, 1e-6); /* not rounded to 8 bits */
+    mcs_boxes_free(&list);
+    /* no such dataset, another shape, no HDF5 at all, NaN: each listed */
+    write_store("in/b.h5", "other", 2, map);
+    write_store("in/c.h5", "saliency", 3, map);
+    cr_assert_eq(mcs_file_write(at("in/d.h5"), "nonsense", 8), MCS_OK);
+    map[3] = NAN;
+    write_store("in/e.h5", "saliency", 2, map);
+    cr_expect_eq(mcs_coarse_folder(at("in"), at("out"), &o, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect(n_cases == 1 && strstr(mcs_error_message(), "4 of 5"), "%s", mcs_error_message());
 }

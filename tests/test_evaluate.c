@@ -1,6 +1,7 @@
 /* Folders of predictions against folders of references. */
 #include "data/file.h"
 #include "data/image.h"
+#include "data/volume.h"
 #include "infer/evaluate.h"
 
 #include <criterion/criterion.h>
@@ -168,4 +169,41 @@ Test(evaluate, released_form_cuts_at_200_and_resizes)
     cr_assert_eq(mcs_evaluate(at("pred"), at("ref"), &o, &e), MCS_OK, "%s", mcs_error_message());
     cr_expect(e.n == 2 && e.cases[0].m.dice == 1.0 && e.cases[1].m.dice == 0.0);
     mcs_evaluation_free(&e);
+}
+
+Test(evaluate, nifti_counts_voxels_and_measures_in_mm)
+{
+    struct evaluation e;
+    struct volume flat = {.nx = 12, .ny = 10, .nz = 1, .spacing = {2.0f, 2.0f, 1.0f}}, deep = flat;
+    uint8_t a[12 * 10 * 3] = {0}, b[12 * 10 * 3] = {0};
+    for (int y = 2; y < 6; y++)
+        for (int x = 2; x < 6; x++) a[y * 12 + x] = b[y * 12 + x + 1] = 1; /* shifted by a pixel, which is 2 mm */
+    deep.nz = 3;
+    cr_assert_eq(mcs_volume_write_u8(at("pred/flat.nii.gz"), a, &flat), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_volume_write_u8(at("ref/flat.nii.gz"), b, &flat), MCS_OK);
+    cr_assert_eq(mcs_volume_write_u8(at("pred/deep.nii.gz"), a, &deep), MCS_OK);
+    cr_assert_eq(mcs_volume_write_u8(at("ref/deep.nii"), b, &deep), MCS_OK);
+    struct evaluate_options o = mcs_evaluate_defaults(MCS_PAPER);
+    cr_assert_eq(mcs_evaluate(at("pred"), at("ref"), &o, &e), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(e.n, 2);
+    cr_expect_str_eq(e.cases[0].stem, "deep");
+    cr_expect(e.cases[0].m.dice == 0.75 && e.cases[0].m.counts.tn == 360 - 20 && isnan(e.cases[0].m.hd95));
+    cr_expect(e.cases[1].m.dice == 0.75 && e.cases[1].m.hd95 == 2.0 && e.cases[1].m.nsd == 1.0);
+    mcs_evaluation_free(&e);
+    o.tolerance = 1.9; /* under 2 mm: only the upper and lower edges that lie on each other are left */
+    cr_assert_eq(mcs_evaluate(at("pred"), at("ref"), &o, &e), MCS_OK);
+    cr_expect(e.cases[1].m.nsd > 0.3 && e.cases[1].m.nsd < 0.7, "%g", e.cases[1].m.nsd);
+    mcs_evaluation_free(&e);
+}
+
+Test(evaluate, output_that_cannot_be_written)
+{
+    struct evaluation e;
+    struct evaluate_options o = mcs_evaluate_defaults(MCS_PAPER);
+    write_mask("pred/a.png", 9, 9, 1, 1, 3, 3, 1);
+    write_mask("ref/a.png", 9, 9, 1, 1, 3, 3, 1);
+    write_mask("ref/b.png", 9, 9, 1, 1, 3, 3, 1); /* the partial result is not what is reported */
+    cr_expect_eq(mcs_evaluate_folder(at("pred"), at("ref"), "/proc/scores", &o, &e), MCS_E_IO);
+    cr_expect(strstr(mcs_error_message(), "/proc/scores"), "%s", mcs_error_message());
+    cr_expect_eq(e.n, 0);
 }
