@@ -89,6 +89,16 @@ static const struct part {
     {"Crus2", "crus", 0},
 };
 
+static const struct {
+    const char *label, *noun; /* how the label starts */
+} nouns[] = {
+    {"Precentral", "gyrus"},  {"Frontal", "gyrus"},   {"Rectus", "gyrus"},        {"Cingulum", "gyrus"},
+    {"ParaHippo", "gyrus"},   {"Lingual", "gyrus"},   {"Occipital", "gyrus"},     {"Fusiform", "gyrus"},
+    {"Postcentral", "gyrus"}, {"Parietal", "lobule"}, {"SupraMarginal", "gyrus"}, {"Angular", "gyrus"},
+    {"Heschl", "gyrus"},      {"Temporal", "gyrus"},  {"Calcarine", "cortex"},    {"Olfactory", "cortex"},
+    {"Rolandic", "cortex"},
+};
+
 /* Lobe of a label by the atlas' own code (third column of its table). */
 static enum demo_lobe lobe_of_code(int code)
 {
@@ -130,6 +140,15 @@ static void region_words(struct demo_region *r)
                 }
             if (adjective == pass) append_word(r->words, sizeof r->words, word);
         }
+    }
+    /* A bare adjective gets its noun, unless there are three words already: "postcentral gyrus", "superior parietal
+     * lobule". */
+    int n_words = 1;
+    for (const char *p = r->words; *p; p++) n_words += *p == ' ';
+    for (size_t k = 0; k < sizeof nouns / sizeof nouns[0] && n_words < 3; k++) {
+        if (strncmp(r->label, nouns[k].label, strlen(nouns[k].label)) != 0 || strstr(r->label, "Pole")) continue;
+        append_word(r->words, sizeof r->words, nouns[k].noun);
+        break;
     }
 }
 

@@ -63,6 +63,9 @@ Test(demo, atlas_is_the_head_it_should_be)
     const int64_t plane = (int64_t)atlas.nx * atlas.ny;
     cr_assert_str_eq(atlas.region[5].words, "superior orbital frontal");
     cr_assert_str_eq(atlas.region[103].words, "cerebellum");
+    cr_assert_str_eq(atlas.region[57].words, "postcentral gyrus");
+    cr_assert_str_eq(atlas.region[62].words, "inferior parietal lobule");
+    cr_assert_str_eq(atlas.region[87].words, "middle temporal pole");
     cr_assert_eq(atlas.region[103].side, DEMO_LEFT);
     cr_assert_eq(atlas.region[109].side, DEMO_MIDLINE);
     cr_assert_eq(atlas.region[55].lobe, DEMO_TEMPORAL);
