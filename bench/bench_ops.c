@@ -86,11 +86,11 @@ static const struct bench_case small[] = {
     ATTENTION("small", "attention, relative", 2, 25, 25, 2, 8, 5),
 };
 
-extern const struct op_impl mcs_cpu_linear, mcs_cpu_conv, mcs_cpu_attention;
+static struct device device;
 
 static const struct op_impl *impl_of(enum mcs_op op)
 {
-    return op == OP_linear ? &mcs_cpu_linear : op == OP_conv ? &mcs_cpu_conv : &mcs_cpu_attention;
+    return &device.backend->ops[op];
 }
 
 /* ---- a case as a step ---- */
@@ -189,7 +189,7 @@ static enum mcs_status set_up(const struct bench_case *c, struct setup *u)
         u->step.out[i] = &u->out[i];
     }
     if (c->op == OP_conv) u->flops = 2.0 * (double)mcs_count(&u->out[0]) * (double)mcs_count(&u->in[1]) / (double)c->o;
-    MCS_TRY(impl_of(c->op)->prepare(&u->step, NULL));
+    MCS_TRY(impl_of(c->op)->prepare(&u->step, &device));
     u->step.workspace = mcs_aligned_alloc(u->step.workspace_bytes + 64);
     MCS_REQUIRE(u->step.workspace, MCS_E_NOMEM, "no memory for the workspace of %s", c->name);
     u->memory[u->n_memory++] = u->step.workspace;
@@ -218,7 +218,7 @@ static enum mcs_status turn_back(struct setup *u, unsigned want)
         }
         u->step.din[i] = &u->din[i];
     }
-    MCS_TRY(impl->prepare(&u->step, NULL));
+    MCS_TRY(impl->prepare(&u->step, &device));
     mcs_aligned_free(u->step.workspace);
     for (int i = 0; i < u->n_memory; i++)
         if (u->memory[i] == u->step.workspace) u->memory[i] = NULL;
@@ -544,6 +544,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     const struct bench_case *cases = o->small ? small : full_size;
     const size_t n = o->small ? sizeof small / sizeof *small : sizeof full_size / sizeof *full_size;
     enum mcs_status st;
+    MCS_TRY(mcs_cpu_open(0, &device));
     MCS_TRY_GOTO(measure_peaks(o, &r.peaks), st, done);
     put_head(&r);
     for (size_t i = 0; i < n; i++) {
@@ -556,6 +557,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     if (st == MCS_OK && r.n_wrong)
         st = MCS_FAIL(MCS_E_FAIL, "%d results are wrong: see the rows marked WRONG", r.n_wrong);
 done:
+    mcs_cpu_close(&device);
     for (int i = 0; i < 3; i++) free(r.text[i]);
     return st;
 }

@@ -19,12 +19,6 @@ const struct op_case mcs_cases[] = {
 #undef CASE
 const int mcs_n_cases = (int)(sizeof mcs_cases / sizeof mcs_cases[0]);
 
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
-    extern __typeof__(ref_##name##_fwd) ref_##name##_fwd __attribute__((weak));                                        \
-    extern __typeof__(ref_##name##_bwd) ref_##name##_bwd __attribute__((weak));
-#include "engine/ops.def"
-#undef OP
-
 typedef void (*ref_fn)(const struct ref_step *);
 static const struct {
     ref_fn fwd, bwd;
@@ -33,11 +27,6 @@ static const struct {
 #include "engine/ops.def"
 #undef OP
 };
-
-int mcs_case_has_oracle(enum mcs_op op)
-{
-    return oracle[op].fwd != NULL && oracle[op].bwd != NULL;
-}
 
 /* The inputs that are int32, and what they hold where a case does not say. */
 static struct case_fill default_fill(const struct op_case *c, int slot)

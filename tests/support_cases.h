@@ -112,7 +112,7 @@ struct op_case {
 extern const struct op_case mcs_cases[];
 extern const int mcs_n_cases;
 
-/* What the runner needs of a device: its implementation of each op (NULL: not there), and a way to ask for a number of
+/* What the runner needs of a device: its implementations of the ops that are run, and a way to ask for a number of
  * threads (may be NULL). device->backend NULL: plain host memory. */
 struct case_backend {
     const char *name;
@@ -128,7 +128,5 @@ enum mcs_dtype mcs_case_dtype(const struct op_case *c, int slot);
  * oracle's backward against finite differences of its forward, the same bytes twice, 1 and 2 threads, no writes
  * outside. Prints what is wrong; returns how many checks failed. */
 int mcs_case_run(const struct op_case *c, const struct case_backend *b);
-/* Whether the oracle of the op is linked in. */
-int mcs_case_has_oracle(enum mcs_op op);
 
 #endif

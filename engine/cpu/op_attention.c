@@ -23,8 +23,10 @@ enum {
     QB = 64,      /* queries of a block */
     KB = 256,     /* keys of a block */
     LD = KB + 16, /* row of a block of scores: no power of two, for the cache's sake */
-    FEW = 4,      /* up to so many queries, products by own loops: a product's set-up costs more than its work */
-    SLOTS = 64,   /* partial sums of the position tables' gradients */
+    FEW = 4, /* up to so many queries, or FEW_KEYS keys, products by own loops: a product's set-up costs more than its
+                work */
+    FEW_KEYS = 8,
+    SLOTS = 64, /* partial sums of the position tables' gradients */
 };
 
 struct shape {
@@ -162,7 +164,7 @@ MCS_CLONES static void few_outer(int64_t m, int64_t n, int64_t hd, float alpha, 
 static enum mcs_status scores(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
                               const float *b, int64_t ldb, float *c, int64_t ldc)
 {
-    if (m > FEW) return mcs_sgemm('N', 'T', m, n, hd, alpha, a, lda, b, ldb, 0, c, ldc);
+    if (m > FEW && n > FEW_KEYS) return mcs_sgemm('N', 'T', m, n, hd, alpha, a, lda, b, ldb, 0, c, ldc);
     few_scores(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
     return MCS_OK;
 }
@@ -170,7 +172,7 @@ static enum mcs_status scores(int64_t m, int64_t n, int64_t hd, float alpha, con
 static enum mcs_status mix(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda, const float *b,
                            int64_t ldb, float beta, float *c, int64_t ldc)
 {
-    if (m > FEW) return mcs_sgemm('N', 'N', m, hd, n, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (m > FEW && n > FEW_KEYS) return mcs_sgemm('N', 'N', m, hd, n, alpha, a, lda, b, ldb, beta, c, ldc);
     few_mix(m, n, hd, alpha, a, lda, b, ldb, beta, c, ldc);
     return MCS_OK;
 }
@@ -178,7 +180,7 @@ static enum mcs_status mix(int64_t m, int64_t n, int64_t hd, float alpha, const 
 static enum mcs_status outer(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda, const float *b,
                              int64_t ldb, float *c, int64_t ldc)
 {
-    if (m > FEW) return mcs_sgemm('T', 'N', n, hd, m, alpha, a, lda, b, ldb, 1, c, ldc);
+    if (m > FEW && n > FEW_KEYS) return mcs_sgemm('T', 'N', n, hd, m, alpha, a, lda, b, ldb, 1, c, ldc);
     few_outer(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
     return MCS_OK;
 }
@@ -301,20 +303,51 @@ static enum mcs_status rel_gradient(const struct shape *d, const float *q, int64
     return MCS_OK;
 }
 
+/* What mcs_rng_bits makes of (index + i, i < n), as vector code: upper and lower 32 bits. Philox as in engine/rng.c. */
+MCS_CLONES static void draw_row(struct mcs_rng r, uint32_t index, int64_t n, uint32_t *upper, uint32_t *lower)
+{
+    const uint32_t key0 = (uint32_t)r.seed, key1 = r.site ^ ((uint32_t)(r.seed >> 32) * 0x85EBCA6Bu);
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t c0 = index + (uint32_t)i, c1 = r.sample, c2 = r.step, c3 = 0, k0 = key0, k1 = key1;
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++) {
+            const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+            c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+            c1 = (uint32_t)p1;
+            c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+            c3 = (uint32_t)p0;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        upper[i] = c0;
+        lower[i] = c1;
+    }
+}
+
+MCS_CLONES static void drop_row(const uint32_t *upper, const uint32_t *lower, uint32_t below, float keep, int64_t n,
+                                const float *src, float *dst)
+{
+    for (int64_t i = 0; i < n / 2; i++) {
+        dst[2 * i] = upper[i] < below ? 0 : src[2 * i] * keep;
+        dst[2 * i + 1] = lower[i] < below ? 0 : src[2 * i + 1] * keep;
+    }
+    if (n % 2) dst[n - 1] = upper[n / 2] < below ? 0 : src[n - 1] * keep;
+}
+
 /* dst = src with dropped probabilities 0 and the others / (1 - p). */
 static void drop(const struct shape *d, int64_t seq, int64_t head, int64_t i0, int64_t m, int64_t j0, int64_t n,
                  const float *src, float *dst)
 {
     struct mcs_rng r = d->rng;
+    uint32_t upper[KB / 2], lower[KB / 2];
     const uint32_t below = (uint32_t)fmin((double)d->a->dropout_p * 0x1p32, 0x1p32 - 1);
     const float keep = 1.0f / (1.0f - d->a->dropout_p);
     r.sample = (uint32_t)(seq * d->heads + head);
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j += 2) { /* j0 is even: KB is */
-            const uint64_t bits = mcs_rng_bits(r, (uint32_t)((i0 + i) * 32768 + (j0 + j) / 2));
-            dst[i * LD + j] = (uint32_t)(bits >> 32) < below ? 0 : src[i * LD + j] * keep;
-            if (j + 1 < n) dst[i * LD + j + 1] = (uint32_t)bits < below ? 0 : src[i * LD + j + 1] * keep;
-        }
+    for (int64_t i = 0; i < m; i++) { /* j0 is even: KB is */
+        draw_row(r, (uint32_t)((i0 + i) * 32768 + j0 / 2), (n + 1) / 2, upper, lower);
+        drop_row(upper, lower, below, keep, n, src + i * LD, dst + i * LD);
+    }
 }
 
 /* Scores of queries [i0, i0+m) and keys [j0, j0+n) of a sequence, relative positions included. */
@@ -373,9 +406,11 @@ static enum mcs_status prepare(struct step *s, struct device *dev)
     return MCS_OK;
 }
 
-/* As many threads as the workspace was booked for. */
+/* As many threads as the workspace was booked for; one where starting them would cost more than the work. */
 static int n_threads(const struct step *s, const struct shape *d)
 {
+    const int64_t keys = d->q_off ? d->nk : d->a->k_len; /* at most, of a query */
+    if (d->nq * keys * d->hd * d->heads < (1 << 17)) return 1;
     const int64_t tables = d->gh && s->backward ? SLOTS * (2 * d->gh + 2 * d->gw - 2) * d->hd : 0;
     return (int)(((int64_t)(s->workspace_bytes / 4) - tables) / scratch_floats(d));
 }
