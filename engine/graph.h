@@ -56,7 +56,7 @@ struct step {
     const void *attr;
     struct tensor *in[MCS_MAX_IN], *out[MCS_MAX_OUT];
     struct tensor *din[MCS_MAX_IN], *dout[MCS_MAX_OUT];
-    const struct tensor *like[MCS_MAX_IN]; /* backward: the forward step's inputs, kept or not, for their shapes alone */
+    const struct tensor *like[MCS_MAX_IN]; /* backward: the forward step's inputs, for their shapes alone */
     float beta[MCS_MAX_IN];
     void *prepared;         /* the backend's own, made by prepare */
     size_t workspace_bytes; /* wanted by prepare; `workspace` points to at least so many during fwd / bwd, 64-byte

@@ -27,8 +27,7 @@ TestSuite(store, .init = setup, .fini = teardown);
 static const float f32[6] = {1, 2, -3, 4.5f, 1e-40f, 6};
 static const int32_t i32[3] = {-1, 0, 2147483647};
 static const uint8_t u8[4] = {0, 1, 128, 255};
-static const int64_t i64[2] = {INT64_MIN, 5}, d23[2] = {2, 3}, d3[1] = {3}, d4[1] = {4}, d2[1] = {2},
-                     d0[2] = {0, 3};
+static const int64_t i64[2] = {INT64_MIN, 5}, d23[2] = {2, 3}, d3[1] = {3}, d4[1] = {4}, d2[1] = {2}, d0[2] = {0, 3};
 static const char *const names[3] = {"a.png", "", "caf\xc3\xa9.nii.gz"};
 
 static void fill(void)

@@ -241,9 +241,9 @@ void mcs_clip_attracted(const float *image, const float *text, int batch, int wi
                         double beta_text, double *paper, double *released)
 {
     const size_t n = (size_t)batch;
-    double *l = malloc((n * n + 6 * n) * sizeof *l),
-           *sum = l + n * n; /* six sums: rows and columns of exp((1+b)L), exp(bL), exp(L) */
+    double *l = malloc((n * n + 6 * n) * sizeof *l);
     if (!l) abort();
+    double *sum = l + n * n; /* six sums: rows and columns of exp((1+b)L), exp(bL), exp(L) */
     memset(sum, 0, 6 * n * sizeof *sum);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
