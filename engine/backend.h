@@ -14,6 +14,7 @@ struct op_impl {
 };
 
 struct optim_range; /* engine/optim.h */
+struct optim_update;
 
 struct backend {
     const char *name;
@@ -24,6 +25,10 @@ struct backend {
     enum mcs_status (*download)(struct device *d, void *dst, const void *src, int64_t bytes);
     enum mcs_status (*zero)(struct device *d, void *dst, int64_t bytes);
     enum mcs_status (*sync)(struct device *d); /* waits, and reports what failed since */
+    /* For engine/optim.c: the sum of squares of the ranges of x (flat, on the device), in an order that the ranges
+     * alone fix, and one update of the weights. sum_squares waits for its result. No heap allocation in either. */
+    enum mcs_status (*sum_squares)(struct device *d, const float *x, const struct optim_range *r, int n, double *sum);
+    enum mcs_status (*optim_update)(struct device *d, const struct optim_update *u);
 };
 
 struct device {

@@ -17,6 +17,22 @@ struct optim_options {
     float clip_norm; /* 0: none */
 };
 
+/* For backends: floats [first, first + n) of the flat arrays, with their weight decay; and one update of such ranges.
+ * g is multiplied by scale (clipping) before it is used. step counts from 1. */
+struct optim_range {
+    int64_t first, n;
+    float decay;
+};
+struct optim_update {
+    const struct optim_options *o;
+    const struct optim_range *ranges;
+    int n_ranges;
+    float *w, *m, *v;
+    const float *g;
+    double lr, scale;
+    int64_t step;
+};
+
 struct optim {
     struct optim_options o;
     struct params *params;

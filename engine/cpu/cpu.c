@@ -1,5 +1,6 @@
 /* The CPU backend: host memory and the table of its ops. */
 #include "engine/backend.h"
+#include "engine/cpu/optim_cpu.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -47,7 +48,18 @@ static enum mcs_status cpu_sync(struct device *d)
 /* Pointers to const objects of other files are no constant expressions in C, so the table is filled at open. */
 static struct op_impl cpu_ops[MCS_N_OPS];
 
-static struct backend cpu_backend = {"cpu", cpu_ops, cpu_alloc, cpu_free, cpu_copy, cpu_copy, cpu_zero, cpu_sync};
+static struct backend cpu_backend = {
+    "cpu",
+    cpu_ops,
+    cpu_alloc,
+    cpu_free,
+    cpu_copy,
+    cpu_copy,
+    cpu_zero,
+    cpu_sync,
+    mcs_cpu_sum_squares,
+    mcs_cpu_optim_update,
+};
 
 enum mcs_status mcs_cpu_open(int threads, struct device *d)
 {
