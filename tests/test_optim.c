@@ -163,7 +163,7 @@ static void build(struct model *m, struct tensor **t)
     model_open(m);
     t[0] = mcs_param(m->g, "stem.weight", 2, (int64_t[]){3, 5}, zero);            /* frozen */
     t[1] = mcs_param(m->g, "block.weight", 2, (int64_t[]){BIG / 100, 100}, zero); /* decays */
-    t[2] = mcs_param(m->g, "block.bias", 1, (int64_t[]){101}, zero);
+    t[2] = mcs_param(m->g, "block.norm.weight", 1, (int64_t[]){101}, zero);
     t[3] = mcs_buffer(m->g, "matrix", 2, (int64_t[]){2, 8}, zero);
     t[4] = mcs_param(m->g, "head.weight", 2, (int64_t[]){9, 11}, zero);
     t[5] = mcs_param(m->g, "logit_scale", 1, (int64_t[]){1}, zero);
