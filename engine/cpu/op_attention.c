@@ -44,16 +44,29 @@ struct scratch {
     float *score, *dscore, *dropped; /* (QB, LD) */
     float *out;                      /* (QB, hd) */
     float *max, *sum, *decay;        /* (QB) */
-    float *rel_h, *rel_w;            /* (QB, gh), (QB, gw): what a query adds to a key's row, column */
+    float *rel_h, *rel_w;            /* (QB, gh), (QB, wide): what a query adds to a key's row, column */
     float *drel_h, *drel_w;
     float *table; /* (QB, 2 max(gh,gw) - 1) */
 };
 
+/* A row of a block's horizontal terms, rounded up to 16. */
+static int64_t wide(const struct shape *d)
+{
+    return (d->gw + 15) & ~(int64_t)15;
+}
+
 static int64_t scratch_floats(const struct shape *d)
 {
     const int64_t grid = d->gh > d->gw ? d->gh : d->gw;
-    const int64_t n = QB * (3 * LD + d->hd + 3 + 2 * (d->gh + d->gw) + 2 * grid);
+    const int64_t n = QB * (3 * LD + d->hd + 3 + 2 * (d->gh + wide(d)) + 2 * grid);
     return (n + 31) & ~(int64_t)15;
+}
+
+/* Keys of a block: whole rows of the grid where there is one, and an even number (dropout draws by pairs). */
+static int64_t block_keys(const struct shape *d)
+{
+    const int64_t rows = d->gw ? KB / d->gw : 0, even = rows * d->gw % 2 ? rows - 1 : rows;
+    return even > 0 ? even * d->gw : KB;
 }
 
 static struct scratch scratch_at(const struct shape *d, float *p)
@@ -67,9 +80,9 @@ static struct scratch scratch_at(const struct shape *d, float *p)
     s.sum = p, p += QB;
     s.decay = p, p += QB;
     s.rel_h = p, p += QB * d->gh;
-    s.rel_w = p, p += QB * d->gw;
+    s.rel_w = p, p += QB * wide(d);
     s.drel_h = p, p += QB * d->gh;
-    s.drel_w = p, p += QB * d->gw;
+    s.drel_w = p, p += QB * wide(d);
     s.table = p;
     return s;
 }
@@ -248,55 +261,73 @@ MCS_CLONES static void output_dots(const float *y, const float *dy, int64_t ld, 
 
 /* What each query of the block adds for every key row or column. at: the query's own row or column is (i / div) % n. */
 static enum mcs_status rel_terms(const struct shape *d, const float *q, int64_t i0, int64_t m, const float *table,
-                                 int64_t n, int64_t div, float *all, float *terms)
+                                 int64_t n, int64_t div, float *all, float *terms, int64_t ld)
 {
     const int64_t w = 2 * n - 1;
     MCS_TRY(scores(m, w, d->hd, 1, q, d->ldq, table, d->hd, all, w));
     for (int64_t i = 0; i < m; i++) {
         const int64_t own = (i0 + i) / div % n;
-        for (int64_t k = 0; k < n; k++) terms[i * n + k] = all[i * w + own - k + n - 1];
+        for (int64_t k = 0; k < n; k++) terms[i * ld + k] = all[i * w + own - k + n - 1];
     }
     return MCS_OK;
 }
 
+/* Whole rows of the grid go by vectors of 16: what a row writes too much, the next row overwrites; what it reads too
+ * much is not summed. Rows that a block cuts go by the plain loops. rel_w's rows are `wide` long, gw rounded up to 16.
+ */
 MCS_CLONES static void add_rel(float *score, int64_t m, int64_t j0, int64_t n, const float *rel_h, const float *rel_w,
-                               int64_t gh, int64_t gw)
+                               int64_t gh, int64_t gw, int64_t wide)
 {
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n;) {
-            const int64_t ky = (j0 + j) / gw, kx = (j0 + j) % gw, run = gw - kx < n - j ? gw - kx : n - j;
-            const float up = rel_h[i * gh + ky], *side = rel_w + i * gw + kx;
-            float *s = score + i * LD + j;
+    float both[KB + 16];
+    for (int64_t i = 0; i < m && j0 % gw == 0 && n % gw == 0; i++) {
+        const float *side = rel_w + i * wide, *up = rel_h + i * gh + j0 / gw;
+        float *s = score + i * LD;
+        for (int64_t y = 0; y < n / gw; y++)
+            for (int64_t x = 0; x < gw; x += 16)
+                for (int t = 0; t < 16; t++) both[y * gw + x + t] = up[y] + side[x + t];
 #pragma omp simd
-            for (int64_t t = 0; t < run; t++) s[t] += up + side[t];
-            j += run;
-        }
+        for (int64_t j = 0; j < n; j++) s[j] += both[j];
+    }
+    for (int64_t i = 0; i < m && (j0 % gw != 0 || n % gw != 0); i++)
+        for (int64_t j = 0; j < n; j++)
+            score[i * LD + j] += rel_h[i * gh + (j0 + j) / gw] + rel_w[i * wide + (j0 + j) % gw];
 }
 
 MCS_CLONES static void sum_rel(const float *dscore, int64_t m, int64_t j0, int64_t n, float *drel_h, float *drel_w,
-                               int64_t gh, int64_t gw)
+                               int64_t gh, int64_t gw, int64_t wide)
 {
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n;) {
-            const int64_t ky = (j0 + j) / gw, kx = (j0 + j) % gw, run = gw - kx < n - j ? gw - kx : n - j;
-            float up = 0, *side = drel_w + i * gw + kx;
-            const float *s = dscore + i * LD + j;
-#pragma omp simd reduction(+ : up)
-            for (int64_t t = 0; t < run; t++) up += s[t], side[t] += s[t];
-            drel_h[i * gh + ky] += up;
-            j += run;
+    for (int64_t i = 0; i < m && j0 % gw == 0 && n % gw == 0; i++) {
+        const float *s = dscore + i * LD;
+        float *side = drel_w + i * wide, *up = drel_h + i * gh + j0 / gw;
+        for (int64_t y = 0; y < n / gw; y++) {
+            float sum[16] = {0}, total = 0;
+            for (int64_t x = 0; x < gw; x += 16)
+                for (int t = 0; t < 16; t++) {
+                    const float v = x + t < gw ? s[y * gw + x + t] : 0;
+                    side[x + t] += v;
+                    sum[t] += v;
+                }
+            for (int t = 0; t < 16; t++) total += sum[t];
+            up[y] += total;
+        }
+    }
+    for (int64_t i = 0; i < m && (j0 % gw != 0 || n % gw != 0); i++)
+        for (int64_t j = 0; j < n; j++) {
+            drel_h[i * gh + (j0 + j) / gw] += dscore[i * LD + j];
+            drel_w[i * wide + (j0 + j) % gw] += dscore[i * LD + j];
         }
 }
 
 /* The reverse of rel_terms: dq += terms' gradients through the table, dtable += q. */
 static enum mcs_status rel_gradient(const struct shape *d, const float *q, int64_t i0, int64_t m, const float *table,
-                                    int64_t n, int64_t div, const float *dterms, float *all, float *dq, float *dtable)
+                                    int64_t n, int64_t div, const float *dterms, int64_t ld, float *all, float *dq,
+                                    float *dtable)
 {
     const int64_t w = 2 * n - 1;
     memset(all, 0, (size_t)(m * w) * 4);
     for (int64_t i = 0; i < m; i++) {
         const int64_t own = (i0 + i) / div % n;
-        for (int64_t k = 0; k < n; k++) all[i * w + own - k + n - 1] = dterms[i * n + k];
+        for (int64_t k = 0; k < n; k++) all[i * w + own - k + n - 1] = dterms[i * ld + k];
     }
     if (dq) MCS_TRY(mix(m, w, d->hd, 1, all, w, table, d->hd, 1, dq, d->ldq));
     if (dtable) MCS_TRY(outer(m, w, d->hd, 1, all, w, q, d->ldq, dtable, d->hd));
@@ -344,7 +375,7 @@ static void drop(const struct shape *d, int64_t seq, int64_t head, int64_t i0, i
     const uint32_t below = (uint32_t)fmin((double)d->a->dropout_p * 0x1p32, 0x1p32 - 1);
     const float keep = 1.0f / (1.0f - d->a->dropout_p);
     r.sample = (uint32_t)(seq * d->heads + head);
-    for (int64_t i = 0; i < m; i++) { /* j0 is even: KB is */
+    for (int64_t i = 0; i < m; i++) { /* j0 is even */
         draw_row(r, (uint32_t)((i0 + i) * 32768 + j0 / 2), (n + 1) / 2, upper, lower);
         drop_row(upper, lower, below, keep, n, src + i * LD, dst + i * LD);
     }
@@ -355,7 +386,7 @@ static enum mcs_status block_scores(const struct shape *d, const struct scratch 
                                     int64_t m, int64_t j0, int64_t n)
 {
     MCS_TRY(scores(m, n, d->hd, d->scale, q, d->ldq, k + j0 * d->ldk, d->ldk, t->score, LD));
-    if (d->gh) add_rel(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw);
+    if (d->gh) add_rel(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw, wide(d));
     return MCS_OK;
 }
 
@@ -363,8 +394,8 @@ static enum mcs_status block_rel(const struct shape *d, const struct scratch *t,
                                  int64_t i0, int64_t m)
 {
     if (!d->gh) return MCS_OK;
-    MCS_TRY(rel_terms(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->table, t->rel_h));
-    return rel_terms(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->table, t->rel_w);
+    MCS_TRY(rel_terms(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->table, t->rel_h, d->gh));
+    return rel_terms(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->table, t->rel_w, wide(d));
 }
 
 /* ---- forward ---- */
@@ -381,8 +412,8 @@ static enum mcs_status forward_block(const struct step *s, const struct shape *d
     for (int64_t i = 0; i < m; i++) t->max[i] = -INFINITY, t->sum[i] = 0;
     if (p.nk == 0) memset(t->out, 0, (size_t)(m * d->hd) * 4);
     MCS_TRY(block_rel(d, t, s, q, i0, m));
-    for (int64_t j = 0; j < p.nk; j += KB) {
-        const int64_t n = p.nk - j < KB ? p.nk - j : KB;
+    for (int64_t j = 0, kb = block_keys(d); j < p.nk; j += kb) {
+        const int64_t n = p.nk - j < kb ? p.nk - j : kb;
         MCS_TRY(block_scores(d, t, q, k, m, j, n));
         running_softmax(t->score, m, n, t->max, t->sum, t->decay);
         if (d->a->dropout_p > 0) drop(d, seq, head, i0, m, j, n, t->score, t->score);
@@ -465,10 +496,10 @@ static enum mcs_status backward_block(const struct step *s, const struct shape *
     MCS_TRY(block_rel(d, t, s, q, i0, m));
     if (d->gh) {
         memset(t->drel_h, 0, (size_t)(m * d->gh) * 4);
-        memset(t->drel_w, 0, (size_t)(m * d->gw) * 4);
+        memset(t->drel_w, 0, (size_t)(m * wide(d)) * 4);
     }
-    for (int64_t j = 0; j < p.nk; j += KB) {
-        const int64_t n = p.nk - j < KB ? p.nk - j : KB;
+    for (int64_t j = 0, kb = block_keys(d); j < p.nk; j += kb) {
+        const int64_t n = p.nk - j < kb ? p.nk - j : kb;
         const float *weight = t->score;
         MCS_TRY(block_scores(d, t, q, k, m, j, n));
         probabilities(t->score, m, n, lse, d->heads);
@@ -481,14 +512,14 @@ static enum mcs_status backward_block(const struct step *s, const struct shape *
         MCS_TRY(scores(m, n, d->hd, 1, dy, d->ldy, v + j * d->ldv, d->ldv, t->dscore, LD));
         if (d->a->dropout_p > 0) drop(d, seq, head, i0, m, j, n, t->dscore, t->dscore);
         softmax_gradient(t->score, t->dscore, m, n, t->sum);
-        if (d->gh) sum_rel(t->dscore, m, j, n, t->drel_h, t->drel_w, d->gh, d->gw);
+        if (d->gh) sum_rel(t->dscore, m, j, n, t->drel_h, t->drel_w, d->gh, d->gw, wide(d));
         if (dq) MCS_TRY(mix(m, n, d->hd, d->scale, t->dscore, LD, k + j * d->ldk, d->ldk, 1, dq, d->ldq));
         if (dk) MCS_TRY(outer(m, n, d->hd, d->scale, t->dscore, LD, q, d->ldq, dk + j * d->ldk, d->ldk));
     }
     if (!d->gh || !scored) return MCS_OK;
     float *dh = dtables, *dw = dtables ? dtables + (2 * d->gh - 1) * d->hd : NULL;
-    MCS_TRY(rel_gradient(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->drel_h, t->table, dq, dh));
-    return rel_gradient(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->drel_w, t->table, dq, dw);
+    MCS_TRY(rel_gradient(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->drel_h, d->gh, t->table, dq, dh));
+    return rel_gradient(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->drel_w, wide(d), t->table, dq, dw);
 }
 
 static enum mcs_status backward_head(const struct step *s, const struct shape *d, const struct scratch *t, int64_t task,
