@@ -13,22 +13,40 @@ static struct dims dims_of(const struct step *s)
     return (struct dims){x->dim[0], s->in[2]->dim[0] / x->dim[0], x->dim[1], x->dim[2]};
 }
 
-MCS_CLONES static float kl_row(const float *restrict x, const float *restrict alpha, int64_t n)
+enum { TILE = 256 };
+
+/* s = sigmoid(alpha), q = 1 - s (not by subtraction) and softplus(alpha) from one exponential. */
+MCS_INLINE float gate(float alpha, float *q, float *softplus)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) {
-        const float m = mcs_sigmoidf(alpha[i]) * x[i], d = mcs_sigmoidf(-alpha[i]);
-        sum += mcs_softplusf(alpha[i]) + 0.5f * (m * m + d * d - 1.0f);
-    }
-    return sum;
+    const float z = mcs_expf(alpha > 0 ? -alpha : alpha), near1 = 1.0f / (1.0f + z), near0 = z * near1;
+    *softplus = (alpha > 0 ? alpha : 0) + mcs_log1pf01(z);
+    *q = alpha > 0 ? near0 : near1;
+    return alpha > 0 ? near1 : near0;
 }
 
-MCS_CLONES static void mix_row(const float *restrict x, const float *restrict alpha, const float *restrict noise,
-                               float *restrict t, int64_t n)
+/* One token: its copies of t, `stride` floats apart as those of noise are, and returns the sum of its divergence. */
+MCS_CLONES static float token_fwd(const float *restrict x, const float *restrict alpha, const float *noise, float *t,
+                                  int64_t copies, int64_t stride, int64_t n)
 {
+    float sum = 0;
+    for (int64_t c = 0; c < n; c += TILE) {
+        const int64_t m = n - c < TILE ? n - c : TILE;
+        float sx[TILE], q[TILE], part = 0;
+#pragma omp simd reduction(+ : part)
+        for (int64_t i = 0; i < m; i++) {
+            float softplus;
+            sx[i] = gate(alpha[c + i], &q[i], &softplus) * x[c + i];
+            part += softplus + 0.5f * (sx[i] * sx[i] + q[i] * q[i] - 1.0f);
+        }
+        sum += part;
+        for (int64_t k = 0; k < copies; k++) {
+            const float *restrict e = noise + k * stride + c;
+            float *restrict y = t + k * stride + c;
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) t[i] = mcs_sigmoidf(alpha[i]) * x[i] + mcs_sigmoidf(-alpha[i]) * noise[i];
+            for (int64_t i = 0; i < m; i++) y[i] = sx[i] + q[i] * e[i];
+        }
+    }
+    return sum;
 }
 
 static enum mcs_status fwd(const struct step *s)
@@ -40,11 +58,8 @@ static enum mcs_status fwd(const struct step *s)
 #pragma omp parallel for schedule(static) if (rows * d.c * d.copies >= MCS_PARALLEL_MIN / 4)
     for (int64_t r = 0; r < rows; r++) {
         const int64_t p = r / d.t, tok = r % d.t;
-        map[r] = kl_row(x + r * d.c, alpha + r * d.c, d.c);
-        for (int64_t k = 0; k < d.copies; k++) {
-            const int64_t o = ((p * d.copies + k) * d.t + tok) * d.c;
-            mix_row(x + r * d.c, alpha + r * d.c, noise + o, t + o, d.c);
-        }
+        const int64_t o = (p * d.copies * d.t + tok) * d.c;
+        map[r] = token_fwd(x + r * d.c, alpha + r * d.c, noise + o, t + o, d.copies, d.t * d.c, d.c);
     }
     for (int64_t p = 0; p < d.p; p++) {
         double sum = 0;
@@ -54,12 +69,11 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* dalpha = s (1-s) sum over copies of dt (x - noise) + dkl (s + x^2 s^2 (1-s) - s (1-s)^2); acc: one row of scratch */
+/* dalpha = s (1-s) sum over copies of dt (x - noise) + dkl (s + x^2 s^2 (1-s) - s (1-s)^2) */
 MCS_CLONES static void bwd_row(const float *restrict x, const float *restrict alpha, const float *noise,
                                const float *dt, int64_t copies, int64_t stride, float dkl, float beta,
                                float *restrict dalpha, int64_t n)
 {
-    enum { TILE = 256 };
     for (int64_t c = 0; c < n; c += TILE) {
         const int64_t m = n - c < TILE ? n - c : TILE;
         float acc[TILE];
@@ -71,7 +85,8 @@ MCS_CLONES static void bwd_row(const float *restrict x, const float *restrict al
         }
 #pragma omp simd
         for (int64_t i = 0; i < m; i++) {
-            const float v = x[c + i], s = mcs_sigmoidf(alpha[c + i]), q = mcs_sigmoidf(-alpha[c + i]);
+            float q, softplus;
+            const float v = x[c + i], s = gate(alpha[c + i], &q, &softplus);
             const float g = s * q * acc[i] + dkl * (s + s * q * (v * v * s - q));
             dalpha[c + i] = op_blend(beta, dalpha[c + i], g);
         }

@@ -5,6 +5,8 @@
 
 #include "engine/cpu/op_common.h"
 
+enum { TILE = 4096 }; /* floats */
+
 /* Output position o reads input lo[o] with weight 1 - w[o] and hi[o] with w[o]; the outputs that read input i are
  * first[i] ... last[i]. */
 struct axis {
@@ -55,6 +57,8 @@ static enum mcs_status prepare(struct step *s, struct device *d)
     const struct resize_attr *a = s->attr;
     const struct tensor *x = s->backward ? s->din[0] : s->in[0];
     if (!x) return MCS_OK;
+    MCS_REQUIRE(mcs_last(x) <= TILE, MCS_E_SHAPE, "%s: resize takes at most %d channels, got %lld", s->scope, TILE,
+                (long long)mcs_last(x));
     struct tables *t = calloc(1, sizeof *t);
     MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for resize tables");
     s->prepared = t;
@@ -104,18 +108,34 @@ MCS_INLINE float weight_of(const struct axis *a, int64_t o, int64_t i)
     return (a->lo[o] == i ? 1 - a->w[o] : 0) + (a->hi[o] == i && a->hi[o] != a->lo[o] ? a->w[o] : 0);
 }
 
-/* Input row i of one image: dx (iw,c) from dy (h,w,c). */
+/* Input row i of one image: dx (iw,c) from dy (h,w,c). A tile of the output's columns at a time is first summed over
+ * its rows, and then shared out between the input's columns. */
 MCS_CLONES static void bwd_row(const float *restrict dy, const struct tables *t, int64_t i, int64_t iw, int64_t w,
                                int64_t c, float beta, float *restrict dx)
 {
+    float sum[TILE];
+    const int64_t tile = TILE / c;
     if (beta == 0)
         for (int64_t k = 0; k < iw * c; k++) dx[k] = 0;
-    for (int64_t o = t->y.first[i]; o <= t->y.last[i]; o++) {
-        const float wy = weight_of(&t->y, o, i);
-        if (wy == 0) continue;
-        for (int64_t p = 0; p < w; p++) {
-            const float *g = dy + (o * w + p) * c, w0 = wy * (1 - t->x.w[p]), w1 = wy * t->x.w[p];
-            float *l = dx + t->x.lo[p] * c, *r = dx + t->x.hi[p] * c;
+    for (int64_t p0 = 0; p0 < w; p0 += tile) {
+        const int64_t m = (p0 + tile < w ? tile : w - p0) * c;
+        for (int64_t k = 0; k < m; k++) sum[k] = 0;
+        for (int64_t o = t->y.first[i]; o <= t->y.last[i]; o++) {
+            const float wy = weight_of(&t->y, o, i), *g = dy + (o * w + p0) * c;
+#pragma omp simd
+            for (int64_t k = 0; k < m; k++) sum[k] += wy * g[k];
+        }
+        if (c == 1) {
+            for (int64_t p = 0; p < m; p++) {
+                const float right = t->x.w[p0 + p] * sum[p];
+                dx[t->x.lo[p0 + p]] += sum[p] - right;
+                dx[t->x.hi[p0 + p]] += right;
+            }
+            continue;
+        }
+        for (int64_t p = 0; p < m / c; p++) {
+            const float *g = sum + p * c, w1 = t->x.w[p0 + p], w0 = 1 - w1;
+            float *l = dx + t->x.lo[p0 + p] * c, *r = dx + t->x.hi[p0 + p] * c;
             for (int64_t k = 0; k < c; k++) l[k] += w0 * g[k];
             for (int64_t k = 0; k < c; k++) r[k] += w1 * g[k];
         }
