@@ -1,0 +1,47 @@
+/* mcsam demo-start: makes the demo's starting weights, which are shipped in data/demo. */
+#include "engine/backend.h"
+#include "engine/config.h"
+#include "train/demo_start.h"
+
+#include <string.h>
+
+struct start_command {
+    struct mcs_common common;
+    const char *output, *atlas;
+    int64_t steps, batch, checkpoint_every;
+    double lr;
+    struct demo_config data;
+};
+
+static const struct mcs_option options[] = {
+    {"output", 'o', MCS_FIELD(start_command, output), .value = "DIR", .required = 1, .help = "run folder; the weights are in DIR/model"},
+    {"atlas", 0, MCS_FIELD(start_command, atlas), .value = "DIR", .help = "folder of the MRI; default: where mricron-data puts it"},
+    {"steps", 0, MCS_FIELD(start_command, steps), .def = "2000", .lo = 1, .hi = 1000000, .value = "N", .help = "optimizer steps"},
+    {"batch", 0, MCS_FIELD(start_command, batch), .def = "32", .lo = 2, .hi = 4096, .value = "N", .help = "images a step"},
+    {"lr", 0, MCS_FIELD(start_command, lr), .def = "0.001", .lo = 0, .hi = 10, .value = "X", .help = "peak learning rate, cosine to 0"},
+    {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000, .value = "N",
+     .help = "steps between checkpoints, 0: only at the end"},
+    MCS_DEMO_CONFIG_OPTIONS(start_command, data){0},
+};
+
+static enum mcs_status run(const void *o)
+{
+    const struct start_command *c = o;
+    const char *what = c->common.args.v[0];
+    const int clip = !strcmp(what, "clip");
+    MCS_REQUIRE(clip || !strcmp(what, "sam"), MCS_E_USAGE, "demo-start makes 'clip' or 'sam', not '%s'", what);
+    struct device d;
+    struct arena arena = {0};
+    MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
+    const struct demo_start_options start = {.out = c->output, .atlas = c->atlas, .config = mcs_config_text(c, &arena), .steps = c->steps,
+                                             .batch = c->batch, .seed = c->common.seed, .checkpoint_every = c->checkpoint_every, .lr = c->lr,
+                                             .data = c->data, .device = &d};
+    const enum mcs_status st = clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
+    mcs_arena_free(&arena);
+    mcs_cpu_close(&d);
+    return st;
+}
+
+const struct mcs_verb mcs_verb_demo_start = {.name = "demo-start", .line = "makes the demo's starting weights (hours on two cores; the result is shipped)",
+                                             .options = options, .options_bytes = sizeof(struct start_command), .run = run, .args = "clip|sam",
+                                             .min_args = 1, .max_args = 1};
