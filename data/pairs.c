@@ -2,6 +2,7 @@
 #include "data/pairs.h"
 
 #include "data/file.h"
+#include "engine/log.h"
 #include "data/unicode.h"
 
 #include <limits.h>
@@ -402,4 +403,13 @@ void mcs_pairs_free(struct pairs *pairs)
     free(pairs->v);
     free(pairs->left_out);
     memset(pairs, 0, sizeof *pairs);
+}
+
+void mcs_pairs_report(const struct pairs *p, const char *csv_path)
+{
+    enum { SHOWN = 10 };
+    for (int i = 0; i < p->n_left_out && i < SHOWN; i++)
+        mcs_warn("%s:%d: %s left out: %s", csv_path, p->left_out[i].line, p->left_out[i].name,
+                 mcs_pair_fault_text(p->left_out[i].fault));
+    if (p->n_left_out > SHOWN) mcs_warn("%s: %d more rows or images left out", csv_path, p->n_left_out - SHOWN);
 }

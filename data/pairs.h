@@ -57,6 +57,8 @@ const char *mcs_pair_fault_text(enum pair_fault fault);
  * left. */
 enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options *options, struct pairs *pairs);
 void mcs_pairs_free(struct pairs *pairs);
+/* Warns of the rows that were left out: the first ten by line and reason, the rest as a number. */
+void mcs_pairs_report(const struct pairs *pairs, const char *csv_path);
 
 /* Matching by stem (mcs_file_stem), never by order. Indices into a and b; the pairs and only_a in a's order, only_b in
  * b's. E_DATA: two names in one list share a stem (both named, with `what_a` or `what_b`, e.g. the folder). */

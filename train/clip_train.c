@@ -75,6 +75,7 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
     for (int i = 0; i < p->n_losses; i++) mcs_keep(p->loss[i]);
     MCS_TRY(mcs_grad(g, p->loss, p->n_losses));
     MCS_TRY(mcs_exec_new(g, t->model->device, &p->exec));
+    if (t->o->trace && t->n_plans == 0) MCS_TRY(mcs_exec_trace_begin(p->exec));
     for (int i = 0; i < p->n_losses; i++) MCS_TRY(mcs_exec_set(p->exec, p->loss[i]->grad, &weight[i]));
     *index = t->n_plans++;
     return MCS_OK;
@@ -231,6 +232,7 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     }
     mcs_progress_set(&bar, step);
     mcs_progress_end(&bar);
+    if (o->trace && t.n_plans) st = mcs_exec_trace_write(t.plan[0].exec, o->trace);
 done:
     mcs_run_log_close(&log);
     trainer_close(&t);

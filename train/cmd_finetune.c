@@ -79,7 +79,7 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
         const int64_t steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(&source);
         const struct clip_train_options o = {.batch = c->batch, .steps = steps, .warmup = c->warmup < steps ? c->warmup : steps / 10,
                                              .checkpoint_every = c->checkpoint_every, .lr = c->lr, .weight_decay = c->weight_decay, .clip_norm = c->clip_norm,
-                                             .loss = loss, .seed = (uint64_t)c->common.seed, .diagnose = c->diagnose, .run = c->output, .config = config,
+                                             .loss = loss, .seed = (uint64_t)c->common.seed, .diagnose = c->diagnose, .run = c->output, .config = config, .trace = c->common.trace,
                                              .frozen = frozen};
         st = mcs_clip_train(m, &o, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
     }

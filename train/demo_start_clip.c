@@ -197,7 +197,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
 
     const struct clip_train_options train = {.batch = o->batch, .steps = o->steps, .warmup = 60, .checkpoint_every = o->checkpoint_every, .lr = o->lr,
                                              .weight_decay = 0.05, .clip_norm = 1, .loss = {.a = 1}, .seed = (uint64_t)o->seed, .run = o->out,
-                                             .config = o->config};
+                                             .config = o->config, .trace = o->trace};
     const struct clip_source source = {fill_batch, &m};
     const struct clip_extra extra = {build_losses, fill_losses, &m};
     enum mcs_status st = weigh_words(&m);
