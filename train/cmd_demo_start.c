@@ -36,7 +36,7 @@ static enum mcs_status run(const void *o)
     const struct demo_start_options start = {.out = c->output, .atlas = c->atlas, .trace = c->common.trace, .config = mcs_config_text(c, &arena), .steps = c->steps,
                                              .batch = c->batch, .seed = c->common.seed, .checkpoint_every = c->checkpoint_every, .lr = c->lr,
                                              .data = c->data, .device = &d};
-    const enum mcs_status st = clip ? mcs_demo_start_clip(&start) : MCS_FAIL(MCS_E_USAGE, "demo-start sam is not built in yet");
+    const enum mcs_status st = clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
     mcs_arena_free(&arena);
     mcs_cpu_close(&d);
     return st;
