@@ -42,6 +42,6 @@ static enum mcs_status run(const void *o)
     return st;
 }
 
-const struct mcs_verb mcs_verb_demo_start = {.name = "demo-start", .line = "makes the demo's starting weights (hours on two cores; the result is shipped)",
+const struct mcs_verb mcs_verb_demo_start = {.name = "demo-start", .line = "makes the demo's starting weights (an hour on a core; the result is shipped)",
                                              .options = options, .options_bytes = sizeof(struct start_command), .run = run, .args = "clip|sam",
                                              .min_args = 1, .max_args = 1};
