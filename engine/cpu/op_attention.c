@@ -23,10 +23,8 @@ enum {
     QB = 64,      /* queries of a block */
     KB = 256,     /* keys of a block */
     LD = KB + 16, /* row of a block of scores: no power of two, for the cache's sake */
-    FEW = 4, /* up to so many queries, or FEW_KEYS keys, products by own loops: a product's set-up costs more than its
-                work */
-    FEW_KEYS = 8,
-    SLOTS = 64, /* partial sums of the position tables' gradients */
+    FEW = 4,      /* up to so many queries, products by own loops: a product's set-up costs more than its work */
+    SLOTS = 64,   /* partial sums of the position tables' gradients */
 };
 
 struct shape {
@@ -177,7 +175,7 @@ MCS_CLONES static void few_outer(int64_t m, int64_t n, int64_t hd, float alpha, 
 static enum mcs_status scores(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
                               const float *b, int64_t ldb, float *c, int64_t ldc)
 {
-    if (m > FEW && n > FEW_KEYS) return mcs_sgemm('N', 'T', m, n, hd, alpha, a, lda, b, ldb, 0, c, ldc);
+    if (m > FEW) return mcs_sgemm('N', 'T', m, n, hd, alpha, a, lda, b, ldb, 0, c, ldc);
     few_scores(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
     return MCS_OK;
 }
@@ -185,7 +183,7 @@ static enum mcs_status scores(int64_t m, int64_t n, int64_t hd, float alpha, con
 static enum mcs_status mix(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda, const float *b,
                            int64_t ldb, float beta, float *c, int64_t ldc)
 {
-    if (m > FEW && n > FEW_KEYS) return mcs_sgemm('N', 'N', m, hd, n, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (m > FEW) return mcs_sgemm('N', 'N', m, hd, n, alpha, a, lda, b, ldb, beta, c, ldc);
     few_mix(m, n, hd, alpha, a, lda, b, ldb, beta, c, ldc);
     return MCS_OK;
 }
@@ -193,7 +191,7 @@ static enum mcs_status mix(int64_t m, int64_t n, int64_t hd, float alpha, const 
 static enum mcs_status outer(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda, const float *b,
                              int64_t ldb, float *c, int64_t ldc)
 {
-    if (m > FEW && n > FEW_KEYS) return mcs_sgemm('T', 'N', n, hd, m, alpha, a, lda, b, ldb, 1, c, ldc);
+    if (m > FEW) return mcs_sgemm('T', 'N', n, hd, m, alpha, a, lda, b, ldb, 1, c, ldc);
     few_outer(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
     return MCS_OK;
 }
