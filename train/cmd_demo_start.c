@@ -1,7 +1,7 @@
 /* mcsam demo-start: makes the demo's starting weights, which are shipped in data/demo. */
 #include "engine/backend.h"
 #include "engine/config.h"
-#include "train/demo_start.h"
+#include "train/start_models.h"
 
 #include <string.h>
 

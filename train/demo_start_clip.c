@@ -3,7 +3,7 @@
 #include "engine/log.h"
 #include "engine/model/layers.h"
 #include "train/clip_train.h"
-#include "train/demo_start.h"
+#include "train/start_models.h"
 
 #include <math.h>
 #include <stdlib.h>

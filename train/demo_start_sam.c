@@ -4,7 +4,7 @@
 #include "data/demo_start.h"
 #include "data/file.h"
 #include "engine/log.h"
-#include "train/demo_start.h"
+#include "train/start_models.h"
 #include "train/sam_train.h"
 
 #include <stdio.h>
