@@ -1,0 +1,434 @@
+/* mcsam sam: masks from points, boxes and mask prompts, for one image, or for a folder from boxes.json. */
+#include "data/file.h"
+#include "data/npy.h"
+#include "engine/config.h"
+#include "engine/log.h"
+#include "infer/cases.h"
+#include "infer/sam_prompts.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 16 /* images of a folder that are in memory at once */, PATH_BYTES = 4096 };
+
+struct sam_command {
+    struct mcs_common common;
+    const char *model, *input, *output, *mask, *prompts_from;
+    struct mcs_strings box, point;
+    int64_t grow, keep;
+    int multimask, prompts, boxes;
+};
+
+static const struct mcs_option options[] = {
+    {"model", 'm', MCS_FIELD(sam_command, model), .value = "CKPT", .required = 1,
+     .help = "safetensors file (sam_config.json beside it, unless ViT-B, -L or -H), or a folder with sam.safetensors"},
+    {"input", 'i', MCS_FIELD(sam_command, input), .value = "IMGS", .required = 1,
+     .help = "an image, or with --prompts-from a folder of images"},
+    {"output", 'o', MCS_FIELD(sam_command, output), .value = "DIR", .required = 1,
+     .help = "one image: mask.png, low_res.npy, sam.json; a folder: STEM.png, sam.json"},
+    {"box", 0, MCS_FIELD(sam_command, box), .value = "X0,Y0,X1,Y1",
+     .help = "a box in pixels; several: a mask each, and their union"},
+    {"point", 0, MCS_FIELD(sam_command, point), .value = "X,Y,LABEL",
+     .help = "a point, label 1 inside, 0 outside; all points go with each box"},
+    {"mask", 0, MCS_FIELD(sam_command, mask), .value = "FILE",
+     .help = "mask prompt: a PNG of the image's size, or low_res.npy of an earlier run"},
+    {"prompts-from", 0, MCS_FIELD(sam_command, prompts_from), .value = "FILE",
+     .help = "boxes.json, as coarse writes it"},
+    {"prompts", 0, MCS_FIELD(sam_command, prompts), .def = "boxes", .choices = "boxes|points|both",
+     .help = "what of boxes.json is used"},
+    {"boxes", 0, MCS_FIELD(sam_command, boxes), .def = "each", .choices = "each|merged",
+     .help = "a box for each component, or one around all"},
+    {"grow", 0, MCS_FIELD(sam_command, grow), .def = "0", .lo = -100000, .hi = 100000, .value = "PX",
+     .help = "pixels by which boxes of boxes.json grow on each side"},
+    {"keep", 0, MCS_FIELD(sam_command, keep), .def = "0", .lo = 0, .hi = 1000000, .value = "N",
+     .help = "components of the mask that stay, by area; 0: all (paper), as many as boxes.json has (release)"},
+    {"multimask", 0, MCS_FIELD(sam_command, multimask),
+     .help = "three masks: the one with the greatest predicted IoU (paper), their sum (release)"},
+    {0},
+};
+
+/* ---- one image ---- */
+
+/* "1,2.5,3" into n numbers; 0 unless there are exactly n. */
+static int parse_numbers(const char *text, int n, double *v)
+{
+    for (int i = 0; i < n; i++) {
+        char *end;
+        v[i] = strtod(text, &end);
+        if (end == text || *end != (i + 1 < n ? ',' : '\0')) return 0;
+        text = end + 1;
+    }
+    return 1;
+}
+
+/* What the command line asks for one image. */
+struct request {
+    int n; /* prompts: a box each, or one of points or a mask alone */
+    struct sam_prompts *prompts;
+    double (*points)[2];
+    int *labels;
+    float *mask;
+};
+
+static enum mcs_status read_mask_prompt(const struct sam_config *c, const char *path, const struct image *img,
+                                        float *dst)
+{
+    const int side = mcs_sam_side(c);
+    const size_t n = strlen(path);
+    if (n > 4 && !strcmp(path + n - 4, ".npy")) {
+        struct npy a;
+        MCS_TRY(mcs_npy_read(path, &a));
+        const int fits = a.n_values == (int64_t)side * side;
+        if (fits) memcpy(dst, a.values, (size_t)a.n_values * sizeof *dst);
+        mcs_npy_free(&a);
+        MCS_REQUIRE(fits, MCS_E_DATA, "%s: a mask prompt must be (%d, %d) logits, as low_res.npy of one mask", path,
+                    side, side);
+        return MCS_OK;
+    }
+    struct image mask;
+    MCS_TRY(mcs_image_read(path, 1, &mask));
+    enum mcs_status st;
+    MCS_REQUIRE_GOTO(mask.width == img->width && mask.height == img->height, MCS_E_DATA, st, done,
+                     "%s: the mask has %d x %d pixels, the image %d x %d", path, mask.width, mask.height, img->width,
+                     img->height);
+    MCS_TRY_GOTO(mcs_sam_mask_prompt(c, &mask, dst), st, done);
+done:
+    mcs_image_free(&mask);
+    return st;
+}
+
+static enum mcs_status read_request(const struct sam_command *c, const struct sam_config *config,
+                                    const struct image *img, struct arena *a, struct request *r)
+{
+    double v[4];
+    r->n = c->box.n ? c->box.n : 1;
+    r->prompts = mcs_arena_alloc(a, (size_t)r->n * sizeof *r->prompts);
+    r->points = mcs_arena_alloc(a, (size_t)(c->point.n + 1) * sizeof *r->points);
+    r->labels = mcs_arena_alloc(a, (size_t)(c->point.n + 1) * sizeof *r->labels);
+    for (int i = 0; i < c->point.n; i++) {
+        MCS_REQUIRE(parse_numbers(c->point.v[i], 3, v) && (v[2] == 0 || v[2] == 1), MCS_E_USAGE,
+                    "--point '%s': want x,y,label with label 1 (inside) or 0 (outside)", c->point.v[i]);
+        MCS_REQUIRE(v[0] >= 0 && v[1] >= 0 && v[0] < img->width && v[1] < img->height, MCS_E_USAGE,
+                    "--point '%s' is outside of the image of %d x %d pixels", c->point.v[i], img->width, img->height);
+        r->points[i][0] = v[0], r->points[i][1] = v[1];
+        r->labels[i] = v[2] > 0;
+    }
+    if (c->mask) {
+        r->mask = mcs_arena_alloc(a, (size_t)mcs_sam_side(config) * (size_t)mcs_sam_side(config) * sizeof(float));
+        MCS_TRY(read_mask_prompt(config, c->mask, img, r->mask));
+    }
+    for (int i = 0; i < r->n; i++) {
+        struct sam_prompts *p = &r->prompts[i];
+        *p = (struct sam_prompts){
+            .n_points = c->point.n, .points = (const double(*)[2])r->points, .labels = r->labels, .mask = r->mask};
+        if (!c->box.n) continue;
+        MCS_REQUIRE(parse_numbers(c->box.v[i], 4, p->box) && p->box[0] <= p->box[2] && p->box[1] <= p->box[3],
+                    MCS_E_USAGE, "--box '%s': want x0,y0,x1,y1 with x0 <= x1 and y0 <= y1", c->box.v[i]);
+        MCS_REQUIRE(p->box[2] >= 0 && p->box[3] >= 0 && p->box[0] < img->width && p->box[1] < img->height, MCS_E_USAGE,
+                    "--box '%s' is outside of the image of %d x %d pixels", c->box.v[i], img->width, img->height);
+        p->has_box = 1;
+    }
+    return MCS_OK;
+}
+
+static json_t *head_of(const struct sam_command *c, const struct sam_model *m, struct arena *a)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:i}", "version", MCS_VERSION, "model", m->path, "sha256", m->sha256, "form",
+                     mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
+}
+
+static enum mcs_status write_json(const char *folder, const char *name, json_t *root)
+{
+    char path[PATH_BYTES];
+    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7)) : NULL;
+    json_decref(root);
+    MCS_REQUIRE(text, MCS_E_DATA, "%s: a name in it is not UTF-8, or a number not finite", name);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
+    free(text);
+    return st;
+}
+
+static enum mcs_status write_mask(const char *folder, const char *name, const uint8_t *mask, int width, int height)
+{
+    char path[PATH_BYTES];
+    struct image png;
+    MCS_TRY(mcs_image_alloc(&png, width, height, 1));
+    for (int64_t i = 0, n = (int64_t)width * height; i < n; i++) png.pixels[i] = mask[i] ? 255 : 0;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    const enum mcs_status st = mcs_image_write_png(path, &png);
+    mcs_image_free(&png);
+    return st;
+}
+
+/* One prompt's masks into the union and the JSON. */
+static enum mcs_status finish_prompt(const struct sam_command *c, const struct sam_config *config, const float *low_res,
+                                     const float *iou, const struct sam_frame *f, const struct sam_prompts *p,
+                                     uint8_t *mask, json_t *list)
+{
+    const int64_t side = mcs_sam_side(config);
+    const int best = mcs_sam_choose(iou, c->multimask), first = c->multimask ? 1 : 0,
+              last = c->multimask ? SAM_MASKS - 1 : 0,
+              all = c->multimask && c->common.form[MCS_FORM_SAM] == MCS_RELEASE;
+    json_t *o = json_pack("{s:i, s:i}", "points", p->n_points, "chosen", best), *masks = json_array();
+    if (p->has_box) json_object_set_new(o, "box", json_pack("[ffff]", p->box[0], p->box[1], p->box[2], p->box[3]));
+    for (int k = first; k <= last; k++) {
+        struct map2 logits;
+        int64_t area = 0;
+        const enum mcs_status st = mcs_sam_upscale(config, low_res + k * side * side, f, &logits);
+        if (st != MCS_OK) {
+            json_decref(o);
+            json_decref(masks);
+            return mcs_trace(st, __FILE__, __LINE__);
+        }
+        for (int64_t i = 0, n = (int64_t)logits.width * logits.height; i < n; i++) {
+            area += logits.values[i] > 0.0f;
+            if (logits.values[i] > 0.0f && (k == best || all)) mask[i] = 1;
+        }
+        json_array_append_new(masks, json_pack("{s:f, s:f, s:I}", "iou", (double)iou[k], "stability",
+                                               mcs_sam_stability(&logits), "area", (json_int_t)area));
+        mcs_map_free(&logits);
+    }
+    json_object_set_new(o, "masks", masks);
+    json_array_append_new(list, o);
+    return MCS_OK;
+}
+
+/* low_res.npy: (side,side), (3,side,side) with multimask; with several prompts one more dimension before that. */
+static enum mcs_status write_low_res(const struct sam_command *c, const struct sam_config *config, const float *low_res,
+                                     int n)
+{
+    char path[PATH_BYTES];
+    const int64_t side = mcs_sam_side(config), kept = c->multimask ? SAM_MASKS - 1 : 1;
+    const int64_t dims[4] = {n, kept, side, side};
+    float *v = malloc((size_t)(n * kept * side * side) * sizeof *v);
+    MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %d masks", n);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(v + i * kept * side * side, low_res + (i * SAM_MASKS + (c->multimask ? 1 : 0)) * side * side,
+               (size_t)(kept * side * side) * sizeof *v);
+    snprintf(path, sizeof path, "%s/low_res.npy", c->output);
+    int64_t shape[4];
+    int nd = 0;
+    for (int i = 0; i < 4; i++)
+        if (i > 1 || dims[i] > 1) shape[nd++] = dims[i];
+    const enum mcs_status st = mcs_npy_write(path, v, nd, shape);
+    free(v);
+    return st;
+}
+
+static enum mcs_status write_one(const struct sam_command *c, const struct sam_model *m, const struct request *r,
+                                 const struct sam_frame *f, const float *low_res, const float *iou, struct arena *a)
+{
+    const struct sam_config *config = &m->config;
+    const int64_t one = (int64_t)SAM_MASKS * mcs_sam_side(config) * mcs_sam_side(config);
+    int64_t area = 0;
+    enum mcs_status st;
+    uint8_t *mask = mcs_arena_alloc(a, (size_t)f->width * (size_t)f->height);
+    json_t *root = head_of(c, m, a), *list = json_array();
+    for (int i = 0; i < r->n; i++)
+        MCS_TRY_GOTO(finish_prompt(c, config, low_res + i * one, iou + i * SAM_MASKS, f, &r->prompts[i], mask, list),
+                     st, failed);
+    for (int64_t i = 0; i < (int64_t)f->width * f->height; i++) area += mask[i];
+    json_object_set_new(root, "image", json_string(c->input));
+    json_object_set_new(root, "size", json_pack("[ii]", f->width, f->height));
+    json_object_set_new(root, "area", json_integer(area));
+    json_object_set_new(root, "prompts", list);
+    MCS_TRY(write_json(c->output, "sam.json", root));
+    MCS_TRY(write_mask(c->output, "mask.png", mask, f->width, f->height));
+    MCS_TRY(write_low_res(c, config, low_res, r->n));
+    printf(c->common.json ? "{\"prompts\": %d, \"area\": %lld}\n" : "%d prompts, %lld pixels\n", r->n, (long long)area);
+    return MCS_OK;
+failed:
+    json_decref(root);
+    json_decref(list);
+    return st;
+}
+
+static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
+{
+    struct image img;
+    struct arena a = {0};
+    struct request r = {0};
+    struct sam_frame frame;
+    const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config);
+    enum mcs_status st;
+    MCS_REQUIRE(c->box.n || c->point.n || c->mask, MCS_E_USAGE,
+                "say where: --box, --point or --mask for one image, --prompts-from for a folder");
+    MCS_TRY(mcs_image_read(c->input, 3, &img));
+    MCS_TRY_GOTO(read_request(c, &m->config, &img, &a, &r), st, done);
+    MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+    float *pixels = mcs_arena_alloc(&a, (size_t)(s * s * 3) * sizeof *pixels);
+    float *embedding = mcs_arena_alloc(&a, (size_t)mcs_sam_embedding_values(&m->config) * sizeof *embedding);
+    float *low_res = mcs_arena_alloc(&a, (size_t)(r.n * SAM_MASKS * side * side) * sizeof *low_res);
+    float *iou = mcs_arena_alloc(&a, (size_t)(r.n * SAM_MASKS) * sizeof *iou);
+    MCS_TRY_GOTO(mcs_sam_prepare(&m->config, &img, pixels, &frame), st, done);
+    MCS_TRY_GOTO(mcs_sam_encode_images(m, pixels, 1, embedding), st, done);
+    MCS_TRY_GOTO(mcs_sam_predict(m, embedding, &frame, 1, r.prompts, r.n, low_res, iou), st, done);
+    MCS_TRY_GOTO(write_one(c, m, &r, &frame, low_res, iou, &a), st, done);
+done:
+    mcs_image_free(&img);
+    mcs_arena_free(&a);
+    return st;
+}
+
+/* ---- a folder ---- */
+
+struct folder_run {
+    const struct sam_command *c;
+    struct sam_model *model;
+    struct sam_options o;
+    struct box_list boxes;
+    struct case_list images;
+    struct failure_list failures;
+    json_t *cases;
+    int n_done, n_empty;
+};
+
+static json_t *result_to_json(const struct box_case *b, const struct sam_result *r)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < r->n_prompts; i++) {
+        const struct sam_prompt_result *q = &r->prompts[i];
+        json_array_append_new(list, json_pack("{s:[ffff], s:i, s:i, s:f, s:f}", "box", q->box[0], q->box[1], q->box[2],
+                                              q->box[3], "points", q->n_points, "chosen", q->chosen, "iou",
+                                              (double)q->iou, "stability", q->stability));
+    }
+    json_t *o = json_pack("{s:s, s:[ii], s:i, s:o}", "image", b->image, "size", b->width, b->height, "area", r->area,
+                          "prompts", list);
+    if (o && !r->n_prompts)
+        json_object_set_new(o, "reason", json_string(b->reason ? b->reason : "the coarse mask is empty"));
+    return o;
+}
+
+/* Segments n cases that were read; one that SAM refuses is tried alone, so that the others go on. */
+static void segment_some(struct folder_run *f, const struct sam_case *cases, const char *const *stems, int n)
+{
+    struct sam_result results[CHUNK];
+    char name[PATH_BYTES];
+    enum mcs_status st = mcs_sam_segment(f->model, &f->o, cases, n, results);
+    for (int i = 0; i < n; i++) {
+        if (st != MCS_OK && n > 1) {
+            mcs_error_clear();
+            segment_some(f, &cases[i], &stems[i], 1);
+        } else if (st != MCS_OK) {
+            mcs_failures_add_held(&f->failures, stems[i]);
+        } else {
+            snprintf(name, sizeof name, "%s.png", stems[i]);
+            if (write_mask(f->c->output, name, results[i].mask, cases[i].image->width, cases[i].image->height) !=
+                MCS_OK)
+                mcs_failures_add_held(&f->failures, stems[i]);
+            json_array_append_new(f->cases, result_to_json(cases[i].prompts, &results[i]));
+            f->n_done++;
+            f->n_empty += !results[i].n_prompts;
+        }
+        mcs_sam_result_free(&results[i]);
+    }
+}
+
+/* Every image that boxes.json and the folder share; the rest is listed as failed. */
+static void walk(struct folder_run *f)
+{
+    struct image images[CHUNK];
+    struct sam_case cases[CHUNK];
+    const char *stems[CHUNK];
+    struct mcs_progress bar;
+    int n = 0;
+    mcs_progress_start(&bar, "sam", "image", f->images.n);
+    for (int i = 0; i <= f->images.n; i++) {
+        if (n == CHUNK || (i == f->images.n && n)) {
+            segment_some(f, cases, stems, n);
+            while (n) mcs_image_free(&images[--n]);
+        }
+        mcs_progress_set(&bar, i);
+        if (i == f->images.n) break;
+        const struct case_file *file = &f->images.files[i];
+        const struct box_case *b = mcs_boxes_find(&f->boxes, file->stem);
+        if (!b) {
+            mcs_failures_add(&f->failures, file->stem, "boxes.json has no such case");
+        } else if (mcs_image_read(file->path, 3, &images[n]) != MCS_OK) {
+            mcs_failures_add_held(&f->failures, file->stem);
+        } else {
+            cases[n] = (struct sam_case){&images[n], b};
+            stems[n++] = file->stem;
+        }
+    }
+    mcs_progress_end(&bar);
+    for (int i = 0; i < f->boxes.n; i++) {
+        char stem[PATH_BYTES];
+        mcs_file_stem(f->boxes.cases[i].image, stem, sizeof stem);
+        if (!mcs_cases_find(&f->images, stem)) mcs_failures_add(&f->failures, stem, "no such image in the folder");
+    }
+}
+
+static enum mcs_status write_folder(struct folder_run *f, struct arena *a)
+{
+    char path[PATH_BYTES];
+    json_t *root = head_of(f->c, f->model, a);
+    if (root) json_object_set(root, "cases", f->cases);
+    MCS_TRY(write_json(f->c->output, "sam.json", root));
+    MCS_TRY(mcs_failures_write(&f->failures, f->c->output));
+    snprintf(path, sizeof path, "%s/config.yaml", f->c->output);
+    MCS_TRY(mcs_config_save(path, f->c));
+    printf(f->c->common.json ? "{\"masks\": %d, \"empty\": %d, \"failed\": %d}\n"
+                             : "%d masks, %d of them without prompts; %d cases failed\n",
+           f->n_done, f->n_empty, f->failures.n);
+    MCS_REQUIRE(!f->failures.n, MCS_E_PARTIAL, "%d cases failed: see %s/failures.csv", f->failures.n, f->c->output);
+    return MCS_OK;
+}
+
+static enum mcs_status run_folder(const struct sam_command *c, struct sam_model *m)
+{
+    struct folder_run f = {.c = c, .model = m, .o = mcs_sam_defaults(c->common.form[MCS_FORM_SAM])};
+    struct arena a = {0};
+    enum mcs_status st;
+    MCS_REQUIRE(!c->box.n && !c->point.n && !c->mask, MCS_E_USAGE,
+                "--box, --point and --mask are for one image; with --prompts-from the prompts come from that file");
+    f.o.kind = (enum sam_prompt_kind)c->prompts;
+    f.o.merge_boxes = c->boxes;
+    f.o.grow_px = (int)c->grow;
+    f.o.keep = (int)c->keep;
+    f.o.multimask = c->multimask;
+    f.cases = json_array();
+    MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(c->input, ".png;.jpg;.jpeg", NULL, &f.images), st, done);
+    MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+    walk(&f);
+    MCS_TRY_GOTO(write_folder(&f, &a), st, done);
+done:
+    json_decref(f.cases);
+    mcs_boxes_free(&f.boxes);
+    mcs_cases_free(&f.images);
+    mcs_failures_free(&f.failures);
+    mcs_arena_free(&a);
+    return st;
+}
+
+static enum mcs_status run(const void *command)
+{
+    const struct sam_command *c = command;
+    struct device d;
+    struct sam_model m;
+    const int folder = mcs_folder_exists(c->input);
+    MCS_REQUIRE(!folder || c->prompts_from, MCS_E_USAGE, "%s is a folder: --prompts-from says what to look for in it",
+                c->input);
+    MCS_REQUIRE(folder || !c->prompts_from, mcs_file_exists(c->input) ? MCS_E_USAGE : MCS_E_NOINPUT,
+                "%s: with --prompts-from, -i is a folder of images", c->input);
+    MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
+    enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
+    if (st == MCS_OK && c->common.dry_run)
+        printf("%s, %lld values; image %d, embedding %d x %d\n", m.path, (long long)m.params->n_values,
+               m.config.image_size, mcs_sam_grid(&m.config), mcs_sam_grid(&m.config));
+    else if (st == MCS_OK)
+        st = folder ? run_folder(c, &m) : run_one(c, &m);
+    mcs_sam_model_close(&m);
+    mcs_cpu_close(&d);
+    return st;
+}
+
+const struct mcs_verb mcs_verb_sam = {.name = "sam",
+                                      .line = "masks from points, boxes and mask prompts",
+                                      .options = options,
+                                      .options_bytes = sizeof(struct sam_command),
+                                      .run = run};
