@@ -1,0 +1,141 @@
+/* The cyclic schedule against tables worked out by hand from spec/pipeline.md section 8 and spec/nnunet.md section 14.
+ */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "train/cycle.h"
+
+static struct cycle_options release(int64_t epochs, int64_t cycles, double gamma)
+{
+    return (struct cycle_options){
+        .form = MCS_RELEASE, .epochs = epochs, .iterations = 250, .cycles = cycles, .lr = 0.01, .gamma = gamma};
+}
+
+static struct cycle_options paper(int64_t epochs, int64_t iterations, int64_t cycles, int64_t checkpoints)
+{
+    return (struct cycle_options){.form = MCS_PAPER,
+                                  .epochs = epochs,
+                                  .iterations = iterations,
+                                  .cycles = cycles,
+                                  .checkpoints = checkpoints,
+                                  .late = 0.2,
+                                  .lr = 0.01};
+}
+
+Test(cycle, released_rate_hardly_falls)
+{
+    struct cycle_options o = release(600, 3, 0.5);
+    cr_expect_float_eq(mcs_cycle_lr(&o, 0), 0.01, 1e-12);
+    /* e 50: .01 (1 - 50/600)^.9 */
+    cr_expect_float_eq(mcs_cycle_lr(&o, 50 * 250), 0.0092468, 5e-8);
+    cr_expect_float_eq(mcs_cycle_lr(&o, 50 * 250 + 249), 0.0092468, 5e-8, "the rate changes by epoch alone");
+    /* from e = int(.5 * 200) on it stays at .01 (1 - 100/600)^.9 = .00849 */
+    for (int e = 100; e < 200; e++) cr_expect_float_eq(mcs_cycle_lr(&o, e * 250), 0.00849, 5e-6);
+    cr_expect_float_eq(mcs_cycle_lr(&o, 200 * 250), 0.01, 1e-12, "a new cycle starts at the base rate");
+    cr_expect_float_eq(mcs_cycle_lr(&o, 599 * 250), 0.00849, 5e-6);
+    o = release(600, 3, 0.8);
+    cr_expect_float_eq(mcs_cycle_lr(&o, 199 * 250), 0.0075643, 5e-8); /* (1 - 160/600)^.9 */
+    o = release(1000, 1, 0.5); /* one cycle: nnU-Net's own, and gamma means nothing */
+    cr_expect_float_eq(mcs_cycle_lr(&o, 500 * 250), 0.01 * 0.5358867, 1e-9); /* .5^.9 */
+    cr_expect_float_eq(mcs_cycle_lr(&o, 999 * 250), 0.01 * pow(0.001, 0.9), 1e-12);
+}
+
+/* The epochs whose end leaves a file of that prefix behind, as "89 90 ...". */
+static const char *epochs_of(const struct cycle_options *o, const char *prefix, char *text, size_t bytes)
+{
+    struct cycle_checkpoint c[CYCLE_MAX_AT_ONCE];
+    size_t used = 0;
+    text[0] = '\0';
+    for (int64_t step = 1; step <= o->epochs * o->iterations; step++) {
+        const int n = mcs_cycle_checkpoints(o, step, c);
+        for (int i = 0; i < n; i++) {
+            if (strncmp(c[i].file, prefix, strlen(prefix)) != 0) continue;
+            cr_expect_eq(step % o->iterations, 0, "a file in the middle of an epoch");
+            cr_expect_eq(c[i].step, step);
+            used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? " " : "", c[i].file + strlen(prefix));
+        }
+    }
+    return text;
+}
+
+Test(cycle, released_files)
+{
+    char text[4096], want[4096];
+    struct cycle_options o = release(300, 3, 0.5);
+    o.iterations = 2;
+    size_t used = 0;
+    for (int cycle = 0; cycle < 3; cycle++)
+        for (int e = 89; e <= 98; e++)
+            used += (size_t)snprintf(want + used, sizeof want - used, "%d.safetensors ", cycle * 100 + e);
+    snprintf(want + used, sizeof want - used, "final.safetensors");
+    cr_expect_str_eq(epochs_of(&o, "checkpoint_", text, sizeof text), want);
+    /* .7 * 90 is 62.99.. in binary, cut to 62; linspace(62, 301, 7) = 62, 101.8, ...: n = 62 alone lies within a cycle
+     */
+    cr_expect_str_eq(epochs_of(&o, "e_checkpoint_", text, sizeof text),
+                     "61.safetensors 161.safetensors 261.safetensors");
+    o = release(600, 3, 0.5);
+    o.iterations = 1;
+    cr_expect_str_eq(epochs_of(&o, "e_checkpoint_", text, sizeof text), /* n = 133 */
+                     "132.safetensors 332.safetensors 532.safetensors");
+}
+
+Test(cycle, paper_restarts_within_each_cycle)
+{
+    struct cycle_options o = paper(3, 200, 3, 3);
+    for (int cycle = 0; cycle < 3; cycle++) {
+        cr_expect_float_eq(mcs_cycle_lr(&o, cycle * 200), 0.01, 1e-12);
+        cr_expect_float_eq(mcs_cycle_lr(&o, cycle * 200 + 100), 0.01 * 0.5358867, 1e-9); /* .5^.9 */
+        cr_expect_float_eq(mcs_cycle_lr(&o, cycle * 200 + 199), 0.01 * pow(1.0 / 200, 0.9), 1e-12);
+    }
+    o.restart_lr = 0.1; /* the method's source restarts higher than it starts */
+    cr_expect_float_eq(mcs_cycle_lr(&o, 0), 0.01, 1e-12);
+    cr_expect_float_eq(mcs_cycle_lr(&o, 200), 0.1, 1e-12);
+    cr_expect_float_eq(mcs_cycle_lr(&o, 400), 0.1, 1e-12);
+}
+
+Test(cycle, paper_files_end_with_the_cycle)
+{
+    struct cycle_options o = paper(3, 200, 3, 3);
+    struct cycle_checkpoint c[CYCLE_MAX_AT_ONCE];
+    int found = 0;
+    for (int64_t step = 1; step <= 600; step++) {
+        if (!mcs_cycle_checkpoints(&o, step, c)) continue;
+        const int64_t wanted[] = {160, 180, 200, 360, 380, 400, 560, 580, 600}; /* 80, 90, 100 % of each */
+        char file[64];
+        cr_assert_lt(found, 9);
+        cr_expect_eq(step, wanted[found]);
+        cr_expect_eq(c[0].cycle, found / 3 + 1);
+        cr_expect_eq(c[0].index, found % 3 + 1);
+        snprintf(file, sizeof file, "cycle_%d_checkpoint_%d.safetensors", found / 3 + 1, found % 3 + 1);
+        cr_expect_str_eq(c[0].file, file);
+        found++;
+    }
+    cr_expect_eq(found, 9);
+    o = paper(1, 50, 1, 1);
+    cr_expect_eq(mcs_cycle_checkpoints(&o, 50, c), 1, "a single checkpoint is the last state");
+    cr_expect_eq(mcs_cycle_checkpoints(&o, 49, c), 0);
+    cr_expect_eq(mcs_cycle_checkpoints(&o, 51, c), 0, "nothing beyond the end");
+}
+
+Test(cycle, what_cannot_be_is_refused)
+{
+    struct cycle_options o = paper(100, 10, 3, 3);
+    cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE, "100 epochs in 3 cycles");
+    cr_expect(strstr(mcs_error_message(), "divide"), "%s", mcs_error_message());
+    mcs_error_clear();
+    o = paper(3, 10, 3, 5); /* the last .2 of 10 steps are 2: no room for 5 */
+    cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE);
+    mcs_error_clear();
+    o = paper(3, 10, 3, 3);
+    cr_expect_eq(mcs_cycle_check(&o), MCS_OK);
+    o.checkpoints = 0;
+    cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE);
+    mcs_error_clear();
+    o = release(300, 3, 0.5);
+    cr_expect_eq(mcs_cycle_check(&o), MCS_OK);
+    o.lr = 0;
+    cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE);
+    mcs_error_clear();
+}
