@@ -1,0 +1,283 @@
+#include "infer/predict.h"
+
+#include "data/file.h"
+#include "data/image.h"
+#include "engine/log.h"
+#include "infer/cases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 4096, GROUP = 8 };
+
+struct predict_options mcs_predict_defaults(void)
+{
+    return (struct predict_options){.sliding = mcs_sliding_defaults(), .choices = {ENSEMBLE_ALL}, .n_choices = 1};
+}
+
+static const char *const choice_names[] = {
+    [ENSEMBLE_ALL] = "all", [ENSEMBLE_LAST] = "last", [ENSEMBLE_LAST_CYCLE] = "last-cycle"};
+
+const char *mcs_predict_choice_name(enum ensemble_choice choice)
+{
+    return choice_names[choice];
+}
+
+enum mcs_status mcs_predict_parse_choices(const char *text, struct predict_options *o)
+{
+    o->n_choices = 0;
+    for (const char *at = text; *at;) {
+        const size_t n = strcspn(at, ", ");
+        int choice = 0;
+        while (choice < 3 && (strlen(choice_names[choice]) != n || strncmp(at, choice_names[choice], n) != 0)) choice++;
+        MCS_REQUIRE(choice < 3 && o->n_choices < 3, MCS_E_USAGE,
+                    "--checkpoints %s: want all, last or last-cycle, or some of them with commas, each once", text);
+        for (int i = 0; i < o->n_choices; i++)
+            MCS_REQUIRE((int)o->choices[i] != choice, MCS_E_USAGE, "--checkpoints %s: %s twice", text,
+                        choice_names[choice]);
+        o->choices[o->n_choices++] = (enum ensemble_choice)choice;
+        at += n;
+        at += strspn(at, ", ");
+    }
+    MCS_REQUIRE(o->n_choices > 0, MCS_E_USAGE, "--checkpoints: names none; want all, last or last-cycle");
+    return MCS_OK;
+}
+
+/* A case waiting for its group: one image, or one volume. */
+struct waiting {
+    const struct case_file *file;
+    struct volume volume; /* header and sizes where is_volume */
+    int is_volume, depth, height, width;
+    float *values; /* (depth, height, width, channels), normalised; owned */
+};
+
+struct job {
+    const struct predict_options *o;
+    struct ensemble ensemble;
+    char folder[3][PATH_BYTES];
+    struct waiting group[GROUP];
+    int n_group, n_done;
+    struct uncertainty_row *rows[3];
+    int n_rows;
+    struct failure_list failures;
+    struct arena arena;
+};
+
+static int is_volume(const char *name)
+{
+    const size_t n = strlen(name);
+    return (n > 4 && !strcmp(name + n - 4, ".nii")) || (n > 7 && !strcmp(name + n - 7, ".nii.gz"));
+}
+
+static void waiting_free(struct waiting *w)
+{
+    mcs_volume_free(&w->volume);
+    free(w->values);
+    *w = (struct waiting){0};
+}
+
+static enum mcs_status read_case(const struct case_file *file, int channels, struct waiting *w)
+{
+    *w = (struct waiting){.file = file, .is_volume = is_volume(file->name)};
+    struct image img = {0};
+    if (w->is_volume) {
+        MCS_REQUIRE(channels == 1, MCS_E_DATA, "%s: a volume has one channel, the network was trained on %d",
+                    file->path, channels);
+        MCS_TRY(mcs_volume_read(file->path, &w->volume));
+        w->depth = w->volume.nz, w->height = w->volume.ny, w->width = w->volume.nx;
+    } else {
+        MCS_REQUIRE(channels == 1 || channels == 3, MCS_E_DATA,
+                    "%s: the network was trained on %d channels, an image has 1 or 3", file->path, channels);
+        MCS_TRY(mcs_image_read(file->path, channels, &img));
+        w->depth = 1, w->height = img.height, w->width = img.width;
+    }
+    const int64_t pixels = (int64_t)w->depth * w->height * w->width;
+    w->values = malloc((size_t)(pixels * channels) * sizeof(float));
+    if (w->values) mcs_ensemble_normalise(img.pixels, w->volume.values, pixels, channels, w->values);
+    mcs_image_free(&img);
+    MCS_REQUIRE(w->values, MCS_E_NOMEM, "%s: no memory for it", file->path);
+    for (int64_t i = 0; i < pixels * channels; i++)
+        MCS_REQUIRE(w->values[i] - w->values[i] == 0, MCS_E_DATA, "%s: a value that is not finite", file->path);
+    return MCS_OK;
+}
+
+/* All that is written of one case for one group of checkpoints. */
+static enum mcs_status write_case(struct job *j, int choice, const struct waiting *w, struct probability *p)
+{
+    const char *folder = j->folder[choice], *stem = w->file->stem;
+    char path[PATH_BYTES + 256];
+    enum mcs_status st;
+    uint8_t *labels = malloc((size_t)p->nz * (size_t)p->ny * (size_t)p->nx);
+    MCS_REQUIRE(labels, MCS_E_NOMEM, "%s: no memory for its mask", stem);
+    mcs_probability_labels(p, j->o->threshold, labels);
+    if (j->o->save_probabilities) {
+        snprintf(path, sizeof path, "%s/%s.h5", folder, stem);
+        MCS_TRY_GOTO(mcs_probability_write(path, p), st, done);
+    }
+    if (j->o->uncertainty) {
+        struct uncertainty_row *row = &j->rows[choice][j->n_rows];
+        row->stem = mcs_arena_strdup(&j->arena, stem);
+        snprintf(path, sizeof path, "%s/uncertainty",
+                 folder); /* apart: who reads masks takes every image of a folder */
+        MCS_TRY_GOTO(mcs_probability_write_entropy(path, stem, p, labels, j->o->form, row), st, done);
+    }
+    MCS_TRY_GOTO(mcs_probability_write_mask(folder, stem, p, labels, w->is_volume ? &w->volume : NULL), st, done);
+done:
+    free(labels);
+    return st;
+}
+
+/* values (n, classes, pixels) of slices [first, first + n) into p (classes, nz, pixels). */
+static void place(const float *values, int64_t n, int64_t first, struct probability *p)
+{
+    const int64_t pixels = (int64_t)p->ny * p->nx;
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < p->classes; k++)
+            memcpy(p->values + ((int64_t)k * p->nz + first + i) * pixels, values + (i * p->classes + k) * pixels,
+                   (size_t)pixels * sizeof *values);
+}
+
+/* One case whose probabilities for each choice are in prob, written; a failure of its own is listed. */
+static enum mcs_status finish(struct job *j, const struct waiting *w, struct probability *prob)
+{
+    for (int g = 0; g < j->o->n_choices; g++) {
+        prob[g].is_volume = w->is_volume;
+        if (w->is_volume) memcpy(prob[g].spacing, w->volume.spacing, sizeof prob[g].spacing);
+        MCS_TRY(write_case(j, g, w, &prob[g]));
+    }
+    j->n_rows++;
+    j->n_done++;
+    return MCS_OK;
+}
+
+/* Runs slices of the group: several images of one size, or chunks of a volume. */
+static enum mcs_status run_group(struct job *j)
+{
+    if (!j->n_group) return MCS_OK;
+    const struct waiting *first = &j->group[0];
+    const int classes = j->ensemble.model.plans.net.classes, channels = j->ensemble.model.plans.net.in_channels,
+              n_choices = j->o->n_choices;
+    const int64_t pixels = (int64_t)first->height * first->width, slice = pixels * channels;
+    struct probability prob[3] = {0};
+    float *images = malloc((size_t)(GROUP * slice) * sizeof *images), *out[3] = {0};
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE_GOTO(images, MCS_E_NOMEM, st, done, "no memory for a group of images");
+    for (int g = 0; g < n_choices; g++) {
+        out[g] = malloc((size_t)(GROUP * pixels * classes) * sizeof **out);
+        MCS_REQUIRE_GOTO(out[g], MCS_E_NOMEM, st, done, "no memory for a group of images");
+        MCS_TRY_GOTO(mcs_probability_alloc(&prob[g], classes, first->depth, first->height, first->width), st, done);
+    }
+    for (int64_t z = 0; z < first->depth; z += GROUP) { /* images: depth 1, once */
+        const int64_t n = first->is_volume ? first->depth - z < GROUP ? first->depth - z : GROUP : j->n_group;
+        for (int64_t i = 0; i < n; i++)
+            memcpy(images + i * slice, first->is_volume ? first->values + (z + i) * slice : j->group[i].values,
+                   (size_t)slice * sizeof *images);
+        MCS_TRY_GOTO(mcs_ensemble_predict(&j->ensemble, &j->o->sliding, images, n, first->height, first->width,
+                                          j->o->choices, n_choices, out),
+                     st, done);
+        for (int g = 0; first->is_volume && g < n_choices; g++) place(out[g], n, z, &prob[g]);
+    }
+    for (int i = 0; i < j->n_group; i++) {
+        for (int g = 0; !first->is_volume && g < n_choices; g++) place(out[g] + i * pixels * classes, 1, 0, &prob[g]);
+        MCS_TRY_GOTO(finish(j, &j->group[i], prob), st, done);
+    }
+done:
+    for (int g = 0; g < 3; g++) {
+        mcs_probability_free(&prob[g]);
+        free(out[g]);
+    }
+    free(images);
+    for (int i = 0; i < j->n_group; i++) waiting_free(&j->group[i]);
+    j->n_group = 0;
+    return st;
+}
+
+static int is_done(const struct job *j, const struct case_file *file)
+{
+    char path[PATH_BYTES + 256];
+    snprintf(path, sizeof path, "%s/%s.%s", j->folder[0], file->stem, is_volume(file->name) ? "nii.gz" : "png");
+    return mcs_file_exists(path);
+}
+
+/* A case goes into the group if it fits there, else the group is run first. */
+static enum mcs_status add_case(struct job *j, const struct case_file *file)
+{
+    struct waiting w;
+    const enum mcs_status st = read_case(file, j->ensemble.model.plans.net.in_channels, &w);
+    if (st != MCS_OK) {
+        waiting_free(&w);
+        if (st == MCS_E_NOMEM) return st;
+        mcs_failures_add_held(&j->failures, file->stem);
+        return MCS_OK;
+    }
+    const struct waiting *first = &j->group[0];
+    if (j->n_group && (j->n_group == GROUP || w.is_volume || first->is_volume || w.height != first->height ||
+                       w.width != first->width)) {
+        const enum mcs_status ran = run_group(j);
+        if (ran != MCS_OK) {
+            waiting_free(&w);
+            return ran;
+        }
+    }
+    j->group[j->n_group++] = w;
+    return MCS_OK;
+}
+
+static enum mcs_status run_cases(struct job *j, const struct case_list *list)
+{
+    struct mcs_progress bar;
+    int passed = 0;
+    for (int g = 0; g < j->o->n_choices; g++)
+        j->rows[g] = mcs_arena_alloc(&j->arena, ((size_t)list->n + 1) * sizeof *j->rows[g]);
+    mcs_progress_start(&bar, "predict", "case", list->n);
+    for (int i = 0; i < list->n; i++) {
+        if (j->o->continue_prediction && is_done(j, &list->files[i]))
+            passed++;
+        else
+            MCS_TRY(add_case(j, &list->files[i]));
+        mcs_progress_set(&bar, i + 1 - j->n_group);
+    }
+    MCS_TRY(run_group(j));
+    mcs_progress_set(&bar, list->n);
+    mcs_progress_end(&bar);
+    if (passed) mcs_log("%d cases were there already", passed);
+    for (int g = 0; j->o->uncertainty && g < j->o->n_choices; g++) {
+        char path[PATH_BYTES + 64];
+        snprintf(path, sizeof path, "%s/uncertainty", j->folder[g]);
+        MCS_TRY(mcs_uncertainty_write_csv(path, j->rows[g], j->n_rows));
+    }
+    return MCS_OK;
+}
+
+enum mcs_status mcs_predict_folder(const char *input, const char *output, const char *run,
+                                   const struct predict_options *o, struct device *d, int *n_done)
+{
+    struct job *j = calloc(1, sizeof *j);
+    struct case_list list = {0};
+    enum mcs_status st;
+    MCS_REQUIRE(j, MCS_E_NOMEM, "no memory for a list of cases");
+    j->o = o;
+    MCS_TRY_GOTO(mcs_cases_list(input, ".png;.jpg;.jpeg;.nii;.nii.gz", NULL, &list), st, done);
+    MCS_TRY_GOTO(mcs_ensemble_open(run, o->choices, o->n_choices, d, &j->ensemble), st, done);
+    for (int g = 0; g < o->n_choices; g++) {
+        snprintf(j->folder[g], sizeof j->folder[g], g ? "%s/%s" : "%s", output, mcs_predict_choice_name(o->choices[g]));
+        char path[PATH_BYTES + 64];
+        snprintf(path, sizeof path, o->uncertainty ? "%s/uncertainty" : "%s", j->folder[g]);
+        MCS_TRY_GOTO(mcs_folder_make(path), st, done);
+    }
+    mcs_log("%d checkpoints, %d cases", j->ensemble.n, list.n);
+    MCS_TRY_GOTO(run_cases(j, &list), st, done);
+    MCS_TRY_GOTO(mcs_failures_write(&j->failures, output), st, done);
+    if (j->failures.n)
+        st = MCS_FAIL(MCS_E_PARTIAL, "%d of %d cases failed; %s/failures.csv says why", j->failures.n, list.n, output);
+done:
+    *n_done = j->n_done;
+    for (int i = 0; i < j->n_group; i++) waiting_free(&j->group[i]);
+    mcs_ensemble_close(&j->ensemble);
+    mcs_failures_free(&j->failures);
+    mcs_arena_free(&j->arena);
+    mcs_cases_free(&list);
+    free(j);
+    return st;
+}

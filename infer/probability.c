@@ -1,0 +1,199 @@
+#include "infer/probability.h"
+
+#include "data/file.h"
+#include "data/image.h"
+#include "data/store.h"
+#include "infer/cases.h"
+#include "infer/ensemble.h"
+#include "infer/uncertainty.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 4096, MAX_CLASSES = 256, ROW_BYTES = 512 };
+
+static int64_t voxels(const struct probability *p)
+{
+    return (int64_t)p->nz * p->ny * p->nx;
+}
+
+enum mcs_status mcs_probability_alloc(struct probability *p, int classes, int nz, int ny, int nx)
+{
+    *p = (struct probability){.classes = classes, .nz = nz, .ny = ny, .nx = nx, .spacing = {1, 1, 1}};
+    p->values = calloc((size_t)(voxels(p) * classes) + 1, sizeof(float));
+    MCS_REQUIRE(p->values, MCS_E_NOMEM, "no memory for probabilities of %d x %d x %d", nx, ny, nz);
+    return MCS_OK;
+}
+
+void mcs_probability_free(struct probability *p)
+{
+    free(p->values);
+    *p = (struct probability){0};
+}
+
+enum mcs_status mcs_probability_write(const char *path, const struct probability *p)
+{
+    static const char *const names[] = {"spacing_x", "spacing_y", "spacing_z"};
+    const int64_t dims[] = {p->classes, p->nz, p->ny, p->nx};
+    struct store *s = NULL;
+    enum mcs_status st;
+    MCS_TRY_GOTO(mcs_store_create(path, &s), st, done);
+    MCS_TRY_GOTO(mcs_store_put(s, "probabilities", MCS_ARRAY_F32, 4, dims, p->values), st, done);
+    for (int a = 0; a < 3; a++) MCS_TRY_GOTO(mcs_store_put_number(s, names[a], (double)p->spacing[a]), st, done);
+    MCS_TRY_GOTO(mcs_store_put_number(s, "is_volume", p->is_volume), st, done);
+    st = mcs_store_commit(s);
+    s = NULL;
+done:
+    mcs_store_close(s);
+    return st;
+}
+
+/* Optional notes: what is missing keeps its default. */
+static double note(struct store *s, const char *key, double otherwise)
+{
+    double v;
+    if (mcs_store_get_number(s, key, &v) == MCS_OK && isfinite(v)) return v;
+    mcs_error_clear();
+    return otherwise;
+}
+
+static enum mcs_status check_sums(const char *path, const struct probability *p)
+{
+    const int64_t n = voxels(p);
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int k = 0; k < p->classes; k++) {
+            const float v = p->values[k * n + i];
+            MCS_REQUIRE(v >= -1e-4f && v <= 1.0001f, MCS_E_DATA, "%s: a probability of %g", path, (double)v);
+            sum += (double)v;
+        }
+        MCS_REQUIRE(fabs(sum - 1) < 1e-3, MCS_E_DATA, "%s: the classes' probabilities of a voxel add up to %g", path,
+                    sum);
+    }
+    return MCS_OK;
+}
+
+enum mcs_status mcs_probability_read(const char *path, struct probability *p)
+{
+    struct store *s = NULL;
+    struct store_info info;
+    enum mcs_status st;
+    *p = (struct probability){0};
+    MCS_TRY(mcs_store_open(path, &s));
+    MCS_TRY_GOTO(mcs_store_get_info(s, "probabilities", &info), st, done);
+    MCS_REQUIRE_GOTO(info.nd == 4 && info.dims[0] >= 2 && info.dims[0] <= MAX_CLASSES && info.n_values > 0 &&
+                         info.n_values <= (int64_t)1 << 34,
+                     MCS_E_DATA, st, done, "%s: probabilities must be (classes, slices, rows, columns)", path);
+    MCS_TRY_GOTO(mcs_probability_alloc(p, (int)info.dims[0], (int)info.dims[1], (int)info.dims[2], (int)info.dims[3]),
+                 st, done);
+    MCS_TRY_GOTO(mcs_store_get(s, "probabilities", MCS_ARRAY_F32, 4, info.dims, p->values), st, done);
+    p->spacing[0] = (float)note(s, "spacing_x", 1);
+    p->spacing[1] = (float)note(s, "spacing_y", 1);
+    p->spacing[2] = (float)note(s, "spacing_z", 1);
+    p->is_volume = note(s, "is_volume", p->nz > 1) != 0;
+    MCS_TRY_GOTO(check_sums(path, p), st, done);
+done:
+    mcs_store_close(s);
+    if (st != MCS_OK) mcs_probability_free(p);
+    return st;
+}
+
+void mcs_probability_labels(const struct probability *p, double threshold, uint8_t *labels)
+{
+    mcs_ensemble_labels(p->values, p->classes, voxels(p), threshold, labels);
+}
+
+enum mcs_status mcs_probability_write_mask(const char *out, const char *stem, const struct probability *p,
+                                           const uint8_t *labels, const struct volume *like)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/%s.%s", out, stem, p->is_volume ? "nii.gz" : "png");
+    if (p->is_volume) {
+        struct volume plain = {0};
+        if (like) return mcs_volume_write_u8(path, labels, like);
+        MCS_TRY(mcs_volume_alloc(&plain, p->nx, p->ny, p->nz, p->spacing));
+        const enum mcs_status st = mcs_volume_write_u8(path, labels, &plain);
+        mcs_volume_free(&plain);
+        return st;
+    }
+    struct image img;
+    MCS_TRY(mcs_image_alloc(&img, p->nx, p->ny, 1));
+    for (int64_t i = 0; i < voxels(p); i++) img.pixels[i] = p->classes == 2 ? labels[i] * 255 : labels[i];
+    const enum mcs_status st = mcs_image_write_png(path, &img);
+    mcs_image_free(&img);
+    return st;
+}
+
+static enum mcs_status write_entropy_store(const char *path, const struct probability *p, const float *bits)
+{
+    const int64_t dims[] = {p->nz, p->ny, p->nx};
+    struct store *s = NULL;
+    enum mcs_status st;
+    MCS_TRY_GOTO(mcs_store_create(path, &s), st, done);
+    MCS_TRY_GOTO(mcs_store_put(s, "entropy", MCS_ARRAY_F32, 3, dims, bits), st, done);
+    st = mcs_store_commit(s);
+    s = NULL;
+done:
+    mcs_store_close(s);
+    return st;
+}
+
+static enum mcs_status write_entropy_png(const char *path, const struct probability *p, const float *bits)
+{
+    struct image img;
+    const float scale = 255 / log2f((float)p->classes);
+    MCS_TRY(mcs_image_alloc(&img, p->nx, p->ny, 1));
+    for (int64_t i = 0; i < voxels(p); i++) img.pixels[i] = (uint8_t)lrintf(fminf(bits[i] * scale, 255));
+    const enum mcs_status st = mcs_image_write_png(path, &img);
+    mcs_image_free(&img);
+    return st;
+}
+
+enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem, const struct probability *p,
+                                              const uint8_t *labels, enum mcs_form form, struct uncertainty_row *row)
+{
+    char path[PATH_BYTES];
+    const int64_t n = voxels(p);
+    enum mcs_status st;
+    float *bits = malloc((size_t)n * sizeof *bits);
+    MCS_REQUIRE(bits, MCS_E_NOMEM, "%s: no memory for its entropy", stem);
+    MCS_TRY_GOTO(mcs_entropy_map(p->values, p->classes, n, bits), st, done);
+    row->score = p->nz == 1 ? mcs_uncertainty_score(bits, labels, p->nx, p->ny, form) : NAN;
+    row->score_area = mcs_uncertainty_score_area(bits, labels, n);
+    row->mean = 0;
+    row->foreground = 0;
+    for (int64_t i = 0; i < n; i++) {
+        row->mean += (double)bits[i] / (double)n;
+        row->foreground += labels[i] != 0;
+    }
+    snprintf(path, sizeof path, "%s/%s_entropy.h5", out, stem);
+    MCS_TRY_GOTO(write_entropy_store(path, p, bits), st, done);
+    snprintf(path, sizeof path, "%s/%s_entropy.png", out, stem);
+    if (p->nz == 1) MCS_TRY_GOTO(write_entropy_png(path, p, bits), st, done);
+done:
+    free(bits);
+    return st;
+}
+
+enum mcs_status mcs_uncertainty_write_csv(const char *out, const struct uncertainty_row *rows, int n)
+{
+    static const char head[] = "image_name,uncertainty_score,score_by_area,mean_entropy,foreground\n";
+    struct arena arena = {0};
+    char path[PATH_BYTES];
+    size_t bytes = sizeof head, used = 0;
+    for (int i = 0; i < n; i++) bytes += 2 * strlen(rows[i].stem) + ROW_BYTES;
+    char *text = malloc(bytes);
+    MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for uncertainty.csv");
+    used += (size_t)snprintf(text, bytes, "%s", head);
+    for (int i = 0; i < n; i++)
+        used +=
+            (size_t)snprintf(text + used, bytes - used, "%s,%.9g,%.9g,%.9g,%lld\n", mcs_csv_field(&arena, rows[i].stem),
+                             rows[i].score, rows[i].score_area, rows[i].mean, (long long)rows[i].foreground);
+    snprintf(path, sizeof path, "%s/uncertainty.csv", out);
+    const enum mcs_status st = mcs_file_write(path, text, (int64_t)used);
+    free(text);
+    mcs_arena_free(&arena);
+    return st;
+}
