@@ -2,8 +2,8 @@
 #include "data/pairs.h"
 
 #include "data/file.h"
-#include "engine/log.h"
 #include "data/unicode.h"
+#include "engine/log.h"
 
 #include <limits.h>
 #include <stdint.h>

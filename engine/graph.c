@@ -165,7 +165,9 @@ void mcs_scope_end(struct graph *g)
 
 static const char *scoped(struct graph *g, const char *name)
 {
-    return mcs_arena_printf(&g->arena, "%s%s", g->n_scopes ? g->scope[g->n_scopes - 1] : "", name);
+    const char *scope = g->n_scopes ? g->scope[g->n_scopes - 1] : "";
+    const int n = (int)strlen(scope);
+    return mcs_arena_printf(&g->arena, "%.*s%s", n && !name[0] ? n - 1 : n, scope, name); /* no name: no dot */
 }
 
 struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_role role)

@@ -16,9 +16,9 @@
 struct segment_options {
     struct saliency_options saliency;
     struct coarse_options coarse;
-    int multimask;                  /* SAM's best of three instead of its single mask */
-    int use_points, use_boxes;      /* prompts; at least one */
-    const char *const *null_texts;  /* prompts of nothing, for the presence score */
+    int multimask;                 /* SAM's best of three instead of its single mask */
+    int use_points, use_boxes;     /* prompts; at least one */
+    const char *const *null_texts; /* prompts of nothing, for the presence score */
     int n_null;
 };
 /* Paper: whole image, Otsu, confidence, a box for each component. Release: as the released code. */
@@ -32,25 +32,28 @@ struct segment_case {
     uint8_t *threshold_mask;   /* (height,width) 0/1: before components */
     uint8_t *coarse_mask;      /* after them */
     struct coarse_result coarse;
-    uint8_t *mask;             /* SAM's; all 0 where the coarse mask is empty */
-    float iou;                 /* mean of SAM's predicted IoU over its masks; 0 without one */
+    uint8_t *mask; /* SAM's; all 0 where the coarse mask is empty */
+    float iou;     /* mean of SAM's predicted IoU over its masks; 0 without one */
 };
 void mcs_segment_case_free(struct segment_case *c);
 
 /* sam NULL: stops after the coarse mask (mask stays NULL). progress: shows progress lines. */
-enum mcs_status mcs_segment_run(struct clip_model *clip, struct sam_model *sam, const struct segment_options *o, struct segment_case *cases, int n, int progress);
+enum mcs_status mcs_segment_run(struct clip_model *clip, struct sam_model *sam, const struct segment_options *o,
+                                struct segment_case *cases, int n, int progress);
 /* SAM's part alone, for cases whose coarse part is there. */
-enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_options *o, struct segment_case *cases, int n, int progress);
+enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_options *o, struct segment_case *cases,
+                                int n, int progress);
 
-/* Rank by text: of each component the cosine between the prompt and the image in which everything but the component (grown by 3 pixels) is blurred away, sigma
- * 3/32 of the longer side. A coarse_text_scorer's score; context is a struct text_rank. */
+/* Rank by text: of each component the cosine between the prompt and the image in which everything but the component
+ * (grown by 3 pixels) is blurred away, sigma 3/32 of the longer side. A coarse_text_scorer's score; context is a struct
+ * text_rank. */
 struct text_rank {
     struct clip_model *clip;
     const struct image *image;
     const char *text;
     enum clip_view view;
 };
-enum mcs_status mcs_text_rank_score(void *context, const char *stem, const struct component_list *list, const int32_t *labels, int width, int height,
-                                    float *scores);
+enum mcs_status mcs_text_rank_score(void *context, const char *stem, const struct component_list *list,
+                                    const int32_t *labels, int width, int height, float *scores);
 
 #endif

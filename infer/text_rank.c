@@ -35,7 +35,8 @@ static enum mcs_status blur(const struct image *img, float sigma, float *dst)
     for (int k = 0; k <= 2 * radius; k++) kernel[k] /= sum;
     for (int64_t i = 0; i < n; i++) dst[i] = img->pixels[i];
     for (int y = 0; y < h; y++)
-        for (int k = 0; k < c; k++) blur_line(dst + (int64_t)y * w * c + k, src + (int64_t)y * w * c + k, w, c, kernel, radius);
+        for (int k = 0; k < c; k++)
+            blur_line(dst + (int64_t)y * w * c + k, src + (int64_t)y * w * c + k, w, c, kernel, radius);
     for (int x = 0; x < w * c; x++) blur_line(src + x, dst + x, h, w * c, kernel, radius);
     free(src);
     free(kernel);
@@ -47,13 +48,14 @@ static int near_component(const int32_t *labels, int w, int h, int x, int y, int
     for (int dy = -GROW; dy <= GROW; dy++)
         for (int dx = -GROW; dx <= GROW; dx++) {
             const int u = x + dx, v = y + dy;
-            if (u >= 0 && v >= 0 && u < w && v < h && dx * dx + dy * dy <= GROW * GROW && labels[v * w + u] == label) return 1;
+            if (u >= 0 && v >= 0 && u < w && v < h && dx * dx + dy * dy <= GROW * GROW && labels[v * w + u] == label)
+                return 1;
         }
     return 0;
 }
 
-enum mcs_status mcs_text_rank_score(void *context, const char *stem, const struct component_list *list, const int32_t *labels, int width, int height,
-                                    float *scores)
+enum mcs_status mcs_text_rank_score(void *context, const char *stem, const struct component_list *list,
+                                    const int32_t *labels, int width, int height, float *scores)
 {
     struct text_rank *r = context;
     struct clip_model *m = r->clip;
@@ -61,7 +63,8 @@ enum mcs_status mcs_text_rank_score(void *context, const char *stem, const struc
     const int c = img->channels, embed = m->config.embed, n = list->n;
     const int64_t pixels = (int64_t)m->config.image_size * m->config.image_size * 3;
     float *blurred = malloc((size_t)width * (size_t)height * (size_t)c * sizeof *blurred);
-    float *prepared = malloc((size_t)(n * pixels + 1) * sizeof *prepared), *out = malloc((size_t)((n + 1) * embed) * sizeof *out), *text = out + (int64_t)n * embed;
+    float *prepared = malloc((size_t)(n * pixels + 1) * sizeof *prepared),
+          *out = malloc((size_t)((n + 1) * embed) * sizeof *out), *text = out + (int64_t)n * embed;
     struct image alone = {0};
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE_GOTO(blurred && prepared && out, MCS_E_NOMEM, st, done, "%s: no memory to rank %d components", stem, n);
@@ -72,7 +75,8 @@ enum mcs_status mcs_text_rank_score(void *context, const char *stem, const struc
             for (int x = 0; x < width; x++) {
                 const int64_t at = ((int64_t)y * width + x) * c;
                 const int keep = near_component(labels, width, height, x, y, list->items[k].label);
-                for (int q = 0; q < c; q++) alone.pixels[at + q] = keep ? img->pixels[at + q] : (uint8_t)lrintf(blurred[at + q]);
+                for (int q = 0; q < c; q++)
+                    alone.pixels[at + q] = keep ? img->pixels[at + q] : (uint8_t)lrintf(blurred[at + q]);
             }
         MCS_TRY_GOTO(mcs_clip_prepare(&m->config, &alone, r->view, prepared + k * pixels), st, done);
     }

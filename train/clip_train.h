@@ -41,7 +41,7 @@ struct clip_train_options {
     int diagnose;       /* log the share of negatives that each form attracts */
     const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; made here */
     const char *config; /* resolved options as YAML, kept in the checkpoint; a checkpoint of other options is refused */
-    const char *trace;         /* Perfetto trace of the first plan's steps, or NULL */
+    const char *trace;  /* Perfetto trace of the first plan's steps, or NULL */
     const char *const *frozen; /* prefixes of parameter names, NULL-ended, or NULL */
 };
 

@@ -14,13 +14,18 @@ struct start_command {
 };
 
 static const struct mcs_option options[] = {
-    {"output", 'o', MCS_FIELD(start_command, output), .value = "DIR", .required = 1, .help = "run folder; the weights are in DIR/model"},
-    {"atlas", 0, MCS_FIELD(start_command, atlas), .value = "DIR", .help = "folder of the MRI; default: where mricron-data puts it"},
-    {"steps", 0, MCS_FIELD(start_command, steps), .def = "2000", .lo = 1, .hi = 1000000, .value = "N", .help = "optimizer steps"},
-    {"batch", 0, MCS_FIELD(start_command, batch), .def = "32", .lo = 2, .hi = 4096, .value = "N", .help = "images a step"},
-    {"lr", 0, MCS_FIELD(start_command, lr), .def = "0.001", .lo = 0, .hi = 10, .value = "X", .help = "peak learning rate, cosine to 0"},
-    {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000, .value = "N",
-     .help = "steps between checkpoints, 0: only at the end"},
+    {"output", 'o', MCS_FIELD(start_command, output), .value = "DIR", .required = 1,
+     .help = "run folder; the weights are in DIR/model"},
+    {"atlas", 0, MCS_FIELD(start_command, atlas), .value = "DIR",
+     .help = "folder of the MRI; default: where mricron-data puts it"},
+    {"steps", 0, MCS_FIELD(start_command, steps), .def = "2000", .lo = 1, .hi = 1000000, .value = "N",
+     .help = "optimizer steps"},
+    {"batch", 0, MCS_FIELD(start_command, batch), .def = "32", .lo = 2, .hi = 4096, .value = "N",
+     .help = "images a step"},
+    {"lr", 0, MCS_FIELD(start_command, lr), .def = "0.001", .lo = 0, .hi = 10, .value = "X",
+     .help = "peak learning rate, cosine to 0"},
+    {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000,
+     .value = "N", .help = "steps between checkpoints, 0: only at the end"},
     MCS_DEMO_CONFIG_OPTIONS(start_command, data){0},
 };
 
@@ -33,15 +38,29 @@ static enum mcs_status run(const void *o)
     struct device d;
     struct arena arena = {0};
     MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
-    const struct demo_start_options start = {.out = c->output, .atlas = c->atlas, .trace = c->common.trace, .config = mcs_config_text(c, &arena), .steps = c->steps,
-                                             .batch = c->batch, .seed = c->common.seed, .checkpoint_every = c->checkpoint_every, .lr = c->lr,
-                                             .data = c->data, .device = &d};
+    const struct demo_start_options start = {.out = c->output,
+                                             .atlas = c->atlas,
+                                             .trace = c->common.trace,
+                                             .config = mcs_config_text(c, &arena),
+                                             .steps = c->steps,
+                                             .batch = c->batch,
+                                             .seed = c->common.seed,
+                                             .checkpoint_every = c->checkpoint_every,
+                                             .lr = c->lr,
+                                             .data = c->data,
+                                             .device = &d};
     const enum mcs_status st = clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
     mcs_arena_free(&arena);
     mcs_cpu_close(&d);
     return st;
 }
 
-const struct mcs_verb mcs_verb_demo_start = {.name = "demo-start", .line = "makes the demo's starting weights (an hour on a core; the result is shipped)",
-                                             .options = options, .options_bytes = sizeof(struct start_command), .run = run, .args = "clip|sam",
-                                             .min_args = 1, .max_args = 1};
+const struct mcs_verb mcs_verb_demo_start = {
+    .name = "demo-start",
+    .line = "makes the demo's starting weights (an hour on a core; the result is shipped)",
+    .options = options,
+    .options_bytes = sizeof(struct start_command),
+    .run = run,
+    .args = "clip|sam",
+    .min_args = 1,
+    .max_args = 1};

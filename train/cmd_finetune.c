@@ -3,6 +3,7 @@
 #include "engine/config.h"
 #include "engine/log.h"
 #include "train/finetune.h"
+#include "train/state.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,38 +22,59 @@ struct finetune_command {
 enum { LOSS_DHNNCE, LOSS_INFONCE, LOSS_DCL, LOSS_HNNCE };
 
 static const struct mcs_option options[] = {
-    {"model", 'm', MCS_FIELD(finetune_command, model), .value = "DIR", .required = 1, .help = "model folder to start from"},
-    {"pairs", 0, MCS_FIELD(finetune_command, pairs), .value = "CSV", .required = 1, .help = "table of images and captions"},
-    {"images", 'i', MCS_FIELD(finetune_command, images), .value = "DIR", .help = "folder of the images; default: the table's"},
-    {"output", 'o', MCS_FIELD(finetune_command, output), .value = "DIR", .required = 1, .help = "run folder: DIR/model, metrics.jsonl, checkpoint.h5"},
-    {"image-column", 0, MCS_FIELD(finetune_command, image_column), .def = "filename", .value = "NAME", .help = "the table's column of image names"},
-    {"caption-column", 0, MCS_FIELD(finetune_command, caption_column), .def = "Caption", .value = "NAME", .help = "the table's column of captions"},
+    {"model", 'm', MCS_FIELD(finetune_command, model), .value = "DIR", .required = 1,
+     .help = "model folder to start from"},
+    {"pairs", 0, MCS_FIELD(finetune_command, pairs), .value = "CSV", .required = 1,
+     .help = "table of images and captions"},
+    {"images", 'i', MCS_FIELD(finetune_command, images), .value = "DIR",
+     .help = "folder of the images; default: the table's"},
+    {"output", 'o', MCS_FIELD(finetune_command, output), .value = "DIR", .required = 1,
+     .help = "run folder: DIR/model, metrics.jsonl, checkpoint.h5"},
+    {"image-column", 0, MCS_FIELD(finetune_command, image_column), .def = "filename", .value = "NAME",
+     .help = "the table's column of image names"},
+    {"caption-column", 0, MCS_FIELD(finetune_command, caption_column), .def = "Caption", .value = "NAME",
+     .help = "the table's column of captions"},
     {"separator", 0, MCS_FIELD(finetune_command, separator), .def = ",", .value = "C", .help = "the table's separator"},
     {"min-caption", 0, MCS_FIELD(finetune_command, min_caption), .def = "0", .lo = 0, .hi = 1000000, .value = "N",
      .help = "captions of fewer characters are dropped (the paper drops below 20)"},
-    {"loss", 0, MCS_FIELD(finetune_command, loss), .def = "dhnnce", .choices = "dhnnce|infonce|dcl|hnnce", .help = "contrastive loss"},
-    {"temperature", 0, MCS_FIELD(finetune_command, temperature), .def = "0.6", .value = "X", .help = "fixed, or 'learned' (starts at the model's)"},
-    {"beta", 0, MCS_FIELD(finetune_command, beta), .def = "0.15", .lo = 0, .hi = 10, .value = "X", .help = "hardness of negatives (image to text)"},
-    {"beta-text", 0, MCS_FIELD(finetune_command, beta_text), .def = "-1", .lo = -1, .hi = 10, .value = "X", .help = "the same, text to image; -1: as --beta"},
-    {"batch", 0, MCS_FIELD(finetune_command, batch), .alias = "batch-size", .def = "64", .lo = 1, .hi = 65536, .value = "N", .help = "pairs a step"},
-    {"epochs", 0, MCS_FIELD(finetune_command, epochs), .def = "32", .lo = 1, .hi = 100000, .value = "N", .help = "passes over the pairs"},
-    {"steps", 0, MCS_FIELD(finetune_command, steps), .def = "0", .lo = 0, .hi = 100000000, .value = "N", .help = "optimizer steps instead of --epochs"},
-    {"lr", 0, MCS_FIELD(finetune_command, lr), .def = "1e-5", .lo = 0, .hi = 10, .value = "X", .help = "peak learning rate, cosine to 0"},
-    {"warmup", 0, MCS_FIELD(finetune_command, warmup), .def = "100", .lo = 0, .hi = 100000000, .value = "N", .help = "steps of linear warm-up"},
-    {"weight-decay", 0, MCS_FIELD(finetune_command, weight_decay), .alias = "wd", .def = "0.1", .lo = 0, .hi = 10, .value = "X", .help = "AdamW's"},
-    {"clip-norm", 0, MCS_FIELD(finetune_command, clip_norm), .def = "1", .lo = 0, .hi = 1e9, .value = "X", .help = "largest gradient norm, 0: any"},
-    {"crop", 0, MCS_FIELD(finetune_command, crop), .def = "0.9", .lo = 0.05, .hi = 1, .value = "X", .help = "least area of the random crop, 1: none"},
-    {"freeze", 0, MCS_FIELD(finetune_command, freeze), .value = "PREFIX", .help = "parameters that stay as they are, by name (again and again)"},
-    {"diagnose", 0, MCS_FIELD(finetune_command, diagnose), .help = "log the share of negatives that each form of DHN-NCE attracts"},
-    {"checkpoint-every", 0, MCS_FIELD(finetune_command, checkpoint_every), .def = "500", .lo = 0, .hi = 100000000, .value = "N",
-     .help = "steps between checkpoints, 0: only at the end"},
+    {"loss", 0, MCS_FIELD(finetune_command, loss), .def = "dhnnce", .choices = "dhnnce|infonce|dcl|hnnce",
+     .help = "contrastive loss"},
+    {"temperature", 0, MCS_FIELD(finetune_command, temperature), .def = "0.6", .value = "X",
+     .help = "fixed, or 'learned' (starts at the model's)"},
+    {"beta", 0, MCS_FIELD(finetune_command, beta), .def = "0.15", .lo = 0, .hi = 10, .value = "X",
+     .help = "hardness of negatives (image to text)"},
+    {"beta-text", 0, MCS_FIELD(finetune_command, beta_text), .def = "-1", .lo = -1, .hi = 10, .value = "X",
+     .help = "the same, text to image; -1: as --beta"},
+    {"batch", 0, MCS_FIELD(finetune_command, batch), .alias = "batch-size", .def = "64", .lo = 1, .hi = 65536,
+     .value = "N", .help = "pairs a step"},
+    {"epochs", 0, MCS_FIELD(finetune_command, epochs), .def = "32", .lo = 1, .hi = 100000, .value = "N",
+     .help = "passes over the pairs"},
+    {"steps", 0, MCS_FIELD(finetune_command, steps), .def = "0", .lo = 0, .hi = 100000000, .value = "N",
+     .help = "optimizer steps instead of --epochs"},
+    {"lr", 0, MCS_FIELD(finetune_command, lr), .def = "1e-5", .lo = 0, .hi = 10, .value = "X",
+     .help = "peak learning rate, cosine to 0"},
+    {"warmup", 0, MCS_FIELD(finetune_command, warmup), .def = "100", .lo = 0, .hi = 100000000, .value = "N",
+     .help = "steps of linear warm-up"},
+    {"weight-decay", 0, MCS_FIELD(finetune_command, weight_decay), .alias = "wd", .def = "0.1", .lo = 0, .hi = 10,
+     .value = "X", .help = "AdamW's"},
+    {"clip-norm", 0, MCS_FIELD(finetune_command, clip_norm), .def = "1", .lo = 0, .hi = 1e9, .value = "X",
+     .help = "largest gradient norm, 0: any"},
+    {"crop", 0, MCS_FIELD(finetune_command, crop), .def = "0.9", .lo = 0.05, .hi = 1, .value = "X",
+     .help = "least area of the random crop, 1: none"},
+    {"freeze", 0, MCS_FIELD(finetune_command, freeze), .value = "PREFIX",
+     .help = "parameters that stay as they are, by name (again and again)"},
+    {"diagnose", 0, MCS_FIELD(finetune_command, diagnose),
+     .help = "log the share of negatives that each form of DHN-NCE attracts"},
+    {"checkpoint-every", 0, MCS_FIELD(finetune_command, checkpoint_every), .def = "500", .lo = 0, .hi = 100000000,
+     .value = "N", .help = "steps between checkpoints, 0: only at the end"},
     {0},
 };
 
 static enum mcs_status resolve_loss(const struct finetune_command *c, struct contrastive_attr *a)
 {
     const float b = c->loss == LOSS_DHNNCE || c->loss == LOSS_HNNCE ? (float)c->beta : 0;
-    *a = (struct contrastive_attr){.a = c->loss == LOSS_INFONCE || c->loss == LOSS_HNNCE, .b_image = b,
+    *a = (struct contrastive_attr){.a = c->loss == LOSS_INFONCE || c->loss == LOSS_HNNCE,
+                                   .b_image = b,
                                    .b_text = c->beta_text >= 0 && b > 0 ? (float)c->beta_text : b};
     a->released = c->common.form[MCS_FORM_LOSS] == MCS_RELEASE && c->loss == LOSS_DHNNCE;
     if (!strcmp(c->temperature, "learned")) return MCS_OK;
@@ -64,7 +86,8 @@ static enum mcs_status resolve_loss(const struct finetune_command *c, struct con
     return MCS_OK;
 }
 
-static enum mcs_status train(const struct finetune_command *c, struct clip_model *m, const struct pairs *pairs, const char *config)
+static enum mcs_status train(const struct finetune_command *c, struct clip_model *m, const struct pairs *pairs,
+                             const char *config)
 {
     struct pair_source source;
     struct contrastive_attr loss;
@@ -73,13 +96,24 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
     MCS_REQUIRE(c->freeze.n <= 64, MCS_E_USAGE, "--freeze was given more than 64 times");
     for (int i = 0; i < c->freeze.n; i++) frozen[i] = c->freeze.v[i];
     MCS_TRY(resolve_loss(c, &loss));
-    MCS_REQUIRE(c->batch >= 2, MCS_E_USAGE, "a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise --batch");
+    MCS_REQUIRE(c->batch >= 2, MCS_E_USAGE,
+                "a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise --batch");
     enum mcs_status st = mcs_pair_source_open(&source, pairs, &m->config, c->batch, c->crop, (uint64_t)c->common.seed);
     if (st == MCS_OK) {
         const int64_t steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(&source);
-        const struct clip_train_options o = {.batch = c->batch, .steps = steps, .warmup = c->warmup < steps ? c->warmup : steps / 10,
-                                             .checkpoint_every = c->checkpoint_every, .lr = c->lr, .weight_decay = c->weight_decay, .clip_norm = c->clip_norm,
-                                             .loss = loss, .seed = (uint64_t)c->common.seed, .diagnose = c->diagnose, .run = c->output, .config = config, .trace = c->common.trace,
+        const struct clip_train_options o = {.batch = c->batch,
+                                             .steps = steps,
+                                             .warmup = c->warmup < steps ? c->warmup : steps / 10,
+                                             .checkpoint_every = c->checkpoint_every,
+                                             .lr = c->lr,
+                                             .weight_decay = c->weight_decay,
+                                             .clip_norm = c->clip_norm,
+                                             .loss = loss,
+                                             .seed = (uint64_t)c->common.seed,
+                                             .diagnose = c->diagnose,
+                                             .run = c->output,
+                                             .config = config,
+                                             .trace = c->common.trace,
                                              .frozen = frozen};
         st = mcs_clip_train(m, &o, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
     }
@@ -92,22 +126,28 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
 static enum mcs_status run(const void *o)
 {
     const struct finetune_command *c = o;
-    const struct pairs_options po = {.image_column = c->image_column, .caption_column = c->caption_column, .image_folder = c->images,
-                                     .separator = c->separator[0], .min_codes = (int)c->min_caption};
+    const struct pairs_options po = {.image_column = c->image_column,
+                                     .caption_column = c->caption_column,
+                                     .image_folder = c->images,
+                                     .separator = c->separator[0],
+                                     .min_codes = (int)c->min_caption};
     char path[1200];
     struct arena arena = {0};
     struct pairs pairs = {0};
     struct device d;
     struct clip_model m = {0};
     enum mcs_status st;
-    MCS_TRY(mcs_pairs_read(c->pairs, &po, &pairs));
+    const char *config = mcs_config_text(c, &arena);
+    MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
     MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+    snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
+    MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
     snprintf(path, sizeof path, "%s/config.yaml", c->output);
     MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
-    st = train(c, &m, &pairs, mcs_config_text(c, &arena));
+    st = train(c, &m, &pairs, config);
 done:
     if (m.params) mcs_clip_model_close(&m);
     mcs_pairs_free(&pairs);
@@ -115,5 +155,8 @@ done:
     return st;
 }
 
-const struct mcs_verb mcs_verb_finetune = {.name = "finetune", .line = "fine-tunes CLIP on image-caption pairs", .options = options,
-                                           .options_bytes = sizeof(struct finetune_command), .run = run};
+const struct mcs_verb mcs_verb_finetune = {.name = "finetune",
+                                           .line = "fine-tunes CLIP on image-caption pairs",
+                                           .options = options,
+                                           .options_bytes = sizeof(struct finetune_command),
+                                           .run = run};

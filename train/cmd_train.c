@@ -1,6 +1,7 @@
 /* mcsam train: a segmentation network on masks, in cycles. */
 #include "data/file.h"
 #include "engine/log.h"
+#include "train/state.h"
 #include "train/unet_train.h"
 
 #include <stdio.h>
@@ -150,16 +151,19 @@ static enum mcs_status run(const void *command)
     struct device d;
     char path[1200];
     enum mcs_status st;
-    MCS_TRY(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes));
+    const char *config = mcs_config_text(command, &arena);
+    MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
     MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, &d, &m), st, done);
     if (!c->common.dry_run) {
         MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+        snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
+        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
         snprintf(path, sizeof path, "%s/config.yaml", c->output);
         MCS_TRY_GOTO(mcs_config_save(path, command), st, done);
     }
-    MCS_TRY_GOTO(train(c, &cases, &m, mcs_config_text(command, &arena)), st, done);
+    MCS_TRY_GOTO(train(c, &cases, &m, config), st, done);
 done:
     if (m.params) mcs_unet_model_close(&m);
     mcs_unet_cases_free(&cases);

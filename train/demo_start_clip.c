@@ -13,9 +13,26 @@ enum { MAX_PLANS = 8, GUIDED_HEADS = 3, WORD_SAMPLES = 2000, FIRST_WORD = 5 /* a
 
 struct clip_config mcs_demo_clip_config(void)
 {
-    return (struct clip_config){.embed = 128, .image_size = 96, .patch = 8, .v_width = 128, .v_depth = 4, .v_heads = 4, .v_mlp = 512, .v_eps = 1e-6f,
-                                .vocab = 0, .context = 28, .positions = 28, .types = 2, .t_width = 128, .t_depth = 2, .t_heads = 4, .t_mlp = 512,
-                                .t_proj = 128, .t_eps = 1e-12f, .mean = {.25f, .25f, .25f}, .std = {.27f, .27f, .27f}};
+    return (struct clip_config){.embed = 128,
+                                .image_size = 96,
+                                .patch = 8,
+                                .v_width = 128,
+                                .v_depth = 4,
+                                .v_heads = 4,
+                                .v_mlp = 512,
+                                .v_eps = 1e-6f,
+                                .vocab = 0,
+                                .context = 28,
+                                .positions = 28,
+                                .types = 2,
+                                .t_width = 128,
+                                .t_depth = 2,
+                                .t_heads = 4,
+                                .t_mlp = 512,
+                                .t_proj = 128,
+                                .t_eps = 1e-12f,
+                                .mean = {.25f, .25f, .25f},
+                                .std = {.27f, .27f, .27f}};
 }
 
 /* Inputs of the extra losses in one planned graph. */
@@ -43,8 +60,8 @@ static void name_heads(struct graph *g, const struct clip_config *c)
     mcs_linear(g, tokens, DEMO_COLUMNS, BIAS, "start.dense");
 }
 
-static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA], float weight[CLIP_MAX_EXTRA],
-                        const char *name[CLIP_MAX_EXTRA])
+static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
+                        float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
 {
     struct maker *m = ctx;
     const struct clip_config *c = &m->model.config;
@@ -56,7 +73,8 @@ static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, 
     p->dense_weight = mcs_input(g, "start.dense.weight", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
     p->coverage = mcs_input(g, "start.coverage", MCS_F32, MCS_DIMS(batch, tokens));
     p->guided = mcs_input(g, "start.guided", MCS_F32, MCS_DIMS(batch));
-    const struct guide_attr guide = {.heads = c->v_heads, .head_dim = c->v_width / c->v_heads, .heads_used = GUIDED_HEADS};
+    const struct guide_attr guide = {
+        .heads = c->v_heads, .head_dim = c->v_width / c->v_heads, .heads_used = GUIDED_HEADS};
     struct tensor *words = mcs_linear(g, n->image_embedding, c->vocab, BIAS, "start.words");
     struct tensor *dense = mcs_linear(g, n->tokens, DEMO_COLUMNS, BIAS, "start.dense");
     loss[0] = mcs_apply(g, OP_bce, "start.words.loss", (struct tensor *[]){words, p->words, p->word_weight}, NULL);
@@ -64,7 +82,8 @@ static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, 
     name[0] = "words", weight[0] = 4;
     name[1] = "dense", weight[1] = 4;
     for (int i = 0; i < 2; i++) {
-        loss[2 + i] = mcs_apply(g, OP_attn_guide, i ? "start.guide.1" : "start.guide.0", (struct tensor *[]){n->qkv[i], p->coverage, p->guided}, &guide);
+        loss[2 + i] = mcs_apply(g, OP_attn_guide, i ? "start.guide.1" : "start.guide.0",
+                                (struct tensor *[]){n->qkv[i], p->coverage, p->guided}, &guide);
         name[2 + i] = i ? "guide_last" : "guide_before", weight[2 + i] = 0.25f;
     }
     return 4;
@@ -186,7 +205,9 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     MCS_TRY(mcs_clip_model_new(&c, path, (uint64_t)o->seed, o->device, name_heads, &m.model));
     c = m.model.config;
     const int64_t tokens = mcs_clip_tokens(&c), dense = tokens * DEMO_COLUMNS;
-    const int64_t counts[] = {c.vocab, o->batch * c.vocab, o->batch * c.vocab, o->batch * dense, o->batch * dense, o->batch * tokens, o->batch};
+    const int64_t counts[] = {c.vocab,          o->batch * c.vocab, o->batch * c.vocab,
+                              o->batch * dense, o->batch * dense,   o->batch * tokens,
+                              o->batch};
     float **fields[] = {&m.word_weight, &m.words, &m.weights, &m.dense, &m.dense_weight, &m.coverage, &m.guided};
     for (int i = 0; i < 7; i++) {
         *fields[i] = calloc((size_t)counts[i], sizeof(float));
@@ -195,9 +216,18 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     m.samples = calloc((size_t)o->batch, sizeof *m.samples);
     if (!m.samples) abort();
 
-    const struct clip_train_options train = {.batch = o->batch, .steps = o->steps, .warmup = 60, .checkpoint_every = o->checkpoint_every, .lr = o->lr,
-                                             .weight_decay = 0.05, .clip_norm = 1, .loss = {.a = 1}, .seed = (uint64_t)o->seed, .run = o->out,
-                                             .config = o->config, .trace = o->trace};
+    const struct clip_train_options train = {.batch = o->batch,
+                                             .steps = o->steps,
+                                             .warmup = 60,
+                                             .checkpoint_every = o->checkpoint_every,
+                                             .lr = o->lr,
+                                             .weight_decay = 0.05,
+                                             .clip_norm = 1,
+                                             .loss = {.a = 1},
+                                             .seed = (uint64_t)o->seed,
+                                             .run = o->out,
+                                             .config = o->config,
+                                             .trace = o->trace};
     const struct clip_source source = {fill_batch, &m};
     const struct clip_extra extra = {build_losses, fill_losses, &m};
     enum mcs_status st = weigh_words(&m);

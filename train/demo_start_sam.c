@@ -4,8 +4,8 @@
 #include "data/demo_start.h"
 #include "data/file.h"
 #include "engine/log.h"
-#include "train/start_models.h"
 #include "train/sam_train.h"
+#include "train/start_models.h"
 
 #include <stdio.h>
 #include <stdlib.h>

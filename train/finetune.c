@@ -8,11 +8,13 @@
 
 enum { CACHE_BYTES = 1 << 30 };
 
-enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c, int64_t batch, double crop_low,
-                                     uint64_t seed)
+enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c,
+                                     int64_t batch, double crop_low, uint64_t seed)
 {
-    *s = (struct pair_source){.pairs = pairs, .config = c, .batch = batch, .crop_low = crop_low, .seed = seed, .order_epoch = -1};
-    MCS_REQUIRE(pairs->n >= batch, MCS_E_USAGE, "%d pairs are fewer than one batch of %lld; lower --batch", pairs->n, (long long)batch);
+    *s = (struct pair_source){
+        .pairs = pairs, .config = c, .batch = batch, .crop_low = crop_low, .seed = seed, .order_epoch = -1};
+    MCS_REQUIRE(pairs->n >= batch, MCS_E_USAGE, "%d pairs are fewer than one batch of %lld; lower --batch", pairs->n,
+                (long long)batch);
     s->cached = calloc((size_t)pairs->n, sizeof *s->cached);
     s->order = calloc((size_t)pairs->n, sizeof *s->order);
     MCS_REQUIRE(s->cached && s->order, MCS_E_NOMEM, "no memory for %d pairs", pairs->n);
@@ -42,7 +44,8 @@ static void random_rectangle(struct mcs_rng r, double crop_low, int w, int h, in
 {
     const double area = (double)w * h;
     for (uint32_t k = 0; k < 10; k++) {
-        const double a = area * mcs_rng_range(r, 4 * k, crop_low, 1), ratio = exp(mcs_rng_range(r, 4 * k + 1, log(3.0 / 4), log(4.0 / 3)));
+        const double a = area * mcs_rng_range(r, 4 * k, crop_low, 1),
+                     ratio = exp(mcs_rng_range(r, 4 * k + 1, log(3.0 / 4), log(4.0 / 3)));
         const int cw = (int)lround(sqrt(a * ratio)), ch = (int)lround(sqrt(a / ratio));
         if (cw < 1 || ch < 1 || cw > w || ch > h) continue;
         rect[0] = (int)mcs_rng_below(r, 4 * k + 2, (uint32_t)(w - cw + 1));
@@ -65,7 +68,8 @@ static enum mcs_status prepare(const struct pair_source *s, uint32_t i, int64_t 
     }
     if (s->crop_low < 1) {
         int r[4];
-        random_rectangle((struct mcs_rng){s->seed, mcs_rng_site("finetune.crop"), i, (uint32_t)epoch}, s->crop_low, img->width, img->height, r);
+        random_rectangle((struct mcs_rng){s->seed, mcs_rng_site("finetune.crop"), i, (uint32_t)epoch}, s->crop_low,
+                         img->width, img->height, r);
         MCS_TRY_GOTO(mcs_image_crop(img, r[0], r[1], r[2], r[3], &cut), st, done);
         img = &cut;
     }
@@ -79,10 +83,12 @@ done:
 enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_batch *b)
 {
     struct pair_source *s = source;
-    const int64_t per_epoch = mcs_pair_source_steps_per_epoch(s), epoch = step / per_epoch, first = step % per_epoch * s->batch;
+    const int64_t per_epoch = mcs_pair_source_steps_per_epoch(s), epoch = step / per_epoch,
+                  first = step % per_epoch * s->batch;
     const int64_t pixels = (int64_t)s->config->image_size * s->config->image_size * 3;
     if (epoch != s->order_epoch)
-        mcs_rng_permutation((struct mcs_rng){s->seed, mcs_rng_site("finetune.order"), 0, (uint32_t)epoch}, s->order, (uint32_t)s->pairs->n);
+        mcs_rng_permutation((struct mcs_rng){s->seed, mcs_rng_site("finetune.order"), 0, (uint32_t)epoch}, s->order,
+                            (uint32_t)s->pairs->n);
     s->order_epoch = epoch;
     enum mcs_status worst = MCS_OK;
     char message[1024] = "";
@@ -100,7 +106,8 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
     return worst == MCS_OK ? MCS_OK : MCS_FAIL(worst, "%s", message);
 }
 
-enum mcs_status mcs_retrieve(struct clip_model *m, const struct pairs *pairs, enum clip_view view, const struct recall_options *o, struct recall_result *r)
+enum mcs_status mcs_retrieve(struct clip_model *m, const struct pairs *pairs, enum clip_view view,
+                             const struct recall_options *o, struct recall_result *r)
 {
     enum { CHUNK = 64 };
     const int n = pairs->n, embed = m->config.embed;

@@ -6,9 +6,9 @@
 #include "infer/recall.h"
 #include "train/clip_train.h"
 
-/* Images of pairs, decoded once where they fit in memory. An image is prepared anew for each epoch: a crop of area U(crop_low,1) and aspect
- * U(3/4,4/3) in the logarithm, resized bicubically (torchvision's RandomResizedCrop; crop_low 1: the whole image stretched), keyed by (seed, image,
- * epoch). */
+/* Images of pairs, decoded once where they fit in memory. An image is prepared anew for each epoch: a crop of area
+ * U(crop_low,1) and aspect U(3/4,4/3) in the logarithm, resized bicubically (torchvision's RandomResizedCrop; crop_low
+ * 1: the whole image stretched), keyed by (seed, image, epoch). */
 struct pair_source {
     const struct pairs *pairs;
     const struct clip_config *config;
@@ -20,14 +20,15 @@ struct pair_source {
     int64_t order_epoch;
 };
 /* E_USAGE where there are fewer pairs than one batch. An image that cannot be read is an error naming it. */
-enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c, int64_t batch, double crop_low,
-                                     uint64_t seed);
+enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c,
+                                     int64_t batch, double crop_low, uint64_t seed);
 void mcs_pair_source_close(struct pair_source *s);
 /* Batch `step`: pairs in a new random order each epoch, the remainder of an epoch dropped. */
 enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_batch *b);
 int64_t mcs_pair_source_steps_per_epoch(const struct pair_source *s);
 
 /* recall@1 and @2 both ways of a model on pairs. */
-enum mcs_status mcs_retrieve(struct clip_model *m, const struct pairs *pairs, enum clip_view view, const struct recall_options *o, struct recall_result *r);
+enum mcs_status mcs_retrieve(struct clip_model *m, const struct pairs *pairs, enum clip_view view,
+                             const struct recall_options *o, struct recall_result *r);
 
 #endif

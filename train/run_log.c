@@ -138,8 +138,8 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
         struct replay r = {log, resumed_step};
         MCS_TRY(each_line(old, keep_line, &r));
     }
-    fflush(log->json);
-    fflush(log->events);
+    MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
+                "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
     remove(old);
     return MCS_OK;
 }

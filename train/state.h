@@ -6,12 +6,17 @@
 
 #include "engine/optim.h"
 
-/* Writes params, moments and step (steps done). config: the resolved options as YAML. */
+/* Writes params, moments and step (steps done), with a SHA-256 over all of it. config: the resolved options as YAML. */
 enum mcs_status mcs_state_save(const char *path, const struct params *p, const struct optim *o, int64_t step,
                                const char *config);
-/* Reads them back where the file exists (*found 1), else leaves everything alone (*found 0). E_DATA: damaged, or of
- * other options or shapes: an old checkpoint is never mixed with a new run; move it away or choose another folder. */
+/* Reads them back where the file exists (*found 1), else leaves everything alone (*found 0). E_DATA: damaged (also
+ * where only the SHA-256 shows it), or of other options or shapes: an old checkpoint is never mixed with a new run;
+ * move it away or choose another folder. After an error params and moments may hold parts of the file. */
 enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim *o, const char *config, int64_t *step,
                                int *found);
+
+/* E_DATA where there is a file that cannot be opened or is of other options: to be asked before anything is written
+ * into the run's folder. The values are not looked at. */
+enum mcs_status mcs_state_check(const char *path, const char *config);
 
 #endif

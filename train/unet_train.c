@@ -222,9 +222,9 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
     MCS_TRY(mcs_cycle_check(&o->cycle));
     MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
     MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
-    MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
     MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+    MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
     MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     if (o->trace) MCS_TRY_GOTO(mcs_exec_trace_begin(t.exec), st, done);
