@@ -24,6 +24,8 @@ struct demo_options {
 
 /* One run with one seed into o->output. */
 enum mcs_status mcs_demo_run(const struct demo_options *o);
+/* Means of FOLDER/seedN/summary.json over n seeds, with 95 % intervals, to FOLDER/seeds.csv and the terminal. */
+enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n);
 
 /* ---- what the stages share ------------------------------------------------------------------------------------------------- */
 
@@ -104,6 +106,7 @@ struct demo_run {
 /* Stages, in order; each adds to run->r. */
 enum mcs_status demo_make_data(struct demo_run *run);
 enum mcs_status demo_baselines(struct demo_run *run);
+enum mcs_status demo_saliency_before(struct demo_run *run);
 enum mcs_status demo_finetune(struct demo_run *run);
 enum mcs_status demo_zero_shot(struct demo_run *run);
 enum mcs_status demo_control(struct demo_run *run);

@@ -132,8 +132,9 @@ enum mcs_status demo_finetune(struct demo_run *run)
     enum mcs_status st;
     snprintf(folder, sizeof folder, "%s/finetune", o->output);
     MCS_TRY(read_pairs(run, "test", &test));
-    if (test.n > o->retrieval_images) test.n = (int)o->retrieval_images; /* the rest stays owned by the list: see below */
-    MCS_TRY_GOTO(mcs_retrieve(&run->clip, &test, CLIP_VIEW_WHOLE, &recall, &run->r.before), st, done);
+    struct pairs measured = test; /* the first of them; `test` owns all */
+    if (measured.n > o->retrieval_images) measured.n = (int)o->retrieval_images;
+    MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.before), st, done);
     MCS_TRY_GOTO(read_pairs(run, "train", &train), st, done);
     MCS_TRY_GOTO(mcs_pair_source_open(&source, &train, &run->clip.config, o->finetune_batch, 0.9, (uint64_t)o->common.seed), st, done);
     const struct clip_train_options t = {
@@ -143,7 +144,7 @@ enum mcs_status demo_finetune(struct demo_run *run)
                  .released = o->common.form[MCS_FORM_LOSS] == MCS_RELEASE},
         .seed = (uint64_t)o->common.seed, .diagnose = 1, .run = folder, .config = mcs_config_text(o, &arena)};
     MCS_TRY_GOTO(mcs_clip_train(&run->clip, &t, &(struct clip_source){mcs_pair_source_fill, &source}, NULL), st, done);
-    MCS_TRY_GOTO(mcs_retrieve(&run->clip, &test, CLIP_VIEW_WHOLE, &recall, &run->r.after), st, done);
+    MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.after), st, done);
     snprintf(folder, sizeof folder, "%s/finetune/model", o->output);
     st = mcs_clip_model_save(&run->clip, folder, 0);
 done:
@@ -191,26 +192,31 @@ static enum mcs_status score_masks(struct demo_run *run, enum demo_stage stage, 
     return MCS_OK;
 }
 
-/* Before fine-tuning: the saliency row alone. After: all of them. */
-enum mcs_status demo_zero_shot(struct demo_run *run)
+static void free_cases(struct segment_case *cases, int n)
+{
+    for (int i = 0; i < n; i++) mcs_segment_case_free(&cases[i]);
+    free(cases);
+}
+
+enum mcs_status demo_saliency_before(struct demo_run *run)
 {
     const struct segment_options o = demo_segment_options(run->o);
     struct segment_case *cases = make_cases(&run->test);
-    const int first = !run->segmented && isnan(run->r.stage[STAGE_SALIENCY_START].dice[0]);
-    enum mcs_status st;
-    MCS_TRY_GOTO(mcs_segment_run(&run->clip, first ? NULL : &run->sam, &o, cases, run->test.n, 1), st, done);
-    MCS_TRY_GOTO(score_saliency(run, first ? STAGE_SALIENCY_START : STAGE_SALIENCY, cases), st, done);
-    if (!first)
-        for (int s = STAGE_POST; s <= STAGE_SAM; s++) MCS_TRY_GOTO(score_masks(run, (enum demo_stage)s, cases), st, done);
-    for (int i = 0; i < run->test.n; i++) run->r.presence[i] = cases[i].presence;
-done:
-    if (st == MCS_OK && !first) {
-        run->segmented = cases;
-        return MCS_OK;
-    }
-    for (int i = 0; i < run->test.n; i++) mcs_segment_case_free(&cases[i]);
-    free(cases);
+    enum mcs_status st = mcs_segment_run(&run->clip, NULL, &o, cases, run->test.n, 1);
+    if (st == MCS_OK) st = score_saliency(run, STAGE_SALIENCY_START, cases);
+    free_cases(cases, run->test.n);
     return st;
+}
+
+enum mcs_status demo_zero_shot(struct demo_run *run)
+{
+    const struct segment_options o = demo_segment_options(run->o);
+    run->segmented = make_cases(&run->test);
+    MCS_TRY(mcs_segment_run(&run->clip, &run->sam, &o, run->segmented, run->test.n, 1));
+    MCS_TRY(score_saliency(run, STAGE_SALIENCY, run->segmented));
+    for (int s = STAGE_POST; s <= STAGE_SAM; s++) MCS_TRY(score_masks(run, (enum demo_stage)s, run->segmented));
+    for (int i = 0; i < run->test.n; i++) run->r.presence[i] = (double)run->segmented[i].presence;
+    return MCS_OK;
 }
 
 /* ---- controls: does the text matter, and is something there at all? -------------------------------------------------------------- */
@@ -276,8 +282,7 @@ enum mcs_status demo_control(struct demo_run *run)
     run->r.presence_auroc = NAN;
     if (run->none.n) st = presence(run, &run->r.presence_auroc);
 done:
-    for (int i = 0; i < n; i++) mcs_segment_case_free(&cases[i]);
-    free(cases);
+    free_cases(cases, n);
     free(stems);
     return st;
 }
@@ -307,8 +312,7 @@ enum mcs_status demo_labels(struct demo_run *run)
     }
     mcs_log("pseudo-labels of %d training images: DSC %.3f (their true masks are used for this number alone)", some.n, run->r.label_dice);
 done:
-    for (int i = 0; i < some.n; i++) mcs_segment_case_free(&cases[i]);
-    free(cases);
+    free_cases(cases, some.n);
     free(some.cases);
     return st;
 }
