@@ -10,13 +10,13 @@
 
 enum { NSD_TOLERANCE_PX = 2 };
 
-const char *const demo_stage_names[DEMO_STAGES] = {"saliency, starting weights", "+ fine-tuning", "+ post-processing", "+ components", "+ SAM",
-                                                   "+ network ensemble"};
+const char *const demo_stage_names[DEMO_STAGES] = {
+    "saliency, starting weights", "+ fine-tuning", "+ post-processing", "+ components", "+ SAM", "+ network ensemble"};
 const char *const demo_stage_folders[DEMO_STAGES] = {"saliency_start", "saliency", "post", "coarse", "sam", "network"};
 const char *const demo_average_names[DEMO_AVERAGES] = {"last checkpoint", "last cycle", "all cycles"};
 
-enum mcs_status demo_set_make(const struct demo_atlas *atlas, const struct demo_options *o, enum demo_split split, enum demo_kind kind, int n,
-                              struct demo_set *set)
+enum mcs_status demo_set_make(const struct demo_atlas *atlas, const struct demo_options *o, enum demo_split split,
+                              enum demo_kind kind, int n, struct demo_set *set)
 {
     *set = (struct demo_set){.n = n, .cases = calloc((size_t)n + 1, sizeof *set->cases)};
     MCS_REQUIRE(set->cases, MCS_E_NOMEM, "no memory for %d images", n);
@@ -80,7 +80,8 @@ enum mcs_status demo_write_mask(const struct demo_run *run, const char *folder, 
     return mcs_image_write_png(path, &img);
 }
 
-enum mcs_status demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map, double scale)
+enum mcs_status demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map,
+                               double scale)
 {
     uint8_t pixels[DEMO_PIXELS];
     char path[1200];
@@ -92,13 +93,15 @@ enum mcs_status demo_write_map(const struct demo_run *run, const char *folder, c
     return mcs_image_write_png(path, &img);
 }
 
-static enum mcs_status write_folder(const struct demo_run *run, const char *name, enum demo_split split, enum demo_kind kind, int n)
+static enum mcs_status write_folder(const struct demo_run *run, const char *name, enum demo_split split,
+                                    enum demo_kind kind, int n)
 {
     char path[1200];
     if (n == 0) return MCS_OK;
     snprintf(path, sizeof path, "%s/data/%s", run->o->output, name);
-    return mcs_demo_write(path, &run->atlas, &run->o->data,
-                          &(struct demo_write){.split = split, .kind = kind, .seed = (uint64_t)run->o->common.seed, .n = n});
+    return mcs_demo_write(
+        path, &run->atlas, &run->o->data,
+        &(struct demo_write){.split = split, .kind = kind, .seed = (uint64_t)run->o->common.seed, .n = n});
 }
 
 enum mcs_status demo_make_data(struct demo_run *run)

@@ -28,8 +28,8 @@ static enum mcs_status run_open(struct demo_run *run)
 {
     const struct demo_options *o = run->o;
     char path[1200];
-    MCS_REQUIRE(o->finetune_batch <= o->train_images, MCS_E_USAGE, "--train-images %lld is less than one batch of %lld", (long long)o->train_images,
-                (long long)o->finetune_batch);
+    MCS_REQUIRE(o->finetune_batch <= o->train_images, MCS_E_USAGE, "--train-images %lld is less than one batch of %lld",
+                (long long)o->train_images, (long long)o->finetune_batch);
     MCS_TRY(mcs_cpu_open((int)o->common.threads, &run->device));
     MCS_TRY(mcs_clip_model_open(o->clip, &run->device, &run->clip));
     MCS_TRY(mcs_sam_model_open(o->sam, &run->device, &run->sam));
@@ -46,8 +46,9 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
         const char *name;
         enum mcs_status (*run)(struct demo_run *);
     } stages[] = {
-        {"data", demo_make_data},         {"baselines", demo_baselines}, {"saliency before", demo_saliency_before}, {"fine-tuning", demo_finetune},
-        {"zero-shot", demo_zero_shot},    {"controls", demo_control},    {"pseudo-labels", demo_labels},            {"network", demo_network},
+        {"data", demo_make_data},       {"baselines", demo_baselines}, {"saliency before", demo_saliency_before},
+        {"fine-tuning", demo_finetune}, {"zero-shot", demo_zero_shot}, {"controls", demo_control},
+        {"pseudo-labels", demo_labels}, {"network", demo_network},
     };
     struct demo_run run = {.o = o};
     char path[1200];

@@ -1,7 +1,8 @@
 /* The demo: the whole pipeline on one subject's MRI with made lesions, measured against their true masks.
  *
- * OUT/ receives: data/{train,test,...} (images, captions, masks as users have them), finetune/ and network/ (training runs), stages/NAME/STEM.png (each
- * stage's masks and maps of the test images), labels/ (pseudo-labels), summary.json, cases.json, cases.csv, timeline.json, config.yaml, report.html. */
+ * OUT/ receives: data/{train,test,...} (images, captions, masks as users have them), finetune/ and network/ (training
+ * runs), stages/NAME/STEM.png (each stage's masks and maps of the test images), labels/ (pseudo-labels), summary.json,
+ * cases.json, cases.csv, timeline.json, config.yaml, report.html. */
 #ifndef MCS_DEMO_RUN_H
 #define MCS_DEMO_RUN_H
 
@@ -27,7 +28,8 @@ enum mcs_status mcs_demo_run(const struct demo_options *o);
 /* Means of FOLDER/seedN/summary.json over n seeds, with 95 % intervals, to FOLDER/seeds.csv and the terminal. */
 enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n);
 
-/* ---- what the stages share ------------------------------------------------------------------------------------------------- */
+/* ---- what the stages share
+ * ------------------------------------------------------------------------------------------------- */
 
 /* A made image with its truth, in memory. */
 struct demo_case {
@@ -40,8 +42,8 @@ struct demo_set {
     struct demo_case *cases;
 };
 /* n samples of a kind from first_id on, in parallel; `name` begins the stems. Released with demo_set_free. */
-enum mcs_status demo_set_make(const struct demo_atlas *atlas, const struct demo_options *o, enum demo_split split, enum demo_kind kind, int n,
-                              struct demo_set *set);
+enum mcs_status demo_set_make(const struct demo_atlas *atlas, const struct demo_options *o, enum demo_split split,
+                              enum demo_kind kind, int n, struct demo_set *set);
 void demo_set_free(struct demo_set *set);
 
 /* Scores of one stage over a set of cases. */
@@ -53,7 +55,15 @@ enum mcs_status demo_score_new(int n, struct demo_score *s);
 void demo_score_free(struct demo_score *s);
 enum mcs_status demo_score_add(struct demo_score *s, int i, const uint8_t *mask, const uint8_t *truth);
 
-enum demo_stage { STAGE_SALIENCY_START, STAGE_SALIENCY, STAGE_POST, STAGE_COMPONENTS, STAGE_SAM, STAGE_NETWORK, DEMO_STAGES };
+enum demo_stage {
+    STAGE_SALIENCY_START,
+    STAGE_SALIENCY,
+    STAGE_POST,
+    STAGE_COMPONENTS,
+    STAGE_SAM,
+    STAGE_NETWORK,
+    DEMO_STAGES
+};
 extern const char *const demo_stage_names[DEMO_STAGES];
 extern const char *const demo_stage_folders[DEMO_STAGES];
 
@@ -116,7 +126,9 @@ enum mcs_status demo_write_results(struct demo_run *run, double seconds);
 
 /* The prompt used for a lesion, and how the saliency of the demo is set up. */
 struct segment_options demo_segment_options(const struct demo_options *o);
-enum mcs_status demo_write_mask(const struct demo_run *run, const char *folder, const char *stem, const uint8_t *mask); /* 0/1 as 0/255 PNG */
-enum mcs_status demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map, double scale); /* 8 bit */
+enum mcs_status demo_write_mask(const struct demo_run *run, const char *folder, const char *stem,
+                                const uint8_t *mask); /* 0/1 as 0/255 PNG */
+enum mcs_status demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map,
+                               double scale); /* 8 bit */
 
 #endif

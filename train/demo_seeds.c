@@ -44,7 +44,8 @@ static double figure(const json_t *summary, int i)
     if (json_is_array(at)) {
         size_t k;
         json_t *row, *found = NULL;
-        json_array_foreach (at, k, row) {
+        json_array_foreach(at, k, row)
+        {
             const char *name = json_string_value(json_object_get(row, figures[i].row_key));
             if (name && !strcmp(name, figures[i].row)) found = row;
         }

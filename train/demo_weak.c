@@ -1,4 +1,5 @@
-/* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble, its uncertainty, and the ceiling on true masks. */
+/* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble, its uncertainty, and the
+ * ceiling on true masks. */
 #include "data/file.h"
 #include "engine/log.h"
 #include "infer/ensemble.h"
@@ -38,12 +39,15 @@ static json_t *timeline_of(const struct graph *g, const struct plan *plan, const
     free(live);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return json_pack("{s:s, s:I, s:I, s:o, s:o}", "name", name, "planned_bytes", (json_int_t)(plan->activation_bytes + plan->workspace_bytes + 4 * plan->param_bytes),
-                     "measured_peak_bytes", (json_int_t)usage.ru_maxrss * 1024, "step_names", names, "live_bytes", bytes);
+    return json_pack("{s:s, s:I, s:I, s:o, s:o}", "name", name, "planned_bytes",
+                     (json_int_t)(plan->activation_bytes + plan->workspace_bytes + 4 * plan->param_bytes),
+                     "measured_peak_bytes", (json_int_t)usage.ru_maxrss * 1024, "step_names", names, "live_bytes",
+                     bytes);
 }
 
 /* timeline.json: the arena of the network's training step. */
-static enum mcs_status write_timeline(const struct demo_run *run, struct unet_model *m, const struct unet_cases *cases, const struct unet_train_options *o)
+static enum mcs_status write_timeline(const struct demo_run *run, struct unet_model *m, const struct unet_cases *cases,
+                                      const struct unet_train_options *o)
 {
     struct unet_trainer t;
     char path[1200];
@@ -70,13 +74,26 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     char folder[1200];
     enum mcs_status st;
     snprintf(folder, sizeof folder, "%s/%s", o->output, name);
-    struct unet_train_options t = {
-        .cycle = {.form = o->common.form[MCS_FORM_TRAIN], .epochs = o->cycles * o->cycle_steps, .iterations = EPOCH_STEPS, .cycles = o->cycles,
-                  .checkpoints = o->cycle_checkpoints, .late = 0.2, .lr = o->network_lr, .gamma = 0.5},
-        .optim = mcs_unet_adamw(), .deep_supervision = 1, .foreground = 0.33, .augment = mcs_augment_nnunet(DEMO_SIZE, DEMO_SIZE),
-        .seed = (uint64_t)o->common.seed, .checkpoint_every = o->checkpoint_every, .run = folder, .config = mcs_config_text(o, &arena)};
+    struct unet_train_options t = {.cycle = {.form = o->common.form[MCS_FORM_TRAIN],
+                                             .epochs = o->cycles * o->cycle_steps,
+                                             .iterations = EPOCH_STEPS,
+                                             .cycles = o->cycles,
+                                             .checkpoints = o->cycle_checkpoints,
+                                             .late = 0.2,
+                                             .lr = o->network_lr,
+                                             .gamma = 0.5},
+                                   .optim = mcs_unet_adamw(),
+                                   .deep_supervision = 1,
+                                   .foreground = 0.33,
+                                   .augment = mcs_augment_nnunet(DEMO_SIZE, DEMO_SIZE),
+                                   .seed = (uint64_t)o->common.seed,
+                                   .checkpoint_every = o->checkpoint_every,
+                                   .run = folder,
+                                   .config = mcs_config_text(o, &arena)};
     MCS_TRY_GOTO(make_cases(run, true_masks, &cases), st, done);
-    MCS_TRY_GOTO(mcs_unet_plans_make(1, 2, DEMO_SIZE, DEMO_SIZE, NETWORK_STAGES, (int)o->network_features, 8 * (int)o->network_features, &plans), st, done);
+    MCS_TRY_GOTO(mcs_unet_plans_make(1, 2, DEMO_SIZE, DEMO_SIZE, NETWORK_STAGES, (int)o->network_features,
+                                     8 * (int)o->network_features, &plans),
+                 st, done);
     plans.batch = o->network_batch;
     plans.batch_dice = 1;
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)o->common.seed, &run->device, &m), st, done);
@@ -91,7 +108,8 @@ done:
 }
 
 /* Mean foreground probabilities of the test images by choice: prob[g] (n, 2, H, W). */
-static enum mcs_status predict(struct demo_run *run, const char *name, const enum ensemble_choice *choices, int n_choices, float **prob)
+static enum mcs_status predict(struct demo_run *run, const char *name, const enum ensemble_choice *choices,
+                               int n_choices, float **prob)
 {
     struct ensemble e = {0};
     char folder[1200];
@@ -101,7 +119,8 @@ static enum mcs_status predict(struct demo_run *run, const char *name, const enu
     enum mcs_status st;
     MCS_REQUIRE(images, MCS_E_NOMEM, "no memory for %lld images", (long long)n);
     snprintf(folder, sizeof folder, "%s/%s", run->o->output, name);
-    for (int64_t i = 0; i < n; i++) mcs_ensemble_normalise(run->test.cases[i].sample->image, NULL, DEMO_PIXELS, 1, images + i * DEMO_PIXELS);
+    for (int64_t i = 0; i < n; i++)
+        mcs_ensemble_normalise(run->test.cases[i].sample->image, NULL, DEMO_PIXELS, 1, images + i * DEMO_PIXELS);
     MCS_TRY_GOTO(mcs_ensemble_open(folder, choices, n_choices, &run->device, &e), st, done);
     st = mcs_ensemble_predict(&e, &o, images, n, DEMO_SIZE, DEMO_SIZE, choices, n_choices, prob);
 done:
@@ -124,7 +143,8 @@ static enum mcs_status judge(struct demo_run *run, enum demo_average average, co
         float bits[DEMO_PIXELS];
         mcs_ensemble_labels(p, 2, DEMO_PIXELS, 0, mask);
         MCS_TRY_GOTO(mcs_entropy_map(p, 2, DEMO_PIXELS, bits), st, done);
-        MCS_TRY_GOTO(mcs_error_pool_add(&pool, bits, mask, c->sample->truth[0], DEMO_SIZE, DEMO_SIZE, BAND_PX), st, done);
+        MCS_TRY_GOTO(mcs_error_pool_add(&pool, bits, mask, c->sample->truth[0], DEMO_SIZE, DEMO_SIZE, BAND_PX), st,
+                     done);
         const struct mask_counts counts = mcs_metrics_count(mask, c->sample->truth[0], DEMO_PIXELS);
         dice[i] = mcs_metrics_dice(&counts);
         run->r.average_dice[average] += dice[i] / run->test.n;

@@ -27,10 +27,11 @@ struct segment_options demo_segment_options(const struct demo_options *o)
     return s;
 }
 
-/* ---- baselines: no model at all -------------------------------------------------------------------------------------------- */
+/* ---- baselines: no model at all
+ * -------------------------------------------------------------------------------------------- */
 
-/* The component of the mask with the greatest mean grey value (dark 0) or the least (dark 1), nothing smaller than 20 pixels: the best that can be chosen
- * without looking at the truth. */
+/* The component of the mask with the greatest mean grey value (dark 0) or the least (dark 1), nothing smaller than 20
+ * pixels: the best that can be chosen without looking at the truth. */
 static enum mcs_status extreme_component(const uint8_t *image, uint8_t *mask, int dark)
 {
     int32_t *labels = malloc(DEMO_PIXELS * sizeof *labels);
@@ -62,8 +63,10 @@ static enum mcs_status threshold_baseline(const struct demo_case *c, int kmeans,
     uint8_t inside[DEMO_PIXELS];
     for (int i = 0; i < DEMO_PIXELS; i++) /* the brain alone: a favour to the baseline */
         if (c->sample->brain[i]) map[n++] = dark ? 1 - c->sample->image[i] / 255.0f : c->sample->image[i] / 255.0f;
-    if (kmeans) MCS_TRY(mcs_threshold_kmeans(map, n, inside, &at, &state));
-    else MCS_TRY(mcs_threshold_otsu(map, n, inside, &at, &state));
+    if (kmeans)
+        MCS_TRY(mcs_threshold_kmeans(map, n, inside, &at, &state));
+    else
+        MCS_TRY(mcs_threshold_otsu(map, n, inside, &at, &state));
     memset(mask, 0, DEMO_PIXELS);
     for (int i = 0, k = 0; i < DEMO_PIXELS; i++)
         if (c->sample->brain[i]) mask[i] = inside[k++];
@@ -75,7 +78,9 @@ static void centre_blob(uint8_t *mask)
     const int radius = 11; /* the area of a mean lesion, 370 pixels */
     for (int y = 0; y < DEMO_SIZE; y++)
         for (int x = 0; x < DEMO_SIZE; x++)
-            mask[y * DEMO_SIZE + x] = (x - DEMO_SIZE / 2) * (x - DEMO_SIZE / 2) + (y - DEMO_SIZE / 2) * (y - DEMO_SIZE / 2) <= radius * radius;
+            mask[y * DEMO_SIZE + x] =
+                (x - DEMO_SIZE / 2) * (x - DEMO_SIZE / 2) + (y - DEMO_SIZE / 2) * (y - DEMO_SIZE / 2) <=
+                radius * radius;
 }
 
 static double dice_of(const uint8_t *mask, const uint8_t *truth)
@@ -90,9 +95,11 @@ enum mcs_status demo_baselines(struct demo_run *run)
         const char *name, *what;
         int kmeans, dark;
     } kinds[] = {
-        {"Otsu, brightest component", "Otsu on the brain's grey values, the bright class, its brightest component", 0, 0},
+        {"Otsu, brightest component", "Otsu on the brain's grey values, the bright class, its brightest component", 0,
+         0},
         {"Otsu, darkest component", "the same on inverted grey values", 0, 1},
-        {"2-means, brightest component", "2-means on the brain's grey values, the bright class, its brightest component", 1, 0},
+        {"2-means, brightest component",
+         "2-means on the brain's grey values, the bright class, its brightest component", 1, 0},
         {"2-means, darkest component", "the same on inverted grey values", 1, 1},
     };
     uint8_t mask[DEMO_PIXELS];
@@ -100,17 +107,22 @@ enum mcs_status demo_baselines(struct demo_run *run)
         double sum = 0;
         for (int i = 0; i < run->test.n; i++) {
             const struct demo_case *c = &run->test.cases[i];
-            if (k < 4) MCS_TRY(threshold_baseline(c, kinds[k].kmeans, kinds[k].dark, mask));
-            else centre_blob(mask);
+            if (k < 4)
+                MCS_TRY(threshold_baseline(c, kinds[k].kmeans, kinds[k].dark, mask));
+            else
+                centre_blob(mask);
             sum += dice_of(mask, c->sample->truth[0]) / run->test.n;
         }
-        run->r.baseline[run->r.n_baselines++] = k < 4 ? (struct demo_baseline){kinds[k].name, kinds[k].what, sum}
-                                                      : (struct demo_baseline){"blob in the centre", "a disc of a mean lesion's area in the middle of the image", sum};
+        run->r.baseline[run->r.n_baselines++] =
+            k < 4 ? (struct demo_baseline){kinds[k].name, kinds[k].what, sum}
+                  : (struct demo_baseline){"blob in the centre",
+                                           "a disc of a mean lesion's area in the middle of the image", sum};
     }
     return MCS_OK;
 }
 
-/* ---- fine-tuning --------------------------------------------------------------------------------------------------------- */
+/* ---- fine-tuning
+ * --------------------------------------------------------------------------------------------------------- */
 
 static enum mcs_status read_pairs(const struct demo_run *run, const char *name, struct pairs *pairs)
 {
@@ -136,13 +148,24 @@ enum mcs_status demo_finetune(struct demo_run *run)
     if (measured.n > o->retrieval_images) measured.n = (int)o->retrieval_images;
     MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.before), st, done);
     MCS_TRY_GOTO(read_pairs(run, "train", &train), st, done);
-    MCS_TRY_GOTO(mcs_pair_source_open(&source, &train, &run->clip.config, o->finetune_batch, 0.9, (uint64_t)o->common.seed), st, done);
-    const struct clip_train_options t = {
-        .batch = o->finetune_batch, .steps = o->finetune_steps, .warmup = o->finetune_warmup, .checkpoint_every = o->checkpoint_every, .lr = o->finetune_lr,
-        .weight_decay = 0.05, .clip_norm = 1,
-        .loss = {.b_image = (float)o->finetune_beta, .b_text = (float)o->finetune_beta, .inv_tau = (float)(1 / o->finetune_temperature),
-                 .released = o->common.form[MCS_FORM_LOSS] == MCS_RELEASE},
-        .seed = (uint64_t)o->common.seed, .diagnose = 1, .run = folder, .config = mcs_config_text(o, &arena)};
+    MCS_TRY_GOTO(
+        mcs_pair_source_open(&source, &train, &run->clip.config, o->finetune_batch, 0.9, (uint64_t)o->common.seed), st,
+        done);
+    const struct clip_train_options t = {.batch = o->finetune_batch,
+                                         .steps = o->finetune_steps,
+                                         .warmup = o->finetune_warmup,
+                                         .checkpoint_every = o->checkpoint_every,
+                                         .lr = o->finetune_lr,
+                                         .weight_decay = 0.05,
+                                         .clip_norm = 1,
+                                         .loss = {.b_image = (float)o->finetune_beta,
+                                                  .b_text = (float)o->finetune_beta,
+                                                  .inv_tau = (float)(1 / o->finetune_temperature),
+                                                  .released = o->common.form[MCS_FORM_LOSS] == MCS_RELEASE},
+                                         .seed = (uint64_t)o->common.seed,
+                                         .diagnose = 1,
+                                         .run = folder,
+                                         .config = mcs_config_text(o, &arena)};
     MCS_TRY_GOTO(mcs_clip_train(&run->clip, &t, &(struct clip_source){mcs_pair_source_fill, &source}, NULL), st, done);
     MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.after), st, done);
     snprintf(folder, sizeof folder, "%s/finetune/model", o->output);
@@ -155,14 +178,16 @@ done:
     return st;
 }
 
-/* ---- saliency to SAM ------------------------------------------------------------------------------------------------------- */
+/* ---- saliency to SAM
+ * ------------------------------------------------------------------------------------------------------- */
 
 static struct segment_case *make_cases(const struct demo_set *set)
 {
     struct segment_case *c = calloc((size_t)set->n + 1, sizeof *c);
     if (!c) abort();
     for (int i = 0; i < set->n; i++)
-        c[i] = (struct segment_case){.image = &set->cases[i].image, .text = set->cases[i].sample->lesion[0].prompt4, .stem = set->cases[i].stem};
+        c[i] = (struct segment_case){
+            .image = &set->cases[i].image, .text = set->cases[i].sample->lesion[0].prompt4, .stem = set->cases[i].stem};
     return c;
 }
 
@@ -185,7 +210,9 @@ static enum mcs_status score_masks(struct demo_run *run, enum demo_stage stage, 
     char folder[64];
     snprintf(folder, sizeof folder, "stages/%s", demo_stage_folders[stage]);
     for (int i = 0; i < run->test.n; i++) {
-        const uint8_t *mask = stage == STAGE_POST ? cases[i].threshold_mask : stage == STAGE_COMPONENTS ? cases[i].coarse_mask : cases[i].mask;
+        const uint8_t *mask = stage == STAGE_POST         ? cases[i].threshold_mask
+                              : stage == STAGE_COMPONENTS ? cases[i].coarse_mask
+                                                          : cases[i].mask;
         MCS_TRY(demo_score_add(&run->r.stage[stage], i, mask, run->test.cases[i].sample->truth[0]));
         MCS_TRY(demo_write_mask(run, folder, run->test.cases[i].stem, mask));
     }
@@ -219,7 +246,8 @@ enum mcs_status demo_zero_shot(struct demo_run *run)
     return MCS_OK;
 }
 
-/* ---- controls: does the text matter, and is something there at all? -------------------------------------------------------------- */
+/* ---- controls: does the text matter, and is something there at all?
+ * -------------------------------------------------------------- */
 
 static enum mcs_status presence(struct demo_run *run, double *auroc)
 {
@@ -228,11 +256,13 @@ static enum mcs_status presence(struct demo_run *run, double *auroc)
     const int n_with = run->test.n, n = n_with + run->none.n;
     const int64_t pixels = (int64_t)c->image_size * c->image_size * 3;
     const char *texts[1 + DEMO_NULL_PROMPTS] = {generic};
-    float *images = malloc((size_t)(n * pixels) * sizeof *images), *embedding = malloc((size_t)(n * c->embed) * sizeof *embedding), *score = malloc((size_t)n * sizeof *score);
+    float *images = malloc((size_t)(n * pixels) * sizeof *images),
+          *embedding = malloc((size_t)(n * c->embed) * sizeof *embedding), *score = malloc((size_t)n * sizeof *score);
     float *text = malloc((size_t)((1 + DEMO_NULL_PROMPTS) * c->embed) * sizeof *text);
     uint8_t *label = calloc((size_t)n, 1);
     enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(images && embedding && score && text && label, MCS_E_NOMEM, st, done, "no memory for the presence control");
+    MCS_REQUIRE_GOTO(images && embedding && score && text && label, MCS_E_NOMEM, st, done,
+                     "no memory for the presence control");
     for (int k = 0; k < DEMO_NULL_PROMPTS; k++) texts[1 + k] = mcs_demo_null_prompts[k];
     for (int i = 0; i < n; i++) {
         const struct demo_case *d = i < n_with ? &run->test.cases[i] : &run->none.cases[i - n_with];
@@ -245,7 +275,8 @@ static enum mcs_status presence(struct demo_run *run, double *auroc)
         double s = 0;
         for (int t = 0; t <= DEMO_NULL_PROMPTS; t++)
             for (int k = 0; k < c->embed; k++)
-                s += (t ? -1.0 / DEMO_NULL_PROMPTS : 1.0) * (double)embedding[i * c->embed + k] * (double)text[t * c->embed + k];
+                s += (t ? -1.0 / DEMO_NULL_PROMPTS : 1.0) * (double)embedding[i * c->embed + k] *
+                     (double)text[t * c->embed + k];
         score[i] = (float)s;
     }
     st = mcs_auroc(score, label, n, auroc);
@@ -268,7 +299,8 @@ enum mcs_status demo_control(struct demo_run *run)
     for (int i = 0; i < n; i++) {
         const struct demo_case *c = &run->two.cases[i / 2];
         snprintf(stems[i], sizeof *stems, "%s_prompt%d", c->stem, i % 2);
-        cases[i] = (struct segment_case){.image = &c->image, .text = c->sample->lesion[i % 2].prompt4, .stem = stems[i]};
+        cases[i] =
+            (struct segment_case){.image = &c->image, .text = c->sample->lesion[i % 2].prompt4, .stem = stems[i]};
     }
     enum mcs_status st = MCS_OK;
     if (n) MCS_TRY_GOTO(mcs_segment_run(&run->clip, &run->sam, &o, cases, n, 1), st, done);
@@ -287,7 +319,8 @@ done:
     return st;
 }
 
-/* ---- pseudo-labels ----------------------------------------------------------------------------------------------------------- */
+/* ---- pseudo-labels
+ * ----------------------------------------------------------------------------------------------------------- */
 
 enum mcs_status demo_labels(struct demo_run *run)
 {
@@ -310,7 +343,8 @@ enum mcs_status demo_labels(struct demo_run *run)
         run->r.label_dice += dice_of(cases[i].mask, some.cases[i].sample->truth[0]) / some.n;
         MCS_TRY_GOTO(demo_write_mask(run, "labels", some.cases[i].stem, cases[i].mask), st, done);
     }
-    mcs_log("pseudo-labels of %d training images: DSC %.3f (their true masks are used for this number alone)", some.n, run->r.label_dice);
+    mcs_log("pseudo-labels of %d training images: DSC %.3f (their true masks are used for this number alone)", some.n,
+            run->r.label_dice);
 done:
     free_cases(cases, some.n);
     free(some.cases);
