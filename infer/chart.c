@@ -8,7 +8,7 @@
 
 /* In the SVG's own units, which are about pixels. Lines and areas stand two in a row, bars alone. */
 enum { WIDTH = 560, HEIGHT = 270, LEFT = 76, RIGHT = 14, TOP = 12, BOTTOM = 46 };
-enum { BAR_WIDTH = 740, BAR_LEFT = 266, BAR_RIGHT = 150, BAR_ROW = 28, BAR_BOTTOM = 40, NAME_CHARS = 34 };
+enum { BAR_WIDTH = 780, BAR_LEFT = 296, BAR_RIGHT = 150, BAR_ROW = 28, BAR_BOTTOM = 40, NAME_CHARS = 38 };
 static const double LARGEST = 1e100; /* beyond it the axis' own arithmetic could overflow */
 
 struct axis {
@@ -129,6 +129,16 @@ static void draw_axes(FILE *out, const struct chart_frame *f, const struct axis 
     fputs("</text>\n", out);
 }
 
+static void draw_key(FILE *out, const char *name, int colour)
+{
+    fprintf(out,
+            "<span><svg style=\"display:inline;width:30px\" viewBox=\"0 0 30 10\"><path class=\"l c%d\" "
+            "d=\"M0 6H30\"/></svg> ",
+            colour);
+    mcs_html_text(out, name);
+    fputs("</span>", out);
+}
+
 struct range {
     double lo, hi;
 };
@@ -159,17 +169,11 @@ void mcs_chart_lines(FILE *out, const struct chart_frame *f, const struct chart_
         nothing(out, f);
         return;
     }
+    if (rx.lo > 0 && rx.lo < 0.05 * rx.hi) rx.lo = 0; /* step 1 or a group's mean: the axis begins at 0 all the same */
     const struct axis x = make_axis(rx.lo, rx.hi, 7, 0), y = value_axis(f, ry, 5);
     begin_figure(out, f, "half");
     for (int k = 0; k < n_series; k++)
-        if (series[k].name) {
-            fprintf(out,
-                    "<span><svg style=\"display:inline;width:30px\" viewBox=\"0 0 30 10\"><path class=\"l c%d\" "
-                    "d=\"M0 6H30\"/></svg> ",
-                    series[k].colour);
-            mcs_html_text(out, series[k].name);
-            fputs("</span>", out);
-        }
+        if (series[k].name) draw_key(out, series[k].name, series[k].colour);
     begin_svg(out, f, WIDTH, HEIGHT);
     draw_axes(out, f, &x, &y);
     for (int k = 0; k < n_series; k++) {
@@ -198,6 +202,8 @@ void mcs_chart_area(FILE *out, const struct chart_frame *f, const double *y, int
     for (int i = 0; i < n_levels; i++) widen(&r, levels[i].y);
     const struct axis ax = make_axis(0, n, 8, 0), ay = value_axis(f, r, 5);
     begin_figure(out, f, "half");
+    for (int i = 0; i < n_levels; i++)
+        if (drawable(levels[i].y)) draw_key(out, levels[i].name, 1 + i % 3);
     begin_svg(out, f, WIDTH, HEIGHT);
     draw_axes(out, f, &ax, &ay);
     fprintf(out, "<path class=\"area\" d=\"M%.1f %.1f", px(&ax, 0), py(&ay, 0));
@@ -209,15 +215,10 @@ void mcs_chart_area(FILE *out, const struct chart_frame *f, const double *y, int
         last = v;
     }
     fprintf(out, "H%.1fV%.1fZ\"/>\n", px(&ax, n), py(&ay, 0));
-    for (int i = 0; i < n_levels; i++) {
-        if (!drawable(levels[i].y)) continue;
-        const double at = py(&ay, levels[i].y); /* names alternate above and below, at both ends: lines may be near */
-        fprintf(out, "<path class=\"l c%d\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"%s\">",
-                1 + i % 3, LEFT, at, WIDTH - RIGHT, i % 2 ? LEFT + 6 : WIDTH - RIGHT - 4,
-                at < TOP + 18 ? at + 15 : at - 5, i % 2 ? "start" : "end");
-        mcs_html_text(out, levels[i].name);
-        fputs("</text>\n", out);
-    }
+    for (int i = 0; i < n_levels; i++)
+        if (drawable(levels[i].y))
+            fprintf(out, "<path class=\"l c%d\" d=\"M%d %.1fH%d\"/>\n", 1 + i % 3, LEFT, py(&ay, levels[i].y),
+                    WIDTH - RIGHT);
     end_figure(out, f, 1);
 }
 
@@ -277,7 +278,10 @@ void mcs_chart_bars(FILE *out, const struct chart_frame *f, const struct chart_b
         if (interval)
             fprintf(out, "<path class=\"w\" d=\"M%.1f %.1fv8m0 -4H%.1fm0 -4v8\"/>\n",
                     BAR_LEFT + share(&a, b->lo) * plot, y - 4, BAR_LEFT + share(&a, b->hi) * plot);
-        fprintf(out, "<text x=\"%d\" y=\"%.1f\">%.*f", BAR_WIDTH - BAR_RIGHT + 10, y + 4.5, a.step < 1 ? 3 : 1,
+        fprintf(out, "<text x=\"%d\" y=\"%.1f\">%.*f", BAR_WIDTH - BAR_RIGHT + 10, y + 4.5,
+                a.step < 1                    ? 3
+                : b->value == floor(b->value) ? 0
+                                              : 1,
                 b->value);
         if (interval) fprintf(out, " (%.2f to %.2f)", b->lo, b->hi);
         mcs_html_text(out, unit);

@@ -22,7 +22,7 @@ struct chart_series {
 };
 void mcs_chart_lines(FILE *out, const struct chart_frame *f, const struct chart_series *series, int n_series);
 
-/* y[i] holds from i to i + 1. `levels` are dashed horizontals with names (n may be 0). */
+/* y[i] holds from i to i + 1. `levels` are horizontal lines, named in the key (there may be none). */
 struct chart_level {
     const char *name;
     double y;

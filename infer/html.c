@@ -147,6 +147,7 @@ static const char style[] =
     ".chart .b0{fill:var(--bar)}.chart .b1{fill:var(--quiet)}.chart .b2{fill:none;stroke:var(--soft);"
     "stroke-dasharray:5 3}\n"
     ".chart .w{stroke:var(--ink);stroke-width:1.5;fill:none}\n"
+    ".keys{max-width:none}\n"
     ".case{border-top:1px solid var(--line);padding:14px 0 6px;break-inside:avoid}\n"
     ".case h3{margin:0}\n"
     ".case p{margin:2px 0;max-width:none;font-size:15px}\n"
@@ -175,8 +176,10 @@ static const char style[] =
     "code{overflow-wrap:anywhere}\n"
     "summary{cursor:pointer}\n"
     "@media (min-width:1120px){.panels{grid-template-columns:repeat(7,1fr)}}\n"
-    "@media print{:root{" LIGHT "}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}"
+    "@media print{:root{" LIGHT "}body{font-size:10pt}main{max-width:none;padding:0}nav{display:none}"
     ".panels{grid-template-columns:repeat(7,1fr);gap:5px}.panels figcaption{font-size:8pt}h2,h3{break-after:avoid}"
+    ".charts{grid-template-columns:1fr 1fr}.wide{overflow:visible}tr{break-inside:avoid}th,td{padding:3px 10px 3px 0}"
+    "td.s{min-width:10em;font-size:9pt}"
     "*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n";
 
 void mcs_html_begin(FILE *out, const char *title)

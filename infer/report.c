@@ -97,9 +97,15 @@ static void free_run(struct run_files *r)
 
 /* ---- the page ---- */
 
+/* Only the demo's summary has stages; what the page says of its data is true of no other run. */
+static int is_demo(const struct run_files *r)
+{
+    return json_object_get(r->summary, "stages") != NULL;
+}
+
 static void write_caution(FILE *out, const struct run_files *r)
 {
-    if (!json_object_get(r->summary, "stages")) {
+    if (!is_demo(r)) {
         fputs("<div class=\"box\"><h2>For research only</h2><p>Not a medical device.</p></div>\n", out);
         return;
     }
@@ -143,10 +149,7 @@ static void write_head(FILE *out, const struct run_files *r)
 #define SECTIONS(X)                                                                                                    \
     X(glance, "At a glance", "")                                                                                       \
     X(cases, "Pictures, case by case", "")                                                                             \
-    X(data, "1. The images",                                                                                           \
-      "Slices of one MRI, deformed, shaded and made noisy at random; most get a lesion. A caption says what it is "    \
-      "and "                                                                                                           \
-      "where. Test slices come from parts of the brain that training never saw.")                                      \
+    X(data, "1. The images", "")                                                                                       \
     X(finetune, "2. Fine-tuning on captions",                                                                          \
       "A model that knows images and texts (CLIP) learns from pairs of image and caption which belong together. No "   \
       "mask is used.")                                                                                                 \
@@ -177,6 +180,11 @@ static void section_cases(FILE *out, const struct run_files *r)
 
 static void section_data(FILE *out, const struct run_files *r)
 {
+    if (is_demo(r))
+        fputs("<p>Slices of one MRI, deformed, shaded and made noisy at random; most get a lesion. A caption says what "
+              "it "
+              "is and where. Test slices come from parts of the brain that training never saw.</p>\n",
+              out);
     mcs_report_data(out, r->summary);
 }
 
@@ -221,7 +229,7 @@ static void section_glossary(FILE *out, const struct run_files *r)
         "<dt>DSC (Dice)</dt><dd>Overlap of two masks: twice the shared area over the sum of both areas. 0: none, 1: "
         "the "
         "same mask.</dd>\n"
-        "<dt>IoU</dt><dd>The shared area over the area of both together; always lower than the DSC.</dd>\n"
+        "<dt>IoU</dt><dd>The shared area over the area of both together; never above the DSC.</dd>\n"
         "<dt>NSD</dt><dd>How much of the two outlines lies within 2 pixels of the other one. 1: all of it.</dd>\n"
         "<dt>Saliency</dt><dd>A map of which parts of an image the model needs to match it with a text.</dd>\n"
         "<dt>SAM</dt><dd>A model that draws the mask of whatever is in a given box or at a given point.</dd>\n"
@@ -231,6 +239,8 @@ static void section_glossary(FILE *out, const struct run_files *r)
         "of them predict.</dd>\n"
         "<dt>Entropy</dt><dd>Doubt in bits: 0 where the network is certain, 1 where lesion and no lesion are equally "
         "likely.</dd>\n"
+        "<dt>Uncertainty score</dt><dd>A case's entropy, summed up and divided by the length of its mask's border: the "
+        "higher, the less sure.</dd>\n"
         "<dt>Recall</dt><dd>The share of cases in which the right partner is found.</dd>\n"
         "<dt>AUROC</dt><dd>How well a score separates two groups: 0.5 is guessing, 1 is perfect.</dd>\n"
         "<dt>95 % interval</dt><dd>The range that would hold the mean in 95 of 100 repetitions; figures whose ranges "

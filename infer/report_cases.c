@@ -1,6 +1,7 @@
 /* The report's cases: for each the image, and over it the saliency, the masks, the truth and the uncertainty. The image
  * stands in the page once a case; masks and outlines are vector paths over it, so they stay sharp at any size. */
 #include "data/image.h"
+#include "infer/chart.h"
 #include "infer/html.h"
 #include "infer/report_parts.h"
 
@@ -232,12 +233,11 @@ static void write_case(FILE *out, const char *folder, const json_t *item, int id
         mcs_html_textf(out, "%.600s", prompt);
         fputs("</q></p>\n", out);
     }
-    if (caption && (!prompt || strcmp(caption, prompt) != 0)) {
-        fputs("<p class=\"soft\">Caption: ", out);
-        mcs_html_textf(out, "%.600s", caption);
-        fputs("</p>\n", out);
-    }
-    if (isfinite(presence)) fprintf(out, "<p class=\"soft\">Presence score %.3f</p>\n", presence);
+    if (caption && prompt && !strcmp(caption, prompt)) caption = NULL;
+    if (caption || isfinite(presence)) fputs("<p class=\"soft\">", out);
+    if (caption) mcs_html_textf(out, "Caption: %.600s", caption);
+    if (isfinite(presence)) fprintf(out, "%sPresence score: %.3f", caption ? " &middot; " : "", presence);
+    if (caption || isfinite(presence)) fputs("</p>\n", out);
     fputs("<div class=\"panels\">\n", out);
     read_pictures(folder, item, &p);
     for (int k = 0; k < N_PANELS; k++) write_panel(out, &p, k, item);
@@ -274,12 +274,27 @@ static void write_group(FILE *out, const char *folder, const struct ranked *r, s
     for (size_t i = first; i < first + n; i++) write_case(out, folder, r[i].item, (*id)++);
 }
 
+/* How many cases lie in each tenth of the DSC: a mean hides whether a few fail or all are middling. */
+static void write_spread(FILE *out, const struct ranked *r, size_t rated)
+{
+    struct chart_bar bars[10];
+    char names[10][32];
+    for (int k = 0; k < 10; k++) {
+        snprintf(names[k], sizeof names[k], "DSC %.1f to %.1f", k / 10.0, (k + 1) / 10.0);
+        bars[k] = (struct chart_bar){.name = names[k], .lo = NAN, .hi = NAN};
+    }
+    for (size_t i = 0; i < rated; i++) bars[(int)fmin(9, fmax(0, floor(10 * r[i].dsc)))].value += 1;
+    const struct chart_frame f = {.title = "All cases by the DSC of the network's mask", .x_label = "cases"};
+    mcs_chart_bars(out, &f, bars, 10, "");
+}
+
 static void write_intro(FILE *out)
 {
     fputs(
         "<p>Each row is one test image; the pictures follow the pipeline from left to right. The DSC under a picture "
         "says how well that mask covers the lesion, from 0 (not at all) to 1 (exactly).</p>\n"
-        "<p><span class=\"key m\"></span>mask found<span class=\"key t\"></span>outline of the true lesion"
+        "<p class=\"keys\"><span class=\"key m\"></span>mask found<span class=\"key t\"></span>outline of the true "
+        "lesion"
         "<span class=\"key hot\"></span>saliency, 0 to 1<span class=\"key cool\"></span>uncertainty, 0 to 1 bit</p>\n",
         out);
 }
@@ -318,6 +333,7 @@ void mcs_report_cases(FILE *out, const char *folder, const json_t *cases)
         write_group(out, folder, r, middle, N_MIDDLE, &id);
         fprintf(out, "<h3>The %d best</h3>\n", N_BEST);
         write_group(out, folder, r, rated - N_BEST, N_BEST, &id);
+        write_spread(out, r, rated);
     }
     free(r);
 }

@@ -50,9 +50,11 @@ static void read_series(char *text, struct series_list *l)
         json_t *o = json_loads(line, 0, NULL), *value;
         const double step = mcs_report_number(o, "step");
         const char *name;
-        if (isfinite(step))
-            json_object_foreach(o, name, value) if (strcmp(name, "step") != 0 && json_is_number(value))
+        json_object_foreach(o, name, value)
+        {
+            if (isfinite(step) && strcmp(name, "step") != 0 && json_is_number(value))
                 add_value(l, name, step, json_number_value(value));
+        }
         json_decref(o);
     }
 }
@@ -129,7 +131,7 @@ static int in_group(const char *name, const struct curve_group *g)
 /* One chart of up to four series. Long noisy ones are drawn pale, with their running mean over them. */
 static void draw_group(FILE *out, const struct curve_group *g, struct series *const *s, int n)
 {
-    struct chart_series lines[2 * MAX_LINES];
+    struct chart_series lines[2 * MAX_LINES] = {{0}};
     double *means[MAX_LINES] = {0};
     int k = 0;
     const int smooth = strcmp(g->prefix, "loss") == 0 || strcmp(g->prefix, "gradient_norm") == 0;

@@ -116,8 +116,10 @@ static void known_table(FILE *out, const json_t *o, const struct known *known, i
     fputs("<div class=\"wide\"><table>\n", out);
     for (int i = 0; i < n; i++)
         if (json_is_number(json_object_get(o, known[i].key))) known_row(out, o, known[i].key, known + i);
-    json_object_foreach((json_t *)o, key, value) if (json_is_number(value) && !find_known(known, n, key))
-        known_row(out, o, key, NULL);
+    json_object_foreach((json_t *)o, key, value)
+    {
+        if (json_is_number(value) && !find_known(known, n, key)) known_row(out, o, key, NULL);
+    }
     fputs("</table></div>\n", out);
 }
 
@@ -247,6 +249,24 @@ static void write_baselines(FILE *out, const json_t *baselines)
     fputs("</table></div>\n", out);
 }
 
+/* What the names of the stages stand for, before a figure speaks of them. */
+static void write_stages_in_words(FILE *out)
+{
+    fputs(
+        "<p>An image and a text go in, such as <q>a small bright lesion in the left frontal lobe</q>; a mask comes "
+        "out. "
+        "Each stage adds to the one before:</p>\n<ol>\n"
+        "<li><b>Saliency</b>: a model that knows images and texts marks what in the image matters for the text. Cut at "
+        "one half, this map is a first mask.</li>\n"
+        "<li><b>Fine-tuning</b>: that model first learns from pairs of image and caption.</li>\n"
+        "<li><b>Post-processing</b>: the map is cut at a threshold found from the map itself.</li>\n"
+        "<li><b>Components</b>: of the connected parts of the mask only the best is kept.</li>\n"
+        "<li><b>SAM</b>, a model that outlines objects, draws the mask in the box around that part.</li>\n"
+        "<li><b>Network</b>: a U-Net is trained on such masks of other images, and several of its checkpoints are "
+        "averaged. It needs no text.</li>\n</ol>\n",
+        out);
+}
+
 void mcs_report_glance(FILE *out, const json_t *summary)
 {
     const json_t *stages = json_object_get(summary, "stages"), *baselines = json_object_get(summary, "baselines");
@@ -255,6 +275,7 @@ void mcs_report_glance(FILE *out, const json_t *summary)
         mcs_report_missing(out, "No scores of the stages: summary.json has no list \"stages\".");
     } else {
         write_tiles(out, summary);
+        write_stages_in_words(out);
         write_stage_chart(out, stages, baselines);
         write_stage_table(out, stages);
     }
@@ -474,19 +495,24 @@ void mcs_report_uncertainty(FILE *out, const json_t *summary)
     known_table(out, o, rows, sizeof rows / sizeof *rows);
 }
 
+enum { MAX_STAGES = 64 };
+
 void mcs_report_cost(FILE *out, const json_t *summary)
 {
     const json_t *stages = json_object_get(summary, "seconds_by_stage");
     const double seconds = mcs_report_number(summary, "seconds"),
                  peak = mcs_report_number(summary, "peak_memory_bytes");
-    struct chart_bar bars[64];
+    struct chart_bar bars[MAX_STAGES];
     int n = 0;
     const char *key;
     json_t *value;
     if (isfinite(seconds)) fprintf(out, "<p>The whole run took %.0f s (%.1f minutes).</p>\n", seconds, seconds / 60);
     if (isfinite(peak)) fprintf(out, "<p>At most %.0f MiB of memory were in use.</p>\n", peak / (1024.0 * 1024.0));
-    json_object_foreach((json_t *)stages, key, value) if (json_is_number(value) && n < 64) bars[n++] =
-        (struct chart_bar){key, json_number_value(value), NAN, NAN, CHART_BAR};
+    json_object_foreach((json_t *)stages, key, value)
+    {
+        if (n == MAX_STAGES || !json_is_number(value)) continue;
+        bars[n++] = (struct chart_bar){key, json_number_value(value), NAN, NAN, CHART_BAR};
+    }
     if (!n) {
         mcs_report_missing(out, "No times of the stages in summary.json.");
         return;
