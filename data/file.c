@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -83,16 +84,21 @@ enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_
     return MCS_OK;
 }
 
+static void folder_of(const char *path, char folder[PATH_MAX])
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        snprintf(folder, PATH_MAX, ".");
+    else if (slash == path)
+        snprintf(folder, PATH_MAX, "/");
+    else
+        snprintf(folder, PATH_MAX, "%.*s", (int)(slash - path), path);
+}
+
 static enum mcs_status sync_folder_of(const char *path)
 {
     char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        snprintf(folder, sizeof folder, ".");
-    else if (slash == path)
-        snprintf(folder, sizeof folder, "/");
-    else
-        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
+    folder_of(path, folder);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return MCS_OK; /* a folder that may be written but not listed */
     int failed = fsync(fd) != 0 && errno == EIO;
@@ -122,6 +128,24 @@ fail:
 void mcs_file_abort(const char *temporary)
 {
     unlink(temporary);
+}
+
+void mcs_file_sweep(const char *path)
+{
+    char folder[PATH_MAX], full[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const size_t n = strlen(name);
+    folder_of(path, folder);
+    DIR *d = opendir(folder);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) {
+        char *end;
+        if (strncmp(e->d_name, name, n) != 0 || strncmp(e->d_name + n, ".tmp.", 5) != 0) continue;
+        const long pid = strtol(e->d_name + n + 5, &end, 10);
+        if (*end || end == e->d_name + n + 5 || pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH) continue;
+        if (snprintf(full, sizeof full, "%s/%s", folder, e->d_name) < (int)sizeof full) unlink(full);
+    }
+    closedir(d);
 }
 
 enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_bytes)

@@ -17,6 +17,9 @@ enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_by
 enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_bytes);
 enum mcs_status mcs_file_commit(const char *temporary, const char *path);
 void mcs_file_abort(const char *temporary);
+/* Removes temporary files of `path` whose process is gone: what killed runs leave. For large files that a resumed run
+ * writes again; it reads the whole folder. */
+void mcs_file_sweep(const char *path);
 /* Creates a folder and its parents. */
 enum mcs_status mcs_folder_make(const char *path);
 int mcs_file_exists(const char *path);
