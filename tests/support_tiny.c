@@ -251,7 +251,7 @@ static const char *const clip_arguments[] = {
 static const char *const unet_arguments[] = {
     "train", "-i", "data/images", "-l", "data/labels", "-o", "run", "--patch", "16x16", "--stages", "3", "--features", "4",
     "--max-features", "8", "--batch", "2", "--epochs", "6", "--iterations", "7", "--cycles", "2", "--checkpoints", "2",
-    "--late", "0.5", "--checkpoint-every", "5", "--seed", "3", "--threads", "2", NULL};
+    "--late", "0.5", "--checkpoint-every", "5", "--seed", "3", "--threads", "1", NULL};
 /* clang-format on */
 
 pid_t tiny_start(enum tiny_training t, const char *binary, const char *folder, const char *const *more,
