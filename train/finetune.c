@@ -105,35 +105,3 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
     }
     return worst == MCS_OK ? MCS_OK : MCS_FAIL(worst, "%s", message);
 }
-
-enum mcs_status mcs_retrieve(struct clip_model *m, const struct pairs *pairs, enum clip_view view,
-                             const struct recall_options *o, struct recall_result *r)
-{
-    enum { CHUNK = 64 };
-    const int n = pairs->n, embed = m->config.embed;
-    const int64_t pixels = (int64_t)m->config.image_size * m->config.image_size * 3;
-    float *images = malloc((size_t)n * (size_t)embed * 2 * sizeof *images), *texts = images + (int64_t)n * embed;
-    float *prepared = malloc((size_t)(CHUNK * pixels) * sizeof *prepared);
-    const char **captions = malloc((size_t)n * sizeof *captions);
-    enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(images && prepared && captions, MCS_E_NOMEM, st, done, "no memory for %d pairs", n);
-    for (int at = 0; at < n; at += CHUNK) {
-        const int count = n - at < CHUNK ? n - at : CHUNK;
-        for (int i = 0; i < count; i++) {
-            struct image img = {0};
-            MCS_TRY_GOTO(mcs_image_read(pairs->v[at + i].image, 0, &img), st, done);
-            st = mcs_clip_prepare(&m->config, &img, view, prepared + i * pixels);
-            mcs_image_free(&img);
-            if (st != MCS_OK) goto done;
-        }
-        MCS_TRY_GOTO(mcs_clip_embed_images(m, prepared, count, 1, images + (int64_t)at * embed), st, done);
-    }
-    for (int i = 0; i < n; i++) captions[i] = pairs->v[i].caption;
-    MCS_TRY_GOTO(mcs_clip_embed_texts(m, captions, n, 1, texts), st, done);
-    st = mcs_recall(images, texts, n, embed, o, r);
-done:
-    free(images);
-    free(prepared);
-    free(captions);
-    return st;
-}

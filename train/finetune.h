@@ -1,9 +1,9 @@
-/* Fine-tuning CLIP on image-caption pairs: the source of batches, and retrieval as its measure. */
+/* Fine-tuning CLIP on image-caption pairs: the source of batches. */
 #ifndef MCS_FINETUNE_H
 #define MCS_FINETUNE_H
 
 #include "data/pairs.h"
-#include "infer/recall.h"
+#include "infer/retrieve.h"
 #include "train/clip_train.h"
 
 /* Images of pairs, decoded once where they fit in memory. An image is prepared anew for each epoch: a crop of area
@@ -26,9 +26,5 @@ void mcs_pair_source_close(struct pair_source *s);
 /* Batch `step`: pairs in a new random order each epoch, the remainder of an epoch dropped. */
 enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_batch *b);
 int64_t mcs_pair_source_steps_per_epoch(const struct pair_source *s);
-
-/* recall@1 and @2 both ways of a model on pairs. */
-enum mcs_status mcs_retrieve(struct clip_model *m, const struct pairs *pairs, enum clip_view view,
-                             const struct recall_options *o, struct recall_result *r);
 
 #endif

@@ -1,0 +1,237 @@
+/* Verbs from the outside: the program itself on a tiny model and three small images. What is written has its shape, the
+ * same command writes the same bytes, and bad input ends with its exit code and leaves the rest of the cases alone. */
+#include "data/file.h"
+#include "data/npy.h"
+#include "data/store.h"
+#include "data/volume.h"
+#include "infer/clip_model.h"
+#include "infer/sam_model.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { OUTPUT_BYTES = 1 << 16, WIDTH = 20, HEIGHT = 14, EMBED = 8 };
+static char output[OUTPUT_BYTES]; /* standard output and error of the last command together */
+static char folder[64];
+
+#define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
+
+/* Runs a shell line in the test's folder, "mcsam" being the program; returns its exit code, 128 + n for a signal. */
+static int shell(const char *line)
+{
+    char whole[8192];
+    const int n = snprintf(whole, sizeof whole, "cd %s && mcsam() { %s \"$@\" --threads 1; } && { %s\n} 2>&1", folder,
+                           MCS_BINARY, line);
+    cr_assert(n < (int)sizeof whole);
+    FILE *p = popen(whole, "r");
+    cr_assert(p);
+    const size_t used = fread(output, 1, OUTPUT_BYTES - 1, p);
+    output[used] = '\0';
+    for (char sink[4096]; fread(sink, 1, sizeof sink, p) > 0;) continue;
+    const int st = pclose(p);
+    return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+}
+
+static void expect(const char *line, int code, const char *part)
+{
+    const int got = shell(line);
+    cr_expect_eq(got, code, "%s: exit %d, want %d:\n%s", line, got, code, output);
+    cr_expect(strstr(output, part), "%s: want '%s' in:\n%s", line, part, output);
+}
+
+static const char *in(const char *name)
+{
+    static char paths[4][512];
+    static int at;
+    at = (at + 1) % 4;
+    snprintf(paths[at], sizeof paths[at], "%s/%s", folder, name);
+    return paths[at];
+}
+
+/* A bright disc on a dark ramp; grey or colour. */
+static void write_image(const char *name, int channels, int cx, int cy)
+{
+    struct image img;
+    OK(mcs_image_alloc(&img, WIDTH, HEIGHT, channels));
+    for (int y = 0; y < HEIGHT; y++)
+        for (int x = 0; x < WIDTH; x++)
+            for (int k = 0; k < channels; k++) {
+                const int inside = (x - cx) * (x - cx) + (y - cy) * (y - cy) < 12;
+                img.pixels[(y * WIDTH + x) * channels + k] = (uint8_t)(inside ? 230 - 9 * k : 3 * x + 2 * y + k);
+            }
+    OK(mcs_image_write_png(in(name), &img));
+    mcs_image_free(&img);
+}
+
+static const char vocabulary[] =
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nbright\ndark\nlesion\nbrain\nin\nthe\nnormal\n";
+
+static void write_text(const char *name, const char *text)
+{
+    OK(mcs_file_write(in(name), text, (int64_t)strlen(text)));
+}
+
+static void setup(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/mcs_verbs_%ld", (long)getpid());
+    OK(mcs_folder_make(in("img")));
+    write_text("vocab", vocabulary);
+    const struct clip_config clip = {.embed = EMBED,
+                                     .image_size = 16,
+                                     .patch = 8,
+                                     .v_width = 16,
+                                     .v_depth = 3,
+                                     .v_heads = 2,
+                                     .v_mlp = 32,
+                                     .v_eps = 1e-6f,
+                                     .context = 12,
+                                     .positions = 12,
+                                     .types = 2,
+                                     .t_width = 16,
+                                     .t_depth = 1,
+                                     .t_heads = 2,
+                                     .t_mlp = 32,
+                                     .t_proj = 12,
+                                     .t_eps = 1e-12f,
+                                     .mean = {0.5f, 0.5f, 0.5f},
+                                     .std = {0.3f, 0.3f, 0.3f}};
+    const struct sam_config sam = {.image_size = 32,
+                                   .patch = 8,
+                                   .width = 16,
+                                   .depth = 2,
+                                   .heads = 2,
+                                   .window = 3,
+                                   .mlp = 32,
+                                   .n_global = 1,
+                                   .global = {1},
+                                   .embed = 16,
+                                   .d_heads = 2,
+                                   .d_mlp = 16,
+                                   .d_downsample = 2,
+                                   .mask_in = 16};
+    struct device d;
+    struct clip_model m;
+    struct sam_model s;
+    OK(mcs_cpu_open(1, &d));
+    OK(mcs_clip_model_new(&clip, in("vocab"), 1, &d, NULL, &m));
+    OK(mcs_clip_model_save(&m, in("clip"), 0));
+    mcs_clip_model_close(&m);
+    OK(mcs_sam_model_new(&sam, 2, &d, &s));
+    OK(mcs_sam_model_save(&s, in("sam"), 0, NULL));
+    mcs_sam_model_close(&s);
+    mcs_cpu_close(&d);
+    write_image("img/a.png", 1, 5, 5);
+    write_image("img/b.png", 3, 14, 6);
+    write_image("img/c.png", 1, 9, 9);
+    write_text("texts", "a bright lesion\nnormal brain\n");
+    write_text("pairs.csv",
+               "filename,Caption\na.png,a bright lesion\nb.png,a dark lesion in the brain\nc.png,normal brain\n");
+}
+static void teardown(void)
+{
+    char line[128];
+    snprintf(line, sizeof line, "rm -rf %s", folder);
+    cr_expect_eq(system(line), 0);
+}
+TestSuite(verbs, .init = setup, .fini = teardown, .timeout = 60);
+
+/* A damaged image among the good ones. */
+static void add_truncated(void)
+{
+    cr_assert_eq(shell("head -c 60 img/a.png > img/bad.png"), 0);
+}
+
+static void expect_array(const char *file, const char *name, int nd, const int64_t *dims, float *values)
+{
+    struct store *s;
+    struct store_info info;
+    OK(mcs_store_open(in(file), &s));
+    OK(mcs_store_get_info(s, name, &info));
+    cr_assert(mcs_array_same_shape(info.nd, info.dims, nd, dims), "%s of %s", name, file);
+    OK(mcs_store_get(s, name, MCS_ARRAY_F32, nd, dims, values));
+    for (int64_t i = 0; i < info.n_values; i++) cr_assert(isfinite(values[i]));
+    mcs_store_close(s);
+}
+
+/* ---- embed ---- */
+
+Test(verbs, embed_writes_both_towers)
+{
+    float images[3 * EMBED], texts[2 * EMBED], raw[3 * EMBED];
+    expect("mcsam embed -m clip --images img --texts texts -o out/e.h5", 0,
+           "3 images, 2 texts, embeddings of 8 values");
+    expect_array("out/e.h5", "image_embeddings", 2, (int64_t[]){3, EMBED}, images);
+    expect_array("out/e.h5", "text_embeddings", 2, (int64_t[]){2, EMBED}, texts);
+    struct store *s;
+    char **names;
+    double scale;
+    int n;
+    OK(mcs_store_open(in("out/e.h5"), &s));
+    OK(mcs_store_get_number(s, "logit_scale", &scale));
+    cr_expect_float_eq(scale, log(1 / 0.07), 1e-5, "logit_scale %g", scale); /* the initial value, float32 */
+    OK(mcs_store_get_texts(s, "image_names", &n, &names));
+    cr_expect(n == 3 && !strcmp(names[1], "b.png"));
+    mcs_store_texts_free(n, names);
+    mcs_store_close(s);
+    expect("mcsam embed -m clip --images img --raw -o raw.h5", 0, "3 images");
+    expect_array("raw.h5", "image_embeddings", 2, (int64_t[]){3, EMBED}, raw);
+    for (int i = 0; i < 3; i++) {
+        double one = 0, length = 0;
+        for (int k = 0; k < EMBED; k++) {
+            one += pow((double)images[i * EMBED + k], 2);
+            length += pow((double)raw[i * EMBED + k], 2);
+        }
+        cr_expect_float_eq(one, 1, 1e-5); /* 8 squares of float32 */
+        for (int k = 0; k < EMBED; k++)   /* raw is the same direction */
+            cr_expect_float_eq((double)raw[i * EMBED + k] / sqrt(length), (double)images[i * EMBED + k], 1e-6);
+    }
+    expect("mcsam embed -m clip --images img --texts texts -o again.h5 && cmp out/e.h5 again.h5 && echo same", 0,
+           "same");
+    expect("mcsam embed -m clip --images img --whole -o whole.h5; cmp whole.h5 out/e.h5", 1, "differ");
+}
+
+Test(verbs, embed_bad_input)
+{
+    expect("mcsam embed -m clip -o e.h5", 2, "--images, --texts or both");
+    expect("mcsam embed -m none --images img -o e.h5", 66, "none");
+    expect("mcsam embed -m clip --images none -o e.h5", 66, "none: no such folder");
+    expect("mkdir empty; mcsam embed -m clip --images empty -o e.h5", 66, "no PNG or JPEG");
+    expect("mcsam embed -m clip --texts none -o e.h5", 66, "none");
+    expect(": > void; mcsam embed -m clip --texts void -o e.h5", 65, "is empty");
+    expect("printf 'a lesion\\n\\n\\001\\002\\n\\344\\344\\n' > odd; mcsam embed -m clip --texts odd -o x/e.h5", 3,
+           "3 of 4");
+    expect("cat x/failures.csv", 0, "odd:2");
+    expect("cat x/failures.csv", 0, "odd:4");
+    expect("printf '\\346\\226\\260\\347\\227\\205\\347\\201\\266\\n' > chinese; mcsam embed -m clip --texts chinese "
+           "-o y/e.h5",
+           0, "1 texts");
+    expect("yes lesion | head -10000 | tr '\\n' ' ' > long; mcsam embed -m clip --texts long -o y/long.h5", 0,
+           "1 texts");
+    add_truncated();
+    expect("mcsam embed -m clip --images img -o z/e.h5", 3, "3 images");
+    expect("cat z/failures.csv", 0, "bad.png");
+}
+
+/* ---- retrieve ---- */
+
+Test(verbs, retrieve_prints_json)
+{
+    expect("mcsam retrieve -m clip --pairs pairs.csv --images img > r.json 2> err; cat r.json", 0, "\"recall@1\"");
+    expect("cat r.json", 0, "\"pairs\": 3");
+    expect("mcsam retrieve -m clip --pairs pairs.csv --images img --batch 2 --runs 5 > s.json; cat s.json", 0,
+           "\"batches\": 5");
+    expect("mcsam retrieve -m clip --pairs pairs.csv --images img --batch 2 --runs 5 | cmp - s.json && echo same", 0,
+           "same");
+    expect("mcsam retrieve -m clip --pairs none.csv", 66, "none.csv");
+    expect("mcsam retrieve -m clip --pairs pairs.csv --images img --batch 1", 2, "batch");
+    add_truncated();
+    expect("echo 'bad.png,a dark brain' >> pairs.csv; mcsam retrieve -m clip --pairs pairs.csv --images img", 3,
+           "\"pairs\": 3");
+    expect("head -2 pairs.csv > one.csv; mcsam retrieve -m clip --pairs one.csv --images img", 65,
+           "retrieval needs two");
+}
