@@ -119,8 +119,15 @@ static void write_caution(FILE *out, const struct run_files *r)
         "to measure, and on other slices to choose settings; only the ceiling was trained on them.</p>\n"
         "<p><b>What they do not mean:</b> they say nothing about patients, other scanners or real lesions, and they "
         "cannot be compared with published figures. All slices share one anatomy, which makes the task easier than "
-        "it would be on new people. For research only; not a medical device.</p></div>\n",
+        "it would be on new people. For research only; not a medical device.</p>\n",
         out);
+    const char *split = mcs_report_word(r->summary, "split");
+    if (split && strcmp(split, "test") != 0) {
+        fputs("<p><b>Not the test slices:</b> the figures of this run come from the slices named ", out);
+        mcs_html_text(out, split);
+        fputs(", on which settings are chosen.</p>\n", out);
+    }
+    fputs("</div>\n", out);
 }
 
 static void write_fact(FILE *out, int *n, const char *name, const char *value)
@@ -133,6 +140,7 @@ static void write_fact(FILE *out, int *n, const char *name, const char *value)
 static void write_head(FILE *out, const struct run_files *r)
 {
     const double seed = mcs_report_number(r->summary, "seed"), seconds = mcs_report_number(r->summary, "seconds");
+    const double n_images = mcs_report_number(r->summary, "test_images");
     char text[64];
     int n = 0;
     fputs("<h1>From a text to a mask: report of a run</h1>\n", out);
@@ -142,6 +150,8 @@ static void write_head(FILE *out, const struct run_files *r)
     write_fact(out, &n, "seed", isfinite(seed) ? text : NULL);
     snprintf(text, sizeof text, "%.1f minutes", seconds / 60);
     write_fact(out, &n, "took", isfinite(seconds) ? text : NULL);
+    snprintf(text, sizeof text, "%.0f images", n_images);
+    write_fact(out, &n, "measured on", isfinite(n_images) ? text : NULL);
     if (n) fputs("</p>\n", out);
 }
 
@@ -256,7 +266,7 @@ static void write_weights(FILE *out, const json_t *weights)
     const char *key;
     json_t *value;
     if (!json_object_size(weights)) return;
-    fputs("<p>Weights that the run began with:</p>\n<ul>\n", out);
+    fputs("<p>SHA-256 of the weights:</p>\n<ul>\n", out);
     json_object_foreach((json_t *)weights, key, value)
     {
         if (!json_is_string(value)) continue;

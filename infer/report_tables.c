@@ -104,7 +104,11 @@ static void known_row(FILE *out, const json_t *o, const char *key, const struct 
     mcs_report_interval(o, key, lo_hi);
     fputs("<tr>", out);
     cell_text(out, "", k ? k->label : key);
-    cell_interval(out, mcs_report_number(o, key), lo_hi);
+    const json_t *value = json_object_get(o, key);
+    if (json_is_integer(value)) /* a count */
+        fprintf(out, "<td class=\"n\">%lld</td>", (long long)json_integer_value(value));
+    else
+        cell_interval(out, json_number_value(value), lo_hi);
     cell_text(out, " class=\"s\"", k ? k->explanation : "");
     fputs("</tr>\n", out);
 }
@@ -407,6 +411,7 @@ void mcs_report_control(FILE *out, const json_t *summary)
         {"prompt_dsc", "DSC on the lesion that the prompt names",
          "images with two lesions of opposite look: the mask against the one that the text means"},
         {"other_dsc", "DSC on the other lesion", "the same mask against the lesion that the text does not mean"},
+        {"n_two_lesion_images", "images with two lesions", "on which the two figures above were measured"},
         {"presence_auroc", "AUROC of the presence score",
          "how well one generic prompt tells images with a lesion from images without; 0.5 is guessing, 1 is perfect"},
     };
@@ -465,6 +470,11 @@ static void write_types(FILE *out, const json_t *rows)
 void mcs_report_network(FILE *out, const json_t *summary)
 {
     const json_t *ensemble = json_object_get(summary, "ensemble"), *types = json_object_get(summary, "by_type");
+    const json_t *labels = json_object_get(summary, "pseudo_labels");
+    const double n = mcs_report_number(labels, "images"), dsc = mcs_report_number(labels, "dsc");
+    if (isfinite(n) && isfinite(dsc))
+        fprintf(out, "<p>%.0f training images were labelled in this way; the mean DSC of these labels is %.3f.</p>\n",
+                n, dsc);
     if (json_array_size(ensemble))
         write_ensemble(out, ensemble);
     else

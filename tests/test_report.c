@@ -71,6 +71,7 @@ static const char summary[] =
     "\"small\", \"n\": 50, \"zero_shot\": 0.571, \"network\": 0.673}], \"difficulty\": {\"lesion.small-low\": 5, "
     "\"lesion\": {\"ellipse\": 0.12}}, \"seconds\": 512, \"seconds_by_stage\": {\"finetune\": 152}, "
     "\"peak_memory_bytes\": 1073741824, \"form\": \"paper\", \"seed\": 7, \"weights\": {\"clip_sha256\": \"a3b4c5\"}, "
+    "\"split\": \"validation\", \"test_images\": 80, \"pseudo_labels\": {\"images\": 500, \"dsc\": 0.716}, "
     "\"version\": \"0.1.0\", \"notes\": [\"a note with <script>alert(1)</script>\"]}";
 
 static void put_whole_run(void)
@@ -151,7 +152,10 @@ Test(report, holds_every_section)
                                  "1024 MiB of memory",
                                  "mcsam demo --config config.yaml",
                                  "a3b4c5",
-                                 "score 3.5"};
+                                 "score 3.5",
+                                 "measured on 80 images",
+                                 "500 training images were labelled",
+                                 "slices named validation"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) cr_expect(strstr(html, parts[i]), "no '%s'", parts[i]);
     free(html);
 }
