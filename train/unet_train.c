@@ -191,6 +191,7 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
 {
     const struct unet_train_options *o = t->o;
     const int64_t steps = o->cycle.epochs * o->cycle.iterations;
+    const int64_t first = step;
     struct mcs_progress bar;
     mcs_progress_start(&bar, "train", "step", steps);
     for (; step < steps; step++) {
@@ -208,6 +209,11 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
                             (long long)step + 1, checkpoint);
     }
     mcs_progress_end(&bar);
+    if (step > first) {
+        const double n = 1e-3 * (double)(step - first); /* to milliseconds a step */
+        mcs_log("a step: batch %.1f ms, network %.1f ms, optimizer %.1f ms", t->fill_seconds / n, t->run_seconds / n,
+                t->optim_seconds / n);
+    }
     return MCS_OK;
 }
 
