@@ -93,6 +93,23 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
     return mcs_exec_new(s->map_graph, model->device, &s->map_exec);
 }
 
+enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_options *o, int64_t *bytes)
+{
+    struct saliency s;
+    const enum mcs_status st = saliency_open(&s, m, o);
+    *bytes = 0;
+    if (st == MCS_OK) {
+        const struct exec *const all[] = {s.prefix, s.exec, s.map_exec};
+        const int64_t one = s.pairs * s.tokens * s.width;
+        for (int i = 0; i < 3; i++) *bytes += all[i]->plan.activation_bytes + all[i]->plan.workspace_bytes;
+        *bytes += (one * (5 + o->copies) + s.pairs * ((int64_t)m->config.image_size * m->config.image_size * 3 +
+                                                      s.tokens + 2 * m->config.embed)) *
+                  (int64_t)sizeof(float);
+    }
+    saliency_close(&s);
+    return st;
+}
+
 static void draw_noise(struct saliency *s, const struct saliency_case *cases, int count, int step)
 {
     const int64_t one = s->tokens * s->width;

@@ -40,6 +40,9 @@ enum mcs_status mcs_saliency_run(struct clip_model *m, const struct saliency_opt
                                  int n, const char *const *null_texts, int n_null, saliency_watch on_alpha, void *ctx,
                                  int progress);
 
+/* Host memory that a run with these options takes beside images and weights: planned arenas and buffers. */
+enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_options *o, int64_t *bytes);
+
 /* token map (side,side) -> dst of w x h, min-max scaled to 0..1. PAPER: bilinear to the size. RELEASE: bilinear to
  * image_size, min-max, 8-bit, nearest. */
 enum mcs_status mcs_saliency_upscale(const float *tokens, int side, int image_size, enum clip_view view, int w, int h,

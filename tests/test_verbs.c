@@ -235,3 +235,94 @@ Test(verbs, retrieve_prints_json)
     expect("head -2 pairs.csv > one.csv; mcsam retrieve -m clip --pairs one.csv --images img", 65,
            "retrieval needs two");
 }
+
+/* ---- saliency ---- */
+
+static double note(const char *file, const char *key)
+{
+    struct store *s;
+    double v;
+    OK(mcs_store_open(in(file), &s));
+    OK(mcs_store_get_number(s, key, &v));
+    mcs_store_close(s);
+    return v;
+}
+
+static void expect_png(const char *file, int only_mask)
+{
+    struct image img;
+    OK(mcs_image_read(in(file), 0, &img));
+    cr_expect(img.width == WIDTH && img.height == HEIGHT && img.channels == 1, "%s", file);
+    for (int i = 0; only_mask && i < WIDTH * HEIGHT; i++) cr_assert(img.pixels[i] == 0 || img.pixels[i] == 255);
+    mcs_image_free(&img);
+}
+
+Test(verbs, saliency_writes_maps)
+{
+    float map[WIDTH * HEIGHT], single[WIDTH * HEIGHT];
+    const int64_t dims[] = {HEIGHT, WIDTH};
+    expect("mcsam saliency -m clip -i img --text 'a bright lesion' --null 'normal brain' -o s", 0, "3 maps");
+    expect_array("s/a.h5", "saliency", 2, dims, map);
+    float lo = 1, hi = 0;
+    for (int i = 0; i < WIDTH * HEIGHT; i++) lo = fminf(lo, map[i]), hi = fmaxf(hi, map[i]);
+    cr_expect(lo == 0 && hi == 1, "from %g to %g", (double)lo, (double)hi);
+    expect_png("s/a.png", 0);
+    cr_expect(fabs(note("s/a.h5", "presence")) <= 2);
+    expect("mcsam saliency -m clip -i img --text 'a bright lesion' --null 'normal brain' -o t; for f in a.h5 b.h5 c.h5 "
+           "a.png; do cmp s/$f t/$f || exit 9; done; echo same",
+           0, "same");
+    /* alone or among others: noise is keyed by case; batches of one and of three differ by rounding alone, carried
+     * through 9 steps of Adam, whose first steps have the size of the rate whatever the gradient's: 1e-3 of 0..1 */
+    expect("mcsam saliency -m clip -i img/b.png --text 'a bright lesion' -o u", 0, "1 maps");
+    expect_array("s/b.h5", "saliency", 2, dims, map);
+    expect_array("u/b.h5", "saliency", 2, dims, single);
+    for (int i = 0; i < WIDTH * HEIGHT; i++) cr_expect_float_eq((double)map[i], (double)single[i], 1e-3);
+    expect("mcsam saliency -m clip -i img --text 'a bright lesion' --form saliency=release -o v; cmp s/a.png v/a.png",
+           1, "differ");
+    expect("mcsam saliency -m clip -i img --text lesion --dry-run --json -o never; ls never", 2, "\"bytes\": ");
+}
+
+Test(verbs, saliency_noise_from_a_file)
+{
+    enum { STEPS = 3, COPIES = 2, TOKENS = 5, CHANNELS = 16, N = STEPS * COPIES * TOKENS * CHANNELS };
+    const int64_t dims[] = {STEPS, COPIES, TOKENS, CHANNELS};
+    float noise[N];
+    for (int i = 0; i < N; i++) noise[i] = (float)(i % 7) - 3;
+    OK(mcs_npy_write(in("noise.npy"), noise, 4, dims));
+    expect("mcsam saliency -m clip -i img --text lesion --steps 3 --copies 2 --noise noise.npy -o s", 0, "3 maps");
+    expect(
+        "mcsam saliency -m clip -i img --text lesion --steps 3 --copies 2 --noise noise.npy --seed 9 -o t; cmp s/a.png "
+        "t/a.png && echo same",
+        0, "same");
+    expect("mcsam saliency -m clip -i img --text lesion --steps 4 --copies 2 --noise noise.npy -o s", 65,
+           "(4, 2, 5, 16)");
+    noise[100] = NAN;
+    OK(mcs_npy_write(in("noise.npy"), noise, 4, dims));
+    expect("mcsam saliency -m clip -i img --text lesion --steps 3 --copies 2 --noise noise.npy -o s", 65,
+           "value 100 is not finite");
+}
+
+Test(verbs, saliency_bad_input)
+{
+    expect("mcsam saliency -m clip -i img -o s", 2, "one of --text and --prompts");
+    expect("mcsam saliency -m clip -i none --text lesion -o s", 66, "none");
+    expect("mkdir empty; mcsam saliency -m clip -i empty --text lesion -o s", 66, "empty");
+    expect("mcsam saliency -m clip -i img --text '' -o s", 65, "no words");
+    expect("mcsam saliency -m clip -i img --text \"$(printf '\\001\\002')\" -o s", 65, "no words");
+    expect("mcsam saliency -m clip -i img --text lesion --layer 2 -o s", 2, "use 0 to 1");
+    add_truncated();
+    expect("mcsam saliency -m clip -i img --text lesion -o s; echo $?; cat s/failures.csv", 0, "bad,");
+    cr_expect(strstr(output, "\n3\n"), "%s", output);
+    expect("ls s", 0, "c.h5");
+    expect("rm img/bad.png; echo '{\"a.png\": \"lesion\", \"c\": [\"a\", \"the\"]}' > p.json; mcsam saliency -m clip "
+           "-i img "
+           "--prompts p.json -o q",
+           3, "no prompt for b.png");
+    expect("ls q | tr '\\n' ' '", 0, "a.h5 a.png c.h5 c.png config.yaml failures.csv");
+    expect("mcsam saliency -m clip -i img/a.png --text \"$(yes lesion | head -10000 | tr '\\n' ' ')\" -o long", 0,
+           "1 maps");
+    expect("mcsam saliency -m clip -i img/a.png --text \"$(printf '\\346\\226\\260\\347\\227\\205')\" -o chinese", 0,
+           "1 maps");
+    expect("head -c 60 img/b.png > img/a.png; mcsam saliency -m clip -i img/a.png --text lesion -o only", 65,
+           "1 of 1 cases");
+}
