@@ -34,6 +34,7 @@ struct trainer {
     struct sam_train_sample *samples;
     float *image_host, *coords, *target_host, *low_host, *weight_host, *masks_host, *iou_host, *single_host;
     int32_t *label_host; /* three times n*2: label, kind, image_of */
+    double *mask_loss; /* (n,SAM_MASKS) */
     uint8_t *bytes;
 };
 
@@ -133,8 +134,10 @@ static enum mcs_status trainer_open(struct trainer *t)
     t->iou_host = malloc(n * SAM_MASKS * sizeof(float));
     t->single_host = malloc(n * sizeof(float));
     t->label_host = malloc(n * 5 * sizeof(int32_t));
+    t->mask_loss = malloc(n * SAM_MASKS * sizeof(double));
     MCS_REQUIRE(t->samples && t->bytes && t->image_host && t->coords && t->target_host && t->low_host &&
-                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host,
+                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host &&
+                    t->mask_loss,
                 MCS_E_NOMEM, "no memory for %d images with %d boxes; ask for fewer", t->o->images, t->o->boxes);
     for (size_t i = 0; i < images; i++) {
         t->samples[i].image = t->bytes + i * pixels * (1 + SAM_TRAIN_TARGETS);
@@ -170,6 +173,7 @@ static void trainer_close(struct trainer *t)
     free(t->iou_host);
     free(t->single_host);
     free(t->label_host);
+    free(t->mask_loss);
 }
 
 /* ---- a step's inputs ---- */
@@ -305,8 +309,7 @@ static enum mcs_status choose(struct trainer *t, double *best_loss)
     double sum = 0;
     MCS_TRY(mcs_exec_get(t->exec, t->out.masks, t->masks_host));
     MCS_TRY(mcs_exec_get(t->exec, t->single_iou, t->single_host));
-    double *losses = calloc((size_t)t->n, SAM_MASKS * sizeof *losses);
-    MCS_REQUIRE(losses, MCS_E_NOMEM, "no memory for losses");
+    double *losses = t->mask_loss;
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < t->n * SAM_MASKS; k++)
         losses[k] = host_loss(t->o, t->masks_host + k * t->low, t->low_host + k * t->low, t->low, &t->iou_host[k]);
@@ -320,7 +323,6 @@ static enum mcs_status choose(struct trainer *t, double *best_loss)
         t->iou_host[i * SAM_MASKS] = t->single_host[i]; /* of the image, not of the low resolution */
         sum += l[best];
     }
-    free(losses);
     *best_loss = sum / (double)t->n;
     MCS_TRY(mcs_exec_set(t->exec, t->weight_multi, t->weight_host));
     return mcs_exec_set(t->exec, t->iou_target, t->iou_host);
