@@ -166,6 +166,8 @@ enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct
     enum mcs_status st = make(&c, vocab, d, NULL, m);
     snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[0]);
     if (!mcs_file_exists(path)) snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[1]);
+    if (st == MCS_OK && !mcs_file_exists(path))
+        st = MCS_FAIL(MCS_E_NOINPUT, "%s: has neither %s nor %s", folder, WEIGHT_FILES[0], WEIGHT_FILES[1]);
     if (st == MCS_OK) st = mcs_weights_read(path, m->params, m->sha256);
     if (st != MCS_OK) mcs_clip_model_close(m);
     snprintf(m->folder, sizeof m->folder, "%s", folder);
