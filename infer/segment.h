@@ -11,13 +11,12 @@
 #include "engine/config.h"
 #include "infer/coarse.h"
 #include "infer/saliency.h"
-#include "infer/sam_model.h"
+#include "infer/sam_prompts.h"
 
 struct segment_options {
     struct saliency_options saliency;
     struct coarse_options coarse;
-    int multimask;                 /* SAM's best of three instead of its single mask */
-    int use_points, use_boxes;     /* prompts; at least one */
+    struct sam_options sam;        /* grow_px is added to the coarse part's own: leave one of them 0 */
     const char *const *null_texts; /* prompts of nothing, for the presence score */
     int n_null;
 };

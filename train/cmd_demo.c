@@ -52,7 +52,7 @@ static const struct mcs_option options[] = {
      .help = "which component is the best"},
     {"min-confidence", 0, MCS_FIELD(demo_options, min_confidence), .def = "0", .lo = 0, .hi = 1, .value = "C",
      .help = "least mean saliency of a component"},
-    {"grow", 0, MCS_FIELD(demo_options, grow), .def = "3", .lo = 0, .hi = 64, .value = "PX",
+    {"grow", 0, MCS_FIELD(demo_options, grow), .def = "0", .lo = 0, .hi = 64, .value = "PX",
      .help = "pixels by which boxes grow on each side"},
     {"cycles", 0, MCS_FIELD(demo_options, cycles), .def = "3", .lo = 1, .hi = 100, .value = "N",
      .help = "training cycles of the network"},
