@@ -37,6 +37,8 @@ void mcs_file_stem(const char *path, char *dst, int dst_bytes);
 
 /* SHA-256 as 64 hex digits + NUL. */
 void mcs_sha256(const void *bytes, int64_t n_bytes, char hex[65]);
+/* The same without the processor's own instructions for it, for tests. */
+void mcs_sha256_plain(const void *bytes, int64_t n_bytes, char hex[65]);
 enum mcs_status mcs_file_sha256(const char *path, char hex[65]);
 
 #endif

@@ -1,14 +1,21 @@
-/* SHA-256 (FIPS 180-4). */
+/* SHA-256 (FIPS 180-4), with the processor's own instructions for it where it has them: checkpoints and weights of full
+ * size are gigabytes, and plain code makes about 100 MB/s. */
 #include "data/file.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 struct sha256 {
     uint32_t h[8];
     uint8_t block[64];
     uint64_t n_bytes;
+    void (*mix)(uint32_t h[8], const uint8_t *p, size_t n_blocks);
 };
 
 /* The first 32 bits of the fractional parts of the cube roots of the first 64 primes (section 4.2.2). */
@@ -27,7 +34,7 @@ static uint32_t rotr(uint32_t x, int n)
     return x >> n | x << (32 - n);
 }
 
-static void mix(uint32_t h[8], const uint8_t *p)
+static void mix_one(uint32_t h[8], const uint8_t *p)
 {
     uint32_t w[64], s[8];
 
@@ -49,12 +56,62 @@ static void mix(uint32_t h[8], const uint8_t *p)
     for (int i = 0; i < 8; i++) h[i] += s[i];
 }
 
+static void mix_plain(uint32_t h[8], const uint8_t *p, size_t n_blocks)
+{
+    for (; n_blocks; n_blocks--, p += 64) mix_one(h, p);
+}
+
+#if defined(__x86_64__)
+/* The instructions want the state as (a b e f) and (c d g h), highest lane first, and do two rounds each. */
+__attribute__((target("sha,sse4.1"))) static void mix_sha(uint32_t h[8], const uint8_t *p, size_t n_blocks)
+{
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    const __m128i cdab = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)h), 0xB1);
+    const __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)(h + 4)), 0x1B);
+    __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xF0);
+    for (; n_blocks; n_blocks--, p += 64) {
+        const __m128i abef_before = abef, cdgh_before = cdgh;
+        __m128i w[4]; /* the last 16 words of the message schedule, four a lane */
+        for (int i = 0; i < 16; i++) {
+            if (i < 4) {
+                w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), big_endian);
+            } else {
+                const __m128i w7 = _mm_alignr_epi8(w[(i + 3) & 3], w[(i + 2) & 3], 4);
+                const __m128i x = _mm_add_epi32(_mm_sha256msg1_epu32(w[i & 3], w[(i + 1) & 3]), w7);
+                w[i & 3] = _mm_sha256msg2_epu32(x, w[(i + 3) & 3]);
+            }
+            const __m128i k = _mm_add_epi32(w[i & 3], _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * i)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, k);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(k, 0x0E));
+        }
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
+    }
+    const __m128i feba = _mm_shuffle_epi32(abef, 0x1B), dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+    _mm_storeu_si128((__m128i *)(void *)h, _mm_blend_epi16(feba, dchg, 0xF0));
+    _mm_storeu_si128((__m128i *)(void *)(h + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+static int has_sha(void)
+{
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+}
+#else
+#define mix_sha mix_plain
+static int has_sha(void)
+{
+    return 0;
+}
+#endif
+
 static void begin(struct sha256 *c)
 {
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     memcpy(c->h, start, sizeof start);
     c->n_bytes = 0;
+    c->mix = has_sha() ? mix_sha : mix_plain;
 }
 
 static void update(struct sha256 *c, const uint8_t *p, size_t n)
@@ -67,12 +124,12 @@ static void update(struct sha256 *c, const uint8_t *p, size_t n)
         size_t take = 64 - held < n ? 64 - held : n;
         memcpy(c->block + held, p, take);
         if (held + take < 64) return;
-        mix(c->h, c->block);
+        c->mix(c->h, c->block, 1);
         p += take;
         n -= take;
     }
-    for (; n >= 64; p += 64, n -= 64) mix(c->h, p);
-    memcpy(c->block, p, n);
+    c->mix(c->h, p, n / 64);
+    memcpy(c->block, p + n / 64 * 64, n % 64);
 }
 
 static void finish(struct sha256 *c, char hex[65])
@@ -90,6 +147,15 @@ void mcs_sha256(const void *bytes, int64_t n_bytes, char hex[65])
 {
     struct sha256 c;
     begin(&c);
+    update(&c, bytes, (size_t)n_bytes);
+    finish(&c, hex);
+}
+
+void mcs_sha256_plain(const void *bytes, int64_t n_bytes, char hex[65])
+{
+    struct sha256 c;
+    begin(&c);
+    c.mix = mix_plain;
     update(&c, bytes, (size_t)n_bytes);
     finish(&c, hex);
 }

@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[64];
@@ -226,4 +227,48 @@ Test(file, sha256)
         cr_assert_str_eq(hex, again);
     }
     fails(mcs_file_sha256(in_folder("none"), hex), MCS_E_NOINPUT, "No such");
+}
+
+/* Whatever the processor offers gives what plain code does, of every length and at any address. */
+Test(file, sha256_by_the_processor)
+{
+    char hex[65], plain[65];
+    uint8_t bytes[700];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * i + 7 * i / 3);
+    for (int n = 0; n < 640; n++) {
+        mcs_sha256(bytes + n % 5, n, hex);
+        mcs_sha256_plain(bytes + n % 5, n, plain);
+        cr_assert_str_eq(hex, plain, "%d bytes", n);
+    }
+    mcs_sha256_plain("abc", 3, plain);
+    cr_assert_str_eq(plain, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+/* Half files of processes that are gone, and of no others. */
+Test(file, sweep)
+{
+    char name[64];
+    cr_assert_eq(mcs_file_write(in_folder("a"), "x", 1), MCS_OK);
+    const pid_t gone = fork();
+    if (gone == 0) _exit(0);
+    cr_assert_eq(waitpid(gone, NULL, 0), gone);
+    const struct {
+        const char *name;
+        long pid;
+        int stays;
+    } files[] = {{"a.tmp.%ld", (long)gone, 0}, {"a.tmp.%ld", (long)getpid(), 1}, {"a.tmp.%ldx", (long)gone, 1},
+                 {"b.tmp.%ld", (long)gone, 1}, {"aa.tmp.%ld", (long)gone, 1},    {"a.tmp.-%ld", 1, 1},
+                 {"a.tmp.%.0ld", 0, 1}};
+    const int n = sizeof files / sizeof *files;
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, files[i].name, files[i].pid);
+        cr_assert_eq(mcs_file_write(in_folder(name), "x", 1), MCS_OK);
+    }
+    mcs_file_sweep(in_folder("a"));
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, files[i].name, files[i].pid);
+        cr_expect_eq(mcs_file_exists(in_folder(name)), files[i].stays, "%s", name);
+    }
+    cr_expect(mcs_file_exists(in_folder("a")));
+    mcs_file_sweep("/nowhere/at/all");
 }
