@@ -3,13 +3,15 @@
 #include "engine/config.h"
 #include "infer/cases.h"
 #include "infer/coarse.h"
+#include "infer/requests.h"
+#include "infer/segment.h"
 
 #include <stdio.h>
 #include <string.h>
 
 struct coarse_command {
     struct mcs_common common;
-    const char *input, *output, *threshold, *rank, *boxes;
+    const char *input, *output, *threshold, *rank, *boxes, *model, *images, *text, *prompts;
     int64_t keep, min_area, grow, points, negative_points;
     double min_confidence;
 };
@@ -24,6 +26,11 @@ static const struct mcs_option options[] = {
      .help = "otsu (paper), kmeans (release) or a number: what lies above it"},
     {"rank", 0, MCS_FIELD(coarse_command, rank), .choices = "confidence|area|text",
      .help = "which components are best: mean saliency (paper), area (release), nearness to the prompt"},
+    {"model", 'm', MCS_FIELD(coarse_command, model), .value = "DIR", .help = "for --rank text: CLIP model folder"},
+    {"images", 0, MCS_FIELD(coarse_command, images), .value = "DIR",
+     .help = "for --rank text: the images that the maps belong to"},
+    {"text", 't', MCS_FIELD(coarse_command, text), .value = "TEXT", .help = "for --rank text: the prompt of all"},
+    {"prompts", 0, MCS_FIELD(coarse_command, prompts), .value = "FILE", .help = "for --rank text: prompts.json"},
     {"keep", 0, MCS_FIELD(coarse_command, keep), .def = "1", .lo = 0, .hi = 1000000, .value = "N",
      .help = "how many components stay, 0 all"},
     {"min-confidence", 0, MCS_FIELD(coarse_command, min_confidence), .def = "-1", .lo = -1, .hi = 1, .value = "C",
@@ -57,6 +64,56 @@ static enum mcs_status resolve(const struct coarse_command *c, struct coarse_opt
     return MCS_OK;
 }
 
+/* ---- rank by text ---- */
+
+struct text_ranker {
+    struct device device;
+    struct clip_model clip;
+    struct request_list requests;
+    struct failure_list without; /* images without a prompt, and why */
+    enum clip_view view;
+};
+
+static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_command *c)
+{
+    MCS_REQUIRE(c->model && c->images && !c->text != !c->prompts, MCS_E_USAGE,
+                "--rank text asks a model: want --model DIR, --images DIR and one of --text and --prompts");
+    MCS_TRY(mcs_cpu_open((int)c->common.threads, &r->device));
+    MCS_TRY(mcs_clip_model_open(c->model, &r->device, &r->clip));
+    r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
+    return mcs_requests_read(&r->clip, c->images, ".png;.jpg;.jpeg", c->text, c->prompts, &r->without, &r->requests);
+}
+
+static void ranker_close(struct text_ranker *r)
+{
+    if (r->clip.params) mcs_clip_model_close(&r->clip);
+    mcs_requests_free(&r->requests);
+    mcs_failures_free(&r->without);
+}
+
+/* A coarse_text_scorer's score: finds the image and the prompt of the case. */
+static enum mcs_status rank_case(void *context, const char *stem, const struct component_list *list,
+                                 const int32_t *labels, int width, int height, float *scores)
+{
+    struct text_ranker *r = context;
+    const struct request *q = NULL;
+    struct image img;
+    enum mcs_status st;
+    for (int i = 0; i < r->requests.n && !q; i++)
+        if (!strcmp(r->requests.v[i].stem, stem)) q = &r->requests.v[i];
+    for (int i = 0; i < r->without.n && !q; i++)
+        MCS_REQUIRE(strcmp(r->without.items[i].stem, stem) != 0, MCS_E_DATA, "%s", r->without.items[i].reason);
+    MCS_REQUIRE(q, MCS_E_DATA, "there is no image %s to rank its components by", stem);
+    MCS_TRY(mcs_image_read(q->path, 0, &img));
+    struct text_rank rank = {&r->clip, &img, q->text, r->view};
+    MCS_REQUIRE_GOTO(img.width == width && img.height == height, MCS_E_DATA, st, done,
+                     "%s has %d x %d pixels, its map %d x %d", q->path, img.width, img.height, width, height);
+    st = mcs_text_rank_score(&rank, stem, list, labels, width, height, scores);
+done:
+    mcs_image_free(&img);
+    return st;
+}
+
 static enum mcs_status plan(const struct coarse_command *c)
 {
     struct case_list cases;
@@ -73,7 +130,12 @@ static enum mcs_status run(const void *command)
     int n_cases = 0, n_empty = 0;
     MCS_TRY(resolve(c, &o));
     if (c->common.dry_run) return plan(c);
-    enum mcs_status st = mcs_coarse_folder(c->input, c->output, &o, NULL, &n_cases, &n_empty);
+    struct text_ranker ranker = {0};
+    const struct coarse_text_scorer scorer = {rank_case, &ranker};
+    const int by_text = o.rank == MCS_COARSE_TEXT;
+    enum mcs_status st = by_text ? ranker_open(&ranker, c) : MCS_OK;
+    if (st == MCS_OK) st = mcs_coarse_folder(c->input, c->output, &o, by_text ? &scorer : NULL, &n_cases, &n_empty);
+    ranker_close(&ranker);
     if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
     char path[4096];
     snprintf(path, sizeof path, "%s/config.yaml", c->output);

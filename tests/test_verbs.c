@@ -326,3 +326,96 @@ Test(verbs, saliency_bad_input)
     expect("head -c 60 img/b.png > img/a.png; mcsam saliency -m clip -i img/a.png --text lesion -o only", 65,
            "1 of 1 cases");
 }
+
+/* ---- segment ---- */
+
+Test(verbs, segment_writes_masks)
+{
+    const char *line =
+        "mcsam segment --clip clip --sam sam -i img --text 'a bright lesion' --keep-stages --min-confidence 0 -o ";
+    char command[512];
+    snprintf(command, sizeof command, "%s s", line);
+    expect(command, 0, "3 cases, 0 empty");
+    expect_png("s/b.png", 1);
+    expect_png("s/coarse/b.png", 1);
+    expect("cat s/summary.json", 0, "\"presence\": ");
+    expect("ls s/saliency/a.h5 s/coarse/boxes.json && grep -c '\"iou\": [0-9-]' s/summary.json", 0, "3");
+    snprintf(command, sizeof command,
+             "%s t; for f in a.png b.png c.png summary.json saliency/a.h5 coarse/boxes.json; do "
+             "cmp s/$f t/$f || exit 9; done; echo same",
+             line);
+    expect(command, 0, "same");
+    /* in one go as step by step: the same stages behind both */
+    expect("mcsam saliency -m clip -i img --text 'a bright lesion' -o sal && mcsam coarse -i sal -o coa "
+           "--min-confidence 0 && "
+           "cmp sal/a.h5 s/saliency/a.h5 && cmp coa/a.png s/coarse/a.png && mcsam sam -m sam -i img --prompts-from "
+           "coa/boxes.json -o fin "
+           "&& cmp fin/a.png s/a.png && cmp fin/b.png s/b.png && echo same",
+           0, "same");
+    expect("mcsam segment --clip clip --sam sam -i img --text lesion --min-confidence 1 -o e", 0, "3 cases, 3 empty");
+    expect("cat e/summary.json", 0, "\"iou\": null");
+    expect("mcsam segment --clip clip --sam sam -i img/a.png --text lesion --rank text --keep 0 --sam-prompts both "
+           "--form release -o r",
+           0, "1 cases");
+    expect("mcsam segment --clip clip --sam sam -i img --text lesion --dry-run -o never", 0,
+           "3 cases would be segmented");
+}
+
+Test(verbs, segment_volume_keeps_its_geometry)
+{
+    const float spacing[3] = {0.5f, 0.75f, 3};
+    struct volume v, mask;
+    OK(mcs_folder_make(in("vol")));
+    OK(mcs_volume_alloc(&v, WIDTH, HEIGHT, 3, spacing));
+    for (int i = 0; i < WIDTH * HEIGHT * 3; i++) v.values[i] = (float)(i % 37) * 40 - 500;
+    v.values[5] = NAN;
+    OK(mcs_volume_write_f32(in("vol/v.nii.gz"), v.values, &v));
+    expect("mcsam segment --clip clip --sam sam -i vol --text lesion --min-confidence 0 -o s", 0, "1 cases");
+    OK(mcs_volume_read(in("s/v.nii.gz"), &mask));
+    cr_expect(mask.nx == WIDTH && mask.ny == HEIGHT && mask.nz == 3);
+    for (int i = 0; i < 3; i++) cr_expect_eq(mask.spacing[i], spacing[i]);
+    for (int i = 0; i < WIDTH * HEIGHT * 3; i++) cr_assert(mask.values[i] == 0 || mask.values[i] == 1);
+    expect("grep -c '\"slice\": ' s/summary.json", 0, "3");
+    expect("mcsam segment --clip clip --sam sam -i vol --text lesion --min-confidence 0 -o t; cmp s/v.nii.gz "
+           "t/v.nii.gz && echo same",
+           0, "same");
+    expect("head -c 99 vol/v.nii.gz > vol/w.nii.gz; mcsam segment --clip clip --sam sam -i vol --text lesion -o u; cat "
+           "u/failures.csv",
+           0, "w,");
+    mcs_volume_free(&mask);
+    mcs_volume_free(&v);
+}
+
+Test(verbs, segment_bad_input)
+{
+    expect("mcsam segment --clip clip --sam none -i img --text lesion -o s", 66, "none");
+    expect("mcsam segment --clip none --sam sam -i img --text lesion -o s", 66, "none");
+    expect("mcsam segment --clip clip --sam sam -i none --text lesion -o s", 66, "none");
+    expect("mcsam segment --clip clip --sam sam -i img -o s", 2, "--prompts");
+    expect("mcsam segment --clip clip --sam sam -i img --text lesion --threshold much -o s", 2, "much");
+    add_truncated();
+    expect("mcsam segment --clip clip --sam sam -i img --text lesion -o s", 3, "3 cases");
+    expect("cat s/failures.csv", 0, "bad,");
+}
+
+/* ---- coarse, ranked by text ---- */
+
+Test(verbs, coarse_asks_the_model)
+{
+    expect("mcsam saliency -m clip -i img --text lesion -o sal", 0, "3 maps");
+    expect("mcsam coarse -i sal -o c --rank text --min-confidence 0", 2, "--model DIR");
+    expect("mcsam coarse -i sal -o c --rank text --min-confidence 0 -m clip --images img --text lesion", 0,
+           "3 masks, 0 of them empty");
+    expect_png("c/a.png", 1);
+    expect("mcsam coarse -i sal -o d --rank text --min-confidence 0 -m clip --images img --text lesion && cmp "
+           "c/boxes.json d/boxes.json && "
+           "echo same",
+           0, "same");
+    expect("echo '{\"a\": \"lesion\", \"b\": \"brain\"}' > p.json; mcsam coarse -i sal -o e --rank text "
+           "--min-confidence 0 -m clip --images img "
+           "--prompts p.json; cat e/failures.csv",
+           0, "no prompt for c.png");
+    expect("mkdir two; cp img/a.png img/b.png two; mcsam coarse -i sal -o f --rank text --min-confidence 0 -m clip "
+           "--images two --text lesion",
+           3, "there is no image c");
+}
