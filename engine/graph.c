@@ -90,28 +90,30 @@ float *mcs_params_grad(const struct params *p, const struct tensor *t)
     return p->grad + t->offset / (int64_t)sizeof(float);
 }
 
+/* One tensor after the other: a copy of all weights would be more than the plan says. */
 enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
 {
-    float *host = calloc((size_t)p->n_values, sizeof(float));
-    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for %lld parameters", (long long)p->n_values);
-    for (int i = 0; i < p->n; i++) {
-        float *w = host + p->t[i]->offset / (int64_t)sizeof(float);
+    int64_t most = 1;
+    for (int i = 0; i < p->n; i++) most = mcs_count(p->t[i]) > most ? mcs_count(p->t[i]) : most;
+    float *w = malloc((size_t)most * sizeof *w);
+    MCS_REQUIRE(w, MCS_E_NOMEM, "no memory for a tensor of %lld values", (long long)most);
+    enum mcs_status st = MCS_OK;
+    for (int i = 0; i < p->n && st == MCS_OK; i++) {
         const int64_t n = mcs_count(p->t[i]);
         const struct mcs_rng r = {.seed = seed, .site = mcs_rng_site(p->t[i]->name)};
         const struct init init = p->init[i];
         if (init.kind == INIT_NORMAL) mcs_rng_fill_normal(r, w, n);
         if (init.kind == INIT_UNIFORM) mcs_rng_fill_uniform(r, w, n);
         for (int64_t k = 0; k < n; k++) switch (init.kind) {
-            case INIT_ZERO: break;
+            case INIT_ZERO: w[k] = 0; break;
             case INIT_ONE: w[k] = 1; break;
             case INIT_CONST: w[k] = init.value; break;
             case INIT_NORMAL: w[k] *= init.value; break;
             case INIT_UNIFORM: w[k] = (2 * w[k] - 1) * init.value; break;
             }
+        st = p->device->backend->upload(p->device, p->t[i]->data, w, n * (int64_t)sizeof *w);
     }
-    const enum mcs_status st =
-        p->device->backend->upload(p->device, p->data, host, p->n_values * (int64_t)sizeof(float));
-    free(host);
+    free(w);
     return st;
 }
 
