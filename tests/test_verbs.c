@@ -419,3 +419,59 @@ Test(verbs, coarse_asks_the_model)
            "--images two --text lesion",
            3, "there is no image c");
 }
+
+/* ---- diff and replay ---- */
+
+Test(verbs, diff_tells_equal_from_different)
+{
+    float x[4] = {3, 0, 4, 0};
+    const int64_t four[] = {4}, two[] = {2, 2};
+    OK(mcs_npy_write(in("a.npy"), x, 1, four));
+    OK(mcs_npy_write(in("d.npy"), x, 2, two));
+    x[1] = 0.5f;
+    OK(mcs_npy_write(in("b.npy"), x, 1, four));
+    x[1] = NAN;
+    OK(mcs_npy_write(in("c.npy"), x, 1, four));
+    expect("mcsam diff a.npy a.npy", 0, "0 of 1 differ");
+    expect("mcsam diff a.npy b.npy", 1, "0.5          0.1"); /* 0.5 of a length of 5 */
+    expect("mcsam diff a.npy b.npy --tolerance 0.11", 0, "0 of 1 differ");
+    expect("mcsam diff a.npy c.npy --tolerance 0.11", 1, "inf");
+    expect("mcsam diff c.npy c.npy", 0, "0 of 1 differ");
+    expect("mcsam diff a.npy d.npy --json", 1, "shape (4) against (2, 2)");
+    expect("mcsam diff a.npy none.npy", 66, "none.npy");
+    expect("mcsam diff a.npy img", 2, "a file and a folder");
+    expect("mcsam diff texts texts", 65, "of no kind");
+    expect("mcsam diff clip clip", 0, " differ");
+    expect("cp -r clip other; head -c 1000 clip/open_clip_model.safetensors > other/open_clip_model.safetensors; mcsam "
+           "diff clip other",
+           1, "1 of 1 differ");
+    expect("cp -r img two; rm two/b.png; mcsam diff img two", 1, "b.png: only in the first");
+}
+
+Test(verbs, diff_of_masks_is_their_dice)
+{
+    struct image m;
+    OK(mcs_image_alloc(&m, 4, 1, 1));
+    OK(mcs_image_write_png(in("empty.png"), &m));
+    m.pixels[0] = m.pixels[1] = 255;
+    OK(mcs_image_write_png(in("a.png"), &m));
+    m.pixels[1] = 0;
+    m.pixels[2] = 255;
+    OK(mcs_image_write_png(in("b.png"), &m));
+    mcs_image_free(&m);
+    expect("mcsam diff a.png b.png", 1, "0.5  a.png");
+    expect("mcsam diff a.png b.png --tolerance 0.5", 0, "0 of 1");
+    expect("mcsam diff a.png empty.png --tolerance 0.9", 1, "1 of 1");
+    expect("mcsam diff empty.png empty.png", 0, "0 of 1");
+}
+
+Test(verbs, replay_compares_two_runs)
+{
+    expect("mcsam segment --clip clip --sam sam -i img --text lesion --min-confidence 0 --keep-stages -o run", 0,
+           "3 cases");
+    expect("MCSAM_SEED=7 mcsam replay run", 0, "the same");
+    expect("mcsam replay run", 2, "run.replay exists");
+    expect("cp run/a.png run/keep; cp run/saliency/b.h5 run/saliency/a.h5; mcsam replay run -o third", 1, "a.h5");
+    expect("mcsam replay none", 66, "none");
+    expect("mkdir empty; mcsam replay empty", 66, "config.yaml");
+}
