@@ -32,7 +32,7 @@ enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes,
     MCS_REQUIRE_GOTO(fstat(fd, &info) == 0, MCS_E_IO, st, done, "%s: cannot read: %s", path, strerror(errno));
     MCS_REQUIRE_GOTO(!S_ISDIR(info.st_mode), MCS_E_IO, st, done, "%s: is a folder, a file is needed", path);
     if (S_ISREG(info.st_mode)) {
-        MCS_REQUIRE_GOTO(info.st_size <= max_bytes, MCS_E_DATA, st, done,
+        MCS_REQUIRE_GOTO(info.st_size >= 0 && info.st_size <= max_bytes, MCS_E_DATA, st, done,
                          "%s: %lld bytes, more than the %lld that such a file may have", path, (long long)info.st_size,
                          (long long)max_bytes);
         room = info.st_size;

@@ -210,6 +210,23 @@ Test(resume, damaged_checkpoints_of_the_unet, .timeout = 120)
     check_damage(TINY_UNET);
 }
 
+/* Options that no result depends on are no other options: a moved folder, a quiet second start. */
+Test(resume, another_name_of_the_folder_is_the_same_run, .timeout = 120)
+{
+    const char *whole = tiny_folder("whole"), *folder = tiny_folder("moved");
+    tiny_training_folder(TINY_CLIP, folder);
+    cr_assert_eq(tiny_shell("cp -r %s/. %s", folder, whole), 0);
+    cr_assert_eq(tiny_wait(tiny_start(TINY_CLIP, MCS_BINARY, whole, NULL, NULL)), 0, "%s", tiny_log(whole));
+    start_and_stop(TINY_CLIP, folder, SIGTERM);
+    cr_assert_eq(tiny_shell("mv %s/run %s/other", folder, folder), 0);
+    const char *const more[] = {"-o", "./other/", "--quiet", NULL};
+    cr_assert_eq(tiny_wait(tiny_start(TINY_CLIP, MCS_BINARY, folder, more, NULL)), 0, "%s", tiny_log(folder));
+    cr_expect(tiny_same(tiny_path(whole, "run/model"), tiny_path(folder, "other/model")));
+    cr_expect(tiny_same(tiny_path(whole, "run/metrics.jsonl"), tiny_path(folder, "other/metrics.jsonl")));
+    tiny_remove(whole);
+    tiny_remove(folder);
+}
+
 /* ---- nowhere to write ---- */
 
 /* A bound on the size of files cuts a write short as a full disk does: the old checkpoint stays, no half file beside

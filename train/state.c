@@ -70,23 +70,48 @@ done:
     return st;
 }
 
-/* Opens a checkpoint of these options. */
-static enum mcs_status open_of(const char *path, const char *config, struct store **s)
+/* The next line of `*at` that says something about the result, its length in *n; NULL at the end. Where a run writes
+ * and what it shows may change from one start to the next. */
+static const char *next_line(const char **at, size_t *n)
 {
-    char *stored = malloc(MAX_CONFIG);
+    static const char *const beside[] = {"output: ", "quiet: ", "json: ", "trace: "};
+    while (**at) {
+        const char *line = *at;
+        int skip = 0;
+        *n = strcspn(line, "\n");
+        *at = line + *n + (line[*n] == '\n');
+        for (size_t k = 0; k < sizeof beside / sizeof *beside; k++)
+            skip |= strncmp(line, beside[k], strlen(beside[k])) == 0;
+        if (!skip) return line;
+    }
+    return NULL;
+}
+
+static int same_options(const char *a, const char *b)
+{
+    for (;;) {
+        size_t n = 0, m = 0;
+        const char *x = next_line(&a, &n), *y = next_line(&b, &m);
+        if (!x || !y) return x == y;
+        if (n != m || memcmp(x, y, n) != 0) return 0;
+    }
+}
+
+/* Opens a checkpoint of these options; stored (MAX_CONFIG) receives its own. */
+static enum mcs_status open_of(const char *path, const char *config, char *stored, struct store **s)
+{
     enum mcs_status st;
     *s = NULL;
     MCS_REQUIRE(stored, MCS_E_NOMEM, "no memory for the options of a run");
     MCS_TRY_GOTO(mcs_store_open(path, s), st, done);
     MCS_TRY_GOTO(mcs_store_get_text(*s, "config", stored, MAX_CONFIG), st, done);
-    MCS_REQUIRE_GOTO(!strcmp(stored, config), MCS_E_DATA, st, done,
+    MCS_REQUIRE_GOTO(same_options(stored, config), MCS_E_DATA, st, done,
                      "%s: is of a run with other options; use the same ones to go on, or another output folder", path);
 done:
     if (st != MCS_OK) {
         mcs_store_close(*s);
         *s = NULL;
     }
-    free(stored);
     return st;
 }
 
@@ -94,9 +119,11 @@ enum mcs_status mcs_state_check(const char *path, const char *config)
 {
     struct store *s;
     if (!mcs_file_exists(path)) return MCS_OK;
-    MCS_TRY(open_of(path, config, &s));
+    char *stored = malloc(MAX_CONFIG);
+    const enum mcs_status st = open_of(path, config, stored, &s);
     mcs_store_close(s);
-    return MCS_OK;
+    free(stored);
+    return st;
 }
 
 enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim *o, const char *config, int64_t *step,
@@ -109,21 +136,21 @@ enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim 
     struct flat flat[3];
     const int n = flat_arrays(p, o, flat);
     const int64_t bytes = p->n_values * (int64_t)sizeof(float), one = 1;
-    char hashes[3][65], hex[65], stored[65];
+    char hashes[3][65], hex[65], stored_hex[65], *stored = malloc(MAX_CONFIG);
     int64_t done_steps;
     float *host = malloc((size_t)bytes + 1);
     enum mcs_status st;
     MCS_REQUIRE_GOTO(host, MCS_E_NOMEM, st, done, "no memory for the state");
-    MCS_TRY_GOTO(open_of(path, config, &s), st, done);
+    MCS_TRY_GOTO(open_of(path, config, stored, &s), st, done);
     for (int i = 0; i < n; i++) {
         MCS_TRY_GOTO(mcs_store_get(s, flat[i].name, MCS_ARRAY_F32, 1, &p->n_values, host), st, done);
         MCS_TRY_GOTO(p->device->backend->upload(p->device, flat[i].data, host, bytes), st, done);
         mcs_sha256(host, bytes, hashes[i]);
     }
     MCS_TRY_GOTO(mcs_store_get(s, "step", MCS_ARRAY_I64, 1, &one, &done_steps), st, done);
-    MCS_TRY_GOTO(mcs_store_get_text(s, "sha256", stored, sizeof stored), st, done);
-    state_hash(done_steps, config, n, hashes, hex);
-    MCS_REQUIRE_GOTO(!strcmp(stored, hex), MCS_E_DATA, st, done,
+    MCS_TRY_GOTO(mcs_store_get_text(s, "sha256", stored_hex, sizeof stored_hex), st, done);
+    state_hash(done_steps, stored, n, hashes, hex);
+    MCS_REQUIRE_GOTO(!strcmp(stored_hex, hex), MCS_E_DATA, st, done,
                      "%s: damaged: its values are not those that were written; put an older copy in its place, or move "
                      "it away to start anew",
                      path);
@@ -133,5 +160,6 @@ enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim 
 done:
     mcs_store_close(s);
     free(host);
+    free(stored);
     return st;
 }
