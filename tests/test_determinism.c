@@ -149,8 +149,23 @@ Test(determinism, the_chain_twice_is_the_same_bytes, .timeout = 60)
     cr_expect(some, "an empty map shows nothing");
 }
 
+/* Up to the coarse mask the same bits. SAM's decoder is planned for as many prompts as there are, so its outputs agree
+ * to rounding: the IoUs (of a range of .1 here) to 2e-5 of their range; a mask may lose a pixel whose logit is nearly
+ * 0. */
+static void expect_bits(const char *what, int number, const struct result *a, const struct result *b)
+{
+    int pixels = 0;
+    for (int k = 0; k < WIDTH * HEIGHT; k++) pixels += a->mask[k] != b->mask[k];
+    cr_expect_arr_eq(a->map, b->map, sizeof a->map, "%s %d: map", what, number);
+    cr_expect_eq(a->presence, b->presence, "%s %d: presence", what, number);
+    cr_expect_arr_eq(a->coarse, b->coarse, sizeof a->coarse, "%s %d: coarse mask", what, number);
+    cr_expect_leq(pixels, 1, "%s %d: SAM's mask differs in %d pixels", what, number, pixels);
+    cr_expect_float_eq(a->iou, b->iou, 2e-6, "%s %d: predicted IoU %.9g, %.9g", what, number, (double)a->iou,
+                       (double)b->iou);
+}
+
 /* Alone or in company, in whatever order: noise is keyed by the case, and with the same number of pairs planned at once
- * a product makes a row of its result in the same way wherever the row lies. So the results are the same bits. */
+ * a product makes a row of its result in the same way wherever the row lies. So the maps are the same bits. */
 Test(determinism, a_case_does_not_depend_on_its_company, .timeout = 60)
 {
     static struct result together[CASES], other[CASES];
@@ -162,11 +177,10 @@ Test(determinism, a_case_does_not_depend_on_its_company, .timeout = 60)
         chain(&m, all, CASES, pairs, together);
         memset(other, 0, sizeof other);
         chain(&m, backwards, CASES, pairs, other);
-        for (int i = 0; i < CASES; i++)
-            cr_expect_arr_eq(&other[i], &together[i], sizeof other[i], "backwards, %d at once, case %d", pairs, i);
+        for (int i = 0; i < CASES; i++) expect_bits("backwards, case", i, &other[i], &together[i]);
         for (int i = 0; i < CASES; i++) {
             chain(&m, &i, 1, pairs, other);
-            cr_expect_arr_eq(&other[i], &together[i], sizeof other[i], "case %d alone, %d planned", i, pairs);
+            expect_bits("alone, case", i, &other[i], &together[i]);
         }
     }
     models_close(&m);
