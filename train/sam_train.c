@@ -34,7 +34,7 @@ struct trainer {
     struct sam_train_sample *samples;
     float *image_host, *coords, *target_host, *low_host, *weight_host, *masks_host, *iou_host, *single_host;
     int32_t *label_host; /* three times n*2: label, kind, image_of */
-    double *mask_loss; /* (n,SAM_MASKS) */
+    double *mask_loss;   /* (n,SAM_MASKS) */
     uint8_t *bytes;
 };
 
@@ -136,8 +136,7 @@ static enum mcs_status trainer_open(struct trainer *t)
     t->label_host = malloc(n * 5 * sizeof(int32_t));
     t->mask_loss = malloc(n * SAM_MASKS * sizeof(double));
     MCS_REQUIRE(t->samples && t->bytes && t->image_host && t->coords && t->target_host && t->low_host &&
-                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host &&
-                    t->mask_loss,
+                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host && t->mask_loss,
                 MCS_E_NOMEM, "no memory for %d images with %d boxes; ask for fewer", t->o->images, t->o->boxes);
     for (size_t i = 0; i < images; i++) {
         t->samples[i].image = t->bytes + i * pixels * (1 + SAM_TRAIN_TARGETS);
