@@ -134,6 +134,24 @@ Test(clip, equals_open_clip)
 /* ---- M2IB
  * -------------------------------------------------------------------------------------------------------------- */
 
+/* KL by token, and the map at the image's size: the file's V.tokens and V.map. */
+static void check_map(struct exec *e, const struct m2ib *b, const struct safetensors *file, const char *beta_name)
+{
+    enum { SIDE = 4, IMAGE = 32 };
+    char name[64];
+    struct map2 grown = {0};
+    float *map = golden_get(e, b->map);
+    snprintf(name, sizeof name, "%s.tokens", beta_name);
+    float *tokens_want = golden_values(file, name, NULL);
+    golden_check(name, map + 1, tokens_want, SIDE * SIDE, 1e-5, 0);
+    snprintf(name, sizeof name, "%s.map", beta_name);
+    float *map_want = golden_values(file, name, NULL);
+    cr_assert(mcs_saliency_upscale(map + 1, SIDE, IMAGE, CLIP_VIEW_WHOLE, IMAGE, IMAGE, &grown) == MCS_OK);
+    golden_check(name, grown.values, map_want, IMAGE * IMAGE, 1e-5, 0);
+    mcs_map_free(&grown);
+    free(map), free(tokens_want), free(map_want);
+}
+
 static void check_m2ib(const char *beta_name, float beta)
 {
     enum { STEPS = 10, COPIES = 4, TOKENS = 17, WIDTH = 32, ALL = TOKENS * WIDTH };
@@ -180,6 +198,7 @@ static void check_m2ib(const char *beta_name, float beta)
         cr_expect_float_eq(kl[0], kl_want[step], 1e-5 * fabs((double)kl_want[step]), "step %d: compression", step);
         snprintf(name, sizeof name, "%s gradient of step %d", beta_name, step);
         golden_check(name, grad, grad_want + step * ALL, ALL, 1e-4, 0);
+        if (step == STEPS - 1) check_map(e, &b, file, beta_name); /* the tenth forward pass: alpha after nine updates */
         memcpy(alpha, alpha_want + step * ALL,
                sizeof alpha); /* the reference's alpha: each step is checked on its own */
         free(grad);
