@@ -686,10 +686,10 @@ char *mcs_config_text(const void *options, struct arena *arena)
     }
     for (const struct mcs_option *o = common->verb->options ? common->verb->options : no_options; o->name; o++)
         put_row(&t, o, options);
-    static const char *const left_out[] = {"help", "config", "dry-run", "form"};
+    static const char *const left_out[] = {"help", "config", "dry-run", "form", "json", "quiet", "trace"};
     for (const struct mcs_option *o = common_table; o->name; o++) {
         int skip = 0;
-        for (int k = 0; k < 4; k++) skip |= strcmp(o->name, left_out[k]) == 0;
+        for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++) skip |= strcmp(o->name, left_out[k]) == 0;
         if (!skip) put_row(&t, o, options);
     }
     put(&t, "form: \"%s\"\n", mcs_form_text(common, arena));

@@ -120,7 +120,8 @@ enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char
 /* The table as help text; owned by the arena. */
 char *mcs_config_help(const struct mcs_verb *verb, struct arena *arena);
 /* The resolved options as YAML, in the table's order, readable by --config and by mcs_config_verb; owned by the arena.
- * The same options give the same text: help, config and dry-run are left out. */
+ * The same options give the same text: help, config, dry-run, json, quiet and trace are left out, since they change no
+ * result. */
 char *mcs_config_text(const void *options, struct arena *arena);
 /* Writes mcs_config_text to a file, whole or not at all. E_IO. */
 enum mcs_status mcs_config_save(const char *path, const void *options);
