@@ -24,13 +24,14 @@ static const struct mcs_option options[] = {
      .help = "folder for STEM.png (0 and 255) and boxes.json"},
     {"threshold", 0, MCS_FIELD(coarse_command, threshold), .value = "WORD",
      .help = "otsu (paper), kmeans (release) or a number: what lies above it"},
-    {"rank", 0, MCS_FIELD(coarse_command, rank), .choices = "confidence|area|text",
+    {"rank", 0, MCS_FIELD(coarse_command, rank), .choices = "confidence|area|text|both",
      .help = "which components are best: mean saliency (paper), area (release), nearness to the prompt"},
-    {"model", 'm', MCS_FIELD(coarse_command, model), .value = "DIR", .help = "for --rank text: CLIP model folder"},
+    {"model", 'm', MCS_FIELD(coarse_command, model), .value = "DIR",
+     .help = "for --rank text, both: CLIP model folder"},
     {"images", 0, MCS_FIELD(coarse_command, images), .value = "DIR",
-     .help = "for --rank text: the images that the maps belong to"},
-    {"text", 't', MCS_FIELD(coarse_command, text), .value = "TEXT", .help = "for --rank text: the prompt of all"},
-    {"prompts", 0, MCS_FIELD(coarse_command, prompts), .value = "FILE", .help = "for --rank text: prompts.json"},
+     .help = "for --rank text, both: the images that the maps belong to"},
+    {"text", 't', MCS_FIELD(coarse_command, text), .value = "TEXT", .help = "for --rank text, both: the prompt of all"},
+    {"prompts", 0, MCS_FIELD(coarse_command, prompts), .value = "FILE", .help = "for --rank text, both: prompts.json"},
     {"keep", 0, MCS_FIELD(coarse_command, keep), .def = "1", .lo = 0, .hi = 1000000, .value = "N",
      .help = "how many components stay, 0 all"},
     {"min-confidence", 0, MCS_FIELD(coarse_command, min_confidence), .def = "-1", .lo = -1, .hi = 1, .value = "C",
@@ -132,7 +133,7 @@ static enum mcs_status run(const void *command)
     if (c->common.dry_run) return plan(c);
     struct text_ranker ranker = {0};
     const struct coarse_text_scorer scorer = {rank_case, &ranker};
-    const int by_text = o.rank == MCS_COARSE_TEXT;
+    const int by_text = o.rank == MCS_COARSE_TEXT || o.rank == MCS_COARSE_BOTH;
     enum mcs_status st = by_text ? ranker_open(&ranker, c) : MCS_OK;
     if (st == MCS_OK) st = mcs_coarse_folder(c->input, c->output, &o, by_text ? &scorer : NULL, &n_cases, &n_empty);
     ranker_close(&ranker);

@@ -35,7 +35,7 @@ static const struct mcs_option options[] = {
      .help = "prompts.json: {image name or \"*\": text}"},
     {"threshold", 0, MCS_FIELD(segment_command, threshold), .value = "WORD",
      .help = "otsu (paper), kmeans (release) or a number"},
-    {"rank", 0, MCS_FIELD(segment_command, rank), .choices = "confidence|area|text",
+    {"rank", 0, MCS_FIELD(segment_command, rank), .choices = "confidence|area|text|both",
      .help = "which components are best: mean saliency (paper), area (release), nearness to the prompt"},
     {"keep", 0, MCS_FIELD(segment_command, keep), .def = "1", .lo = 0, .hi = 1000000, .value = "N",
      .help = "how many components stay, 0 all"},

@@ -40,41 +40,45 @@ enum mcs_status mcs_coarse_parse_threshold(const char *word, struct coarse_optio
 
 enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o)
 {
-    static const char *const names[] = {"confidence", "area", "text"};
-    for (int i = 0; i < 3; i++)
+    static const char *const names[] = {"confidence", "area", "text", "both"};
+    for (int i = 0; i < 4; i++)
         if (!strcmp(word, names[i])) {
             o->rank = (enum mcs_coarse_rank)i;
             return MCS_OK;
         }
-    return MCS_FAIL(MCS_E_USAGE, "rank %s: want confidence, area or text", word);
+    return MCS_FAIL(MCS_E_USAGE, "rank %s: want confidence, area, text or both", word);
 }
 
 /* ---- threshold ---- */
 
-static enum mcs_status cut(const float *map, int width, int height, const struct coarse_options *o, uint8_t *mask,
-                           struct coarse_result *r)
+enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, const struct coarse_options *o,
+                                     uint8_t *mask, float *threshold, enum mcs_mask_state *state)
 {
     int64_t n = (int64_t)width * height;
     switch (o->threshold) {
-    case MCS_COARSE_OTSU: return mcs_threshold_otsu(map, n, mask, &r->threshold, &r->state);
+    case MCS_COARSE_OTSU: return mcs_threshold_otsu(map, n, mask, threshold, state);
     case MCS_COARSE_KMEANS:
-        if (o->form == MCS_RELEASE)
-            return mcs_threshold_kmeans_release(map, width, height, mask, &r->threshold, &r->state);
-        return mcs_threshold_kmeans(map, n, mask, &r->threshold, &r->state);
+        if (o->form == MCS_RELEASE) return mcs_threshold_kmeans_release(map, width, height, mask, threshold, state);
+        return mcs_threshold_kmeans(map, n, mask, threshold, state);
     case MCS_COARSE_FIXED: break;
     }
-    r->threshold = o->threshold_value;
-    MCS_TRY(mcs_threshold_fixed(map, n, o->threshold_value, mask, &r->state));
+    *threshold = o->threshold_value;
+    MCS_TRY(mcs_threshold_fixed(map, n, o->threshold_value, mask, state));
     if (o->form == MCS_RELEASE) { /* it cuts the 8-bit map, as doubles */
         mcs_map_to_u8(map, n, mask);
         int64_t n_set = 0;
         for (int64_t i = 0; i < n; i++) n_set += mask[i] = mask[i] / 255.0 > (double)o->threshold_value;
-        r->state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+        *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
     }
     return MCS_OK;
 }
 
 /* ---- components ---- */
+
+static int needs_text(const struct coarse_options *o)
+{
+    return o->rank == MCS_COARSE_TEXT || o->rank == MCS_COARSE_BOTH;
+}
 
 static enum mcs_status keep_best(const struct coarse_options *o, const struct coarse_text_scorer *scorer,
                                  const char *stem, const int32_t *labels, int width, int height,
@@ -90,10 +94,12 @@ static enum mcs_status keep_best(const struct coarse_options *o, const struct co
     float *scores = malloc((size_t)list->n * sizeof *scores);
     MCS_REQUIRE(scores, MCS_E_NOMEM, "no memory for %d scores", list->n);
     enum mcs_status st = MCS_OK;
-    if (o->rank == MCS_COARSE_TEXT)
+    if (needs_text(o))
         MCS_TRY_GOTO(scorer->score(scorer->context, stem, list, labels, width, height, scores), st, done);
-    else
-        for (int i = 0; i < list->n; i++) scores[i] = list->items[i].confidence;
+    for (int i = 0; i < list->n; i++) {
+        if (o->rank == MCS_COARSE_CONFIDENCE) scores[i] = list->items[i].confidence;
+        if (o->rank == MCS_COARSE_BOTH) scores[i] += 2 * list->items[i].confidence;
+    }
     MCS_TRY_GOTO(mcs_components_keep_score(list, scores, o->keep), st, done);
 done:
     free(scores);
@@ -186,14 +192,14 @@ enum mcs_status mcs_coarse_mask(const float *map, int width, int height, const c
     *r = (struct coarse_result){0};
     MCS_REQUIRE(o->keep >= 0 && o->min_area >= 0 && o->n_points >= 0 && o->n_negative >= 0 && !isnan(o->min_confidence),
                 MCS_E_USAGE, "coarse mask: keep, min-area and points must be 0 or more and min-confidence a number");
-    MCS_REQUIRE(o->rank != MCS_COARSE_TEXT || scorer, MCS_E_USAGE, "rank text needs a model, prompts and the images");
+    MCS_REQUIRE(!needs_text(o) || scorer, MCS_E_USAGE, "rank text and both need a model, prompts and the images");
     MCS_REQUIRE(width > 0 && height > 0 && (int64_t)width * height < INT32_MAX, MCS_E_SHAPE, "%s: a map of %d x %d",
                 stem, width, height);
     int64_t n = (int64_t)width * height;
     enum mcs_status st = MCS_OK;
     int32_t *labels = malloc((size_t)n * sizeof *labels);
     MCS_REQUIRE(labels, MCS_E_NOMEM, "%s: no memory for the labels", stem);
-    MCS_TRY_GOTO(cut(map, width, height, o, mask, r), st, done);
+    MCS_TRY_GOTO(mcs_coarse_threshold(map, width, height, o, mask, &r->threshold, &r->state), st, done);
     MCS_TRY_GOTO(mcs_components_find(mask, map, width, height, labels, &r->components), st, done);
     r->n_found = r->components.n;
     MCS_TRY_GOTO(keep_best(o, scorer, stem, labels, width, height, &r->components), st, done);

@@ -14,7 +14,8 @@
 #include "infer/threshold.h"
 
 enum mcs_coarse_threshold { MCS_COARSE_OTSU, MCS_COARSE_KMEANS, MCS_COARSE_FIXED };
-enum mcs_coarse_rank { MCS_COARSE_CONFIDENCE, MCS_COARSE_AREA, MCS_COARSE_TEXT };
+/* both: text + 2 confidence. On the demo's validation slabs it is the best of the four (docs/cli.md, coarse). */
+enum mcs_coarse_rank { MCS_COARSE_CONFIDENCE, MCS_COARSE_AREA, MCS_COARSE_TEXT, MCS_COARSE_BOTH };
 
 /* Form paper: Otsu on the float map, components filtered and ranked by confidence. Form release, the released code:
  * 2-means or a fixed value on the 8-bit map, the largest areas, one merged box whose right and lower edges lie one
@@ -34,11 +35,18 @@ struct coarse_options { /* defaults: paper; release */
     uint64_t seed;        /* 0; 0: of the points */
 };
 struct coarse_options mcs_coarse_defaults(enum mcs_form form);
-/* "otsu", "kmeans" or a number into threshold and threshold_value; "confidence", "area", "text" into rank. E_USAGE. */
+/* "otsu", "kmeans" or a number into threshold and threshold_value; "confidence", "area", "text", "both" into
+ * rank. E_USAGE. */
 enum mcs_status mcs_coarse_parse_threshold(const char *word, struct coarse_options *o);
 enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o);
 
-/* Scores of the components in `list` for rank text, greater is better: scores (list->n). labels (height, width). */
+/* The threshold alone: map (height, width) -> mask (height, width) 0 or 1, before components. *threshold and *state as
+ * in the result of mcs_coarse_mask. */
+enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, const struct coarse_options *o,
+                                     uint8_t *mask, float *threshold, enum mcs_mask_state *state);
+
+/* Scores of the components in `list` for the ranks text and both, greater is better: scores (list->n). labels (height,
+ * width). */
 struct coarse_text_scorer {
     enum mcs_status (*score)(void *context, const char *stem, const struct component_list *list, const int32_t *labels,
                              int width, int height, float *scores);
@@ -56,8 +64,9 @@ struct coarse_result {
 };
 
 /* map (height, width) float32 -> mask (height, width) 0 or 1 and *result, to be released with mcs_coarse_free. `stem`
- * keys the points, so they depend on the case and the seed alone. `scorer` may be NULL unless rank is text. Order:
- * threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in the map; E_USAGE impossible options. */
+ * keys the points, so they depend on the case and the seed alone. `scorer` may be NULL unless rank is text or both.
+ * Order: threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in the map; E_USAGE impossible
+ * options. */
 enum mcs_status mcs_coarse_mask(const float *map, int width, int height, const char *stem,
                                 const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *mask,
                                 struct coarse_result *result);

@@ -43,19 +43,6 @@ static enum mcs_status saliency(struct clip_model *clip, const struct segment_op
     return st;
 }
 
-static enum mcs_status threshold(const struct segment_options *o, const struct map2 *map, uint8_t *mask)
-{
-    const int64_t n = (int64_t)map->width * map->height;
-    enum mcs_mask_state state;
-    float at;
-    if (o->coarse.threshold == MCS_COARSE_FIXED)
-        return mcs_threshold_fixed(map->values, n, o->coarse.threshold_value, mask, &state);
-    if (o->coarse.threshold == MCS_COARSE_OTSU) return mcs_threshold_otsu(map->values, n, mask, &at, &state);
-    if (o->coarse.form == MCS_RELEASE)
-        return mcs_threshold_kmeans_release(map->values, map->width, map->height, mask, &at, &state);
-    return mcs_threshold_kmeans(map->values, n, mask, &at, &state);
-}
-
 static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct segment_case *c)
 {
     const int w = c->image->width, h = c->image->height;
@@ -64,7 +51,9 @@ static enum mcs_status coarse(struct clip_model *clip, const struct segment_opti
     c->threshold_mask = calloc((size_t)w * (size_t)h, 1);
     c->coarse_mask = calloc((size_t)w * (size_t)h, 1);
     MCS_REQUIRE(c->threshold_mask && c->coarse_mask, MCS_E_NOMEM, "%s: no memory for its masks", c->stem);
-    MCS_TRY(threshold(o, &c->map, c->threshold_mask));
+    float at;
+    enum mcs_mask_state state;
+    MCS_TRY(mcs_coarse_threshold(c->map.values, w, h, &o->coarse, c->threshold_mask, &at, &state));
     return mcs_coarse_mask(c->map.values, w, h, c->stem, &o->coarse, &scorer, c->coarse_mask, &c->coarse);
 }
 
