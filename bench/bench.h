@@ -7,10 +7,13 @@
 struct bench_options {
     struct mcs_common common;
     struct mcs_strings ops; /* only these; empty = all */
-    const char *model;      /* only rows whose model contains this text; NULL = all */
+    const char *model;      /* ops: only rows whose model contains this text; models: this one; NULL, "all" = all */
     const char *output;     /* FILE without ending: .md, .csv and .jsonl are written; NULL = stdout alone */
     double seconds;         /* spent on each row */
     int small;              /* shapes for a test */
+    int64_t batch;          /* models; 0 = the model's own */
+    int train, by_op;       /* models: backward too; a row an op */
+    const char *fail_above; /* compare: "5%" */
 };
 
 enum { BENCH_MAX_RUNS = 200 };
@@ -27,7 +30,32 @@ struct bench_row {
 /* Runs f(arg) once to warm up, then for about `seconds` (3 to BENCH_MAX_RUNS runs), and fills in the times. */
 enum mcs_status mcs_bench_time(enum mcs_status (*f)(void *), void *arg, double seconds, struct bench_row *row);
 
+/* What this machine reaches: the best of some square products and 3x3 convolutions, GFLOP/s. Opens the CPU and closes
+ * it again. */
+struct bench_peaks {
+    double product, conv;
+};
+enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct bench_peaks *p);
+
+/* The same table as Markdown, CSV and JSON lines, collected for the files; Markdown, or JSON lines where json is set,
+ * goes to stdout at once. */
+enum bench_form { BENCH_MD, BENCH_CSV, BENCH_JSONL, BENCH_FORMS };
+struct bench_text {
+    int json;
+    char *text[BENCH_FORMS];
+    size_t used[BENCH_FORMS], room[BENCH_FORMS];
+};
+void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line);
+/* Writes OUTPUT.md, .csv and .jsonl, each whole or not at all; NULL: nothing. E_IO. */
+enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output);
+void mcs_bench_text_free(struct bench_text *t);
+
 /* bench ops. Rows are printed as they are done; E_FAIL where a result is wrong. */
 enum mcs_status mcs_bench_ops(const struct bench_options *o);
+/* bench models: whole networks with random weights. E_FAIL where a result is not finite or differs between two runs. */
+enum mcs_status mcs_bench_models(const struct bench_options *o);
+/* bench compare: median times of the rows that both files (.csv, .jsonl) have. E_FAIL where one of B is more than
+ * fail_above slower than in A; E_DATA: not such a file, no row in common. */
+enum mcs_status mcs_bench_compare(const char *a, const char *b, const struct bench_options *o);
 
 #endif

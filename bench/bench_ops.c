@@ -6,7 +6,6 @@
  * best 3x3 convolution. */
 #include "bench/bench.h"
 
-#include "data/file.h"
 #include "engine/backend.h"
 #include "engine/log.h"
 #include "engine/rng.h"
@@ -384,10 +383,6 @@ static enum mcs_status time_step(struct setup *u, double flops, double peak, dou
 
 /* ---- the machine's best ---- */
 
-struct peaks {
-    double product, conv; /* GFLOP/s */
-};
-
 static enum mcs_status best_of(const struct bench_case *c, int n, double seconds, double *best)
 {
     struct setup u;
@@ -403,7 +398,7 @@ static enum mcs_status best_of(const struct bench_case *c, int n, double seconds
     return MCS_OK;
 }
 
-static enum mcs_status measure_peaks(const struct bench_options *o, struct peaks *p)
+static enum mcs_status measure_peaks(const struct bench_options *o, struct bench_peaks *p)
 {
     static const struct bench_case product[] = {LINEAR("", "1024", 1024, 1024, 1024),
                                                 LINEAR("", "1536", 1536, 1536, 1536),
@@ -414,34 +409,22 @@ static enum mcs_status measure_peaks(const struct bench_options *o, struct peaks
     return best_of(conv, o->small ? 1 : 3, o->seconds, &p->conv);
 }
 
+enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct bench_peaks *p)
+{
+    MCS_TRY(mcs_cpu_open(0, &device));
+    const enum mcs_status st = measure_peaks(o, p);
+    mcs_cpu_close(&device);
+    return st;
+}
+
 /* ---- output ---- */
 
 struct report {
     const struct bench_options *o;
-    struct peaks peaks;
-    char *text[3]; /* md, csv, jsonl */
-    size_t used[3], room[3];
+    struct bench_peaks peaks;
+    struct bench_text text;
     int n_wrong;
 };
-enum { MD, CSV, JSONL };
-
-static void put(struct report *r, int form, const char *line)
-{
-    const size_t n = strlen(line);
-    if (r->used[form] + n + 1 > r->room[form]) {
-        const size_t room = 2 * (r->room[form] + n) + 4096;
-        char *more = realloc(r->text[form], room);
-        if (!more) return;
-        r->text[form] = more;
-        r->room[form] = room;
-    }
-    memcpy(r->text[form] + r->used[form], line, n + 1);
-    r->used[form] += n;
-    if (form == (r->o->common.json ? JSONL : MD)) {
-        fputs(line, stdout);
-        fflush(stdout);
-    }
-}
 
 static void put_head(struct report *r)
 {
@@ -452,11 +435,12 @@ static void put_head(struct report *r)
         "| model | op | what | pass | shape | error / allowed | median ms | p10 | p90 | GFLOP/s | GB/s | %% of best |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         (long long)r->o->common.threads, r->peaks.product, r->peaks.conv);
-    put(r, MD, line);
-    put(r, CSV, "model,op,what,pass,shape,error,allowed,median_s,p10_s,p90_s,runs,gflops,gbytes_s,percent_of_best\n");
+    mcs_bench_put(&r->text, BENCH_MD, line);
+    mcs_bench_put(&r->text, BENCH_CSV,
+                  "model,op,what,pass,shape,error,allowed,median_s,p10_s,p90_s,runs,gflops,gbytes_s,percent_of_best\n");
     snprintf(line, sizeof line, "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f}\n",
              (long long)r->o->common.threads, r->peaks.product, r->peaks.conv);
-    put(r, JSONL, line);
+    mcs_bench_put(&r->text, BENCH_JSONL, line);
 }
 
 static void put_row(struct report *r, const struct bench_row *w)
@@ -468,11 +452,11 @@ static void put_row(struct report *r, const struct bench_row *w)
              "| %s | %s | %s | %s | %s | %.1f / %.0f%s | %.3f | %.3f | %.3f | %.1f | %.1f | %.0f |\n", w->model, w->op,
              w->name, w->pass, w->shape, w->error, w->allowed, wrong ? " WRONG" : "", w->median * 1e3, w->p10 * 1e3,
              w->p90 * 1e3, w->gflops, w->gbytes, w->percent);
-    put(r, MD, line);
-    snprintf(line, sizeof line, "%s,%s,\"%s\",%s,%s,%.3g,%.3g,%.6g,%.6g,%.6g,%d,%.6g,%.6g,%.4g\n", w->model, w->op,
-             w->name, w->pass, w->shape, w->error, w->allowed, w->median, w->p10, w->p90, w->n_runs, w->gflops,
+    mcs_bench_put(&r->text, BENCH_MD, line);
+    snprintf(line, sizeof line, "%s,%s,\"%s\",\"%s\",\"%s\",%.3g,%.3g,%.6g,%.6g,%.6g,%d,%.6g,%.6g,%.4g\n", w->model,
+             w->op, w->name, w->pass, w->shape, w->error, w->allowed, w->median, w->p10, w->p90, w->n_runs, w->gflops,
              w->gbytes, w->percent);
-    put(r, CSV, line);
+    mcs_bench_put(&r->text, BENCH_CSV, line);
     snprintf(
         line, sizeof line,
         "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", \"error\": %.3g, "
@@ -480,25 +464,14 @@ static void put_row(struct report *r, const struct bench_row *w)
         "\"gbytes_s\": %.6g, \"percent_of_best\": %.4g}\n",
         w->model, w->op, w->name, w->pass, w->shape, isfinite(w->error) ? w->error : 1e30, w->allowed, w->median,
         w->p10, w->p90, w->n_runs, w->gflops, w->gbytes, w->percent);
-    put(r, JSONL, line);
-}
-
-static enum mcs_status write_files(const struct report *r)
-{
-    static const char *const ending[] = {"md", "csv", "jsonl"};
-    char path[4096];
-    for (int i = 0; i < 3 && r->o->output; i++) {
-        snprintf(path, sizeof path, "%s.%s", r->o->output, ending[i]);
-        MCS_TRY(mcs_file_write(path, r->text[i] ? r->text[i] : "", (int64_t)r->used[i]));
-    }
-    return MCS_OK;
+    mcs_bench_put(&r->text, BENCH_JSONL, line);
 }
 
 static int chosen(const struct bench_options *o, const struct bench_case *c)
 {
     int named = o->ops.n == 0;
     for (int i = 0; i < o->ops.n; i++) named = named || strcmp(o->ops.v[i], mcs_op_table[c->op].name) == 0;
-    return named && (!o->model || strstr(c->model, o->model));
+    return named && (!o->model || strcmp(o->model, "all") == 0 || strstr(c->model, o->model));
 }
 
 /* Backward passes and their work: one product for each gradient; attention's five products to forward's two. */
@@ -539,7 +512,7 @@ static enum mcs_status bench_case(struct report *r, const struct bench_case *c, 
 
 enum mcs_status mcs_bench_ops(const struct bench_options *o)
 {
-    struct report r = {.o = o};
+    struct report r = {.o = o, .text.json = o->common.json};
     struct setup u = {0};
     const struct bench_case *cases = o->small ? small : full_size;
     const size_t n = o->small ? sizeof small / sizeof *small : sizeof full_size / sizeof *full_size;
@@ -553,11 +526,11 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
         tear_down(&u);
         if (st != MCS_OK) goto done;
     }
-    st = write_files(&r);
+    st = mcs_bench_write(&r.text, o->output);
     if (st == MCS_OK && r.n_wrong)
         st = MCS_FAIL(MCS_E_FAIL, "%d results are wrong: see the rows marked WRONG", r.n_wrong);
 done:
     mcs_cpu_close(&device);
-    for (int i = 0; i < 3; i++) free(r.text[i]);
+    mcs_bench_text_free(&r.text);
     return st;
 }

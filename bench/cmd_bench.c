@@ -1,13 +1,20 @@
-/* mcsam bench ops: what the machine reaches on the program's own ops. */
+/* mcsam bench ops, models, compare: what the machine reaches on the program's own ops and on whole networks. */
 #include "bench/bench.h"
 
 #include <string.h>
 
 static const struct mcs_option options[] = {
     {"op", 0, MCS_FIELD(bench_options, ops), .value = "NAME",
-     .help = "only this op: linear, conv, attention; may be given again"},
+     .help = "ops: only this op: linear, conv, attention; may be given again"},
     {"model", 'm', MCS_FIELD(bench_options, model), .value = "TEXT",
-     .help = "only rows whose model contains this text"},
+     .help = "ops: only rows whose model contains this text; models: biomedclip, biomedclip_image, sam_vit_b, "
+             "sam_vit_b_encoder, nnunet_2d, all"},
+    {"batch", 0, MCS_FIELD(bench_options, batch), .def = "0", .lo = 0, .hi = 4096, .value = "N",
+     .help = "models: images (and texts) at once; 0: 8 for biomedclip, 1 for sam_vit_b, 2 for nnunet_2d"},
+    {"train", 0, MCS_FIELD(bench_options, train), .help = "models: forward and backward too"},
+    {"by-op", 0, MCS_FIELD(bench_options, by_op), .help = "models: also a row for each kind of op"},
+    {"fail-above", 0, MCS_FIELD(bench_options, fail_above), .def = "5%", .value = "PERCENT",
+     .help = "compare: exit code 1 where B is more than this slower than A"},
     {"output", 'o', MCS_FIELD(bench_options, output), .value = "FILE",
      .help = "also write FILE.md, FILE.csv and FILE.jsonl"},
     {"seconds", 0, MCS_FIELD(bench_options, seconds), .def = "0.5", .lo = 0, .hi = 3600, .value = "S",
@@ -19,20 +26,27 @@ static const struct mcs_option options[] = {
 static enum mcs_status run(const void *o)
 {
     const struct bench_options *b = o;
-    const char *what = b->common.args.v[0];
+    const struct mcs_strings *args = &b->common.args;
+    const char *what = args->v[0];
+    if (strcmp(what, "compare") == 0) {
+        MCS_REQUIRE(args->n == 3, MCS_E_USAGE, "bench compare: want two files, A and B, got %d", args->n - 1);
+        return mcs_bench_compare(args->v[1], args->v[2], b);
+    }
+    MCS_REQUIRE(args->n == 1, MCS_E_USAGE, "bench %s: '%s' is one word too many", what, args->v[1]);
     if (strcmp(what, "ops") == 0) return mcs_bench_ops(b);
-    return MCS_FAIL(MCS_E_USAGE, "bench: nothing named '%s' can be measured; known: ops", what);
+    if (strcmp(what, "models") == 0) return mcs_bench_models(b);
+    return MCS_FAIL(MCS_E_USAGE, "bench: nothing named '%s' can be measured; known: ops, models, compare", what);
 }
 
 const struct mcs_verb mcs_verb_bench = {
     .name = "bench",
-    .line = "how fast the ops are here: checked first, then timed",
+    .line = "how fast ops and whole networks are here: checked first, then timed",
     .options = options,
     .options_bytes = sizeof(struct bench_options),
     .run = run,
-    .args = "ops",
+    .args = "ops | models | compare A B",
     .min_args = 1,
-    .max_args = 1,
+    .max_args = 3,
     .details = "The figures stand beside the best product and the best 3x3 convolution that this machine reached in "
                "the same run.",
 };

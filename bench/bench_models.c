@@ -1,0 +1,482 @@
+/* `bench models`: whole networks at full size with random weights. Before one is timed it runs twice: what comes out
+ * must be finite and the same bytes both times, in training the gradients too.
+ *
+ * Work is counted step by step (products, convolutions and attention; the rest counts as none), and the share of the
+ * best is the time that this work takes at the machine's best product and 3x3 convolution over the time it took. */
+#include "bench/bench.h"
+
+#include "engine/exec.h"
+#include "engine/grad.h"
+#include "engine/log.h"
+#include "engine/model/clip.h"
+#include "engine/model/layers.h"
+#include "engine/model/sam.h"
+#include "engine/model/unet.h"
+#include "engine/rng.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_RESULTS = UNET_MAX_STAGES, TEXT_TOKENS = 64 };
+
+/* A network over one graph: what is filled, what comes out. Integer inputs are constants of the graph. */
+struct network {
+    struct graph *graph;
+    struct tensor *image;               /* filled with noise */
+    struct tensor *result[MAX_RESULTS]; /* kept; in training also where gradients start */
+    int n_results;
+};
+
+static void result(struct network *n, struct tensor *t)
+{
+    n->result[n->n_results++] = mcs_keep(t);
+}
+
+static struct tensor *image_input(struct network *n, int64_t batch, int64_t side, int64_t channels)
+{
+    return n->image = mcs_input(n->graph, "image", MCS_F32, MCS_DIMS(batch, side, side, channels));
+}
+
+/* n integers first, first + step, ..., wrapping to `first` after `period` of them. */
+static struct tensor *integers(struct graph *g, const char *name, int64_t n, int64_t period, int32_t first,
+                               int32_t step)
+{
+    int32_t *v = mcs_arena_alloc(&g->arena, (size_t)n * sizeof *v);
+    for (int64_t i = 0; i < n; i++) v[i] = first + step * (int32_t)(i % period);
+    return mcs_constant(g, name, MCS_I32, 1, &n, v);
+}
+
+/* ---- the networks ---- */
+
+static struct clip_config clip_config(int small)
+{
+    struct clip_config c = mcs_clip_biomed();
+    if (!small) return c;
+    c.embed = 8, c.image_size = 32, c.v_width = c.t_width = 16, c.v_depth = c.t_depth = 2, c.v_heads = c.t_heads = 2;
+    c.v_mlp = c.t_mlp = 32, c.vocab = 100, c.t_proj = 12;
+    return c;
+}
+
+static void build_clip_image(struct network *n, int64_t batch, int small, int train)
+{
+    const struct clip_config c = clip_config(small);
+    (void)train;
+    result(n, mcs_clip_image(n->graph, image_input(n, batch, c.image_size, 3), &c));
+}
+
+/* Both towers; captions of 64 tokens; in training with dropout and the loss, whose temperature is learned. */
+static void build_clip(struct network *n, int64_t batch, int small, int train)
+{
+    const struct clip_config c = clip_config(small);
+    const struct contrastive_attr dhn_nce = {.b_image = 0.15f, .b_text = 0.15f};
+    const int64_t rows = batch * TEXT_TOKENS;
+    struct graph *g = n->graph;
+    const struct clip_text text = {
+        .ids = integers(g, "ids", rows, c.vocab - 4, 4, 1),
+        .position = integers(g, "position", rows, TEXT_TOKENS, 0, 1),
+        .offset = integers(g, "offset", batch + 1, batch + 1, 0, TEXT_TOKENS),
+        .key = integers(g, "key", rows, rows, 0, 1),
+    };
+    struct tensor *a = mcs_l2norm(g, mcs_clip_image(g, image_input(n, batch, c.image_size, 3), &c));
+    struct tensor *b = mcs_l2norm(g, mcs_clip_text(g, &text, &c, train)), *scale = mcs_clip_logit_scale(g);
+    if (train) {
+        result(n, mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){a, b, scale}, &dhn_nce));
+        return;
+    }
+    result(n, a);
+    result(n, b);
+}
+
+static struct sam_config sam_config(int small)
+{
+    struct sam_config c = mcs_sam_vit_b();
+    if (!small) return c;
+    c.image_size = 64, c.patch = 8, c.width = 16, c.depth = 2, c.heads = 2, c.window = 5, c.mlp = 64, c.n_global = 1;
+    c.global[0] = 1, c.embed = 16, c.d_heads = 2, c.d_mlp = 16, c.mask_in = 16;
+    return c;
+}
+
+static void build_sam_encoder(struct network *n, int64_t batch, int small, int train)
+{
+    const struct sam_config c = sam_config(small);
+    (void)train;
+    result(n, mcs_sam_encode(n->graph, image_input(n, batch, c.image_size, 3), &c));
+}
+
+/* Encoder and decoder, a box an image. */
+static void build_sam(struct network *n, int64_t batch, int small, int train)
+{
+    const struct sam_config c = sam_config(small);
+    struct graph *g = n->graph;
+    const int64_t rows = 2 * batch, dim[2] = {rows, 2};
+    (void)train;
+    float *corner = mcs_arena_alloc(&g->arena, (size_t)(2 * rows) * sizeof *corner);
+    for (int64_t i = 0; i < 2 * rows; i++) corner[i] = i % 4 < 2 ? 0.25f : 0.75f;
+    const struct sam_prompt prompt = {.n = batch,
+                                      .tokens = 2,
+                                      .coords = mcs_constant(g, "coords", MCS_F32, 2, dim, corner),
+                                      .label = integers(g, "label", rows, 2, 2, 1),
+                                      .kind = integers(g, "kind", rows, 2, 3, 1)};
+    struct tensor *x = mcs_sam_encode(g, image_input(n, batch, c.image_size, 3), &c);
+    const struct sam_output out = mcs_sam_decode(g, x, integers(g, "image_of", batch, batch, 0, 1), &prompt, &c);
+    result(n, out.masks);
+    result(n, out.iou);
+}
+
+/* nnU-Net's own 2-D network for one channel and two classes; in training with deep supervision. */
+static void build_unet(struct network *n, int64_t batch, int small, int train)
+{
+    const struct unet_config c = small ? mcs_unet_2d(1, 2, 3, 4, 8) : mcs_unet_2d(1, 2, 8, 32, 512);
+    const struct dice_ce_attr attr = {.batch_dice = 1, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
+    struct tensor *out[UNET_MAX_STAGES];
+    struct graph *g = n->graph;
+    const int levels = mcs_unet(g, image_input(n, batch, small ? 32 : 512, 1), &c, train, out);
+    if (!train) result(n, out[0]);
+    for (int i = 0; i < (train ? levels - 1 : 0); i++) { /* the coarsest has weight 0 */
+        const int64_t dim[3] = {out[i]->dim[0], out[i]->dim[1], out[i]->dim[2]}, voxels = dim[0] * dim[1] * dim[2];
+        int32_t *label = mcs_arena_alloc(&g->arena, (size_t)voxels * sizeof *label);
+        for (int64_t k = 0; k < voxels; k++) label[k] = k % 7 == 0;
+        struct tensor *target = mcs_constant(g, "target", MCS_I32, 3, dim, label);
+        result(n, mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){out[i], target}, &attr));
+    }
+}
+
+static const struct model {
+    const char *name;
+    int64_t batch; /* where none is given */
+    int part;      /* of another one: only where it is named */
+    void (*build)(struct network *n, int64_t batch, int small, int train);
+} models[] = {
+    {"biomedclip", 8, 0, build_clip}, {"biomedclip_image", 8, 1, build_clip_image},
+    {"sam_vit_b", 1, 0, build_sam},   {"sam_vit_b_encoder", 1, 1, build_sam_encoder},
+    {"nnunet_2d", 2, 0, build_unet},
+};
+enum { N_MODELS = sizeof models / sizeof *models };
+
+/* ---- work ---- */
+
+/* Floating-point operations of a step. Backward: one product for each gradient wanted; attention's five to forward's
+ * two. */
+static double work(const struct step *s)
+{
+    struct tensor *const *in = s->backward ? (struct tensor *const *)s->like : s->in;
+    const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
+    const int passes = s->backward ? (s->din[0] != NULL) + (s->din[1] != NULL) : 1;
+    if (!y) return 0;
+    switch (s->op) {
+    case OP_linear: return 2.0 * passes * (double)mcs_count(y) * (double)mcs_last(in[1]);
+    case OP_conv: return 2.0 * passes * (double)mcs_rows(y) * (double)mcs_count(in[1]);
+    case OP_conv_transpose: return 2.0 * passes * (double)mcs_rows(in[0]) * (double)mcs_count(in[1]);
+    case OP_bmm_nt: return 2.0 * passes * (double)mcs_count(y) * (double)mcs_last(in[0]);
+    case OP_attention: {
+        const struct attention_attr *a = s->attr;
+        const int64_t keys = in[3] ? mcs_rows(in[1]) / (mcs_count(in[3]) - 1) : a->k_len;
+        return (s->backward ? 10.0 : 4.0) * (double)mcs_rows(in[0]) * (double)keys * (double)(a->heads * a->head_dim);
+    }
+    default: return 0;
+    }
+}
+
+static int is_conv(const struct step *s)
+{
+    return s->op == OP_conv || s->op == OP_conv_transpose;
+}
+
+/* ---- memory ---- */
+
+/* A line of /proc/self/status in MiB, NAN where there is none. */
+static double status_mib(const char *key)
+{
+    char line[256];
+    double mib = NAN;
+    FILE *f = fopen("/proc/self/status", "r");
+    if (!f) return NAN;
+    while (fgets(line, sizeof line, f))
+        if (strncmp(line, key, strlen(key)) == 0) mib = strtod(line + strlen(key), NULL) / 1024;
+    fclose(f);
+    return mib;
+}
+
+/* Forgets the largest resident memory so far; 0 where the system cannot. */
+static int reset_peak(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "w");
+    if (!f) return 0;
+    const int written = fputs("5", f) >= 0;
+    return fclose(f) == 0 && written;
+}
+
+/* ---- rows ---- */
+
+struct bench {
+    const struct bench_options *o;
+    struct bench_peaks peaks;
+    struct bench_text text;
+    struct device cpu;
+    int n_wrong;
+};
+
+static void put_head(struct bench *b)
+{
+    char line[512];
+    snprintf(line, sizeof line,
+             "Best of this machine with %lld threads: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s.\n\n"
+             "| model | op | what | pass | shape | finite, same twice | median ms | p10 | p90 | %% of time | GFLOP/s | "
+             "%% of "
+             "best | planned MiB | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+             (long long)b->o->common.threads, b->peaks.product, b->peaks.conv);
+    mcs_bench_put(&b->text, BENCH_MD, line);
+    mcs_bench_put(&b->text, BENCH_CSV,
+                  "model,op,what,pass,shape,right,median_s,p10_s,p90_s,runs,share,gflops,percent_of_best,planned_mib,"
+                  "peak_mib\n");
+    snprintf(line, sizeof line, "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f}\n",
+             (long long)b->o->common.threads, b->peaks.product, b->peaks.conv);
+    mcs_bench_put(&b->text, BENCH_JSONL, line);
+}
+
+/* share: of the network's time, 1 for all of it; planned, peak: MiB, NAN where there is none. */
+static void put_row(struct bench *b, const struct bench_row *w, int right, double share, double planned, double peak)
+{
+    char line[640], memory[2][32] = {"", ""};
+    if (!isnan(planned)) snprintf(memory[0], sizeof memory[0], "%.0f", planned);
+    if (!isnan(peak)) snprintf(memory[1], sizeof memory[1], "%.0f", peak);
+    b->n_wrong += !right;
+    snprintf(line, sizeof line, "| %s | %s | %s | %s | %s | %s | %.2f | %.2f | %.2f | %.1f | %.1f | %.0f | %s | %s |\n",
+             w->model, w->op, w->name, w->pass, w->shape, right ? "yes" : "WRONG", w->median * 1e3, w->p10 * 1e3,
+             w->p90 * 1e3, 100 * share, w->gflops, w->percent, memory[0], memory[1]);
+    mcs_bench_put(&b->text, BENCH_MD, line);
+    snprintf(line, sizeof line, "%s,%s,\"%s\",%s,%s,%d,%.6g,%.6g,%.6g,%d,%.4g,%.6g,%.4g,%s,%s\n", w->model, w->op,
+             w->name, w->pass, w->shape, right, w->median, w->p10, w->p90, w->n_runs, share, w->gflops, w->percent,
+             memory[0], memory[1]);
+    mcs_bench_put(&b->text, BENCH_CSV, line);
+    snprintf(
+        line, sizeof line,
+        "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", \"right\": "
+        "%s, \"median_s\": %.6g, \"p10_s\": %.6g, \"p90_s\": %.6g, \"runs\": %d, \"share\": %.4g, \"gflops\": %.6g, "
+        "\"percent_of_best\": %.4g, \"planned_mib\": %s, \"peak_mib\": %s}\n",
+        w->model, w->op, w->name, w->pass, w->shape, right ? "true" : "false", w->median, w->p10, w->p90, w->n_runs,
+        share, w->gflops, w->percent, *memory[0] ? memory[0] : "null", *memory[1] ? memory[1] : "null");
+    mcs_bench_put(&b->text, BENCH_JSONL, line);
+}
+
+/* ---- is it right ---- */
+
+/* FNV-1a over 32-bit words; *finite is cleared by a value that is not. */
+static uint64_t digest(uint64_t h, const float *v, int64_t n, int *finite)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        if ((bits & 0x7F800000u) == 0x7F800000u) *finite = 0;
+        h = (h ^ bits) * 0x100000001B3u;
+    }
+    return h;
+}
+
+/* One run from the same state as the one before, and what it made. */
+static enum mcs_status run_digest(struct exec *e, const struct network *n, int train, uint64_t *h, int *finite)
+{
+    struct params *p = e->graph->params;
+    if (train) mcs_params_zero_grad(p);
+    MCS_TRY(mcs_exec_run(e));
+    *h = 0xCBF29CE484222325u;
+    *finite = 1;
+    for (int i = 0; i < n->n_results; i++) {
+        const int64_t count = mcs_count(n->result[i]);
+        float *v = malloc((size_t)count * sizeof *v);
+        MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %lld values", (long long)count);
+        const enum mcs_status st = mcs_exec_get(e, n->result[i], v);
+        *h = digest(*h, v, count, finite);
+        free(v);
+        MCS_TRY(st);
+    }
+    if (train) *h = digest(*h, p->grad, p->n_values, finite);
+    return MCS_OK;
+}
+
+/* Noise into the image; gradients of results start at the mean. */
+static enum mcs_status fill(struct exec *e, const struct network *n, int train)
+{
+    for (int i = -1; i < (train ? n->n_results : 0); i++) {
+        const struct tensor *t = i < 0 ? n->image : n->result[i]->grad;
+        const int64_t count = mcs_count(t);
+        float *v = malloc((size_t)count * sizeof *v);
+        MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %lld values", (long long)count);
+        if (i < 0) mcs_rng_fill_normal((struct mcs_rng){.seed = 1, .site = mcs_rng_site("bench")}, v, count);
+        for (int64_t k = 0; i >= 0 && k < count; k++) v[k] = 1.0f / (float)count;
+        const enum mcs_status st = mcs_exec_set(e, t, v);
+        free(v);
+        MCS_TRY(st);
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status run_exec(void *e)
+{
+    return mcs_exec_run(e);
+}
+
+enum { KINDS = 2 * MCS_N_OPS, MAX_TRACED = 32 }; /* kind: an op forward, or MCS_N_OPS later backward */
+
+static int kind_of(const struct step *s)
+{
+    return (int)s->op + (s->backward ? MCS_N_OPS : 0);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A row for each op and direction: its time in traced runs, and its share of all steps' medians. */
+static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench_row *whole)
+{
+    static double t[KINDS][MAX_TRACED];
+    const struct graph *g = e->graph;
+    double flops[KINDS] = {0}, total = 0;
+    int n_steps[KINDS] = {0}, n = 0;
+    memset(t, 0, sizeof t);
+    MCS_TRY(mcs_exec_trace_begin(e));
+    for (const double start = mcs_seconds(); n < MAX_TRACED && (n < 3 || mcs_seconds() - start < b->o->seconds); n++) {
+        for (int i = 0; i < g->n_steps; i++) t[kind_of(&g->steps[i])][n] -= e->step_seconds[i]; /* sums over runs */
+        MCS_TRY(mcs_exec_run(e));
+        for (int i = 0; i < g->n_steps; i++) t[kind_of(&g->steps[i])][n] += e->step_seconds[i];
+    }
+    for (int i = 0; i < g->n_steps; i++) {
+        flops[kind_of(&g->steps[i])] += work(&g->steps[i]);
+        n_steps[kind_of(&g->steps[i])]++;
+    }
+    for (int k = 0; k < KINDS; k++) {
+        qsort(t[k], (size_t)n, sizeof t[k][0], ascending);
+        total += t[k][n / 2];
+    }
+    for (int k = 0; k < KINDS && b->o->by_op; k++) {
+        if (!n_steps[k]) continue;
+        const int op = k % MCS_N_OPS, conv = op == OP_conv || op == OP_conv_transpose;
+        struct bench_row row = *whole;
+        char name[32];
+        snprintf(name, sizeof name, "%d steps", n_steps[k]);
+        row.op = mcs_op_table[op].name;
+        row.name = name;
+        row.pass = k < MCS_N_OPS ? "forward" : "backward";
+        row.median = t[k][n / 2];
+        row.p10 = t[k][n / 10];
+        row.p90 = t[k][n - 1 - n / 10];
+        row.n_runs = n;
+        row.gflops = row.median > 0 ? flops[k] / row.median / 1e9 : 0;
+        row.percent = 100 * row.gflops / (conv ? b->peaks.conv : b->peaks.product);
+        put_row(b, &row, 1, row.median / total, NAN, NAN);
+    }
+    return b->o->common.trace ? mcs_exec_trace_write(e, b->o->common.trace) : MCS_OK;
+}
+
+/* ---- a network ---- */
+
+/* One graph: planned, checked, timed. base: resident MiB before any of it, NAN where the peak cannot be measured. */
+static enum mcs_status measure(struct bench *b, const struct model *m, const struct network *n, int64_t batch,
+                               int train, double base)
+{
+    const struct graph *g = n->graph;
+    struct bench_row row = {
+        .model = m->name, .op = "all", .name = "whole network", .pass = train ? "forward and backward" : "forward"};
+    struct exec *e;
+    enum mcs_status st;
+    uint64_t h[2];
+    int finite[2];
+    MCS_TRY(mcs_exec_new(n->graph, &b->cpu, &e));
+    const double planned =
+        (double)(e->plan.activation_bytes + e->plan.workspace_bytes + e->plan.param_bytes + e->plan.grad_bytes) /
+        1048576;
+    snprintf(row.shape, sizeof row.shape, "%lldx%lldx%lldx%lld", (long long)batch, (long long)n->image->dim[1],
+             (long long)n->image->dim[2], (long long)n->image->dim[3]);
+    if (b->o->common.dry_run) {
+        printf("%s, %s, %s: %d steps, %.0f MiB planned (activations %.0f, workspace %.0f, weights %.0f, gradients "
+               "%.0f)\n",
+               row.model, row.pass, row.shape, g->n_steps, planned, (double)e->plan.activation_bytes / 1048576,
+               (double)e->plan.workspace_bytes / 1048576, (double)e->plan.param_bytes / 1048576,
+               (double)e->plan.grad_bytes / 1048576);
+        mcs_exec_free(e);
+        return MCS_OK;
+    }
+    double best = 0, flops = 0; /* best: seconds that the work takes at the machine's best */
+    for (int i = 0; i < g->n_steps; i++) {
+        const double w = work(&g->steps[i]);
+        flops += w, best += w / 1e9 / (is_conv(&g->steps[i]) ? b->peaks.conv : b->peaks.product);
+    }
+    MCS_TRY_GOTO(fill(e, n, train), st, done);
+    for (int i = 0; i < 2; i++) MCS_TRY_GOTO(run_digest(e, n, train, &h[i], &finite[i]), st, done);
+    MCS_TRY_GOTO(mcs_bench_time(run_exec, e, b->o->seconds, &row), st, done);
+    row.gflops = flops / row.median / 1e9;
+    row.percent = 100 * best / row.median;
+    put_row(b, &row, finite[0] && finite[1] && h[0] == h[1], 1, planned, status_mib("VmHWM:") - base);
+    if (b->o->by_op || b->o->common.trace) st = by_op(b, e, &row);
+done:
+    mcs_exec_free(e);
+    return st;
+}
+
+static enum mcs_status bench_model(struct bench *b, const struct model *m)
+{
+    const int64_t batch = b->o->batch ? b->o->batch : m->batch;
+    const int passes = b->o->train ? 2 : 1;
+    const double base = reset_peak() ? status_mib("VmRSS:") : NAN;
+    struct params *p = mcs_params_new();
+    struct network n[2] = {0};
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE_GOTO(!b->o->train || m->build != build_clip || batch >= 2, MCS_E_USAGE, st, done,
+                     "bench models: a contrastive loss needs a batch of at least 2");
+    for (int train = 0; train < passes; train++) {
+        n[train].graph = mcs_graph_new(p);
+        n[train].graph->run.seed = (uint64_t)b->o->common.seed;
+        m->build(&n[train], batch, b->o->small, train);
+        MCS_TRY_GOTO(mcs_graph_status(n[train].graph), st, done);
+        if (train) MCS_TRY_GOTO(mcs_grad(n[train].graph, n[train].result, n[train].n_results), st, done);
+    }
+    MCS_TRY_GOTO(mcs_params_alloc(p, &b->cpu), st, done);
+    MCS_TRY_GOTO(mcs_params_init(p, (uint64_t)b->o->common.seed), st, done);
+    for (int train = 0; train < passes && st == MCS_OK; train++) {
+        if (train) MCS_TRY_GOTO(mcs_params_alloc_grad(p), st, done);
+        st = measure(b, m, &n[train], batch, train, base);
+    }
+done:
+    mcs_graph_free(n[0].graph);
+    mcs_graph_free(n[1].graph);
+    mcs_params_free(p);
+    return st;
+}
+
+static int chosen(const struct bench_options *o, const struct model *m)
+{
+    return !o->model || strcmp(o->model, "all") == 0 ? !m->part : strcmp(o->model, m->name) == 0;
+}
+
+enum mcs_status mcs_bench_models(const struct bench_options *o)
+{
+    struct bench b = {.o = o, .text.json = o->common.json};
+    enum mcs_status st = MCS_OK;
+    int n = 0;
+    for (int i = 0; i < N_MODELS; i++) n += chosen(o, &models[i]);
+    MCS_REQUIRE(n, MCS_E_USAGE,
+                "bench models: no model '%s'; known: biomedclip, biomedclip_image, sam_vit_b, sam_vit_b_encoder, "
+                "nnunet_2d, all",
+                o->model);
+    MCS_REQUIRE(!o->common.trace || n == 1, MCS_E_USAGE,
+                "bench models: --trace is for one model: name it with --model");
+    if (!o->common.dry_run) {
+        MCS_TRY(mcs_bench_peaks(o, &b.peaks));
+        put_head(&b);
+    }
+    MCS_TRY(mcs_cpu_open(0, &b.cpu));
+    for (int i = 0; i < N_MODELS && st == MCS_OK; i++)
+        if (chosen(o, &models[i])) st = bench_model(&b, &models[i]);
+    mcs_cpu_close(&b.cpu);
+    if (st == MCS_OK && !o->common.dry_run) st = mcs_bench_write(&b.text, o->output);
+    if (st == MCS_OK && b.n_wrong)
+        st = MCS_FAIL(MCS_E_FAIL, "%d results are not finite or differ from run to run: see the rows marked WRONG",
+                      b.n_wrong);
+    mcs_bench_text_free(&b.text);
+    return st;
+}

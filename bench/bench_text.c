@@ -1,0 +1,42 @@
+/* One table in three forms. */
+#include "bench/bench.h"
+
+#include "data/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line)
+{
+    const size_t n = strlen(line);
+    if (t->used[form] + n + 1 > t->room[form]) {
+        const size_t room = 2 * (t->room[form] + n) + 4096;
+        char *more = realloc(t->text[form], room);
+        if (!more) abort();
+        t->text[form] = more;
+        t->room[form] = room;
+    }
+    memcpy(t->text[form] + t->used[form], line, n + 1);
+    t->used[form] += n;
+    if (form == (t->json ? BENCH_JSONL : BENCH_MD)) {
+        fputs(line, stdout);
+        fflush(stdout);
+    }
+}
+
+enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output)
+{
+    static const char *const ending[BENCH_FORMS] = {"md", "csv", "jsonl"};
+    char path[4096];
+    for (int i = 0; i < BENCH_FORMS && output; i++) {
+        snprintf(path, sizeof path, "%s.%s", output, ending[i]);
+        MCS_TRY(mcs_file_write(path, t->text[i] ? t->text[i] : "", (int64_t)t->used[i]));
+    }
+    return MCS_OK;
+}
+
+void mcs_bench_text_free(struct bench_text *t)
+{
+    for (int i = 0; i < BENCH_FORMS; i++) free(t->text[i]);
+}

@@ -1,0 +1,141 @@
+/* bench from the outside: whole networks at tiny size are measured and right; two results are compared by row. */
+#include "data/file.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { OUTPUT_BYTES = 1 << 16 };
+static char output[OUTPUT_BYTES]; /* standard output and error of the last command together */
+static char folder[64];
+
+static void setup(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/mcs_bench_XXXXXX");
+    cr_assert(mkdtemp(folder));
+}
+static void teardown(void)
+{
+    char line[128];
+    snprintf(line, sizeof line, "rm -rf %s", folder);
+    cr_expect_eq(system(line), 0);
+}
+TestSuite(bench, .init = setup, .fini = teardown);
+
+static void expect(const char *line, int code, const char *part)
+{
+    char whole[2048];
+    snprintf(whole, sizeof whole, "cd %s && mcsam() { %s \"$@\" --threads 1; } && { %s\n} 2>&1", folder, MCS_BINARY,
+             line);
+    FILE *p = popen(whole, "r");
+    cr_assert(p);
+    output[fread(output, 1, OUTPUT_BYTES - 1, p)] = '\0';
+    const int st = pclose(p), got = WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+    cr_expect_eq(got, code, "%s: exit %d, want %d:\n%s", line, got, code, output);
+    cr_expect(strstr(output, part), "%s: want '%s' in:\n%s", line, part, output);
+}
+
+static void write_text(const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(mcs_file_write(path, text, (int64_t)strlen(text)), MCS_OK, "%s", mcs_error_message());
+}
+
+#define HEAD "model,op,what,pass,shape,error,median_s\n"
+static const char base[] = HEAD "m,linear,\"fc1, wide\",forward,2x3,0.1,0.5\nm,conv,stem,forward,4x4,0,2\n";
+
+Test(bench, slower_rows_fail)
+{
+    write_text("a.csv", base);
+    write_text("b.csv", HEAD "m,conv,stem,forward,4x4,0,1.5\nm,linear,\"fc1, wide\",forward,2x3,0.1,0.53\n");
+    expect("mcsam bench compare a.csv a.csv", 0, "2 rows in both, 0 in one alone; geometric mean of B / A: 1.000");
+    expect("mcsam bench compare a.csv b.csv", 1, "1.060 SLOWER"); /* 0.53 / 0.5: above the default's 5 % */
+    expect("mcsam bench compare a.csv b.csv", 1, "1 of 2 rows are more than 5 % slower in b.csv");
+    expect("mcsam bench compare a.csv b.csv --fail-above 6.5%", 0, "| m | conv | stem | forward | 4x4 | 2000.000 | ");
+    expect("mcsam bench compare a.csv b.csv --fail-above 7", 0, "0.750 |");
+    expect("mcsam bench compare b.csv a.csv --fail-above 30% --json", 1, "\"ratio\": 1.3333, \"slower\": true");
+}
+
+Test(bench, forms_and_missing_rows)
+{
+    write_text("a.csv", base);
+    write_text("b.jsonl", "{\"threads\": 2}\n"
+                          "{\"model\": \"m\", \"op\": \"linear\", \"what\": \"fc1, wide\", \"pass\": \"forward\", "
+                          "\"shape\": \"2x3\", \"median_s\": 0.25}\n"
+                          "{\"model\": \"new\", \"op\": \"linear\", \"what\": \"fc1, wide\", \"pass\": \"forward\", "
+                          "\"shape\": \"2x3\", \"median_s\": 9}\n");
+    expect("mcsam bench compare a.csv b.jsonl", 0, "1 rows in both, 2 in one alone; geometric mean of B / A: 0.500");
+    expect("mcsam bench compare a.csv b.jsonl", 0, "only in a.csv: m, conv, stem, forward, 4x4");
+    expect("mcsam bench compare a.csv b.jsonl", 0, "only in b.jsonl: new, linear");
+}
+
+Test(bench, bad_files_and_words)
+{
+    static const struct {
+        const char *text, *part;
+    } bad[] = {
+        {"", "no rows"},
+        {HEAD, "no rows"},
+        {"model,op\nm,conv\n", "no column median_s"},
+        {"model,op,what,pass,median_s\nm,conv,a,b,1\n", "no column shape"},
+        {HEAD "m,conv,stem,forward\n", "bad:2: 4 columns, the first line has 7"},
+        {HEAD "m,conv,stem,forward,4x4,0,fast\n", "'fast' is no time"},
+        {HEAD "m,conv,stem,forward,4x4,0,-1\n", "cannot be"},
+        {HEAD "m,conv,stem,forward,4x4,0,nan\n", "cannot be"},
+        {HEAD "m,conv,\"stem\n", "columns"},
+        {HEAD "x,conv,stem,forward,4x4,0,1\n", "no row in common"},
+        {"{\"median_s\": 1}\n", "no text \"model\""},
+        {"{\"model\": \n", "no JSON object"},
+        {"{\"threads\": 1}\n[1]\n", "bad:2: no JSON object"},
+        {"{\"model\": \"m\", \"op\": \"conv\", \"what\": \"a\", \"pass\": \"b\", \"shape\": \"c\", \"median_s\": "
+         "\"1\"}\n",
+         "cannot be"},
+    };
+    write_text("a.csv", base);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_text("bad", bad[i].text);
+        expect("mcsam bench compare a.csv bad", 65, bad[i].part);
+    }
+    expect("mcsam bench compare a.csv none.csv", 66, "none.csv");
+    expect("mcsam bench compare a.csv", 2, "want two files");
+    expect("mcsam bench compare a.csv a.csv --fail-above fast", 2, "no percentage");
+    expect("mcsam bench compare a.csv a.csv --fail-above -1%", 2, "no percentage");
+    expect("mcsam bench ops a.csv", 2, "one word too many");
+    expect("mcsam bench speed", 2, "known: ops, models, compare");
+    expect("mcsam bench models --model vit_h", 2, "known: biomedclip");
+    expect("mcsam bench models --small --trace t.json", 2, "name it with --model");
+    expect("mcsam bench models --small --model biomedclip --train --batch 1", 2, "at least 2");
+}
+
+Test(bench, models)
+{
+    expect("mcsam bench models --small --seconds 0 --train --by-op -o m && cat m.csv", 0,
+           "biomedclip,all,\"whole network\",forward and backward,8x32x32x3,1,");
+    cr_expect(strstr(output, "sam_vit_b,all,\"whole network\",forward and backward,1x64x64x3,1,"), "%s", output);
+    cr_expect(strstr(output, "nnunet_2d,instance_norm,\"10 steps\",backward,2x32x32x1,1,"), "%s", output);
+    cr_expect(!strstr(output, "WRONG"), "%s", output);
+    expect("mcsam bench compare m.csv m.jsonl", 0, " 0 in one alone; geometric mean of B / A: 1.000");
+    expect("mcsam bench models --small --seconds 0 --model sam_vit_b_encoder --batch 2 --json --trace t.json && cat "
+           "t.json",
+           0, "linear image_encoder.blocks.0.attn.qkv");
+    cr_expect(strstr(output, "\"shape\": \"2x64x64x3\", \"right\": true"), "%s", output);
+}
+
+/* Every row of bench ops is found again, whatever its words: "gradient of w, b" has a comma. */
+Test(bench, ops)
+{
+    expect("mcsam bench ops --small --seconds 0 -o o && mcsam bench compare o.csv o.jsonl", 0,
+           "13 rows in both, 0 in one alone; geometric mean of B / A: 1.000");
+    expect("mcsam bench ops --small --seconds 0 --op attention --json", 0, "\"pass\": \"backward\"");
+}
+
+/* The plan of the real SAM, from the program: known without running it. */
+Test(bench, dry_run)
+{
+    expect("mcsam bench models --dry-run --model sam_vit_b_encoder", 0, "sam_vit_b_encoder, forward, 1x1024x1024x3: ");
+    cr_expect(strstr(output, "gradients 0)"), "%s", output);
+}
