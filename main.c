@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VERB(name) extern const struct mcs_verb mcs_verb_##name;
 #include "verbs.def"
@@ -169,9 +170,20 @@ static enum mcs_status run_line(int argc, char **argv, struct arena *arena)
     return run_verb(v, argc - 2, argv + 2, arena);
 }
 
+/* By default OpenMP's threads spin while they wait for each other. On a machine that others use too, a thread that was
+ * put aside then costs all the others their time slice: a training step took five times as long. Sleeping costs some
+ * microseconds instead. The library reads its environment when it is loaded, so the program starts itself once more;
+ * who has set a policy keeps it. */
+static void wait_asleep(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
     struct arena arena = {0};
+    wait_asleep(argv);
     mcs_stop_install();
     enum mcs_status st = run_line(argc, argv, &arena);
     if (fflush(stdout) != 0 && st == MCS_OK) st = MCS_FAIL(MCS_E_IO, "cannot write to standard output");
