@@ -20,7 +20,7 @@
 #include <string.h>
 
 enum {
-    QB = 64,      /* queries of a block */
+    QB = 128,     /* queries of a block */
     KB = 256,     /* keys of a block */
     LD = KB + 16, /* row of a block of scores: no power of two, for the cache's sake */
     FEW = 4,      /* up to so many queries, products by own loops: a product's set-up costs more than its work */
