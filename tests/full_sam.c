@@ -95,9 +95,13 @@ static void run(int gradients)
         "peak resident %.0f MiB\n",
         forward, backward, planned, MIB(e->plan.activation_bytes), MIB(e->plan.sum_bytes), MIB(e->plan.workspace_bytes),
         peak - before);
-    /* On top of the plan: what this test holds itself (image 12 MiB, masks 2 MiB, a copy of the weights while they are
-     * drawn, 358 MiB, before the arena is touched) and the libraries' own, such as oneDNN's packed weights and code. */
-    cr_expect(peak - before < 1.1 * planned + 512, "peak %.0f MiB, planned %.0f MiB", peak - before, planned);
+    /* More than planned: the graph, what this test holds itself (image 12 MiB while it is set, masks 2 MiB), and the
+     * convolution library's code, packed weights and scratch of each thread, which stay below 128 MiB. Less than
+     * planned: the workspace is as large as the largest wish, and may be used in part; all else is written, up to page
+     * borders. */
+    cr_expect(peak - before < planned + 14 + 128, "peak %.0f MiB, planned %.0f MiB", peak - before, planned);
+    cr_expect(peak - before > planned - MIB(e->plan.workspace_bytes) - 16, "peak %.0f MiB, planned %.0f MiB",
+              peak - before, planned);
     free(masks);
     mcs_exec_free(e);
     mcs_graph_free(g);
