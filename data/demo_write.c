@@ -1,8 +1,8 @@
 #include "data/demo_write.h"
 #include "data/file.h"
 #include "data/image.h"
+#include "data/json.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void stem_of(enum demo_split split, uint32_t id, char stem[STEM_BYTES])
 static enum mcs_status write_grey(const char *folder, const char *sub, const char *name, uint8_t *pixels)
 {
     char path[1024];
-    const struct image img = {.width = DEMO_SIZE, .height = DEMO_SIZE, .channels = 1, .pixels = pixels};
+    const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, pixels};
     snprintf(path, sizeof path, "%s/%s/%s.png", folder, sub, name);
     return mcs_image_write_png(path, &img);
 }
@@ -86,18 +86,6 @@ static json_t *lesion_json(const struct demo_atlas *atlas, const struct demo_les
                      l->prompt3, "P4", l->prompt4);
 }
 
-static enum mcs_status write_json(const char *folder, const char *name, json_t *root)
-{
-    char path[1024];
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(root);
-    if (!text) return MCS_FAIL(MCS_E_NOMEM, "%s/%s: no memory to write it", folder, name);
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
-}
-
 static enum mcs_status write_pairs(const char *folder, const struct record *records, int n)
 {
     char path[1024];
@@ -136,13 +124,14 @@ static enum mcs_status write_lists(const char *folder, const struct demo_atlas *
 #define X(structure, member, field, key, def, lo, hi, help) json_object_set_new(numbers, key, json_real(config->field));
     MCS_DEMO_CONFIG_LIST(X, , )
 #undef X
-    enum mcs_status st = write_json(folder, "prompts.json", prompts);
-    const enum mcs_status also = write_json(folder, "attributes.json", attributes);
+    const size_t json_form = JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9);
+    enum mcs_status st = mcs_json_write(prompts, json_form, "%s/prompts.json", folder);
+    const enum mcs_status also = mcs_json_write(attributes, json_form, "%s/attributes.json", folder);
     const enum mcs_status third =
-        write_json(folder, "demo.json",
-                   json_pack("{s:s,s:s,s:I,s:I,s:i,s:o}", "split", mcs_demo_split_word(what->split), "kind",
-                             kinds[what->kind], "seed", (json_int_t)what->seed, "first_id", (json_int_t)what->first_id,
-                             "n", what->n, "config", numbers));
+        mcs_json_write(json_pack("{s:s,s:s,s:I,s:I,s:i,s:o}", "split", mcs_demo_split_word(what->split), "kind",
+                                 kinds[what->kind], "seed", (json_int_t)what->seed, "first_id",
+                                 (json_int_t)what->first_id, "n", what->n, "config", numbers),
+                       json_form, "%s/demo.json", folder);
     MCS_TRY(st);
     MCS_TRY(also);
     MCS_TRY(third);

@@ -30,6 +30,16 @@ enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int ch
     return MCS_OK;
 }
 
+enum mcs_status mcs_image_write_mask(const char *path, const uint8_t *mask, int width, int height)
+{
+    struct image img;
+    MCS_TRY(mcs_image_alloc(&img, width, height, 1));
+    for (int64_t i = 0, n = (int64_t)width * height; i < n; i++) img.pixels[i] = mask[i] ? 255 : 0;
+    const enum mcs_status st = mcs_image_write_png(path, &img);
+    mcs_image_free(&img);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
 void mcs_image_free(struct image *img)
 {
     if (!img) return;

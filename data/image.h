@@ -25,6 +25,8 @@ enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int ch
 void mcs_image_free(struct image *img);
 /* Writes a PNG whole or not at all (temporary name, sync, rename). The same pixels give the same bytes. */
 enum mcs_status mcs_image_write_png(const char *path, const struct image *img);
+/* The same of a mask (height, width): 255 where it is not 0. E_NOMEM, E_IO. */
+enum mcs_status mcs_image_write_mask(const char *path, const uint8_t *mask, int width, int height);
 /* The PNG as a malloc'ed buffer, for the HTML report. */
 enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes);
 /* A JPEG as a malloc'ed buffer, quality 1..100, colour not subsampled: photographs in a report. */

@@ -1,9 +1,8 @@
 #include "infer/boxes.h"
 
 #include "data/file.h"
+#include "data/json.h"
 
-#include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,7 +43,6 @@ static json_t *case_to_json(const struct box_case *b)
 enum mcs_status mcs_boxes_write(const char *path, const struct box_list *list)
 {
     enum mcs_status st = MCS_OK;
-    char *text = NULL;
     json_t *root = json_object(), *cases = json_array();
     MCS_REQUIRE_GOTO(root && cases, MCS_E_NOMEM, st, done, "%s: no memory", path);
     for (int i = 0; i < list->n; i++) {
@@ -59,11 +57,8 @@ enum mcs_status mcs_boxes_write(const char *path, const struct box_list *list)
         json_object_set_new(root, "made_by", made_by);
     }
     json_object_set(root, "cases", cases);
-    text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    MCS_REQUIRE_GOTO(text, MCS_E_NOMEM, st, done, "%s: no memory for the text", path);
-    MCS_TRY_GOTO(mcs_file_write(path, text, (int64_t)strlen(text)), st, done);
+    st = mcs_json_write(json_incref(root), JSON_INDENT(1) | JSON_REAL_PRECISION(9), "%s", path);
 done:
-    free(text);
     json_decref(cases);
     json_decref(root);
     return st;
@@ -182,13 +177,8 @@ static enum mcs_status read_root(const char *path, const json_t *root, struct bo
 enum mcs_status mcs_boxes_read(const char *path, struct box_list *list)
 {
     *list = (struct box_list){0};
-    char *text = NULL;
-    int64_t n_bytes = 0;
-    MCS_TRY(mcs_file_read(path, MAX_FILE_BYTES, &text, &n_bytes));
-    json_error_t error;
-    json_t *root = json_loadb(text, (size_t)n_bytes, JSON_REJECT_DUPLICATES, &error);
-    free(text);
-    MCS_REQUIRE(root, MCS_E_DATA, "%s: not JSON: line %d: %s", path, error.line, error.text);
+    json_t *root;
+    MCS_TRY(mcs_json_read(path, MAX_FILE_BYTES, JSON_REJECT_DUPLICATES, &root));
     enum mcs_status st = read_root(path, root, list);
     json_decref(root);
     if (st != MCS_OK) mcs_boxes_free(list);

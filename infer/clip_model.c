@@ -1,11 +1,11 @@
 #include "infer/clip_model.h"
 
 #include "data/file.h"
+#include "data/json.h"
 #include "engine/log.h"
 #include "engine/model/layers.h"
 #include "infer/weights.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,14 +56,10 @@ static enum mcs_status check_config(const char *path, const struct clip_config *
 
 static enum mcs_status read_config(const char *folder, struct clip_config *c)
 {
-    char path[1100], *text;
-    int64_t n;
-    json_error_t error;
+    char path[1100];
+    json_t *root;
     snprintf(path, sizeof path, "%s/open_clip_config.json", folder);
-    MCS_TRY(mcs_file_read(path, 1 << 20, &text, &n));
-    json_t *root = json_loadb(text, (size_t)n, 0, &error);
-    free(text);
-    MCS_REQUIRE(root, MCS_E_DATA, "%s:%d: not JSON: %s", path, error.line, error.text);
+    MCS_TRY(mcs_json_read(path, 1 << 20, 0, &root));
     const json_t *model = json_object_get(root, "model_cfg"), *pre = json_object_get(root, "preprocess_cfg");
     const json_t *v = json_object_get(model, "vision_cfg"), *t = json_object_get(model, "text_cfg");
     *c = mcs_clip_biomed();
@@ -93,8 +89,6 @@ static enum mcs_status read_config(const char *folder, struct clip_config *c)
 
 static enum mcs_status write_config(const char *folder, const struct clip_config *c)
 {
-    char path[1100];
-    snprintf(path, sizeof path, "%s/open_clip_config.json", folder);
     json_t *root = json_pack(
         "{s:{s:i, s:{s:i,s:i,s:i,s:i,s:i,s:i}, s:{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:f}}, s:{s:[f,f,f],s:[f,f,f]}}",
         "model_cfg", "embed_dim", c->embed, "vision_cfg", "image_size", c->image_size, "patch_size", c->patch, "width",
@@ -103,12 +97,7 @@ static enum mcs_status write_config(const char *folder, const struct clip_config
         c->t_depth, "heads", c->t_heads, "mlp_width", c->t_mlp, "proj_width", c->t_proj, "dropout", (double)c->dropout,
         "preprocess_cfg", "mean", (double)c->mean[0], (double)c->mean[1], (double)c->mean[2], "std", (double)c->std[0],
         (double)c->std[1], (double)c->std[2]);
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(root);
-    MCS_REQUIRE(text, MCS_E_NOMEM, "%s: cannot be made", path);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st;
+    return mcs_json_write(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9), "%s/open_clip_config.json", folder);
 }
 
 /* ---- the model

@@ -1,8 +1,8 @@
 /* mcsam diff A B: how two maps, masks, weights or folders of them differ. */
+#include "data/json.h"
 #include "engine/config.h"
 #include "infer/diff.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -48,19 +48,15 @@ static void print_table(const struct diff_command *c, const struct diff *d)
     printf("%d of %d differ\n", d->n_different, d->n);
 }
 
-static json_t *number(double x)
-{
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static enum mcs_status print_json(const struct diff *d)
 {
     json_t *rows = json_array();
     for (int i = 0; i < d->n; i++) {
         const struct diff_row *r = &d->rows[i];
-        json_t *o = r->fault ? json_pack("{s:s, s:s}", "name", r->name, "fault", r->fault)
-                             : json_pack("{s:s, s:o, s:o, s:o}", "name", r->name, "max_abs", number(r->max_abs),
-                                         "relative", number(r->relative), "dice", number(r->dice));
+        json_t *o = r->fault
+                        ? json_pack("{s:s, s:s}", "name", r->name, "fault", r->fault)
+                        : json_pack("{s:s, s:o, s:o, s:o}", "name", r->name, "max_abs", mcs_json_number(r->max_abs),
+                                    "relative", mcs_json_number(r->relative), "dice", mcs_json_number(r->dice));
         json_object_set_new(o, "differs", json_boolean(r->differs));
         json_array_append_new(rows, o);
     }

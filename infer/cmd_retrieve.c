@@ -1,9 +1,8 @@
 /* mcsam retrieve: how well a CLIP model finds the text of an image and the image of a text. */
+#include "data/json.h"
 #include "engine/config.h"
 #include "infer/retrieve.h"
 
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 
 struct retrieve_command {
@@ -35,14 +34,10 @@ static const struct mcs_option options[] = {
     {0},
 };
 
-static json_t *number(double x)
-{
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static json_t *interval(const struct mean_interval *m)
 {
-    return json_pack("{s:o, s:o, s:o}", "mean", number(m->mean), "lo", number(m->lo), "hi", number(m->hi));
+    return json_pack("{s:o, s:o, s:o}", "mean", mcs_json_number(m->mean), "lo", mcs_json_number(m->lo), "hi",
+                     mcs_json_number(m->hi));
 }
 
 static json_t *both(const struct mean_interval at[2])

@@ -1,12 +1,12 @@
 /* mcsam sam: masks from points, boxes and mask prompts, for one image, or for a folder from boxes.json. */
 #include "data/file.h"
+#include "data/json.h"
 #include "data/npy.h"
 #include "engine/config.h"
 #include "engine/log.h"
 #include "infer/cases.h"
 #include "infer/sam_prompts.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,30 +139,6 @@ static json_t *head_of(const struct sam_command *c, const struct sam_model *m, s
                      mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
 }
 
-static enum mcs_status write_json(const char *folder, const char *name, json_t *root)
-{
-    char path[PATH_BYTES];
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7)) : NULL;
-    json_decref(root);
-    MCS_REQUIRE(text, MCS_E_DATA, "%s: a name in it is not UTF-8, or a number not finite", name);
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st;
-}
-
-static enum mcs_status write_mask(const char *folder, const char *name, const uint8_t *mask, int width, int height)
-{
-    char path[PATH_BYTES];
-    struct image png;
-    MCS_TRY(mcs_image_alloc(&png, width, height, 1));
-    for (int64_t i = 0, n = (int64_t)width * height; i < n; i++) png.pixels[i] = mask[i] ? 255 : 0;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    const enum mcs_status st = mcs_image_write_png(path, &png);
-    mcs_image_free(&png);
-    return st;
-}
-
 /* One prompt's masks into the union and the JSON. */
 static enum mcs_status finish_prompt(const struct sam_command *c, const struct sam_config *config, const float *low_res,
                                      const float *iou, const struct sam_frame *f, const struct sam_prompts *p,
@@ -235,8 +211,10 @@ static enum mcs_status write_one(const struct sam_command *c, const struct sam_m
     json_object_set_new(root, "size", json_pack("[ii]", f->width, f->height));
     json_object_set_new(root, "area", json_integer(area));
     json_object_set_new(root, "prompts", list);
-    MCS_TRY(write_json(c->output, "sam.json", root));
-    MCS_TRY(write_mask(c->output, "mask.png", mask, f->width, f->height));
+    MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/sam.json", c->output));
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/mask.png", c->output);
+    MCS_TRY(mcs_image_write_mask(path, mask, f->width, f->height));
     MCS_TRY(write_low_res(c, config, low_res, r->n));
     printf(c->common.json ? "{\"prompts\": %d, \"area\": %lld}\n" : "%d prompts, %lld pixels\n", r->n, (long long)area);
     return MCS_OK;
@@ -315,9 +293,8 @@ static void segment_some(struct folder_run *f, const struct sam_case *cases, con
         } else if (st != MCS_OK) {
             mcs_failures_add_held(&f->failures, stems[i]);
         } else {
-            snprintf(name, sizeof name, "%s.png", stems[i]);
-            if (write_mask(f->c->output, name, results[i].mask, cases[i].image->width, cases[i].image->height) !=
-                MCS_OK)
+            snprintf(name, sizeof name, "%s/%s.png", f->c->output, stems[i]);
+            if (mcs_image_write_mask(name, results[i].mask, cases[i].image->width, cases[i].image->height) != MCS_OK)
                 mcs_failures_add_held(&f->failures, stems[i]);
             json_array_append_new(f->cases, result_to_json(cases[i].prompts, &results[i]));
             f->n_done++;
@@ -367,7 +344,7 @@ static enum mcs_status write_folder(struct folder_run *f, struct arena *a)
     char path[PATH_BYTES];
     json_t *root = head_of(f->c, f->model, a);
     if (root) json_object_set(root, "cases", f->cases);
-    MCS_TRY(write_json(f->c->output, "sam.json", root));
+    MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/sam.json", f->c->output));
     MCS_TRY(mcs_failures_write(&f->failures, f->c->output));
     snprintf(path, sizeof path, "%s/config.yaml", f->c->output);
     MCS_TRY(mcs_config_save(path, f->c));

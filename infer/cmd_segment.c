@@ -1,12 +1,12 @@
 /* mcsam segment: text to mask in one go, images and volumes. */
 #include "data/file.h"
+#include "data/json.h"
 #include "data/volume.h"
 #include "engine/log.h"
 #include "infer/requests.h"
 #include "infer/saliency_command.h"
 #include "infer/segment.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,11 +84,6 @@ static enum mcs_status resolve(struct work *w, int n, struct npy *noise)
 
 /* ---- results ---- */
 
-static json_t *number(double x)
-{
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 /* What the summary says of an image or a slice. */
 static json_t *describe(struct work *w, const struct segment_case *s)
 {
@@ -98,25 +93,13 @@ static json_t *describe(struct work *w, const struct segment_case *s)
     for (int k = 0; k < s->coarse.n_boxes; k++) {
         const struct box_component *b = &s->coarse.boxes[k];
         json_array_append_new(boxes, json_pack("{s:[i,i,i,i], s:o, s:i}", "box", b->x0, b->y0, b->x1, b->y1,
-                                               "confidence", number(b->confidence), "area", b->area));
+                                               "confidence", mcs_json_number(b->confidence), "area", b->area));
     }
     const int empty = s->coarse.state != MCS_MASK_OK;
     w->n_empty += empty;
-    return json_pack("{s:o, s:o, s:o, s:I, s:o}", "presence", number((double)s->presence), "boxes", boxes, "iou",
-                     empty ? json_null() : number((double)s->iou), "area", (json_int_t)area, "empty",
+    return json_pack("{s:o, s:o, s:o, s:I, s:o}", "presence", mcs_json_number((double)s->presence), "boxes", boxes,
+                     "iou", empty ? json_null() : mcs_json_number((double)s->iou), "area", (json_int_t)area, "empty",
                      empty ? json_string(mcs_mask_state_text(s->coarse.state)) : json_null());
-}
-
-static enum mcs_status write_mask(const char *folder, const char *stem, const uint8_t *mask, int width, int height)
-{
-    char path[PATH_BYTES];
-    struct image png;
-    MCS_TRY(mcs_image_alloc(&png, width, height, 1));
-    for (int64_t i = 0, n = (int64_t)width * height; i < n; i++) png.pixels[i] = mask[i] ? 255 : 0;
-    snprintf(path, sizeof path, "%s/%s.png", folder, stem);
-    const enum mcs_status st = mcs_image_write_png(path, &png);
-    mcs_image_free(&png);
-    return st;
 }
 
 /* A case's boxes for coarse/boxes.json, copied. */
@@ -146,11 +129,12 @@ static enum mcs_status write_image_case(struct work *w, const struct request *r,
     if (c->keep_stages) {
         snprintf(path, sizeof path, "%s/saliency", c->output);
         MCS_TRY(mcs_saliency_write(&c->common, &w->clip, path, s->stem, &s->map, s->presence, s->text));
-        snprintf(path, sizeof path, "%s/coarse", c->output);
-        MCS_TRY(write_mask(path, s->stem, s->coarse_mask, width, height));
+        snprintf(path, sizeof path, "%s/coarse/%s.png", c->output, s->stem);
+        MCS_TRY(mcs_image_write_mask(path, s->coarse_mask, width, height));
         keep_boxes(&w->boxes, s, r->name);
     }
-    MCS_TRY(write_mask(c->output, s->stem, s->mask, width, height));
+    snprintf(path, sizeof path, "%s/%s.png", c->output, s->stem);
+    MCS_TRY(mcs_image_write_mask(path, s->mask, width, height));
     json_t *o = describe(w, s);
     snprintf(path, sizeof path, "%s.png", s->stem);
     json_object_set_new(o, "image", json_string(r->name));
@@ -360,14 +344,8 @@ static enum mcs_status write_summary(struct work *w)
     json_t *root = json_pack("{s:{s:s, s:s, s:s, s:I, s:s, s:s}, s:O}", "made_by", "verb", "segment", "version",
                              MCS_VERSION, "form", mcs_form_text(&c->common, &a), "seed", (json_int_t)c->common.seed,
                              "clip_sha256", w->clip.sha256, "sam_sha256", w->sam.sha256, "cases", w->cases);
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7)) : NULL;
-    json_decref(root);
     mcs_arena_free(&a);
-    MCS_REQUIRE(text, MCS_E_DATA, "%s/summary.json: a name in it is not UTF-8", c->output);
-    snprintf(path, sizeof path, "%s/summary.json", c->output);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    MCS_TRY(st);
+    MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/summary.json", c->output));
     if (!c->keep_stages || !w->boxes.n) return MCS_OK;
     snprintf(path, sizeof path, "%s/coarse/boxes.json", c->output);
     return mcs_boxes_write(path, &w->boxes);

@@ -136,10 +136,12 @@ enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct 
     mcs_progress_start(&progress, "coarse", "case", cases.n);
     for (int i = 0; i < cases.n; i++) {
         int read;
-        st = run_case(cases.files + i, out, o, scorer, &list, &read);
-        if (st != MCS_OK && (read || st == MCS_E_NOMEM || st == MCS_E_USAGE)) goto done;
-        if (st != MCS_OK) mcs_failures_add_held(&failures, cases.files[i].stem);
-        st = MCS_OK;
+        const enum mcs_status one = run_case(cases.files + i, out, o, scorer, &list, &read);
+        if (one != MCS_OK && (read || one == MCS_E_NOMEM || one == MCS_E_USAGE)) {
+            st = one;
+            goto done;
+        }
+        if (one != MCS_OK) mcs_failures_add_held(&failures, cases.files[i].stem);
         mcs_progress_set(&progress, i + 1);
     }
     mcs_progress_end(&progress);

@@ -2,10 +2,10 @@
 
 #include "data/file.h"
 #include "data/image.h"
+#include "data/json.h"
 #include "data/volume.h"
 #include "engine/log.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,18 +205,13 @@ void mcs_evaluation_free(struct evaluation *e)
 
 /* ---- files ---- */
 
-static json_t *number(double v)
-{
-    return isfinite(v) ? json_real(v) : json_null();
-}
-
 /*     name in nnU-Net's summary, field of mask_counts */
 #define COUNT_LIST(X) X("TP", tp) X("FP", fp) X("FN", fn) X("TN", tn) X("n_pred", n_pred) X("n_ref", n_ref)
 
 static json_t *metrics_to_json(const struct mask_metrics *m)
 {
     json_t *o = json_object();
-#define X(name, field) json_object_set_new(o, name, number(m->field));
+#define X(name, field) json_object_set_new(o, name, mcs_json_number(m->field));
     MCS_METRIC_LIST(X)
 #undef X
 #define X(name, field) json_object_set_new(o, name, json_integer(m->counts.field));
@@ -228,14 +223,14 @@ static json_t *metrics_to_json(const struct mask_metrics *m)
 static json_t *means_to_json(const struct evaluation *e)
 {
     json_t *o = json_object();
-#define X(name, field) json_object_set_new(o, name, number(e->mean[MCS_METRIC_##field].mean));
+#define X(name, field) json_object_set_new(o, name, mcs_json_number(e->mean[MCS_METRIC_##field].mean));
     MCS_METRIC_LIST(X)
 #undef X
 #define X(name, field)                                                                                                 \
     {                                                                                                                  \
         double sum = 0.0;                                                                                              \
         for (int i = 0; i < e->n; i++) sum += (double)e->cases[i].m.counts.field;                                      \
-        json_object_set_new(o, name, number(e->n ? sum / e->n : NAN));                                                 \
+        json_object_set_new(o, name, mcs_json_number(e->n ? sum / e->n : NAN));                                        \
     }
     COUNT_LIST(X)
 #undef X
@@ -250,7 +245,8 @@ static json_t *intervals_to_json(const struct evaluation *e)
         const struct mean_interval *m = &e->mean[MCS_METRIC_##field];                                                  \
         json_object_set_new(o, name,                                                                                   \
                             json_pack("{s:I, s:I, s:o, s:o}", "n", (json_int_t)m->n, "left_out",                       \
-                                      (json_int_t)m->n_left_out, "lo", number(m->lo), "hi", number(m->hi)));           \
+                                      (json_int_t)m->n_left_out, "lo", mcs_json_number(m->lo), "hi",                   \
+                                      mcs_json_number(m->hi)));                                                        \
     }
     MCS_METRIC_LIST(X)
 #undef X
@@ -288,12 +284,7 @@ static enum mcs_status write_summary(const char *out, const struct evaluate_opti
     json_object_set_new(root, "version", json_string(MCS_VERSION));
     json_object_set_new(root, "failures", failures);
     json_object_set_new(root, "metric_per_case", cases);
-    char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
-    json_decref(root);
-    MCS_REQUIRE(text, MCS_E_NOMEM, "%s: no memory for the text", path);
-    enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+    return mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12), "%s", path);
 }
 
 static enum mcs_status write_cases(const char *out, struct evaluation *e)

@@ -1,6 +1,7 @@
 #include "infer/report.h"
 
 #include "data/file.h"
+#include "data/json.h"
 #include "engine/arena.h"
 #include "engine/config.h"
 #include "engine/log.h"
@@ -25,16 +26,12 @@ struct run_files {
 /* A JSON file of the run; *json stays NULL where there is none. E_DATA, E_IO. */
 static enum mcs_status read_json(const char *folder, const char *name, int want_array, json_t **json)
 {
-    char path[PATH_BYTES], *text;
-    int64_t n_bytes;
-    json_error_t error;
+    char path[PATH_BYTES];
+    json_t *root;
     *json = NULL;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     if (!mcs_file_exists(path)) return MCS_OK;
-    MCS_TRY(mcs_file_read(path, MAX_JSON_BYTES, &text, &n_bytes));
-    json_t *root = json_loadb(text, (size_t)n_bytes, 0, &error);
-    free(text);
-    MCS_REQUIRE(root, MCS_E_DATA, "%s:%d: not JSON: %s", path, error.line, error.text);
+    MCS_TRY(mcs_json_read(path, MAX_JSON_BYTES, 0, &root));
     if (want_array ? !json_is_array(root) : !json_is_object(root)) {
         json_decref(root);
         return MCS_FAIL(MCS_E_DATA, "%s: want a JSON %s", path, want_array ? "array" : "object");

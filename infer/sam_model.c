@@ -1,11 +1,11 @@
 #include "infer/sam_model.h"
 
 #include "data/file.h"
+#include "data/json.h"
 #include "data/safetensors.h"
 #include "engine/model/layers.h"
 #include "infer/weights.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,13 +116,8 @@ static enum mcs_status parse_config(const char *path, const json_t *root, struct
 
 static enum mcs_status read_config(const char *path, struct sam_config *c)
 {
-    char *text;
-    int64_t n;
-    json_error_t error;
-    MCS_TRY(mcs_file_read(path, 1 << 20, &text, &n));
-    json_t *root = json_loadb(text, (size_t)n, 0, &error);
-    free(text);
-    MCS_REQUIRE(root, MCS_E_DATA, "%s:%d: not JSON: %s", path, error.line, error.text);
+    json_t *root;
+    MCS_TRY(mcs_json_read(path, 1 << 20, 0, &root));
     const enum mcs_status st = parse_config(path, root, c);
     json_decref(root);
     return st;
@@ -137,12 +132,7 @@ static enum mcs_status write_config(const char *path, const struct sam_config *c
 #undef X
     for (int i = 0; i < c->n_global; i++) json_array_append_new(global, json_integer(c->global[i]));
     json_object_set_new(root, "global", global);
-    char *text = json_dumps(root, JSON_INDENT(1));
-    json_decref(root);
-    if (!text) abort();
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st;
+    return mcs_json_write(root, JSON_INDENT(1), "%s", path);
 }
 
 /* ViT-B, -L or -H by the width of the position table. */
@@ -497,7 +487,7 @@ enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res
                                 struct map2 *dst)
 {
     const int side = mcs_sam_side(c), s = c->image_size;
-    const struct map2 low = {side, side, (float *)(uintptr_t)low_res};
+    const struct map2 low = {side, side, (float *)low_res};
     struct map2 full = {0}, part = {0};
     enum mcs_status st;
     MCS_TRY(mcs_map_resize(&low, s, s, &full));

@@ -1,10 +1,9 @@
 #include "infer/unet_model.h"
 
 #include "data/file.h"
+#include "data/json.h"
 
-#include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_JSON = 1 << 22, MAX_SIDE = 1 << 14, MAX_FEATURES = 1 << 12 };
@@ -77,31 +76,6 @@ static json_t *pairs(const int64_t (*v)[3], int n)
     return a;
 }
 
-/* Writes and releases root. */
-static enum mcs_status write_json(const char *folder, const char *name, json_t *root)
-{
-    char path[1200];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    char *text = root ? json_dumps(root, JSON_INDENT(4)) : NULL;
-    json_decref(root);
-    MCS_REQUIRE(text, MCS_E_NOMEM, "%s: cannot be made", path);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st;
-}
-
-static enum mcs_status read_json(const char *path, json_t **root)
-{
-    char *text;
-    int64_t n;
-    json_error_t error;
-    MCS_TRY(mcs_file_read(path, MAX_JSON, &text, &n));
-    *root = json_loadb(text, (size_t)n, 0, &error);
-    free(text);
-    MCS_REQUIRE(*root, MCS_E_DATA, "%s:%d: not JSON: %s", path, error.line, error.text);
-    return MCS_OK;
-}
-
 enum mcs_status mcs_unet_plans_write(const char *folder, const struct unet_plans *p)
 {
     const struct unet_config *c = &p->net;
@@ -128,18 +102,18 @@ enum mcs_status mcs_unet_plans_write(const char *folder, const struct unet_plans
                   "use_mask_for_norm", masks, "batch_dice", p->batch_dice, "architecture", "network_class_name",
                   "dynamic_network_architectures.architectures.unet.PlainConvUNet", "arch_kwargs", network,
                   "_kw_requires_import", "conv_op", "norm_op", "nonlin");
-    MCS_TRY(write_json(folder, "plans.json",
-                       json_pack("{s:s, s:s, s:[i,i,i], s:[i,i,i], s:{s:o}}", "dataset_name", "mcsam", "plans_name",
-                                 "nnUNetPlans", "transpose_forward", 0, 1, 2, "transpose_backward", 0, 1, 2,
-                                 "configurations", "2d", configuration)));
+    MCS_TRY(mcs_json_write(json_pack("{s:s, s:s, s:[i,i,i], s:[i,i,i], s:{s:o}}", "dataset_name", "mcsam", "plans_name",
+                                     "nnUNetPlans", "transpose_forward", 0, 1, 2, "transpose_backward", 0, 1, 2,
+                                     "configurations", "2d", configuration),
+                           JSON_INDENT(4), "%s/plans.json", folder));
     json_t *labels = json_object();
     for (int k = 0; k < c->classes; k++) {
         char key[32];
         snprintf(key, sizeof key, c->classes == 2 ? "foreground" : "class_%d", k);
         json_object_set_new(labels, k ? key : "background", json_integer(k));
     }
-    return write_json(folder, "dataset.json",
-                      json_pack("{s:o, s:o, s:s}", "channel_names", names, "labels", labels, "file_ending", ".png"));
+    return mcs_json_write(json_pack("{s:o, s:o, s:s}", "channel_names", names, "labels", labels, "file_ending", ".png"),
+                          JSON_INDENT(4), "%s/dataset.json", folder);
 }
 
 static enum mcs_status get_int(const char *path, const json_t *o, const char *key, int64_t *v)
@@ -224,12 +198,12 @@ enum mcs_status mcs_unet_plans_read(const char *folder, struct unet_plans *p)
     *p = (struct unet_plans){0};
     snprintf(path, sizeof path, "%s/plans.json", folder);
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
-    MCS_TRY(read_json(path, &root));
+    MCS_TRY(mcs_json_read(path, MAX_JSON, 0, &root));
     enum mcs_status st = parse_plans(path, root, p);
     json_decref(root);
     MCS_TRY(st);
     snprintf(path, sizeof path, "%s/dataset.json", folder);
-    MCS_TRY(read_json(path, &root));
+    MCS_TRY(mcs_json_read(path, MAX_JSON, 0, &root));
     const json_t *labels = json_object_get(root, "labels");
     p->net.in_channels = (int)json_object_size(json_object_get(root, "channel_names"));
     p->net.classes = (int)json_object_size(labels) - (json_object_get(labels, "ignore") != NULL);
@@ -244,7 +218,7 @@ enum mcs_status mcs_unet_checkpoints_write(const char *folder, const struct unet
         json_array_append_new(list,
                               json_pack("{s:s, s:I, s:I, s:I}", "file", c[i].file, "cycle", (json_int_t)c[i].cycle,
                                         "index", (json_int_t)c[i].index, "step", (json_int_t)c[i].step));
-    return write_json(folder, "checkpoints.json", json_pack("{s:o}", "checkpoints", list));
+    return mcs_json_write(json_pack("{s:o}", "checkpoints", list), JSON_INDENT(4), "%s/checkpoints.json", folder);
 }
 
 static enum mcs_status parse_checkpoint(const char *path, const json_t *o, struct unet_checkpoint *c)
@@ -266,7 +240,7 @@ enum mcs_status mcs_unet_checkpoints_read(const char *folder, struct unet_checkp
     enum mcs_status st = MCS_OK;
     *n = 0;
     snprintf(path, sizeof path, "%s/checkpoints.json", folder);
-    MCS_TRY(read_json(path, &root));
+    MCS_TRY(mcs_json_read(path, MAX_JSON, 0, &root));
     const json_t *list = json_object_get(root, "checkpoints");
     const size_t count = json_array_size(list);
     MCS_REQUIRE_GOTO(count > 0 && count <= UNET_MAX_CHECKPOINTS, MCS_E_DATA, st, done,

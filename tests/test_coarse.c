@@ -289,7 +289,7 @@ Test(coarse, bad_boxes_are_named)
     cr_expect_eq(mcs_boxes_read(at("nowhere.json"), &list), MCS_E_NOINPUT);
     mcs_error_clear();
     expect_bad("", "not JSON");
-    expect_bad("{\"cases\": [", "not JSON: line 1");
+    expect_bad("{\"cases\": [", ":1: not JSON");
     expect_bad("[]", "cases");
     expect_bad("{\"cases\": [{\"size\": [1, 1]}]}", "image");
     expect_bad("{\"cases\": [{\"image\": \"x\", \"size\": [0, 1], \"components\": []}]}", "size");
