@@ -3,6 +3,7 @@
  * whole volume (no AVX-512). */
 #include "engine/cpu/conv.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/op_common.h"
 #include "engine/cpu/rowops.h"
 
 #include <stdlib.h>
@@ -237,13 +238,13 @@ static enum mcs_status bwd(const struct step *s)
     if (dx && p->pass[CONV_DSRC]) {
         float *to = s->beta[0] != 0 ? beside : dx;
         MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DSRC], to, w, NULL, dy, s->workspace));
-        if (to == beside) mcs_vec_add(dx, beside, mcs_count(s->din[0]));
+        if (to == beside) op_accumulate(beside, mcs_count(s->din[0]), 1, dx);
     }
     if (dw && !p->pass[CONV_DWEIGHT]) MCS_TRY(run_own(s, CONV_DWEIGHT, x, dw, dy, NULL));
     if (dw && p->pass[CONV_DWEIGHT]) {
         float *to = s->beta[1] != 0 ? beside : dw;
         MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DWEIGHT], x, to, NULL, dy, s->workspace));
-        if (to == beside) mcs_vec_add(dw, beside, mcs_count(s->din[1]));
+        if (to == beside) op_accumulate(beside, mcs_count(s->din[1]), 1, dw);
     }
     if (s->din[2]) mcs_rows_sum(dy, p->rows, p->d.o, s->beta[2], mcs_f32(s->din[2]), s->workspace);
     return MCS_OK;

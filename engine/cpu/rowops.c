@@ -64,17 +64,3 @@ void mcs_rows_sum(const float *x, int64_t rows, int64_t n, float beta, float *ou
         out[j] = (beta != 0 ? beta * out[j] : 0) + (float)s;
     }
 }
-
-MCS_CLONES static void add_span(float *y, const float *x, int64_t n)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) y[i] += x[i];
-}
-
-void mcs_vec_add(float *y, const float *x, int64_t n)
-{
-    const int64_t spans = (n + MCS_CHUNK - 1) / MCS_CHUNK;
-#pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
-    for (int64_t i = 0; i < spans; i++)
-        add_span(y + i * MCS_CHUNK, x + i * MCS_CHUNK, n - i * MCS_CHUNK < MCS_CHUNK ? n - i * MCS_CHUNK : MCS_CHUNK);
-}
