@@ -1,5 +1,6 @@
 /* mcsam VERB [OPTION]...: the verb table, signals, and the one place where a status becomes an exit code. */
 #include "engine/config.h"
+#include "engine/exec.h"
 #include "engine/log.h"
 #include "engine/stop.h"
 
@@ -45,12 +46,31 @@ static const struct mcs_verb *find_verb(const char *name)
     return NULL;
 }
 
-static int in_group(const char *names, const char *name)
+/* Where a verb stands in a group's names, or NULL. */
+static const char *in_group(const char *names, const char *name)
 {
     const size_t n = strlen(name);
     for (const char *at = names; (at = strstr(at, name)); at += n)
-        if ((at == names || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return 1;
-    return 0;
+        if ((at == names || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return at;
+    return NULL;
+}
+
+/* The verbs of group g in the order of its names; of g == N_GROUPS: those that no group names. Returns how many. */
+static int verbs_of(int g, const struct mcs_verb *in[N_VERBS])
+{
+    int n = 0;
+    for (int i = 0; i < N_VERBS; i++) {
+        int group = 0, at = n;
+        while (group < N_GROUPS && !in_group(groups[group].names, verbs[i]->name)) group++;
+        if (group != g) continue;
+        for (; at > 0 && g < N_GROUPS &&
+               in_group(groups[g].names, in[at - 1]->name) > in_group(groups[g].names, verbs[i]->name);
+             at--)
+            in[at] = in[at - 1];
+        in[at] = verbs[i];
+        n++;
+    }
+    return n;
 }
 
 static void print_help(FILE *f)
@@ -59,15 +79,10 @@ static void print_help(FILE *f)
                "Usage: mcsam VERB [OPTION]...\n"
                "       mcsam VERB --help\n");
     for (int g = 0; g <= N_GROUPS; g++) {
-        int shown = 0;
-        for (int pass = 0; pass < N_VERBS; pass++) {
-            const struct mcs_verb *v = verbs[pass];
-            int group = 0;
-            while (group < N_GROUPS && !in_group(groups[group].names, v->name)) group++;
-            if (group != g) continue;
-            if (!shown++) fprintf(f, "\n%s:\n", g < N_GROUPS ? groups[g].title : "Others");
-            fprintf(f, "  %-12s %s\n", v->name, v->line);
-        }
+        const struct mcs_verb *in[N_VERBS];
+        const int n = verbs_of(g, in);
+        if (n) fprintf(f, "\n%s:\n", g < N_GROUPS ? groups[g].title : "Others");
+        for (int i = 0; i < n; i++) fprintf(f, "  %-12s %s\n", in[i]->name, in[i]->line);
     }
     fprintf(
         f, "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 done but some cases failed, 65 bad data, 66 missing input,\n"
@@ -88,6 +103,8 @@ static enum mcs_status check_device(const struct mcs_common *c)
     MCS_REQUIRE(c->device == MCS_DEVICE_CPU, MCS_E_DEVICE,
                 "--device %s: this build has no %s backend; mcsam devices lists what can compute here",
                 names[c->device], names[c->device]);
+    MCS_REQUIRE(c->precision == MCS_PRECISION_FP32, MCS_E_DEVICE,
+                "--precision bf16: the cpu backend computes in fp32 alone; leave the option out");
     return MCS_OK;
 }
 
@@ -140,7 +157,10 @@ static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv,
     mcs_log_quiet(common->quiet);
     if (common->threads) omp_set_num_threads((int)common->threads);
     common->threads = omp_get_max_threads();
-    return v->run(common);
+    if (!common->trace) return v->run(common);
+    MCS_TRY(mcs_exec_trace_open(common->trace));
+    const enum mcs_status st = v->run(common), traced = mcs_exec_trace_close();
+    return st != MCS_OK ? st : traced;
 }
 
 static enum mcs_status run_line(int argc, char **argv, struct arena *arena)

@@ -2,9 +2,33 @@
 
 #include "engine/log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The trace that is being written, one a program as standard output is; graphs are made and freed by one thread. */
+static struct {
+    FILE *file; /* NULL: none */
+    int n_graphs;
+} trace;
+
+/* A graph's steps one after the other, each with its mean time over the runs. */
+static void trace_graph(const struct exec *e)
+{
+    double at = 0;
+    for (int i = 0; i < e->graph->n_steps; i++) {
+        const struct step *s = &e->graph->steps[i];
+        const double us = 1e6 * e->step_seconds[i] / (double)e->n_runs;
+        fprintf(trace.file,
+                "%s\n{\"name\":\"%s %s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":%d,\"tid\":1,\"ts\":%.1f,\"dur\":%.1f,"
+                "\"args\":{\"runs\":%lld}}",
+                trace.n_graphs + i ? "," : "", mcs_op_table[s->op].name, s->scope, s->backward ? "backward" : "forward",
+                trace.n_graphs + 1, at, us, (long long)e->n_runs);
+        at += us;
+    }
+    trace.n_graphs++;
+}
 
 static void bind(struct exec *e)
 {
@@ -69,6 +93,10 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
     e->workspace = p;
     bind(e);
     MCS_TRY_GOTO(fill_inputs(e), st, failed);
+    if (trace.file) {
+        e->step_seconds = calloc((size_t)g->n_steps + 1, sizeof *e->step_seconds);
+        MCS_REQUIRE_GOTO(e->step_seconds, MCS_E_NOMEM, st, failed, "no memory for a trace");
+    }
     *made = e;
     return MCS_OK;
 failed:
@@ -79,6 +107,7 @@ failed:
 void mcs_exec_free(struct exec *e)
 {
     if (!e) return;
+    if (trace.file && e->step_seconds && e->n_runs) trace_graph(e);
     for (int i = 0; i < e->graph->n_steps; i++) {
         struct step *s = &e->graph->steps[i];
         if (e->device->backend->ops[s->op].release) e->device->backend->ops[s->op].release(s);
@@ -137,30 +166,24 @@ enum mcs_status mcs_exec_run(struct exec *e)
     return run_steps(e, 0, e->graph->n_steps);
 }
 
-enum mcs_status mcs_exec_trace_begin(struct exec *e)
+/* ---- the trace of --trace ---- */
+
+enum mcs_status mcs_exec_trace_open(const char *path)
 {
-    e->step_seconds = calloc((size_t)e->graph->n_steps + 1, sizeof *e->step_seconds);
-    MCS_REQUIRE(e->step_seconds, MCS_E_NOMEM, "no memory for a trace");
-    e->n_runs = 0;
+    MCS_REQUIRE(!trace.file, MCS_E_FAIL, "%s: a trace is being written already", path);
+    trace.file = fopen(path, "w");
+    MCS_REQUIRE(trace.file, MCS_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    trace.n_graphs = 0;
+    fputs("[", trace.file);
     return MCS_OK;
 }
 
-enum mcs_status mcs_exec_trace_write(const struct exec *e, const char *path)
+enum mcs_status mcs_exec_trace_close(void)
 {
-    MCS_REQUIRE(e->step_seconds && e->n_runs, MCS_E_FAIL, "%s: nothing was traced", path);
-    FILE *f = fopen(path, "w");
-    MCS_REQUIRE(f, MCS_E_IO, "%s: cannot be written", path);
-    double at = 0;
-    fputs("[\n", f);
-    for (int i = 0; i < e->graph->n_steps; i++) {
-        const struct step *s = &e->graph->steps[i];
-        const double us = 1e6 * e->step_seconds[i] / (double)e->n_runs;
-        fprintf(f, "{\"name\":\"%s %s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.1f,\"dur\":%.1f}%s\n",
-                mcs_op_table[s->op].name, s->scope, s->backward ? "backward" : "forward", at, us,
-                i + 1 < e->graph->n_steps ? "," : "");
-        at += us;
-    }
-    fputs("]\n", f);
-    MCS_REQUIRE(fclose(f) == 0, MCS_E_IO, "%s: writing failed", path);
+    if (!trace.file) return MCS_OK;
+    fputs("\n]\n", trace.file);
+    const int failed = ferror(trace.file), closed = fclose(trace.file);
+    trace.file = NULL;
+    MCS_REQUIRE(!failed && closed == 0, MCS_E_IO, "the trace could not be written: %s", strerror(errno));
     return MCS_OK;
 }

@@ -10,7 +10,7 @@ struct exec {
     struct device *device;
     struct plan plan;
     char *arena, *workspace;
-    double *step_seconds; /* sums by step while tracing, else NULL */
+    double *step_seconds; /* sums by step while a trace is open, else NULL */
     int64_t n_runs;
 };
 
@@ -29,8 +29,10 @@ enum mcs_status mcs_exec_run(struct exec *e);
 enum mcs_status mcs_exec_forward(struct exec *e);
 enum mcs_status mcs_exec_backward(struct exec *e);
 
-/* Starts timing steps; writes the sums as a Perfetto (Chrome JSON) trace. */
-enum mcs_status mcs_exec_trace_begin(struct exec *e);
-enum mcs_status mcs_exec_trace_write(const struct exec *e, const char *path);
+/* The trace of --trace, a Perfetto (Chrome JSON) file: every executor made while it is open times its steps and adds
+ * them when it is freed, as one process of the trace, each step with its mean time over the runs. E_IO. Close is E_IO
+ * too where a write failed, and does nothing where no trace is open. */
+enum mcs_status mcs_exec_trace_open(const char *path);
+enum mcs_status mcs_exec_trace_close(void);
 
 #endif

@@ -75,7 +75,6 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
     for (int i = 0; i < p->n_losses; i++) mcs_keep(p->loss[i]);
     MCS_TRY(mcs_grad(g, p->loss, p->n_losses));
     MCS_TRY(mcs_exec_new(g, t->model->device, &p->exec));
-    if (t->o->trace && t->n_plans == 0) MCS_TRY(mcs_exec_trace_begin(p->exec));
     for (int i = 0; i < p->n_losses; i++) MCS_TRY(mcs_exec_set(p->exec, p->loss[i]->grad, &weight[i]));
     *index = t->n_plans++;
     return MCS_OK;
@@ -232,11 +231,22 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     }
     mcs_progress_set(&bar, step);
     mcs_progress_end(&bar);
-    if (o->trace && t.n_plans) st = mcs_exec_trace_write(t.plan[0].exec, o->trace);
 done:
     mcs_run_log_close(&log);
     trainer_close(&t);
     return st;
+}
+
+enum mcs_status mcs_clip_train_plan(struct clip_model *m, const struct clip_train_options *o, struct plan *plan)
+{
+    struct trainer t = {.model = m, .o = o};
+    int index = 0;
+    enum mcs_status st = mcs_params_alloc_grad(m->params);
+    if (st == MCS_OK)
+        st = make_plan(&t, (o->batch * m->config.context + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET, &index);
+    if (st == MCS_OK) *plan = t.plan[index].exec->plan;
+    trainer_close(&t);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
 
 void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,

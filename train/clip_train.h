@@ -41,7 +41,6 @@ struct clip_train_options {
     int diagnose;       /* log the share of negatives that each form attracts */
     const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; made here */
     const char *config; /* resolved options as YAML, kept in the checkpoint; a checkpoint of other options is refused */
-    const char *trace;  /* Perfetto trace of the first plan's steps, or NULL */
     const char *const *frozen; /* prefixes of parameter names, NULL-ended, or NULL */
 };
 
@@ -49,6 +48,9 @@ struct clip_train_options {
  * checkpoint; E_DATA when the loss is not finite (with step and last checkpoint). */
 enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
                                const struct clip_source *source, const struct clip_extra *extra);
+
+/* What a training step takes: the largest of its plans, all captions as long as the context. m gets gradients. */
+enum mcs_status mcs_clip_train_plan(struct clip_model *m, const struct clip_train_options *o, struct plan *plan);
 
 /* Share of negatives (i != j) whose similarity the loss wants to raise (negative gradient), on a batch of L2-normalised
  * embeddings: paper's form and released form. */

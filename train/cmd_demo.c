@@ -2,7 +2,6 @@
 #include "train/demo_run.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static const struct mcs_option options[] = {
     {"output", 'o', MCS_FIELD(demo_options, output), .alias = "out", .def = "runs/demo", .value = "DIR",
@@ -87,6 +86,15 @@ static enum mcs_status run(const void *options_given)
     struct demo_options o = *(const struct demo_options *)options_given;
     MCS_TRY(mcs_demo_config_check(&o.data));
     if (o.quick) shrink(&o);
+    if (o.common.dry_run) {
+        const long long n[] = {o.seeds, o.train_images, o.finetune_steps, o.cycles * o.cycle_steps, o.test_images};
+        printf(o.common.json ? "{\"runs\": %lld, \"training_images\": %lld, \"finetune_steps\": %lld, "
+                               "\"network_steps\": %lld, \"test_images\": %lld}\n"
+                             : "%lld runs; each: %lld training images, %lld steps of CLIP, %lld steps of the network, "
+                               "%lld test images\n",
+               n[0], n[1], n[2], n[3], n[4]);
+        return MCS_OK;
+    }
     if (o.seeds == 1) return mcs_demo_run(&o);
     const char *folder = o.output;
     const int64_t first = o.common.seed;

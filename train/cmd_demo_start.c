@@ -3,6 +3,7 @@
 #include "engine/config.h"
 #include "train/start_models.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct start_command {
@@ -35,12 +36,16 @@ static enum mcs_status run(const void *o)
     const char *what = c->common.args.v[0];
     const int clip = !strcmp(what, "clip");
     MCS_REQUIRE(clip || !strcmp(what, "sam"), MCS_E_USAGE, "demo-start makes 'clip' or 'sam', not '%s'", what);
+    if (c->common.dry_run) {
+        printf(c->common.json ? "{\"steps\": %lld, \"batch\": %lld}\n" : "%lld steps of %lld images\n",
+               (long long)c->steps, (long long)c->batch);
+        return MCS_OK;
+    }
     struct device d;
     struct arena arena = {0};
     MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
     const struct demo_start_options start = {.out = c->output,
                                              .atlas = c->atlas,
-                                             .trace = c->common.trace,
                                              .config = mcs_config_text(c, &arena),
                                              .steps = c->steps,
                                              .batch = c->batch,

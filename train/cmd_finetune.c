@@ -86,12 +86,30 @@ static enum mcs_status resolve_loss(const struct finetune_command *c, struct con
     return MCS_OK;
 }
 
+/* --dry-run. */
+static enum mcs_status print_plan(const struct finetune_command *c, struct clip_model *m,
+                                  const struct clip_train_options *o)
+{
+    struct plan plan;
+    const double mib = 1048576;
+    MCS_TRY(mcs_clip_train_plan(m, o, &plan));
+    const double all = (double)(plan.activation_bytes + plan.workspace_bytes) +
+                       4.0 * (double)m->params->n_values * sizeof(float); /* weights, gradients, two moments */
+    printf(c->common.json
+               ? "{\"steps\": %lld, \"activations_mib\": %.1f, \"workspace_mib\": %.1f, \"all_mib\": %.1f}\n"
+               : "%lld steps; activations %.1f MiB, workspace %.1f MiB, with weights and moments %.1f MiB at "
+                 "most; a smaller --batch needs less\n",
+           (long long)o->steps, (double)plan.activation_bytes / mib, (double)plan.workspace_bytes / mib, all / mib);
+    return MCS_OK;
+}
+
 static enum mcs_status train(const struct finetune_command *c, struct clip_model *m, const struct pairs *pairs,
                              const char *config)
 {
     struct pair_source source;
     struct contrastive_attr loss;
     const char *frozen[65] = {0};
+    int64_t n_steps = 0;
     char path[1200];
     MCS_REQUIRE(c->freeze.n <= 64, MCS_E_USAGE, "--freeze was given more than 64 times");
     for (int i = 0; i < c->freeze.n; i++) frozen[i] = c->freeze.v[i];
@@ -113,14 +131,19 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
                                              .diagnose = c->diagnose,
                                              .run = c->output,
                                              .config = config,
-                                             .trace = c->common.trace,
                                              .frozen = frozen};
-        st = mcs_clip_train(m, &o, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
+        st = c->common.dry_run ? print_plan(c, m, &o)
+                               : mcs_clip_train(m, &o, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
+        n_steps = steps;
     }
     mcs_pair_source_close(&source);
     MCS_TRY(st);
+    if (c->common.dry_run) return MCS_OK;
     snprintf(path, sizeof path, "%s/model", c->output);
-    return mcs_clip_model_save(m, path, 0);
+    MCS_TRY(mcs_clip_model_save(m, path, 0));
+    printf(c->common.json ? "{\"steps\": %lld, \"pairs\": %d}\n" : "%lld steps on %d pairs\n", (long long)n_steps,
+           pairs->n);
+    return MCS_OK;
 }
 
 static enum mcs_status run(const void *o)
@@ -142,11 +165,13 @@ static enum mcs_status run(const void *o)
     mcs_pairs_report(&pairs, c->pairs);
     MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
-    MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
-    snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-    MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
-    snprintf(path, sizeof path, "%s/config.yaml", c->output);
-    MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
+    if (!c->common.dry_run) {
+        MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+        snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
+        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
+        snprintf(path, sizeof path, "%s/config.yaml", c->output);
+        MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
+    }
     st = train(c, &m, &pairs, config);
 done:
     if (m.params) mcs_clip_model_close(&m);

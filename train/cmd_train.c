@@ -5,7 +5,6 @@
 #include "train/unet_train.h"
 
 #include <stdio.h>
-#include <string.h>
 
 struct train_command {
     struct mcs_common common;
@@ -112,7 +111,6 @@ static enum mcs_status train(const struct train_command *c, const struct unet_ca
         .checkpoint_every = c->checkpoint_every,
         .run = c->output,
         .config = config,
-        .trace = c->common.trace,
     };
     o.optim.clip_norm = (float)c->clip_norm;
     if (c->weight_decay >= 0) o.optim.weight_decay = (float)c->weight_decay;

@@ -1,23 +1,17 @@
 /* What a demo run leaves behind: summary.json, cases.json, cases.csv, and the table on the terminal. */
 #include "data/file.h"
+#include "data/json.h"
 #include "engine/log.h"
 #include "infer/metrics.h"
 #include "train/demo_run.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-
-static json_t *number(double v)
-{
-    return isfinite(v) ? json_real(v) : json_null();
-}
 
 static json_t *interval(const struct mean_interval *m)
 {
-    return json_pack("[o,o]", number(m->lo), number(m->hi));
+    return json_pack("[o,o]", mcs_json_number(m->lo), mcs_json_number(m->hi));
 }
 
 static json_t *stages_json(const struct demo_results *r)
@@ -27,9 +21,9 @@ static json_t *stages_json(const struct demo_results *r)
         const struct demo_score *k = &r->stage[s];
         const struct mean_interval dice = mcs_mean_interval(k->dice, k->n), nsd = mcs_mean_interval(k->nsd, k->n),
                                    iou = mcs_mean_interval(k->iou, k->n);
-        json_array_append_new(list, json_pack("{s:s, s:o, s:o, s:o, s:o}", "stage", demo_stage_names[s], "dsc",
-                                              number(dice.mean), "dsc_interval", interval(&dice), "nsd",
-                                              number(nsd.mean), "iou", number(iou.mean)));
+        json_array_append_new(list, json_pack("{s:s, s:o, s:o, s:o, s:o}", "stage", mcs_demo_stage_names[s], "dsc",
+                                              mcs_json_number(dice.mean), "dsc_interval", interval(&dice), "nsd",
+                                              mcs_json_number(nsd.mean), "iou", mcs_json_number(iou.mean)));
     }
     return list;
 }
@@ -39,11 +33,11 @@ static json_t *baselines_json(const struct demo_results *r)
     json_t *list = json_array();
     for (int i = 0; i < r->n_baselines; i++)
         json_array_append_new(list, json_pack("{s:s, s:o, s:s}", "name", r->baseline[i].name, "dsc",
-                                              number(r->baseline[i].dice), "what", r->baseline[i].what));
+                                              mcs_json_number(r->baseline[i].dice), "what", r->baseline[i].what));
     if (isfinite(r->ceiling))
         json_array_append_new(
-            list, json_pack("{s:s, s:o, s:s}", "name", "ceiling: true masks", "dsc", number(r->ceiling), "what",
-                            "the same network trained on the true masks instead of the pseudo-labels"));
+            list, json_pack("{s:s, s:o, s:s}", "name", "ceiling: true masks", "dsc", mcs_json_number(r->ceiling),
+                            "what", "the same network trained on the true masks instead of the pseudo-labels"));
     return list;
 }
 
@@ -60,7 +54,7 @@ static json_t *recall_json(const struct recall_result *r)
     for (int i = 0; i < 4; i++) {
         char key[32];
         snprintf(key, sizeof key, "%s_interval", v[i].key);
-        json_object_set_new(o, v[i].key, number(v[i].m->mean));
+        json_object_set_new(o, v[i].key, mcs_json_number(v[i].m->mean));
         json_object_set_new(o, key, interval(v[i].m));
     }
     return o;
@@ -114,7 +108,7 @@ static json_t *types_json(const struct demo_run *run)
         const double zero = mean_of(run, STAGE_SAM, kinds[k].is, &n),
                      net = mean_of(run, STAGE_NETWORK, kinds[k].is, &n);
         json_array_append_new(list, json_pack("{s:s, s:i, s:o, s:o}", "name", kinds[k].name, "n", n, "zero_shot",
-                                              number(zero), "network", number(net)));
+                                              mcs_json_number(zero), "network", mcs_json_number(net)));
     }
     return list;
 }
@@ -136,8 +130,9 @@ static json_t *notes_json(const struct demo_run *run)
     for (int s = 0; s < DEMO_STAGES; s++) {
         const struct mean_interval m = mcs_mean_interval(r->stage[s].dice, r->stage[s].n);
         if (s && m.mean <= before)
-            json_array_append_new(list, json_sprintf("\"%s\" did not improve on \"%s\": DSC %.3f after %.3f",
-                                                     demo_stage_names[s], demo_stage_names[s - 1], m.mean, before));
+            json_array_append_new(list,
+                                  json_sprintf("\"%s\" did not improve on \"%s\": DSC %.3f after %.3f",
+                                               mcs_demo_stage_names[s], mcs_demo_stage_names[s - 1], m.mean, before));
         before = m.mean;
     }
     if (r->average_dice[AVERAGE_ALL] <= r->average_dice[AVERAGE_LAST])
@@ -160,30 +155,33 @@ static json_t *summary_json(const struct demo_run *run, double seconds)
     struct arena arena = {0};
     getrusage(RUSAGE_SELF, &usage);
     json_t *times = json_object(), *averages = json_array();
-    for (int i = 0; i < r->n_times; i++) json_object_set_new(times, r->time[i].name, number(r->time[i].seconds));
+    for (int i = 0; i < r->n_times; i++)
+        json_object_set_new(times, r->time[i].name, mcs_json_number(r->time[i].seconds));
     for (int a = 0; a < DEMO_AVERAGES; a++)
-        json_array_append_new(averages, json_pack("{s:s, s:o, s:o, s:o}", "name", demo_average_names[a], "dsc",
-                                                  number(r->average_dice[a]), "error_auroc", number(r->errors[a].auroc),
-                                                  "error_auroc_outside_band", number(r->errors[a].auroc_outside_band)));
+        json_array_append_new(averages, json_pack("{s:s, s:o, s:o, s:o}", "name", mcs_demo_average_names[a], "dsc",
+                                                  mcs_json_number(r->average_dice[a]), "error_auroc",
+                                                  mcs_json_number(r->errors[a].auroc), "error_auroc_outside_band",
+                                                  mcs_json_number(r->errors[a].auroc_outside_band)));
     json_t *o = json_object();
     json_object_set_new(o, "stages", stages_json(r));
     json_object_set_new(o, "baselines", baselines_json(r));
     json_object_set_new(o, "retrieval",
                         json_pack("{s:o, s:o}", "before", recall_json(&r->before), "after", recall_json(&r->after)));
     json_object_set_new(o, "control",
-                        json_pack("{s:o, s:o, s:o, s:i}", "prompt_dsc", number(r->prompt_dice), "other_dsc",
-                                  number(r->other_dice), "presence_auroc", number(r->presence_auroc),
+                        json_pack("{s:o, s:o, s:o, s:i}", "prompt_dsc", mcs_json_number(r->prompt_dice), "other_dsc",
+                                  mcs_json_number(r->other_dice), "presence_auroc", mcs_json_number(r->presence_auroc),
                                   "n_two_lesion_images", run->two.n));
     json_object_set_new(o, "uncertainty",
-                        json_pack("{s:o, s:o, s:o, s:o, s:o}", "right", number(e->right), "wrong", number(e->wrong),
-                                  "error_auroc", number(e->auroc), "error_auroc_outside_band",
-                                  number(e->auroc_outside_band), "rank_correlation", number(r->rank_correlation)));
+                        json_pack("{s:o, s:o, s:o, s:o, s:o}", "right", mcs_json_number(e->right), "wrong",
+                                  mcs_json_number(e->wrong), "error_auroc", mcs_json_number(e->auroc),
+                                  "error_auroc_outside_band", mcs_json_number(e->auroc_outside_band),
+                                  "rank_correlation", mcs_json_number(r->rank_correlation)));
     json_object_set_new(o, "ensemble", averages);
     json_object_set_new(o, "by_type", types_json(run));
     json_object_set_new(o, "pseudo_labels",
-                        json_pack("{s:i, s:o}", "images", run->n_labelled, "dsc", number(r->label_dice)));
+                        json_pack("{s:i, s:o}", "images", run->n_labelled, "dsc", mcs_json_number(r->label_dice)));
     json_object_set_new(o, "difficulty", difficulty_json(&run->o->data));
-    json_object_set_new(o, "seconds", number(seconds));
+    json_object_set_new(o, "seconds", mcs_json_number(seconds));
     json_object_set_new(o, "seconds_by_stage", times);
     json_object_set_new(o, "peak_memory_bytes", json_integer((json_int_t)usage.ru_maxrss * 1024));
     json_object_set_new(o, "form", json_string(mcs_form_text(&run->o->common, &arena)));
@@ -204,8 +202,8 @@ static json_t *case_json(const struct demo_run *run, int i)
     const struct demo_case *c = &run->test.cases[i];
     const struct demo_results *r = &run->r;
     json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o}", "stem", c->stem, "caption", c->sample->caption, "prompt",
-                          c->sample->lesion[0].prompt4, "uncertainty_score", number(r->score[i]), "presence",
-                          number(r->presence[i]));
+                          c->sample->lesion[0].prompt4, "uncertainty_score", mcs_json_number(r->score[i]), "presence",
+                          mcs_json_number(r->presence[i]));
     json_object_set_new(o, "image", json_sprintf("data/test/images/%s.png", c->stem));
     json_object_set_new(o, "truth", json_sprintf("data/test/masks/%s.png", c->stem));
     json_object_set_new(o, "entropy", json_sprintf("stages/entropy/%s.png", c->stem));
@@ -217,23 +215,11 @@ static json_t *case_json(const struct demo_run *run, int i)
         {"saliency", STAGE_SALIENCY}, {"coarse", STAGE_COMPONENTS}, {"sam", STAGE_SAM}, {"network", STAGE_NETWORK}};
     for (int k = 0; k < 4; k++) {
         json_object_set_new(o, shown[k].key,
-                            json_sprintf("stages/%s/%s.png", demo_stage_folders[shown[k].stage], c->stem));
-        json_object_set_new(dsc, shown[k].key, number(r->stage[shown[k].stage].dice[i]));
+                            json_sprintf("stages/%s/%s.png", mcs_demo_stage_folders[shown[k].stage], c->stem));
+        json_object_set_new(dsc, shown[k].key, mcs_json_number(r->stage[shown[k].stage].dice[i]));
     }
     json_object_set_new(o, "dsc", dsc);
     return o;
-}
-
-static enum mcs_status write_json(const struct demo_run *run, const char *name, json_t *o)
-{
-    char path[1200];
-    snprintf(path, sizeof path, "%s/%s", run->o->output, name);
-    char *text = json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
-    json_decref(o);
-    MCS_REQUIRE(text, MCS_E_NOMEM, "%s: cannot be made", path);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st;
 }
 
 static enum mcs_status write_csv(const struct demo_run *run)
@@ -243,7 +229,7 @@ static enum mcs_status write_csv(const struct demo_run *run)
     FILE *f = open_memstream(&text, &bytes);
     MCS_REQUIRE(f, MCS_E_NOMEM, "no memory for cases.csv");
     fputs("case", f);
-    for (int s = 0; s < DEMO_STAGES; s++) fprintf(f, ",dsc_%s", demo_stage_folders[s]);
+    for (int s = 0; s < DEMO_STAGES; s++) fprintf(f, ",dsc_%s", mcs_demo_stage_folders[s]);
     fputs(",uncertainty_score,presence,area,bright,large,blurred,rim\n", f);
     for (int i = 0; i < run->test.n; i++) {
         const struct demo_lesion *l = &run->test.cases[i].sample->lesion[0];
@@ -267,7 +253,8 @@ static void print_table(const struct demo_run *run, double seconds)
         const struct demo_score *k = &r->stage[s];
         const struct mean_interval d = mcs_mean_interval(k->dice, k->n), nsd = mcs_mean_interval(k->nsd, k->n),
                                    iou = mcs_mean_interval(k->iou, k->n);
-        printf("%-28s %6.3f  [%.3f, %.3f]  %6.3f %6.3f\n", demo_stage_names[s], d.mean, d.lo, d.hi, nsd.mean, iou.mean);
+        printf("%-28s %6.3f  [%.3f, %.3f]  %6.3f %6.3f\n", mcs_demo_stage_names[s], d.mean, d.lo, d.hi, nsd.mean,
+               iou.mean);
     }
     printf("\nwithout a model:");
     for (int i = 0; i < r->n_baselines; i++) printf(" %s %.3f;", r->baseline[i].name, r->baseline[i].dice);
@@ -278,18 +265,19 @@ static void print_table(const struct demo_run *run, double seconds)
            r->other_dice, r->presence_auroc);
     for (int a = 0; a < DEMO_AVERAGES; a++)
         printf("%-16s DSC %.3f, entropy's AUROC for wrong pixels %.3f (outside a 2-pixel band %.3f)\n",
-               demo_average_names[a], r->average_dice[a], r->errors[a].auroc, r->errors[a].auroc_outside_band);
+               mcs_demo_average_names[a], r->average_dice[a], r->errors[a].auroc, r->errors[a].auroc_outside_band);
     printf("per-case score against DSC: rank correlation %.3f; pseudo-labels %.3f; %.0f s\n", r->rank_correlation,
            r->label_dice, seconds);
 }
 
-enum mcs_status demo_write_results(struct demo_run *run, double seconds)
+enum mcs_status mcs_demo_write_results(struct demo_run *run, double seconds)
 {
     json_t *cases = json_array();
     for (int i = 0; i < run->test.n; i++) json_array_append_new(cases, case_json(run, i));
-    MCS_TRY(write_json(run, "cases.json", cases));
+    MCS_TRY(mcs_json_write(cases, JSON_INDENT(1) | JSON_REAL_PRECISION(6), "%s/cases.json", run->o->output));
     MCS_TRY(write_csv(run));
-    MCS_TRY(write_json(run, "summary.json", summary_json(run, seconds)));
+    MCS_TRY(mcs_json_write(summary_json(run, seconds), JSON_INDENT(1) | JSON_REAL_PRECISION(6), "%s/summary.json",
+                           run->o->output));
     print_table(run, seconds);
     return MCS_OK;
 }

@@ -13,11 +13,11 @@ static void run_close(struct demo_run *run)
 {
     for (int i = 0; run->segmented && i < run->test.n; i++) mcs_segment_case_free(&run->segmented[i]);
     free(run->segmented);
-    demo_set_free(&run->train);
-    demo_set_free(&run->test);
-    demo_set_free(&run->two);
-    demo_set_free(&run->none);
-    for (int s = 0; s < DEMO_STAGES; s++) demo_score_free(&run->r.stage[s]);
+    mcs_demo_set_free(&run->train);
+    mcs_demo_set_free(&run->test);
+    mcs_demo_set_free(&run->two);
+    mcs_demo_set_free(&run->none);
+    for (int s = 0; s < DEMO_STAGES; s++) mcs_demo_score_free(&run->r.stage[s]);
     if (run->clip.params) mcs_clip_model_close(&run->clip);
     if (run->sam.params) mcs_sam_model_close(&run->sam);
     mcs_demo_atlas_free(&run->atlas);
@@ -46,9 +46,14 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
         const char *name;
         enum mcs_status (*run)(struct demo_run *);
     } stages[] = {
-        {"data", demo_make_data},       {"baselines", demo_baselines}, {"saliency before", demo_saliency_before},
-        {"fine-tuning", demo_finetune}, {"zero-shot", demo_zero_shot}, {"controls", demo_control},
-        {"pseudo-labels", demo_labels}, {"network", demo_network},
+        {"data", mcs_demo_make_data},
+        {"baselines", mcs_demo_baselines},
+        {"saliency before", mcs_demo_saliency_before},
+        {"fine-tuning", mcs_demo_finetune},
+        {"zero-shot", mcs_demo_zero_shot},
+        {"controls", mcs_demo_control},
+        {"pseudo-labels", mcs_demo_labels},
+        {"network", mcs_demo_network},
     };
     struct demo_run run = {.o = o};
     char path[1200];
@@ -61,7 +66,7 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
         run.r.time[run.r.n_times].name = stages[i].name;
         run.r.time[run.r.n_times++].seconds = mcs_seconds() - at;
     }
-    MCS_TRY_GOTO(demo_write_results(&run, mcs_seconds() - started), st, done);
+    MCS_TRY_GOTO(mcs_demo_write_results(&run, mcs_seconds() - started), st, done);
     snprintf(path, sizeof path, "%s/report.html", o->output);
     MCS_TRY_GOTO(mcs_report_write(o->output, path), st, done);
     mcs_log("%s: the report; look at it in a browser", path);

@@ -41,19 +41,19 @@ struct demo_set {
     int n;
     struct demo_case *cases;
 };
-/* n samples of a kind from first_id on, in parallel; `name` begins the stems. Released with demo_set_free. */
-enum mcs_status demo_set_make(const struct demo_atlas *atlas, const struct demo_options *o, enum demo_split split,
-                              enum demo_kind kind, int n, struct demo_set *set);
-void demo_set_free(struct demo_set *set);
+/* n samples of a kind from first_id on, in parallel; `name` begins the stems. Released with mcs_demo_set_free. */
+enum mcs_status mcs_demo_set_make(const struct demo_atlas *atlas, const struct demo_options *o, enum demo_split split,
+                                  enum demo_kind kind, int n, struct demo_set *set);
+void mcs_demo_set_free(struct demo_set *set);
 
 /* Scores of one stage over a set of cases. */
 struct demo_score {
     int n;
     double *dice, *iou, *nsd;
 };
-enum mcs_status demo_score_new(int n, struct demo_score *s);
-void demo_score_free(struct demo_score *s);
-enum mcs_status demo_score_add(struct demo_score *s, int i, const uint8_t *mask, const uint8_t *truth);
+enum mcs_status mcs_demo_score_new(int n, struct demo_score *s);
+void mcs_demo_score_free(struct demo_score *s);
+enum mcs_status mcs_demo_score_add(struct demo_score *s, int i, const uint8_t *mask, const uint8_t *truth);
 
 enum demo_stage {
     STAGE_SALIENCY_START,
@@ -64,12 +64,12 @@ enum demo_stage {
     STAGE_NETWORK,
     DEMO_STAGES
 };
-extern const char *const demo_stage_names[DEMO_STAGES];
-extern const char *const demo_stage_folders[DEMO_STAGES];
+extern const char *const mcs_demo_stage_names[DEMO_STAGES];
+extern const char *const mcs_demo_stage_folders[DEMO_STAGES];
 
 /* The network's predictions that are compared side by side. */
 enum demo_average { AVERAGE_LAST, AVERAGE_LAST_CYCLE, AVERAGE_ALL, DEMO_AVERAGES };
-extern const char *const demo_average_names[DEMO_AVERAGES];
+extern const char *const mcs_demo_average_names[DEMO_AVERAGES];
 
 struct demo_baseline {
     const char *name, *what;
@@ -114,21 +114,21 @@ struct demo_run {
 };
 
 /* Stages, in order; each adds to run->r. */
-enum mcs_status demo_make_data(struct demo_run *run);
-enum mcs_status demo_baselines(struct demo_run *run);
-enum mcs_status demo_saliency_before(struct demo_run *run);
-enum mcs_status demo_finetune(struct demo_run *run);
-enum mcs_status demo_zero_shot(struct demo_run *run);
-enum mcs_status demo_control(struct demo_run *run);
-enum mcs_status demo_labels(struct demo_run *run);
-enum mcs_status demo_network(struct demo_run *run);
-enum mcs_status demo_write_results(struct demo_run *run, double seconds);
+enum mcs_status mcs_demo_make_data(struct demo_run *run);
+enum mcs_status mcs_demo_baselines(struct demo_run *run);
+enum mcs_status mcs_demo_saliency_before(struct demo_run *run);
+enum mcs_status mcs_demo_finetune(struct demo_run *run);
+enum mcs_status mcs_demo_zero_shot(struct demo_run *run);
+enum mcs_status mcs_demo_control(struct demo_run *run);
+enum mcs_status mcs_demo_labels(struct demo_run *run);
+enum mcs_status mcs_demo_network(struct demo_run *run);
+enum mcs_status mcs_demo_write_results(struct demo_run *run, double seconds);
 
 /* The prompt used for a lesion, and how the saliency of the demo is set up. */
-struct segment_options demo_segment_options(const struct demo_options *o);
-enum mcs_status demo_write_mask(const struct demo_run *run, const char *folder, const char *stem,
-                                const uint8_t *mask); /* 0/1 as 0/255 PNG */
-enum mcs_status demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map,
-                               double scale); /* 8 bit */
+struct segment_options mcs_demo_segment_options(const struct demo_options *o);
+enum mcs_status mcs_demo_write_mask(const struct demo_run *run, const char *folder, const char *stem,
+                                    const uint8_t *mask); /* 0/1 as 0/255 PNG */
+enum mcs_status mcs_demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map,
+                                   double scale); /* 8 bit */
 
 #endif

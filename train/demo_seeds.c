@@ -1,9 +1,9 @@
 /* Means over several seeds of a demo, with 95 % intervals. */
 #include "data/file.h"
+#include "data/json.h"
 #include "infer/statistics.h"
 #include "train/demo_run.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,14 +65,9 @@ enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n)
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE(values, MCS_E_NOMEM, "no memory for %lld seeds", (long long)n);
     for (int64_t k = 0; k < n; k++) {
-        char *json;
-        int64_t length;
-        json_error_t error;
+        json_t *summary;
         snprintf(path, sizeof path, "%s/seed%lld/summary.json", folder, (long long)(first + k));
-        MCS_TRY_GOTO(mcs_file_read(path, 1 << 26, &json, &length), st, done);
-        json_t *summary = json_loadb(json, (size_t)length, 0, &error);
-        free(json);
-        MCS_REQUIRE_GOTO(summary, MCS_E_DATA, st, done, "%s:%d: not JSON: %s", path, error.line, error.text);
+        MCS_TRY_GOTO(mcs_json_read(path, 1 << 26, 0, &summary), st, done);
         for (int i = 0; i < N_FIGURES; i++) values[i * n + k] = figure(summary, i);
         json_decref(summary);
     }

@@ -226,8 +226,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
                                              .loss = {.a = 1},
                                              .seed = (uint64_t)o->seed,
                                              .run = o->out,
-                                             .config = o->config,
-                                             .trace = o->trace};
+                                             .config = o->config};
     const struct clip_source source = {fill_batch, &m};
     const struct clip_extra extra = {build_losses, fill_losses, &m};
     enum mcs_status st = weigh_words(&m);

@@ -132,7 +132,6 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     t.seed = (uint64_t)o->seed;
     t.run = o->out;
     t.config = o->config;
-    t.trace = o->trace;
     const struct sam_train_source source = {draw, &m};
     MCS_TRY_GOTO(mcs_sam_model_new(&config, t.seed, o->device, &model), st, done);
     MCS_TRY_GOTO(mcs_sam_train(&model, &t, &source), st, done);

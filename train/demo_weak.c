@@ -1,6 +1,6 @@
 /* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble, its uncertainty, and the
  * ceiling on true masks. */
-#include "data/file.h"
+#include "data/json.h"
 #include "engine/log.h"
 #include "infer/ensemble.h"
 #include "infer/metrics.h"
@@ -8,10 +8,8 @@
 #include "train/demo_run.h"
 #include "train/unet_train.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 enum { NETWORK_STAGES = 5, EPOCH_STEPS = 1, BAND_PX = 2 };
@@ -50,17 +48,10 @@ static enum mcs_status write_timeline(const struct demo_run *run, struct unet_mo
                                       const struct unet_train_options *o)
 {
     struct unet_trainer t;
-    char path[1200];
     MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
     json_t *root = json_pack("{s:[o]}", "plans", timeline_of(t.graph, &t.exec->plan, "network, one training step"));
     mcs_unet_trainer_close(&t);
-    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    json_decref(root);
-    MCS_REQUIRE(text, MCS_E_NOMEM, "timeline.json cannot be made");
-    snprintf(path, sizeof path, "%s/timeline.json", run->o->output);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
-    free(text);
-    return st;
+    return mcs_json_write(root, JSON_COMPACT, "%s/timeline.json", run->o->output);
 }
 
 /* Trains into OUT/name; name "network" (pseudo-labels) or "ceiling" (true masks). */
@@ -150,9 +141,9 @@ static enum mcs_status judge(struct demo_run *run, enum demo_average average, co
         run->r.average_dice[average] += dice[i] / run->test.n;
         if (average != AVERAGE_ALL) continue;
         run->r.score[i] = mcs_uncertainty_score(bits, mask, DEMO_SIZE, DEMO_SIZE, MCS_PAPER);
-        MCS_TRY_GOTO(demo_score_add(&run->r.stage[STAGE_NETWORK], i, mask, c->sample->truth[0]), st, done);
-        MCS_TRY_GOTO(demo_write_mask(run, "stages/network", c->stem, mask), st, done);
-        MCS_TRY_GOTO(demo_write_map(run, "stages/entropy", c->stem, bits, 255), st, done);
+        MCS_TRY_GOTO(mcs_demo_score_add(&run->r.stage[STAGE_NETWORK], i, mask, c->sample->truth[0]), st, done);
+        MCS_TRY_GOTO(mcs_demo_write_mask(run, "stages/network", c->stem, mask), st, done);
+        MCS_TRY_GOTO(mcs_demo_write_map(run, "stages/entropy", c->stem, bits, 255), st, done);
     }
     MCS_TRY_GOTO(mcs_error_pool_statistics(&pool, &run->r.errors[average]), st, done);
     if (average == AVERAGE_ALL) st = mcs_spearman(run->r.score, dice, run->test.n, &run->r.rank_correlation);
@@ -183,7 +174,7 @@ done:
     return st;
 }
 
-enum mcs_status demo_network(struct demo_run *run)
+enum mcs_status mcs_demo_network(struct demo_run *run)
 {
     static const enum ensemble_choice choices[DEMO_AVERAGES] = {ENSEMBLE_LAST, ENSEMBLE_LAST_CYCLE, ENSEMBLE_ALL};
     const size_t one = (size_t)run->test.n * 2 * DEMO_PIXELS;

@@ -1,5 +1,4 @@
 /* The demo's stages without training a network: baselines, fine-tuning and retrieval, saliency to SAM, the controls. */
-#include "data/file.h"
 #include "engine/log.h"
 #include "infer/components.h"
 #include "infer/metrics.h"
@@ -10,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct segment_options demo_segment_options(const struct demo_options *o)
+struct segment_options mcs_demo_segment_options(const struct demo_options *o)
 {
     struct segment_options s = mcs_segment_defaults(o->common.form);
     s.saliency.layer = (int)o->saliency_layer;
@@ -89,7 +88,7 @@ static double dice_of(const uint8_t *mask, const uint8_t *truth)
     return mcs_metrics_dice(&c);
 }
 
-enum mcs_status demo_baselines(struct demo_run *run)
+enum mcs_status mcs_demo_baselines(struct demo_run *run)
 {
     static const struct {
         const char *name, *what;
@@ -133,7 +132,7 @@ static enum mcs_status read_pairs(const struct demo_run *run, const char *name, 
     return mcs_pairs_read(csv, &po, pairs);
 }
 
-enum mcs_status demo_finetune(struct demo_run *run)
+enum mcs_status mcs_demo_finetune(struct demo_run *run)
 {
     const struct demo_options *o = run->o;
     struct pairs train = {0}, test = {0};
@@ -195,12 +194,12 @@ static struct segment_case *make_cases(const struct demo_set *set)
 static enum mcs_status score_saliency(struct demo_run *run, enum demo_stage stage, const struct segment_case *cases)
 {
     char folder[64];
-    snprintf(folder, sizeof folder, "stages/%s", demo_stage_folders[stage]);
+    snprintf(folder, sizeof folder, "stages/%s", mcs_demo_stage_folders[stage]);
     for (int i = 0; i < run->test.n; i++) {
         uint8_t mask[DEMO_PIXELS];
         for (int k = 0; k < DEMO_PIXELS; k++) mask[k] = cases[i].map.values[k] > 0.5f;
-        MCS_TRY(demo_score_add(&run->r.stage[stage], i, mask, run->test.cases[i].sample->truth[0]));
-        MCS_TRY(demo_write_map(run, folder, run->test.cases[i].stem, cases[i].map.values, 255));
+        MCS_TRY(mcs_demo_score_add(&run->r.stage[stage], i, mask, run->test.cases[i].sample->truth[0]));
+        MCS_TRY(mcs_demo_write_map(run, folder, run->test.cases[i].stem, cases[i].map.values, 255));
     }
     return MCS_OK;
 }
@@ -208,13 +207,13 @@ static enum mcs_status score_saliency(struct demo_run *run, enum demo_stage stag
 static enum mcs_status score_masks(struct demo_run *run, enum demo_stage stage, const struct segment_case *cases)
 {
     char folder[64];
-    snprintf(folder, sizeof folder, "stages/%s", demo_stage_folders[stage]);
+    snprintf(folder, sizeof folder, "stages/%s", mcs_demo_stage_folders[stage]);
     for (int i = 0; i < run->test.n; i++) {
         const uint8_t *mask = stage == STAGE_POST         ? cases[i].threshold_mask
                               : stage == STAGE_COMPONENTS ? cases[i].coarse_mask
                                                           : cases[i].mask;
-        MCS_TRY(demo_score_add(&run->r.stage[stage], i, mask, run->test.cases[i].sample->truth[0]));
-        MCS_TRY(demo_write_mask(run, folder, run->test.cases[i].stem, mask));
+        MCS_TRY(mcs_demo_score_add(&run->r.stage[stage], i, mask, run->test.cases[i].sample->truth[0]));
+        MCS_TRY(mcs_demo_write_mask(run, folder, run->test.cases[i].stem, mask));
     }
     return MCS_OK;
 }
@@ -225,9 +224,9 @@ static void free_cases(struct segment_case *cases, int n)
     free(cases);
 }
 
-enum mcs_status demo_saliency_before(struct demo_run *run)
+enum mcs_status mcs_demo_saliency_before(struct demo_run *run)
 {
-    const struct segment_options o = demo_segment_options(run->o);
+    const struct segment_options o = mcs_demo_segment_options(run->o);
     struct segment_case *cases = make_cases(&run->test);
     enum mcs_status st = mcs_segment_run(&run->clip, NULL, &o, cases, run->test.n, 1);
     if (st == MCS_OK) st = score_saliency(run, STAGE_SALIENCY_START, cases);
@@ -235,9 +234,9 @@ enum mcs_status demo_saliency_before(struct demo_run *run)
     return st;
 }
 
-enum mcs_status demo_zero_shot(struct demo_run *run)
+enum mcs_status mcs_demo_zero_shot(struct demo_run *run)
 {
-    const struct segment_options o = demo_segment_options(run->o);
+    const struct segment_options o = mcs_demo_segment_options(run->o);
     run->segmented = make_cases(&run->test);
     MCS_TRY(mcs_segment_run(&run->clip, &run->sam, &o, run->segmented, run->test.n, 1));
     MCS_TRY(score_saliency(run, STAGE_SALIENCY, run->segmented));
@@ -289,10 +288,10 @@ done:
     return st;
 }
 
-enum mcs_status demo_control(struct demo_run *run)
+enum mcs_status mcs_demo_control(struct demo_run *run)
 {
     const int n = 2 * run->two.n;
-    struct segment_options o = demo_segment_options(run->o);
+    struct segment_options o = mcs_demo_segment_options(run->o);
     struct segment_case *cases = calloc((size_t)n + 1, sizeof *cases);
     char(*stems)[40] = calloc((size_t)n + 1, sizeof *stems);
     if (!cases || !stems) abort();
@@ -309,7 +308,7 @@ enum mcs_status demo_control(struct demo_run *run)
         const struct demo_sample *s = run->two.cases[i / 2].sample;
         run->r.prompt_dice += dice_of(cases[i].mask, s->truth[i % 2]) / n;
         run->r.other_dice += dice_of(cases[i].mask, s->truth[1 - i % 2]) / n;
-        MCS_TRY_GOTO(demo_write_mask(run, "stages/two", stems[i], cases[i].mask), st, done);
+        MCS_TRY_GOTO(mcs_demo_write_mask(run, "stages/two", stems[i], cases[i].mask), st, done);
     }
     run->r.presence_auroc = NAN;
     if (run->none.n) st = presence(run, &run->r.presence_auroc);
@@ -322,10 +321,10 @@ done:
 /* ---- pseudo-labels
  * ----------------------------------------------------------------------------------------------------------- */
 
-enum mcs_status demo_labels(struct demo_run *run)
+enum mcs_status mcs_demo_labels(struct demo_run *run)
 {
     struct demo_set some = {.cases = calloc((size_t)run->train.n + 1, sizeof *some.cases)};
-    const struct segment_options o = demo_segment_options(run->o);
+    const struct segment_options o = mcs_demo_segment_options(run->o);
     run->labelled = mcs_arena_alloc(&run->arena, (size_t)(run->train.n + 1) * sizeof *run->labelled);
     run->label = mcs_arena_alloc(&run->arena, (size_t)(run->train.n + 1) * sizeof *run->label);
     if (!some.cases) abort();
@@ -341,7 +340,7 @@ enum mcs_status demo_labels(struct demo_run *run)
     for (int i = 0; i < some.n; i++) {
         run->label[i] = memcpy(mcs_arena_alloc(&run->arena, DEMO_PIXELS), cases[i].mask, DEMO_PIXELS);
         run->r.label_dice += dice_of(cases[i].mask, some.cases[i].sample->truth[0]) / some.n;
-        MCS_TRY_GOTO(demo_write_mask(run, "labels", some.cases[i].stem, cases[i].mask), st, done);
+        MCS_TRY_GOTO(mcs_demo_write_mask(run, "labels", some.cases[i].stem, cases[i].mask), st, done);
     }
     mcs_log("pseudo-labels of %d training images: DSC %.3f (their true masks are used for this number alone)", some.n,
             run->r.label_dice);

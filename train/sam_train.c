@@ -420,9 +420,7 @@ enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_option
     MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
     MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
-    if (o->trace) MCS_TRY_GOTO(mcs_exec_trace_begin(t.exec), st, done);
     MCS_TRY_GOTO(loop(&t, source, &log, checkpoint, step), st, done);
-    if (o->trace) MCS_TRY_GOTO(mcs_exec_trace_write(t.exec, o->trace), st, done);
 done:
     mcs_run_log_close(&log);
     trainer_close(&t);

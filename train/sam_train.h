@@ -39,7 +39,6 @@ struct sam_train_options {
     uint64_t seed;
     const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; made here */
     const char *config; /* resolved options as text, kept in the checkpoint; one of other options is refused */
-    const char *trace;  /* a Perfetto trace of the steps, or NULL */
 };
 /* The demo's: 1000 steps of 10 images x 4 boxes, lr 1e-3, warm-up 50, jitter 0 .2 .4 .6 .8, scale .3. */
 struct sam_train_options mcs_sam_train_defaults(void);

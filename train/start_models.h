@@ -10,7 +10,6 @@ struct demo_start_options {
     const char *out;    /* run folder; the weights are in OUT/model at the end */
     const char *atlas;  /* folder of the MRI, NULL = where the package puts it */
     const char *config; /* resolved options as YAML */
-    const char *trace;  /* Perfetto trace, or NULL */
     int64_t steps, batch, seed, checkpoint_every;
     double lr;
     struct demo_config data;

@@ -318,6 +318,7 @@ void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, 
     if (corner) memcpy(corner, at, sizeof at);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): both are filled, through dst
 void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels)
 {
     const int ch = l->cases->channels;

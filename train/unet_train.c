@@ -10,7 +10,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { LOG_EVERY = 5 };
 
@@ -233,9 +232,7 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
     MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
     MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
-    if (o->trace) MCS_TRY_GOTO(mcs_exec_trace_begin(t.exec), st, done);
     MCS_TRY_GOTO(run_steps(&t, checkpoint, &log, step), st, done);
-    if (o->trace && t.exec->n_runs) MCS_TRY_GOTO(mcs_exec_trace_write(t.exec, o->trace), st, done);
 done:
     mcs_run_log_close(&log);
     mcs_unet_trainer_close(&t);

@@ -18,7 +18,6 @@ struct unet_train_options {
     int64_t checkpoint_every; /* steps between states, 0: only at the end and when stopped */
     const char *run;          /* folder: plans.json, dataset.json, checkpoints.json, weights, checkpoint.h5, metrics */
     const char *config;       /* resolved options as YAML; a state of other options is refused */
-    const char *trace;        /* Perfetto trace of the steps, or NULL */
 };
 struct optim_options mcs_unet_nnunet_sgd(void); /* Nesterov .99, weight decay 3e-5 on everything, norm clipped to 12 */
 struct optim_options mcs_unet_adamw(void);      /* .9, .999, 1e-8, weight decay .01 on everything, norm clipped to 12 */
