@@ -339,7 +339,7 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
     double flops[KINDS] = {0}, total = 0;
     int n_steps[KINDS] = {0}, n = 0;
     memset(t, 0, sizeof t);
-    MCS_TRY(mcs_exec_trace_begin(e));
+    MCS_TRY(mcs_exec_time_steps(e));
     for (const double start = mcs_seconds(); n < MAX_TRACED && (n < 3 || mcs_seconds() - start < b->o->seconds); n++) {
         for (int i = 0; i < g->n_steps; i++) t[kind_of(&g->steps[i])][n] -= e->step_seconds[i]; /* sums over runs */
         MCS_TRY(mcs_exec_run(e));
@@ -370,7 +370,7 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
         row.percent = 100 * row.gflops / (conv ? b->peaks.conv : b->peaks.product);
         put_row(b, &row, 1, row.median / total, NAN, NAN);
     }
-    return b->o->common.trace ? mcs_exec_trace_write(e, b->o->common.trace) : MCS_OK;
+    return MCS_OK;
 }
 
 /* ---- a network ---- */
@@ -412,7 +412,7 @@ static enum mcs_status measure(struct bench *b, const struct model *m, const str
     row.gflops = flops / row.median / 1e9;
     row.percent = 100 * best / row.median;
     put_row(b, &row, finite[0] && finite[1] && h[0] == h[1], 1, planned, status_mib("VmHWM:") - base);
-    if (b->o->by_op || b->o->common.trace) st = by_op(b, e, &row);
+    if (b->o->by_op) st = by_op(b, e, &row);
 done:
     mcs_exec_free(e);
     return st;
@@ -463,8 +463,6 @@ enum mcs_status mcs_bench_models(const struct bench_options *o)
                 "bench models: no model '%s'; known: biomedclip, biomedclip_image, sam_vit_b, sam_vit_b_encoder, "
                 "nnunet_2d, all",
                 o->model);
-    MCS_REQUIRE(!o->common.trace || n == 1, MCS_E_USAGE,
-                "bench models: --trace is for one model: name it with --model");
     if (!o->common.dry_run) {
         MCS_TRY(mcs_bench_peaks(o, &b.peaks));
         put_head(&b);

@@ -27,13 +27,16 @@ static enum mcs_status run(const void *o)
 {
     const struct bench_options *b = o;
     const struct mcs_strings *args = &b->common.args;
-    const char *what = args->v[0];
+    const char *what = args->n ? args->v[0] : "ops";
     if (strcmp(what, "compare") == 0) {
         MCS_REQUIRE(args->n == 3, MCS_E_USAGE, "bench compare: want two files, A and B, got %d", args->n - 1);
         return mcs_bench_compare(args->v[1], args->v[2], b);
     }
-    MCS_REQUIRE(args->n == 1, MCS_E_USAGE, "bench %s: '%s' is one word too many", what, args->v[1]);
-    if (strcmp(what, "ops") == 0) return mcs_bench_ops(b);
+    MCS_REQUIRE(args->n <= 1, MCS_E_USAGE, "bench %s: '%s' is one word too many", what, args->v[1]);
+    if (strcmp(what, "ops") == 0) {
+        MCS_REQUIRE(!b->common.dry_run, MCS_E_USAGE, "bench ops has nothing to plan; --small is a quick check");
+        return mcs_bench_ops(b);
+    }
     if (strcmp(what, "models") == 0) return mcs_bench_models(b);
     return MCS_FAIL(MCS_E_USAGE, "bench: nothing named '%s' can be measured; known: ops, models, compare", what);
 }
@@ -44,8 +47,8 @@ const struct mcs_verb mcs_verb_bench = {
     .options = options,
     .options_bytes = sizeof(struct bench_options),
     .run = run,
-    .args = "ops | models | compare A B",
-    .min_args = 1,
+    .args = "[ops | models | compare A B]",
+    .min_args = 0,
     .max_args = 3,
     .details = "The figures stand beside the best product and the best 3x3 convolution that this machine reached in "
                "the same run.",

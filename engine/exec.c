@@ -93,10 +93,7 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
     e->workspace = p;
     bind(e);
     MCS_TRY_GOTO(fill_inputs(e), st, failed);
-    if (trace.file) {
-        e->step_seconds = calloc((size_t)g->n_steps + 1, sizeof *e->step_seconds);
-        MCS_REQUIRE_GOTO(e->step_seconds, MCS_E_NOMEM, st, failed, "no memory for a trace");
-    }
+    if (trace.file) MCS_TRY_GOTO(mcs_exec_time_steps(e), st, failed);
     *made = e;
     return MCS_OK;
 failed:
@@ -166,7 +163,14 @@ enum mcs_status mcs_exec_run(struct exec *e)
     return run_steps(e, 0, e->graph->n_steps);
 }
 
-/* ---- the trace of --trace ---- */
+/* ---- times ---- */
+
+enum mcs_status mcs_exec_time_steps(struct exec *e)
+{
+    if (!e->step_seconds) e->step_seconds = calloc((size_t)e->graph->n_steps + 1, sizeof *e->step_seconds);
+    MCS_REQUIRE(e->step_seconds, MCS_E_NOMEM, "no memory for the steps' times");
+    return MCS_OK;
+}
 
 enum mcs_status mcs_exec_trace_open(const char *path)
 {

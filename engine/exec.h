@@ -10,7 +10,7 @@ struct exec {
     struct device *device;
     struct plan plan;
     char *arena, *workspace;
-    double *step_seconds; /* sums by step while a trace is open, else NULL */
+    double *step_seconds; /* sums by step once they are timed, else NULL */
     int64_t n_runs;
 };
 
@@ -28,6 +28,9 @@ enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst);
 enum mcs_status mcs_exec_run(struct exec *e);
 enum mcs_status mcs_exec_forward(struct exec *e);
 enum mcs_status mcs_exec_backward(struct exec *e);
+
+/* Times each step from now on, into step_seconds; the device is waited for after each. E_NOMEM. */
+enum mcs_status mcs_exec_time_steps(struct exec *e);
 
 /* The trace of --trace, a Perfetto (Chrome JSON) file: every executor made while it is open times its steps and adds
  * them when it is freed, as one process of the trace, each step with its mean time over the runs. E_IO. Close is E_IO
