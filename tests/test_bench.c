@@ -2,6 +2,7 @@
 #include "data/file.h"
 
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,29 @@ Test(bench, forms_and_missing_rows)
     expect("mcsam bench compare a.csv b.jsonl", 0, "only in b.jsonl: new, linear");
 }
 
+/* --trace: a JSON array of events, a process for each graph, each step with the number of its runs. */
+Test(bench, a_trace_of_every_graph)
+{
+    char path[128];
+    expect("mcsam bench models --small --seconds 0.01 --trace t.json", 0, "nnunet_2d");
+    snprintf(path, sizeof path, "%s/t.json", folder);
+    json_t *events = json_load_file(path, 0, NULL), *e;
+    cr_assert(json_is_array(events));
+    size_t i;
+    json_int_t last = 0;
+    json_array_foreach(events, i, e)
+    {
+        const json_int_t pid = json_integer_value(json_object_get(e, "pid"));
+        cr_expect(pid == last || pid == last + 1);
+        cr_expect_gt(json_integer_value(json_object_get(json_object_get(e, "args"), "runs")), 0);
+        cr_expect_geq(json_real_value(json_object_get(e, "dur")), 0);
+        last = pid;
+    }
+    cr_expect_eq(last, 3, "three models, so three graphs");
+    json_decref(events);
+    expect("mcsam devices --trace no/where/t.json", 74, "no/where/t.json: cannot be written");
+}
+
 Test(bench, bad_files_and_words)
 {
     static const struct {
@@ -107,7 +131,6 @@ Test(bench, bad_files_and_words)
     expect("mcsam bench ops a.csv", 2, "one word too many");
     expect("mcsam bench speed", 2, "known: ops, models, compare");
     expect("mcsam bench models --model vit_h", 2, "known: biomedclip");
-    expect("mcsam bench models --small --trace t.json", 2, "name it with --model");
     expect("mcsam bench models --small --model biomedclip --train --batch 1", 2, "at least 2");
 }
 
