@@ -1,5 +1,5 @@
 /* bench from the outside: whole networks at tiny size are measured and right; two results are compared by row. */
-#include "data/file.h"
+#include "tests/support_shell.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
@@ -9,50 +9,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { OUTPUT_BYTES = 1 << 16 };
-static char output[OUTPUT_BYTES]; /* standard output and error of the last command together */
-static char folder[64];
-
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_bench_XXXXXX");
-    cr_assert(mkdtemp(folder));
+    shell_open(MCS_BINARY, "--threads 1");
 }
-static void teardown(void)
-{
-    char line[128];
-    snprintf(line, sizeof line, "rm -rf %s", folder);
-    cr_expect_eq(system(line), 0);
-}
-TestSuite(bench, .init = setup, .fini = teardown);
-
-static void expect(const char *line, int code, const char *part)
-{
-    char whole[2048];
-    snprintf(whole, sizeof whole, "cd %s && mcsam() { %s \"$@\" --threads 1; } && { %s\n} 2>&1", folder, MCS_BINARY,
-             line);
-    FILE *p = popen(whole, "r");
-    cr_assert(p);
-    output[fread(output, 1, OUTPUT_BYTES - 1, p)] = '\0';
-    const int st = pclose(p), got = WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
-    cr_expect_eq(got, code, "%s: exit %d, want %d:\n%s", line, got, code, output);
-    cr_expect(strstr(output, part), "%s: want '%s' in:\n%s", line, part, output);
-}
-
-static void write_text(const char *name, const char *text)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    cr_assert_eq(mcs_file_write(path, text, (int64_t)strlen(text)), MCS_OK, "%s", mcs_error_message());
-}
+TestSuite(bench, .init = setup, .fini = shell_close);
 
 #define HEAD "model,op,what,pass,shape,error,median_s\n"
 static const char base[] = HEAD "m,linear,\"fc1, wide\",forward,2x3,0.1,0.5\nm,conv,stem,forward,4x4,0,2\n";
 
 Test(bench, slower_rows_fail)
 {
-    write_text("a.csv", base);
-    write_text("b.csv", HEAD "m,conv,stem,forward,4x4,0,1.5\nm,linear,\"fc1, wide\",forward,2x3,0.1,0.53\n");
+    shell_write("a.csv", base);
+    shell_write("b.csv", HEAD "m,conv,stem,forward,4x4,0,1.5\nm,linear,\"fc1, wide\",forward,2x3,0.1,0.53\n");
     expect("mcsam bench compare a.csv a.csv", 0, "2 rows in both, 0 in one alone; geometric mean of B / A: 1.000");
     expect("mcsam bench compare a.csv b.csv", 1, "1.060 SLOWER"); /* 0.53 / 0.5: above the default's 5 % */
     expect("mcsam bench compare a.csv b.csv", 1, "1 of 2 rows are more than 5 % slower in b.csv");
@@ -63,12 +32,12 @@ Test(bench, slower_rows_fail)
 
 Test(bench, forms_and_missing_rows)
 {
-    write_text("a.csv", base);
-    write_text("b.jsonl", "{\"threads\": 2}\n"
-                          "{\"model\": \"m\", \"op\": \"linear\", \"what\": \"fc1, wide\", \"pass\": \"forward\", "
-                          "\"shape\": \"2x3\", \"median_s\": 0.25}\n"
-                          "{\"model\": \"new\", \"op\": \"linear\", \"what\": \"fc1, wide\", \"pass\": \"forward\", "
-                          "\"shape\": \"2x3\", \"median_s\": 9}\n");
+    shell_write("a.csv", base);
+    shell_write("b.jsonl", "{\"threads\": 2}\n"
+                           "{\"model\": \"m\", \"op\": \"linear\", \"what\": \"fc1, wide\", \"pass\": \"forward\", "
+                           "\"shape\": \"2x3\", \"median_s\": 0.25}\n"
+                           "{\"model\": \"new\", \"op\": \"linear\", \"what\": \"fc1, wide\", \"pass\": \"forward\", "
+                           "\"shape\": \"2x3\", \"median_s\": 9}\n");
     expect("mcsam bench compare a.csv b.jsonl", 0, "1 rows in both, 2 in one alone; geometric mean of B / A: 0.500");
     expect("mcsam bench compare a.csv b.jsonl", 0, "only in a.csv: m, conv, stem, forward, 4x4");
     expect("mcsam bench compare a.csv b.jsonl", 0, "only in b.jsonl: new, linear");
@@ -77,10 +46,8 @@ Test(bench, forms_and_missing_rows)
 /* --trace: a JSON array of events, a process for each graph, each step with the number of its runs. */
 Test(bench, a_trace_of_every_graph)
 {
-    char path[128];
     expect("mcsam bench models --small --seconds 0.01 --trace t.json", 0, "nnunet_2d");
-    snprintf(path, sizeof path, "%s/t.json", folder);
-    json_t *events = json_load_file(path, 0, NULL), *e;
+    json_t *events = json_load_file(shell_path("t.json"), 0, NULL), *e;
     cr_assert(json_is_array(events));
     size_t i;
     json_int_t last = 0;
@@ -119,9 +86,9 @@ Test(bench, bad_files_and_words)
          "\"1\"}\n",
          "cannot be"},
     };
-    write_text("a.csv", base);
+    shell_write("a.csv", base);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        write_text("bad", bad[i].text);
+        shell_write("bad", bad[i].text);
         expect("mcsam bench compare a.csv bad", 65, bad[i].part);
     }
     expect("mcsam bench compare a.csv none.csv", 66, "none.csv");
@@ -138,14 +105,15 @@ Test(bench, models)
 {
     expect("mcsam bench models --small --seconds 0 --train --by-op -o m && cat m.csv", 0,
            "biomedclip,all,\"whole network\",forward and backward,8x32x32x3,1,");
-    cr_expect(strstr(output, "sam_vit_b,all,\"whole network\",forward and backward,1x64x64x3,1,"), "%s", output);
-    cr_expect(strstr(output, "nnunet_2d,instance_norm,\"10 steps\",backward,2x32x32x1,1,"), "%s", output);
-    cr_expect(!strstr(output, "WRONG"), "%s", output);
+    cr_expect(strstr(shell_output, "sam_vit_b,all,\"whole network\",forward and backward,1x64x64x3,1,"), "%s",
+              shell_output);
+    cr_expect(strstr(shell_output, "nnunet_2d,instance_norm,\"10 steps\",backward,2x32x32x1,1,"), "%s", shell_output);
+    cr_expect(!strstr(shell_output, "WRONG"), "%s", shell_output);
     expect("mcsam bench compare m.csv m.jsonl", 0, " 0 in one alone; geometric mean of B / A: 1.000");
     expect("mcsam bench models --small --seconds 0 --model sam_vit_b_encoder --batch 2 --json --trace t.json && cat "
            "t.json",
            0, "linear image_encoder.blocks.0.attn.qkv");
-    cr_expect(strstr(output, "\"shape\": \"2x64x64x3\", \"right\": true"), "%s", output);
+    cr_expect(strstr(shell_output, "\"shape\": \"2x64x64x3\", \"right\": true"), "%s", shell_output);
 }
 
 /* Every row of bench ops is found again, whatever its words: "gradient of w, b" has a comma. */
@@ -160,5 +128,5 @@ Test(bench, ops)
 Test(bench, dry_run)
 {
     expect("mcsam bench models --dry-run --model sam_vit_b_encoder", 0, "sam_vit_b_encoder, forward, 1x1024x1024x3: ");
-    cr_expect(strstr(output, "gradients 0)"), "%s", output);
+    cr_expect(strstr(shell_output, "gradients 0)"), "%s", shell_output);
 }

@@ -6,6 +6,7 @@
 #include "data/volume.h"
 #include "infer/clip_model.h"
 #include "infer/sam_model.h"
+#include "tests/support_shell.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -15,43 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { OUTPUT_BYTES = 1 << 16, WIDTH = 20, HEIGHT = 14, EMBED = 8 };
-static char output[OUTPUT_BYTES]; /* standard output and error of the last command together */
-static char folder[64];
+enum { WIDTH = 20, HEIGHT = 14, EMBED = 8 };
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
-
-/* Runs a shell line in the test's folder, "mcsam" being the program; returns its exit code, 128 + n for a signal. */
-static int shell(const char *line)
-{
-    char whole[8192];
-    const int n = snprintf(whole, sizeof whole, "cd %s && mcsam() { %s \"$@\" --threads 1; } && { %s\n} 2>&1", folder,
-                           MCS_BINARY, line);
-    cr_assert(n < (int)sizeof whole);
-    FILE *p = popen(whole, "r");
-    cr_assert(p);
-    const size_t used = fread(output, 1, OUTPUT_BYTES - 1, p);
-    output[used] = '\0';
-    for (char sink[4096]; fread(sink, 1, sizeof sink, p) > 0;) continue;
-    const int st = pclose(p);
-    return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
-}
-
-static void expect(const char *line, int code, const char *part)
-{
-    const int got = shell(line);
-    cr_expect_eq(got, code, "%s: exit %d, want %d:\n%s", line, got, code, output);
-    cr_expect(strstr(output, part), "%s: want '%s' in:\n%s", line, part, output);
-}
-
-static const char *in(const char *name)
-{
-    static char paths[4][512];
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(paths[at], sizeof paths[at], "%s/%s", folder, name);
-    return paths[at];
-}
 
 /* A bright disc on a dark ramp; grey or colour. */
 static void write_image(const char *name, int channels, int cx, int cy)
@@ -64,23 +31,18 @@ static void write_image(const char *name, int channels, int cx, int cy)
                 const int inside = (x - cx) * (x - cx) + (y - cy) * (y - cy) < 12;
                 img.pixels[(y * WIDTH + x) * channels + k] = (uint8_t)(inside ? 230 - 9 * k : 3 * x + 2 * y + k);
             }
-    OK(mcs_image_write_png(in(name), &img));
+    OK(mcs_image_write_png(shell_path(name), &img));
     mcs_image_free(&img);
 }
 
 static const char vocabulary[] =
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nbright\ndark\nlesion\nbrain\nin\nthe\nnormal\n";
 
-static void write_text(const char *name, const char *text)
-{
-    OK(mcs_file_write(in(name), text, (int64_t)strlen(text)));
-}
-
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_verbs_%ld", (long)getpid());
-    OK(mcs_folder_make(in("img")));
-    write_text("vocab", vocabulary);
+    shell_open(MCS_BINARY, "--threads 1");
+    OK(mcs_folder_make(shell_path("img")));
+    shell_write("vocab", vocabulary);
     const struct clip_config clip = {.embed = EMBED,
                                      .image_size = 16,
                                      .patch = 8,
@@ -118,27 +80,21 @@ static void setup(void)
     struct clip_model m;
     struct sam_model s;
     OK(mcs_cpu_open(1, &d));
-    OK(mcs_clip_model_new(&clip, in("vocab"), 1, &d, NULL, &m));
-    OK(mcs_clip_model_save(&m, in("clip"), 0));
+    OK(mcs_clip_model_new(&clip, shell_path("vocab"), 1, &d, NULL, &m));
+    OK(mcs_clip_model_save(&m, shell_path("clip"), 0));
     mcs_clip_model_close(&m);
     OK(mcs_sam_model_new(&sam, 2, &d, &s));
-    OK(mcs_sam_model_save(&s, in("sam"), 0, NULL));
+    OK(mcs_sam_model_save(&s, shell_path("sam"), 0, NULL));
     mcs_sam_model_close(&s);
     mcs_cpu_close(&d);
     write_image("img/a.png", 1, 5, 5);
     write_image("img/b.png", 3, 14, 6);
     write_image("img/c.png", 1, 9, 9);
-    write_text("texts", "a bright lesion\nnormal brain\n");
-    write_text("pairs.csv",
-               "filename,Caption\na.png,a bright lesion\nb.png,a dark lesion in the brain\nc.png,normal brain\n");
+    shell_write("texts", "a bright lesion\nnormal brain\n");
+    shell_write("pairs.csv",
+                "filename,Caption\na.png,a bright lesion\nb.png,a dark lesion in the brain\nc.png,normal brain\n");
 }
-static void teardown(void)
-{
-    char line[128];
-    snprintf(line, sizeof line, "rm -rf %s", folder);
-    cr_expect_eq(system(line), 0);
-}
-TestSuite(verbs, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(verbs, .init = setup, .fini = shell_close, .timeout = 60);
 
 /* A damaged image among the good ones. */
 static void add_truncated(void)
@@ -150,12 +106,20 @@ static void expect_array(const char *file, const char *name, int nd, const int64
 {
     struct store *s;
     struct store_info info;
-    OK(mcs_store_open(in(file), &s));
+    OK(mcs_store_open(shell_path(file), &s));
     OK(mcs_store_get_info(s, name, &info));
     cr_assert(mcs_array_same_shape(info.nd, info.dims, nd, dims), "%s of %s", name, file);
     OK(mcs_store_get(s, name, MCS_ARRAY_F32, nd, dims, values));
     for (int64_t i = 0; i < info.n_values; i++) cr_assert(isfinite(values[i]));
     mcs_store_close(s);
+}
+
+/* ---- finetune ---- */
+
+Test(verbs, finetune_says_what_it_would_take)
+{
+    expect("mcsam finetune -m clip --pairs pairs.csv --images img --batch 2 --steps 7 --dry-run -o never; ls never", 2,
+           "7 steps; activations ");
 }
 
 /* ---- embed ---- */
@@ -171,7 +135,7 @@ Test(verbs, embed_writes_both_towers)
     char **names;
     double scale;
     int n;
-    OK(mcs_store_open(in("out/e.h5"), &s));
+    OK(mcs_store_open(shell_path("out/e.h5"), &s));
     OK(mcs_store_get_number(s, "logit_scale", &scale));
     cr_expect_float_eq(scale, log(1 / 0.07), 1e-5, "logit_scale %g", scale); /* the initial value, float32 */
     OK(mcs_store_get_texts(s, "image_names", &n, &names));
@@ -242,7 +206,7 @@ static double note(const char *file, const char *key)
 {
     struct store *s;
     double v;
-    OK(mcs_store_open(in(file), &s));
+    OK(mcs_store_open(shell_path(file), &s));
     OK(mcs_store_get_number(s, key, &v));
     mcs_store_close(s);
     return v;
@@ -251,7 +215,7 @@ static double note(const char *file, const char *key)
 static void expect_png(const char *file, int only_mask)
 {
     struct image img;
-    OK(mcs_image_read(in(file), 0, &img));
+    OK(mcs_image_read(shell_path(file), 0, &img));
     cr_expect(img.width == WIDTH && img.height == HEIGHT && img.channels == 1, "%s", file);
     for (int i = 0; only_mask && i < WIDTH * HEIGHT; i++) cr_assert(img.pixels[i] == 0 || img.pixels[i] == 255);
     mcs_image_free(&img);
@@ -288,7 +252,7 @@ Test(verbs, saliency_noise_from_a_file)
     const int64_t dims[] = {STEPS, COPIES, TOKENS, CHANNELS};
     float noise[N];
     for (int i = 0; i < N; i++) noise[i] = (float)(i % 7) - 3;
-    OK(mcs_npy_write(in("noise.npy"), noise, 4, dims));
+    OK(mcs_npy_write(shell_path("noise.npy"), noise, 4, dims));
     expect("mcsam saliency -m clip -i img --text lesion --steps 3 --copies 2 --noise noise.npy -o s", 0, "3 maps");
     expect(
         "mcsam saliency -m clip -i img --text lesion --steps 3 --copies 2 --noise noise.npy --seed 9 -o t; cmp s/a.png "
@@ -297,7 +261,7 @@ Test(verbs, saliency_noise_from_a_file)
     expect("mcsam saliency -m clip -i img --text lesion --steps 4 --copies 2 --noise noise.npy -o s", 65,
            "(4, 2, 5, 16)");
     noise[100] = NAN;
-    OK(mcs_npy_write(in("noise.npy"), noise, 4, dims));
+    OK(mcs_npy_write(shell_path("noise.npy"), noise, 4, dims));
     expect("mcsam saliency -m clip -i img --text lesion --steps 3 --copies 2 --noise noise.npy -o s", 65,
            "value 100 is not finite");
 }
@@ -312,7 +276,7 @@ Test(verbs, saliency_bad_input)
     expect("mcsam saliency -m clip -i img --text lesion --layer 2 -o s", 2, "use 0 to 1");
     add_truncated();
     expect("mcsam saliency -m clip -i img --text lesion -o s; echo $?; cat s/failures.csv", 0, "bad,");
-    cr_expect(strstr(output, "\n3\n"), "%s", output);
+    cr_expect(strstr(shell_output, "\n3\n"), "%s", shell_output);
     expect("ls s", 0, "c.h5");
     expect("rm img/bad.png; echo '{\"a.png\": \"lesion\", \"c\": [\"a\", \"the\"]}' > p.json; mcsam saliency -m clip "
            "-i img "
@@ -365,13 +329,13 @@ Test(verbs, segment_volume_keeps_its_geometry)
 {
     const float spacing[3] = {0.5f, 0.75f, 3};
     struct volume v, mask;
-    OK(mcs_folder_make(in("vol")));
+    OK(mcs_folder_make(shell_path("vol")));
     OK(mcs_volume_alloc(&v, WIDTH, HEIGHT, 3, spacing));
     for (int i = 0; i < WIDTH * HEIGHT * 3; i++) v.values[i] = (float)(i % 37) * 40 - 500;
     v.values[5] = NAN;
-    OK(mcs_volume_write_f32(in("vol/v.nii.gz"), v.values, &v));
+    OK(mcs_volume_write_f32(shell_path("vol/v.nii.gz"), v.values, &v));
     expect("mcsam segment --clip clip --sam sam -i vol --text lesion --min-confidence 0 -o s", 0, "1 cases");
-    OK(mcs_volume_read(in("s/v.nii.gz"), &mask));
+    OK(mcs_volume_read(shell_path("s/v.nii.gz"), &mask));
     cr_expect(mask.nx == WIDTH && mask.ny == HEIGHT && mask.nz == 3);
     for (int i = 0; i < 3; i++) cr_expect_eq(mask.spacing[i], spacing[i]);
     for (int i = 0; i < WIDTH * HEIGHT * 3; i++) cr_assert(mask.values[i] == 0 || mask.values[i] == 1);
@@ -426,12 +390,12 @@ Test(verbs, diff_tells_equal_from_different)
 {
     float x[4] = {3, 0, 4, 0};
     const int64_t four[] = {4}, two[] = {2, 2};
-    OK(mcs_npy_write(in("a.npy"), x, 1, four));
-    OK(mcs_npy_write(in("d.npy"), x, 2, two));
+    OK(mcs_npy_write(shell_path("a.npy"), x, 1, four));
+    OK(mcs_npy_write(shell_path("d.npy"), x, 2, two));
     x[1] = 0.5f;
-    OK(mcs_npy_write(in("b.npy"), x, 1, four));
+    OK(mcs_npy_write(shell_path("b.npy"), x, 1, four));
     x[1] = NAN;
-    OK(mcs_npy_write(in("c.npy"), x, 1, four));
+    OK(mcs_npy_write(shell_path("c.npy"), x, 1, four));
     expect("mcsam diff a.npy a.npy", 0, "0 of 1 differ");
     expect("mcsam diff a.npy b.npy", 1, "0.5          0.1"); /* 0.5 of a length of 5 */
     expect("mcsam diff a.npy b.npy --tolerance 0.11", 0, "0 of 1 differ");
@@ -452,12 +416,12 @@ Test(verbs, diff_of_masks_is_their_dice)
 {
     struct image m;
     OK(mcs_image_alloc(&m, 4, 1, 1));
-    OK(mcs_image_write_png(in("empty.png"), &m));
+    OK(mcs_image_write_png(shell_path("empty.png"), &m));
     m.pixels[0] = m.pixels[1] = 255;
-    OK(mcs_image_write_png(in("a.png"), &m));
+    OK(mcs_image_write_png(shell_path("a.png"), &m));
     m.pixels[1] = 0;
     m.pixels[2] = 255;
-    OK(mcs_image_write_png(in("b.png"), &m));
+    OK(mcs_image_write_png(shell_path("b.png"), &m));
     mcs_image_free(&m);
     expect("mcsam diff a.png b.png", 1, "0.5  a.png");
     expect("mcsam diff a.png b.png --tolerance 0.5", 0, "0 of 1");
