@@ -99,10 +99,13 @@ static const struct curve_group {
     {"dsc", "Overlap during training", "DSC", NULL, 1},
     {"dice", "Overlap during training", "DSC", NULL, 1},
     {"iou", "Overlap (IoU) during training", "IoU", NULL, 1},
-    {"attracted", "Negatives that are attracted", "share of negatives",
-     "A contrastive loss should push wrong pairs apart; this share of them is pulled together, by the paper's formula "
-     "and "
-     "by the released code's.",
+    {"attracted", "Negatives that are pulled together, by number", "share of negatives",
+     "A contrastive loss should push wrong pairs apart; this share of them is pulled together, however gently, by the "
+     "paper's formula and by the released code's.",
+     1},
+    {"pull", "Negatives that are pulled together, by force", "share of the gradient",
+     "The same weighted by the size of the pull: the paper's formula lets go of many easy pairs, the released code "
+     "draws in the hardest.",
      1},
     {"temperature", "Temperature", "temperature", "How sharply the contrastive loss tells similarities apart.", 0},
     {"lr", "Learning rate", "learning rate", NULL, 0},

@@ -162,14 +162,16 @@ static enum mcs_status log_step(struct trainer *t, struct run_log *log, const st
         mcs_run_log_value(log, "temperature", exp(-(double)scale));
     }
     if (t->o->diagnose) {
-        double paper, released;
+        struct attraction paper, released;
         const double inv_tau = t->o->loss.inv_tau > 0 ? (double)t->o->loss.inv_tau : 1 / 0.6;
         MCS_TRY(mcs_exec_get(p->exec, p->image_out, t->image_host));
         MCS_TRY(mcs_exec_get(p->exec, p->text_out, t->text_host));
         mcs_clip_attracted(t->image_host, t->text_host, (int)t->o->batch, t->model->config.embed, inv_tau,
                            (double)t->o->loss.b_image, (double)t->o->loss.b_text, &paper, &released);
-        mcs_run_log_value(log, "attracted_paper", paper);
-        mcs_run_log_value(log, "attracted_release", released);
+        mcs_run_log_value(log, "attracted_paper", paper.share);
+        mcs_run_log_value(log, "attracted_release", released.share);
+        mcs_run_log_value(log, "pull_paper", paper.pull);
+        mcs_run_log_value(log, "pull_release", released.pull);
     }
     return mcs_run_log_end(log);
 }
@@ -249,8 +251,27 @@ enum mcs_status mcs_clip_train_plan(struct clip_model *m, const struct clip_trai
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
 
+/* Negatives and the size of their gradient, in all and where it attracts. */
+struct tally {
+    double n, n_attracted, size, size_attracted;
+};
+
+static void count(struct tally *t, double gradient)
+{
+    t->n += 1;
+    t->size += fabs(gradient);
+    if (gradient >= 0) return;
+    t->n_attracted += 1;
+    t->size_attracted -= gradient;
+}
+
+static struct attraction attraction_of(const struct tally *t)
+{
+    return (struct attraction){t->n_attracted / t->n, t->size > 0 ? t->size_attracted / t->size : 0};
+}
+
 void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,
-                        double beta_text, double *paper, double *released)
+                        double beta_text, struct attraction *paper, struct attraction *released)
 {
     const size_t n = (size_t)batch;
     double *l = malloc((n * n + 6 * n) * sizeof *l);
@@ -267,7 +288,7 @@ void mcs_clip_attracted(const float *image, const float *text, int batch, int wi
             sum[i] += exp((1 + beta_image) * v), sum[n + i] += exp(beta_image * v), sum[2 * n + i] += exp(v);
             sum[3 * n + j] += exp((1 + beta_text) * v), sum[4 * n + j] += exp(beta_text * v), sum[5 * n + j] += exp(v);
         }
-    int64_t by_paper = 0, by_release = 0;
+    struct tally by_paper = {0}, by_release = {0};
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
             if (i == j) continue;
@@ -278,10 +299,10 @@ void mcs_clip_attracted(const float *image, const float *text, int batch, int wi
                                   beta_text * exp(beta_text * v) / sum[4 * n + j];
             const double drelease = (2 + beta_image + beta_text) / (b * b) - exp(v) / (b * (1 + sum[2 * n + i])) -
                                     exp(v) / (b * (1 + sum[5 * n + j]));
-            by_paper += dpaper < 0;
-            by_release += drelease < 0;
+            count(&by_paper, dpaper);
+            count(&by_release, drelease);
         }
-    *paper = (double)by_paper / ((double)batch * (batch - 1));
-    *released = (double)by_release / ((double)batch * (batch - 1));
+    *paper = attraction_of(&by_paper);
+    *released = attraction_of(&by_release);
     free(l);
 }

@@ -52,9 +52,14 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
 /* What a training step takes: the largest of its plans, all captions as long as the context. m gets gradients. */
 enum mcs_status mcs_clip_train_plan(struct clip_model *m, const struct clip_train_options *o, struct plan *plan);
 
-/* Share of negatives (i != j) whose similarity the loss wants to raise (negative gradient), on a batch of L2-normalised
- * embeddings: paper's form and released form. */
+/* What a form of DHN-NCE does to negatives (i != j) whose similarity its gradient wants to raise: their share of all,
+ * and their share of the summed size of the gradient on negatives. With a low temperature the paper's form lets go of
+ * many easy ones, hardly at all; the released form pulls the hardest. */
+struct attraction {
+    double share, pull;
+};
+/* On a batch of L2-normalised embeddings, (batch, width). */
 void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,
-                        double beta_text, double *paper, double *released);
+                        double beta_text, struct attraction *paper, struct attraction *released);
 
 #endif
