@@ -1,6 +1,7 @@
 /* The demo data's difficulty, as numbers: what a lesion looks like, how much the images vary, how many have none. The
- * defaults are what spec and figures speak of; configs/demo.yaml holds the same (a test compares) and is what a run is
- * shown with. Lengths in pixels are of 1.5 mm; grey values are shares of the full scale, white matter being about 0.7.
+ * defaults are what all reported figures were made with; configs/demo.yaml holds the same (a test compares) and is what
+ * a run is shown with. Lengths in pixels are of 1.5 mm; grey values are shares of the full scale, white matter being
+ * about 0.7.
  */
 #ifndef MCS_DEMO_CONFIG_H
 #define MCS_DEMO_CONFIG_H

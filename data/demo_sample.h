@@ -18,7 +18,7 @@ struct demo_lesion {
     double contrast; /* mean grey inside - mean 2 to 6 pixels around it, in the finished image, shares of full scale */
     int area;        /* pixels of its true mask */
     int box[4];      /* x0 y0 x1 y1 of it, inclusive */
-    char prompt1[DEMO_CAPTION_BYTES], prompt3[DEMO_CAPTION_BYTES], prompt4[DEMO_CAPTION_BYTES]; /* spec's P1, P3, P4 */
+    char prompt1[DEMO_CAPTION_BYTES], prompt3[DEMO_CAPTION_BYTES], prompt4[DEMO_CAPTION_BYTES]; /* by mcs_demo_prompt */
 };
 
 struct demo_sample {

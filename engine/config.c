@@ -763,17 +763,3 @@ char *mcs_config_help(const struct mcs_verb *verb, struct arena *arena)
     if (verb->details) put(&t, "\n%s\n", verb->details);
     return t.s;
 }
-
-const char *mcs_option_word(const void *options, const char *name, int index, struct arena *arena)
-{
-    const struct mcs_common *common = options;
-    const struct mcs_option *tables[2] = {common->verb->options ? common->verb->options : no_options, common_table};
-    for (int t = 0; t < 2; t++)
-        for (const struct mcs_option *o = tables[t]; o->name; o++) {
-            if (strcmp(o->name, name) != 0 || !o->choices) continue;
-            const char *word = NULL;
-            const int n = choice_word(o->choices, index, &word);
-            return n ? mcs_arena_printf(arena, "%.*s", n, word) : "?";
-        }
-    return "?";
-}

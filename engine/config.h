@@ -128,8 +128,6 @@ enum mcs_status mcs_config_save(const char *path, const void *options);
 /* The key `verb` of a saved config: what `replay` runs. Owned by the arena. E_NOINPUT, E_DATA. */
 enum mcs_status mcs_config_verb(const char *path, struct arena *arena, const char **verb);
 
-/* The word of a choice, mcs_option_word(c, "rank", c->rank, &arena); "?" where there is none. */
-const char *mcs_option_word(const void *options, const char *name, int index, struct arena *arena);
 /* "paper", "release", or the stage list when they differ. */
 const char *mcs_form_text(const struct mcs_common *common, struct arena *arena);
 /* Parses "paper", "release" or "loss=paper,coarse=release" (what is not named stays as it is). */

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- parameters
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- parameters ---- */
 
 enum { PARAM_ALIGN = 16 /* floats: each tensor of a flat array starts on 64 bytes */ };
 
@@ -117,8 +116,7 @@ enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
     return st;
 }
 
-/* ---- graph
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- graph ---- */
 
 struct graph *mcs_graph_new(struct params *p)
 {

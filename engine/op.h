@@ -37,9 +37,19 @@ struct window_attr {
 struct axis_attr {
     int axis;
 };
-/* a, b: DESIGN section 4. released: 0 = that form; else the released code's (spec/pipeline.md section 1, its closed
- * form, so a must be 0): 1 = its --batch-size is the batch, n > 1 = its --batch-size is n. inv_tau 0 means that the
- * third input gives the log of the scale (learned temperature), else L = inv_tau * similarity. */
+/* Four contrastive losses in one. With L = inv_tau * similarity over the batch B, by row i,
+ *
+ *     l_i = -L_ii + ln(a exp(L_ii) + (B-1) sum_{j!=i} exp((1+b) L_ij) / sum_{j!=i} exp(b L_ij)),
+ *
+ * summed over both directions (b_image: image to text), mean over i; the gradient flows through the weights too.
+ * (a,b) = (1,0) is InfoNCE, (0,0) DCL, (1,b) HN-NCE, (0,b) DHN-NCE (MedCLIP-SAM, arXiv 2403.20253). inv_tau 0: the
+ * third input is the log of the scale, a learned temperature.
+ *
+ * released: what MedCLIP-SAMv2's code computes instead, for a = 0 only; 1 = its --batch-size N is B, n > 1 = it is n:
+ *
+ *     -2/B^2 sum_i L_ii + (2 + b_image + b_text)/B^2 sum_{i!=j} L_ij + 2 ln(N-1) - 1/B sum_i (ln R_i + ln C_i),
+ *
+ * R_i = 1 + sum_{j!=i} exp(L_ij), C_i the same down column i. */
 struct contrastive_attr {
     float a, b_image, b_text, inv_tau;
     int released;

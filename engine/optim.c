@@ -20,7 +20,7 @@ static int starts_with_one_of(const char *name, const char *const *prefixes)
     return 0;
 }
 
-/* open_clip's rule (spec/pipeline.md section 2) */
+/* open_clip's rule (open_clip_train.main): no decay for vectors, norms, biases and the temperature */
 static int decays(const struct optim_options *o, const struct tensor *t)
 {
     if (o->decay_all) return 1;

@@ -100,8 +100,7 @@ static enum mcs_status write_config(const char *folder, const struct clip_config
     return mcs_json_write(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9), "%s/open_clip_config.json", folder);
 }
 
-/* ---- the model
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the model ---- */
 
 /* Names every parameter of both towers by recording them once at the smallest shapes. */
 static enum mcs_status name_params(struct clip_model *m,
@@ -182,8 +181,7 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
     return mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION);
 }
 
-/* ---- planned graphs
- * -------------------------------------------------------------------------------------------------- */
+/* ---- planned graphs ---- */
 
 struct clip_plan {
     struct graph *graph;
@@ -265,8 +263,7 @@ static enum mcs_status text_plan(struct clip_model *m, int64_t n_rows, struct cl
     return MCS_OK;
 }
 
-/* ---- images
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- images ---- */
 
 enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
                               struct image *dst)
@@ -331,8 +328,7 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
     return MCS_OK;
 }
 
-/* ---- texts
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- texts ---- */
 
 enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
                                     int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows)

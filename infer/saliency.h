@@ -1,4 +1,4 @@
-/* M2IB saliency: which tokens of an image a text needs. spec: Wang, Rudner, Wilson 2023 as MedCLIP-SAMv2 uses it.
+/* M2IB saliency: which tokens of an image a text needs. Wang, Rudner, Wilson 2023, as MedCLIP-SAMv2 uses it.
  *
  * A bottleneck lets lambda = sigmoid(alpha) of each token and channel of block `layer`'s output through and replaces
  * the rest by noise; alpha minimises beta * KL - cosine(image, text) by Adam. The map is the KL by token. The blocks

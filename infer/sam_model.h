@@ -9,7 +9,7 @@
  *     mcs_sam_predict(&m, embedding, &frame, 1, &prompt, 1, low_res, iou);  // (4,side,side), (4)
  *     mcs_sam_upscale(&m.config, low_res, &frame, &logits);                 // the image's size; mask = logit > 0
  *
- * Everything as segment-anything's SamPredictor does it (spec: sections 5 and 6 of SAM); mask 0 is the single-mask
+ * Everything as segment-anything's SamPredictor does it; mask 0 is the single-mask
  * output, 1 to 3 are multimask's. A model is used by one thread at a time. */
 #ifndef MCS_SAM_MODEL_H
 #define MCS_SAM_MODEL_H

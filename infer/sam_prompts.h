@@ -2,7 +2,7 @@
  * components' masks.
  *
  * Form paper: a mask for each component from its box, its points or both; the union. Form release, the released
- * prompt_sam.py (spec: pipeline section 6): the points of all components go with every box (or, without boxes, into one
+ * prompt_sam.py: the points of all components go with every box (or, without boxes, into one
  * prompt), masks are summed and clipped, and of the result as many 8-connected components stay, by area, as the coarse
  * mask had; multimask adds the three masks, each averaged over the boxes, where the paper's form takes the one with the
  * greatest predicted IoU. */

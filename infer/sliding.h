@@ -1,4 +1,4 @@
-/* Sliding-window prediction in two dimensions as nnU-Net does it (spec/nnunet.md section 10): windows of the training
+/* Sliding-window prediction in two dimensions as nnU-Net's nnUNetPredictor does it: windows of the training
  * patch, half overlapping, weighted by a Gaussian; each window seen as it is and mirrored, logits averaged. */
 #ifndef MCS_SLIDING_H
 #define MCS_SLIDING_H

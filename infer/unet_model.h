@@ -1,7 +1,7 @@
 /* A trained segmentation network in a folder, with the checkpoints of its cycles.
  *
- * The folder holds plans.json and dataset.json with nnU-Net's own keys as far as they apply (spec/nnunet.md section 4;
- * the configuration is "2d"), checkpoints.json, which lists the weights by cycle, and the weights themselves as
+ * The folder holds plans.json and dataset.json with nnU-Net's own keys as far as they apply (the
+ * configuration is "2d"), checkpoints.json, which lists the weights by cycle, and the weights themselves as
  * safetensors, named as the reference names them. */
 #ifndef MCS_UNET_MODEL_H
 #define MCS_UNET_MODEL_H

@@ -66,7 +66,7 @@ Test(augment, loader_sizes)
     struct augment_options o = mcs_augment_nnunet(512, 512);
     int size[2];
     mcs_augment_loader_size(&o, 512, 512, size);
-    cr_expect(size[0] == 602 && size[1] == 602, "%d %d", size[0], size[1]); /* spec/nnunet.md section 8 */
+    cr_expect(size[0] == 602 && size[1] == 602, "%d %d", size[0], size[1]); /* 512 / .85 = 602.4 */
     o = mcs_augment_nnunet(128, 128);
     mcs_augment_loader_size(&o, 128, 128, size);
     cr_expect(size[0] == 150 && size[1] == 150, "%d %d", size[0], size[1]); /* 128 / .85 = 150.6 */

@@ -1,4 +1,4 @@
-/* Bad input of the issue's list, through the program: the exit code, one line that names what is wrong, and the rest
+/* Bad input of every kind, through the program: the exit code, one line that names what is wrong, and the rest
  * goes on where it can. Parts that are tested closer to their code: damaged NIfTI              test_volume.c (every
  * header field, gzip), here by train and predict damaged PNG, JPEG          test_image.c, here by finetune damaged
  * checkpoint         test_resume.c; weights test_safetensors.c, here by finetune image without a caption test_pairs.c,

@@ -69,7 +69,7 @@ static void check_kept(struct exec *e, const struct safetensors *file, const str
     free(got);
 }
 
-/* Forward 1e-5 of the range and gradients 1e-4, as the issue asks: about 80 and 800 float32 roundings for networks of 2
+/* Forward 1e-5 of the range and gradients 1e-4: about 80 and 800 float32 roundings for networks of 2
  * blocks. */
 Test(clip, equals_open_clip)
 {
@@ -131,8 +131,7 @@ Test(clip, equals_open_clip)
     mcs_cpu_close(&d);
 }
 
-/* ---- M2IB
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- M2IB ---- */
 
 /* KL by token, and the map at the image's size: the file's V.tokens and V.map. */
 static void check_map(struct exec *e, const struct m2ib *b, const struct safetensors *file, const char *beta_name)

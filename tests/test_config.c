@@ -239,7 +239,6 @@ Test(config, saved_and_read_back)
     cr_expect_eq(got.common.args.n, 2);
     cr_expect_str_eq(got.common.args.v[0], "a\"b\\c\td");
     cr_expect_str_eq(got.input, "x: y # z");
-    cr_expect_str_eq(mcs_option_word(&got, "rank", got.rank, &arena), "text");
     write_file("seed: 1\n");
     cr_expect_eq(mcs_config_verb(file, &arena, &name), MCS_E_DATA);
 }

@@ -1,5 +1,4 @@
-/* The cyclic schedule against tables worked out by hand from spec/pipeline.md section 8 and spec/nnunet.md section 14.
- */
+/* The cyclic schedule against tables worked out by hand from its definition in train/cycle.h. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>

@@ -107,7 +107,7 @@ Test(resume, unet_asked_to_stop, .timeout = 120)
     check_stop(TINY_UNET, SIGTERM);
 }
 
-/* The hash that the issue names, on top of equal files: of the tensors, whatever file holds them. A finished run that
+/* On top of equal files, a hash of the tensors, whatever file holds them. A finished run that
  * is started again only says so. */
 Test(resume, a_finished_run_stays_as_it_is, .timeout = 120)
 {

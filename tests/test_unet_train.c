@@ -472,6 +472,7 @@ Test(unet_train, bad_cases)
     struct unet_loader l = {.cases = &c, .batch = 1, .height = 2, .width = 2};
     cr_expect_eq(mcs_unet_loader_open(&l), MCS_E_USAGE, "nothing to draw from");
     mcs_error_clear();
+    mcs_unet_cases_free(&c);
     cr_expect_eq(mcs_unet_cases_read(&c, folder, folder, 0, 2), MCS_E_NOINPUT, "an empty folder");
     mcs_error_clear();
     mcs_image_free(&img);

@@ -1,5 +1,5 @@
-/* nnU-Net's augmentation of training patches, in its order (spec/nnunet.md section 9). Two dimensions only: there are
- * no volumes here, a volume's slices are patches like any other.
+/* nnU-Net's augmentation of training patches, in its order (nnUNetTrainer.get_training_transforms). Two dimensions
+ * only: there are no volumes here, a volume's slices are patches like any other.
  *
  * A sample is drawn by its key alone (seed, site, sample, step), so it does not depend on the batch, on threads or on
  * what other samples drew. Images are (height, width, channels) float32, labels (height, width) int32 with -1 for

@@ -28,8 +28,7 @@ enum mcs_status mcs_demo_run(const struct demo_options *o);
 /* Means of FOLDER/seedN/summary.json over n seeds, with 95 % intervals, to FOLDER/seeds.csv and the terminal. */
 enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n);
 
-/* ---- what the stages share
- * ------------------------------------------------------------------------------------------------- */
+/* ---- what the stages share ---- */
 
 /* A made image with its truth, in memory. */
 struct demo_case {

@@ -26,8 +26,7 @@ struct segment_options mcs_demo_segment_options(const struct demo_options *o)
     return s;
 }
 
-/* ---- baselines: no model at all
- * -------------------------------------------------------------------------------------------- */
+/* ---- baselines: no model at all ---- */
 
 /* The component of the mask with the greatest mean grey value (dark 0) or the least (dark 1), nothing smaller than 20
  * pixels: the best that can be chosen without looking at the truth. */
@@ -120,8 +119,7 @@ enum mcs_status mcs_demo_baselines(struct demo_run *run)
     return MCS_OK;
 }
 
-/* ---- fine-tuning
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- fine-tuning ---- */
 
 static enum mcs_status read_pairs(const struct demo_run *run, const char *name, struct pairs *pairs)
 {
@@ -177,8 +175,7 @@ done:
     return st;
 }
 
-/* ---- saliency to SAM
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- saliency to SAM ---- */
 
 static struct segment_case *make_cases(const struct demo_set *set)
 {
@@ -245,8 +242,7 @@ enum mcs_status mcs_demo_zero_shot(struct demo_run *run)
     return MCS_OK;
 }
 
-/* ---- controls: does the text matter, and is something there at all?
- * -------------------------------------------------------------- */
+/* ---- controls: does the text matter, and is something there at all? ---- */
 
 static enum mcs_status presence(struct demo_run *run, double *auroc)
 {
@@ -318,8 +314,7 @@ done:
     return st;
 }
 
-/* ---- pseudo-labels
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- pseudo-labels ---- */
 
 enum mcs_status mcs_demo_labels(struct demo_run *run)
 {

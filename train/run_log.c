@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- TensorBoard: TFRecord framing (length, masked CRC-32C of both) around a hand-written Event protobuf
- * ------------------- */
+/* ---- TensorBoard: TFRecord framing (length, masked CRC-32C of both) around a hand-written Event protobuf ---- */
 
 static uint32_t crc32c(const uint8_t *p, size_t n)
 {
@@ -82,41 +81,28 @@ static void write_version(FILE *f)
     write_record(f, event, (uint64_t)(e - event));
 }
 
-/* ---- metrics.jsonl
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- metrics.jsonl ---- */
 
-/* Calls visit(object) for each well-formed line; a torn last line (a killed run) is passed over. */
-static enum mcs_status each_line(const char *path, void (*visit)(void *ctx, const char *line, json_t *object),
-                                 void *ctx)
+/* Writes the old log's lines up to resumed_step into both new files; a torn last line (a killed run) is passed over. */
+static enum mcs_status keep_lines(struct run_log *log, const char *old, int64_t resumed_step)
 {
     char *text;
     int64_t n;
-    MCS_TRY(mcs_file_read(path, (int64_t)1 << 32, &text, &n));
+    MCS_TRY(mcs_file_read(old, (int64_t)1 << 32, &text, &n));
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         *end = '\0';
-        json_t *object = json_loads(line, 0, NULL);
-        if (object) visit(ctx, line, object);
+        json_t *object = json_loads(line, 0, NULL), *value;
+        const int64_t step = json_integer_value(json_object_get(object, "step"));
+        const char *name;
+        if (object && step <= resumed_step) {
+            fprintf(log->json, "%s\n", line);
+            json_object_foreach(object, name, value) if (strcmp(name, "step") != 0 && json_is_number(value))
+                write_event(log->events, step, name, (float)json_number_value(value));
+        }
         json_decref(object);
     }
     free(text);
     return MCS_OK;
-}
-
-struct replay {
-    struct run_log *log;
-    int64_t resumed_step;
-};
-
-static void keep_line(void *ctx, const char *line, json_t *object)
-{
-    const struct replay *r = ctx;
-    const int64_t step = json_integer_value(json_object_get(object, "step"));
-    if (step > r->resumed_step) return;
-    fprintf(r->log->json, "%s\n", line);
-    const char *name;
-    json_t *value;
-    json_object_foreach(object, name, value) if (strcmp(name, "step") != 0 && json_is_number(value))
-        write_event(r->log->events, step, name, (float)json_number_value(value));
 }
 
 enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step)
@@ -134,10 +120,7 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
     log->events = fopen(events, "wb");
     MCS_REQUIRE(log->json && log->events, MCS_E_IO, "%s: cannot be written: %s", log->path, strerror(errno));
     write_version(log->events);
-    if (resume) {
-        struct replay r = {log, resumed_step};
-        MCS_TRY(each_line(old, keep_line, &r));
-    }
+    if (resume) MCS_TRY(keep_lines(log, old, resumed_step));
     MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
                 "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
     remove(old);
@@ -147,7 +130,6 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
 void mcs_run_log_begin(struct run_log *log, int64_t step)
 {
     log->step = step;
-    log->open_line = 1;
     fprintf(log->json, "{\"step\": %lld", (long long)step);
 }
 
@@ -163,7 +145,6 @@ void mcs_run_log_value(struct run_log *log, const char *name, double value)
 enum mcs_status mcs_run_log_end(struct run_log *log)
 {
     fputs("}\n", log->json);
-    log->open_line = 0;
     MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
                 "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
     return MCS_OK;
@@ -174,36 +155,4 @@ void mcs_run_log_close(struct run_log *log)
     if (log->json) fclose(log->json);
     if (log->events) fclose(log->events);
     log->json = log->events = NULL;
-}
-
-struct series {
-    const char *name;
-    double *step, *value;
-    int n, capacity;
-};
-
-static void collect(void *ctx, const char *line, json_t *object)
-{
-    (void)line;
-    struct series *s = ctx;
-    json_t *value = json_object_get(object, s->name);
-    if (!json_is_number(value)) return;
-    if (s->n == s->capacity) {
-        s->capacity = s->capacity ? 2 * s->capacity : 256;
-        s->step = realloc(s->step, (size_t)s->capacity * sizeof *s->step);
-        s->value = realloc(s->value, (size_t)s->capacity * sizeof *s->value);
-        if (!s->step || !s->value) abort();
-    }
-    s->step[s->n] = json_number_value(json_object_get(object, "step"));
-    s->value[s->n++] = json_number_value(value);
-}
-
-enum mcs_status mcs_run_log_series(const char *metrics_path, const char *name, double **step, double **value, int *n)
-{
-    struct series s = {.name = name};
-    MCS_TRY(each_line(metrics_path, collect, &s));
-    *step = s.step;
-    *value = s.value;
-    *n = s.n;
-    return MCS_OK;
 }

@@ -13,7 +13,6 @@ struct run_log {
     FILE *json, *events;
     char path[1024];
     int64_t step;
-    int open_line;
 };
 
 /* Opens RUN/metrics.jsonl and RUN/events.out.tfevents.mcsam, keeping only steps <= resumed_step (-1: starts anew). */
@@ -23,8 +22,5 @@ void mcs_run_log_begin(struct run_log *log, int64_t step);
 void mcs_run_log_value(struct run_log *log, const char *name, double value);
 enum mcs_status mcs_run_log_end(struct run_log *log);
 void mcs_run_log_close(struct run_log *log);
-
-/* Reads one named series back (for the report): malloc'ed steps and values. A line without the name is passed over. */
-enum mcs_status mcs_run_log_series(const char *metrics_path, const char *name, double **step, double **value, int *n);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * Loss: mask 0, upscaled to the image as predictions are, 2 BCE + Dice; the best of multimask's three on the low
  * resolution (chosen by that loss between the forward and the backward pass), the same with weight 0.2; the predicted
- * IoU of all four masks against their true one, squared, with weight 0.1 (the spec's section 4 of the demo has focal x
- * 20 instead of BCE: from scratch it gives empty masks for longer; 10 focal + BCE + Dice was no better after 600
+ * IoU of all four masks against their true one, squared, with weight 0.1 (SAM's own training has focal x 20
+ * instead of BCE: from scratch it gives empty masks for longer; 10 focal + BCE + Dice was no better after 600
  * steps). AdamW, linear warm-up and half a cosine. Everything a step draws is keyed by (seed, step, place), so a
  * resumed run goes on to the same bits. */
 #ifndef MCS_SAM_TRAIN_H

@@ -1,4 +1,4 @@
-/* Training cases of a segmentation network in memory, and the batches drawn from them (spec/nnunet.md sections 5, 8).
+/* Training cases of a segmentation network in memory, and the batches drawn from them.
  *
  * Every case is one slice: an image of a folder, or a slice of a volume. Values are normalised with the mean and
  * standard deviation of their channel over the whole image or volume (nnU-Net's z-score); 8-bit images stay 8 bits in

@@ -1,5 +1,5 @@
 /* Training a segmentation network on masks, cyclically: nnU-Net's loss, sampling, augmentation and optimizer
- * (spec/nnunet.md section 8), with the checkpoints of train/cycle.h. */
+ * (nnunetv2's nnUNetTrainer), with the checkpoints of train/cycle.h. */
 #ifndef MCS_UNET_TRAIN_H
 #define MCS_UNET_TRAIN_H
 

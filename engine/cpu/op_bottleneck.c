@@ -1,4 +1,4 @@
-/* M2IB's information bottleneck (spec/pipeline.md section 4): t = s x + (1-s) noise, s = sigmoid(alpha), and by element
+/* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): t = s x + (1-s) noise, s = sigmoid(alpha), and by element
  * the KL divergence of N(s x, (1-s)^2) from N(0,1) = softplus(alpha) - 1/2 + ((s x)^2 + (1-s)^2) / 2, since -ln(1-s) =
  * softplus(alpha). */
 #include "engine/cpu/op_common.h"

@@ -1,4 +1,4 @@
-/* nnU-Net's loss (spec/nnunet.md section 8): mean cross-entropy + soft Dice of the softmax without the background.
+/* nnU-Net's loss (nnunetv2's DC_and_CE_loss): mean cross-entropy + soft Dice of the softmax without the background.
  * Voxels are worked on in tiles with the classes outside, so that vector code runs over voxels; each chunk's sums are
  * doubles, added in order. */
 #include <math.h>

@@ -20,9 +20,9 @@ int mcs_sam_grid(const struct sam_config *c); /* side of the embedding, image_si
 /* image (B,S,S,3), normalised, zero-padded -> (B,grid,grid,embed). image_encoder.* */
 struct tensor *mcs_sam_encode(struct graph *g, struct tensor *image, const struct sam_config *c);
 
-/* Prompts of one kind for `n` masks, each with points_per_mask points and maybe a box. What segment-anything does with
- * a padding point (points without a box get one of label -1) is the caller's part: see mcs_sam_prompt_set in
- * infer/sam.h. */
+/* Prompts of one kind for `n` masks, each with as many points and maybe a box. What segment-anything does with
+ * a padding point (points without a box get one of label -1) is the caller's part: see
+ * infer/sam_model.h. */
 struct sam_prompt {
     int64_t n, tokens;     /* sparse tokens a mask: points + 2 for a box; may be 0 */
     struct tensor *coords; /* input (n*tokens,2): (x+0.5)/S, (y+0.5)/S; NULL when tokens is 0 */
