@@ -172,7 +172,8 @@ static double work(const struct step *s)
     case OP_bmm_nt: return 2.0 * passes * (double)mcs_count(y) * (double)mcs_last(in[0]);
     case OP_attention: {
         const struct attention_attr *a = s->attr;
-        const int64_t keys = in[3] ? mcs_rows(in[1]) / (mcs_count(in[3]) - 1) : a->k_len;
+        const int64_t sequences = in[3] ? mcs_count(in[3]) - 1 : 0; /* in[3]: their offsets, one more */
+        const int64_t keys = sequences > 0 ? mcs_rows(in[1]) / sequences : a->k_len;
         return (s->backward ? 10.0 : 4.0) * (double)mcs_rows(in[0]) * (double)keys * (double)(a->heads * a->head_dim);
     }
     default: return 0;

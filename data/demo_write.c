@@ -27,6 +27,7 @@ static void stem_of(enum demo_split split, uint32_t id, char stem[STEM_BYTES])
 
 /* ---- one sample's images ---- */
 
+// NOLINTNEXTLINE(readability-non-const-parameter): struct image holds what may be written
 static enum mcs_status write_grey(const char *folder, const char *sub, const char *name, uint8_t *pixels)
 {
     char path[1024];

@@ -33,9 +33,10 @@ enum mcs_status mcs_unet_cases_add_image(struct unet_cases *c, const char *name,
 /* Adds every slice of values (depth, height, width), one channel. E_DATA also: a value that is not finite. */
 enum mcs_status mcs_unet_cases_add_volume(struct unet_cases *c, const char *name, const float *values,
                                           const uint8_t *labels, int depth, int height, int width);
-/* All pairs of two folders by stem: PNG, JPEG (labels: not PNG's 0 is foreground, above 127 in a JPEG) or NIfTI.
- * channels 0: as the first image has. Several classes: labels are taken as they are, where classes > 2. E_NOINPUT:
- * folder missing or empty; E_DATA: nothing has a partner, or a pair does not fit. What has no partner is warned of. */
+/* Starts *c anew with all pairs of two folders by stem: PNG, JPEG (labels: not PNG's 0 is foreground, above 127 in a
+ * JPEG) or NIfTI. channels 0: as the first image has. Several classes: labels are taken as they are, where classes > 2.
+ * E_NOINPUT: folder missing or empty; E_DATA: nothing has a partner, or a pair does not fit. What has no partner is
+ * warned of. */
 enum mcs_status mcs_unet_cases_read(struct unet_cases *c, const char *images, const char *labels, int channels,
                                     int classes);
 
