@@ -140,7 +140,7 @@ static enum mcs_status judge(struct demo_run *run, enum demo_average average, co
         dice[i] = mcs_metrics_dice(&counts);
         run->r.average_dice[average] += dice[i] / run->test.n;
         if (average != AVERAGE_ALL) continue;
-        run->r.score[i] = mcs_uncertainty_score(bits, mask, DEMO_SIZE, DEMO_SIZE, MCS_PAPER);
+        run->r.score[i] = mcs_uncertainty_score_area(bits, mask, DEMO_PIXELS); /* docs/cli.md, demo, says why */
         MCS_TRY_GOTO(mcs_demo_score_add(&run->r.stage[STAGE_NETWORK], i, mask, c->sample->truth[0]), st, done);
         MCS_TRY_GOTO(mcs_demo_write_mask(run, "stages/network", c->stem, mask), st, done);
         MCS_TRY_GOTO(mcs_demo_write_map(run, "stages/entropy", c->stem, bits, 255), st, done);
