@@ -164,7 +164,12 @@ static int exists(const char *path)
 Test(arrows, the_rules_themselves)
 {
     cr_expect(allowed("engine/cuda/launch.c", "kernels/gelu.cuh"));
+    cr_expect(allowed("kernels/gelu.cu", "kernels/device.cuh"));
     cr_expect_not(allowed("kernels/gelu.cu", "engine/tensor.h"));
+    cr_expect_not(allowed("kernels/gelu.cu", "tests/cudasim/cudasim.h"));
+    cr_expect_not(allowed("engine/graph.c", "kernels/kernels.h"));
+    cr_expect_not(allowed("engine/cuda/launch.c", "tests/cudasim/cudasim.h"));
+    cr_expect(allowed("tests/cudasim/probes.cu", "kernels/device.cuh"));
     cr_expect_not(allowed("engine/cpu/conv.c", "kernels/gelu.cuh"));
     cr_expect(allowed("engine/grad.c", "engine/graph.h"));
     cr_expect_not(allowed("engine/graph.c", "engine/grad.h"));
@@ -239,6 +244,29 @@ Test(arrows, a_vendor_header_is_included_once)
         }
         fclose(f);
     }
+    free(t.paths);
+}
+
+/* Only kernels/device.cuh knows who compiles; a kernel's own file has neither the question nor what needs the answer.
+ */
+Test(arrows, kernels_know_no_compiler)
+{
+    static const char *const words[] = {"__CUDACC__", "__CUDA_ARCH__", "__shared__", "__syncthreads",
+                                        "<<<",        "asm",           "printf("};
+    struct tree t = read_tree();
+    int seen = 0, lines = 0;
+    for (int i = 0; i < t.n; i++) {
+        if (strncmp(t.paths[i], "kernels/", 8) != 0 || strcmp(t.paths[i], "kernels/device.cuh") == 0) continue;
+        FILE *f = open_source(t.paths[i]);
+        char line[4096];
+        for (lines = 1; fgets(line, sizeof line, f); lines++)
+            for (size_t w = 0; w < sizeof words / sizeof *words; w++)
+                cr_expect_not(strstr(line, words[w]), "%s:%d: '%s' belongs to kernels/device.cuh", t.paths[i], lines,
+                              words[w]);
+        fclose(f);
+        seen++;
+    }
+    cr_expect(seen > 2, "only %d files of kernels seen", seen);
     free(t.paths);
 }
 

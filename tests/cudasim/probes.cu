@@ -1,0 +1,385 @@
+#include "tests/cudasim/probes.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.cuh"
+
+#define FAIL(...) return snprintf(text, 256, __VA_ARGS__), 1
+#define CUDA(call)                                                                                                     \
+    do {                                                                                                               \
+        const cudaError_t e_ = (call);                                                                                 \
+        if (e_ != cudaSuccess) FAIL("%s:%d: %s", __FILE__, __LINE__, cudaGetErrorString(e_));                          \
+    } while (0)
+
+/* Copies in and out around one launch of kernel(in, out) with `threads` threads a block. */
+template <class I, class O>
+static int launch(void (*kernel)(const I *, O *), int blocks, int threads, const I *in, size_t n_in, O *out,
+                  size_t n_out, char *text)
+{
+    I *din = NULL;
+    O *dout = NULL;
+    CUDA(cudaMalloc((void **)&din, n_in * sizeof(I)));
+    CUDA(cudaMalloc((void **)&dout, n_out * sizeof(O)));
+    CUDA(cudaMemcpy(din, in, n_in * sizeof(I), cudaMemcpyHostToDevice));
+    CUDA(cudaMemcpy(dout, out, n_out * sizeof(O), cudaMemcpyHostToDevice));
+    CUDA(dev_launch(kernel, blocks, threads, 0, NULL, din, dout));
+    CUDA(cudaDeviceSynchronize());
+    CUDA(cudaMemcpy(out, dout, n_out * sizeof(O), cudaMemcpyDeviceToHost));
+    CUDA(cudaFree(din));
+    CUDA(cudaFree(dout));
+    return 0;
+}
+
+/* --- shuffles: programming guide, "Warp Shuffle Functions" --- */
+constexpr int SHUFFLES = 8;
+static __global__ void shuffle_kernel(const int *in, int *out)
+{
+    const int l = (int)threadIdx.x, v = in[l];
+    int *o = out + l * SHUFFLES;
+    o[0] = __shfl_sync(DEV_FULL, v, 5);
+    o[1] = __shfl_up_sync(DEV_FULL, v, 3);
+    o[2] = __shfl_down_sync(DEV_FULL, v, 7);
+    o[3] = __shfl_xor_sync(DEV_FULL, v, 17);
+    o[4] = __shfl_sync(DEV_FULL, v, 11, 8); /* past the width: modulo it */
+    o[5] = __shfl_up_sync(DEV_FULL, v, 3, 16);
+    o[6] = __shfl_down_sync(DEV_FULL, v, 3, 16);
+    o[7] = __shfl_xor_sync(DEV_FULL, v, 3, 4);
+}
+static int shuffles(char *text)
+{
+    int in[32], out[32 * SHUFFLES] = {0};
+    for (int i = 0; i < 32; i++) in[i] = 100 + i;
+    if (launch(shuffle_kernel, 1, 32, in, 32, out, 32 * SHUFFLES, text)) return 1;
+    for (int l = 0; l < 32; l++) {
+        const int want[SHUFFLES] = {5,
+                                    l >= 3 ? l - 3 : l,
+                                    l + 7 < 32 ? l + 7 : l,
+                                    l ^ 17,
+                                    l / 8 * 8 + 3,
+                                    l % 16 >= 3 ? l - 3 : l,
+                                    l % 16 + 3 < 16 ? l + 3 : l,
+                                    l ^ 3};
+        for (int k = 0; k < SHUFFLES; k++)
+            if (out[l * SHUFFLES + k] != 100 + want[k])
+                FAIL("shuffle %d, lane %d: %d, want lane %d's", k, l, out[l * SHUFFLES + k], want[k]);
+    }
+    return 0;
+}
+
+static __global__ void shuffle_wide_kernel(const double *in, double *out)
+{
+    out[threadIdx.x] = __shfl_xor_sync(DEV_FULL, in[threadIdx.x], 1);
+    out[threadIdx.x + 32] = dev_warp_sum(in[threadIdx.x]);
+    out[threadIdx.x + 64] = dev_warp_max((float)in[threadIdx.x]);
+}
+static int wide_and_sums(char *text)
+{
+    double in[32], out[96] = {0}, sum = 0;
+    for (int i = 0; i < 32; i++) in[i] = (i * 37 % 32) + 0.25, sum += in[i];
+    if (launch(shuffle_wide_kernel, 1, 32, in, 32, out, 96, text)) return 1;
+    for (int l = 0; l < 32; l++)
+        if (out[l] != in[l ^ 1] || out[l + 32] != sum || out[l + 64] != 31.25)
+            FAIL("lane %d: %g %g %g", l, out[l], out[l + 32], out[l + 64]);
+    return 0;
+}
+
+/* --- votes: "Warp Vote Functions"; reductions: "Warp Reduce Functions" --- */
+constexpr int VOTES = 12;
+static __global__ void vote_kernel(const int *in, int *out)
+{
+    const int l = (int)threadIdx.x, v = in[l];
+    int *o = out + l * VOTES;
+    o[0] = (int)__ballot_sync(DEV_FULL, v & 1);
+    o[1] = __any_sync(DEV_FULL, v == 131);
+    o[2] = __any_sync(DEV_FULL, v == 999);
+    o[3] = __all_sync(DEV_FULL, v >= 100);
+    o[4] = __all_sync(DEV_FULL, v > 100);
+    o[5] = (int)__popc(__ballot_sync(DEV_FULL, l < 9));
+    o[6] = o[7] = o[8] = o[9] = o[10] = o[11] = 0;
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    o[6] = (int)__reduce_add_sync(DEV_FULL, (unsigned)v);
+    o[7] = __reduce_min_sync(DEV_FULL, v - 120);
+    o[8] = __reduce_max_sync(DEV_FULL, v - 120);
+    o[9] = (int)__reduce_and_sync(DEV_FULL, (unsigned)v | 64u);
+    o[10] = (int)__reduce_or_sync(DEV_FULL, 1u << l);
+    o[11] = (int)__reduce_xor_sync(DEV_FULL, 1u << (l / 2));
+#endif
+}
+static int votes(char *text)
+{
+    int in[32], out[32 * VOTES] = {0}, all = 127;
+    for (int i = 0; i < 32; i++) in[i] = 100 + i, all &= in[i] | 64;
+    if (launch(vote_kernel, 1, 32, in, 32, out, 32 * VOTES, text)) return 1;
+    const int want[VOTES] = {(int)0xaaaaaaaau, 1, 0, 1, 0, 9, 3696, -20, 11, all, -1, 0};
+    for (int l = 0; l < 32; l++)
+        for (int k = 0; k < VOTES; k++) {
+            const int got = out[l * VOTES + k];
+            if ((got != 0) != (want[k] != 0) || (k != 1 && k != 3 && got != want[k]))
+                FAIL("vote %d, lane %d: %d, want %d", k, l, got, want[k]);
+        }
+    return 0;
+}
+
+/* --- atomics: "Atomic Functions"; each returns what was there --- */
+static __global__ void atomic_kernel(const int *in, int *out)
+{
+    const int t = (int)(blockIdx.x * blockDim.x + threadIdx.x), v = in[t];
+    atomicAdd(&out[0], v);
+    atomicMax(&out[1], v);
+    atomicMin(&out[2], v);
+    atomicAdd((float *)&out[3], 0.5f);
+    atomicOr((unsigned *)&out[4], 1u << (t % 32));
+    atomicAnd((unsigned *)&out[5], ~(1u << (t % 32)));
+    atomicXor((unsigned *)&out[6], 3u);
+    atomicCAS(&out[7], 7, v); /* only the first finds 7 */
+    atomicExch(&out[8], v);
+    atomicAdd((unsigned long long *)&out[10], 1ull << 33);
+    atomicAdd((double *)&out[12], 0.25);
+    out[14 + atomicAdd((unsigned *)&out[9], 1u)] = v; /* each gets a place of its own */
+}
+static int atomics(char *text)
+{
+    constexpr int N = 128;
+    int in[N], out[14 + N] = {0}, seen[N] = {0};
+    for (int i = 0; i < N; i++) in[i] = 1000 + i;
+    out[2] = 1 << 30, out[5] = -1, out[7] = 7;
+    if (launch(atomic_kernel, 2, 64, in, N, out, 14 + N, text)) return 1;
+    float f;
+    double d;
+    unsigned long long u;
+    memcpy(&f, &out[3], sizeof f), memcpy(&u, &out[10], sizeof u), memcpy(&d, &out[12], sizeof d);
+    const int sum = N * 1000 + N * (N - 1) / 2;
+    if (out[0] != sum || out[1] != 1000 + N - 1 || out[2] != 1000 || f != N * 0.5f)
+        FAIL("add, max, min: %d %d %d %g", out[0], out[1], out[2], (double)f);
+    if (out[4] != -1 || out[5] != 0 || out[6] != 0) FAIL("or, and, xor: %x %x %x", out[4], out[5], out[6]);
+    if (out[7] < 1000 || out[8] < 1000 || out[9] != N || u != (unsigned long long)N << 33 || d != N * 0.25)
+        FAIL("cas, exch, wide: %d %d %d %llu %g", out[7], out[8], out[9], u, d);
+    for (int i = 0; i < N; i++) seen[out[14 + i] - 1000]++;
+    for (int i = 0; i < N; i++)
+        if (seen[i] != 1) FAIL("the old value: %d seen %d times", i, seen[i]);
+    return 0;
+}
+
+/* --- mma.sync.m16n8k16 and ldmatrix: PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix" --- */
+static __global__ void mma_kernel(const float *in, float *out) /* a (16,16), b (16,8), c (16,8) -> d (16,8) */
+{
+    const int l = (int)threadIdx.x, g = l / 4, t = l % 4;
+    const float *a = in, *b = in + 256, *c = in + 384;
+    unsigned ra[4], rb[2];
+    float d[4];
+    for (int i = 0; i < 4; i++) {
+        const int row = g + (i & 1) * 8, col = t * 2 + (i & 2) * 4;
+        ra[i] = dev_pack_bf16(a[row * 16 + col], a[row * 16 + col + 1]);
+    }
+    for (int i = 0; i < 2; i++) rb[i] = dev_pack_bf16(b[(t * 2 + 8 * i) * 8 + g], b[(t * 2 + 8 * i + 1) * 8 + g]);
+    for (int i = 0; i < 4; i++) d[i] = c[(g + i / 2 * 8) * 8 + t * 2 + i % 2];
+    dev_mma_bf16(d, ra, rb);
+    for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = d[i];
+}
+/* The same product with both operands from shared memory by ldmatrix: a row major, b (16,8) row major, so transposed.
+ */
+static __global__ void mma_shared_kernel(const float *in, float *out)
+{
+    SHARED_ARRAY(__nv_bfloat16, sa, [16][16]);
+    SHARED_ARRAY(__nv_bfloat16, sb, [16][8]);
+    const int l = (int)threadIdx.x, g = l / 4, t = l % 4;
+    for (int i = l; i < 256; i += 32) sa[i / 16][i % 16] = __float2bfloat16_rn(in[i]);
+    for (int i = l; i < 128; i += 32) sb[i / 8][i % 8] = __float2bfloat16_rn(in[256 + i]);
+    DEV_SYNC();
+    unsigned ra[4], rb[2];
+    float d[4];
+    dev_ldmatrix_x4(ra, &sa[l % 16][l / 16 * 8]);
+    dev_ldmatrix_x2_trans(rb, &sb[l % 16][0]);
+    for (int i = 0; i < 4; i++) d[i] = in[384 + (g + i / 2 * 8) * 8 + t * 2 + i % 2];
+    dev_mma_bf16(d, ra, rb);
+    for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = d[i];
+}
+static int products(char *text)
+{
+    float in[512], out[128];
+    for (int i = 0; i < 512; i++) in[i] = (float)((i * 29 + i / 7) % 17 - 8); /* small integers: exact */
+    for (int k = 0; k < 2; k++) {
+        memset(out, 0, sizeof out);
+        if (launch(k ? mma_shared_kernel : mma_kernel, 1, 32, in, 512, out, 128, text)) return 1;
+        for (int r = 0; r < 16; r++)
+            for (int c = 0; c < 8; c++) {
+                float want = in[384 + r * 8 + c];
+                for (int i = 0; i < 16; i++) want += in[r * 16 + i] * in[256 + i * 8 + c];
+                if (out[r * 8 + c] != want)
+                    FAIL("product %d (%d,%d): %g, want %g", k, r, c, (double)out[r * 8 + c], (double)want);
+            }
+    }
+    return 0;
+}
+
+static __global__ void ldmatrix_kernel(const unsigned short *in, unsigned *out) /* in (32,8): four matrices */
+{
+    SHARED_ARRAY(unsigned short, m, [32][8]);
+    const int l = (int)threadIdx.x;
+    for (int i = 0; i < 8; i++) m[l][i] = in[l * 8 + i];
+    DEV_SYNC();
+    unsigned r[4];
+    dev_ldmatrix_x4(r, m[l]);
+    for (int i = 0; i < 4; i++) out[i * 32 + l] = r[i];
+    dev_ldmatrix_x4_trans(r, m[l]);
+    for (int i = 0; i < 4; i++) out[128 + i * 32 + l] = r[i];
+    dev_ldmatrix_x2(r, m[l % 16]);
+    for (int i = 0; i < 2; i++) out[256 + i * 32 + l] = r[i];
+    dev_ldmatrix_x2_trans(r, m[l % 16]);
+    for (int i = 0; i < 2; i++) out[320 + i * 32 + l] = r[i];
+}
+static int matrices(char *text)
+{
+    unsigned short in[256];
+    unsigned out[384] = {0};
+    for (int i = 0; i < 256; i++) in[i] = (unsigned short)(i * 251 + 3);
+    if (launch(ldmatrix_kernel, 1, 32, in, 256, out, 384, text)) return 1;
+    for (int form = 0; form < 4; form++)
+        for (int i = 0; i < (form < 2 ? 4 : 2); i++)
+            for (int l = 0; l < 32; l++) {
+                const unsigned short *m = in + i * 64;
+                const int r = l / 4, c = l % 4 * 2;
+                const unsigned want = form % 2 ? m[c * 8 + r] | (unsigned)m[(c + 1) * 8 + r] << 16
+                                               : m[r * 8 + c] | (unsigned)m[r * 8 + c + 1] << 16;
+                const unsigned got = out[(form < 2 ? form * 128 : 256 + (form - 2) * 64) + i * 32 + l];
+                if (got != want) FAIL("ldmatrix form %d, matrix %d, lane %d: %08x, want %08x", form, i, l, got, want);
+            }
+    return 0;
+}
+
+/* --- cp.async: PTX ISA; bytes past the source size are zeros, groups end in order --- */
+static __global__ void copy_kernel(const int *in, int *out)
+{
+    SHARED_ARRAY(int, a, [128]);
+    SHARED_ARRAY(int, b, [128]);
+    SHARED_ARRAY(int, c, [32]);
+    const int l = (int)threadIdx.x;
+    dev_copy_async16(a + 4 * l, in + 4 * l, 16);
+    dev_copy_commit();
+    dev_copy_async16(b + 4 * l, in + 128 + 4 * l, 8);
+    dev_copy_async4(c + l, in + l, l % 2 ? 4 : 0);
+    dev_copy_commit();
+    dev_copy_wait<1>();
+    DEV_SYNC();
+    for (int i = 0; i < 4; i++) out[4 * l + i] = a[(4 * l + i + 4) % 128]; /* a neighbour's */
+    dev_copy_wait<0>();
+    DEV_SYNC();
+    for (int i = 0; i < 4; i++) out[128 + 4 * l + i] = b[(4 * l + i + 4) % 128];
+    out[256 + l] = c[31 - l];
+}
+static int copies(char *text)
+{
+    int in[256], out[288] = {0};
+    for (int i = 0; i < 256; i++) in[i] = 5000 + i;
+    if (launch(copy_kernel, 1, 32, in, 256, out, 288, text)) return 1;
+    for (int i = 0; i < 128; i++) {
+        const int j = (i + 4) % 128;
+        if (out[i] != in[j]) FAIL("cp.async of 16, word %d: %d, want %d", i, out[i], in[j]);
+        if (out[128 + i] != (j % 4 < 2 ? in[128 + j] : 0)) FAIL("cp.async of 8 in 16, word %d: %d", i, out[128 + i]);
+    }
+    for (int i = 0; i < 32; i++)
+        if (out[256 + i] != ((31 - i) % 2 ? in[31 - i] : 0)) FAIL("cp.async of 4, word %d: %d", i, out[256 + i]);
+    return 0;
+}
+
+/* --- half and bfloat16, and the arithmetic the C library names otherwise --- */
+static __global__ void number_kernel(const float *in, float *out)
+{
+    const int l = (int)threadIdx.x;
+    const float x = in[l];
+    float *o = out + 8 * l;
+    o[0] = __bfloat162float(__float2bfloat16_rn(x));
+    o[1] = __half2float(__float2half_rn(x));
+    o[2] = rsqrtf(fabsf(x));
+    o[3] = __expf(x / 64);
+    o[4] = __uint_as_float(__float_as_uint(x) & 0x7fffffffu);
+    o[5] = (float)(__popc((unsigned)l) + 100 * __clz(l) + 10000 * __ffs(l));
+    o[6] = fmaf(x, 2.0f, 1.0f) + __ldg(in + l);
+    o[7] = __uint_as_float(dev_pack_bf16(x, 0) << 16);
+}
+static float to_bf16(float x)
+{
+    unsigned u;
+    memcpy(&u, &x, sizeof u);
+    u += 0x7fffu + (u >> 16 & 1);
+    u &= 0xffff0000u;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+static int numbers(char *text)
+{
+    float in[32], out[256] = {0};
+    for (int i = 0; i < 32; i++) in[i] = (float)(i - 16) * 1.00390625f + (i & 1 ? 0.001f : 0.5f);
+    if (launch(number_kernel, 1, 32, in, 32, out, 256, text)) return 1;
+    for (int l = 0; l < 32; l++) {
+        const float x = in[l], *o = out + 8 * l;
+        int clz = 32, ffs = 0, pop = 0;
+        for (int b = 0; b < 32; b++)
+            if (l >> b & 1) clz = 31 - b, ffs = ffs ? ffs : b + 1, pop++;
+        /* half keeps 11 bits, here of numbers below 32; rsqrtf 2 ulp, __expf 2 + |1.17 x| ulp by the guide's tables */
+        if (o[0] != to_bf16(x) || o[7] != to_bf16(x)) FAIL("bfloat16 of %g: %g", (double)x, (double)o[0]);
+        if (fabsf(o[1] - x) > fabsf(x) * 0x1p-11f) FAIL("half of %g: %g", (double)x, (double)o[1]);
+        if (fabs(o[2] - 1 / sqrt(fabs((double)x))) > o[2] * 0x1p-22)
+            FAIL("rsqrtf(%g): %g", fabs((double)x), (double)o[2]);
+        if (fabs(o[3] - exp((double)x / 64)) > o[3] * 0x1p-21) FAIL("__expf: %g", (double)o[3]);
+        if (o[4] != fabsf(x) || o[5] != (float)(pop + 100 * clz + 10000 * ffs))
+            FAIL("bits of lane %d: %g %g", l, (double)o[4], (double)o[5]);
+        if (o[6] != fmaf(x, 2.0f, 1.0f) + x) FAIL("fmaf, __ldg: %g", (double)o[6]);
+    }
+    return 0;
+}
+
+/* --- blocks: indices, barriers, dynamic shared memory --- */
+static __global__ void index_kernel(const int *, int *out)
+{
+    const unsigned t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+    const unsigned b = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+    SHARED_DYN(int, all);
+    all[t] = (int)(1000 * b + t);
+    DEV_SYNC();
+    out[b * 24 + t] = all[23 - t];
+}
+static int blocks(char *text)
+{
+    int *out, host[24 * 12];
+    CUDA(cudaMalloc((void **)&out, sizeof host));
+    CUDA(dev_launch(index_kernel, dim3(2, 3, 2), dim3(4, 3, 2), 24 * sizeof(int), NULL, NULL, out));
+    CUDA(cudaMemcpy(host, out, sizeof host, cudaMemcpyDeviceToHost));
+    CUDA(cudaFree(out));
+    for (int b = 0; b < 12; b++)
+        for (int t = 0; t < 24; t++)
+            if (host[b * 24 + t] != 1000 * b + 23 - t) FAIL("block %d, thread %d: %d", b, t, host[b * 24 + t]);
+    return 0;
+}
+
+/* --- vectors: one access, little endian in order --- */
+static __global__ void vector_kernel(const float *in, float *out)
+{
+    const int l = (int)threadIdx.x;
+    const float4 v = dev_load16(in + 4 * l);
+    dev_store16(out + 4 * l, make_float4(v.w, v.z, v.y, v.x));
+    const uint2 u = dev_load8(in + 2 * l);
+    dev_store8(out + 128 + 2 * l, make_uint2(u.y, u.x));
+    __syncwarp();
+}
+static int vectors(char *text)
+{
+    float in[128], out[192] = {0};
+    for (int i = 0; i < 128; i++) in[i] = (float)i;
+    if (launch(vector_kernel, 1, 32, in, 128, out, 192, text)) return 1;
+    for (int i = 0; i < 128; i++)
+        if (out[i] != in[i ^ 3] || (i < 64 && out[128 + i] != in[i ^ 1])) FAIL("element %d: %g", i, (double)out[i]);
+    return 0;
+}
+
+extern "C" const struct probe probes[] = {
+    {"shuffles", shuffles}, {"wide and sums", wide_and_sums},
+    {"votes", votes},       {"atomics", atomics},
+    {"products", products}, {"matrices", matrices},
+    {"copies", copies},     {"numbers", numbers},
+    {"blocks", blocks},     {"vectors", vectors},
+};
+extern "C" const int n_probes = sizeof probes / sizeof *probes;

@@ -1,0 +1,222 @@
+/* The shadow of device and shared memory: for each byte whether it may be touched and was written, for each two bytes
+ * who wrote and who read them last. Two accesses by different threads, one of them a plain write, must have a barrier
+ * between them: no unlucky schedule is needed to see that it is missing. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "tests/cudasim/sim.h"
+
+namespace sim
+{
+char *arena, *shared;
+const char *host_call;
+static state *arena_state, shared_state[SHARED_SPACE];
+static cell *arena_cells, *shared_cells;
+static bool unset_is_fine; /* a copy from device to device */
+static size_t shared_used; /* bytes of shared_state that a block has set */
+
+static void *map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        fprintf(stderr, "cudasim: cannot reserve %zu MiB of address space\n", bytes >> 20);
+        abort();
+    }
+    return p;
+}
+
+void shadow_open()
+{
+    if (arena) return;
+    arena = (char *)map(arena_bytes);
+    shared = (char *)map(SHARED_SPACE);
+    if (!checked) return;
+    arena_state = (state *)map(arena_bytes);
+    arena_cells = (cell *)map(arena_bytes / 2 * sizeof(cell));
+    shared_cells = (cell *)map(SHARED_SPACE / 2 * sizeof(cell));
+}
+
+bool in_arena(const void *p)
+{
+    return arena && (size_t)((const char *)p - arena) < arena_bytes;
+}
+
+void give_pages_back(void *p, size_t n)
+{
+    const uintptr_t page = 65536, low = ((uintptr_t)p + page - 1) / page * page,
+                    high = ((uintptr_t)p + n) / page * page;
+    if (high > low) madvise((void *)low, high - low, MADV_DONTNEED);
+}
+
+void shadow_set(const void *p, size_t n, state s)
+{
+    if (!checked) return;
+    const size_t at = (size_t)((const char *)p - arena);
+    memset(arena_state + at, s, n);
+    if (s != UNSET && s != FREED) return;
+    char *cells = (char *)(arena_cells + at / 2); /* nobody has touched it; whole pages become zeros by themselves */
+    const size_t bytes = (n + 1) / 2 * sizeof(cell), page = 65536;
+    give_pages_back(cells, bytes);
+    const size_t head = std::min(bytes, (page - (uintptr_t)cells % page) % page), tail = (bytes - head) % page;
+    memset(cells, 0, head);
+    memset(cells + bytes - tail, 0, tail);
+}
+void shadow_shared_clear()
+{
+    if (checked) memset(shared_state, NEVER, shared_used);
+    shared_used = 0;
+}
+void shadow_shared_set(const void *p, size_t n, state s)
+{
+    const size_t at = (size_t)((const char *)p - shared);
+    if (!checked || at >= SHARED_SPACE) return;
+    memset(shared_state + at, s, n);
+    shared_used = std::max(shared_used, at + n);
+}
+void shadow_copy_state(void *dst, const void *src, size_t n)
+{
+    if (checked) memcpy(arena_state + ((char *)dst - arena), arena_state + ((const char *)src - arena), n);
+}
+
+/* Is what r noted free to happen at the same time as what the running thread does? */
+static bool unordered(const place &r, unsigned mask, bool is_shared, uint16_t me)
+{
+    if (!r.block || !(r.mask & mask)) return false;
+    if (r.block == block_now) {
+        if (r.thread == me || r.epoch != epoch_now) return false;
+        return host_call ? false : r.thread / WARP != me / WARP || r.wepoch == warps[me / WARP].epoch;
+    }
+    if (is_shared) return false; /* of a block before */
+    return r.block >= launch_first_block || !ordered_before(r.block);
+}
+
+static const char *const verbs[] = {"read", "write", "atomic"};
+
+static void race(const place &before, access kind, uint32_t pc, bool is_shared)
+{
+    std::string text = std::string(verbs[kind]) + " after a " + verbs[before.kind] + " by ";
+    if (before.block == block_now)
+        text += "thread " + std::to_string(before.thread) + " of the same block";
+    else if (before.block >= launch_first_block)
+        text += "thread " + std::to_string(before.thread) + " of another block of the same launch";
+    else
+        text += origin(before.block);
+    text += " at " + pc_text(before.pc) +
+            (before.block < launch_first_block ? ", which no event or stream orders" : ", no barrier between");
+    report(is_shared ? CUDASIM_RACE_SHARED : CUDASIM_RACE_GLOBAL, pc, before.pc, text);
+}
+
+static inline void note(cell *c, unsigned mask, access kind, uint32_t pc, bool is_shared, uint16_t me, uint16_t wepoch)
+{
+    const place now = {pc, block_now, epoch_now, wepoch, me, (uint8_t)mask, kind};
+    if (kind == READ) {
+        if (unordered(c->write, mask, is_shared, me)) race(c->write, kind, pc, is_shared);
+        if (unordered(c->read, mask, is_shared, me))
+            c->read2 = now;
+        else
+            c->read = now;
+        return;
+    }
+    if (!(kind == ATOMIC && c->write.kind == ATOMIC) && unordered(c->write, mask, is_shared, me))
+        race(c->write, kind, pc, is_shared);
+    if (unordered(c->read, mask, is_shared, me)) race(c->read, kind, pc, is_shared);
+    if (unordered(c->read2, mask, is_shared, me)) race(c->read2, kind, pc, is_shared);
+    c->write = now;
+    if (mask == 3) c->read = c->read2 = place{};
+}
+
+/* What is wrong with touching byte i, if anything; true where the launch must end. */
+static bool complain(state s, const char *p, size_t n, access kind, uint32_t pc, bool is_shared)
+{
+    const std::string what = std::string(verbs[kind]) + " of " + std::to_string(n) + " bytes of " +
+                             (is_shared ? "shared" : "global") + " memory";
+    switch (s) {
+    case UNSET:
+        if (!unset_is_fine) report(CUDASIM_UNINIT, pc, 0, what + " that nobody wrote");
+        return false;
+    case PENDING:
+        report(CUDASIM_PENDING, pc, 0, what + " that an asynchronous copy not waited for will write");
+        return false;
+    case FREED: report(CUDASIM_FREED, pc, 0, what + " that was freed"); return true;
+    default:
+        report(CUDASIM_BOUNDS, pc, 0,
+               what + " outside every array" +
+                   (is_shared ? " (byte " + std::to_string(p - shared) + ")" : ": " + nearest(p)));
+        return true;
+    }
+}
+
+static bool check(const char *p, size_t n, access kind, uint32_t pc, bool is_shared)
+{
+    const size_t at = (size_t)(p - (is_shared ? shared : arena));
+    state *s = (is_shared ? shared_state : arena_state) + at;
+    cell *cells = is_shared ? shared_cells : arena_cells;
+    const uint16_t me = host_call ? 0 : current()->index, wepoch = host_call ? 0 : warps[me / WARP].epoch;
+    bool good = true;
+    for (size_t i = 0; i < n; i++) good = good && s[i] == SET;
+    for (size_t i = 0; !good && i < n; i++) {
+        if (s[i] == SET || (s[i] == UNSET && kind == WRITE)) continue;
+        if (complain(s[i], p + i, n, kind, pc, is_shared)) return false;
+        break;
+    }
+    if (!good && kind != READ) memset(s, SET, n);
+    for (size_t i = at; i < at + n;) {
+        const unsigned mask = i & 1 ? 2 : i + 1 < at + n ? 3 : 1;
+        note(&cells[i / 2], mask, kind, pc, is_shared, me, wepoch);
+        i += i & 1 ? 1 : 2;
+    }
+    return true;
+}
+
+void shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset)
+{
+    if (!checked || !n) return;
+    host_call = what;
+    unset_is_fine = may_be_unset;
+    launch_first_block = block_now;
+    check((const char *)p, n, kind, 0, false);
+    host_call = NULL;
+    unset_is_fine = false;
+}
+
+void shadow_access(const void *address, size_t n, access kind, uintptr_t pc)
+{
+    if (!running || !checked || in_own_stack(address)) return;
+    const char *p = (const char *)address;
+    const bool is_shared = (size_t)(p - shared) < SHARED_SPACE;
+    if (is_shared || in_arena(p)) {
+        if (!check(p, n, kind, pc_pack((void *)pc), is_shared)) abandon(cudaErrorIllegalAddress);
+        if (counting) count_access(p, n, is_shared, pc);
+        return;
+    }
+    if (in_state(p)) return;
+    const uint32_t at = pc_pack((void *)pc);
+    if (kind == READ && in_read_only(p)) return; /* constants of the program */
+    if (in_any_stack(p))
+        report(CUDASIM_LOCAL, at, 0, std::string(verbs[kind]) + " of another thread's local memory");
+    else if ((uintptr_t)p < 65536)
+        report(CUDASIM_BOUNDS, at, 0,
+               std::string(verbs[kind]) + " at address " + std::to_string((uintptr_t)p) + ", a null pointer");
+    else
+        report(CUDASIM_HOST, at, 0, std::string(verbs[kind]) + " of host memory");
+    abandon(cudaErrorIllegalAddress);
+}
+} // namespace sim
+
+using namespace sim;
+
+void sim_touch(const void *p, size_t n, int kind, const void *pc)
+{
+    if (!running) return;
+    if ((uintptr_t)p % n) {
+        report(CUDASIM_ALIGN, pc_pack(pc), 0,
+               std::string(verbs[kind]) + " of " + std::to_string(n) +
+                   " bytes at an address that is no multiple of it");
+        abandon(cudaErrorMisalignedAddress);
+    }
+    shadow_access(p, n, (access)kind, (uintptr_t)pc);
+}

@@ -1,0 +1,320 @@
+/* The kernels against the float64 oracles of tests/ref, in float and bfloat16, in order and in three random orders,
+ * whose results must be the same to the bit. In checked mode every run must also be free of reports. */
+#include <criterion/criterion.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <string.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "tests/cudasim/cudasim.h"
+extern "C" {
+#include "engine/rng.h"
+#include "tests/ref/ref.h"
+}
+
+typedef std::vector<double> values;
+
+/* Standard normals, rounded to what the device will hold. */
+static values normals(const char *name, int64_t n, enum k_dtype t, double scale = 1, double offset = 0)
+{
+    values v((size_t)n);
+    for (int64_t i = 0; i < n; i++) {
+        const float f = (float)(offset + scale * mcs_rng_normal({7, mcs_rng_site(name), 0, 0}, (uint32_t)i));
+        v[(size_t)i] = (double)(t == K_BF16 ? __bfloat162float(__float2bfloat16_rn(f)) : f);
+    }
+    return v;
+}
+
+/* An array on the device, `skew` elements past what cudaMalloc gives. */
+struct on_device {
+    void *base;
+    enum k_dtype t;
+    size_t n, skew;
+    on_device(size_t n_, enum k_dtype t_, size_t skew_ = 0, const values *v = nullptr) : t(t_), n(n_), skew(skew_)
+    {
+        cr_assert_eq(cudaMalloc(&base, (n + skew) * each()), cudaSuccess);
+        if (v) set(*v);
+    }
+    on_device(const on_device &) = delete;
+    ~on_device()
+    {
+        cudaFree(base);
+    }
+    size_t each() const
+    {
+        return t == K_BF16 ? 2 : 4;
+    }
+    void *at() const
+    {
+        return (char *)base + skew * each();
+    }
+    float *f() const
+    {
+        return (float *)at();
+    }
+    void set(const values &v)
+    {
+        std::vector<float> f(n);
+        std::vector<__nv_bfloat16> h(n);
+        for (size_t i = 0; i < n; i++) f[i] = (float)v[i], h[i] = __float2bfloat16_rn(f[i]);
+        cudaMemcpy(at(), t == K_BF16 ? (void *)h.data() : (void *)f.data(), n * each(), cudaMemcpyHostToDevice);
+    }
+    values get() const
+    {
+        std::vector<float> f(n);
+        std::vector<__nv_bfloat16> h(n);
+        cr_assert_eq(
+            cudaMemcpy(t == K_BF16 ? (void *)h.data() : (void *)f.data(), at(), n * each(), cudaMemcpyDeviceToHost),
+            cudaSuccess);
+        values v(n);
+        for (size_t i = 0; i < n; i++) v[i] = (double)(t == K_BF16 ? __bfloat162float(h[i]) : f[i]);
+        return v;
+    }
+};
+
+/* Tolerance: k float roundings on the path, of terms that sum to mag; bfloat16 rounds the result, and `carried` inputs
+ * that the device itself rounded to bfloat16, by 2^-8 each (8 bits). */
+static void check(const std::string &what, const values &got, const values &want, const values &mag, double k,
+                  enum k_dtype t, double carried = 0)
+{
+    for (size_t i = 0; i < got.size(); i++) {
+        const double m = fmax(mag[i], fabs(want[i]));
+        const double tol = k * 0x1p-24 * m + (t == K_BF16 ? (1 + carried) * 0x1p-8 * m : 0);
+        cr_assert(fabs(got[i] - want[i]) <= tol, "%s[%zu]: %.9g, oracle %.9g, tolerance %.3g", what.c_str(), i, got[i],
+                  want[i], tol);
+    }
+}
+
+static void same(const std::string &what, const values &a, values &first)
+{
+    if (first.empty()) first = a;
+    cr_assert(memcmp(a.data(), first.data(), a.size() * sizeof(double)) == 0, "%s depends on the order of threads",
+              what.c_str());
+}
+
+static void expect_clean(const std::string &what)
+{
+    cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
+    for (int i = 0; i < cudasim_reports(); i++) cr_expect(0, "%s: %s", what.c_str(), cudasim_report_text(i));
+    cudasim_reports_clear();
+}
+
+static ref_tensor tensor(std::initializer_list<int64_t> dims, values &v, values *mag)
+{
+    ref_tensor t = {};
+    for (int64_t d : dims) t.dim[t.nd++] = d;
+    t.v = v.data();
+    t.mag = mag ? mag->data() : nullptr;
+    return t;
+}
+
+/* rows, columns, elements that pointers are off by. Odd columns and odd pointers take the path by single elements. */
+static const struct shape {
+    int64_t rows;
+    int n;
+    size_t skew;
+} shapes[] = {{1, 1, 0}, {5, 37, 0}, {4, 64, 0}, {6, 64, 1}, {7, 768, 0}, {70, 36, 0}, {150, 33, 0}, {3, 260, 2}};
+enum { SEEDS = 4 };
+
+static std::string label(const char *op, const shape &s, enum k_dtype t, int seed)
+{
+    return std::string(op) + " " + std::to_string(s.rows) + "x" + std::to_string(s.n) + " skew " +
+           std::to_string(s.skew) + (t == K_BF16 ? " bf16" : " f32") + " seed " + std::to_string(seed);
+}
+
+static void for_all(void (*run)(const shape &, enum k_dtype))
+{
+    for (const shape &s : shapes)
+        for (int t = K_F32; t <= K_BF16; t++) run(s, (enum k_dtype)t);
+    cr_expect_eq(cudasim_bytes_held(), 0);
+}
+
+static void gelu(const shape &s, enum k_dtype t)
+{
+    const int64_t n = s.rows * s.n;
+    values x = normals("x", n, t, 3), dy = normals("dy", n, t), old = normals("old", n, t), y((size_t)n), my((size_t)n);
+    values dx((size_t)n), mdx((size_t)n), first_y, first_dx;
+    struct no_attr a = {};
+    ref_step r = {};
+    r.attr = &a;
+    r.in[0] = tensor({n}, x, nullptr);
+    r.out[0] = tensor({n}, y, &my);
+    r.dout[0] = tensor({n}, dy, nullptr);
+    r.din[0] = tensor({n}, dx, &mdx);
+    ref_gelu_fwd(&r);
+    ref_gelu_bwd(&r);
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const std::string what = label("gelu", s, t, seed);
+        cudasim_seed((uint64_t)seed);
+        on_device gx((size_t)n, t, s.skew, &x), gdy((size_t)n, t, s.skew, &dy), gy((size_t)n, t, s.skew),
+            gdx((size_t)n, t, s.skew);
+        k_gelu k = {t, n, gx.at(), gdy.at(), gy.at(), gdx.at(), 0};
+        cr_assert_eq(k_gelu_fwd(&k, NULL), cudaSuccess);
+        cr_assert_eq(k_gelu_bwd(&k, NULL), cudaSuccess);
+        expect_clean(what);
+        /* erfc 2 roundings and its argument's, which its slope makes 1 + x^2 of (in mag); three products */
+        check(what + " y", gy.get(), y, my, 12, t);
+        check(what + " dx", gdx.get(), dx, mdx, 12, t);
+        same(what, gy.get(), first_y);
+        same(what, gdx.get(), first_dx);
+        gdx.set(old);
+        k.beta = 1;
+        cr_assert_eq(k_gelu_bwd(&k, NULL), cudaSuccess);
+        values sum = dx, size = mdx;
+        for (size_t i = 0; i < sum.size(); i++) sum[i] += old[i], size[i] += fabs(old[i]);
+        check(what + " dx added", gdx.get(), sum, size, 13, t);
+        expect_clean(what);
+    }
+}
+
+static void l2norm(const shape &s, enum k_dtype t)
+{
+    const size_t n = (size_t)(s.rows * s.n);
+    values x = normals("x", (int64_t)n, t), dy = normals("dy", (int64_t)n, t), y(n), my(n), norm((size_t)s.rows),
+           mnorm((size_t)s.rows);
+    values dx(n), mdx(n), first_y, first_dx;
+    for (int i = 0; i < s.n && s.rows > 3; i++) x[(size_t)(3 * s.n + i)] = 0; /* a row of zeros */
+    struct no_attr a = {};
+    ref_step r = {};
+    r.attr = &a;
+    r.in[0] = tensor({s.rows, s.n}, x, nullptr);
+    r.out[0] = tensor({s.rows, s.n}, y, &my);
+    r.out[1] = tensor({s.rows}, norm, &mnorm);
+    r.dout[0] = tensor({s.rows, s.n}, dy, nullptr);
+    r.din[0] = tensor({s.rows, s.n}, dx, &mdx);
+    ref_l2norm_fwd(&r);
+    ref_l2norm_bwd(&r);
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const std::string what = label("l2norm", s, t, seed);
+        cudasim_seed((uint64_t)seed);
+        on_device gx(n, t, s.skew, &x), gdy(n, t, s.skew, &dy), gy(n, t, s.skew), gdx(n, t, s.skew),
+            gn((size_t)s.rows, K_F32);
+        k_l2norm k = {t, s.rows, s.n, gx.at(), gdy.at(), gy.at(), gdx.at(), gn.f(), 0};
+        cr_assert_eq(k_l2norm_fwd(&k, NULL), cudaSuccess);
+        cr_assert_eq(k_l2norm_bwd(&k, NULL), cudaSuccess);
+        expect_clean(what);
+        /* sums in double; the norm, its inverse and a product, and in the backward the same twice */
+        check(what + " y", gy.get(), y, my, 4, t);
+        check(what + " norm", gn.get(), norm, mnorm, 1, K_F32);
+        check(what + " dx", gdx.get(), dx, mdx, 8, t, 2);
+        same(what, gy.get(), first_y);
+        same(what, gdx.get(), first_dx);
+    }
+}
+
+static void layernorm(const shape &s, enum k_dtype t)
+{
+    const size_t n = (size_t)(s.rows * s.n), c = (size_t)s.n, rows = (size_t)s.rows;
+    values x = normals("x", (int64_t)n, t, 1, 3), dy = normals("dy", (int64_t)n, t), w = normals("w", s.n, K_F32),
+           b = normals("b", s.n, K_F32);
+    values y(n), my(n), stats(2 * rows), mstats(2 * rows), dx(n), mdx(n), dw(c), mdw(c), db(c), mdb(c), first_y,
+        first_dx, first_dw;
+    struct norm_attr a = {};
+    a.eps = 1e-5f;
+    ref_step r = {};
+    r.attr = &a;
+    r.in[0] = tensor({s.rows, s.n}, x, nullptr);
+    r.in[1] = tensor({s.n}, w, nullptr);
+    r.in[2] = tensor({s.n}, b, nullptr);
+    r.out[0] = tensor({s.rows, s.n}, y, &my);
+    r.out[1] = tensor({s.rows, 2}, stats, &mstats);
+    r.dout[0] = tensor({s.rows, s.n}, dy, nullptr);
+    r.din[0] = tensor({s.rows, s.n}, dx, &mdx);
+    r.din[1] = tensor({s.n}, dw, &mdw);
+    r.din[2] = tensor({s.n}, db, &mdb);
+    ref_layernorm_fwd(&r);
+    ref_layernorm_bwd(&r);
+    for (int seed = 0; seed < SEEDS; seed++) {
+        const std::string what = label("layernorm", s, t, seed);
+        cudasim_seed((uint64_t)seed);
+        on_device gx(n, t, s.skew, &x), gdy(n, t, s.skew, &dy), gy(n, t, s.skew), gdx(n, t, s.skew),
+            gw(c, K_F32, s.skew, &w), gb(c, K_F32, s.skew, &b), gs(2 * rows, K_F32), gdw(c, K_F32), gdb(c, K_F32),
+            work(k_layernorm_bwd_bytes(s.rows, s.n) / sizeof(float), K_F32);
+        k_layernorm k = {t,        s.rows, s.n,     a.eps,   gx.at(),  gdy.at(), gw.f(), gb.f(), gy.at(),
+                         gdx.at(), gs.f(), gdw.f(), gdb.f(), work.f(), 0,        0,      0};
+        cr_assert_eq(k_layernorm_fwd(&k, NULL), cudaSuccess);
+        cr_assert_eq(k_layernorm_bwd(&k, NULL), cudaSuccess);
+        expect_clean(what);
+        /* a lane adds n/32 terms, a tree five more, and a dozen roundings around; columns: 8 rows a thread, 8 threads,
+         * parts */
+        const double k_row = 16 + s.n / 32.0, k_column = 16 + 8 + 8 + (double)s.rows / 64;
+        check(what + " y", gy.get(), y, my, k_row, t);
+        check(what + " stats", gs.get(), stats, mstats, k_row, K_F32);
+        check(what + " dx", gdx.get(), dx, mdx, k_row, t);
+        check(what + " dw", gdw.get(), dw, mdw, k_column, K_F32);
+        check(what + " db", gdb.get(), db, mdb, k_column, K_F32);
+        same(what, gy.get(), first_y);
+        same(what, gdx.get(), first_dx);
+        same(what, gdw.get(), first_dw);
+        /* added to what is there, db alone wanted of the weights */
+        const values before = gdw.get();
+        k.dx = NULL, k.dw = NULL, k.beta_b = 1;
+        cr_assert_eq(k_layernorm_bwd(&k, NULL), cudaSuccess);
+        values sum = db, size = mdb;
+        for (size_t i = 0; i < c; i++) sum[i] *= 2, size[i] *= 2;
+        check(what + " db added", gdb.get(), sum, size, k_column, K_F32);
+        cr_expect(gdw.get() == before, "%s: dw was not wanted and has changed", what.c_str());
+        expect_clean(what);
+    }
+}
+
+Test(kernels, gelu)
+{
+    for_all(gelu);
+}
+Test(kernels, l2norm)
+{
+    for_all(l2norm);
+}
+Test(kernels, layernorm)
+{
+    for_all(layernorm);
+}
+
+/* A size of 0 launches nothing, and is no error. */
+Test(kernels, nothing_to_do)
+{
+    k_gelu g = {};
+    k_l2norm l = {};
+    k_layernorm n = {};
+    cr_expect_eq(k_gelu_fwd(&g, NULL), cudaSuccess);
+    cr_expect_eq(k_gelu_bwd(&g, NULL), cudaSuccess);
+    cr_expect_eq(k_l2norm_fwd(&l, NULL), cudaSuccess);
+    cr_expect_eq(k_l2norm_bwd(&l, NULL), cudaSuccess);
+    cr_expect_eq(k_layernorm_fwd(&n, NULL), cudaSuccess);
+    cr_expect_eq(k_layernorm_bwd(&n, NULL), cudaSuccess);
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
+}
+
+/* What the counters must say of the rows of 768: whole sectors, no bank conflicts, no lanes left out. */
+Test(kernels, counted)
+{
+    if (!cudasim_checked()) return;
+    const size_t n = 8 * 768;
+    values x = normals("x", (int64_t)n, K_F32), w = normals("w", 768, K_F32);
+    on_device gx(n, K_F32, 0, &x), gw(768, K_F32, 0, &w), gy(n, K_F32), gs(16, K_F32), gdw(768, K_F32), gdb(768, K_F32),
+        gdx(n, K_F32), work(k_layernorm_bwd_bytes(8, 768) / sizeof(float), K_F32);
+    k_layernorm k = {K_F32,    8,      768,     1e-5f,   gx.at(),  gx.at(), gw.f(), gw.f(), gy.at(),
+                     gdx.at(), gs.f(), gdw.f(), gdb.f(), work.f(), 0,       0,      0};
+    cudasim_count(1);
+    cr_assert_eq(k_layernorm_fwd(&k, NULL), cudaSuccess);
+    cr_assert_eq(k_layernorm_bwd(&k, NULL), cudaSuccess);
+    cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
+    cudasim_count(0);
+    const cudasim_counters f = cudasim_counters_sum("layernorm_fwd"), p = cudasim_counters_sum("layernorm_bwd_parts");
+    cr_expect_eq(f.launches, 1);
+    cr_expect_eq(f.blocks, 2);
+    /* 6 fours a lane: x three times, w, b, y; and two statistics, by one lane */
+    cr_expect_eq(f.global_requests, 8 * (6 * 6 + 2), "%d requests", (int)f.global_requests);
+    cr_expect_eq(f.sectors, 8 * (6 * 6 * 16 + 2), "%d sectors", (int)f.sectors);
+    cr_expect_eq(f.partial_requests, 16);
+    cr_expect_eq(f.collectives, 8 * 3 * 5);
+    cr_expect_gt(cudasim_sector_use(&f), 0.99);
+    cr_expect_eq(p.barriers, 24);
+    cr_expect_eq(p.shared_requests, 24 * (8 * 2 + 2 * 8));
+    cr_expect_eq(p.bank_conflicts, 0);
+}
