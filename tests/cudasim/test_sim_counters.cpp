@@ -1,0 +1,115 @@
+/* Counts against what can be told by hand, and the order that a seed gives. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <string.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "tests/cudasim/counted.h"
+#include "tests/cudasim/cudasim.h"
+
+static float *x, *y;
+
+static void open_arrays()
+{
+    cr_assert_eq(cudaMalloc((void **)&x, 2048 * 4), cudaSuccess);
+    cr_assert_eq(cudaMalloc((void **)&y, 2048 * 4), cudaSuccess);
+    cr_assert_eq(cudaMemset(x, 0, 2048 * 4), cudaSuccess);
+    cudasim_counters_clear();
+    cudasim_count(1);
+}
+
+static cudasim_counters done(cudaError_t e)
+{
+    cr_assert_eq(e, cudaSuccess);
+    cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
+    const cudasim_counters c = cudasim_counters_sum("");
+    cudasim_counters_clear();
+    cr_assert_eq(cudasim_reports(), 0, "%s", cudasim_report_text(0));
+    return c;
+}
+
+/* A column of a tile 32 wide lies in one bank: 31 passes more than one, 32 times; of one 33 wide in 32 banks. */
+Test(counters, bank_conflicts, .init = open_arrays)
+{
+    const cudasim_counters bad = done(counted_transpose(x, y, 0)), good = done(counted_transpose(x, y, 1));
+    cr_expect_eq(bad.shared_requests, 64);
+    cr_expect_eq(bad.bank_conflicts, 31 * 32, "%d conflicts", (int)bad.bank_conflicts);
+    cr_expect_eq(good.shared_requests, 64);
+    cr_expect_eq(good.bank_conflicts, 0);
+    cr_expect_eq(good.barriers, 1);
+    cr_expect_eq(good.global_requests, 64);
+    cr_expect_eq(good.sectors, 64 * 4);
+}
+
+/* 32 floats: 4 sectors side by side, 8 with every second one, 32 with every eighth one and from there on. */
+Test(counters, sectors, .init = open_arrays)
+{
+    for (int stride = 1; stride <= 32; stride *= 2) {
+        const cudasim_counters c = done(counted_stride(x, y, stride));
+        const unsigned want = 4 + (unsigned)std::min(4 * stride, 32); /* the store takes 4 */
+        cr_expect_eq(c.global_requests, 2);
+        cr_expect_eq(c.sectors, want, "stride %d: %d sectors", stride, (int)c.sectors);
+        cr_expect_float_eq(cudasim_sector_use(&c), 256.0 / (32.0 * want), 1e-12);
+    }
+}
+
+/* 512 bytes a request: 16 sectors, and four passes over the banks, which are no conflict. */
+Test(counters, wide_accesses, .init = open_arrays)
+{
+    const cudasim_counters c = done(counted_wide(x, y));
+    cr_expect_eq(c.global_requests, 2);
+    cr_expect_eq(c.sectors, 32);
+    cr_expect_eq(c.shared_requests, 2);
+    cr_expect_eq(c.bank_conflicts, 0);
+    cr_expect_eq(c.partial_requests, 0);
+}
+
+Test(counters, divergence, .init = open_arrays)
+{
+    const cudasim_counters c = done(counted_half_warp(x, y));
+    cr_expect_eq(c.global_requests, 2);
+    cr_expect_eq(c.partial_requests, 1);
+    cr_expect_eq(c.sectors, 2 + 4);
+}
+
+Test(counters, tensor_cores, .init = open_arrays)
+{
+    const cudasim_counters c = done(counted_products(y));
+    cr_expect_eq(c.mma, 12);
+    cr_expect_eq(c.collectives, 4, "two ldmatrix in two warps");
+    cr_expect_eq(c.global_requests, 2);
+    cr_expect_float_eq(cudasim_tensor_share(&c),
+                       12.0 / (double)(12 + c.collectives + c.global_requests + c.shared_requests), 1e-12);
+}
+
+static std::vector<unsigned> order_of(uint64_t seed)
+{
+    std::vector<unsigned> order(256);
+    cudasim_seed(seed);
+    cudaMemset(x, 0, 4);
+    done(counted_turns((unsigned *)x, (unsigned *)y));
+    cudaMemcpy(order.data(), y, 1024, cudaMemcpyDeviceToHost);
+    return order;
+}
+
+Test(order, belongs_to_the_seed, .init = open_arrays)
+{
+    cudasim_count(0);
+    const std::vector<unsigned> straight = order_of(0), one = order_of(1), two = order_of(2);
+    for (unsigned i = 0; i < 256; i++) cr_assert_eq(straight[i], i);
+    cr_expect(one != straight && two != straight && one != two);
+    cr_expect(order_of(1) == one && order_of(2) == two, "the same seed, another order");
+    std::vector<unsigned> sorted = one;
+    std::sort(sorted.begin(), sorted.end());
+    cr_expect(sorted == straight, "each thread once");
+    /* blocks too, and threads of one block stay together: it ran alone */
+    for (unsigned i = 0; i < 256; i++) cr_assert_eq(one[i] / 64, one[i / 64 * 64] / 64);
+}
+
+Test(order, a_stack_that_overflows_ends_the_program, .init = open_arrays, .signal = SIGSEGV)
+{
+    counted_deep(y);
+    cudaDeviceSynchronize();
+}
