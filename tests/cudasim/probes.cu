@@ -163,6 +163,58 @@ static int atomics(char *text)
     return 0;
 }
 
+template <class T> static DEV_INLINE void each_atomic(T *out, T v, unsigned t)
+{
+    atomicMax(&out[0], v);
+    atomicMin(&out[1], v);
+    atomicAnd(&out[2], ~((T)1 << t % 32));
+    atomicOr(&out[3], (T)1 << t % 32);
+    atomicXor(&out[4], (T)5);
+    atomicAdd(&out[5], v);
+    const T before = atomicCAS(&out[6], (T)9, v);
+    if (before == 9) out[7] = v; /* one thread alone */
+    atomicExch(&out[8], v);
+}
+static __global__ void atomic_types_kernel(const unsigned *in, unsigned long long *out)
+{
+    const unsigned t = threadIdx.x;
+    each_atomic(out, ((unsigned long long)in[t] << 32), t);
+    each_atomic((unsigned *)(out + 9), in[t], t);
+    int *i = (int *)(out + 14), old = atomicExch(&i[0], (int)in[t]);
+    float *f = (float *)(out + 15), was = atomicExch(&f[0], (float)in[t]);
+    atomicAdd(&i[1], old); /* all but the last one's, and what was there */
+    atomicAdd(&f[1], was);
+}
+static int atomic_types(char *text)
+{
+    constexpr int N = 64;
+    unsigned in[N], narrow[9];
+    unsigned long long out[16] = {0}, sum = 0;
+    for (unsigned i = 0; i < N; i++) in[i] = 100 + i * 7 % 64, sum += in[i];
+    memset(&narrow, 0, sizeof narrow);
+    out[1] = ~0ull, out[2] = ~0ull, out[6] = 9;
+    narrow[1] = narrow[2] = ~0u, narrow[6] = 9;
+    memcpy(out + 9, narrow, sizeof narrow);
+    int i[2] = {0, 0};
+    float f[2] = {0, 0};
+    memcpy(out + 14, i, sizeof i), memcpy(out + 15, f, sizeof f);
+    if (launch(atomic_types_kernel, 1, N, in, N, out, 16, text)) return 1;
+    memcpy(narrow, out + 9, sizeof narrow), memcpy(i, out + 14, sizeof i), memcpy(f, out + 15, sizeof f);
+    for (int k = 0; k < 9; k++) {
+        const unsigned long long w = out[k], n = narrow[k], high = ~0ull << 32;
+        const unsigned long long any = k == 6 || k == 7 || k == 8; /* of some thread */
+        const unsigned long long want[9] = {163, 100, 0, 0xffffffffu, 0, sum, n, out[7] >> 32, n};
+        if (n != (k == 7 ? narrow[6] : want[k])) FAIL("unsigned, %d: %llu", k, n);
+        const unsigned long long wide = k == 2 ? high : k == 3 ? 0xffffffffull : k == 4 ? 0 : want[k] << 32;
+        if (!any && w != wide) FAIL("unsigned long long, %d: %llx, want %llx", k, w, wide);
+        if (any && (w >> 32 < 100 || w >> 32 > 163 || (unsigned)w || n < 100 || n > 163)) FAIL("one's, %d: %llx", k, w);
+    }
+    if (out[6] != out[7]) FAIL("compare and swap: %llx stays, %llx was the one", out[6], out[7]);
+    if (i[0] + i[1] != (int)sum || f[0] + f[1] != (float)sum)
+        FAIL("exchanged: %d %d %g %g", i[0], i[1], (double)f[0], (double)f[1]);
+    return 0;
+}
+
 /* --- mma.sync.m16n8k16 and ldmatrix: PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix" --- */
 static __global__ void mma_kernel(const float *in, float *out) /* a (16,16), b (16,8), c (16,8) -> d (16,8) */
 {
@@ -290,7 +342,7 @@ static __global__ void number_kernel(const float *in, float *out)
 {
     const int l = (int)threadIdx.x;
     const float x = in[l];
-    float *o = out + 8 * l;
+    float *o = out + 12 * l;
     o[0] = __bfloat162float(__float2bfloat16_rn(x));
     o[1] = __half2float(__float2half_rn(x));
     o[2] = rsqrtf(fabsf(x));
@@ -299,6 +351,11 @@ static __global__ void number_kernel(const float *in, float *out)
     o[5] = (float)(__popc((unsigned)l) + 100 * __clz(l) + 10000 * __ffs(l));
     o[6] = fmaf(x, 2.0f, 1.0f) + __ldg(in + l);
     o[7] = __uint_as_float(dev_pack_bf16(x, 0) << 16);
+    o[8] = __logf(fabsf(x) + 2);
+    o[9] = __fdividef(x, 3.0f);
+    __threadfence(); /* orders what is written; nothing to see here */
+    o[10] = dev_load(out + 12 * l + 9);
+    o[11] = fmaxf(x, 0);
 }
 static float to_bf16(float x)
 {
@@ -311,11 +368,11 @@ static float to_bf16(float x)
 }
 static int numbers(char *text)
 {
-    float in[32], out[256] = {0};
+    float in[32], out[384] = {0};
     for (int i = 0; i < 32; i++) in[i] = (float)(i - 16) * 1.00390625f + (i & 1 ? 0.001f : 0.5f);
-    if (launch(number_kernel, 1, 32, in, 32, out, 256, text)) return 1;
+    if (launch(number_kernel, 1, 32, in, 32, out, 384, text)) return 1;
     for (int l = 0; l < 32; l++) {
-        const float x = in[l], *o = out + 8 * l;
+        const float x = in[l], *o = out + 12 * l;
         int clz = 32, ffs = 0, pop = 0;
         for (int b = 0; b < 32; b++)
             if (l >> b & 1) clz = 31 - b, ffs = ffs ? ffs : b + 1, pop++;
@@ -327,6 +384,10 @@ static int numbers(char *text)
         if (fabs(o[3] - exp((double)x / 64)) > o[3] * 0x1p-21) FAIL("__expf: %g", (double)o[3]);
         if (o[4] != fabsf(x) || o[5] != (float)(pop + 100 * clz + 10000 * ffs))
             FAIL("bits of lane %d: %g %g", l, (double)o[4], (double)o[5]);
+        /* __logf: 2^-21.41 absolute in [0.5, 2], else 3 ulp; here to 18. __fdividef: 2 ulp */
+        if (fabs(o[8] - log(fabs((double)x) + 2)) > 0x1p-20) FAIL("__logf: %g", (double)o[8]);
+        if (fabs(o[9] - (double)x / 3) > fabs((double)x) * 0x1p-22 || o[10] != o[9] || o[11] != (x > 0 ? x : 0))
+            FAIL("__fdividef: %g %g", (double)o[9], (double)o[10]);
         if (o[6] != fmaf(x, 2.0f, 1.0f) + x) FAIL("fmaf, __ldg: %g", (double)o[6]);
     }
     return 0;
@@ -376,10 +437,16 @@ static int vectors(char *text)
 }
 
 extern "C" const struct probe probes[] = {
-    {"shuffles", shuffles}, {"wide and sums", wide_and_sums},
-    {"votes", votes},       {"atomics", atomics},
-    {"products", products}, {"matrices", matrices},
-    {"copies", copies},     {"numbers", numbers},
-    {"blocks", blocks},     {"vectors", vectors},
+    {"shuffles", shuffles},
+    {"wide and sums", wide_and_sums},
+    {"votes", votes},
+    {"atomics", atomics},
+    {"types of atomics", atomic_types},
+    {"products", products},
+    {"matrices", matrices},
+    {"copies", copies},
+    {"numbers", numbers},
+    {"blocks", blocks},
+    {"vectors", vectors},
 };
 extern "C" const int n_probes = sizeof probes / sizeof *probes;

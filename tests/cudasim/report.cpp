@@ -62,8 +62,7 @@ std::string pc_text(uint32_t pc)
         line[strcspn(line, "\n (")] = '\0';
         while (strncmp(line, "./", 2) == 0) memmove(line, line + 2, strlen(line + 2) + 1);
         if (first.empty()) first = line;
-        if (text.empty() && !strstr(line, "sim_device.h") && !strstr(line, "sim_matrix.h") &&
-            !strstr(line, "device.cuh"))
+        if (text.empty() && !strstr(line, "sim_device.h") && !strstr(line, "sim_matrix.h") && !strstr(line, ".cuh:"))
             text = line;
     }
     if (f) pclose(f);

@@ -162,6 +162,7 @@ void sim_kernel(const void *entry, const char *name, void (*call)(const void *, 
     kernel &k = kernels[entry];
     if (!k.entry) {
         k.name = name;
+        if (k.name[0] == '(') k.name = k.name.substr(1, k.name.size() - 2); /* a template's, as dev_launch wants it */
         k.entry = entry;
         k.call = call;
         k.sizes.assign(sizes, sizes + n);
