@@ -1,13 +1,17 @@
 /* mcsam demo: the whole pipeline on one subject's MRI. */
+#include "data/file.h"
 #include "train/demo_run.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 static const struct mcs_option options[] = {
     {"output", 'o', MCS_FIELD(demo_options, output), .alias = "out", .def = "runs/demo", .value = "DIR",
      .help = "run folder"},
-    {"clip", 0, MCS_FIELD(demo_options, clip), .def = "data/demo/clip", .value = "DIR", .help = "starting CLIP"},
-    {"sam", 0, MCS_FIELD(demo_options, sam), .def = "data/demo/sam", .value = "DIR", .help = "starting SAM"},
+    {"clip", 0, MCS_FIELD(demo_options, clip), .value = "DIR",
+     .help = "starting CLIP; default: data/demo/clip here or beside the program"},
+    {"sam", 0, MCS_FIELD(demo_options, sam), .value = "DIR", .help = "starting SAM; default: data/demo/sam, likewise"},
     {"atlas", 0, MCS_FIELD(demo_options, atlas), .value = "DIR",
      .help = "folder of the MRI; default: where mricron-data puts it"},
     {"quick", 0, MCS_FIELD(demo_options, quick), .help = "a fifth of everything, two minutes: for a look and for CI"},
@@ -81,11 +85,26 @@ static void shrink(struct demo_options *o)
     o->no_ceiling = 1;
 }
 
+/* A shipped folder: in the current folder, or in the source tree whose build/mcsam this is. */
+static const char *shipped(const char *folder, char *path, size_t bytes)
+{
+    char program[512];
+    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (mcs_folder_exists(folder) || n < 0) return folder;
+    program[n] = '\0';
+    *strrchr(program, '/') = '\0';
+    snprintf(path, bytes, "%s/../%s", program, folder);
+    return mcs_folder_exists(path) ? path : folder;
+}
+
 static enum mcs_status run(const void *options_given)
 {
     struct demo_options o = *(const struct demo_options *)options_given;
+    char clip[1024], sam[1024];
     MCS_TRY(mcs_demo_config_check(&o.data));
     if (o.quick) shrink(&o);
+    if (!o.clip) o.clip = shipped("data/demo/clip", clip, sizeof clip);
+    if (!o.sam) o.sam = shipped("data/demo/sam", sam, sizeof sam);
     if (o.common.dry_run) {
         const long long n[] = {o.seeds, o.train_images, o.finetune_steps, o.cycles * o.cycle_steps, o.test_images};
         printf(o.common.json ? "{\"runs\": %lld, \"training_images\": %lld, \"finetune_steps\": %lld, "
