@@ -133,13 +133,15 @@ void mcs_run_log_begin(struct run_log *log, int64_t step)
     fprintf(log->json, "{\"step\": %lld", (long long)step);
 }
 
+/* The event holds what the line says, digit for digit: a resumed run writes it again from the line. */
 void mcs_run_log_value(struct run_log *log, const char *name, double value)
 {
-    if (isfinite(value))
-        fprintf(log->json, ", \"%s\": %.9g", name, value);
-    else
-        fprintf(log->json, ", \"%s\": null", name);
-    write_event(log->events, log->step, name, (float)value);
+    char text[32] = "null";
+    if (isfinite(value)) {
+        snprintf(text, sizeof text, "%.9g", value);
+        write_event(log->events, log->step, name, (float)strtod(text, NULL));
+    }
+    fprintf(log->json, ", \"%s\": %s", name, text);
 }
 
 enum mcs_status mcs_run_log_end(struct run_log *log)
