@@ -162,28 +162,32 @@ void tiny_masks(const char *folder, int n)
 
 /* ---- trainings as processes ---- */
 
-static const struct sam_config tiny_sam = {.image_size = 32,
-                                           .patch = 8,
-                                           .width = 16,
-                                           .depth = 2,
-                                           .heads = 2,
-                                           .window = 2,
-                                           .mlp = 32,
-                                           .n_global = 1,
-                                           .global = {1},
-                                           .embed = 16,
-                                           .d_heads = 2,
-                                           .d_mlp = 32,
-                                           .d_downsample = 2,
-                                           .mask_in = 8};
+struct sam_config tiny_sam_config(void)
+{
+    return (struct sam_config){.image_size = 32,
+                               .patch = 8,
+                               .width = 16,
+                               .depth = 2,
+                               .heads = 2,
+                               .window = 2,
+                               .mlp = 32,
+                               .n_global = 1,
+                               .global = {1},
+                               .embed = 16,
+                               .d_heads = 2,
+                               .d_mlp = 32,
+                               .d_downsample = 2,
+                               .mask_in = 8};
+}
 
 /* A rectangle whose place and size the key tells. */
 static enum mcs_status draw_sam(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
     (void)context;
     const struct mcs_rng r = {.seed = seed, .site = mcs_rng_site("tests.sam"), .sample = index, .step = step};
-    const int size = tiny_sam.image_size, w = 8 + (int)mcs_rng_below(r, 0, 6), h = 8 + (int)mcs_rng_below(r, 1, 6),
-              x = (int)mcs_rng_below(r, 2, (uint32_t)(size - w)), y = (int)mcs_rng_below(r, 3, (uint32_t)(size - h));
+    const int size = tiny_sam_config().image_size, w = 8 + (int)mcs_rng_below(r, 0, 6),
+              h = 8 + (int)mcs_rng_below(r, 1, 6), x = (int)mcs_rng_below(r, 2, (uint32_t)(size - w)),
+              y = (int)mcs_rng_below(r, 3, (uint32_t)(size - h));
     memset(s->image, 60, (size_t)(size * size));
     memset(s->mask, 0, (size_t)(size * size));
     for (int k = y; k < y + h; k++) {
@@ -206,7 +210,8 @@ static int train_sam(void)
     o.run = "run", o.config = "tiny";
     mcs_stop_install();
     enum mcs_status st = mcs_cpu_open(1, &d);
-    if (st == MCS_OK) st = mcs_sam_model_new(&tiny_sam, 3, &d, &m);
+    const struct sam_config sam = tiny_sam_config();
+    if (st == MCS_OK) st = mcs_sam_model_new(&sam, 3, &d, &m);
     if (st == MCS_OK) st = mcs_sam_train(&m, &o, &source);
     if (st == MCS_OK) st = mcs_sam_model_save(&m, "run/model", 0, NULL);
     if (st != MCS_OK) fprintf(stderr, "mcsam: error: %s\n", mcs_error_message());

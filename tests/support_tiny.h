@@ -5,6 +5,7 @@
 #define MCS_SUPPORT_TINY_H
 
 #include "engine/model/clip.h"
+#include "engine/model/sam.h"
 
 #include <sys/types.h>
 
@@ -16,6 +17,7 @@ const char *tiny_path(const char *folder, const char *fmt, ...) __attribute__((f
 
 /* 16 x 16 pixels in patches of 8, 3 blocks of width 16; text of 2 layers. The golden vocabulary. */
 struct clip_config tiny_clip_config(void);
+struct sam_config tiny_sam_config(void); /* image 32, patch 8, width 16, 2 blocks */
 /* A model folder with weights drawn by a fixed seed. Uses threads of its own: call it from a process that does not
  * fork later, or let tiny_training_folder do it. */
 void tiny_clip_model(const char *folder);

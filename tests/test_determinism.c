@@ -67,20 +67,7 @@ struct models {
 
 static void models_open(struct models *m, int threads)
 {
-    static const struct sam_config sam = {.image_size = 32,
-                                          .patch = 8,
-                                          .width = 16,
-                                          .depth = 2,
-                                          .heads = 2,
-                                          .window = 2,
-                                          .mlp = 32,
-                                          .n_global = 1,
-                                          .global = {1},
-                                          .embed = 16,
-                                          .d_heads = 2,
-                                          .d_mlp = 32,
-                                          .d_downsample = 2,
-                                          .mask_in = 8};
+    const struct sam_config sam = tiny_sam_config();
     const struct clip_config c = tiny_clip_config();
     omp_set_num_threads(threads);
     OK(mcs_cpu_open(threads, &m->d));

@@ -2,6 +2,7 @@
 #include "data/file.h"
 #include "engine/stop.h"
 #include "infer/weights.h"
+#include "tests/support_tiny.h"
 #include "train/sam_train.h"
 
 #include <criterion/criterion.h>
@@ -10,20 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct sam_config tiny = {.image_size = 32,
-                                       .patch = 8,
-                                       .width = 16,
-                                       .depth = 2,
-                                       .heads = 2,
-                                       .window = 2,
-                                       .mlp = 32,
-                                       .n_global = 1,
-                                       .global = {1},
-                                       .embed = 16,
-                                       .d_heads = 2,
-                                       .d_mlp = 32,
-                                       .d_downsample = 2,
-                                       .mask_in = 8};
 enum { SIZE = 32 };
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
@@ -88,6 +75,7 @@ static enum mcs_status train(const struct sam_train_options *o, const struct sho
 {
     struct sam_model m;
     const struct sam_train_source source = {draw, (void *)(uintptr_t)shop};
+    const struct sam_config tiny = tiny_sam_config();
     OK(mcs_sam_model_new(&tiny, 3, &cpu, &m));
     const enum mcs_status st = mcs_sam_train(&m, o, &source);
     if (hash) OK(mcs_weights_sha256(m.params, hash));
