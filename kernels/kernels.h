@@ -17,6 +17,13 @@ extern "C" {
 
 enum k_dtype { K_F32, K_BF16 };
 
+/* What a captured step is replayed with: lies in device memory, read by kernels that draw random numbers (the numbers
+ * of engine/rng.h). */
+struct k_run {
+    uint64_t seed;
+    uint32_t step;
+};
+
 /* gelu: x, y, dy, dx (n); exact, by the error function. */
 struct k_gelu {
     enum k_dtype dtype;
