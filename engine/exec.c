@@ -54,9 +54,9 @@ static enum mcs_status fill_inputs(struct exec *e)
         const struct tensor *t = e->graph->tensors[i];
         if (t->role != TENSOR_INPUT || t->root != t) continue;
         if (t->constant)
-            MCS_TRY(e->device->backend->upload(e->device, t->data, t->constant, mcs_count(t) * 4));
+            MCS_TRY(e->device->backend->upload(e->device, t->data, t->constant, mcs_bytes(t)));
         else
-            MCS_TRY(e->device->backend->zero(e->device, t->data, mcs_count(t) * 4));
+            MCS_TRY(e->device->backend->zero(e->device, t->data, mcs_bytes(t)));
     }
     for (int i = 0; i < e->graph->n_forward; i++)
         for (int k = 0; k < MCS_MAX_OUT; k++) {
@@ -83,6 +83,7 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
     MCS_TRY_GOTO(mcs_plan_make(g, &e->plan), st, failed);
     for (int i = 0; i < g->n_steps; i++) {
         struct step *s = &g->steps[i];
+        s->device = d;
         if (d->backend->ops[s->op].prepare) MCS_TRY_GOTO(d->backend->ops[s->op].prepare(s, d), st, failed);
         if ((int64_t)s->workspace_bytes > e->plan.workspace_bytes)
             e->plan.workspace_bytes = (int64_t)s->workspace_bytes;
@@ -118,14 +119,30 @@ void mcs_exec_free(struct exec *e)
 
 enum mcs_status mcs_exec_set(struct exec *e, const struct tensor *t, const void *src)
 {
-    return e->device->backend->upload(e->device, t->data, src, mcs_count(t) * 4);
+    const struct backend *b = e->device->backend;
+    enum { TILE = 4096 };
+    uint16_t half[TILE];
+    if (t->dt != MCS_BF16) return b->upload(e->device, t->data, src, mcs_bytes(t));
+    for (int64_t i = 0, n = mcs_count(t); i < n; i += TILE) {
+        const int64_t m = n - i < TILE ? n - i : TILE;
+        for (int64_t k = 0; k < m; k++) half[k] = mcs_bf16_from(((const float *)src)[i + k]);
+        MCS_TRY(b->upload(e->device, (uint16_t *)t->data + i, half, m * (int64_t)sizeof *half));
+    }
+    return MCS_OK;
 }
 
 enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst)
 {
     MCS_REQUIRE(t->root->keep || t->root->role != TENSOR_ACT, MCS_E_FAIL, "%s: read after a run without mcs_keep",
                 t->name);
-    return e->device->backend->download(e->device, dst, t->data, mcs_count(t) * 4);
+    MCS_TRY(e->device->backend->download(e->device, dst, t->data, mcs_bytes(t)));
+    if (t->dt == MCS_BF16) /* widened in place, the last first */
+        for (int64_t i = mcs_count(t) - 1; i >= 0; i--) {
+            uint16_t half;
+            memcpy(&half, (const char *)dst + 2 * i, sizeof half);
+            ((float *)dst)[i] = mcs_bf16_to(half);
+        }
+    return MCS_OK;
 }
 
 static enum mcs_status run_steps(struct exec *e, int from, int to)

@@ -20,7 +20,8 @@ struct exec {
 enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **e);
 void mcs_exec_free(struct exec *e);
 
-/* Copies into an input (or a seed's gradient) / out of a kept tensor; bytes must be the tensor's. */
+/* Copies into an input (or a seed's gradient) / out of a kept tensor: as many floats (or int32) as it has elements,
+ * whatever the device keeps them in. */
 enum mcs_status mcs_exec_set(struct exec *e, const struct tensor *t, const void *src);
 enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst);
 

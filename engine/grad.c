@@ -29,7 +29,7 @@ static void mark(struct graph *g)
         const struct step *s = &g->steps[i];
         const struct op_info *info = &mcs_op_table[s->op];
         int any = 0;
-        for (int k = 0; k < info->n_in; k++) any |= s->in[k] && s->in[k]->dt == MCS_F32 && needs(g, s->in[k]);
+        for (int k = 0; k < info->n_in; k++) any |= s->in[k] && s->in[k]->dt != MCS_I32 && needs(g, s->in[k]);
         for (int k = 0; k < info->n_out; k++) s->out[k]->needs_grad = any && info->has_grad;
     }
 }
@@ -37,7 +37,7 @@ static void mark(struct graph *g)
 static struct tensor *gradient_of(struct graph *g, struct tensor *of, enum tensor_role role)
 {
     struct tensor *t = mcs_graph_tensor(g, mcs_arena_printf(&g->arena, "%s (gradient)", of->name), role);
-    t->dt = MCS_F32;
+    t->dt = of->dt;
     t->nd = of->nd;
     memcpy(t->dim, of->dim, sizeof t->dim);
     return t;
@@ -78,7 +78,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
             struct tensor *x = f.in[k];
             b.like[k] = x;
             if (x && (info->keep_in >> k & 1)) b.in[k] = x;
-            if (!x || x->dt != MCS_F32 || !needs(g, x)) continue;
+            if (!x || x->dt == MCS_I32 || !needs(g, x)) continue;
             struct tensor *r = x->root;
             any_din = 1;
             if (r->role == TENSOR_PARAM) {

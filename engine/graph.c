@@ -1,5 +1,6 @@
 #include "engine/graph.h"
 
+#include "engine/amp.h"
 #include "engine/backend.h"
 #include "engine/rng.h"
 
@@ -123,6 +124,7 @@ struct graph *mcs_graph_new(struct params *p)
     struct graph *g = calloc(1, sizeof *g);
     if (!g) abort();
     g->params = p;
+    g->activations = mcs_amp_activations();
     return g;
 }
 
@@ -272,9 +274,10 @@ struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struc
 {
     const struct op_info *info = &mcs_op_table[op];
     if (g->status != MCS_OK) return NULL;
-    struct tensor out[MCS_MAX_OUT];
+    struct tensor out[MCS_MAX_OUT], *cast[MCS_MAX_IN];
     memset(out, 0, sizeof out);
     const char *scope = scoped(g, name);
+    in = mcs_amp_inputs(g, op, name, in, cast);
     const enum mcs_status st = info->shape(scope, in, attr, out);
     if (st != MCS_OK) {
         hold(g, mcs_trace(st, __FILE__, __LINE__));
@@ -289,7 +292,7 @@ struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struc
     memcpy(s->in, in, (size_t)info->n_in * sizeof *in);
     for (int i = 0; i < info->n_out; i++) {
         struct tensor *t = mcs_graph_tensor(g, scope, TENSOR_ACT);
-        t->dt = out[i].dt;
+        t->dt = mcs_amp_output(g->activations, op, in, i, out[i].dt);
         t->nd = out[i].nd;
         memcpy(t->dim, out[i].dim, sizeof t->dim);
         s->out[i] = t;

@@ -50,6 +50,7 @@ float *mcs_params_grad(const struct params *p, const struct tensor *t);
  * overwritten (all of it), 1: added to. One tensor given to several inputs gets one din in each of them, with beta of
  * the first: the op writes disjoint parts of it. */
 struct step {
+    struct device *device; /* that runs it; set when a plan is bound */
     enum mcs_op op;
     int backward;
     const char *scope;
@@ -82,7 +83,8 @@ struct graph {
     int n_scopes;
     const char *const
         *frozen; /* prefixes of parameter names that take no gradient here, NULL-ended; {"", NULL} freezes all */
-    enum mcs_status status; /* the first error of a builder */
+    enum mcs_dtype activations; /* MCS_F32, or MCS_BF16: see amp.h */
+    enum mcs_status status;     /* the first error of a builder */
     struct run_state run;
 };
 struct graph *mcs_graph_new(struct params *p);

@@ -375,6 +375,15 @@ static enum mcs_status shape_attn_guide(const char *where, struct tensor *const 
     return MCS_OK;
 }
 
+static enum mcs_status shape_cast(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
+{
+    const struct cast_attr *a = attr;
+    WANT(in[0]->dt != MCS_I32 && a->to != MCS_I32, "%s: cast is between float types", where);
+    like(out, in[0]);
+    out->dt = a->to;
+    return MCS_OK;
+}
+
 #define IN(i) (1u << (i))
 #define OUT(i) (1u << (i))
 #define GRAD 1

@@ -73,6 +73,10 @@ struct guide_attr {
     int heads, head_dim, heads_used; /* the first heads_used heads are guided */
 };
 
+struct cast_attr {
+    enum mcs_dtype to; /* MCS_F32 or MCS_BF16 */
+};
+
 enum mcs_op {
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) OP_##name,
 #include "engine/ops.def"

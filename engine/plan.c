@@ -7,7 +7,7 @@ enum { ALIGN = 64 };
 
 static int64_t bytes_of(const struct tensor *t)
 {
-    return (mcs_count(t) * 4 + ALIGN - 1) / ALIGN * ALIGN; /* float and int32 alike */
+    return (mcs_bytes(t) + ALIGN - 1) / ALIGN * ALIGN;
 }
 
 static int is_planned(const struct tensor *t)
@@ -109,7 +109,7 @@ void mcs_plan_dump(const struct graph *g, const struct plan *plan, FILE *f)
             if (!made[k]) continue;
             fputc(' ', f);
             print_shape(made[k], f);
-            fprintf(f, " %lld B @%lld", (long long)mcs_count(made[k]) * 4, (long long)made[k]->root->offset);
+            fprintf(f, " %lld B @%lld", (long long)mcs_bytes(made[k]), (long long)made[k]->root->offset);
         }
         fputc('\n', f);
     }

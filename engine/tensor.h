@@ -4,8 +4,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-enum mcs_dtype { MCS_F32, MCS_I32 };
+/* BF16: activations and their gradients under --precision bf16 (amp.h), on backends that have it; never a weight. */
+enum mcs_dtype { MCS_F32, MCS_I32, MCS_BF16 };
 enum { MCS_MAX_DIM = 6 };
 
 enum tensor_role {
@@ -31,6 +33,7 @@ struct tensor {
     int keep;                  /* readable after a run: alive to the end */
     int wants_grad;            /* TENSOR_INPUT whose gradient the caller wants; then always kept */
     int needs_grad;            /* scratch of mcs_grad */
+    struct tensor *cast;       /* the same values in the other float type, made by amp.c; not on a TENSOR_PARAM */
     const void *constant; /* TENSOR_INPUT whose value is part of the graph (mcs_constant): uploaded by mcs_exec_new */
     int index;            /* position in graph->tensors or params->t */
 };
@@ -41,6 +44,14 @@ static inline int64_t mcs_count(const struct tensor *t)
     for (int i = 0; i < t->nd; i++) n *= t->dim[i];
     return n;
 }
+static inline int64_t mcs_dtype_bytes(enum mcs_dtype dt)
+{
+    return dt == MCS_BF16 ? 2 : 4;
+}
+static inline int64_t mcs_bytes(const struct tensor *t)
+{
+    return mcs_count(t) * mcs_dtype_bytes(t->dt);
+}
 /* Elements of the last dimension, and how many such rows there are. */
 static inline int64_t mcs_last(const struct tensor *t)
 {
@@ -49,6 +60,21 @@ static inline int64_t mcs_last(const struct tensor *t)
 static inline int64_t mcs_rows(const struct tensor *t)
 {
     return mcs_last(t) ? mcs_count(t) / mcs_last(t) : 0;
+}
+/* bf16: the upper half of a float32, rounded to nearest, ties to even; NaN stays NaN. */
+static inline float mcs_bf16_to(uint16_t half)
+{
+    const uint32_t u = (uint32_t)half << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+static inline uint16_t mcs_bf16_from(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(u >> 16 | 0x40u);
+    return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1u)) >> 16);
 }
 static inline float *mcs_f32(const struct tensor *t)
 {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/amp.h"
 #include "engine/rng.h"
 #include "tests/ref/ref.h"
 
@@ -218,6 +219,31 @@ static void device_free_from(struct runner *r, int from)
     }
 }
 
+/* The floats of `host` as a tensor of type dt on the device; NULL: NaN. */
+static void *device_floats(struct runner *r, enum mcs_dtype dt, const void *host, int64_t n)
+{
+    uint16_t *half = dt == MCS_BF16 && host ? mcs_arena_alloc(&r->host, (size_t)n * sizeof *half + 1) : NULL;
+    for (int64_t i = 0; half && i < n; i++) half[i] = mcs_bf16_from(((const float *)host)[i]);
+    return device_new(r, n * mcs_dtype_bytes(dt), half ? half : host);
+}
+
+/* What float32 storage holds after a trip through bf16: exact inputs for both kinds of tensors. */
+static void round_to_half(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = mcs_bf16_to(mcs_bf16_from(x[i]));
+}
+
+static void get_floats(struct runner *r, const struct tensor *t, float *dst)
+{
+    const int64_t n = mcs_count(t);
+    uint16_t *half = (uint16_t *)dst;
+    copy_from_device(r, dst, t->data, mcs_bytes(t));
+    for (int64_t i = n - 1; t->dt == MCS_BF16 && i >= 0; i--) { /* in place, the last first */
+        const uint16_t h = half[i];
+        dst[i] = mcs_bf16_to(h);
+    }
+}
+
 static double *doubles(struct runner *r, int64_t n)
 {
     return mcs_arena_alloc(&r->host, (size_t)(n ? n : 1) * sizeof(double));
@@ -230,12 +256,14 @@ static void check_values(struct runner *r, const char *what, const struct tensor
     float *got = malloc((size_t)n * sizeof *got);
     double most = 0;
     if (!got) abort();
-    copy_from_device(r, got, t->data, n * (int64_t)sizeof *got);
+    get_floats(r, t, got);
+    /* Half a unit of bf16 where the result is stored in it, and for what the op rounds inside. */
+    const double half = (t->dt == MCS_BF16 ? 1 : 0) + (r->b->half ? r->c->half : 0);
     for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(want[i]));
     for (int64_t i = 0; i < n; i++) {
         double m = mag && mag[i] > 0 ? mag[i] : most, w = want[i];
         if (base) w += base[i], m += fabs((double)base[i]);
-        double tol = k * 0x1p-24 * m + FLT_MIN;
+        double tol = k * 0x1p-24 * m + half * 0x1p-8 * m + FLT_MIN;
         if (!(fabs(got[i] - w) <= tol)) { /* also NaN */
             if (bad++ == 0)
                 complain(r, what, "element %lld of %lld is %.9g, want %.9g +- %.2g", (long long)i, (long long)n,
@@ -278,7 +306,7 @@ static void run_step(struct runner *r, struct step *s)
 
 static void run_forward(struct runner *r)
 {
-    struct step s = {.op = r->c->op, .scope = r->c->name, .attr = r->c->attr, .run = &r->run};
+    struct step s = {.device = r->b->device, .op = r->c->op, .scope = r->c->name, .attr = r->c->attr, .run = &r->run};
     int from = r->n_made;
     for (int i = 0; i < MCS_MAX_IN; i++)
         if (r->in[i].nd) s.in[i] = r->c->same[i] ? &r->in[r->c->same[i] - 1] : &r->in[i];
@@ -290,7 +318,8 @@ static void run_forward(struct runner *r)
 /* Runs backward for the gradients in `want` into din[] (storage given), only kept slots set. */
 static void run_backward(struct runner *r, unsigned want, float beta, struct tensor *din)
 {
-    struct step s = {.op = r->c->op, .backward = 1, .scope = r->c->name, .attr = r->c->attr, .run = &r->run};
+    struct step s = {
+        .device = r->b->device, .op = r->c->op, .backward = 1, .scope = r->c->name, .attr = r->c->attr, .run = &r->run};
     int from = r->n_made;
     for (int i = 0; i < MCS_MAX_IN; i++) {
         int j = r->c->same[i] ? r->c->same[i] - 1 : i;
@@ -310,7 +339,7 @@ static void run_backward(struct runner *r, unsigned want, float beta, struct ten
 
 static char *snapshot(struct runner *r, const struct tensor *t)
 {
-    int64_t bytes = mcs_count(t) * 4;
+    int64_t bytes = mcs_bytes(t);
     char *p = mcs_arena_alloc(&r->host, (size_t)bytes + 1);
     copy_from_device(r, p, t->data, bytes);
     return p;
@@ -318,8 +347,7 @@ static char *snapshot(struct runner *r, const struct tensor *t)
 
 static void check_same_bytes(struct runner *r, const char *what, const char *before, const struct tensor *t)
 {
-    if (memcmp(before, snapshot(r, t), (size_t)mcs_count(t) * 4) != 0)
-        complain(r, what, "a second run gives other bytes");
+    if (memcmp(before, snapshot(r, t), (size_t)mcs_bytes(t)) != 0) complain(r, what, "a second run gives other bytes");
 }
 
 /* Sum over the outputs that a gradient arrives at of dout . out, with the oracle's input `slot` moved by step along
@@ -385,14 +413,18 @@ static void fill_inputs(struct runner *r)
         int64_t n = mcs_count(t);
         void *host = mcs_arena_alloc(&r->host, (size_t)n * 4);
         t->dt = mcs_case_fill(c, i, n, host);
+        if (t->dt == MCS_F32 && (r->b->half || c->half_in & IN(i))) round_to_half(host, n);
+        if (t->dt == MCS_F32 &&
+            ((r->b->half && mcs_amp_slots(c->op) & IN(i) && c->op != OP_cast) || c->half_in & IN(i)))
+            t->dt = MCS_BF16;
         t->root = t;
-        t->data = device_new(r, n * 4, host);
+        t->data = device_floats(r, t->dt, host, n);
         struct ref_tensor *o = &r->ref.in[i];
         o->nd = t->nd;
         memcpy(o->dim, t->dim, sizeof o->dim);
         o->v = doubles(r, n);
         for (int64_t j = 0; j < n; j++) o->v[j] = t->dt == MCS_I32 ? ((int32_t *)host)[j] : (double)((float *)host)[j];
-        if (t->dt == MCS_F32 && r->info->has_grad && !(never & IN(i))) r->grad_mask |= IN(i);
+        if (t->dt != MCS_I32 && r->info->has_grad && !(never & IN(i))) r->grad_mask |= IN(i);
     }
 }
 
@@ -408,7 +440,8 @@ static enum mcs_status make_outputs(struct runner *r)
         t->name = "out";
         t->role = TENSOR_ACT;
         t->root = t;
-        t->data = device_new(r, n * 4, NULL);
+        t->dt = mcs_amp_output(r->b->half ? MCS_BF16 : MCS_F32, r->c->op, in, i, t->dt);
+        t->data = device_floats(r, t->dt, NULL, n);
         struct ref_tensor *o = &r->ref.out[i];
         o->nd = t->nd;
         memcpy(o->dim, t->dim, sizeof o->dim);
@@ -419,7 +452,8 @@ static enum mcs_status make_outputs(struct runner *r)
         rng.sample = (uint32_t)i;
         for (int64_t j = 0; j < n; j++) g[j] = (float)mcs_rng_normal(rng, (uint32_t)j);
         if (n == 1) g[0] = 0.75f; /* a loss: not 1, so that an op that forgets to scale shows */
-        r->dout[i] = like(t, "dout", device_new(r, n * 4, g));
+        if (t->dt == MCS_BF16) round_to_half(g, n);
+        r->dout[i] = like(t, "dout", device_floats(r, t->dt, g, n));
         r->ref.dout[i] = *o;
         r->ref.dout[i].v = doubles(r, n);
         for (int64_t j = 0; j < n; j++) r->ref.dout[i].v[j] = g[j];
@@ -453,8 +487,9 @@ static void check_backward(struct runner *r, const char *when, unsigned want, in
             base[i] = mcs_arena_alloc(&r->host, (size_t)n * 4);
             rng.sample = (uint32_t)i;
             mcs_rng_fill_normal(rng, base[i], n);
+            if (r->in[i].dt == MCS_BF16) round_to_half(base[i], n);
         }
-        din[i] = like(&r->in[i], "din", device_new(r, n * 4, base[i]));
+        din[i] = like(&r->in[i], "din", device_floats(r, r->in[i].dt, base[i], n));
     }
     run_backward(r, want, (float)add, din);
     for (int i = 0; i < MCS_MAX_IN; i++) {

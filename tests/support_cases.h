@@ -50,6 +50,8 @@ struct op_case {
     float k;              /* outputs: |got - oracle| <= k 2^-24 mag (ref.h) */
     float k_bwd;          /* gradients; 0 = k */
     unsigned dout;        /* OUT(i) bits: outputs that a gradient arrives at; 0 = OUT(0) */
+    float half;           /* bf16: roundings of 2^-8 of mag inside the op, beside the stored ones; 0 = none */
+    unsigned half_in;     /* IN(i) bits: inputs stored in bf16 in every run */
     unsigned frozen;      /* IN(i) bits: inputs whose gradient is not wanted */
     double fd_step;       /* of the finite differences; 0 = 1e-6 */
     uint32_t seed;        /* 0 = 1 */
@@ -119,6 +121,7 @@ struct case_backend {
     const struct op_impl *impl[MCS_N_OPS];
     struct device *device;
     void (*set_threads)(int n);
+    int half; /* 1: activations in bf16, as amp.h says; every float input is then rounded to bf16 first */
 };
 
 /* Fills a host array (float or int32) of n elements for input `slot` of the case, and says which of the two it is. */

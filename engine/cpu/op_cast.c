@@ -1,0 +1,35 @@
+/* Float types into each other. This backend computes in float32 alone (--precision), so only a copy is asked of it by
+ * its own graphs; the roundings serve who compares backends. */
+#include "engine/cpu/op_common.h"
+
+static float get(const struct tensor *t, int64_t i)
+{
+    return t->dt == MCS_BF16 ? mcs_bf16_to(((const uint16_t *)t->data)[i]) : ((const float *)t->data)[i];
+}
+
+static void convert(const struct tensor *src, float beta, const struct tensor *dst)
+{
+    const int64_t n = mcs_count(dst);
+#pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i++) {
+        const float v = op_blend(beta, beta != 0 ? get(dst, i) : 0, get(src, i));
+        if (dst->dt == MCS_BF16)
+            ((uint16_t *)dst->data)[i] = mcs_bf16_from(v);
+        else
+            ((float *)dst->data)[i] = v;
+    }
+}
+
+static enum mcs_status fwd(const struct step *s)
+{
+    convert(s->in[0], 0, s->out[0]);
+    return MCS_OK;
+}
+
+static enum mcs_status bwd(const struct step *s)
+{
+    if (s->din[0]) convert(s->dout[0], s->beta[0], s->din[0]);
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cpu_cast = {NULL, fwd, bwd, NULL};
