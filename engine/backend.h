@@ -29,6 +29,15 @@ struct backend {
      * alone fix, and one update of the weights. sum_squares waits for its result. No heap allocation in either. */
     enum mcs_status (*sum_squares)(struct device *d, const float *x, const struct optim_range *r, int n, double *sum);
     enum mcs_status (*optim_update)(struct device *d, const struct optim_update *u);
+    /* Before the steps of a run are enqueued: what they read of `run`. NULL: steps read it themselves. */
+    enum mcs_status (*begin_run)(struct device *d, const struct run_state *run);
+    /* Steps enqueued between begin and end are recorded, not run; replay enqueues them all at once, with the same
+     * pointers. NULL: the backend runs each step when it is called. */
+    enum mcs_status (*capture_begin)(struct device *d);
+    enum mcs_status (*capture_end)(struct device *d, void **captured);
+    enum mcs_status (*replay)(struct device *d, void *captured);
+    void (*captured_free)(struct device *d, void *captured);
+    void (*close)(struct device *d); /* when no exec or params use it */
 };
 
 struct device {
@@ -39,5 +48,10 @@ struct device {
 /* engine/cpu/cpu.c. threads 0 = all cores. One device may be open at a time; close when no exec or params use it. */
 enum mcs_status mcs_cpu_open(int threads, struct device *d);
 void mcs_cpu_close(struct device *d);
+
+static inline void mcs_device_close(struct device *d)
+{
+    if (d->backend) d->backend->close(d);
+}
 
 #endif

@@ -106,6 +106,8 @@ void mcs_exec_free(struct exec *e)
 {
     if (!e) return;
     if (trace.file && e->step_seconds && e->n_runs) trace_graph(e);
+    for (int i = 0; i < 3; i++)
+        if (e->part[i].captured) e->device->backend->captured_free(e->device, e->part[i].captured);
     for (int i = 0; i < e->graph->n_steps; i++) {
         struct step *s = &e->graph->steps[i];
         if (e->device->backend->ops[s->op].release) e->device->backend->ops[s->op].release(s);
@@ -163,21 +165,38 @@ static enum mcs_status run_steps(struct exec *e, int from, int to)
     return MCS_OK;
 }
 
+enum { ALL, FORWARD, BACKWARD };
+
+/* The first run goes step by step, so that what a library sets up when first called is not captured. */
+static enum mcs_status run_part(struct exec *e, int part, int from, int to)
+{
+    const struct backend *b = e->device->backend;
+    if (b->begin_run) MCS_TRY(b->begin_run(e->device, &e->graph->run));
+    if (e->part[part].n_runs++ == 0 || !b->capture_begin || e->step_seconds) return run_steps(e, from, to);
+    if (!e->part[part].captured) {
+        MCS_TRY(b->capture_begin(e->device));
+        const enum mcs_status st = run_steps(e, from, to), ended = b->capture_end(e->device, &e->part[part].captured);
+        MCS_TRY(st);
+        MCS_TRY(ended);
+    }
+    return b->replay(e->device, e->part[part].captured);
+}
+
 enum mcs_status mcs_exec_forward(struct exec *e)
 {
     e->n_runs++;
-    return run_steps(e, 0, e->graph->n_forward);
+    return run_part(e, FORWARD, 0, e->graph->n_forward);
 }
 
 enum mcs_status mcs_exec_backward(struct exec *e)
 {
-    return run_steps(e, e->graph->n_forward, e->graph->n_steps);
+    return run_part(e, BACKWARD, e->graph->n_forward, e->graph->n_steps);
 }
 
 enum mcs_status mcs_exec_run(struct exec *e)
 {
     e->n_runs++;
-    return run_steps(e, 0, e->graph->n_steps);
+    return run_part(e, ALL, 0, e->graph->n_steps);
 }
 
 /* ---- times ---- */

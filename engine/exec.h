@@ -12,6 +12,10 @@ struct exec {
     char *arena, *workspace;
     double *step_seconds; /* sums by step once they are timed, else NULL */
     int64_t n_runs;
+    struct { /* all steps, the forward ones, the backward ones */
+        int64_t n_runs;
+        void *captured; /* by backends that can, of the second run on; replayed while steps are not timed */
+    } part[3];
 };
 
 /* Plans the graph, prepares every step, allocates the arena and binds all tensors. The graph's params must be allocated

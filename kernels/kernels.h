@@ -19,6 +19,11 @@ struct k_run {
     uint64_t seed;
     uint32_t step;
 };
+#ifdef __cplusplus
+extern "C"
+#endif
+    cudaError_t
+    k_run_set(struct k_run value, struct k_run *run, cudaStream_t s); /* *run = value, in the stream's order */
 
 #include "kernels/norms.h"
 #include "kernels/pointwise.h"

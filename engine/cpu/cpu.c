@@ -48,17 +48,18 @@ static enum mcs_status cpu_sync(struct device *d)
 /* Pointers to const objects of other files are no constant expressions in C, so the table is filled at open. */
 static struct op_impl cpu_ops[MCS_N_OPS];
 
-static struct backend cpu_backend = {
-    "cpu",
-    cpu_ops,
-    cpu_alloc,
-    cpu_free,
-    cpu_copy,
-    cpu_copy,
-    cpu_zero,
-    cpu_sync,
-    mcs_cpu_sum_squares,
-    mcs_cpu_optim_update,
+static const struct backend cpu_backend = {
+    .name = "cpu",
+    .ops = cpu_ops,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .zero = cpu_zero,
+    .sync = cpu_sync,
+    .sum_squares = mcs_cpu_sum_squares,
+    .optim_update = mcs_cpu_optim_update,
+    .close = mcs_cpu_close,
 };
 
 enum mcs_status mcs_cpu_open(int threads, struct device *d)

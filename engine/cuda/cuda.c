@@ -1,0 +1,278 @@
+/* The CUDA backend: device memory, streams, captured graphs, and the table of its ops. */
+#include "engine/cuda/cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cuda/module.h"
+#include "engine/cuda/vendor.h"
+
+enum { STAGE_BYTES = 8 << 20, OLDEST_SM = 80 };
+
+/* ---- errors ---- */
+
+enum mcs_status mcs_cuda_status(cudaError_t e, const char *call)
+{
+    (void)cudaGetLastError(); /* what can be cleared is: the message carries it */
+    switch (e) {
+    case cudaSuccess: return MCS_OK;
+    case cudaErrorMemoryAllocation:
+        return MCS_FAIL(MCS_E_NOMEM, "out of device memory in %s; use a smaller batch", call);
+    case cudaErrorNoKernelImageForDevice:
+        return MCS_FAIL(MCS_E_DEVICE,
+                        "this build has no kernels for the GPU's architecture; build with its sm_ number");
+    default:
+        return MCS_FAIL(MCS_E_FAIL, "CUDA: %s (%s) in %s; what was computed since the last checkpoint is lost",
+                        cudaGetErrorString(e), cudaGetErrorName(e), call);
+    }
+}
+
+/* ---- memory ---- */
+
+static enum mcs_status cuda_alloc(struct device *d, int64_t bytes, void **p)
+{
+    const struct cuda_device *c = d->state;
+    size_t unused = 0, total = 0;
+    const cudaError_t e = cudaMalloc(p, bytes > 0 ? (size_t)bytes : 64);
+    if (e != cudaErrorMemoryAllocation) return mcs_cuda_status(e, "cudaMalloc");
+    (void)cudaGetLastError();
+    (void)cudaMemGetInfo(&unused, &total);
+    return MCS_FAIL(MCS_E_NOMEM,
+                    "GPU %d (%s): %.1f MiB of device memory wanted, %.1f MiB of %.1f MiB are free; a batch of at most "
+                    "%.0f %% of this one's size would fit, or close what else uses the GPU",
+                    c->index, c->name, (double)bytes / 1048576, (double)unused / 1048576, (double)total / 1048576,
+                    100.0 * (double)unused / (double)bytes);
+}
+
+static void cuda_free(struct device *d, void *p)
+{
+    (void)d;
+    if (p) (void)cudaFree(p);
+}
+
+/* Through pinned memory, in pieces: the host is free as soon as the last piece was copied there, the copy stream moves
+ * it into a buffer of its own, and the compute stream, in its turn, to dst. So the next batch travels while the steps
+ * that read the last one still run. */
+static enum mcs_status cuda_upload(struct device *d, void *dst, const void *src, int64_t bytes)
+{
+    struct cuda_device *c = d->state;
+    for (int64_t at = 0; at < bytes; at += STAGE_BYTES) {
+        const size_t n = (size_t)(bytes - at < STAGE_BYTES ? bytes - at : STAGE_BYTES);
+        struct cuda_stage *t = &c->stage[c->next_stage];
+        c->next_stage = (c->next_stage + 1) % CUDA_STAGES;
+        MCS_CUDA(cudaEventSynchronize(t->copied));
+        memcpy(t->pinned, (const char *)src + at, n);
+        MCS_CUDA(cudaStreamWaitEvent(c->copy, t->used, 0));
+        MCS_CUDA(cudaMemcpyAsync(t->device, t->pinned, n, cudaMemcpyHostToDevice, c->copy));
+        MCS_CUDA(cudaEventRecord(t->copied, c->copy));
+        MCS_CUDA(cudaStreamWaitEvent(c->compute, t->copied, 0));
+        MCS_CUDA(cudaMemcpyAsync((char *)dst + at, t->device, n, cudaMemcpyDeviceToDevice, c->compute));
+        MCS_CUDA(cudaEventRecord(t->used, c->compute));
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_download(struct device *d, void *dst, const void *src, int64_t bytes)
+{
+    struct cuda_device *c = d->state;
+    MCS_CUDA(cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToHost, c->compute));
+    MCS_CUDA(cudaStreamSynchronize(c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_zero(struct device *d, void *dst, int64_t bytes)
+{
+    struct cuda_device *c = d->state;
+    MCS_CUDA(cudaMemsetAsync(dst, 0, (size_t)bytes, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_sync(struct device *d)
+{
+    struct cuda_device *c = d->state;
+    MCS_CUDA(cudaStreamSynchronize(c->compute));
+    return MCS_OK;
+}
+
+/* ---- runs: what changes between them, and graphs captured of them ---- */
+
+static enum mcs_status cuda_begin_run(struct device *d, const struct run_state *run)
+{
+    struct cuda_device *c = d->state;
+    MCS_CUDA(k_run_set((struct k_run){.seed = run->seed, .step = run->step}, c->run, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_capture_begin(struct device *d)
+{
+    struct cuda_device *c = d->state;
+    MCS_CUDA(cudaStreamBeginCapture(c->compute, cudaStreamCaptureModeThreadLocal));
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_capture_end(struct device *d, void **captured)
+{
+    struct cuda_device *c = d->state;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    *captured = NULL;
+    MCS_CUDA(cudaStreamEndCapture(c->compute, &graph));
+    const cudaError_t e = cudaGraphInstantiate(&exec, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    *captured = exec;
+    return mcs_cuda_status(e, "cudaGraphInstantiate");
+}
+
+static enum mcs_status cuda_replay(struct device *d, void *captured)
+{
+    struct cuda_device *c = d->state;
+    MCS_CUDA(cudaGraphLaunch((cudaGraphExec_t)captured, c->compute));
+    return MCS_OK;
+}
+
+static void cuda_captured_free(struct device *d, void *captured)
+{
+    struct cuda_device *c = d->state;
+    (void)cudaStreamSynchronize(c->compute);
+    (void)cudaGraphExecDestroy((cudaGraphExec_t)captured);
+}
+
+/* ---- the ops ---- */
+
+#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+    extern const struct op_impl mcs_cuda_##name __attribute__((weak));
+#include "engine/ops.def"
+#undef OP
+
+static struct op_impl cuda_ops[MCS_N_OPS];
+
+static void cuda_close(struct device *d);
+
+static const struct backend cuda_backend = {
+    .name = "cuda",
+    .ops = cuda_ops,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .zero = cuda_zero,
+    .sync = cuda_sync,
+    .sum_squares = mcs_cuda_sum_squares,
+    .optim_update = mcs_cuda_optim_update,
+    .begin_run = cuda_begin_run,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .replay = cuda_replay,
+    .captured_free = cuda_captured_free,
+    .close = cuda_close,
+};
+
+/* ---- devices ---- */
+
+static enum mcs_status cuda_count(int *n)
+{
+    int driver = 0, runtime = 0;
+    *n = 0;
+    const cudaError_t e = cudaGetDeviceCount(n);
+    if (e == cudaSuccess && *n > 0) return MCS_OK;
+    (void)cudaGetLastError();
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    if (driver == 0)
+        return MCS_FAIL(MCS_E_DEVICE, "no NVIDIA driver is installed here; install one, or use --device cpu");
+    if (e == cudaErrorInsufficientDriver)
+        return MCS_FAIL(MCS_E_DEVICE,
+                        "the NVIDIA driver knows CUDA %d.%d, this build wants %d.%d; install a newer driver, or use "
+                        "--device cpu",
+                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    if (e == cudaSuccess || e == cudaErrorNoDevice)
+        return MCS_FAIL(MCS_E_DEVICE, "no NVIDIA GPU is visible here (CUDA_VISIBLE_DEVICES may hide it); use --device "
+                                      "cpu");
+    return MCS_FAIL(MCS_E_DEVICE, "CUDA cannot start: %s; use --device cpu", cudaGetErrorString(e));
+}
+
+static enum mcs_status check_index(int index)
+{
+    int n;
+    MCS_TRY(cuda_count(&n));
+    MCS_REQUIRE(index >= 0 && index < n, MCS_E_DEVICE, "GPU %d does not exist: %d %s here, counted from 0", index, n,
+                n == 1 ? "is" : "are");
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_describe(int index, char *text, int room)
+{
+    struct cudaDeviceProp p;
+    MCS_TRY(check_index(index));
+    MCS_CUDA(cudaGetDeviceProperties(&p, index));
+    snprintf(text, (size_t)room, "%s, sm_%d%d, %.0f MiB", p.name, p.major, p.minor, (double)p.totalGlobalMem / 1048576);
+    return MCS_OK;
+}
+
+static enum mcs_status make_streams(struct cuda_device *c)
+{
+    MCS_CUDA(cudaStreamCreateWithFlags(&c->compute, cudaStreamNonBlocking));
+    MCS_CUDA(cudaStreamCreateWithFlags(&c->copy, cudaStreamNonBlocking));
+    for (int i = 0; i < CUDA_STAGES; i++) {
+        struct cuda_stage *t = &c->stage[i];
+        MCS_CUDA(cudaMallocHost(&t->pinned, STAGE_BYTES));
+        MCS_CUDA(cudaMalloc(&t->device, STAGE_BYTES));
+        MCS_CUDA(cudaEventCreateWithFlags(&t->copied, cudaEventDisableTiming));
+        MCS_CUDA(cudaEventCreateWithFlags(&t->used, cudaEventDisableTiming));
+    }
+    MCS_CUDA(cudaMalloc((void **)&c->run, sizeof *c->run));
+    MCS_CUDA(k_run_set((struct k_run){0}, c->run, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_open(int index, struct device *d)
+{
+    struct cudaDeviceProp p;
+    enum mcs_status st;
+    MCS_TRY(check_index(index));
+    MCS_CUDA(cudaSetDevice(index));
+    MCS_CUDA(cudaGetDeviceProperties(&p, index));
+    MCS_REQUIRE(10 * p.major + p.minor >= OLDEST_SM, MCS_E_DEVICE,
+                "GPU %d (%s) is of architecture sm_%d%d; bf16 tensor cores are there from sm_%d on: use --device cpu",
+                index, p.name, p.major, p.minor, OLDEST_SM);
+    struct cuda_device *c = calloc(1, sizeof *c);
+    MCS_REQUIRE(c, MCS_E_NOMEM, "no memory for a device");
+    c->index = index;
+    c->sm = 10 * p.major + p.minor;
+    snprintf(c->name, sizeof c->name, "%s", p.name);
+#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+    if (&mcs_cuda_##name) cuda_ops[OP_##name] = mcs_cuda_##name;
+#include "engine/ops.def"
+#undef OP
+    d->backend = &cuda_backend;
+    d->state = c;
+    MCS_TRY_GOTO(make_streams(c), st, failed);
+    return MCS_OK;
+failed:
+    cuda_close(d);
+    return st;
+}
+
+static void cuda_close(struct device *d)
+{
+    struct cuda_device *c = d->state;
+    if (!c) return;
+    if (c->compute) (void)cudaStreamSynchronize(c->compute);
+    if (c->copy) (void)cudaStreamSynchronize(c->copy);
+    for (int i = 0; i < CUDA_STAGES; i++) {
+        struct cuda_stage *t = &c->stage[i];
+        if (t->pinned) (void)cudaFreeHost(t->pinned);
+        if (t->device) (void)cudaFree(t->device);
+        if (t->copied) (void)cudaEventDestroy(t->copied);
+        if (t->used) (void)cudaEventDestroy(t->used);
+    }
+    mcs_blas_close(c);
+    if (c->run) (void)cudaFree(c->run);
+    if (c->copy) (void)cudaStreamDestroy(c->copy);
+    if (c->compute) (void)cudaStreamDestroy(c->compute);
+    free(c);
+    *d = (struct device){0};
+}
+
+const struct cuda_module mcs_cuda_module = {MCS_VERSION, cuda_open, cuda_count, cuda_describe};

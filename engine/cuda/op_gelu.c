@@ -1,0 +1,28 @@
+/* gelu on the device: y = gelu(x), exact. */
+#include "engine/cuda/cuda.h"
+
+static struct k_gelu args(const struct tensor *x)
+{
+    return (struct k_gelu){.dtype = mcs_cuda_dtype(x), .n = mcs_count(x), .x = x->data};
+}
+
+static enum mcs_status fwd(const struct step *s)
+{
+    struct k_gelu a = args(s->in[0]);
+    a.y = s->out[0]->data;
+    MCS_CUDA(k_gelu_fwd(&a, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+static enum mcs_status bwd(const struct step *s)
+{
+    struct k_gelu a = args(s->in[0]);
+    if (!s->din[0]) return MCS_OK;
+    a.dy = s->dout[0]->data;
+    a.dx = s->din[0]->data;
+    a.beta = s->beta[0];
+    MCS_CUDA(k_gelu_bwd(&a, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cuda_gelu = {NULL, fwd, bwd, NULL};

@@ -1,0 +1,52 @@
+/* Every op of the CUDA backend against its float64 oracle, on the cases of tests/cases: in float32 and in bf16, with
+ * threads, blocks and streams in order and in random ones. In the checked program no report may come of it. */
+#include <criterion/criterion.h>
+
+#include "engine/cuda/module.h"
+#include "tests/cudasim/cudasim.h"
+#include "tests/support_cases.h"
+
+static void check_reports(const char *op, const char *name)
+{
+    for (int i = 0; i < cudasim_reports(); i++) cr_expect(0, "%s \"%s\": %s", op, name, cudasim_report_text(i));
+    cudasim_reports_clear();
+}
+
+static int run_cases(enum mcs_op op, int half, uint64_t seed)
+{
+    struct device device;
+    int failed = 0;
+    cudasim_seed(seed);
+    cr_assert(mcs_cuda_module.open(0, &device) == MCS_OK, "%s", mcs_error_message());
+    struct case_backend b = {.name = half ? "cuda bf16" : "cuda", .device = &device, .half = half};
+    b.impl[op] = &device.backend->ops[op];
+    if (!b.impl[op]->fwd) cr_skip_test("%s has no CUDA form yet", mcs_op_table[op].name);
+    for (int i = 0; i < mcs_n_cases; i++) {
+        if (mcs_cases[i].op != op) continue;
+        failed += mcs_case_run(&mcs_cases[i], &b);
+        check_reports(mcs_op_table[op].name, mcs_cases[i].name);
+    }
+    mcs_device_close(&device);
+    cr_expect(cudasim_bytes_held() == 0, "%s: %zu bytes of device memory left", mcs_op_table[op].name,
+              cudasim_bytes_held());
+    return failed;
+}
+
+static void run_op(enum mcs_op op)
+{
+    const uint64_t seeds[] = {0, 11, 12};
+    for (int half = 0; half < 2; half++)
+        for (int i = 0; i < 3; i++) {
+            const int failed = run_cases(op, half, seeds[i]);
+            cr_expect(failed == 0, "%s, %s, seed %d: %d checks failed", mcs_op_table[op].name,
+                      half ? "bf16" : "float32", (int)seeds[i], failed);
+        }
+}
+
+#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+    Test(cuda_ops, name)                                                                                               \
+    {                                                                                                                  \
+        run_op(OP_##name);                                                                                             \
+    }
+#include "engine/ops.def"
+#undef OP
