@@ -52,12 +52,12 @@ void give_pages_back(void *p, size_t n)
     if (high > low) madvise((void *)low, high - low, MADV_DONTNEED);
 }
 
-void shadow_set(const void *p, size_t n, state s)
+void shadow_set(const void *p, size_t n, state s, bool keep)
 {
     if (!checked) return;
     const size_t at = (size_t)((const char *)p - arena);
     memset(arena_state + at, s, n);
-    if (s != UNSET && s != FREED) return;
+    if (keep || (s != UNSET && s != FREED)) return;
     char *cells = (char *)(arena_cells + at / 2); /* nobody has touched it; whole pages become zeros by themselves */
     const size_t bytes = (n + 1) / 2 * sizeof(cell), page = 65536;
     give_pages_back(cells, bytes);
@@ -172,15 +172,16 @@ static bool check(const char *p, size_t n, access kind, uint32_t pc, bool is_sha
     return true;
 }
 
-void shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset)
+bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset)
 {
-    if (!checked || !n) return;
+    if (!checked || !n) return true;
     host_call = what;
     unset_is_fine = may_be_unset;
     launch_first_block = block_now;
-    check((const char *)p, n, kind, 0, false);
+    const bool good = check((const char *)p, n, kind, 0, false);
     host_call = NULL;
     unset_is_fine = false;
+    return good;
 }
 
 void shadow_access(const void *address, size_t n, access kind, uintptr_t pc)

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,13 +33,14 @@ struct cell {
 };
 extern char *arena, *shared; /* device memory, shared memory of the running block */
 void shadow_open();
-void shadow_set(const void *p, size_t n, state s); /* of device memory */
-void give_pages_back(void *p, size_t n);           /* whole pages in it read as zeros again */
-void shadow_shared_clear();                        /* a block begins */
+void shadow_set(const void *p, size_t n, state s, bool keep = false); /* of device memory; keep: who touched it */
+void give_pages_back(void *p, size_t n);                              /* whole pages in it read as zeros again */
+void shadow_shared_clear();                                           /* a block begins */
 void shadow_shared_set(const void *p, size_t n, state s);
 void shadow_access(const void *p, size_t n, access kind, uintptr_t pc);
-/* A copy or memset by the device: checks and records it as one block of its own. what: "cudaMemcpy" ... */
-void shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset = false);
+/* A copy, memset or library call by the device: checks and records it as one block of its own. what: "cudaMemcpy" ...
+ * false where a GPU would fault. */
+bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset = false);
 void shadow_copy_state(void *dst, const void *src, size_t n); /* what was unset in src is unset in dst */
 bool in_arena(const void *p);
 std::string nearest(const void *p); /* memory.cpp: "4 bytes past 1024 allocated ones" */
@@ -109,6 +111,10 @@ std::string origin(uint32_t block); /* "layernorm_fwd in stream 2" */
 /* Runs what is queued, in an order that the streams allow, until everything has ended. */
 void run_all();
 void forget_streams();
+/* A library's call as an operation of a stream. */
+cudaError_t enqueue_call(cudaStream_t s, const char *name, std::function<cudaError_t()> run);
+/* Is it all device memory (or, device false, none of it)? Reported under the call's name where not. */
+bool range_good(const void *p, size_t n, bool device, const char *call);
 
 /* --- errors (device.cpp) --- */
 /* Notes an error that the next cudaGetLastError returns; a sticky one all calls return until cudaDeviceReset. */

@@ -153,6 +153,25 @@ static CUstream_st *resolve(cudaStream_t s)
         if (t == s && !t->destroyed) return t;
     return NULL;
 }
+/* Where a copy goes wrong before it starts: a range that is not all device memory, or is where host memory is meant. */
+bool range_good(const void *p, size_t n, bool device, const char *call)
+{
+    if (device ? in_allocation(p, n) : !in_arena(p)) return true;
+    report(device && in_arena(p) ? CUDASIM_BOUNDS : CUDASIM_HOST, 0, 0,
+           std::string(call) + " of " + std::to_string(n) + " bytes: " +
+               (!device       ? "device memory where host memory is meant"
+                : in_arena(p) ? nearest(p)
+                              : "host memory where device memory is meant"));
+    return false;
+}
+
+cudaError_t enqueue_call(cudaStream_t stream, const char *name, std::function<cudaError_t()> run)
+{
+    CUstream_st *s = resolve(stream);
+    if (!s) return fail(cudaErrorInvalidResourceHandle);
+    enqueue(s, name, std::move(run));
+    return cudaSuccess;
+}
 } // namespace sim
 
 using namespace sim;
@@ -173,18 +192,6 @@ static cudaError_t refuse(const char *name, cudaError_t e, const std::string &wh
 {
     report(CUDASIM_LIMIT, 0, 0, std::string("launch of ") + name + ": " + what);
     return fail(e);
-}
-
-/* Where a copy goes wrong before it starts: a range that is not all device memory, or is where host memory is meant. */
-static bool range_good(const void *p, size_t n, bool device, const char *call)
-{
-    if (device ? in_allocation(p, n) : !in_arena(p)) return true;
-    report(device && in_arena(p) ? CUDASIM_BOUNDS : CUDASIM_HOST, 0, 0,
-           std::string(call) + " of " + std::to_string(n) + " bytes: " +
-               (!device       ? "device memory where host memory is meant"
-                : in_arena(p) ? nearest(p)
-                              : "host memory where device memory is meant"));
-    return false;
 }
 
 static bool is_pinned(const void *p)
