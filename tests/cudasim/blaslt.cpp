@@ -14,7 +14,7 @@ namespace
 {
 struct preference {
     uint64_t workspace;
-    uint32_t alignment[4];
+    uint32_t alignment[4], reductions, implementations;
 };
 struct choice { /* what hides in an algorithm */
     uint64_t mark;
@@ -42,7 +42,8 @@ preference *of(cublasLtMatmulPreference_t x)
 cublasStatus_t supported(const problem &q)
 {
     const product &p = q.p;
-    if (p.compute != CUBLAS_COMPUTE_32F || p.scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (p.compute != CUBLAS_COMPUTE_32F && p.compute != CUBLAS_COMPUTE_32F_PEDANTIC) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (p.scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (p.trans_c != CUBLAS_OP_N || p.fill != CUBLAS_FILL_MODE_FULL) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (p.mode != CUBLASLT_POINTER_MODE_HOST && p.mode != CUBLASLT_POINTER_MODE_DEVICE)
         return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -234,7 +235,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t m, cublas
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
 {
     if (!p) return CUBLAS_STATUS_INVALID_VALUE;
-    *p = (cublasLtMatmulPreference_t) new preference{0, {256, 256, 256, 256}};
+    *p = (cublasLtMatmulPreference_t) new preference{0, {256, 256, 256, 256}, CUBLASLT_REDUCTION_SCHEME_MASK, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
@@ -253,6 +254,9 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return set(&f->alignment[1], v, n);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return set(&f->alignment[2], v, n);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return set(&f->alignment[3], v, n);
+    /* noted only: the one algorithm here adds in a fixed order */
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return set(&f->reductions, v, n);
+    case CUBLASLT_MATMUL_PREF_IMPL_MASK: return set(&f->implementations, v, n);
     default: return CUBLAS_STATUS_INVALID_VALUE;
     }
 }
@@ -293,7 +297,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     call x = {{}, a, b, c, NULL, NULL, d, workspace, 0, 0, 0};
     const cublasStatus_t s = describe(desc, la, lb, lc, ld, &x.q);
     if (s != CUBLAS_STATUS_SUCCESS) return s;
-    choice w = choose(x.q, preference{0, {256, 256, 256, 256}}); /* the search that a NULL stands for */
+    choice w = choose(x.q, preference{0, {256, 256, 256, 256}, 0, 0}); /* the search that a NULL stands for */
     if (algo) memcpy(&w, algo, sizeof w);
     if (w.mark != mark || w.problem != x.q.hash()) return CUBLAS_STATUS_INVALID_VALUE;
     if (w.workspace > workspace_bytes || (w.workspace && (!workspace || (uintptr_t)workspace % 256)))

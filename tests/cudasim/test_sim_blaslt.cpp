@@ -103,7 +103,8 @@ struct bench { /* handle, descriptor, operands and preference for one setting */
           bias(x.out, x.epilogue == CUBLASLT_EPILOGUE_BGRADB ? x.n : x.m, 1, false, 0, 1, 4)
     {
         DONE(cublasLtCreate(&h));
-        DONE(cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+        DONE(cublasLtMatmulDescCreate(&desc, x.in == CUDA_R_32F ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F,
+                                      CUDA_R_32F));
         const int32_t ta = s.ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = s.tb ? CUBLAS_OP_T : CUBLAS_OP_N;
         DONE(cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
         DONE(cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
