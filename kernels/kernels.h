@@ -27,5 +27,6 @@ extern "C"
 
 #include "kernels/norms.h"
 #include "kernels/pointwise.h"
+#include "kernels/stages.h"
 
 #endif
