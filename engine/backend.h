@@ -15,6 +15,7 @@ struct op_impl {
 
 struct optim_range; /* engine/optim.h */
 struct optim_update;
+struct comm_ops;
 
 struct backend {
     const char *name;
@@ -38,6 +39,7 @@ struct backend {
     enum mcs_status (*replay)(struct device *d, void *captured);
     void (*captured_free)(struct device *d, void *captured);
     void (*close)(struct device *d); /* when no exec or params use it */
+    const struct comm_ops *comm; /* engine/dist/comm.h: collectives that run on the device; NULL: through the host */
 };
 
 struct device {
@@ -45,7 +47,8 @@ struct device {
     void *state; /* the backend's own */
 };
 
-/* engine/cpu/cpu.c. threads 0 = all cores. One device may be open at a time; close when no exec or params use it. */
+/* engine/cpu/cpu.c. threads 0 = all cores. Several threads may each have one open; close when no exec or params use it.
+ */
 enum mcs_status mcs_cpu_open(int threads, struct device *d);
 void mcs_cpu_close(struct device *d);
 

@@ -3,15 +3,22 @@
 #include "engine/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The trace that is being written, one a program as standard output is; graphs are made and freed by one thread. */
+/* The trace that is being written, one a program as standard output is: the graphs of the thread that opened it. */
 static struct {
     FILE *file; /* NULL: none */
+    pthread_t owner;
     int n_graphs;
 } trace;
+
+static int traced(void)
+{
+    return trace.file && pthread_equal(trace.owner, pthread_self());
+}
 
 /* A graph's steps one after the other, each with its mean time over the runs. */
 static void trace_graph(const struct exec *e)
@@ -94,7 +101,7 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
     e->workspace = p;
     bind(e);
     MCS_TRY_GOTO(fill_inputs(e), st, failed);
-    if (trace.file) MCS_TRY_GOTO(mcs_exec_time_steps(e), st, failed);
+    if (traced()) MCS_TRY_GOTO(mcs_exec_time_steps(e), st, failed);
     *made = e;
     return MCS_OK;
 failed:
@@ -105,7 +112,7 @@ failed:
 void mcs_exec_free(struct exec *e)
 {
     if (!e) return;
-    if (trace.file && e->step_seconds && e->n_runs) trace_graph(e);
+    if (traced() && e->step_seconds && e->n_runs) trace_graph(e);
     for (int i = 0; i < 3; i++)
         if (e->part[i].captured) e->device->backend->captured_free(e->device, e->part[i].captured);
     for (int i = 0; i < e->graph->n_steps; i++) {
@@ -157,6 +164,7 @@ static enum mcs_status run_steps(struct exec *e, int from, int to)
         if (st != MCS_OK)
             return MCS_FAIL(st, "%s: %s %s failed", s->scope, mcs_op_table[s->op].name,
                             s->backward ? "backward" : "forward");
+        if (e->after_step) MCS_TRY(e->after_step(e->after_ctx, i));
         if (e->step_seconds) {
             MCS_TRY(e->device->backend->sync(e->device));
             e->step_seconds[i] += mcs_seconds() - started;
@@ -172,7 +180,8 @@ static enum mcs_status run_part(struct exec *e, int part, int from, int to)
 {
     const struct backend *b = e->device->backend;
     if (b->begin_run) MCS_TRY(b->begin_run(e->device, &e->graph->run));
-    if (e->part[part].n_runs++ == 0 || !b->capture_begin || e->step_seconds) return run_steps(e, from, to);
+    if (e->part[part].n_runs++ == 0 || !b->capture_begin || e->step_seconds || e->no_capture)
+        return run_steps(e, from, to);
     if (!e->part[part].captured) {
         MCS_TRY(b->capture_begin(e->device));
         const enum mcs_status st = run_steps(e, from, to), ended = b->capture_end(e->device, &e->part[part].captured);
@@ -213,6 +222,7 @@ enum mcs_status mcs_exec_trace_open(const char *path)
     MCS_REQUIRE(!trace.file, MCS_E_FAIL, "%s: a trace is being written already", path);
     trace.file = fopen(path, "w");
     MCS_REQUIRE(trace.file, MCS_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    trace.owner = pthread_self();
     trace.n_graphs = 0;
     fputs("[", trace.file);
     return MCS_OK;

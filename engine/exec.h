@@ -10,6 +10,11 @@ struct exec {
     struct device *device;
     struct plan plan;
     char *arena, *workspace;
+    /* Called after step i was enqueued, to enqueue what belongs behind it (collectives); NULL: nothing. Set once,
+     * before the first run. no_capture: it waits for the device, so the steps cannot be recorded for replay. */
+    enum mcs_status (*after_step)(void *ctx, int i);
+    void *after_ctx;
+    int no_capture;
     double *step_seconds; /* sums by step once they are timed, else NULL */
     int64_t n_runs;
     struct { /* all steps, the forward ones, the backward ones */

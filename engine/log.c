@@ -7,10 +7,16 @@
 #include <unistd.h>
 
 static int be_quiet;
+static _Thread_local int quiet_here;
 
 void mcs_log_quiet(int quiet)
 {
     be_quiet = quiet;
+}
+
+void mcs_log_quiet_here(int quiet)
+{
+    quiet_here = quiet;
 }
 
 double mcs_seconds(void)
@@ -22,7 +28,7 @@ double mcs_seconds(void)
 
 void mcs_log(const char *fmt, ...)
 {
-    if (be_quiet) return;
+    if (be_quiet || quiet_here) return;
     va_list ap;
     va_start(ap, fmt);
     fputs("mcsam: ", stderr);
@@ -81,7 +87,7 @@ void mcs_progress_start(struct mcs_progress *p, const char *what, const char *un
 void mcs_progress_set(struct mcs_progress *p, int64_t done)
 {
     p->done = done;
-    if (be_quiet) return;
+    if (be_quiet || quiet_here) return;
     const double now = mcs_seconds();
     const int terminal = isatty(2);
     if (now - p->last_shown < (terminal ? 0.2 : 5.0)) return;
@@ -91,7 +97,7 @@ void mcs_progress_set(struct mcs_progress *p, int64_t done)
 
 void mcs_progress_end(struct mcs_progress *p)
 {
-    if (be_quiet) return;
+    if (be_quiet || quiet_here) return;
     const double spent = mcs_seconds() - p->started;
     char took[32];
     format_duration(spent, took, sizeof took);

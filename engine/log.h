@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 void mcs_log_quiet(int quiet);                                             /* --quiet: only warnings and errors */
+void mcs_log_quiet_here(int quiet);                                        /* the same for the calling thread alone */
 void mcs_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  /* "mcsam: ..." */
 void mcs_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "mcsam: warning: ..." */
 

@@ -3,6 +3,7 @@
 #include "engine/cpu/optim_cpu.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,11 +63,17 @@ static const struct backend cpu_backend = {
     .close = mcs_cpu_close,
 };
 
-enum mcs_status mcs_cpu_open(int threads, struct device *d)
+static void fill_table(void)
 {
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) cpu_ops[OP_##name] = mcs_cpu_##name;
 #include "engine/ops.def"
 #undef OP
+}
+
+enum mcs_status mcs_cpu_open(int threads, struct device *d)
+{
+    static pthread_once_t filled = PTHREAD_ONCE_INIT;
+    pthread_once(&filled, fill_table);
     if (threads > 0) omp_set_num_threads(threads);
     d->backend = &cpu_backend;
     d->state = NULL;

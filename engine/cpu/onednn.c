@@ -1,6 +1,7 @@
 #include "engine/cpu/onednn.h"
 
 #include <oneapi/dnnl/dnnl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +15,11 @@ enum mcs_status mcs_sgemm(char trans_a, char trans_b, int64_t m, int64_t n, int6
     return MCS_OK;
 }
 
-/* One engine and one stream for the life of the process: the CPU engine holds no resources worth closing. */
+/* One engine and one stream for the life of the process: the CPU engine holds no resources worth closing. Threads that
+ * are ranks share them: on the CPU a stream runs a primitive in the caller's thread and keeps nothing of it. */
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
 
 static enum mcs_status check(dnnl_status_t st, const char *what)
 {
@@ -26,10 +29,12 @@ static enum mcs_status check(dnnl_status_t st, const char *what)
 
 static enum mcs_status open_engine(void)
 {
-    if (engine) return MCS_OK;
-    MCS_TRY(check(dnnl_engine_create(&engine, dnnl_cpu, 0), "engine"));
-    MCS_TRY(check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags), "stream"));
-    return MCS_OK;
+    dnnl_status_t st = dnnl_success;
+    pthread_mutex_lock(&opening);
+    if (!engine) st = dnnl_engine_create(&engine, dnnl_cpu, 0);
+    if (st == dnnl_success && !stream) st = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+    pthread_mutex_unlock(&opening);
+    return check(st, "engine and stream");
 }
 
 struct onednn_conv {

@@ -1,0 +1,29 @@
+/* Gradient buckets: the flat gradient in pieces, each summed over the ranks as soon as the backward pass has written
+ * the last of it, while the steps before go on (Li et al., PyTorch Distributed, 2020). */
+#ifndef MCS_BUCKETS_H
+#define MCS_BUCKETS_H
+
+#include "engine/dist/comm.h"
+#include "engine/exec.h"
+
+struct bucket {
+    int64_t first, n; /* floats of params->grad; multiples of 16 */
+    int ready;        /* the backward step after which it is whole */
+    char what[32];    /* "gradient bucket 3" */
+};
+struct buckets {
+    struct comm *comm;
+    const struct params *params;
+    int n;
+    struct bucket *b; /* in the order in which they are ready */
+};
+
+enum { BUCKET_MIB = 25 };
+/* Buckets of about `bytes` (0: BUCKET_MIB) over the parameters that g trains, for a graph with a backward part.
+ * Parameters that another graph writes are ready before g's backward steps. Frozen ones belong to none. E_NOMEM. */
+enum mcs_status mcs_buckets_make(const struct graph *g, struct comm *c, int64_t bytes, struct buckets *b);
+void mcs_buckets_free(struct buckets *b);
+/* Sums the buckets that are ready after step i; call it after each backward step. */
+enum mcs_status mcs_buckets_after_step(struct buckets *b, const struct graph *g, int i);
+
+#endif

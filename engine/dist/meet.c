@@ -1,0 +1,348 @@
+#include "engine/dist/meet.h"
+
+#include "engine/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PULSE_SECONDS = 5 };
+
+struct meet_peer {
+    char name[MEET_NAME], machine[MEET_NAME];
+    struct timespec beat; /* of FOLDER/alive.RANK, by the file system's clock */
+    double seen;          /* when it last changed, by ours; 0: never looked */
+};
+
+/* ---- small files, whole or not at all ---- */
+
+static void path_of(const struct meet *m, char *path, size_t n, const char *kind, int rank)
+{
+    if (rank >= 0)
+        snprintf(path, n, "%s/%s.%d", m->folder, kind, rank);
+    else
+        snprintf(path, n, "%s/%s", m->folder, kind);
+}
+
+static enum mcs_status put(const struct meet *m, const char *kind, int rank, const char *text)
+{
+    char path[1100], fresh[1200];
+    path_of(m, path, sizeof path, kind, rank);
+    snprintf(fresh, sizeof fresh, "%s.new.%d", path, m->rank);
+    FILE *f = fopen(fresh, "w");
+    MCS_REQUIRE(f, MCS_E_IO, "%s: cannot be written: %s", fresh, strerror(errno));
+    const int failed = fputs(text, f) == EOF, closed = fclose(f);
+    MCS_REQUIRE(!failed && closed == 0 && rename(fresh, path) == 0, MCS_E_IO, "%s: cannot be written: %s", path,
+                strerror(errno));
+    return MCS_OK;
+}
+
+/* The text, to be freed; NULL where there is no such file. */
+static char *get(const struct meet *m, const char *kind, int rank)
+{
+    char path[1100];
+    path_of(m, path, sizeof path, kind, rank);
+    FILE *f = fopen(path, "r");
+    struct stat s;
+    char *text = NULL;
+    if (!f) return NULL;
+    if (fstat(fileno(f), &s) == 0 && (text = calloc(1, (size_t)s.st_size + 1)) &&
+        fread(text, 1, (size_t)s.st_size, f) != (size_t)s.st_size) {
+        free(text);
+        text = NULL;
+    }
+    fclose(f);
+    return text;
+}
+
+static void drop(const struct meet *m, const char *kind, int rank)
+{
+    char path[1100];
+    path_of(m, path, sizeof path, kind, rank);
+    unlink(path);
+}
+
+/* What rank r, named so, said when it left, to be freed; NULL: it did not leave. */
+static char *farewell(const struct meet *m, int r, const char *name)
+{
+    char *note = get(m, "left", r);
+    const size_t n = strlen(name);
+    if (!note) return NULL;
+    const int own = n > 0 && strncmp(note, name, n) == 0 && note[n] == '\n';
+    char *said = own ? strdup(note + n + 1) : NULL;
+    free(note);
+    return said;
+}
+
+/* ---- signs of life ---- */
+
+struct pulse {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t end;
+    int ended;
+    char path[1100];
+};
+
+static void *beat(void *of)
+{
+    struct pulse *p = of;
+    struct timespec t;
+    pthread_mutex_lock(&p->lock);
+    while (!p->ended) {
+        utimensat(AT_FDCWD, p->path, NULL, 0);
+        clock_gettime(CLOCK_REALTIME, &t);
+        t.tv_sec += PULSE_SECONDS;
+        pthread_cond_timedwait(&p->end, &p->lock, &t);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+static enum mcs_status start_pulse(struct meet *m)
+{
+    struct pulse *p = calloc(1, sizeof *p);
+    MCS_REQUIRE(p, MCS_E_NOMEM, "no memory for a thread");
+    path_of(m, p->path, sizeof p->path, "alive", m->rank);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->end, NULL);
+    if (pthread_create(&p->thread, NULL, beat, p) != 0) {
+        free(p);
+        return MCS_FAIL(MCS_E_FAIL, "a thread could not be started");
+    }
+    m->pulse = p;
+    return MCS_OK;
+}
+
+static void stop_pulse(struct meet *m)
+{
+    struct pulse *p = m->pulse;
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    p->ended = 1;
+    pthread_cond_signal(&p->end);
+    pthread_mutex_unlock(&p->lock);
+    pthread_join(p->thread, NULL);
+    free(p);
+    m->pulse = NULL;
+}
+
+int mcs_meet_gone(struct meet *m, double silence_s, char *what, size_t n)
+{
+    const double now = mcs_seconds();
+    for (int r = 0; r < m->size; r++) {
+        struct meet_peer *peer = &m->peers[r];
+        struct stat s;
+        char path[1100], *said;
+        if (r == m->rank) continue;
+        if ((said = farewell(m, r, peer->name))) {
+            snprintf(what, n, "rank %d on %s has left%s%s", r, peer->machine, *said ? ": " : "", said);
+            free(said);
+            return 1;
+        }
+        path_of(m, path, sizeof path, "alive", r);
+        if (stat(path, &s) != 0) memset(&s, 0, sizeof s);
+        if (peer->seen == 0 || peer->beat.tv_sec != s.st_mtim.tv_sec || peer->beat.tv_nsec != s.st_mtim.tv_nsec) {
+            peer->beat = s.st_mtim;
+            peer->seen = now;
+        }
+        if (now - peer->seen > silence_s) {
+            snprintf(what, n, "rank %d on %s has shown no sign of life for %.0f s", r, peer->machine, now - peer->seen);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void mcs_meet_leave(struct meet *m, const char *message)
+{
+    char note[1200];
+    static const char *const kinds[] = {"hello", "here", "alive"};
+    if (!m->peers) return;
+    stop_pulse(m);
+    if (message) { /* stays: the others come to read it later */
+        snprintf(note, sizeof note, "%s\n%s", m->name, message);
+        if (put(m, "left", m->rank, note) != MCS_OK) mcs_error_clear();
+    }
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) drop(m, kinds[i], m->rank);
+    if (m->rank == 0) {
+        drop(m, "list", -1);
+        drop(m, "complete", -1);
+    }
+    rmdir(m->folder); /* works for the last one, where nobody left a message */
+    free(m->peers);
+    m->peers = NULL;
+}
+
+/* ---- meeting ---- */
+
+/* hello.R, by each: name, machine. */
+static void read_hello(struct meet *m, int r)
+{
+    char *text = get(m, "hello", r), name[MEET_NAME], machine[MEET_NAME];
+    if (text && sscanf(text, "%95s %95s", name, machine) == 2) {
+        snprintf(m->peers[r].name, MEET_NAME, "%s", name);
+        snprintf(m->peers[r].machine, MEET_NAME, "%s", machine);
+    }
+    free(text);
+}
+
+/* list, by rank 0: its name, the gift, then name and machine of each rank. */
+static enum mcs_status write_list(const struct meet *m, const char *gift)
+{
+    const size_t bytes = 2 * MEET_GIFT + (size_t)(m->size + 2) * (2 * MEET_NAME + 2);
+    char *text = malloc(bytes);
+    MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for %d ranks", m->size);
+    size_t at = (size_t)snprintf(text, bytes, "%s\n", m->name);
+    for (int i = 0; i < MEET_GIFT; i++) at += (size_t)snprintf(text + at, bytes - at, "%02x", (unsigned char)gift[i]);
+    for (int r = 0; r < m->size; r++)
+        at += (size_t)snprintf(text + at, bytes - at, "\n%s %s", m->peers[r].name, m->peers[r].machine);
+    const enum mcs_status st = put(m, "list", -1, text);
+    free(text);
+    return st;
+}
+
+/* 1 where the list has this rank's own name: it is of this launch. */
+static int read_list(struct meet *m, char *gift)
+{
+    char *text = get(m, "list", -1), *at = text;
+    int n = 0, ok = text && sscanf(text, "%95s%n", m->leader, &n) == 1;
+    if (ok) at += n + 1;
+    ok = ok && strlen(at) > 2 * (size_t)MEET_GIFT;
+    for (int i = 0; ok && i < MEET_GIFT; i++, at += 2) {
+        unsigned v;
+        ok = sscanf(at, "%2x", &v) == 1;
+        if (ok) gift[i] = (char)v;
+    }
+    for (int r = 0; ok && r < m->size; r++) {
+        ok = sscanf(at, "%95s %95s%n", m->peers[r].name, m->peers[r].machine, &n) == 2;
+        at += n;
+    }
+    free(text);
+    return ok && strcmp(m->peers[m->rank].name, m->name) == 0;
+}
+
+/* 1 where file kind.R is `want` up to its first line's end; *rest is what follows, to be freed. */
+static int confirms(const struct meet *m, const char *kind, int r, const char *want, char **rest)
+{
+    char *text = get(m, kind, r);
+    const size_t n = strlen(want);
+    const int ok = text && strncmp(text, want, n) == 0 && text[n] == '\n';
+    if (ok && rest) *rest = strdup(text + n + 1);
+    free(text);
+    return ok;
+}
+
+static enum mcs_status check_same(const struct meet *m, const char *same)
+{
+    for (int r = 1; r < m->size; r++) {
+        char *rest = NULL, want[3 * MEET_NAME];
+        snprintf(want, sizeof want, "%s %s", m->name, m->peers[r].name);
+        const int ok = confirms(m, "here", r, want, &rest) && rest && strcmp(rest, same) == 0;
+        free(rest);
+        MCS_REQUIRE(ok, MCS_E_USAGE, "rank %d on %s was started with other options than rank 0", r,
+                    m->peers[r].machine);
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status lead(struct meet *m, const char *gift, const char *same, double until)
+{
+    char missing[256];
+    for (;;) {
+        int n_named = 0, n_here = 0, changed = 0;
+        size_t used = 0;
+        missing[0] = '\0';
+        for (int r = 0; r < m->size; r++) {
+            char before[MEET_NAME], want[3 * MEET_NAME];
+            memcpy(before, m->peers[r].name, sizeof before);
+            read_hello(m, r);
+            changed |= strcmp(before, m->peers[r].name) != 0;
+            n_named += m->peers[r].name[0] != '\0';
+            snprintf(want, sizeof want, "%s %s", m->name, m->peers[r].name);
+            const int here = r == 0 || confirms(m, "here", r, want, NULL);
+            n_here += here;
+            if (!here && used < sizeof missing - 16)
+                used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%d", used ? ", " : "", r);
+        }
+        if (n_named == m->size && changed)
+            MCS_TRY(write_list(m, gift));
+        else if (n_here == m->size)
+            break;
+        MCS_REQUIRE(mcs_seconds() < until, MCS_E_FAIL,
+                    "of %d ranks these did not come to %s: %s; look at their messages, and whether their machines see "
+                    "this folder",
+                    m->size, m->folder, missing);
+        nanosleep(&(struct timespec){0, 5000000}, NULL);
+    }
+    MCS_TRY(check_same(m, same));
+    char text[MEET_NAME + 2];
+    snprintf(text, sizeof text, "%s\n", m->name);
+    return put(m, "complete", -1, text);
+}
+
+static enum mcs_status follow(struct meet *m, char *gift, const char *same, double until)
+{
+    char confirmed[MEET_NAME] = "", text[1200];
+    for (;;) {
+        if (read_list(m, gift) && strcmp(confirmed, m->leader) != 0) {
+            snprintf(text, sizeof text, "%s %s\n%s", m->leader, m->name, same);
+            MCS_TRY(put(m, "here", m->rank, text));
+            snprintf(confirmed, sizeof confirmed, "%s", m->leader);
+        }
+        if (confirmed[0] && confirms(m, "complete", -1, confirmed, NULL)) return MCS_OK;
+        char *said = confirmed[0] ? farewell(m, 0, confirmed) : NULL;
+        if (said) {
+            const enum mcs_status st = MCS_FAIL(MCS_E_FAIL, "rank 0 has left: %s", said);
+            free(said);
+            return st;
+        }
+        MCS_REQUIRE(mcs_seconds() < until, MCS_E_FAIL,
+                    "rank %d of %d: %s in %s; look at the messages of the other ranks", m->rank, m->size,
+                    confirmed[0] ? "not all ranks came to meet" : "rank 0 did not come to meet", m->folder);
+        nanosleep(&(struct timespec){0, 5000000}, NULL);
+    }
+}
+
+enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same, double timeout_s, char *gift)
+{
+    char machine[64] = "?", text[2 * MEET_NAME + 2];
+    struct timespec t;
+    *m = (struct meet){.rank = r->rank, .size = r->size, .local_rank = 0};
+    snprintf(m->folder, sizeof m->folder, "%s", r->folder);
+    m->peers = calloc((size_t)r->size, sizeof *m->peers);
+    MCS_REQUIRE(m->peers, MCS_E_NOMEM, "no memory for %d ranks", r->size);
+    gethostname(machine, sizeof machine - 1);
+    clock_gettime(CLOCK_REALTIME, &t);
+    snprintf(m->name, sizeof m->name, "%s/%ld/%lld.%09ld", machine, syscall(SYS_gettid), (long long)t.tv_sec,
+             t.tv_nsec);
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE_GOTO(mkdir(m->folder, 0777) == 0 || errno == EEXIST, MCS_E_IO, st, failed, "%s: cannot be made: %s",
+                     m->folder, strerror(errno));
+    drop(m, "left", m->rank); /* of an earlier launch */
+    MCS_TRY_GOTO(put(m, "alive", m->rank, "\n"), st, failed);
+    MCS_TRY_GOTO(start_pulse(m), st, failed);
+    snprintf(text, sizeof text, "%s %s", m->name, machine);
+    MCS_TRY_GOTO(put(m, "hello", m->rank, text), st, failed);
+    const double until = mcs_seconds() + timeout_s;
+    MCS_TRY_GOTO(m->rank ? follow(m, gift, same, until) : lead(m, gift, same, until), st, failed);
+    int machines = 0;
+    for (int i = 0; i < m->size; i++) {
+        int first = 1;
+        for (int k = 0; k < i; k++) first &= strcmp(m->peers[k].machine, m->peers[i].machine) != 0;
+        machines += first;
+        m->local_rank += i < m->rank && strcmp(m->peers[i].machine, m->peers[m->rank].machine) == 0;
+    }
+    m->n_machines = machines;
+    return MCS_OK;
+failed:
+    mcs_meet_leave(m, st == MCS_E_USAGE ? mcs_error_message() : NULL);
+    return st;
+}

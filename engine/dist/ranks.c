@@ -1,0 +1,148 @@
+#include "engine/dist/ranks.h"
+
+#include "engine/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { MAX_RANKS = 65536, SRUN = 4 };
+
+static const struct launcher {
+    const char *name, *rank, *size, *local;
+} launchers[] = {
+    {"Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
+    {"MVAPICH's mpirun", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"},
+    {"MPICH's mpirun", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
+    {"RANK and WORLD_SIZE", "RANK", "WORLD_SIZE", "LOCAL_RANK"},
+    {"srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"},
+};
+
+static const char *look_up(char *const *env, const char *name)
+{
+    const size_t n = strlen(name);
+    for (; *env; env++)
+        if (strncmp(*env, name, n) == 0 && (*env)[n] == '=') return *env + n + 1;
+    return NULL;
+}
+
+static enum mcs_status number(const char *name, const char *text, int low, int *v)
+{
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    MCS_REQUIRE(*text && !*end && errno == 0 && value >= low && value <= MAX_RANKS, MCS_E_USAGE,
+                "%s=%s: want a number from %d to %d", name, text, low, MAX_RANKS);
+    *v = (int)value;
+    return MCS_OK;
+}
+
+/* size 0: this launcher set nothing. */
+static enum mcs_status read_launcher(char *const *env, const struct launcher *l, struct ranks *r)
+{
+    const char *rank = look_up(env, l->rank), *size = look_up(env, l->size), *local = look_up(env, l->local);
+    *r = (struct ranks){.local_rank = -1, .launcher = l->name};
+    if (!size && (!rank || l == &launchers[SRUN])) return MCS_OK;
+    MCS_REQUIRE(rank && size, MCS_E_USAGE, "%s is set, but %s is not; set both, or neither", rank ? l->rank : l->size,
+                rank ? l->size : l->rank);
+    MCS_TRY(number(l->size, size, 1, &r->size));
+    MCS_TRY(number(l->rank, rank, 0, &r->rank));
+    if (local) MCS_TRY(number(l->local, local, 0, &r->local_rank));
+    MCS_REQUIRE(r->rank < r->size, MCS_E_USAGE, "%s=%d, but %s=%d: ranks count from 0", l->rank, r->rank, l->size,
+                r->size);
+    MCS_REQUIRE(r->local_rank <= r->rank, MCS_E_USAGE,
+                "%s=%d, but %s=%d: no rank has a lower number than on its machine", l->rank, r->rank, l->local,
+                r->local_rank);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_ranks_find(char *const *env, struct ranks *found)
+{
+    if (!env) env = environ;
+    *found = (struct ranks){.size = 1, .local_rank = -1};
+    for (int i = 0; i <= SRUN; i++) {
+        struct ranks r;
+        if (i == SRUN && found->launcher) break;
+        MCS_TRY(read_launcher(env, &launchers[i], &r));
+        if (!r.size) continue;
+        MCS_REQUIRE(!found->launcher || (found->rank == r.rank && found->size == r.size), MCS_E_USAGE,
+                    "%s says rank %d of %d, but %s rank %d of %d; unset the variables of one of them", found->launcher,
+                    found->rank, found->size, r.launcher, r.rank, r.size);
+        if (!found->launcher) *found = r;
+    }
+    return MCS_OK;
+}
+
+/* ---- threads ---- */
+
+struct member {
+    struct ranks ranks;
+    enum mcs_status (*body)(void *ctx, struct ranks *r);
+    void *ctx;
+    enum mcs_status status;
+    char message[1024];
+    pthread_t thread;
+    int started;
+};
+
+static void *run_member(void *of)
+{
+    struct member *m = of;
+    if (m->ranks.rank) mcs_log_quiet_here(1);
+    m->status = m->body(m->ctx, &m->ranks);
+    snprintf(m->message, sizeof m->message, "%s", mcs_error_message());
+    mcs_error_clear();
+    return NULL;
+}
+
+/* The one whose failure is told: by itself before by another's, low rank before high. */
+static const struct member *culprit(const struct member *m, int n)
+{
+    for (int follows = 0; follows < 2; follows++)
+        for (int i = 0; i < n; i++)
+            if (m[i].status != MCS_OK && m[i].ranks.follows == follows) return &m[i];
+    return NULL;
+}
+
+enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct ranks *r), void *ctx)
+{
+    char folder[1024];
+    const char *tmp = getenv("TMPDIR");
+    enum mcs_status st = MCS_OK;
+    if (n == 1) return body(ctx, &(struct ranks){.size = 1});
+    snprintf(folder, sizeof folder, "%s/mcsam-ranks-XXXXXX", tmp ? tmp : "/tmp");
+    struct member *m = calloc((size_t)n, sizeof *m);
+    MCS_REQUIRE(m, MCS_E_NOMEM, "no memory for %d ranks", n);
+    MCS_REQUIRE_GOTO(mkdtemp(folder), MCS_E_IO, st, done, "%s: cannot be made: %s", folder, strerror(errno));
+    for (int i = 0; i < n; i++)
+        m[i] = (struct member){.ranks = {.rank = i, .size = n, .local_rank = i, .folder = folder},
+                               .body = body,
+                               .ctx = ctx,
+                               .status = MCS_OK};
+    for (int i = 1; i < n; i++) {
+        const int error = pthread_create(&m[i].thread, NULL, run_member, &m[i]);
+        m[i].started = error == 0;
+        if (error) break; /* the others find that this rank does not come */
+    }
+    run_member(&m[0]);
+    for (int i = 1; i < n; i++)
+        if (m[i].started) pthread_join(m[i].thread, NULL);
+    const struct member *bad = culprit(m, n);
+    if (bad)
+        st = MCS_FAIL(bad->status, "%s%s", bad->message,
+                      bad->ranks.rank && bad->status != MCS_E_STOPPED ? " (on a rank other than 0)" : "");
+    for (int i = 0; i < n; i++) { /* what ranks that failed said */
+        char path[1100];
+        snprintf(path, sizeof path, "%s/left.%d", folder, i);
+        unlink(path);
+    }
+    rmdir(folder);
+done:
+    free(m);
+    return st;
+}
