@@ -1,0 +1,111 @@
+/* linear on the device: y = x w^T + b by k_matmul. In bf16 the weight is cast into the workspace first. */
+#include "engine/cuda/cuda.h"
+
+struct shape {
+    int64_t m, n, k, w0; /* rows, outputs, inputs; first row of the weight */
+    enum k_dtype t;      /* of the activations */
+};
+
+static struct shape shape_of(const struct step *s)
+{
+    const struct linear_attr *a = s->attr;
+    const struct tensor *w = s->like[1] ? s->like[1] : s->in[1], *y = s->backward ? s->dout[0] : s->out[0];
+    return (struct shape){.m = mcs_rows(y),
+                          .n = mcs_last(y),
+                          .k = mcs_last(w),
+                          .w0 = a && a->w_rows > 0 ? a->w_row : 0,
+                          .t = mcs_cuda_dtype(y)};
+}
+
+/* The three products; pointers are added when they run. */
+static struct k_matmul product(const struct shape *d, enum k_matmul_form form)
+{
+    struct k_matmul p = {.dtype = d->t, .dtype_y = d->t, .form = form, .batch = 1, .m = d->m, .n = d->n, .k = d->k};
+    if (form == K_MATMUL_NN) p.n = d->k, p.k = d->n;                                /* dx = dy w */
+    if (form == K_MATMUL_TN) p.m = d->n, p.n = d->k, p.k = d->m, p.dtype_y = K_F32; /* dw = dy^T x */
+    return p;
+}
+
+static size_t weight_bytes(const struct shape *d)
+{
+    return d->t == K_BF16 ? mcs_cuda_round((size_t)(d->n * d->k) * 2) : 0;
+}
+
+static void most(size_t *bytes, size_t other)
+{
+    if (other > *bytes) *bytes = other;
+}
+
+static enum mcs_status prepare(struct step *s, struct device *dev)
+{
+    (void)dev;
+    size_t rest = 0;
+    if (s->backward && !s->dout[0]) return MCS_OK;
+    const struct shape d = shape_of(s);
+    const struct k_matmul y = product(&d, K_MATMUL_NT), dx = product(&d, K_MATMUL_NN), dw = product(&d, K_MATMUL_TN);
+    if (!s->backward) most(&rest, k_matmul_bytes(&y));
+    if (s->backward && s->din[0]) most(&rest, k_matmul_bytes(&dx));
+    if (s->backward && s->din[1]) most(&rest, k_matmul_bytes(&dw));
+    if (s->backward && s->din[2]) most(&rest, k_column_sums_bytes(d.m, d.n));
+    s->workspace_bytes = (!s->backward || s->din[0] ? weight_bytes(&d) : 0) + rest;
+    return MCS_OK;
+}
+
+/* The weight's rows that are used, in the activations' type; *rest: the workspace behind. */
+static enum mcs_status weight(const struct step *s, const struct shape *d, const void **w, float **rest)
+{
+    const float *own = mcs_f32(s->in[1]) + d->w0 * d->k;
+    *w = own;
+    *rest = s->workspace;
+    if (d->t == K_F32) return MCS_OK;
+    const struct k_cast c = {.from = K_F32, .to = K_BF16, .n = d->n * d->k, .x = own, .y = s->workspace};
+    MCS_CUDA(k_cast(&c, mcs_cuda_stream(s)));
+    *w = s->workspace;
+    *rest = (float *)((char *)s->workspace + weight_bytes(d));
+    return MCS_OK;
+}
+
+static enum mcs_status fwd(const struct step *s)
+{
+    const struct shape d = shape_of(s);
+    struct k_matmul p = product(&d, K_MATMUL_NT);
+    p.a = s->in[0]->data;
+    p.bias = s->in[2] ? mcs_f32(s->in[2]) + d.w0 : NULL;
+    p.y = s->out[0]->data;
+    MCS_TRY(weight(s, &d, &p.b, &p.workspace));
+    MCS_CUDA(k_matmul_run(&p, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+/* A part of the weight's rows is only used frozen (op.h). */
+static enum mcs_status bwd(const struct step *s)
+{
+    if (!s->dout[0]) return MCS_OK;
+    const struct shape d = shape_of(s);
+    const void *dy = s->dout[0]->data;
+    const cudaStream_t stream = mcs_cuda_stream(s);
+    if (s->din[0]) {
+        struct k_matmul p = product(&d, K_MATMUL_NN);
+        p.a = dy, p.y = s->din[0]->data, p.beta = s->beta[0];
+        MCS_TRY(weight(s, &d, &p.b, &p.workspace));
+        MCS_CUDA(k_matmul_run(&p, stream));
+    }
+    if (s->din[1]) {
+        struct k_matmul p = product(&d, K_MATMUL_TN);
+        p.a = dy, p.b = s->in[0]->data, p.y = s->din[1]->data, p.beta = s->beta[1], p.workspace = s->workspace;
+        MCS_CUDA(k_matmul_run(&p, stream));
+    }
+    if (s->din[2]) {
+        const struct k_column_sums b = {.dtype = d.t,
+                                        .rows = d.m,
+                                        .n = d.n,
+                                        .x = dy,
+                                        .y = mcs_f32(s->din[2]),
+                                        .workspace = s->workspace,
+                                        .beta = s->beta[2]};
+        MCS_CUDA(k_column_sums_run(&b, stream));
+    }
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cuda_linear = {prepare, fwd, bwd, NULL};

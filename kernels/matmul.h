@@ -1,0 +1,50 @@
+/* Matrix products, batched, with a bias by column; and column sums. bfloat16 inputs go through tensor cores, float ones
+ * through FMA; sums are float. */
+#ifndef MCS_KERNELS_MATMUL_H
+#define MCS_KERNELS_MATMUL_H
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* y (batch,m,n) = beta y + bias (n) +
+ *   K_MATMUL_NT   a (batch,m,k) b (batch,n,k)^T     y = x w^T
+ *   K_MATMUL_NN   a (batch,m,k) b (batch,k,n)       dx = dy w
+ *   K_MATMUL_TN   a (batch,k,m)^T b (batch,k,n)     dw = dy^T x
+ * `dtype` is that of a and b, `dtype_y` that of y (K_F32 for a, b of K_F32). bias NULL: none. workspace:
+ * k_matmul_bytes, 0 where the sum over k is not split. tile and splits 0: chosen from the shape, which alone fixes the
+ * order of sums. */
+enum k_matmul_form { K_MATMUL_NT, K_MATMUL_NN, K_MATMUL_TN };
+enum k_tile { K_TILE_CHOSEN, K_TILE_64, K_TILE_128 };
+struct k_matmul {
+    enum k_dtype dtype, dtype_y;
+    enum k_matmul_form form;
+    int64_t batch, m, n, k;
+    const void *a, *b;
+    const float *bias;
+    void *y;
+    float *workspace;
+    float beta;
+    enum k_tile tile;
+    int splits;
+};
+size_t k_matmul_bytes(const struct k_matmul *a); /* reads shape, dtypes, tile and splits alone */
+cudaError_t k_matmul_run(const struct k_matmul *a, cudaStream_t s);
+
+/* y (n) = beta y + the sums of x (rows,n) over rows, y float. workspace: k_column_sums_bytes. */
+struct k_column_sums {
+    enum k_dtype dtype;
+    int64_t rows, n;
+    const void *x;
+    float *y, *workspace;
+    float beta;
+};
+size_t k_column_sums_bytes(int64_t rows, int64_t n);
+cudaError_t k_column_sums_run(const struct k_column_sums *a, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
