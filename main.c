@@ -1,5 +1,6 @@
 /* mcsam VERB [OPTION]...: the verb table, signals, and the one place where a status becomes an exit code. */
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "engine/exec.h"
 #include "engine/log.h"
 #include "engine/stop.h"
@@ -97,15 +98,23 @@ static enum mcs_status unknown_verb(const char *name)
     return MCS_FAIL(MCS_E_USAGE, "unknown verb '%s'; did you mean '%s'? (mcsam --help lists all)", name, best->name);
 }
 
-static enum mcs_status check_device(const struct mcs_common *c)
+/* A line a GPU, or one with the reason why there is none. */
+static void list_gpus(enum mcs_device_kind kind, const char *name, int json)
 {
-    static const char *const names[] = {"cpu", "cuda", "cudasim"};
-    MCS_REQUIRE(c->device == MCS_DEVICE_CPU, MCS_E_DEVICE,
-                "--device %s: this build has no %s backend; mcsam devices lists what can compute here",
-                names[c->device], names[c->device]);
-    MCS_REQUIRE(c->precision == MCS_PRECISION_FP32, MCS_E_DEVICE,
-                "--precision bf16: the cpu backend computes in fp32 alone; leave the option out");
-    return MCS_OK;
+    int n = 0;
+    char text[256];
+    const enum mcs_status st = mcs_device_count(kind, &n);
+    if (json) printf(", \"%s\": [", name);
+    for (int i = 0; st == MCS_OK && i < n; i++) {
+        if (mcs_device_describe(kind, i, text, sizeof text) != MCS_OK)
+            snprintf(text, sizeof text, "%s", mcs_error_message());
+        json ? printf("%s\"%s\"", i ? ", " : "", text) : printf("%-8s %d: %s\n", name, i, text);
+    }
+    if (json)
+        printf("]");
+    else if (st != MCS_OK)
+        printf("%-8s none: %s\n", name, mcs_error_message());
+    mcs_error_clear();
 }
 
 static enum mcs_status run_devices(const void *options)
@@ -133,15 +142,15 @@ static enum mcs_status run_devices(const void *options)
         if (sets[i].has)
             used += (size_t)snprintf(list + used, sizeof list - used, c->json ? "%s\"%s\"" : "%s%s",
                                      used ? c->json ? ", " : " " : "", sets[i].name);
-    if (c->json) {
-        printf("{\"cpu\": {\"cores\": %d, \"threads\": %lld, \"instruction_sets\": [%s]}, \"cuda\": null, \"cudasim\": "
-               "null}\n",
-               omp_get_num_procs(), (long long)c->threads, list);
-    } else {
+    if (c->json)
+        printf("{\"cpu\": {\"cores\": %d, \"threads\": %lld, \"instruction_sets\": [%s]}", omp_get_num_procs(),
+               (long long)c->threads, list);
+    else
         printf("cpu      %d cores, %lld threads, %s\n", omp_get_num_procs(), (long long)c->threads,
                used ? list : "no vector sets");
-        printf("cuda     not built\ncudasim  not built\n");
-    }
+    list_gpus(MCS_DEVICE_CUDA, "cuda", c->json);
+    list_gpus(MCS_DEVICE_CUDASIM, "cudasim", c->json);
+    if (c->json) puts("}");
     return MCS_OK;
 }
 
@@ -153,7 +162,7 @@ static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv,
         fputs(mcs_config_help(v, arena), stdout);
         return MCS_OK;
     }
-    MCS_TRY(check_device(common));
+    MCS_TRY(mcs_device_check(common));
     mcs_log_quiet(common->quiet);
     if (common->threads) omp_set_num_threads((int)common->threads);
     common->threads = omp_get_max_threads();

@@ -82,8 +82,8 @@ enum mcs_form_stage {
         MCS_FORM_STAGES
 };
 
-enum mcs_device_kind { MCS_DEVICE_CPU, MCS_DEVICE_CUDA, MCS_DEVICE_CUDASIM }; /* values of common.device */
-enum mcs_precision_kind { MCS_PRECISION_FP32, MCS_PRECISION_BF16 };           /* values of common.precision */
+enum mcs_device_kind { MCS_DEVICE_CPU, MCS_DEVICE_CUDA, MCS_DEVICE_CUDASIM };           /* values of common.device */
+enum mcs_precision_kind { MCS_PRECISION_AUTO, MCS_PRECISION_FP32, MCS_PRECISION_BF16 }; /* of common.precision */
 
 /* What every verb takes; the first member of each verb's own structure. All texts are owned by the arena given to
  * mcs_config_parse. */
@@ -92,6 +92,7 @@ struct mcs_common {
     struct mcs_strings args; /* words that are no options */
     const char *config, *form_text, *trace;
     int64_t threads, seed; /* threads: never 0 once parsed by main */
+    int64_t gpu;           /* index of the GPU */
     int device, precision; /* enum mcs_device_kind, enum mcs_precision_kind */
     int help, dry_run, json, quiet;
     enum mcs_form form[MCS_FORM_STAGES]; /* common.form[MCS_FORM_LOSS] == MCS_RELEASE */

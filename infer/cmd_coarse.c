@@ -1,6 +1,7 @@
 /* mcsam coarse: saliency maps to coarse masks, boxes and points. */
 #include "data/file.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "infer/cases.h"
 #include "infer/coarse.h"
 #include "infer/requests.h"
@@ -79,7 +80,7 @@ static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_co
 {
     MCS_REQUIRE(c->model && c->images && !c->text != !c->prompts, MCS_E_USAGE,
                 "--rank text asks a model: want --model DIR, --images DIR and one of --text and --prompts");
-    MCS_TRY(mcs_cpu_open((int)c->common.threads, &r->device));
+    MCS_TRY(mcs_device_open(&c->common, &r->device));
     MCS_TRY(mcs_clip_model_open(c->model, &r->device, &r->clip));
     r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
     return mcs_requests_read(&r->clip, c->images, ".png;.jpg;.jpeg", c->text, c->prompts, &r->without, &r->requests);
@@ -88,6 +89,7 @@ static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_co
 static void ranker_close(struct text_ranker *r)
 {
     if (r->clip.params) mcs_clip_model_close(&r->clip);
+    mcs_device_close(&r->device);
     mcs_requests_free(&r->requests);
     mcs_failures_free(&r->without);
 }

@@ -2,6 +2,7 @@
 #include "data/file.h"
 #include "data/store.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "infer/requests.h"
 
@@ -186,7 +187,7 @@ static void folder_of(const char *path, char *dst, int dst_bytes)
 static enum mcs_status run(const void *options)
 {
     const struct embed_command *c = options;
-    struct device d;
+    struct device d = {0};
     struct clip_model m = {0};
     struct file_list files = {0};
     struct failure_list failures = {0};
@@ -200,7 +201,7 @@ static enum mcs_status run(const void *options)
         MCS_TRY(mcs_folder_list(c->images, ".png;.jpg;.jpeg", &files));
         MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done, "%s: no PNG or JPEG in it", c->images);
     }
-    MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     if (c->common.dry_run) {
         printf(c->common.json ? "{\"images\": %d, \"dimensions\": %d}\n" : "%d images, embeddings of %d values\n",
@@ -218,6 +219,7 @@ static enum mcs_status run(const void *options)
     st = mcs_failures_finish(&failures, folder, files.n + n_lines);
 done:
     if (m.params) mcs_clip_model_close(&m);
+    mcs_device_close(&d);
     embedding_free(&images);
     embedding_free(&texts);
     mcs_failures_free(&failures);

@@ -1,6 +1,7 @@
 /* mcsam predict: masks by the checkpoints of a training run. */
 #include "data/file.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "infer/predict.h"
 
 #include <stdio.h>
@@ -39,7 +40,7 @@ static enum mcs_status run(const void *command)
 {
     const struct predict_command *c = command;
     struct predict_options o = mcs_predict_defaults();
-    struct device d;
+    struct device d = {0};
     char path[4096];
     int n = 0;
     o.sliding = (struct sliding_options){.step = c->step_size, .mirror = !c->disable_tta, .batch = c->batch};
@@ -49,19 +50,25 @@ static enum mcs_status run(const void *command)
     o.continue_prediction = c->continue_prediction;
     o.form = c->common.form[MCS_FORM_TRAIN];
     MCS_TRY(mcs_predict_parse_choices(c->checkpoints, &o));
-    MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
+    MCS_TRY(mcs_device_open(&c->common, &d));
+    enum mcs_status st = MCS_OK;
     if (c->common.dry_run) {
         struct ensemble e;
-        MCS_TRY(mcs_ensemble_open(c->model, o.choices, o.n_choices, &d, &e));
+        MCS_TRY_GOTO(mcs_ensemble_open(c->model, o.choices, o.n_choices, &d, &e), st, done);
         printf(c->common.json ? "{\"checkpoints\": %d}\n" : "%d checkpoints would be used\n", e.n);
         mcs_ensemble_close(&e);
-        return MCS_OK;
+        goto done;
     }
-    const enum mcs_status st = mcs_predict_folder(c->input, c->output, c->model, &o, &d, &n);
-    if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
+    st = mcs_predict_folder(c->input, c->output, c->model, &o, &d, &n);
+    if (st != MCS_OK && st != MCS_E_PARTIAL) {
+        (void)mcs_trace(st, __FILE__, __LINE__);
+        goto done;
+    }
     snprintf(path, sizeof path, "%s/config.yaml", c->output);
-    if (st == MCS_OK) MCS_TRY(mcs_config_save(path, command));
+    if (st == MCS_OK) MCS_TRY_GOTO(mcs_config_save(path, command), st, done);
     printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases\n", n);
+done:
+    mcs_device_close(&d);
     return st;
 }
 

@@ -1,6 +1,7 @@
 /* mcsam retrieve: how well a CLIP model finds the text of an image and the image of a text. */
 #include "data/json.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "infer/retrieve.h"
 
 #include <stdio.h>
@@ -78,7 +79,7 @@ static enum mcs_status run(const void *options)
     struct recall_options o = mcs_recall_defaults();
     struct recall_result r;
     struct pairs pairs = {0};
-    struct device d;
+    struct device d = {0};
     struct clip_model m = {0};
     struct failure_list failures = {0};
     int n_used = 0;
@@ -93,7 +94,7 @@ static enum mcs_status run(const void *options)
         mcs_pairs_free(&pairs);
         return MCS_OK;
     }
-    MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_retrieve_some(&m, &pairs, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, &o, &failures, &n_used, &r),
                  st, done);
@@ -102,6 +103,7 @@ static enum mcs_status run(const void *options)
                      pairs.n, failures.items[0].stem, failures.items[0].reason);
 done:
     if (m.params) mcs_clip_model_close(&m);
+    mcs_device_close(&d);
     mcs_failures_free(&failures);
     mcs_pairs_free(&pairs);
     return st;

@@ -1,5 +1,6 @@
 /* mcsam saliency: where a text's finding is in an image, as a map of the image's size. */
 #include "data/file.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "engine/rng.h"
 #include "infer/requests.h"
@@ -129,20 +130,21 @@ static enum mcs_status run_all(struct work *w, const struct request_list *list)
 static enum mcs_status run(const void *options)
 {
     const struct saliency_command *c = options;
-    struct device d;
+    struct device d = {0};
     struct clip_model m = {0};
     struct work w = {.c = c, .model = &m};
     struct request_list list = {0};
     struct npy noise = {0};
     enum mcs_status st;
     MCS_REQUIRE(!c->text != !c->prompts, MCS_E_USAGE, "want one of --text and --prompts");
-    MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&m, c->input, ".png;.jpg;.jpeg", c->text, c->prompts, &w.failures, &list), st, done);
     MCS_TRY_GOTO(mcs_saliency_resolve(&c->common, &c->m2ib, &m, list.n, &noise, &w.o), st, done);
     st = c->common.dry_run ? plan(&w, list.n) : run_all(&w, &list);
 done:
     if (m.params) mcs_clip_model_close(&m);
+    mcs_device_close(&d);
     mcs_npy_free(&noise);
     mcs_requests_free(&list);
     mcs_failures_free(&w.failures);

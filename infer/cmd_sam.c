@@ -3,6 +3,7 @@
 #include "data/json.h"
 #include "data/npy.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "infer/cases.h"
 #include "infer/sam_prompts.h"
@@ -392,7 +393,7 @@ static enum mcs_status run(const void *command)
                 c->input);
     MCS_REQUIRE(folder || !c->prompts_from, mcs_file_exists(c->input) ? MCS_E_USAGE : MCS_E_NOINPUT,
                 "%s: with --prompts-from, -i is a folder of images", c->input);
-    MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
+    MCS_TRY(mcs_device_open(&c->common, &d));
     enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
     if (st == MCS_OK && c->common.dry_run)
         printf("%s, %lld values; image %d, embedding %d x %d\n", m.path, (long long)m.params->n_values,
@@ -400,7 +401,7 @@ static enum mcs_status run(const void *command)
     else if (st == MCS_OK)
         st = folder ? run_folder(c, &m) : run_one(c, &m);
     mcs_sam_model_close(&m);
-    mcs_cpu_close(&d);
+    mcs_device_close(&d);
     return st;
 }
 

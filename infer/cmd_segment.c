@@ -2,6 +2,7 @@
 #include "data/file.h"
 #include "data/json.h"
 #include "data/volume.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "infer/requests.h"
 #include "infer/saliency_command.h"
@@ -394,13 +395,13 @@ static enum mcs_status plan(struct work *w, int n)
 static enum mcs_status run(const void *options)
 {
     const struct segment_command *c = options;
-    struct device d;
+    struct device d = {0};
     struct work w = {.c = c, .cases = json_array()};
     struct request_list list = {0};
     struct npy noise = {0};
     enum mcs_status st;
     MCS_REQUIRE_GOTO(!c->text != !c->prompts, MCS_E_USAGE, st, done, "want one of --text and --prompts");
-    MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
     MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
     MCS_TRY_GOTO(
@@ -413,6 +414,7 @@ static enum mcs_status run(const void *options)
 done:
     if (w.clip.params) mcs_clip_model_close(&w.clip);
     if (w.sam.params) mcs_sam_model_close(&w.sam);
+    mcs_device_close(&d);
     json_decref(w.cases);
     mcs_npy_free(&noise);
     mcs_boxes_free(&w.boxes);

@@ -30,12 +30,13 @@ static const struct layer {
     {"exec", "engine/exec", "base tensor op graph grad plan"},
     {"cpu", "engine/cpu", "base tensor op graph plan engine"},
     {"cuda", "engine/cuda", "base tensor op graph plan engine kernels"},
+    {"devices", "engine/devices", "base tensor op graph cuda"}, /* of cuda the module's interface */
     {"dist", "engine/dist", "base tensor op graph plan exec engine"},
     {"model", "engine/model", "base tensor op graph grad plan exec engine"},
     {"engine", "engine", "base tensor op graph grad plan exec"}, /* the rest: parameters, optimizers, checkpoints */
     {"data", "data", "base tensor"},
-    {"infer", "infer", "base tensor op graph grad plan exec engine dist model data"},
-    {"train", "train", "base tensor op graph grad plan exec engine dist model data infer"},
+    {"infer", "infer", "base tensor op graph grad plan exec engine devices dist model data"},
+    {"train", "train", "base tensor op graph grad plan exec engine devices dist model data infer"},
     {"top", "main tests bench", "*"},
 };
 enum { N_LAYERS = sizeof layers / sizeof *layers };

@@ -1,6 +1,6 @@
 /* mcsam demo-start: makes the demo's starting weights, which are shipped in data/demo. */
-#include "engine/backend.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "train/start_models.h"
 
 #include <stdio.h>
@@ -43,7 +43,7 @@ static enum mcs_status run(const void *o)
     }
     struct device d;
     struct arena arena = {0};
-    MCS_TRY(mcs_cpu_open((int)c->common.threads, &d));
+    MCS_TRY(mcs_device_open(&c->common, &d));
     const struct demo_start_options start = {.out = c->output,
                                              .atlas = c->atlas,
                                              .config = mcs_config_text(c, &arena),
@@ -56,7 +56,7 @@ static enum mcs_status run(const void *o)
                                              .device = &d};
     const enum mcs_status st = clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
     mcs_arena_free(&arena);
-    mcs_cpu_close(&d);
+    mcs_device_close(&d);
     return st;
 }
 

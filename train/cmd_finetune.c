@@ -1,6 +1,7 @@
 /* mcsam finetune: CLIP on image-caption pairs. */
 #include "data/file.h"
 #include "engine/config.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "train/finetune.h"
 #include "train/state.h"
@@ -157,13 +158,13 @@ static enum mcs_status run(const void *o)
     char path[1200];
     struct arena arena = {0};
     struct pairs pairs = {0};
-    struct device d;
+    struct device d = {0};
     struct clip_model m = {0};
     enum mcs_status st;
     const char *config = mcs_config_text(c, &arena);
     MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
-    MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     if (!c->common.dry_run) {
         MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
@@ -175,6 +176,7 @@ static enum mcs_status run(const void *o)
     st = train(c, &m, &pairs, config);
 done:
     if (m.params) mcs_clip_model_close(&m);
+    mcs_device_close(&d);
     mcs_pairs_free(&pairs);
     mcs_arena_free(&arena);
     return st;

@@ -1,5 +1,6 @@
 /* mcsam train: a segmentation network on masks, in cycles. */
 #include "data/file.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "train/state.h"
 #include "train/unet_train.h"
@@ -146,13 +147,13 @@ static enum mcs_status run(const void *command)
     struct unet_cases cases;
     struct unet_plans plans;
     struct unet_model m = {0};
-    struct device d;
+    struct device d = {0};
     char path[1200];
     enum mcs_status st;
     const char *config = mcs_config_text(command, &arena);
     MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
-    MCS_TRY_GOTO(mcs_cpu_open((int)c->common.threads, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, &d, &m), st, done);
     if (!c->common.dry_run) {
         MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
@@ -164,6 +165,7 @@ static enum mcs_status run(const void *command)
     MCS_TRY_GOTO(train(c, &cases, &m, config), st, done);
 done:
     if (m.params) mcs_unet_model_close(&m);
+    mcs_device_close(&d);
     mcs_unet_cases_free(&cases);
     mcs_arena_free(&arena);
     return st;

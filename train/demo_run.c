@@ -1,6 +1,7 @@
 #include "train/demo_run.h"
 
 #include "data/file.h"
+#include "engine/devices.h"
 #include "engine/log.h"
 #include "infer/report.h"
 #include "infer/weights.h"
@@ -20,6 +21,7 @@ static void run_close(struct demo_run *run)
     for (int s = 0; s < DEMO_STAGES; s++) mcs_demo_score_free(&run->r.stage[s]);
     if (run->clip.params) mcs_clip_model_close(&run->clip);
     if (run->sam.params) mcs_sam_model_close(&run->sam);
+    mcs_device_close(&run->device);
     mcs_demo_atlas_free(&run->atlas);
     mcs_arena_free(&run->arena);
 }
@@ -30,7 +32,7 @@ static enum mcs_status run_open(struct demo_run *run)
     char path[1200];
     MCS_REQUIRE(o->finetune_batch <= o->train_images, MCS_E_USAGE, "--train-images %lld is less than one batch of %lld",
                 (long long)o->train_images, (long long)o->finetune_batch);
-    MCS_TRY(mcs_cpu_open((int)o->common.threads, &run->device));
+    MCS_TRY(mcs_device_open(&o->common, &run->device));
     MCS_TRY(mcs_clip_model_open(o->clip, &run->device, &run->clip));
     MCS_TRY(mcs_sam_model_open(o->sam, &run->device, &run->sam));
     memcpy(run->r.clip_sha256, run->clip.sha256, sizeof run->r.clip_sha256);

@@ -10,7 +10,8 @@
 
 #include "tests/cudasim/sim.h"
 
-extern "C" const char __executable_start[]; /* set by the linker */
+/* Where this program, or the module that the simulation is part of, starts: set by the linker. */
+extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 namespace sim
 {
@@ -37,13 +38,13 @@ static const char *const names[] = {"race in shared memory",
 
 uint32_t pc_pack(const void *return_address)
 {
-    return return_address ? (uint32_t)((uintptr_t)return_address - (uintptr_t)__executable_start) : 0;
+    return return_address ? (uint32_t)((uintptr_t)return_address - (uintptr_t)__ehdr_start) : 0;
 }
 
 /* Position-independent programs are linked at 0, the others where they run. */
 static uintptr_t link_base()
 {
-    const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)__executable_start;
+    const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)__ehdr_start;
     return e->e_type == ET_DYN ? 0 : (uintptr_t)e;
 }
 
@@ -53,8 +54,11 @@ std::string pc_text(uint32_t pc)
     static std::map<uint32_t, std::string> memory;
     if (!pc) return "a copy or memset";
     if (memory.count(pc)) return memory[pc];
-    char command[256], line[1024];
-    snprintf(command, sizeof command, "addr2line -i -e /proc/%d/exe 0x%zx 2>/dev/null", (int)getpid(),
+    char command[4352], line[1024];
+    Dl_info module;
+    const int in_module = dladdr(__ehdr_start, &module) && module.dli_fname && strstr(module.dli_fname, ".so");
+    snprintf(line, sizeof line, "/proc/%d/exe", (int)getpid());
+    snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%zx 2>/dev/null", in_module ? module.dli_fname : line,
              (size_t)(link_base() + pc - 1)); /* a return address is past its call */
     std::string text, first;
     FILE *f = popen(command, "r");

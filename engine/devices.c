@@ -1,0 +1,101 @@
+#include "engine/devices.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/amp.h"
+#include "engine/cuda/module.h"
+
+static const char *const names[] = {"cpu", "cuda", "cudasim"};
+
+/* Where this program lies, with the slash; "" where the system does not say. */
+static void program_folder(char *folder, size_t room)
+{
+    const ssize_t n = readlink("/proc/self/exe", folder, room - 1);
+    folder[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(folder, '/');
+    if (slash) slash[1] = 0;
+}
+
+/* A module stays open until the program ends: what it registered with its libraries cannot be taken back. */
+static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_module **module)
+{
+    static const struct cuda_module *opened[3];
+    char path[4096], folder[3072];
+    *module = opened[kind];
+    if (*module) return MCS_OK;
+    const char *other = getenv("MCSAM_MODULES");
+    if (other && other[0])
+        snprintf(folder, sizeof folder, "%s/", other);
+    else
+        program_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%slibmcsam_%s.so", folder, names[kind]);
+    MCS_REQUIRE(access(path, R_OK) == 0, MCS_E_DEVICE,
+                "--device %s: this build has no %s backend (%s is not there): it is built where a CUDA toolkit is; "
+                "use --device cpu; mcsam devices lists what can compute here",
+                names[kind], names[kind], path);
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    MCS_REQUIRE(handle, MCS_E_DEVICE, "--device %s: the module cannot be opened: %s", names[kind], dlerror());
+    *module = dlsym(handle, "mcs_cuda_module");
+    MCS_REQUIRE(*module && !strcmp((*module)->version, MCS_VERSION), MCS_E_DEVICE,
+                "%s: not of this program's version, " MCS_VERSION "; build both together", path);
+    opened[kind] = *module;
+    return MCS_OK;
+}
+
+static enum mcs_status set_precision(const struct mcs_common *c)
+{
+    const int half =
+        c->precision == MCS_PRECISION_BF16 || (c->precision == MCS_PRECISION_AUTO && c->device != MCS_DEVICE_CPU);
+    MCS_REQUIRE(!half || c->device != MCS_DEVICE_CPU, MCS_E_DEVICE,
+                "--precision bf16: the cpu backend computes in fp32 alone; leave the option out");
+    mcs_amp_set_activations(half ? MCS_BF16 : MCS_F32);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_device_open_at(const struct mcs_common *c, int index, struct device *d)
+{
+    const struct cuda_module *m;
+    MCS_TRY(set_precision(c));
+    if (c->device == MCS_DEVICE_CPU) return mcs_cpu_open((int)c->threads, d);
+    MCS_TRY(module_of(c->device, &m));
+    MCS_TRY(m->open(index, d));
+    return MCS_OK;
+}
+
+enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
+{
+    return mcs_device_open_at(c, (int)c->gpu, d);
+}
+
+enum mcs_status mcs_device_check(const struct mcs_common *c)
+{
+    int n;
+    MCS_TRY(set_precision(c));
+    if (c->device == MCS_DEVICE_CPU) return MCS_OK;
+    MCS_TRY(mcs_device_count(c->device, &n));
+    MCS_REQUIRE(c->gpu < n, MCS_E_DEVICE, "--gpu %lld: there %s %d here, counted from 0", (long long)c->gpu,
+                n == 1 ? "is" : "are", n);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_device_count(enum mcs_device_kind kind, int *n)
+{
+    const struct cuda_module *m;
+    *n = 1;
+    if (kind == MCS_DEVICE_CPU) return MCS_OK;
+    MCS_TRY(module_of(kind, &m));
+    return m->count(n);
+}
+
+enum mcs_status mcs_device_describe(enum mcs_device_kind kind, int index, char *text, int room)
+{
+    const struct cuda_module *m;
+    snprintf(text, (size_t)room, "this computer's processor");
+    if (kind == MCS_DEVICE_CPU) return MCS_OK;
+    MCS_TRY(module_of(kind, &m));
+    return m->describe(index, text, room);
+}
