@@ -39,6 +39,26 @@ struct k_l2norm {
 cudaError_t k_l2norm_fwd(const struct k_l2norm *a, cudaStream_t s);
 cudaError_t k_l2norm_bwd(const struct k_l2norm *a, cudaStream_t s);
 
+/* instance_norm: y = leaky(norm(x) w + b) by the channels of a sample; x, y, dy, dx (n, sp, c), w, b, dw, db (c), stats
+ * (n, c, 2) = mean, 1/sqrt(var + eps); slope 1: no activation. workspace: k_instance_norm_bytes.
+ * sums not NULL: what a convolution's epilogue left, (sum_parts, n, c, 2) = sum and sum of squares of x - shift over
+ * any split of the positions, shift (c) or NULL for 0. The forward then reads x once, and needs no workspace. */
+struct k_instance_norm {
+    enum k_dtype dtype;
+    int64_t n, sp, c;
+    float eps, slope;
+    const void *x, *dy;
+    const float *w, *b;
+    void *y, *dx;
+    float *stats, *dw, *db, *workspace;
+    float beta_x, beta_w, beta_b;
+    const float *sums, *shift;
+    int sum_parts;
+};
+size_t k_instance_norm_bytes(int64_t n, int64_t sp, int64_t c, int backward);
+cudaError_t k_instance_norm_fwd(const struct k_instance_norm *a, cudaStream_t s);
+cudaError_t k_instance_norm_bwd(const struct k_instance_norm *a, cudaStream_t s);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,6 +6,7 @@
 
 #include "kernels/device.cuh"
 #include "kernels/kernels.h"
+#include "kernels/turn.cuh"
 
 struct philox_key {
     uint32_t k0, k1;
@@ -50,18 +51,11 @@ static DEV_INLINE float4 philox_uniform4(philox_key k, uint32_t block, uint32_t 
     return make_float4(philox_unit(o.x), philox_unit(o.y), philox_unit(o.z), philox_unit(o.w));
 }
 
-/* Sine and cosine of 2 pi u for u in [0, 1): the nearest quarter turn is taken off without rounding, then the Taylor
- * series up to x^9 and x^8: at pi/4 what is left out is below 2^-24 of the sum. No large-argument path, hence no local
- * memory. */
+/* The angle in turns loses its quarters without rounding. */
 static DEV_INLINE float2 philox_turn(float u)
 {
-    const float q = floorf(fmaf(u, 4.0f, 0.5f)), x = fmaf(q, -0.25f, u) * 6.28318531f, z = x * x;
-    const float s =
-        x * fmaf(z, fmaf(z, fmaf(z, fmaf(z, 2.7557319e-6f, -1.9841270e-4f), 8.3333333e-3f), -1.6666667e-1f), 1.0f);
-    const float c = fmaf(z, fmaf(z, fmaf(z, fmaf(z, 2.4801587e-5f, -1.3888889e-3f), 4.1666667e-2f), -0.5f), 1.0f);
-    const int k = (int)q & 3;
-    const float a = k & 1 ? c : s, b = k & 1 ? s : c;
-    return make_float2(k & 2 ? -a : a, k == 1 || k == 2 ? -b : b); /* sine, cosine */
+    const float q = floorf(fmaf(u, 4.0f, 0.5f));
+    return turn_sincos(fmaf(q, -0.25f, u) * 6.28318531f, (int)q);
 }
 /* Elements 4 block .. 4 block + 3 of mcs_rng_fill_normal. */
 static DEV_INLINE float4 philox_normal4(philox_key k, uint32_t block, uint32_t sample, uint32_t step)

@@ -1,0 +1,56 @@
+/* concat on the device: an input whose leading part is 1 is repeated. */
+#include "engine/cuda/cuda.h"
+
+/* like: the inputs' shapes, y: the output's. */
+static struct k_concat args(const struct step *s, const struct tensor *const *like, const struct tensor *y)
+{
+    const int axis = ((const struct axis_attr *)s->attr)->axis;
+    struct k_concat a = {.dtype = mcs_cuda_dtype(y), .rows = 1};
+    for (int d = 0; d < axis; d++) a.rows *= y->dim[d];
+    for (int k = 0; k < 4 && like[k]; k++, a.inputs++) {
+        int64_t own = 1;
+        for (int d = 0; d < axis; d++) own *= like[k]->dim[d];
+        a.width[k] = mcs_count(like[k]) / own;
+        a.repeated[k] = own == 1 && a.rows > 1;
+    }
+    return a;
+}
+
+static struct k_concat backward_args(const struct step *s)
+{
+    struct k_concat a = args(s, s->like, s->dout[0]);
+    for (int k = 0; k < a.inputs; k++) {
+        a.dx[k] = mcs_cuda_data(s->din[k]);
+        a.beta[k] = s->beta[k];
+    }
+    return a;
+}
+
+static enum mcs_status prepare(struct step *s, struct device *d)
+{
+    (void)d;
+    if (!s->backward) return MCS_OK;
+    const struct k_concat a = backward_args(s);
+    s->workspace_bytes = k_concat_bwd_bytes(&a);
+    return MCS_OK;
+}
+
+static enum mcs_status fwd(const struct step *s)
+{
+    struct k_concat a = args(s, (const struct tensor *const *)s->in, s->out[0]);
+    for (int k = 0; k < a.inputs; k++) a.x[k] = s->in[k]->data;
+    a.y = s->out[0]->data;
+    MCS_CUDA(k_concat_fwd(&a, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+static enum mcs_status bwd(const struct step *s)
+{
+    struct k_concat a = backward_args(s);
+    a.dy = s->dout[0]->data;
+    a.workspace = s->workspace;
+    MCS_CUDA(k_concat_bwd(&a, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cuda_concat = {prepare, fwd, bwd, NULL};

@@ -1,0 +1,42 @@
+/* gather on the device. The numbers of rows lie in device memory and are not looked at before the launch: one outside
+ * the table gives a row of NaN. */
+#include "engine/cuda/cuda.h"
+
+static enum mcs_status prepare(struct step *s, struct device *d)
+{
+    (void)d;
+    if (s->backward && s->din[0]) s->workspace_bytes = k_gather_bwd_bytes(mcs_count(s->in[1]));
+    return MCS_OK;
+}
+
+static struct k_gather args(const struct step *s, const struct tensor *table)
+{
+    return (struct k_gather){.dtype = mcs_cuda_dtype(table),
+                             .rows = mcs_rows(table),
+                             .width = mcs_last(table),
+                             .n = mcs_count(s->in[1]),
+                             .index = mcs_i32(s->in[1])};
+}
+
+static enum mcs_status fwd(const struct step *s)
+{
+    struct k_gather a = args(s, s->in[0]);
+    a.x = s->in[0]->data;
+    a.y = s->out[0]->data;
+    MCS_CUDA(k_gather_fwd(&a, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+static enum mcs_status bwd(const struct step *s)
+{
+    if (!s->din[0]) return MCS_OK;
+    struct k_gather a = args(s, s->din[0]);
+    a.dy = s->dout[0]->data;
+    a.dx = s->din[0]->data;
+    a.workspace = s->workspace;
+    a.beta = s->beta[0];
+    MCS_CUDA(k_gather_bwd(&a, mcs_cuda_stream(s)));
+    return MCS_OK;
+}
+
+const struct op_impl mcs_cuda_gather = {prepare, fwd, bwd, NULL};

@@ -1,0 +1,59 @@
+/* y = beta y + sums of the columns of x (rows, n): blocks sum their part of the rows, the same kernel then sums the
+ * parts; the order depends on the shape alone. */
+#include "kernels/columns.cuh"
+#include "kernels/kernels.h"
+
+/* Row blockIdx.y of y (parts, n) is the sum of rows [blockIdx.y * per, ...) of x, whose rows are `stride` apart. */
+template <class T, class U, int V>
+__global__ void __launch_bounds__(COLUMN_THREADS)
+    column_sums(const T *x, int64_t stride, int64_t rows, int64_t per, int64_t n, U *y, float beta)
+{
+    SHARED_ARRAY(float, room, [V][COLUMN_THREADS]);
+    const int64_t c = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    const int64_t first = (int64_t)blockIdx.y * per, last = first + per < rows ? first + per : rows;
+    pack<V> s = {};
+    if (c < n)
+        for (int64_t r = first + threadIdx.y; r < last; r += blockDim.y) {
+            const pack<V> p = pack_load<V>(x + r * stride + c);
+            for (int j = 0; j < V; j++) s.v[j] += p.v[j];
+        }
+    column_tree<V>(room, s.v);
+    if (threadIdx.y == 0 && c < n) pack_blend<V>(y + blockIdx.y * n + c, beta, s);
+}
+
+template <class T, class U, int V>
+static cudaError_t launch(const T *x, int64_t stride, int64_t rows, int64_t n, U *y, float beta, float *parts,
+                          cudaStream_t s)
+{
+    const column_tile t = column_tile_of<V>(n / V);
+    const int64_t per = column_part_rows(rows), m = column_parts(rows);
+    const dim3 grid(t.chunks, (unsigned)m), block((unsigned)t.tx, (unsigned)t.ty);
+    if (m == 1) return dev_launch((column_sums<T, U, V>), grid, block, 0, s, x, stride, rows, per, n, y, beta);
+    const cudaError_t e =
+        dev_launch((column_sums<T, float, V>), grid, block, 0, s, x, stride, rows, per, n, parts, 0.0f);
+    if (e != cudaSuccess) return e;
+    return dev_launch((column_sums<float, U, V>), dim3(t.chunks), block, 0, s, parts, n, m, m, n, y, beta);
+}
+
+template <class T, class U> static cudaError_t run(const struct k_column_sums *a, cudaStream_t s)
+{
+    constexpr int V = wide<T>;
+    const T *x = (const T *)a->x;
+    U *y = (U *)a->y;
+    if (a->n % V == 0 && a->stride % V == 0 && pack_fits<V>(x) && pack_fits<V>(y) && pack_fits<V>(a->workspace))
+        return launch<T, U, V>(x, a->stride, a->rows, a->n, y, a->beta, a->workspace, s);
+    return launch<T, U, 1>(x, a->stride, a->rows, a->n, y, a->beta, a->workspace, s);
+}
+
+size_t k_column_sums_bytes(int64_t rows, int64_t n)
+{
+    const int64_t m = column_parts(rows);
+    return m > 1 ? (size_t)(m * n) * sizeof(float) : 0;
+}
+
+cudaError_t k_column_sums(const struct k_column_sums *a, cudaStream_t s)
+{
+    if (!a->n || !a->rows) return cudaSuccess;
+    if (a->from == K_F32) return a->to == K_F32 ? run<float, float>(a, s) : run<float, __nv_bfloat16>(a, s);
+    return a->to == K_F32 ? run<__nv_bfloat16, float>(a, s) : run<__nv_bfloat16, __nv_bfloat16>(a, s);
+}

@@ -1,0 +1,307 @@
+/* Instance norm + leaky ReLU, channels last. Statistics: a block sums x - shift and its square over its part of a
+ * sample's positions, the shift being the part's first position, and leaves the part's mean and squared deviation
+ * around it; these are merged in double, in order. The shift is one of the values summed, so that an offset far above
+ * the deviation (CT) costs no digits. Then one pass to apply. Backward: the sums of dz and dz (x - mean) by part, their
+ * totals, one pass.
+ *
+ * Blocks are tx packs of channels by ty positions (columns.cuh): a thread keeps its channels' coefficients in
+ * registers. */
+#include "kernels/columns.cuh"
+#include "kernels/kernels.h"
+
+constexpr int APPLY_ROWS = 8; /* positions of a thread in the passes that write */
+constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
+
+/* What the forward pass multiplies and adds: z = (x - mean) scale + b. The backward pass asks for the sign of z by the
+ * same operations. */
+template <int V> struct coefficients {
+    pack<V> mean, scale, b;
+};
+template <int V>
+static DEV_INLINE coefficients<V> coefficients_of(const float *stats, const float *w, const float *b, int64_t c)
+{
+    coefficients<V> k;
+    for (int j = 0; j < V; j++) {
+        k.mean.v[j] = stats[2 * (c + j)];
+        k.scale.v[j] = stats[2 * (c + j) + 1] * w[c + j];
+        k.b.v[j] = b[c + j];
+    }
+    return k;
+}
+/* The positions of part blockIdx.y of sample blockIdx.z that this thread starts and ends with, and its first channel.
+ */
+struct walk {
+    int64_t first, last, from, c;
+};
+static DEV_INLINE walk walk_of(int64_t sp, int64_t per, int v)
+{
+    const int64_t first = (int64_t)blockIdx.y * per, last = first + per < sp ? first + per : sp;
+    const int64_t base = (int64_t)blockIdx.z * sp;
+    return {base + first, base + last, base + first + threadIdx.y,
+            ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * v};
+}
+/* Part sums of channel c: (parts, N, C, 2). */
+static DEV_INLINE float *part_at(float *parts, int64_t channels, int64_t c)
+{
+    return parts + (((int64_t)blockIdx.y * gridDim.z + blockIdx.z) * channels + c) * 2;
+}
+
+/* parts: mean and sum of squared deviations of the part's positions */
+template <class T, int V>
+__global__ void __launch_bounds__(COLUMN_THREADS)
+    instance_norm_parts(const T *x, float *parts, int64_t sp, int64_t per, int64_t channels)
+{
+    SHARED_ARRAY(float, room, [2 * V][COLUMN_THREADS]);
+    const walk k = walk_of(sp, per, V);
+    pack<V> shift = {};
+    float s[2 * V] = {};
+    if (k.c < channels) {
+        shift = pack_load<V>(x + k.first * channels + k.c);
+        for (int64_t r = k.from; r < k.last; r += blockDim.y) {
+            const pack<V> p = pack_load<V>(x + r * channels + k.c);
+            for (int j = 0; j < V; j++) {
+                const float d = p.v[j] - shift.v[j];
+                s[j] += d;
+                s[V + j] = fmaf(d, d, s[V + j]);
+            }
+        }
+    }
+    column_tree<2 * V>(room, s);
+    if (threadIdx.y || k.c >= channels) return;
+    const float m = (float)(k.last - k.first);
+    float *to = part_at(parts, channels, k.c);
+    for (int j = 0; j < V; j++) {
+        const float d = s[j] / m;
+        to[2 * j] = shift.v[j] + d;
+        to[2 * j + 1] = fmaxf(fmaf(-d, s[j], s[V + j]), 0.0f);
+    }
+}
+
+/* Sums over the parts, in double and in order: threads are 32 channels of sample blockIdx.y by 8 groups of parts. As
+ * sums they are (s1, s2) of each part; as moments of `per` positions, the last of the rest, they are first made into
+ * sums. */
+static DEV_INLINE double2 merged(const float *parts, int m, int64_t c, int64_t channels, int moments, int64_t sp,
+                                 int64_t per, double (*room)[MERGE_GROUPS][MERGE_LANES])
+{
+    const int lane = (int)threadIdx.x, g = (int)threadIdx.y;
+    double s1 = 0, s2 = 0;
+    for (int i = g; c < channels && i < m; i += MERGE_GROUPS) {
+        const float *p = parts + (((int64_t)i * gridDim.y + blockIdx.y) * channels + c) * 2;
+        const double a = (double)p[0], b = (double)p[1];
+        const double count = (double)(i == m - 1 ? sp - per * (m - 1) : per);
+        s1 += moments ? count * a : a;
+        s2 += moments ? b + count * a * a : b;
+    }
+    room[0][g][lane] = s1;
+    room[1][g][lane] = s2;
+    DEV_SYNC();
+    s1 = s2 = 0;
+    if (g == 0)
+        for (int i = 0; i < MERGE_GROUPS; i++) s1 += room[0][i][lane], s2 += room[1][i][lane];
+    return make_double2(s1, s2);
+}
+
+/* stats (N,C,2) = mean, 1 / sqrt(variance + eps); shift (C) or NULL belongs to sums. */
+static __global__ void __launch_bounds__(MERGE_LANES *MERGE_GROUPS)
+    instance_norm_stats(const float *parts, int m, int moments, const float *shift, float *stats, float eps, int64_t sp,
+                        int64_t per, int64_t channels)
+{
+    SHARED_ARRAY(double, room, [2][MERGE_GROUPS][MERGE_LANES]);
+    const int64_t c = (int64_t)blockIdx.x * MERGE_LANES + threadIdx.x;
+    const double2 s = merged(parts, m, c, channels, moments, sp, per, room);
+    if (threadIdx.y || c >= channels) return;
+    const double d = s.x / (double)sp, var = s.y / (double)sp - d * d;
+    float *to = stats + ((int64_t)blockIdx.y * channels + c) * 2;
+    to[0] = (float)(d + (shift ? (double)shift[c] : 0.0));
+    to[1] = (float)(1.0 / sqrt((var > 0 ? var : 0.0) + (double)eps));
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(COLUMN_THREADS)
+    instance_norm_apply(const T *x, const float *stats, const float *w, const float *b, T *y, float slope, int64_t sp,
+                        int64_t per, int64_t channels)
+{
+    const walk k = walk_of(sp, per, V);
+    if (k.c >= channels) return;
+    const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, k.c);
+    for (int64_t r = k.from; r < k.last; r += blockDim.y) {
+        pack<V> p = pack_load<V>(x + r * channels + k.c);
+        for (int j = 0; j < V; j++) {
+            const float z = fmaf(p.v[j] - f.mean.v[j], f.scale.v[j], f.b.v[j]);
+            p.v[j] = z > 0 ? z : slope * z;
+        }
+        pack_store<V>(y + r * channels + k.c, p);
+    }
+}
+
+/* parts: sums of dz and of dz (x - mean), where dz = dy leaky'(z) */
+template <class T, int V>
+__global__ void __launch_bounds__(COLUMN_THREADS)
+    instance_norm_bwd_parts(const T *x, const T *dy, const float *stats, const float *w, const float *b, float *parts,
+                            float slope, int64_t sp, int64_t per, int64_t channels)
+{
+    SHARED_ARRAY(float, room, [2 * V][COLUMN_THREADS]);
+    const walk k = walk_of(sp, per, V);
+    float s[2 * V] = {};
+    if (k.c < channels) {
+        const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, k.c);
+        for (int64_t r = k.from; r < k.last; r += blockDim.y) {
+            const pack<V> p = pack_load<V>(x + r * channels + k.c), g = pack_load<V>(dy + r * channels + k.c);
+            for (int j = 0; j < V; j++) {
+                const float d = p.v[j] - f.mean.v[j];
+                const float dz = fmaf(d, f.scale.v[j], f.b.v[j]) > 0 ? g.v[j] : slope * g.v[j];
+                s[j] += dz;
+                s[V + j] = fmaf(dz, d, s[V + j]);
+            }
+        }
+    }
+    column_tree<2 * V>(room, s);
+    if (threadIdx.y || k.c >= channels) return;
+    float *to = part_at(parts, channels, k.c);
+    for (int j = 0; j < V; j++) {
+        to[2 * j] = s[j];
+        to[2 * j + 1] = s[V + j];
+    }
+}
+
+/* totals (N,C,2) = sum of dz, sum of dz h, with h = (x - mean) rstd */
+static __global__ void __launch_bounds__(MERGE_LANES *MERGE_GROUPS)
+    instance_norm_bwd_totals(const float *parts, int m, const float *stats, float *totals, int64_t channels)
+{
+    SHARED_ARRAY(double, room, [2][MERGE_GROUPS][MERGE_LANES]);
+    const int64_t c = (int64_t)blockIdx.x * MERGE_LANES + threadIdx.x;
+    const double2 s = merged(parts, m, c, channels, 0, 0, 0, room);
+    if (threadIdx.y || c >= channels) return;
+    const int64_t at = ((int64_t)blockIdx.y * channels + c) * 2;
+    totals[at] = (float)s.x;
+    totals[at + 1] = (float)(s.y * (double)stats[at + 1]);
+}
+
+static __global__ void __launch_bounds__(128)
+    instance_norm_bwd_weights(const float *totals, float *dw, float *db, float beta_w, float beta_b, int n,
+                              int64_t channels)
+{
+    const int64_t c = (int64_t)blockIdx.x * 128 + threadIdx.x;
+    if (c >= channels) return;
+    double s1 = 0, s2 = 0;
+    for (int i = 0; i < n; i++) {
+        s1 += (double)totals[(i * channels + c) * 2];
+        s2 += (double)totals[(i * channels + c) * 2 + 1];
+    }
+    if (dw) dev_blend(dw + c, beta_w, (float)s2);
+    if (db) dev_blend(db + c, beta_b, (float)s1);
+}
+
+/* dx = beta dx + rstd w (dz - mean dz - h mean(dz h)) */
+template <class T, int V>
+__global__ void __launch_bounds__(COLUMN_THREADS)
+    instance_norm_bwd_x(const T *x, const T *dy, const float *stats, const float *totals, const float *w,
+                        const float *b, T *dx, float beta, float slope, int64_t sp, int64_t per, int64_t channels)
+{
+    const walk k = walk_of(sp, per, V);
+    if (k.c >= channels) return;
+    const int64_t at = (int64_t)blockIdx.z * channels * 2;
+    const coefficients<V> f = coefficients_of<V>(stats + at, w, b, k.c);
+    pack<V> m1, m2;
+    for (int j = 0; j < V; j++) {
+        m1.v[j] = totals[at + 2 * (k.c + j)] / (float)sp;
+        m2.v[j] = totals[at + 2 * (k.c + j) + 1] / (float)sp * stats[at + 2 * (k.c + j) + 1];
+    }
+    for (int64_t r = k.from; r < k.last; r += blockDim.y) {
+        pack<V> p = pack_load<V>(x + r * channels + k.c);
+        const pack<V> g = pack_load<V>(dy + r * channels + k.c);
+        for (int j = 0; j < V; j++) {
+            const float d = p.v[j] - f.mean.v[j];
+            const float dz = fmaf(d, f.scale.v[j], f.b.v[j]) > 0 ? g.v[j] : slope * g.v[j];
+            p.v[j] = f.scale.v[j] * fmaf(-d, m2.v[j], dz - m1.v[j]);
+        }
+        pack_blend<V>(dx + r * channels + k.c, beta, p);
+    }
+}
+
+/* The grids: parts of a sample, and the finer ones of the passes that write. */
+struct plan {
+    dim3 parts, apply, block;
+    int64_t per, apply_per;
+    int m;
+};
+template <int V> static plan plan_of(const struct k_instance_norm *a)
+{
+    const column_tile t = column_tile_of<V>(a->c / V);
+    int64_t apply = (int64_t)t.ty * APPLY_ROWS;
+    while ((a->sp + apply - 1) / apply > 65535) apply *= 2; /* the grid's limit */
+    plan p;
+    p.per = column_part_rows(a->sp);
+    p.m = (int)column_parts(a->sp);
+    p.apply_per = apply;
+    p.parts = dim3(t.chunks, (unsigned)p.m, (unsigned)a->n);
+    p.apply = dim3(t.chunks, (unsigned)((a->sp + apply - 1) / apply), (unsigned)a->n);
+    p.block = dim3((unsigned)t.tx, (unsigned)t.ty);
+    return p;
+}
+static dim3 merge_grid(const struct k_instance_norm *a)
+{
+    return dim3((unsigned)((a->c + MERGE_LANES - 1) / MERGE_LANES), (unsigned)a->n);
+}
+
+template <class T, int V> static cudaError_t launch_fwd(const struct k_instance_norm *a, cudaStream_t s)
+{
+    const plan p = plan_of<V>(a);
+    const T *x = (const T *)a->x;
+    const float *parts = a->sums ? a->sums : a->workspace;
+    const int m = a->sums ? a->sum_parts : p.m;
+    cudaError_t e = cudaSuccess;
+    if (!a->sums)
+        e = dev_launch((instance_norm_parts<T, V>), p.parts, p.block, 0, s, x, a->workspace, a->sp, p.per, a->c);
+    if (e != cudaSuccess) return e;
+    e = dev_launch(instance_norm_stats, merge_grid(a), dim3(MERGE_LANES, MERGE_GROUPS), 0, s, parts, m, !a->sums,
+                   a->sums ? a->shift : NULL, a->stats, a->eps, a->sp, p.per, a->c);
+    if (e != cudaSuccess) return e;
+    return dev_launch((instance_norm_apply<T, V>), p.apply, p.block, 0, s, x, a->stats, a->w, a->b, (T *)a->y, a->slope,
+                      a->sp, p.apply_per, a->c);
+}
+
+template <class T, int V> static cudaError_t launch_bwd(const struct k_instance_norm *a, cudaStream_t s)
+{
+    const plan p = plan_of<V>(a);
+    const T *x = (const T *)a->x, *dy = (const T *)a->dy;
+    float *totals = a->workspace, *parts = totals + a->n * a->c * 2;
+    cudaError_t e = dev_launch((instance_norm_bwd_parts<T, V>), p.parts, p.block, 0, s, x, dy, a->stats, a->w, a->b,
+                               parts, a->slope, a->sp, p.per, a->c);
+    if (e != cudaSuccess) return e;
+    e = dev_launch(instance_norm_bwd_totals, merge_grid(a), dim3(MERGE_LANES, MERGE_GROUPS), 0, s, parts, p.m, a->stats,
+                   totals, a->c);
+    if (e != cudaSuccess) return e;
+    if (a->dw || a->db)
+        e = dev_launch(instance_norm_bwd_weights, (unsigned)((a->c + 127) / 128), 128, 0, s, totals, a->dw, a->db,
+                       a->beta_w, a->beta_b, (int)a->n, a->c);
+    if (e != cudaSuccess || !a->dx) return e;
+    return dev_launch((instance_norm_bwd_x<T, V>), p.apply, p.block, 0, s, x, dy, a->stats, totals, a->w, a->b,
+                      (T *)a->dx, a->beta_x, a->slope, a->sp, p.apply_per, a->c);
+}
+
+template <class T> static cudaError_t run(const struct k_instance_norm *a, int backward, cudaStream_t s)
+{
+    constexpr int V = wide<T>;
+    const T *y = (const T *)(backward ? a->dy : a->y), *dx = (const T *)(backward ? a->dx : NULL);
+    const int fits = a->c % V == 0 && pack_fits<V>((const T *)a->x) && pack_fits<V>(y) && pack_fits<V>(dx);
+    if (backward) return fits ? launch_bwd<T, V>(a, s) : launch_bwd<T, 1>(a, s);
+    return fits ? launch_fwd<T, V>(a, s) : launch_fwd<T, 1>(a, s);
+}
+
+size_t k_instance_norm_bytes(int64_t n, int64_t sp, int64_t c, int backward)
+{
+    return (size_t)((column_parts(sp) + (backward ? 1 : 0)) * n * c * 2) * sizeof(float);
+}
+cudaError_t k_instance_norm_fwd(const struct k_instance_norm *a, cudaStream_t s)
+{
+    if (!a->n || !a->sp || !a->c) return cudaSuccess;
+    if (a->n > 65535) return cudaErrorInvalidValue;
+    return a->dtype == K_BF16 ? run<__nv_bfloat16>(a, 0, s) : run<float>(a, 0, s);
+}
+cudaError_t k_instance_norm_bwd(const struct k_instance_norm *a, cudaStream_t s)
+{
+    if (!a->n || !a->sp || !a->c || (!a->dx && !a->dw && !a->db)) return cudaSuccess;
+    if (a->n > 65535) return cudaErrorInvalidValue;
+    return a->dtype == K_BF16 ? run<__nv_bfloat16>(a, 1, s) : run<float>(a, 1, s);
+}
