@@ -42,7 +42,7 @@ template <class T> static cudaError_t run(const struct k_add *k, cudaStream_t s)
 
 size_t k_add_bwd_bytes(int64_t n, int64_t period)
 {
-    return n == period ? 0 : k_column_sums_bytes(n / period, period);
+    return n == period ? 0 : k_sum_rows_bytes(n / period, period);
 }
 cudaError_t k_add_fwd(const struct k_add *k, cudaStream_t s)
 {
@@ -58,7 +58,7 @@ cudaError_t k_add_bwd(const struct k_add *k, cudaStream_t s)
         if (e != cudaSuccess) return e;
     }
     if (!k->db) return cudaSuccess;
-    const struct k_column_sums c = {k->dtype,  k->dtype, k->n / k->period, k->period, k->period, k->dy,
-                                    k->beta_b, k->db,    k->workspace};
-    return k_column_sums(&c, s);
+    const struct k_sum_rows c = {k->dtype,  k->dtype, k->n / k->period, k->period, k->period, k->dy,
+                                 k->beta_b, k->db,    k->workspace};
+    return k_sum_rows(&c, s);
 }

@@ -105,7 +105,7 @@ size_t k_concat_bwd_bytes(const struct k_concat *a)
 {
     size_t most = 0;
     for (int k = 0; k < a->inputs; k++) {
-        const size_t bytes = a->repeated[k] ? k_column_sums_bytes(a->rows, a->width[k]) : 0;
+        const size_t bytes = a->repeated[k] ? k_sum_rows_bytes(a->rows, a->width[k]) : 0;
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -128,10 +128,10 @@ cudaError_t k_concat_bwd(const struct k_concat *a, cudaStream_t s)
             copies = 1;
             continue;
         }
-        const struct k_column_sums c = {a->dtype,    a->dtype, a->rows,
-                                        a->width[k], width,    (const char *)a->dy + (size_t)at * each,
-                                        a->beta[k],  a->dx[k], a->workspace};
-        const cudaError_t e = k_column_sums(&c, s);
+        const struct k_sum_rows c = {a->dtype,    a->dtype, a->rows,
+                                     a->width[k], width,    (const char *)a->dy + (size_t)at * each,
+                                     a->beta[k],  a->dx[k], a->workspace};
+        const cudaError_t e = k_sum_rows(&c, s);
         if (e != cudaSuccess) return e;
     }
     if (!copies) return cudaSuccess;

@@ -42,9 +42,9 @@ struct k_rng {
 cudaError_t k_rng_uniform(const struct k_rng *a, cudaStream_t s);
 cudaError_t k_rng_normal(const struct k_rng *a, cudaStream_t s);
 
-/* column_sums: y (n) = beta y + sums over the rows of x (rows, n), whose rows are `stride` elements apart, from one
- * type to another. workspace: k_column_sums_bytes, on a multiple of 16 bytes. */
-struct k_column_sums {
+/* sum_rows: y (n) = beta y + sums over the rows of x (rows, n), whose rows are `stride` elements apart, from one
+ * type to another. workspace: k_sum_rows_bytes, on a multiple of 16 bytes. */
+struct k_sum_rows {
     enum k_dtype from, to;
     int64_t rows, n, stride;
     const void *x;
@@ -52,8 +52,8 @@ struct k_column_sums {
     void *y;
     float *workspace;
 };
-size_t k_column_sums_bytes(int64_t rows, int64_t n);
-cudaError_t k_column_sums(const struct k_column_sums *a, cudaStream_t s);
+size_t k_sum_rows_bytes(int64_t rows, int64_t n);
+cudaError_t k_sum_rows(const struct k_sum_rows *a, cudaStream_t s);
 
 /* add: y = a + b; a, y, dy, da (n), b, db (period), b repeated n / period times. workspace: k_add_bwd_bytes, for db. */
 struct k_add {

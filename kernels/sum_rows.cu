@@ -6,7 +6,7 @@
 /* Row blockIdx.y of y (parts, n) is the sum of rows [blockIdx.y * per, ...) of x, whose rows are `stride` apart. */
 template <class T, class U, int V>
 __global__ void __launch_bounds__(COLUMN_THREADS)
-    column_sums(const T *x, int64_t stride, int64_t rows, int64_t per, int64_t n, U *y, float beta)
+    sum_rows(const T *x, int64_t stride, int64_t rows, int64_t per, int64_t n, U *y, float beta)
 {
     SHARED_ARRAY(float, room, [V][COLUMN_THREADS]);
     const int64_t c = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
@@ -28,14 +28,13 @@ static cudaError_t launch(const T *x, int64_t stride, int64_t rows, int64_t n, U
     const column_tile t = column_tile_of<V>(n / V);
     const int64_t per = column_part_rows(rows), m = column_parts(rows);
     const dim3 grid(t.chunks, (unsigned)m), block((unsigned)t.tx, (unsigned)t.ty);
-    if (m == 1) return dev_launch((column_sums<T, U, V>), grid, block, 0, s, x, stride, rows, per, n, y, beta);
-    const cudaError_t e =
-        dev_launch((column_sums<T, float, V>), grid, block, 0, s, x, stride, rows, per, n, parts, 0.0f);
+    if (m == 1) return dev_launch((sum_rows<T, U, V>), grid, block, 0, s, x, stride, rows, per, n, y, beta);
+    const cudaError_t e = dev_launch((sum_rows<T, float, V>), grid, block, 0, s, x, stride, rows, per, n, parts, 0.0f);
     if (e != cudaSuccess) return e;
-    return dev_launch((column_sums<float, U, V>), dim3(t.chunks), block, 0, s, parts, n, m, m, n, y, beta);
+    return dev_launch((sum_rows<float, U, V>), dim3(t.chunks), block, 0, s, parts, n, m, m, n, y, beta);
 }
 
-template <class T, class U> static cudaError_t run(const struct k_column_sums *a, cudaStream_t s)
+template <class T, class U> static cudaError_t run(const struct k_sum_rows *a, cudaStream_t s)
 {
     constexpr int V = wide<T>;
     const T *x = (const T *)a->x;
@@ -45,13 +44,13 @@ template <class T, class U> static cudaError_t run(const struct k_column_sums *a
     return launch<T, U, 1>(x, a->stride, a->rows, a->n, y, a->beta, a->workspace, s);
 }
 
-size_t k_column_sums_bytes(int64_t rows, int64_t n)
+size_t k_sum_rows_bytes(int64_t rows, int64_t n)
 {
     const int64_t m = column_parts(rows);
     return m > 1 ? (size_t)(m * n) * sizeof(float) : 0;
 }
 
-cudaError_t k_column_sums(const struct k_column_sums *a, cudaStream_t s)
+cudaError_t k_sum_rows(const struct k_sum_rows *a, cudaStream_t s)
 {
     if (!a->n || !a->rows) return cudaSuccess;
     if (a->from == K_F32) return a->to == K_F32 ? run<float, float>(a, s) : run<float, __nv_bfloat16>(a, s);
