@@ -246,7 +246,7 @@ while (@queue or %running) {
 print STDERR "\r" if -t STDERR;
 
 # Survivors, and what survivors.txt says of them: blocks of
-#   FILE | KIND | the mutant's code => what it becomes | the line's code
+#   FILE | FUNCTION | KIND | the mutant's code => what it becomes | the line's code
 #     why
 my (%why, $key);
 if (open my $f, '<', dirname(__FILE__) . '/survivors.txt') {
@@ -255,7 +255,7 @@ if (open my $f, '<', dirname(__FILE__) . '/survivors.txt') {
         if (/^\S/) { s/\s+$//; $key = $_; $why{$key} = '' } elsif (defined $key) { s/^\s+|\s+$//g; $why{$key} .= ($why{$key} eq '' ? '' : ' ') . $_ }
     }
 }
-sub key_of { my ($m) = @_; return "$m->{file} | $m->{kind} | $m->{from} => $m->{to} | $m->{code}" }
+sub key_of { my ($m) = @_; return "$m->{file} | $m->{function} | $m->{kind} | $m->{from} => $m->{to} | $m->{code}" }
 my $unexplained = 0;
 for my $m (sort { $a->{file} cmp $b->{file} or $a->{n} <=> $b->{n} } @survivors) {
     my $reason = $why{key_of($m)};

@@ -1,7 +1,7 @@
 # Finds where a source file can be made wrong, and writes a copy of it that holds every such mistake at once, asleep:
 # one compilation serves all. A mistake is chosen at run time by its number (mutant.h). Line numbers are kept.
 #   require "mutate.pl";  my ($text, $mutants) = mutate($text_of_file, $file, $base_number, \%skip_lines);
-# A mutant: {n, line, kind, from, to, code}: its number, line, kind, what stands there and what would, the line's text.
+# A mutant: {n, line, function, kind, from, to, code}: its number, line, function, kind, what stands there and what would, the line's text.
 #
 # The text is read by rules, not parsed: it leans on clang-format's spaces (" < " compares, "<" opens a template's
 # arguments, " * " multiplies, " *" declares). Where a rule is wrong the copy does not compile, and the driver drops the
@@ -153,7 +153,7 @@ sub mutate {
     my $is_fixed = sub { vec($fixed, $_[0], 1) };
 
     # add(kind, from, to, the text instead, [place, text]...): texts are inserted, N stands for the mutant's number.
-    my %seen;
+    my (%seen, $function);
     my $add = sub {
         my ($kind, $from, $end, $instead, @texts) = @_;
         my $line = $line_of->($from);
@@ -164,7 +164,7 @@ sub mutate {
         (my $code = substr $text, $starts[$line - 1], ($starts[$line] // length $text) - $starts[$line - 1]) =~ s/\s+/ /g;
         $code =~ s/^ | $//g;
         s/\s+/ /g for $was, $instead;
-        push @mutants, {n => $n, file => $file, line => $line, kind => $kind, from => $was, to => $instead, code => $code};
+        push @mutants, {n => $n, file => $file, function => $function, line => $line, kind => $kind, from => $was, to => $instead, code => $code};
         # [place, text, closes what stands before it?, first and last place of the mutant, when]
         for (@texts) {
             my ($p, $t, $closes, $first) = @$_;
@@ -177,6 +177,8 @@ sub mutate {
 
     for my $f (@functions) {
         my ($from, $end, $header, $device, $head) = @$f;
+        (my $plain = $header) =~ s/__launch_bounds__\s*\([^()]*(?:\([^()]*\)[^()]*)*\)//;
+        ($function) = $plain =~ /(\w+)\s*\(/;
         my $body = sub { pos($c) = $from; return $end };
         # Names of floats: a bound is an integer. Where the type is the template's own T, no index is meant either.
         my %float;
