@@ -30,6 +30,7 @@ struct attention_attr {
     float scale;                 /* 0 = 1/sqrt(head_dim) */
     float dropout_p;             /* of the probabilities, in training; 0 = none */
     uint32_t site;               /* of the dropout */
+    int first_seq;               /* number of the first sequence in the dropout's draws: of a rank's part of a batch */
 };
 struct window_attr {
     int64_t win, h, w; /* h, w: unwindow's output size */

@@ -1,6 +1,7 @@
 #include "train/clip_train.h"
 
 #include "data/file.h"
+#include "engine/dist/joint.h"
 #include "engine/grad.h"
 #include "engine/log.h"
 #include "engine/model/layers.h"
@@ -9,6 +10,7 @@
 #include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/state.h"
+#include "train/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +22,8 @@ enum { TEXT_BUCKET = 256, MAX_PLANS = 8, LOG_EVERY = 5 };
 struct train_plan {
     struct graph *graph;
     struct exec *exec;
-    struct tensor *images, *image_out, *text_out;
+    struct joint joint;
+    struct tensor *images, *image_out, *text_out; /* the embeddings of all ranks */
     struct clip_text text;
     struct tensor *loss[1 + CLIP_MAX_EXTRA];
     const char *loss_name[1 + CLIP_MAX_EXTRA];
@@ -37,12 +40,19 @@ struct trainer {
     struct clip_batch batch;
     int32_t *ids, *position, *key, *offset;
     float *image_host, *text_host;
+    const char **alone; /* parameters whose gradient is not summed over ranks */
 };
+
+/* Of one rank. */
+static int64_t own_batch(const struct clip_train_options *o)
+{
+    return o->batch / mcs_comm_size(o->comm);
+}
 
 static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
 {
     const struct clip_config *c = &t->model->config;
-    const int64_t batch = t->o->batch, s = c->image_size;
+    const int64_t batch = own_batch(t->o), s = c->image_size;
     for (int i = 0; i < t->n_plans; i++)
         if (t->plan[i].text.ids->dim[0] == rows) {
             *index = i;
@@ -56,6 +66,7 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
     g->run.seed = t->o->seed;
     p->images = mcs_input(g, "image", MCS_F32, MCS_DIMS(batch, s, s, 3));
     p->text = mcs_clip_text_inputs(g, batch, rows);
+    p->text.first = mcs_comm_rank(t->o->comm) * (int)batch;
     struct clip_nodes n;
     struct tensor *x = mcs_clip_embed_image(g, p->images, c);
     struct tensor *qkv[64] = {0};
@@ -63,8 +74,9 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
     n.tokens = mcs_clip_blocks(g, x, c, 0, c->v_depth - 1, qkv);
     n.qkv[0] = c->v_depth > 1 ? qkv[c->v_depth - 2] : NULL;
     n.image_embedding = mcs_clip_finish(g, n.tokens, c, 0, &n.qkv[1]);
-    p->image_out = mcs_keep(mcs_l2norm(g, n.image_embedding));
-    p->text_out = mcs_keep(mcs_l2norm(g, mcs_clip_text(g, &p->text, c, 1)));
+    mcs_joint_begin(&p->joint, t->o->comm, g);
+    p->image_out = mcs_keep(mcs_joint_rows(&p->joint, mcs_l2norm(g, n.image_embedding)));
+    p->text_out = mcs_keep(mcs_joint_rows(&p->joint, mcs_l2norm(g, mcs_clip_text(g, &p->text, c, 1))));
     struct tensor *scale = t->o->loss.inv_tau > 0 ? NULL : mcs_clip_logit_scale(g);
     p->loss[0] =
         mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){p->image_out, p->text_out, scale}, &t->o->loss);
@@ -75,35 +87,56 @@ static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
     for (int i = 0; i < p->n_losses; i++) mcs_keep(p->loss[i]);
     MCS_TRY(mcs_grad(g, p->loss, p->n_losses));
     MCS_TRY(mcs_exec_new(g, t->model->device, &p->exec));
+    MCS_TRY(mcs_joint_attach(&p->joint, p->exec, t->alone, 0));
     for (int i = 0; i < p->n_losses; i++) MCS_TRY(mcs_exec_set(p->exec, p->loss[i]->grad, &weight[i]));
     *index = t->n_plans++;
+    return MCS_OK;
+}
+
+/* What is frozen, and the temperature: every rank computes the whole loss, so each has its whole gradient. */
+static enum mcs_status set_alone(struct trainer *t)
+{
+    int n = 0;
+    while (t->o->frozen && t->o->frozen[n]) n++;
+    t->alone = calloc((size_t)n + 2, sizeof *t->alone);
+    MCS_REQUIRE(t->alone, MCS_E_NOMEM, "no memory for %d names", n);
+    for (int i = 0; i < n; i++) t->alone[i] = t->o->frozen[i];
+    t->alone[n] = "logit_scale";
     return MCS_OK;
 }
 
 static enum mcs_status trainer_open(struct trainer *t)
 {
     const struct clip_config *c = &t->model->config;
-    const int64_t batch = t->o->batch, rows = batch * c->context + TEXT_BUCKET,
+    const int64_t batch = own_batch(t->o), rows = batch * c->context + TEXT_BUCKET,
                   pixels = (int64_t)c->image_size * c->image_size * 3;
-    MCS_REQUIRE(batch >= 2, MCS_E_USAGE,
-                "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch", (long long)batch);
+    const int size = mcs_comm_size(t->o->comm);
+    MCS_REQUIRE(t->o->batch >= 2, MCS_E_USAGE,
+                "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch",
+                (long long)t->o->batch);
+    MCS_TRY(mcs_team_check(t->o->comm, t->o->batch));
+    MCS_REQUIRE(size == 1 || !t->extra, MCS_E_FAIL, "further losses are known for one rank alone");
+    MCS_TRY(set_alone(t));
     t->batch.images = malloc((size_t)(batch * pixels) * sizeof(float));
     t->batch.texts = calloc((size_t)batch, sizeof *t->batch.texts);
     t->batch.sample = calloc((size_t)batch, sizeof *t->batch.sample);
     t->ids = calloc((size_t)(3 * rows + batch + 1), sizeof *t->ids);
-    t->image_host = malloc((size_t)(2 * batch * c->embed) * sizeof(float));
+    t->image_host = malloc((size_t)(2 * t->o->batch * c->embed) * sizeof(float));
     MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host, MCS_E_NOMEM,
                 "no memory for a batch of %lld", (long long)batch);
     t->position = t->ids + rows;
     t->key = t->position + rows;
     t->offset = t->key + rows;
-    t->text_host = t->image_host + batch * c->embed;
+    t->text_host = t->image_host + t->o->batch * c->embed;
+    t->batch.first = mcs_comm_rank(t->o->comm) * batch;
+    t->batch.n = batch;
     return MCS_OK;
 }
 
 static void trainer_close(struct trainer *t)
 {
     for (int i = 0; i < MAX_PLANS; i++) {
+        mcs_joint_end(&t->plan[i].joint);
         mcs_exec_free(t->plan[i].exec);
         mcs_graph_free(t->plan[i].graph);
     }
@@ -113,6 +146,7 @@ static void trainer_close(struct trainer *t)
     free(t->batch.sample);
     free(t->ids);
     free(t->image_host);
+    free(t->alone);
 }
 
 /* Fills a plan's inputs for `step` and runs it. The extra losses' parameters are named by the first plan, so the first
@@ -121,8 +155,8 @@ static enum mcs_status forward_backward(struct trainer *t, const struct clip_sou
 {
     int64_t rows;
     MCS_TRY(source->fill(source->ctx, step, &t->batch));
-    MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->o->batch, t->ids, t->position,
-                                t->key, t->offset, &rows));
+    MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->batch.n, t->ids, t->position, t->key,
+                                t->offset, &rows));
     const int64_t planned = (rows + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET;
     for (int64_t i = rows; i < planned; i++) t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0;
     MCS_TRY(make_plan(t, planned, plan));
@@ -187,7 +221,8 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     int resumed = 0;
     enum mcs_status st = trainer_open(&t);
     if (st != MCS_OK) goto done;
-    MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
+    const int writes = mcs_comm_rank(o->comm) == 0;
+    if (writes) MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
     MCS_TRY_GOTO(mcs_params_alloc_grad(m->params), st, done);
     const struct optim_options adamw = {.kind = OPTIM_ADAMW,
@@ -198,9 +233,10 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
                                         .clip_norm = (float)o->clip_norm,
                                         .decay_all = 0};
     MCS_TRY_GOTO(mcs_optim_new(m->params, &adamw, o->frozen, &t.optim), st, done);
-    MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+    if (writes) MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+    MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
-    MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
+    if (writes) MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     mcs_progress_start(&bar, "train CLIP", "step", o->steps);
     for (; step < o->steps; step++) {
         int plan = 0;
@@ -218,12 +254,14 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
         }
         MCS_TRY_GOTO(mcs_optim_step(t.optim, lr, &norm), st, done);
         if (!(o->loss.inv_tau > 0)) MCS_TRY_GOTO(clamp_scale(m), st, done);
-        if (step % LOG_EVERY == 0 || step + 1 == o->steps)
+        if (writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
             MCS_TRY_GOTO(log_step(&t, &log, p, step, lr, norm, loss), st, done);
         snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
         mcs_progress_set(&bar, step + 1);
-        const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
-        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0))
+        int stop;
+        MCS_TRY_GOTO(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"), st, done);
+        const int last = step + 1 == o->steps;
+        if (writes && (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)))
             MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, step + 1, o->config), st, done);
         if (stop && !last) {
             st = MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",

@@ -3,13 +3,16 @@
 #ifndef MCS_CLIP_TRAIN_H
 #define MCS_CLIP_TRAIN_H
 
+#include "engine/dist/comm.h"
 #include "infer/clip_model.h"
 
-/* Where batches come from. Everything must depend on (step, i) alone, never on what was asked before. */
+/* Where batches come from. Everything must depend on (step, i) alone, never on what was asked before. A rank asks for
+ * its part of the batch alone: items first to first + n - 1, which come to places 0 to n - 1. */
 struct clip_batch {
-    float *images;      /* (batch,S,S,3) */
-    const char **texts; /* batch; must stay valid until the next fill */
-    int32_t *sample;    /* batch: names each pair for ever (dropout's key) */
+    int64_t first, n;
+    float *images;      /* (n,S,S,3) */
+    const char **texts; /* n; must stay valid until the next fill */
+    int32_t *sample;    /* n: names each pair for ever (dropout's key) */
 };
 struct clip_source {
     enum mcs_status (*fill)(void *ctx, int64_t step, struct clip_batch *b);
@@ -42,9 +45,12 @@ struct clip_train_options {
     const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; made here */
     const char *config; /* resolved options as YAML, kept in the checkpoint; a checkpoint of other options is refused */
     const char *const *frozen; /* prefixes of parameter names, NULL-ended, or NULL */
+    struct comm *comm;         /* the ranks that share each batch, NULL: one; their number must divide it */
 };
 
-/* Trains m in place, resuming from RUN/checkpoint.h5 where there is one. E_STOPPED after SIGTERM / SIGUSR1, with a
+/* Several ranks train as one would on the whole batch, to rounding: the loss is over all embeddings, the gradients are
+ * summed; rank 0 alone reads and writes the run's folder. extra must then be NULL.
+ * Trains m in place, resuming from RUN/checkpoint.h5 where there is one. E_STOPPED after SIGTERM / SIGUSR1, with a
  * checkpoint; E_DATA when the loss is not finite (with step and last checkpoint). */
 enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
                                const struct clip_source *source, const struct clip_extra *extra);

@@ -84,7 +84,7 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
 {
     struct pair_source *s = source;
     const int64_t per_epoch = mcs_pair_source_steps_per_epoch(s), epoch = step / per_epoch,
-                  first = step % per_epoch * s->batch;
+                  first = step % per_epoch * s->batch + b->first;
     const int64_t pixels = (int64_t)s->config->image_size * s->config->image_size * 3;
     if (epoch != s->order_epoch)
         mcs_rng_permutation((struct mcs_rng){s->seed, mcs_rng_site("finetune.order"), 0, (uint32_t)epoch}, s->order,
@@ -93,7 +93,7 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
     enum mcs_status worst = MCS_OK;
     char message[1024] = "";
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t i = 0; i < s->batch; i++) {
+    for (int64_t i = 0; i < b->n; i++) {
         const uint32_t k = s->order[first + i];
         const enum mcs_status st = prepare(s, k, epoch, b->images + i * pixels);
         b->texts[i] = s->pairs->v[k].caption;

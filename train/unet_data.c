@@ -216,12 +216,15 @@ enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
     MCS_REQUIRE(l->cases->n > 0, MCS_E_USAGE, "there is nothing to draw a batch from");
     MCS_REQUIRE(l->batch > 0 && l->height > 0 && l->width > 0, MCS_E_USAGE,
                 "a batch of %d patches of %d x %d cannot be", l->batch, l->height, l->width);
+    if (!l->n) l->first = 0, l->n = l->batch;
+    MCS_REQUIRE(l->first >= 0 && l->n > 0 && l->first + l->n <= l->batch, MCS_E_USAGE,
+                "items %d to %d are no part of a batch of %d", l->first, l->first + l->n - 1, l->batch);
     mcs_augment_loader_size(&l->augment, l->height, l->width, l->loader_size);
     const struct augment_patch network = {l->height, l->width, l->cases->channels, NULL, NULL};
     const size_t pixels = (size_t)l->loader_size[0] * (size_t)l->loader_size[1];
     /* a patch of the loader's size (labels are as wide as floats) and the augmentation's scratch, for every item */
     l->floats_per_item = (pixels * (size_t)(l->cases->channels + 1) + mcs_augment_scratch(&network) + 15) / 16 * 16;
-    l->memory = malloc(l->floats_per_item * (size_t)l->batch * sizeof(float));
+    l->memory = malloc(l->floats_per_item * (size_t)l->n * sizeof(float));
     MCS_REQUIRE(l->memory, MCS_E_NOMEM, "no memory for a batch of %d patches of %d x %d", l->batch, l->loader_size[0],
                 l->loader_size[1]);
     return MCS_OK;
@@ -324,13 +327,14 @@ void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *imag
     const int ch = l->cases->channels;
     const int64_t pixels = (int64_t)l->height * l->width, loaded = (int64_t)l->loader_size[0] * l->loader_size[1];
 #pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < l->batch; i++) {
+    for (int i = 0; i < l->n; i++) {
         float *memory = l->memory + l->floats_per_item * (size_t)i;
         const struct augment_patch src = {l->loader_size[0], l->loader_size[1], ch, memory,
                                           (int32_t *)(void *)(memory + loaded * ch)};
         const struct augment_patch dst = {l->height, l->width, ch, images + i * pixels * ch, labels + i * pixels};
-        mcs_unet_loader_patch(l, step, i, &src, NULL, NULL);
-        mcs_augment_sample(&l->augment, item_key(l, "unet.augment", step, i), &src, &dst, memory + loaded * (ch + 1));
+        mcs_unet_loader_patch(l, step, l->first + i, &src, NULL, NULL);
+        mcs_augment_sample(&l->augment, item_key(l, "unet.augment", step, l->first + i), &src, &dst,
+                           memory + loaded * (ch + 1));
     }
 }
 

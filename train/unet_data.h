@@ -45,6 +45,7 @@ struct unet_loader {
     const struct unet_cases *cases;
     struct augment_options augment;
     int batch, height, width; /* the network's patch */
+    int first, n;             /* the part of each batch that is filled: items first to first + n - 1; n 0: all */
     double foreground;        /* batch items from round(batch (1 - foreground)) on must see foreground: nnU-Net .33 */
     uint64_t seed;
     int loader_size[2]; /* the rest is made by mcs_unet_loader_open */
@@ -54,8 +55,9 @@ struct unet_loader {
 /* Takes the fields up to seed as they are and gets memory. E_USAGE: nothing to draw from, a size below 1. E_NOMEM. */
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l);
 void mcs_unet_loader_close(struct unet_loader *l);
-/* Batch of step `step`: images (batch, height, width, channels), labels (batch, height, width). Item i is drawn by
- * (seed, i, step) alone. No heap; items in parallel. */
+/* Batch of step `step`, its part: images (n, height, width, channels), labels (n, height, width). Item i of the batch
+ * is drawn by (seed, i, step) alone, so that ranks with a part each draw the batch of one. No heap; items in parallel.
+ */
 void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels);
 
 /* One item's patch before augmentation, of the loader's size: pixels beyond the image are 0 with label -1. corner, if

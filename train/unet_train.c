@@ -7,6 +7,7 @@
 #include "infer/weights.h"
 #include "train/run_log.h"
 #include "train/state.h"
+#include "train/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -39,7 +40,8 @@ static enum mcs_status record(struct unet_trainer *t)
     struct tensor *out[UNET_MAX_STAGES];
     struct graph *g = t->graph = mcs_graph_new(t->model->params);
     g->run.seed = t->o->seed;
-    t->image = mcs_input(g, "image", MCS_F32, 4, (int64_t[]){p->batch, p->patch[0], p->patch[1], p->net.in_channels});
+    t->image =
+        mcs_input(g, "image", MCS_F32, 4, (int64_t[]){t->loader.n, p->patch[0], p->patch[1], p->net.in_channels});
     const int n = mcs_unet(g, t->image, &p->net, t->o->deep_supervision, out);
     mcs_unet_deep_weights(n, t->weight);
     /* The lowest level's weight is 0: no loss there, and a head without a loss is not trained, not even decayed. */
@@ -58,20 +60,29 @@ static enum mcs_status record(struct unet_trainer *t)
     MCS_TRY(mcs_graph_status(g));
     MCS_TRY(mcs_grad(g, t->loss, t->n_losses));
     MCS_TRY(mcs_exec_new(g, t->model->device, &t->exec));
-    for (int i = 0; i < t->n_losses; i++) MCS_TRY(mcs_exec_set(t->exec, t->loss[i]->grad, &t->weight[i]));
-    return MCS_OK;
+    mcs_joint_begin(&t->joint, t->o->comm, g);
+    for (int i = 0; i < t->n_losses; i++) {
+        float weight = t->weight[i];
+        MCS_TRY(mcs_joint_dice(&t->joint, t->loss[i], &weight));
+        MCS_TRY(mcs_exec_set(t->exec, t->loss[i]->grad, &weight));
+    }
+    return mcs_joint_attach(&t->joint, t->exec, t->frozen, 0);
 }
 
 static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_cases *cases)
 {
     const struct unet_plans *p = &t->model->plans;
-    const int64_t pixels = p->batch * p->patch[0] * p->patch[1];
+    const int size = mcs_comm_size(t->o->comm);
+    const int64_t own = p->batch / size, pixels = own * p->patch[0] * p->patch[1];
+    MCS_TRY(mcs_team_check(t->o->comm, p->batch));
     MCS_REQUIRE(cases->channels == p->net.in_channels && cases->classes == p->net.classes, MCS_E_DATA,
                 "the cases have %d channels and %d classes, the network %d and %d", cases->channels, cases->classes,
                 p->net.in_channels, p->net.classes);
     t->loader = (struct unet_loader){.cases = cases,
                                      .augment = t->o->augment,
                                      .batch = (int)p->batch,
+                                     .first = (int)own * mcs_comm_rank(t->o->comm),
+                                     .n = (int)own,
                                      .height = (int)p->patch[0],
                                      .width = (int)p->patch[1],
                                      .foreground = t->o->foreground,
@@ -81,7 +92,7 @@ static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_case
     t->labels = malloc((size_t)pixels * sizeof *t->labels);
     t->target_labels = malloc((size_t)pixels * sizeof *t->target_labels);
     MCS_REQUIRE(t->images && t->labels && t->target_labels, MCS_E_NOMEM, "no memory for a batch of %lld",
-                (long long)p->batch);
+                (long long)own);
     MCS_TRY(mcs_params_alloc_grad(t->model->params));
     MCS_TRY(record(t));
     return mcs_optim_new(t->model->params, &t->o->optim, t->frozen, &t->optim);
@@ -98,6 +109,7 @@ enum mcs_status mcs_unet_trainer_open(struct unet_trainer *t, struct unet_model 
 
 void mcs_unet_trainer_close(struct unet_trainer *t)
 {
+    mcs_joint_end(&t->joint);
     mcs_exec_free(t->exec);
     mcs_graph_free(t->graph);
     mcs_optim_free(t->optim);
@@ -115,9 +127,27 @@ static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
     MCS_TRY(mcs_exec_set(t->exec, t->image, t->images));
     MCS_TRY(mcs_exec_set(t->exec, t->target[0], t->labels));
     for (int i = 1; i < t->n_losses; i++) {
-        mcs_unet_target(t->labels, l->batch, l->height, l->width, (int)t->target[i]->dim[1], (int)t->target[i]->dim[2],
+        mcs_unet_target(t->labels, l->n, l->height, l->width, (int)t->target[i]->dim[1], (int)t->target[i]->dim[2],
                         t->target_labels);
         MCS_TRY(mcs_exec_set(t->exec, t->target[i], t->target_labels));
+    }
+    return MCS_OK;
+}
+
+/* Of the whole batch. */
+static enum mcs_status weighted_loss(struct unet_trainer *t, double *loss)
+{
+    *loss = 0;
+    for (int i = 0; i < t->n_losses; i++) {
+        float own;
+        double all;
+        if (mcs_comm_size(t->o->comm) > 1) {
+            MCS_TRY(mcs_joint_dice_loss(&t->joint, i, &all));
+        } else {
+            MCS_TRY(mcs_exec_get(t->exec, t->loss[i], &own));
+            all = (double)own;
+        }
+        *loss += (double)t->weight[i] * all;
     }
     return MCS_OK;
 }
@@ -130,12 +160,7 @@ enum mcs_status mcs_unet_trainer_step(struct unet_trainer *t, int64_t step, doub
     t->graph->run.step = (uint32_t)step;
     mcs_params_zero_grad(t->model->params);
     MCS_TRY(mcs_exec_run(t->exec));
-    *loss = 0;
-    for (int i = 0; i < t->n_losses; i++) {
-        float v;
-        MCS_TRY(mcs_exec_get(t->exec, t->loss[i], &v));
-        *loss += (double)t->weight[i] * (double)v;
-    }
+    MCS_TRY(weighted_loss(t, loss));
     MCS_REQUIRE(isfinite(*loss), MCS_E_DATA,
                 "step %lld: the loss is not finite; lower --lr, or look for images with impossible values",
                 (long long)step + 1);
@@ -191,17 +216,20 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
     const struct unet_train_options *o = t->o;
     const int64_t steps = o->cycle.epochs * o->cycle.iterations;
     const int64_t first = step;
+    const int writes = mcs_comm_rank(o->comm) == 0;
     struct mcs_progress bar;
     mcs_progress_start(&bar, "train", "step", steps);
     for (; step < steps; step++) {
         double loss, norm;
         MCS_TRY(mcs_unet_trainer_step(t, step, &loss, &norm));
-        if (step % LOG_EVERY == 0 || step + 1 == steps) MCS_TRY(log_step(log, t, step, loss, norm));
+        if (writes && (step % LOG_EVERY == 0 || step + 1 == steps)) MCS_TRY(log_step(log, t, step, loss, norm));
         snprintf(bar.note, sizeof bar.note, "loss %.3f", loss);
         mcs_progress_set(&bar, step + 1);
-        MCS_TRY(keep_checkpoints(t, step + 1));
-        const int stop = mcs_stop_requested(), last = step + 1 == steps;
-        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0))
+        if (writes) MCS_TRY(keep_checkpoints(t, step + 1));
+        int stop;
+        MCS_TRY(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"));
+        const int last = step + 1 == steps;
+        if (writes && (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)))
             MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
         if (stop && !last)
             return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
@@ -226,12 +254,15 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
     enum mcs_status st;
     MCS_TRY(mcs_cycle_check(&o->cycle));
     MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
-    MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
-    MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
-    MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
-    if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
-    MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
+    if (mcs_comm_rank(o->comm) == 0) {
+        MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
+        MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+        MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
+        if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
+        MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
+    }
+    MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
     MCS_TRY_GOTO(run_steps(&t, checkpoint, &log, step), st, done);
 done:
     mcs_run_log_close(&log);

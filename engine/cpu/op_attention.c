@@ -9,7 +9,7 @@
  *
  * Dropout: the draw for (query i, key j) of a sequence, counted within the sequence, is mcs_rng_bits(key, i * 32768 + j
  * / 2): its upper 32 bits for an even j, its lower ones for an odd j, dropped below p 2^32; key = (seed, site, sample =
- * sequence * heads + head, step). */
+ * (first_seq + sequence) * heads + head, step). */
 #include "engine/backend.h"
 #include "engine/cpu/onednn.h"
 #include "engine/cpu/simd.h"
@@ -372,7 +372,7 @@ static void drop(const struct shape *d, int64_t seq, int64_t head, int64_t i0, i
     uint32_t upper[KB / 2], lower[KB / 2];
     const uint32_t below = (uint32_t)fmin((double)d->a->dropout_p * 0x1p32, 0x1p32 - 1);
     const float keep = 1.0f / (1.0f - d->a->dropout_p);
-    r.sample = (uint32_t)(seq * d->heads + head);
+    r.sample = (uint32_t)((d->a->first_seq + seq) * d->heads + head);
     for (int64_t i = 0; i < m; i++) { /* j0 is even */
         draw_row(r, (uint32_t)((i0 + i) * 32768 + j0 / 2), (n + 1) / 2, upper, lower);
         drop_row(upper, lower, below, keep, n, src + i * LD, dst + i * LD);

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int is_trained(const struct graph *g, int param)
+static int is_shared(const struct params *p, int i, const char *const *without)
 {
-    if (g->params->is_buffer[param]) return 0;
-    for (const char *const *f = g->frozen; f && *f; f++)
-        if (!strncmp(g->params->t[param]->name, *f, strlen(*f))) return 0;
+    if (p->is_buffer[i]) return 0;
+    for (const char *const *f = without; f && *f; f++)
+        if (!strncmp(p->t[i]->name, *f, strlen(*f))) return 0;
     return 1;
 }
 
@@ -41,7 +41,8 @@ static int by_ready(const void *a, const void *b)
 }
 
 /* From the last parameter to the first, as the backward pass goes. */
-enum mcs_status mcs_buckets_make(const struct graph *g, struct comm *c, int64_t bytes, struct buckets *b)
+enum mcs_status mcs_buckets_make(const struct graph *g, const char *const *without, struct comm *c, int64_t bytes,
+                                 struct buckets *b)
 {
     const struct params *p = g->params;
     const int64_t most = (bytes > 0 ? bytes : (int64_t)BUCKET_MIB << 20) / (int64_t)sizeof(float);
@@ -57,7 +58,7 @@ enum mcs_status mcs_buckets_make(const struct graph *g, struct comm *c, int64_t 
     struct bucket *open = NULL;
     for (int i = p->n - 1; i >= 0; i--) {
         const int64_t first = p->t[i]->offset / (int64_t)sizeof(float), n = (mcs_count(p->t[i]) + 15) / 16 * 16;
-        if (!is_trained(g, i)) {
+        if (!is_shared(p, i, without)) {
             open = NULL;
             continue;
         }

@@ -19,9 +19,11 @@ struct buckets {
 };
 
 enum { BUCKET_MIB = 25 };
-/* Buckets of about `bytes` (0: BUCKET_MIB) over the parameters that g trains, for a graph with a backward part.
- * Parameters that another graph writes are ready before g's backward steps. Frozen ones belong to none. E_NOMEM. */
-enum mcs_status mcs_buckets_make(const struct graph *g, struct comm *c, int64_t bytes, struct buckets *b);
+/* Buckets of about `bytes` (0: BUCKET_MIB) over g's parameters but buffers and those with a prefix of `without`
+ * (NULL-ended, or NULL), for a graph with a backward part. Parameters that another graph writes are ready before g's
+ * backward steps. E_NOMEM. */
+enum mcs_status mcs_buckets_make(const struct graph *g, const char *const *without, struct comm *c, int64_t bytes,
+                                 struct buckets *b);
 void mcs_buckets_free(struct buckets *b);
 /* Sums the buckets that are ready after step i; call it after each backward step. */
 enum mcs_status mcs_buckets_after_step(struct buckets *b, const struct graph *g, int i);

@@ -26,6 +26,8 @@ static enum mcs_status open_parts(struct comm *c, const struct comm_options *o)
     MCS_TRY(meet(c, o));
     MCS_TRY(c->device->backend->alloc(c->device, COMM_VALUES * (1 + c->size) * (int64_t)sizeof(float), &room));
     c->scratch = room;
+    c->most = malloc((size_t)c->size * sizeof *c->most);
+    MCS_REQUIRE(c->most, MCS_E_NOMEM, "no memory for %d values", c->size);
     return MCS_OK;
 }
 
@@ -60,6 +62,7 @@ void mcs_comm_close(struct comm *c, enum mcs_status st)
     c->ops->detach(c, message);
     mcs_meet_leave(&c->meet, message);
     if (c->scratch) c->device->backend->free(c->device, c->scratch);
+    free(c->most);
     free(c);
 }
 
@@ -111,6 +114,11 @@ enum mcs_status mcs_comm_broadcast(struct comm *c, float *x, int64_t n, const ch
     return c->ops->broadcast(c, x, n);
 }
 
+enum mcs_status mcs_comm_join(struct comm *c)
+{
+    return c && c->ops->join ? c->ops->join(c) : MCS_OK;
+}
+
 enum mcs_status mcs_comm_wait(struct comm *c)
 {
     return c ? c->ops->wait(c) : MCS_OK;
@@ -127,6 +135,7 @@ enum mcs_status mcs_comm_values(struct comm *c, const float *mine, int n, float 
     MCS_REQUIRE(n > 0 && n <= COMM_VALUES, MCS_E_FAIL, "%s: %d values, at most %d go at once", what, n, COMM_VALUES);
     MCS_TRY(b->upload(c->device, c->scratch, mine, (int64_t)bytes));
     MCS_TRY(mcs_comm_gather(c, c->scratch, c->scratch + COMM_VALUES, n, what));
+    MCS_TRY(mcs_comm_join(c));
     MCS_TRY(mcs_comm_wait(c));
     return b->download(c->device, all, c->scratch + COMM_VALUES, (int64_t)bytes * c->size);
 }
@@ -136,13 +145,10 @@ enum mcs_status mcs_comm_most(struct comm *c, int v, int *most, const char *what
     const float mine = (float)v;
     *most = v;
     if (!c) return MCS_OK;
-    float *all = malloc((size_t)c->size * sizeof *all);
-    MCS_REQUIRE(all, MCS_E_NOMEM, "no memory for %d values", c->size);
-    const enum mcs_status st = mcs_comm_values(c, &mine, 1, all, what);
-    for (int r = 0; st == MCS_OK && r < c->size; r++)
-        if (all[r] > (float)*most) *most = (int)all[r];
-    free(all);
-    return st;
+    MCS_TRY(mcs_comm_values(c, &mine, 1, c->most, what));
+    for (int r = 0; r < c->size; r++)
+        if (c->most[r] > (float)*most) *most = (int)c->most[r];
+    return MCS_OK;
 }
 
 enum mcs_status mcs_comm_barrier(struct comm *c, const char *what)

@@ -1,6 +1,7 @@
 /* A communicator: what several ranks do together. Every rank calls the same collectives in the same order with the same
- * sizes. All memory named here is the device's, floats; all calls are enqueued where the device has a queue (what runs
- * after them on the device sees their result) and are done when they return elsewhere.
+ * sizes. All memory named here is the device's, floats. Where the device has queues a call is enqueued: it sees what
+ * the device's steps before it made, runs beside those after it, and is over for them at mcs_comm_join. Elsewhere it is
+ * over when it returns.
  *
  *     struct comm *c;
  *     MCS_TRY(mcs_comm_open(&(struct comm_options){.ranks = r}, device, &c));    // NULL where there is one rank
@@ -29,12 +30,14 @@ struct comm_options {
 struct comm;
 struct comm_ops {
     const char *name;
+    int enqueues; /* calls return at once and can be recorded for replay with the steps around them */
     void (*gift)(char gift[MEET_GIFT]);            /* rank 0's, given to all as they meet */
     void (*take_back)(const char gift[MEET_GIFT]); /* where that came to nothing; may be NULL */
     enum mcs_status (*attach)(struct comm *c, const char gift[MEET_GIFT]);
     enum mcs_status (*sum)(struct comm *c, float *x, int64_t n);
     enum mcs_status (*gather)(struct comm *c, const float *src, float *dst, int64_t n);
     enum mcs_status (*broadcast)(struct comm *c, float *x, int64_t n);
+    enum mcs_status (*join)(struct comm *c); /* NULL: nothing is left to join */
     enum mcs_status (*wait)(struct comm *c); /* for all that is enqueued; the others are watched */
     void (*detach)(struct comm *c, const char *message);
 };
@@ -52,6 +55,7 @@ struct comm {
     int64_t n_calls;
     int broken;
     float *scratch; /* device, for mcs_comm_values */
+    float *most;    /* host, (size) */
     void *state;    /* the implementation's own */
 };
 
@@ -69,6 +73,8 @@ enum mcs_status mcs_comm_sum(struct comm *c, float *x, int64_t n, const char *wh
 enum mcs_status mcs_comm_gather(struct comm *c, const float *src, float *dst, int64_t n, const char *what);
 /* x (n) := rank 0's. */
 enum mcs_status mcs_comm_broadcast(struct comm *c, float *x, int64_t n, const char *what);
+/* What the device runs from here on sees the results of all collectives so far. */
+enum mcs_status mcs_comm_join(struct comm *c);
 /* Waits until all that was enqueued is done, and reports what failed. */
 enum mcs_status mcs_comm_wait(struct comm *c);
 /* Numbers of the host: all (size,n) := mine (n) of each rank. n at most COMM_VALUES. Waits. c == NULL: all := mine. */

@@ -233,5 +233,13 @@ static enum mcs_status host_wait(struct comm *c)
 }
 
 const struct comm_ops mcs_comm_host = {
-    "memory", host_gift, host_take_back, host_attach, host_sum, host_gather, host_broadcast, host_wait, host_detach,
+    .name = "memory",
+    .gift = host_gift,
+    .take_back = host_take_back,
+    .attach = host_attach,
+    .sum = host_sum,
+    .gather = host_gather,
+    .broadcast = host_broadcast,
+    .wait = host_wait,
+    .detach = host_detach,
 };

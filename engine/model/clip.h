@@ -40,6 +40,7 @@ struct clip_text {
     struct tensor *position; /* (n_tokens) int32, position in its caption */
     struct tensor *offset;   /* (n_texts+1) int32, first row of each caption */
     struct tensor *key;      /* (n_tokens) int32, names the row in dropout's keys */
+    int first;               /* number of the first text in the batch, in the attention's dropout: 0, or a rank's */
 };
 struct clip_text mcs_clip_text_inputs(struct graph *g, int64_t n_texts, int64_t n_tokens);
 /* -> (n_texts,embed), not normalised. train: with dropout. */

@@ -73,8 +73,11 @@ struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *t, const s
     struct tensor *x = mcs_dropout(g, embeddings(g, t, c), p, t->key, "dropout");
     mcs_scope_end(g);
     for (int i = 0; i < c->t_depth; i++) { /* BertLayer */
-        const struct attention_attr a = {
-            .heads = c->t_heads, .head_dim = (int)(width / c->t_heads), .dropout_p = p, .site = (uint32_t)(0xB0 + i)};
+        const struct attention_attr a = {.heads = c->t_heads,
+                                         .head_dim = (int)(width / c->t_heads),
+                                         .dropout_p = p,
+                                         .site = (uint32_t)(0xB0 + i),
+                                         .first_seq = t->first};
         mcs_scope_begin(g, "encoder.layer.%d", i);
         struct tensor *q = mcs_linear(g, x, width, BIAS, "attention.self.query");
         struct tensor *k = mcs_linear(g, x, width, BIAS, "attention.self.key");

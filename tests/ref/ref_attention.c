@@ -65,7 +65,7 @@ static double lse_of(struct row *r, double *size)
         if (r->a->dropout_p > 0) {
             const struct mcs_rng key = {.seed = s->seed,
                                         .site = r->a->site,
-                                        .sample = (uint32_t)(r->seq * r->a->heads + r->head),
+                                        .sample = (uint32_t)((r->a->first_seq + r->seq) * r->a->heads + r->head),
                                         .step = s->step};
             const uint64_t bits = mcs_rng_bits(key, (uint32_t)(r->i * 32768 + j / 2));
             const uint32_t draw = j % 2 ? (uint32_t)bits : (uint32_t)(bits >> 32);
