@@ -2,11 +2,5 @@
 #include "engine/cuda/cuda.h"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #define W __attribute__((weak))
-W cudaError_t cudaGraphDestroy(cudaGraph_t g) { return cudaErrorNotSupported; }
-W cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return cudaErrorNotSupported; }
-W cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long f) { return cudaErrorNotSupported; }
-W cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s) { return cudaErrorNotSupported; }
-W cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode m) { return cudaErrorNotSupported; }
-W cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g) { return cudaErrorNotSupported; }
 W enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u) { return MCS_E_FAIL; }
 W enum mcs_status mcs_cuda_sum_squares(struct device *d, const float *x, const struct optim_range *r, int n, double *sum) { return MCS_E_FAIL; }

@@ -132,8 +132,9 @@ extern "C" {
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
 {
     if (!h) return CUBLAS_STATUS_INVALID_VALUE;
-    if (sim::sticky_error() != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
-    *h = new cublasLtContext{0};
+    const sim::guard g;
+    if (sim::enter() != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
+    *h = new cublasLtContext{sim::device_now()};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
@@ -292,7 +293,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
                               cudaStream_t stream)
 {
     if (!h) return CUBLAS_STATUS_NOT_INITIALIZED;
-    if (sim::sticky_error() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
+    const sim::guard g;
+    if (sim::enter() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (!sim::runs_here()) return CUBLAS_STATUS_ARCH_MISMATCH;
+    if (h->device != sim::device_now()) return CUBLAS_STATUS_INVALID_VALUE; /* a handle is its device's */
     if (!alpha || !beta || !a || !b || !d) return CUBLAS_STATUS_INVALID_VALUE;
     call x = {{}, a, b, c, NULL, NULL, d, workspace, 0, 0, 0};
     const cublasStatus_t s = describe(desc, la, lb, lc, ld, &x.q);

@@ -1,5 +1,5 @@
 /* What a test asks of the simulated device: order, checks, counters, failures. The CUDA calls themselves are NVIDIA's
- * own prototypes (cuda_runtime_api.h), defined by this library. One device, driven by one host thread of a process. */
+ * own prototypes (cuda_runtime_api.h), defined by this library. Up to eight devices, each driven by any host thread. */
 #ifndef CUDASIM_H
 #define CUDASIM_H
 
@@ -29,7 +29,11 @@ enum cudasim_kind {
     CUDASIM_ALIGN,       /* address no multiple of the access */
     CUDASIM_BARRIER,     /* a barrier that some threads miss, or reach at another place */
     CUDASIM_COLLECTIVE,  /* a warp's collective that some lanes miss, or take for another one */
-    CUDASIM_LIMIT        /* more threads, shared memory or blocks than a device has */
+    CUDASIM_LIMIT,       /* more threads, shared memory or blocks than a device has */
+    CUDASIM_DEVICE,      /* memory of another device, without peer access */
+    CUDASIM_PINNED,      /* pinned host memory changed while a queued copy had still to read it */
+    CUDASIM_CAPTURE,     /* a call that a stream's capture does not allow */
+    CUDASIM_COMM         /* ranks whose collectives differ, or one that misses a collective */
 };
 /* What was found, in order, each place once. A text names kernel, block, thread, file and line. BOUNDS, FREED, HOST,
  * LOCAL, ALIGN, BARRIER and COLLECTIVE end the launch and leave a sticky error, as on a GPU; the others let it go on.
@@ -40,11 +44,25 @@ const char *cudasim_report_text(int i);
 void cudasim_reports_clear(void);
 void cudasim_quiet(int on); /* 1: reports are kept, not printed to stderr as well */
 
-/* The n-th allocation of device memory from now on fails (1: the next); 0: none. And the device's memory, 1 GiB at
- * start and at most. */
+/* The n-th allocation of device memory from now on fails (1: the next); 0: none. And each device's memory: 1 GiB at
+ * start (or CUDASIM_MEMORY_MIB of the environment), at most 4 GiB. */
 void cudasim_fail_alloc(int n);
 void cudasim_memory_limit(size_t bytes);
-size_t cudasim_bytes_held(void); /* device memory allocated and not freed */
+size_t cudasim_bytes_held(void); /* device memory allocated and not freed, of all devices */
+/* What is in these bytes of device memory no longer counts as written: for a program that hands out parts of one
+ * allocation again and again. Queued on the stream, as NaN. */
+void cudasim_forget(void *device_memory, size_t bytes, void *stream);
+
+/* How many devices there are, 0 to 8: one at start (or CUDASIM_DEVICES); before anything is allocated. Their compute
+ * capability, 9.0 (CUDASIM_CAPABILITY, "8.6"): below 8.0 no kernel of the program fits. The driver's CUDA version, as
+ * cudaDriverGetVersion says it (CUDASIM_DRIVER, 12040): 0 is none, one of an older major version than the runtime's is
+ * insufficient. */
+void cudasim_devices(int n);
+void cudasim_capability(int major, int minor);
+void cudasim_driver(int version);
+/* For how long a rank waits for the others of a collective while nothing happens, before it is reported and ends in an
+ * error: 30 s at start (CUDASIM_PATIENCE_MS). It is reported at once where nobody is left who could bring it. */
+void cudasim_patience(int milliseconds);
 
 /* Counted by kernel name while switched on, of checked kernels only (it is their accesses that are seen). A request is
  * one access of a warp: what its lanes do at one place of the program at the same count of passes. */

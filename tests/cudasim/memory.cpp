@@ -11,10 +11,24 @@
 
 namespace sim
 {
-static std::map<char *, size_t> live, freed, pinned;
-static char *top;
-static size_t held, limit = arena_bytes;
+struct space { /* of one device, in its slice of the arena */
+    std::map<char *, size_t> live, freed;
+    char *top = NULL;
+    size_t held = 0;
+};
+static space spaces[MAX_DEVICES];
+struct host_range {
+    size_t bytes;
+    bool registered; /* the program's own memory */
+};
+static std::map<char *, host_range> pinned;
+size_t memory_limit_set = (size_t)1 << 30;
 static int fail_in;
+
+size_t memory_limit()
+{
+    return memory_limit_set;
+}
 
 static size_t round_up(size_t n)
 {
@@ -22,27 +36,29 @@ static size_t round_up(size_t n)
 }
 
 /* A place for n bytes and a zone on either side: past what was ever used, else between what lives. */
-static char *find_place(size_t n)
+static char *find_place(space &m, char *slice, size_t n)
 {
-    if (!top) top = arena + zone;
-    if (n > limit || held + n > limit) return NULL;
-    if (n + zone <= (size_t)(arena + arena_bytes - top)) {
-        char *p = top;
-        top += round_up(n) + zone;
+    const size_t limit = memory_limit();
+    char *const end = slice + std::min(2 * limit + (1 << 20), slice_bytes);
+    if (!m.top) m.top = slice + zone;
+    if (n > limit || m.held + n > limit) return NULL;
+    if (m.top < end && n + zone <= (size_t)(end - m.top)) {
+        char *p = m.top;
+        m.top += round_up(n) + zone;
         return p;
     }
-    char *from = arena + zone;
-    for (auto &a : live) {
+    char *from = slice + zone;
+    for (auto &a : m.live) {
         if (a.first >= from && (size_t)(a.first - from) >= round_up(n) + zone) break;
         from = a.first + round_up(a.second) + zone;
     }
-    if (from > arena + arena_bytes || n + zone > (size_t)(arena + arena_bytes - from)) return NULL;
-    for (auto f = freed.begin(); f != freed.end();)
-        f = f->first < from + n + zone && f->first + f->second + zone > from ? freed.erase(f) : std::next(f);
+    if (from > end || n + zone > (size_t)(end - from)) return NULL;
+    for (auto f = m.freed.begin(); f != m.freed.end();)
+        f = f->first < from + n + zone && f->first + f->second + zone > from ? m.freed.erase(f) : std::next(f);
     return from;
 }
 
-static std::map<char *, size_t>::iterator holder(std::map<char *, size_t> &m, const void *p)
+template <class T> static typename std::map<char *, T>::iterator holder(std::map<char *, T> &m, const void *p)
 {
     auto a = m.upper_bound((char *)p);
     return a == m.begin() ? m.end() : std::prev(a);
@@ -50,12 +66,27 @@ static std::map<char *, size_t>::iterator holder(std::map<char *, size_t> &m, co
 
 bool in_allocation(const void *p, size_t n)
 {
+    if (!in_arena(p)) return false;
+    auto &live = spaces[device_of(p)].live;
     auto a = holder(live, p);
     return a != live.end() && (const char *)p + n <= a->first + a->second;
+}
+bool was_freed(const void *p)
+{
+    if (!in_arena(p)) return false;
+    auto &freed = spaces[device_of(p)].freed;
+    auto a = holder(freed, p);
+    return a != freed.end() && (const char *)p < a->first + a->second;
+}
+bool is_pinned(const void *p)
+{
+    auto h = holder(pinned, p);
+    return h != pinned.end() && (const char *)p < h->first + h->second.bytes;
 }
 
 std::string nearest(const void *p)
 {
+    auto &live = spaces[device_of(p)].live;
     auto a = holder(live, p);
     char text[128];
     if (a != live.end() && (const char *)p - a->first < (long)(round_up(a->second) + zone / 2)) {
@@ -68,12 +99,13 @@ std::string nearest(const void *p)
     return text;
 }
 
-void free_all()
+void free_all(int device)
 {
-    for (auto &a : live) shadow_set(a.first, a.second, FREED);
-    freed.insert(live.begin(), live.end());
-    live.clear();
-    held = 0;
+    space &m = spaces[device];
+    for (auto &a : m.live) shadow_set(a.first, a.second, FREED);
+    m.freed.insert(m.live.begin(), m.live.end());
+    m.live.clear();
+    m.held = 0;
 }
 
 /* --- shared memory --- */
@@ -123,30 +155,49 @@ void *sim_shared_array(const void *site, size_t bytes)
 
 void cudasim_fail_alloc(int n)
 {
+    const guard g;
     fail_in = n;
 }
 void cudasim_memory_limit(size_t bytes)
 {
-    limit = std::min(bytes, arena_bytes);
+    const guard g;
+    memory_limit_set = std::min(bytes, slice_bytes);
 }
 size_t cudasim_bytes_held(void)
 {
-    return held;
+    const guard g;
+    size_t n = 0;
+    for (const space &m : spaces) n += m.held;
+    return n;
+}
+void cudasim_forget(void *p, size_t n, void *stream)
+{
+    const guard g;
+    if (!n || !range_good(p, n, true, "cudasim_forget")) return;
+    enqueue_call((cudaStream_t)stream, "cudasim_forget", [=]() {
+        block_now++;
+        if (!shadow_host_access(p, n, WRITE, "cudasim_forget")) return cudaErrorIllegalAddress;
+        memset(p, 0xff, n);
+        shadow_set(p, n, UNSET, true);
+        return cudaSuccess;
+    });
 }
 
 extern "C" {
 cudaError_t cudaMalloc(void **p, size_t n)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!p) return fail(cudaErrorInvalidValue);
     *p = NULL;
-    if (!n) return cudaSuccess;
+    const cudaError_t e = forbidden_in_capture("cudaMalloc");
+    if (e != cudaSuccess || !n) return e;
     shadow_open();
     if (fail_in && --fail_in == 0) return fail(cudaErrorMemoryAllocation);
-    char *at = find_place(n);
+    space &m = spaces[device_now()];
+    char *at = find_place(m, arena + (size_t)device_now() * slice_bytes, n);
     if (!at) return fail(cudaErrorMemoryAllocation);
-    live[at] = n;
-    held += n;
+    m.live[at] = n;
+    m.held += n;
     memset(at, 0xff, n); /* NaN: what is not written is seen in results too */
     shadow_set(at, round_up(n) + zone, ZONE);
     shadow_set(at, n, UNSET);
@@ -156,61 +207,100 @@ cudaError_t cudaMalloc(void **p, size_t n)
 
 cudaError_t cudaFree(void *p)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!p) return cudaSuccess;
-    run_all(); /* cudaFree waits for the device */
-    SIM_TRY_STICKY();
-    auto a = live.find((char *)p);
-    if (a == live.end()) {
-        report(freed.count((char *)p) ? CUDASIM_FREED : CUDASIM_HOST, 0, 0, "cudaFree of what is not allocated");
+    cudaError_t e = forbidden_in_capture("cudaFree");
+    if (e != cudaSuccess) return e;
+    space &m = spaces[in_arena(p) ? device_of(p) : device_now()];
+    auto a = m.live.find((char *)p);
+    if (a == m.live.end()) {
+        report(m.freed.count((char *)p) ? CUDASIM_FREED : CUDASIM_HOST, 0, 0, "cudaFree of what is not allocated");
         return fail(cudaErrorInvalidValue);
     }
-    held -= a->second;
+    wait_for_device(device_of(p)); /* as cudaFree does */
+    e = device_error(device_of(p));
+    if (e != cudaSuccess) return fail(e);
+    m.held -= a->second;
     shadow_set(p, a->second, FREED);
     give_pages_back(p, a->second);
-    freed[a->first] = a->second;
-    live.erase(a);
+    m.freed[a->first] = a->second;
+    m.live.erase(a);
     return cudaSuccess;
 }
 
 cudaError_t cudaMallocHost(void **p, size_t n)
 {
-    return cudaHostAlloc(p, n, 0);
+    return cudaHostAlloc(p, n, cudaHostAllocDefault);
 }
-cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
+cudaError_t cudaHostAlloc(void **p, size_t n, unsigned flags)
 {
-    SIM_TRY_STICKY();
-    if (!p) return fail(cudaErrorInvalidValue);
-    *p = n ? malloc(n) : NULL;
-    if (n && !*p) return fail(cudaErrorMemoryAllocation);
-    if (n) pinned[(char *)*p] = n;
+    SIM_ENTER();
+    if (!p || flags > (cudaHostAllocPortable | cudaHostAllocMapped | cudaHostAllocWriteCombined))
+        return fail(cudaErrorInvalidValue);
+    *p = NULL;
+    const cudaError_t e = forbidden_in_capture("cudaHostAlloc");
+    if (e != cudaSuccess || !n) return e;
+    *p = aligned_alloc(4096, (n + 4095) / 4096 * 4096);
+    if (!*p) return fail(cudaErrorMemoryAllocation);
+    memset(*p, 0xff, n);
+    pinned[(char *)*p] = {n, false};
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *p)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!p) return cudaSuccess;
-    run_all();
-    if (!pinned.erase((char *)p)) return fail(cudaErrorInvalidValue);
+    const cudaError_t e = forbidden_in_capture("cudaFreeHost");
+    if (e != cudaSuccess) return e;
+    auto h = pinned.find((char *)p);
+    if (h == pinned.end() || h->second.registered) return fail(cudaErrorInvalidValue);
+    for (int i = 0; i < MAX_DEVICES; i++) wait_for_device(i);
+    pinned.erase((char *)p);
     free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaHostRegister(void *p, size_t n, unsigned flags)
+{
+    SIM_ENTER();
+    if (!p || !n || in_arena(p) || flags & ~0xfu) return fail(cudaErrorInvalidValue);
+    const cudaError_t e = forbidden_in_capture("cudaHostRegister");
+    if (e != cudaSuccess) return e;
+    auto next = pinned.upper_bound((char *)p);
+    if (is_pinned(p) || (next != pinned.end() && next->first < (char *)p + n))
+        return fail(cudaErrorHostMemoryAlreadyRegistered);
+    pinned[(char *)p] = {n, true};
+    return cudaSuccess;
+}
+cudaError_t cudaHostUnregister(void *p)
+{
+    SIM_ENTER();
+    const cudaError_t e = forbidden_in_capture("cudaHostUnregister");
+    if (e != cudaSuccess) return e;
+    auto h = pinned.find((char *)p);
+    if (h == pinned.end() || !h->second.registered) return fail(cudaErrorHostMemoryNotRegistered);
+    for (int i = 0; i < MAX_DEVICES; i++) wait_for_device(i);
+    pinned.erase((char *)p);
     return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    SIM_TRY_STICKY();
-    *total = limit;
-    *free_bytes = limit - std::min(held, limit);
+    SIM_ENTER();
+    if (!free_bytes || !total) return fail(cudaErrorInvalidValue);
+    *total = memory_limit();
+    *free_bytes = *total - std::min(spaces[device_now()].held, *total);
     return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
+    if (!a) return fail(cudaErrorInvalidValue);
     memset((void *)a, 0, sizeof *a);
-    auto h = holder(pinned, p);
-    const bool is_pinned = h != pinned.end() && (const char *)p < h->first + h->second;
-    a->type = in_allocation(p, 1) ? cudaMemoryTypeDevice : is_pinned ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
+    a->type = in_allocation(p, 1) ? cudaMemoryTypeDevice
+              : is_pinned(p)      ? cudaMemoryTypeHost
+                                  : cudaMemoryTypeUnregistered;
+    a->device = a->type == cudaMemoryTypeDevice ? device_of(p) : -1;
     if (a->type == cudaMemoryTypeDevice) a->devicePointer = (void *)p;
-    if (is_pinned) a->hostPointer = (void *)p;
+    if (a->type == cudaMemoryTypeHost) a->hostPointer = (void *)p;
     return cudaSuccess;
 }
 }

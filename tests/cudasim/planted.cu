@@ -9,6 +9,7 @@ static float *array(int n, int value)
     float *p = NULL;
     if (cudaMalloc((void **)&p, (size_t)n * sizeof(float)) != cudaSuccess) return NULL;
     if (value >= 0) cudaMemset(p, value, (size_t)n * sizeof(float));
+    cudaDeviceSynchronize(); /* a memset is not waited for */
     return p;
 }
 static cudaError_t end(float *a, float *b)

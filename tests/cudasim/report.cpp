@@ -34,7 +34,11 @@ static const char *const names[] = {"race in shared memory",
                                     "misaligned",
                                     "barrier",
                                     "collective",
-                                    "limit"};
+                                    "limit",
+                                    "memory of another device",
+                                    "pinned memory",
+                                    "capture",
+                                    "collective of ranks"};
 
 uint32_t pc_pack(const void *return_address)
 {

@@ -159,16 +159,24 @@ static void open_once()
         fprintf(stderr, "cudasim: no memory for %d stacks\n", MAX_THREADS);
         abort();
     }
-    static char alternate[65536];
-    stack_t s = {};
-    s.ss_sp = alternate;
-    s.ss_size = sizeof alternate;
-    sigaltstack(&s, NULL);
     struct sigaction a = {};
     a.sa_sigaction = on_fault;
     a.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigaction(SIGSEGV, &a, NULL);
     sigaction(SIGBUS, &a, NULL);
+}
+
+/* A fault is told on a stack of its own, which each host thread has. */
+static void open_thread()
+{
+    static thread_local bool opened;
+    static thread_local char alternate[65536];
+    if (opened) return;
+    opened = true;
+    stack_t s = {};
+    s.ss_sp = alternate;
+    s.ss_size = sizeof alternate;
+    sigaltstack(&s, NULL);
 }
 
 static std::string waiting_place(const thread *t)
@@ -243,6 +251,7 @@ static void run_block(const launch &l, uint32_t linear)
 cudaError_t run_launch(const launch &l)
 {
     open_once();
+    open_thread();
     launch_now = &l;
     args.clear();
     for (auto &a : l.args) args.push_back((void *)a.data());

@@ -45,6 +45,11 @@ bool in_arena(const void *p)
     return arena && (size_t)((const char *)p - arena) < arena_bytes;
 }
 
+int device_of(const void *p)
+{
+    return (int)((size_t)((const char *)p - arena) / slice_bytes);
+}
+
 void give_pages_back(void *p, size_t n)
 {
     const uintptr_t page = 65536, low = ((uintptr_t)p + page - 1) / page * page,
@@ -190,6 +195,12 @@ void shadow_access(const void *address, size_t n, access kind, uintptr_t pc)
     const char *p = (const char *)address;
     const bool is_shared = (size_t)(p - shared) < SHARED_SPACE;
     if (is_shared || in_arena(p)) {
+        if (!is_shared && device_of(p) != device_running && !peers(device_running, device_of(p))) {
+            report(CUDASIM_DEVICE, pc_pack((void *)pc), 0,
+                   std::string(verbs[kind]) + " of memory of device " + std::to_string(device_of(p)) + " by device " +
+                       std::to_string(device_running) + " without peer access");
+            abandon(cudaErrorIllegalAddress);
+        }
         if (!check(p, n, kind, pc_pack((void *)pc), is_shared)) abandon(cudaErrorIllegalAddress);
         if (counting) count_access(p, n, is_shared, pc);
         return;
@@ -219,5 +230,5 @@ void sim_touch(const void *p, size_t n, int kind, const void *pc)
                    " bytes at an address that is no multiple of it");
         abandon(cudaErrorMisalignedAddress);
     }
-    shadow_access(p, n, (access)kind, (uintptr_t)pc);
+    shadow_access(p, n, (sim::access)kind, (uintptr_t)pc);
 }

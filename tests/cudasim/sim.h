@@ -1,4 +1,4 @@
-/* Inside the simulation: one device's state, and what its parts ask of each other. */
+/* Inside the simulation: its state, and what its parts ask of each other. */
 #ifndef CUDASIM_SIM_H
 #define CUDASIM_SIM_H
 
@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,30 @@ namespace sim
 {
 enum { WARP = 32, MAX_THREADS = 1024, STACK_BYTES = 65536, SHARED_MAX = 227 * 1024, SHARED_DEFAULT = 48 * 1024 };
 enum { SHARED_SPACE = 512 * 1024 }; /* room for the zones between arrays, which do not count against the limit */
-const size_t arena_bytes = (size_t)1 << 30, zone = 256;
+enum { MAX_DEVICES = 8 };
+const size_t slice_bytes = (size_t)4 << 30, zone = 256; /* a device's part of the arena */
+const size_t arena_bytes = MAX_DEVICES * slice_bytes;
+
+/* --- one lock for all calls, and threads that wait for each other (lock.cpp) --- */
+struct guard {
+    guard();
+    ~guard();
+};
+struct host_thread {
+    bool waits = false, gone = false; /* in a call that waits for the device; ended */
+};
+std::shared_ptr<host_thread> this_host_thread();
+struct waiting { /* a wait, since when */
+    uint64_t since;
+    waiting();
+};
+void tell_others(); /* something was put into a stream, or has ended */
+/* Nothing can run: sleeps until there is news. false: nobody is left who could bring any. */
+bool wait_for_others(const waiting &w);
+/* Asked by a thread that waits and cannot go on; late: for too long. Each ends what surely hangs and says whether there
+ * was anything. */
+extern std::vector<bool (*)(bool late)> give_up;
+extern int patience_ms;
 
 /* --- memory and its shadow (shadow.cpp) --- */
 enum state : uint8_t { NEVER, UNSET, SET, FREED, ZONE, PENDING };
@@ -43,8 +67,11 @@ void shadow_access(const void *p, size_t n, access kind, uintptr_t pc);
 bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset = false);
 void shadow_copy_state(void *dst, const void *src, size_t n); /* what was unset in src is unset in dst */
 bool in_arena(const void *p);
+int device_of(const void *p);       /* in the arena: whose slice */
 std::string nearest(const void *p); /* memory.cpp: "4 bytes past 1024 allocated ones" */
 bool in_allocation(const void *p, size_t n);
+bool was_freed(const void *p);
+bool is_pinned(const void *p);
 void shared_begin(size_t dynamic); /* memory.cpp: a block begins */
 extern const char *host_call;      /* the copy that runs; NULL in a kernel */
 
@@ -100,6 +127,8 @@ bool in_own_stack(const void *p);
 bool in_any_stack(const void *p);
 bool in_state(const void *p); /* of the simulation itself */
 
+void host_memory_written(); /* copy.cpp: by the device, or by a function in a stream */
+
 /* --- random order --- */
 extern uint64_t seed;
 uint32_t below(uint32_t n); /* uniform in [0, n); 0 for seed 0 */
@@ -108,24 +137,36 @@ uint32_t below(uint32_t n); /* uniform in [0, n); 0 for seed 0 */
 /* Had the operation that ran block `before` ended before the running one could begin, whatever the order of streams? */
 bool ordered_before(uint32_t before);
 std::string origin(uint32_t block); /* "layernorm_fwd in stream 2" */
-/* Runs what is queued, in an order that the streams allow, until everything has ended. */
-void run_all();
-void forget_streams();
+bool run_one(); /* one operation that can run, in an order that the streams allow; false: none can */
+void wait_for_device(int device);
+void forget_streams(int device);
 /* A library's call as an operation of a stream. */
 cudaError_t enqueue_call(cudaStream_t s, const char *name, std::function<cudaError_t()> run);
 /* Is it all device memory (or, device false, none of it)? Reported under the call's name where not. */
 bool range_good(const void *p, size_t n, bool device, const char *call);
 
-/* --- errors (device.cpp) --- */
-/* Notes an error that the next cudaGetLastError returns; a sticky one all calls return until cudaDeviceReset. */
+/* --- devices and errors (device.cpp) --- */
+int device_now();               /* the calling host thread's */
+extern int device_running;      /* whose operation runs; -1: none */
+bool peers(int device, int of); /* may `device` touch memory of `of`? */
+cudaError_t enter();            /* what every call returns now: no driver, no device, the device's sticky error */
+/* Notes an error that the thread's next cudaGetLastError returns; returns it. */
 cudaError_t fail(cudaError_t e);
-cudaError_t fail_sticky(cudaError_t e);
-cudaError_t sticky_error();
-#define SIM_TRY_STICKY()                                                                                               \
+cudaError_t note_error(cudaError_t e);              /* the same, success left alone */
+cudaError_t fail_device(int device, cudaError_t e); /* sticky: all calls return it until cudaDeviceReset */
+cudaError_t device_error(int device);
+bool runs_here();             /* kernels for the device's compute capability are in the program */
+extern bool in_host_function; /* which may not call back */
+#define SIM_ENTER()                                                                                                    \
+    const sim::guard sim_guard;                                                                                        \
     do {                                                                                                               \
-        if (sim::sticky_error() != cudaSuccess) return sim::sticky_error();                                            \
+        const cudaError_t sim_entry = sim::enter();                                                                    \
+        if (sim_entry != cudaSuccess) return sim::note_error(sim_entry);                                               \
     } while (0)
-void free_all(); /* memory.cpp */
+void free_all(int device); /* memory.cpp */
+size_t memory_limit();
+extern size_t memory_limit_set;
+cudaError_t forbidden_in_capture(const char *call); /* graph.cpp */
 
 /* --- reports (report.cpp) --- */
 extern bool checked;

@@ -1,62 +1,47 @@
 /* Streams are queues that run when the host waits, in order (seed 0: as issued) or in a random order that streams and
  * events allow. Each operation knows by a vector clock which earlier ones it surely follows; memory that two of them
- * touch without that is reported as a race, in whatever order they ran. */
+ * touch without that is reported as a race, in whatever order they ran. Any host thread that waits runs what can run,
+ * of all devices; what one of them has waited for counts for all. */
+#include "tests/cudasim/stream.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include <algorithm>
-#include <deque>
-#include <functional>
-#include <map>
 #include <set>
-
-#include "tests/cudasim/sim.h"
-
-typedef std::vector<uint32_t> clock_vector; /* by stream: the last operation surely done */
-
-struct operation {
-    uint32_t id;
-    std::vector<uint32_t> after; /* operations of other streams that must be done */
-    clock_vector clock;
-    std::string name;
-    std::function<cudaError_t()> run;
-};
-struct CUstream_st {
-    int index;
-    bool blocking; /* ordered with the default stream */
-    bool destroyed;
-    std::deque<operation> queue;
-    clock_vector last; /* of its newest operation */
-    uint32_t last_id;
-};
-struct CUevent_st {
-    uint32_t id; /* 0: never recorded */
-    clock_vector clock;
-    bool timing;
-};
 
 namespace sim
 {
-static CUstream_st default_stream = {0, true, false, {}, {}, 0};
-static std::vector<CUstream_st *> streams = {&default_stream};
+static std::vector<CUstream_st *> streams;
 static std::set<CUevent_st *> events;
+static std::set<std::string> op_names;
 static std::vector<bool> done = {true}; /* by operation */
 static clock_vector host;
-static int n_streams = 1;
+static int n_streams;
 static const operation *op_now;
 struct ran { /* blocks from `first` on belong to an operation */
     uint32_t first, id;
     int stream;
-    std::string name;
+    const std::string *name;
 };
 static std::vector<ran> history;
-static std::map<const void *, kernel> kernels;
-static std::map<const void *, size_t> shared_limits;
 
-static void join(clock_vector &a, const clock_vector &b)
+void join(clock_vector &a, const clock_vector &b)
 {
     if (a.size() < b.size()) a.resize(b.size());
     for (size_t i = 0; i < b.size(); i++) a[i] = std::max(a[i], b[i]);
+}
+bool is_done(uint32_t id)
+{
+    return done[id];
+}
+bool is_event(cudaEvent_t e)
+{
+    return events.count(e) != 0;
+}
+const std::vector<CUstream_st *> &all_streams()
+{
+    return streams;
 }
 
 static const ran &owner(uint32_t block)
@@ -79,35 +64,97 @@ bool ordered_before(uint32_t before)
 std::string origin(uint32_t block)
 {
     const ran &r = owner(block);
-    return r.name + " in stream " + std::to_string(r.stream);
+    return *r.name + " in stream " + std::to_string(r.stream);
 }
 
-static operation &enqueue(CUstream_st *s, const std::string &name, std::function<cudaError_t()> run)
+static CUstream_st *add_stream(int device, bool blocking)
 {
-    operation o = {(uint32_t)done.size(), {}, host, name, std::move(run)};
+    streams.push_back(new CUstream_st{n_streams++, device, blocking, false, {}, {}, 0, NULL, {}});
+    return streams.back();
+}
+CUstream_st *default_stream_of(int device)
+{
+    while (n_streams < MAX_DEVICES) add_stream(n_streams, true); /* the default streams come first */
+    return streams[(size_t)device];
+}
+CUstream_st *new_stream(int device, bool blocking)
+{
+    default_stream_of(device);
+    return add_stream(device, blocking);
+}
+void drop_stream(CUstream_st *s)
+{
+    s->destroyed = true;
+    if (!s->queue.empty()) return; /* what is queued still runs, when somebody waits for it */
+    streams.erase(std::find(streams.begin(), streams.end(), s));
+    delete s;
+}
+
+operation &enqueue(CUstream_st *s, const std::string &name, work w)
+{
+    operation o = {(uint32_t)done.size(), {}, host, &*op_names.insert(name).first, std::move(w)};
     done.push_back(false);
     join(o.clock, s->last);
+    const CUstream_st *legacy = default_stream_of(s->device);
     for (CUstream_st *t : streams) /* the default stream waits for all blocking ones, they for it */
-        if (t != s && t->last_id && ((s == &default_stream && t->blocking) || (t == &default_stream && s->blocking))) {
+        if (t != s && t->last_id && t->device == s->device &&
+            ((s == legacy && t->blocking) || (t == legacy && s->blocking))) {
             o.after.push_back(t->last_id);
             join(o.clock, t->last);
         }
+    if (o.what.wait) {
+        if (o.what.wait->after) o.after.push_back(o.what.wait->after);
+        o.what.wait->own = o.id;
+    }
     if (o.clock.size() <= (size_t)s->index) o.clock.resize((size_t)s->index + 1);
     o.clock[(size_t)s->index] = o.id;
     s->last = o.clock;
     s->last_id = o.id;
     s->queue.push_back(std::move(o));
+    tell_others();
     return s->queue.back();
 }
 
-/* Runs one operation that can run; false where nothing is queued. */
-static bool run_one()
+cudaError_t submit(CUstream_st *s, const std::string &name, issue make, uint32_t *id)
 {
+    if (id) *id = 0;
+    if (s->into) return capture_node(s, name, std::move(make));
+    SIM_TRY(legacy_in_capture(s, name.c_str()));
+    const operation &o = enqueue(s, name, make());
+    if (id) *id = o.id;
+    return cudaSuccess;
+}
+cudaError_t submit_run(CUstream_st *s, const std::string &name, std::function<cudaError_t()> run, uint32_t *id)
+{
+    return submit(
+        s, name,
+        [run]() {
+            return work{run, NULL};
+        },
+        id);
+}
+cudaError_t enqueue_call(cudaStream_t stream, const char *name, std::function<cudaError_t()> run)
+{
+    CUstream_st *s = resolve(stream);
+    if (!s || s->device != device_now()) return fail(cudaErrorInvalidResourceHandle);
+    return submit_run(s, name, std::move(run));
+}
+
+static bool ready(const operation &o)
+{
+    return std::all_of(o.after.begin(), o.after.end(), [](uint32_t id) { return done[id]; });
+}
+
+bool run_one()
+{
+    for (CUstream_st *s : streams)
+        if (!s->queue.empty() && s->queue.front().what.wait)
+            s->queue.front().what.wait->at_head = ready(s->queue.front());
     std::vector<CUstream_st *> can;
     for (CUstream_st *s : streams) {
-        if (s->queue.empty()) continue;
-        const operation &o = s->queue.front();
-        if (std::all_of(o.after.begin(), o.after.end(), [](uint32_t id) { return done[id]; })) can.push_back(s);
+        if (s->queue.empty() || !ready(s->queue.front())) continue;
+        gate *g = s->queue.front().what.wait.get();
+        if (!g || device_error(s->device) != cudaSuccess || g->open()) can.push_back(s);
     }
     if (can.empty()) return false;
     CUstream_st *s = seed ? can[below((uint32_t)can.size())]
@@ -118,194 +165,70 @@ static bool run_one()
     s->queue.pop_front();
     op_now = &o;
     history.push_back({block_now + 1, o.id, s->index, o.name});
-    if (sticky_error() == cudaSuccess) {
-        const cudaError_t e = o.run();
-        if (e != cudaSuccess) fail_sticky(e);
+    if (device_error(s->device) == cudaSuccess) {
+        device_running = s->device;
+        const cudaError_t e = o.what.run();
+        device_running = -1;
+        if (e != cudaSuccess) fail_device(s->device, e);
+    } else if (o.what.wait) {
+        o.what.wait->dropped();
     }
     op_now = NULL;
     done[o.id] = true;
+    if (s->destroyed) drop_stream(s);
+    tell_others();
     return true;
 }
 
-static void run_until(uint32_t id)
+void wait_for(uint32_t id, const clock_vector &clock)
 {
-    while (!done[id] && run_one()) {
-    }
+    const waiting here;
+    while (!done[id])
+        if (!run_one() && !wait_for_others(here)) return;
+    join(host, clock);
 }
-void run_all()
+void wait_for_stream(CUstream_st *s)
 {
-    while (run_one()) {
-    }
-    for (CUstream_st *s : streams) join(host, s->last);
+    const clock_vector last = s->last;
+    wait_for(s->last_id, last);
 }
-void forget_streams()
+void wait_for_device(int device)
+{
+    std::vector<std::pair<uint32_t, clock_vector>> last;
+    for (CUstream_st *s : streams)
+        if (s->device == device && s->last_id) last.push_back({s->last_id, s->last});
+    for (auto &x : last) wait_for(x.first, x.second);
+}
+void forget_streams(int device)
 {
     for (CUstream_st *s : streams) {
-        for (operation &o : s->queue) done[o.id] = true;
+        if (s->device != device) continue;
+        for (operation &o : s->queue) {
+            if (o.what.wait) o.what.wait->dropped();
+            done[o.id] = true;
+        }
         s->queue.clear();
+        s->into = NULL;
     }
 }
 
-static CUstream_st *resolve(cudaStream_t s)
+CUstream_st *resolve(cudaStream_t s)
 {
-    if (!s || s == cudaStreamLegacy) return &default_stream;
+    if (!s || s == cudaStreamLegacy) return default_stream_of(device_now());
     for (CUstream_st *t : streams)
         if (t == s && !t->destroyed) return t;
     return NULL;
-}
-/* Where a copy goes wrong before it starts: a range that is not all device memory, or is where host memory is meant. */
-bool range_good(const void *p, size_t n, bool device, const char *call)
-{
-    if (device ? in_allocation(p, n) : !in_arena(p)) return true;
-    report(device && in_arena(p) ? CUDASIM_BOUNDS : CUDASIM_HOST, 0, 0,
-           std::string(call) + " of " + std::to_string(n) + " bytes: " +
-               (!device       ? "device memory where host memory is meant"
-                : in_arena(p) ? nearest(p)
-                              : "host memory where device memory is meant"));
-    return false;
-}
-
-cudaError_t enqueue_call(cudaStream_t stream, const char *name, std::function<cudaError_t()> run)
-{
-    CUstream_st *s = resolve(stream);
-    if (!s) return fail(cudaErrorInvalidResourceHandle);
-    enqueue(s, name, std::move(run));
-    return cudaSuccess;
 }
 } // namespace sim
 
 using namespace sim;
 
-void sim_kernel(const void *entry, const char *name, void (*call)(const void *, void **), const size_t *sizes, int n)
-{
-    kernel &k = kernels[entry];
-    if (!k.entry) {
-        k.name = name;
-        if (k.name[0] == '(') k.name = k.name.substr(1, k.name.size() - 2); /* a template's, as dev_launch wants it */
-        k.entry = entry;
-        k.call = call;
-        k.sizes.assign(sizes, sizes + n);
-    }
-}
-
-static cudaError_t refuse(const char *name, cudaError_t e, const std::string &what)
-{
-    report(CUDASIM_LIMIT, 0, 0, std::string("launch of ") + name + ": " + what);
-    return fail(e);
-}
-
-static bool is_pinned(const void *p)
-{
-    struct cudaPointerAttributes a;
-    return cudaPointerGetAttributes(&a, p) == cudaSuccess && a.type == cudaMemoryTypeHost;
-}
-
 extern "C" {
-cudaError_t cudaLaunchKernel(const void *entry, dim3 grid, dim3 block, void **args, size_t shared_bytes,
-                             cudaStream_t stream)
-{
-    SIM_TRY_STICKY();
-    auto found = kernels.find(entry);
-    if (found == kernels.end()) return fail(cudaErrorInvalidDeviceFunction);
-    const kernel &k = found->second;
-    CUstream_st *s = resolve(stream);
-    if (!s) return fail(cudaErrorInvalidResourceHandle);
-    const uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    if (!threads || threads > MAX_THREADS || block.x > 1024 || block.y > 1024 || block.z > 64)
-        return refuse(k.name.c_str(), cudaErrorInvalidConfiguration,
-                      std::to_string(threads) + " threads a block; 1 to 1024, z at most 64");
-    if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-        return refuse(k.name.c_str(), cudaErrorInvalidConfiguration,
-                      "a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +
-                          std::to_string(grid.z) + "; at least 1, y and z at most 65535");
-    const size_t most = shared_limits.count(entry) ? shared_limits[entry] : (size_t)SHARED_DEFAULT;
-    if (shared_bytes > most)
-        return refuse(k.name.c_str(), cudaErrorInvalidValue,
-                      std::to_string(shared_bytes) +
-                          " bytes of dynamic shared memory; allowed for it: " + std::to_string(most));
-    launch l = {&k, grid, block, shared_bytes, {}};
-    for (size_t i = 0; i < k.sizes.size(); i++) l.args.emplace_back((char *)args[i], (char *)args[i] + k.sizes[i]);
-    enqueue(s, k.name, [l]() { return run_launch(l); });
-    return cudaSuccess;
-}
-
-cudaError_t cudaFuncSetAttribute(const void *entry, enum cudaFuncAttribute which, int value)
-{
-    SIM_TRY_STICKY();
-    if (which == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
-    if (which != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > SHARED_MAX)
-        return fail(cudaErrorInvalidValue);
-    shared_limits[entry] = (size_t)value;
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, enum cudaMemcpyKind kind, cudaStream_t stream)
-{
-    SIM_TRY_STICKY();
-    CUstream_st *s = resolve(stream);
-    if (!s) return fail(cudaErrorInvalidResourceHandle);
-    if (!n) return cudaSuccess;
-    if (!dst || !src) return fail(cudaErrorInvalidValue);
-    const bool to =
-        kind == cudaMemcpyDefault ? in_arena(dst) : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-    const bool from =
-        kind == cudaMemcpyDefault ? in_arena(src) : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    if (!range_good(dst, n, to, "cudaMemcpy to") || !range_good(src, n, from, "cudaMemcpy from"))
-        return fail(cudaErrorInvalidValue);
-    /* Pageable memory, as documented: taken before the call returns; given before it returns. */
-    std::vector<char> staged;
-    if (!from && !is_pinned(src)) staged.assign((const char *)src, (const char *)src + n);
-    const operation &o = enqueue(s, "cudaMemcpy", [=, staged = std::move(staged)]() {
-        block_now++;
-        if (from) shadow_host_access(src, n, READ, "cudaMemcpy", to);
-        if (to) shadow_host_access(dst, n, WRITE, "cudaMemcpy");
-        if (from && to) shadow_copy_state(dst, src, n);
-        memmove(dst, staged.empty() ? src : staged.data(), n);
-        return cudaSuccess;
-    });
-    if (!to && !is_pinned(dst)) {
-        const uint32_t id = o.id;
-        const clock_vector clock = o.clock;
-        run_until(id);
-        join(host, clock);
-        SIM_TRY_STICKY();
-    }
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpy(void *dst, const void *src, size_t n, enum cudaMemcpyKind kind)
-{
-    const cudaError_t e = cudaMemcpyAsync(dst, src, n, kind, NULL);
-    return e == cudaSuccess ? cudaStreamSynchronize(NULL) : e;
-}
-
-cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t stream)
-{
-    SIM_TRY_STICKY();
-    CUstream_st *s = resolve(stream);
-    if (!s) return fail(cudaErrorInvalidResourceHandle);
-    if (!n) return cudaSuccess;
-    if (!range_good(dst, n, true, "cudaMemset")) return fail(cudaErrorInvalidValue);
-    enqueue(s, "cudaMemset", [=]() {
-        block_now++;
-        shadow_host_access(dst, n, WRITE, "cudaMemset");
-        memset(dst, value, n);
-        return cudaSuccess;
-    });
-    return cudaSuccess;
-}
-cudaError_t cudaMemset(void *dst, int value, size_t n)
-{
-    const cudaError_t e = cudaMemsetAsync(dst, value, n, NULL);
-    return e == cudaSuccess ? cudaStreamSynchronize(NULL) : e;
-}
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!s || flags > cudaStreamNonBlocking) return fail(cudaErrorInvalidValue);
-    *s = new CUstream_st{n_streams++, flags != cudaStreamNonBlocking, false, {}, {}, 0};
-    streams.push_back(*s);
+    *s = new_stream(device_now(), flags != cudaStreamNonBlocking);
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t *s)
@@ -316,46 +239,71 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int)
 {
     return cudaStreamCreateWithFlags(s, flags);
 }
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    SIM_ENTER();
+    if (least) *least = 0;
+    if (greatest) *greatest = -5;
+    return cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     CUstream_st *s = resolve(stream);
-    if (!s || s == &default_stream) return fail(cudaErrorInvalidResourceHandle);
-    s->destroyed = true; /* what is queued still runs, when somebody waits for it */
+    if (!s || s == default_stream_of(s->device)) return fail(cudaErrorInvalidResourceHandle);
+    SIM_TRY(forbidden_on_captured(s, "cudaStreamDestroy"));
+    drop_stream(s);
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     CUstream_st *s = resolve(stream);
     if (!s) return fail(cudaErrorInvalidResourceHandle);
-    run_until(s->last_id);
-    join(host, s->last);
-    return sticky_error();
+    SIM_TRY(forbidden_on_captured(s, "cudaStreamSynchronize"));
+    SIM_TRY(legacy_in_capture(s, "cudaStreamSynchronize"));
+    SIM_TRY(forbidden_in_capture("cudaStreamSynchronize"));
+    const int device = s->device;
+    wait_for_stream(s);
+    return note_error(device_error(device));
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     CUstream_st *s = resolve(stream);
     if (!s) return fail(cudaErrorInvalidResourceHandle);
+    SIM_TRY(forbidden_on_captured(s, "cudaStreamQuery"));
+    SIM_TRY(legacy_in_capture(s, "cudaStreamQuery"));
+    SIM_TRY(forbidden_in_capture("cudaStreamQuery"));
     if (!done[s->last_id]) run_one(); /* time passes */
-    SIM_TRY_STICKY();
-    if (!done[s->last_id]) return cudaErrorNotReady;
+    if (device_error(s->device) != cudaSuccess) return note_error(device_error(s->device));
+    if (!done[s->last_id]) return fail(cudaErrorNotReady);
     join(host, s->last);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamGetFlags(cudaStream_t stream, unsigned *flags)
+{
+    SIM_ENTER();
+    CUstream_st *s = resolve(stream);
+    if (!s) return fail(cudaErrorInvalidResourceHandle);
+    if (!flags) return fail(cudaErrorInvalidValue);
+    *flags = s->blocking ? cudaStreamDefault : cudaStreamNonBlocking;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void)
 {
-    SIM_TRY_STICKY();
-    run_all();
-    return sticky_error();
+    SIM_ENTER();
+    SIM_TRY(forbidden_on_device(device_now(), "cudaDeviceSynchronize"));
+    SIM_TRY(forbidden_in_capture("cudaDeviceSynchronize"));
+    wait_for_device(device_now());
+    return note_error(device_error(device_now()));
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!e) return fail(cudaErrorInvalidValue);
-    *e = new CUevent_st{0, {}, !(flags & cudaEventDisableTiming)};
+    *e = new CUevent_st{0, {}, !(flags & cudaEventDisableTiming), device_now(), NULL, {}};
     events.insert(*e);
     return cudaSuccess;
 }
@@ -365,28 +313,33 @@ cudaError_t cudaEventCreate(cudaEvent_t *e)
 }
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!events.erase(e)) return fail(cudaErrorInvalidResourceHandle);
     delete e;
     return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     CUstream_st *s = resolve(stream);
-    if (!s || !events.count(e)) return fail(cudaErrorInvalidResourceHandle);
-    const operation &o = enqueue(s, "cudaEventRecord", []() { return cudaSuccess; });
+    if (!s || !is_event(e) || e->device != s->device) return fail(cudaErrorInvalidResourceHandle);
+    if (s->into) return capture_record(e, s);
+    SIM_TRY(legacy_in_capture(s, "cudaEventRecord"));
+    const operation &o = enqueue(s, "cudaEventRecord", work{[]() { return cudaSuccess; }, NULL});
     e->id = o.id;
     e->clock = o.clock;
+    e->into = NULL;
     return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     CUstream_st *s = resolve(stream);
-    if (!s || !events.count(e)) return fail(cudaErrorInvalidResourceHandle);
+    if (!s || !is_event(e)) return fail(cudaErrorInvalidResourceHandle);
+    if (s->into || e->into) return capture_wait(s, e);
+    SIM_TRY(legacy_in_capture(s, "cudaStreamWaitEvent"));
     if (!e->id) return cudaSuccess; /* as documented: never recorded, nothing to wait for */
-    operation &o = enqueue(s, "cudaStreamWaitEvent", []() { return cudaSuccess; });
+    operation &o = enqueue(s, "cudaStreamWaitEvent", work{[]() { return cudaSuccess; }, NULL});
     o.after.push_back(e->id);
     join(o.clock, e->clock);
     s->last = o.clock;
@@ -394,30 +347,38 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    SIM_TRY_STICKY();
-    if (!events.count(e)) return fail(cudaErrorInvalidResourceHandle);
-    run_until(e->id);
-    join(host, e->clock);
-    return sticky_error();
+    SIM_ENTER();
+    if (!is_event(e)) return fail(cudaErrorInvalidResourceHandle);
+    SIM_TRY(captured_event(e, "cudaEventSynchronize"));
+    SIM_TRY(forbidden_in_capture("cudaEventSynchronize"));
+    const int device = e->device;
+    const clock_vector clock = e->clock;
+    wait_for(e->id, clock);
+    return note_error(device_error(device));
 }
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
-    SIM_TRY_STICKY();
-    if (!events.count(e)) return fail(cudaErrorInvalidResourceHandle);
+    SIM_ENTER();
+    if (!is_event(e)) return fail(cudaErrorInvalidResourceHandle);
+    SIM_TRY(captured_event(e, "cudaEventQuery"));
+    SIM_TRY(forbidden_in_capture("cudaEventQuery"));
     if (!done[e->id]) run_one();
-    SIM_TRY_STICKY();
-    if (!done[e->id]) return cudaErrorNotReady;
+    if (device_error(e->device) != cudaSuccess) return note_error(device_error(e->device));
+    if (!done[e->id]) return fail(cudaErrorNotReady);
     join(host, e->clock);
     return cudaSuccess;
 }
 /* No time passes here: 0, where a device would say how long. */
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {
-    SIM_TRY_STICKY();
+    SIM_ENTER();
     if (!ms) return fail(cudaErrorInvalidValue);
-    if (!events.count(from) || !events.count(to) || !from->timing || !to->timing || !from->id || !to->id)
+    if (!is_event(from) || !is_event(to) || !from->timing || !to->timing || !from->id || !to->id ||
+        from->device != to->device)
         return fail(cudaErrorInvalidResourceHandle);
-    if (!done[from->id] || !done[to->id]) return cudaErrorNotReady;
+    SIM_TRY(captured_event(from, "cudaEventElapsedTime"));
+    SIM_TRY(captured_event(to, "cudaEventElapsedTime"));
+    if (!done[from->id] || !done[to->id]) return fail(cudaErrorNotReady);
     *ms = 0;
     return cudaSuccess;
 }

@@ -1,0 +1,81 @@
+/* One lock for the whole simulation, and host threads that wait for one another: a thread that can go no further
+ * because of a collective sleeps until another one has brought something. */
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#include "tests/cudasim/sim.h"
+
+namespace sim
+{
+static std::mutex lock;
+static std::condition_variable news;
+static uint64_t n_news, news_ms; /* how many, and when the last was */
+static thread_local int depth;
+std::vector<bool (*)(bool)> give_up;
+int patience_ms = 30000;
+
+struct thread_end { /* says so when its thread ends */
+    std::shared_ptr<host_thread> me = std::make_shared<host_thread>();
+    ~thread_end()
+    {
+        const guard g;
+        me->gone = true;
+        news.notify_all();
+    }
+};
+std::shared_ptr<host_thread> this_host_thread()
+{
+    static thread_local thread_end end;
+    return end.me;
+}
+
+guard::guard()
+{
+    if (depth++ == 0) lock.lock();
+}
+guard::~guard()
+{
+    if (--depth == 0) lock.unlock();
+}
+
+static uint64_t now_ms()
+{
+    return (uint64_t)std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+void tell_others()
+{
+    n_news++;
+    news_ms = now_ms();
+    news.notify_all();
+}
+
+waiting::waiting() : since(now_ms())
+{
+}
+
+bool wait_for_others(const waiting &w)
+{
+    const std::shared_ptr<host_thread> me = this_host_thread();
+    me->waits = true;
+    const bool late = now_ms() - std::max(w.since, news_ms) > (uint64_t)patience_ms;
+    bool more = false;
+    for (bool (*f)(bool) : give_up) more = f(late) || more; /* has it ended something that then can run? */
+    if (!more && !late && !give_up.empty()) {
+        const uint64_t seen = n_news;
+        std::unique_lock<std::mutex> l(lock, std::adopt_lock);
+        const int held = depth;
+        depth = 0;
+        news.wait_for(l, std::chrono::milliseconds(20), [seen]() { return n_news != seen; });
+        depth = held;
+        l.release();
+        more = true;
+    }
+    me->waits = false;
+    return more;
+}
+} // namespace sim
