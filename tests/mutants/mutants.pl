@@ -1,0 +1,268 @@
+#!/usr/bin/perl
+# The mutation test: every mistake that mutate.pl can make in a kernel or in the CUDA host code, one at a time, must make
+# a test of the simulated device fail. ./run mutants builds what it needs and runs this.
+#   perl tests/mutants/mutants.pl --build DIR [--sample N [--files K]] [--seed S] [--jobs J] [--quick T] [--tolerate P] [--list] [FILE...]
+# --sample N: N mutants of at most K files (6), chosen by the seed; --list: names them, runs nothing.
+# --quick T: tests that take more than T seconds are left out.
+# Exit 1 where a survivor is not explained in survivors.txt, or more than --tolerate P percent of the mutants are such
+# (for a sample). To be run in the root of the sources.
+use strict;
+use warnings;
+use File::Basename qw(dirname basename);
+use File::Path qw(make_path);
+use Getopt::Long;
+use POSIX qw(WNOHANG setsid);
+require './tests/mutants/mutate.pl';
+
+my ($build, $sample, $max_files, $seed, $jobs, $list, $tolerate, $quick) = ('build', 0, 6, 1, 1, 0, 0, 0);
+GetOptions('build=s' => \$build, 'sample=i' => \$sample, 'files=i' => \$max_files, 'seed=i' => \$seed, 'jobs=i' => \$jobs,
+    'list' => \$list, 'tolerate=i' => \$tolerate, 'quick=i' => \$quick) or exit 2;
+$| = 1;
+my $out = "$build/mutants";
+chomp(my $root = `pwd`);
+my $absolute_out = $out =~ m{^/} ? $out : "$root/$out";
+
+sub slurp { open my $f, '<', $_[0] or die "mutants: cannot read $_[0]: $!\n"; local $/; return scalar <$f> }
+sub spit { my ($p, $t) = @_; make_path(dirname $p); open my $f, '>', $p or die "mutants: cannot write $p: $!\n"; print $f $t; close $f }
+sub say_err { print STDERR "mutants: @_\n" }
+sub checksum { my $h = 5381; $h = ($h * 33 + $_) & 0xffffffff for unpack 'C*', $_[0]; return $h } # of a name: which numbers it has
+sub digest { # of a text
+    my ($t) = @_;
+    my ($x, $y) = (2166136261, 40503);
+    for (unpack 'N*', $t . "\0\0\0") { $x = (($x ^ $_) * 16777619) & 0xffffffff; $y = ($y * 31 + $_) & 0xffffffff }
+    return sprintf '%08x%08x%d', $x, $y, length $t;
+}
+
+# What is there: sources, the programs that test them in checked mode, how they are compiled.
+my @sources = (glob('kernels/*.cu'), glob('kernels/*.cuh'), glob('engine/cuda/*.c'), glob('engine/cuda/*.h'));
+my @only = map { s{^\./}{}r } @ARGV;
+for my $f (@only) { die "mutants: $f: no such source in kernels or engine/cuda\n" unless grep { $_ eq $f } @sources }
+my %target;
+for (`ninja -C $build -t targets all 2>/dev/null`) { $target{$1} = 1 if /^([\w.\/-]+): \w+_EXECUTABLE_LINKER/ }
+my (%compile, %programs);
+for my $t (sort keys %target) {
+    my @commands = `ninja -C $build -t commands $t`;
+    my ($link) = grep { /-o \Q$t\E\s/ and /cudasim_kernels_checked\.dir\/kernels\// } @commands;
+    next unless $link;
+    chomp $link;
+    $programs{$t} = $link;
+    for (@commands) {
+        chomp;
+        next unless m{/cudasim_kernels_checked\.dir/} or m{/engine/cuda/};
+        $compile{$1} = $_ if m{ -c \Q$root\E/((?:kernels|engine/cuda)/\S+)$};
+    }
+}
+die "mutants: no program in $build runs kernels in checked mode\n" unless %programs;
+system('ninja -C ' . join(' ', $build, '--quiet', sort keys %programs) . ' >&2') == 0 or die "mutants: the tests do not build\n";
+
+# Instrument and compile. Where a copy does not compile, the mutants of the lines at fault are given up, aloud.
+my (%mutants, %object, %dropped);
+sub instrument {
+    my ($f) = @_;
+    my $base = (checksum($f) % 20000) * 100000;
+    my ($text, $m) = mutate(slurp($f), $f, $base, $dropped{$f} // {});
+    $text =~ s/dev_kernel\(#kernel, kernel\)\(grid/mcs_mutant_launch(__FILE__) ? cudaErrorUnknown : dev_kernel(#kernel, kernel)(grid/
+        if $f eq 'kernels/device.cuh'; # the tests that launch out of a file are those that are run for it
+    my $all = "#include \"tests/mutants/mutant.h\"\n#line 1 \"$f\"\n$text";
+    my $to = "$out/src/$f";
+    spit($to, $all) if !-e $to or slurp($to) ne $all;
+    $mutants{$f} = $m;
+}
+instrument($_) for @sources;
+{
+    my %first;
+    for my $f (@sources) { for (@{$mutants{$f}}) { die "mutants: $f and $first{$_->{n}} share numbers: change checksum()\n" if $first{$_->{n}} and $first{$_->{n}} ne $f; $first{$_->{n}} = $f } }
+}
+
+# Which are asked for.
+my @chosen_files = @only ? @only : @sources;
+my @wanted = map { @{$mutants{$_}} } @chosen_files;
+my $random = $seed * 2654435761 % 4294967296;
+sub below { $random = ($random * 1664525 + 1013904223) % 4294967296; return int($random / 65536) % $_[0] }
+sub shuffled { my @a = @_; for (my $i = $#a; $i > 0; $i--) { my $j = below($i + 1); @a[$i, $j] = @a[$j, $i] } return @a }
+if ($sample and @wanted > $sample) {
+    my @files = shuffled(grep { @{$mutants{$_}} } @chosen_files);
+    splice @files, $max_files if @files > $max_files;
+    my @pool = shuffled(map { @{$mutants{$_}} } @files);
+    splice @pool, $sample if @pool > $sample;
+    @wanted = sort { $a->{file} cmp $b->{file} or $a->{n} <=> $b->{n} } @pool;
+}
+if ($list) {
+    printf "%s:%d %s: %s => %s\n", @$_{qw(file line kind from to)} for @wanted;
+    printf "%d mutants\n", scalar @wanted;
+    exit 0;
+}
+
+# Only what the wanted files need is compiled from the copies: themselves, or those that include a header among them.
+my %wanted_file = map { $_->{file} => 1 } @wanted;
+sub includes { my ($f, $seen) = @_; return if $seen->{$f}++; includes($_, $seen) for grep { -e $_ } slurp($f) =~ /^#include "([^"]+)"/gm }
+my @copies;
+for my $f (sort keys %compile) {
+    my %seen;
+    includes($f, \%seen);
+    push @copies, $f if grep { $wanted_file{$_} } keys %seen;
+}
+sub command_of {
+    my ($f) = @_;
+    my $c = $compile{$f};
+    my $o = "$absolute_out/obj/$f.o";
+    $c =~ s/ -MD| -M[TF] \S+//g;
+    $c =~ s/ -o \S+ -c \S+$//;
+    # No inference from overruns: a mutant's loop that leaves its array must do so.
+    $c =~ s/ -I/ -I$absolute_out\/src -I/;
+    return "$c -w -fno-aggressive-loop-optimizations -fsanitize=bounds -fno-sanitize-recover=bounds -o $o -c $absolute_out/src/$f";
+}
+my $start = time;
+for my $f (@copies) {
+    my $o = "$absolute_out/obj/$f.o";
+    make_path(dirname $o);
+    for (my $try = 0; ; $try++) {
+        my %seen;
+        includes($f, \%seen);
+        my $key = digest(join "\0", command_of($f), map { -e "$out/src/$_" ? slurp("$out/src/$_") : slurp($_) } sort keys %seen);
+        if (-e $o and -e "$o.key" and slurp("$o.key") eq $key) { $object{$f} = $o; last }
+        my $log = "$o.log";
+        if (system("cd $build && " . command_of($f) . " > $log 2>&1") == 0) { spit("$o.key", $key); $object{$f} = $o; last }
+        my %bad;
+        while (slurp($log) =~ /^(?:\.?\/?)((?:kernels|engine)\/[\w.\/]+):(\d+):\d+: (?:fatal )?error/gm) { $bad{$1}{$2} = 1 if $mutants{$1} }
+        # An error inside a statement of several lines may be told of its first line.
+        my $new = 0;
+        for my $g (keys %bad) {
+            for my $l (keys %{$bad{$g}}) {
+                my @at = grep { $_->{line} >= $l and $_->{line} <= $l + ($try > 1 ? 6 : 0) } @{$mutants{$g}};
+                for (@at) { $new++ unless $dropped{$g}{$_->{line}}++ }
+            }
+            instrument($g);
+        }
+        if (!$new or $try > 12) {
+            print STDERR slurp($log) =~ s/\n(?:.*\n){40,}//r;
+            die "mutants: the instrumented $f does not compile\n";
+        }
+    }
+}
+for my $f (sort keys %dropped) { say_err("$f: no mutants in lines " . join(', ', sort { $a <=> $b } keys %{$dropped{$f}}) . ': they would not compile') }
+my %alive = map { $_->{n} => 1 } map { @$_ } values %mutants;
+@wanted = grep { !$dropped{$_->{file}}{$_->{line}} and $alive{$_->{n}} } @wanted;
+
+my $mutant_o = "$absolute_out/obj/mutant.o";
+system("cc -O1 -g -I. -o $mutant_o -c tests/mutants/mutant.c") == 0 or die "mutants: mutant.c does not compile\n";
+my %binary;
+for my $t (sort keys %programs) {
+    my $link = $programs{$t};
+    my $b = "$absolute_out/" . basename($t);
+    for my $f (keys %object) { $link =~ s{ \S+\.dir/\Q$f\E\.o\b}{ $object{$f}}g }
+    $link =~ s{ -o \Q$t\E\s}{ $mutant_o -o $b };
+    system("cd $build && $link") == 0 or die "mutants: $t does not link\n";
+    $binary{$t} = $b;
+}
+
+# Each test alone, no mutant awake: it must pass; how long it takes, and out of which files it launches kernels.
+my @tests;
+sub run_test { # test, mutant, seconds of processor time -> how it failed, or '' where it passed; and the seconds it took
+    my ($test, $n, $limit, $launches) = @_;
+    my $pid = fork // die "mutants: fork: $!\n";
+    if (!$pid) {
+        setsid();
+        $ENV{MUTANT} = $n;
+        $ENV{TEST_FIRST_FAILURE} = 1;
+        $ENV{MUTANT_LAUNCHES} = $launches if $launches;
+        chdir $build; # where ctest starts tests
+        open STDOUT, '>', $launches ? "$launches.log" : '/dev/null';
+        open STDERR, '>&', \*STDOUT;
+        exec 'sh', '-c', 'ulimit -c 0; ulimit -t "$1"; shift; exec "$@"', 'sh', $limit, $binary{$test->{program}}, '-j1', '--fail-fast',
+            '--filter', $test->{filter}, '--timeout', 4 * $limit
+            or POSIX::_exit(127);
+    }
+    return $pid;
+}
+for my $t (sort keys %programs) {
+    my $suite = '';
+    for (`cd $build && $binary{$t} --list 2>/dev/null`) {
+        s/\e\[[\d;]*m//g;
+        if (/^(\w+): \d+ tests?/) { $suite = $1 }
+        elsif (/(?:\x{e2}\x{94}[\x{9c}\x{94}]\x{e2}\x{94}\x{80}\x{e2}\x{94}\x{80}) (\S+)/ or /^\W+(\w+)\s*$/) { push @tests, {program => $t, filter => "$suite/$1"} }
+    }
+}
+die "mutants: the test programs name no tests\n" unless @tests;
+{ # measured one at a time, or J at a time
+    my (%at, @left);
+    @left = @tests;
+    while (@left or %at) {
+        while (@left and keys %at < $jobs) {
+            my $test = shift @left;
+            my $log = "$absolute_out/launches." . @left;
+            unlink $log;
+            $at{ run_test($test, 0, $quick || 900, $log) } = [$test, $log, POSIX::times()];
+        }
+        my @before = POSIX::times();
+        my $pid = wait;
+        my ($test, $log, $started) = @{ delete $at{$pid} // next };
+        my $rc = $?;
+        my @after = POSIX::times();
+        # Of children that end together the sum is told: only how long a test may take hangs on it.
+        $test->{seconds} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+        next unless -e $log;
+        if ($rc and $quick) { say_err("$test->{program} $test->{filter} is left out: it fails, or takes more than $quick s"); next }
+        if ($rc) { print STDERR slurp("$log.log"); die "mutants: $test->{program} --filter $test->{filter} fails where no mutant is awake\n" }
+        $test->{files} = { map { s/\s+$//r => 1 } split /\n/, slurp($log) };
+    }
+}
+my %tests_of; # source -> tests that launch out of it, quickest first
+for my $f (sort keys %wanted_file) {
+    my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @tests];
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
+    say_err("$f: no test launches a kernel out of it") unless @{$tests_of{$f}};
+}
+say_err(sprintf '%d mutants in %d files; compiled and measured in %d s', scalar @wanted, scalar keys %wanted_file, time - $start);
+
+# One process a mutant runs its tests until one fails.
+my (%running, @queue, @survivors, $caught);
+@queue = @wanted;
+$caught = 0;
+my ($done, %how) = (0);
+while (@queue or %running) {
+    while (@queue and keys %running < $jobs) {
+        my $m = shift @queue;
+        my $pid = fork // die "mutants: fork: $!\n";
+        if (!$pid) {
+            for my $test (@{$tests_of{$m->{file}}}) {
+                my $limit = 2 + int(6 * $test->{seconds});
+                waitpid run_test($test, $m->{n}, $limit), 0;
+                POSIX::_exit(($? & 127) == 24 || ($? & 127) == 9 ? 2 : 1) if $?;
+            }
+            POSIX::_exit(0);
+        }
+        $running{$pid} = $m;
+    }
+    my $pid = wait;
+    my $rc = $? >> 8;
+    my $m = delete $running{$pid} // next;
+    $done++;
+    if ($rc) { $caught++ } else { push @survivors, $m }
+    $how{$m->{kind}}[$rc ? 0 : 1]++;
+    print STDERR "\rmutants: $done of " . @wanted . ', ' . @survivors . ' survive ' if -t STDERR;
+}
+print STDERR "\r" if -t STDERR;
+
+# Survivors, and what survivors.txt says of them: blocks of
+#   FILE | FUNCTION | KIND | the mutant's code => what it becomes | the line's code
+#     why
+my (%why, $key);
+if (open my $f, '<', dirname(__FILE__) . '/survivors.txt') {
+    while (<$f>) {
+        next if /^#/ or /^\s*$/;
+        if (/^\S/) { s/\s+$//; $key = $_; $why{$key} = '' } elsif (defined $key) { s/^\s+|\s+$//g; $why{$key} .= ($why{$key} eq '' ? '' : ' ') . $_ }
+    }
+}
+sub key_of { my ($m) = @_; return "$m->{file} | $m->{function} | $m->{kind} | $m->{from} => $m->{to} | $m->{code}" }
+my $unexplained = 0;
+for my $m (sort { $a->{file} cmp $b->{file} or $a->{n} <=> $b->{n} } @survivors) {
+    my $reason = $why{key_of($m)};
+    $unexplained++ unless $reason;
+    print "$m->{file}:$m->{line}: $m->{kind} survives\n- $m->{code}\n+   $m->{from}  =>  $m->{to}\n", $reason ? "  $reason\n" : "  NOT EXPLAINED: " . key_of($m) . "\n";
+}
+printf "%-10s %5s of %5s caught\n", $_, $how{$_}[0] // 0, ($how{$_}[0] // 0) + ($how{$_}[1] // 0) for sort keys %how;
+printf "%d survivors, %d of them not explained in tests/mutants/survivors.txt; %d s\n", scalar @survivors, $unexplained, time - $start;
+printf "%d of %d mutants caught\n", $caught, scalar @wanted;
+exit(100 * $unexplained > $tolerate * @wanted ? 1 : 0);
