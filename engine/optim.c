@@ -13,6 +13,11 @@ struct ranges {
     struct optim_range r[];
 };
 
+double mcs_optim_decimal(float x)
+{
+    return round((double)x * 1e7) / 1e7;
+}
+
 static int starts_with_one_of(const char *name, const char *const *prefixes)
 {
     for (; prefixes && *prefixes; prefixes++)

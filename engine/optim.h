@@ -33,6 +33,9 @@ struct optim_update {
     int64_t step;
 };
 
+/* The decimal that an option was written as: 1 - 0.999f is 4.7e-5 off 0.001, and so would the second moment be. */
+double mcs_optim_decimal(float x);
+
 struct optim {
     struct optim_options o;
     struct params *params;

@@ -25,8 +25,10 @@ extern "C"
     cudaError_t
     k_run_set(struct k_run value, struct k_run *run, cudaStream_t s); /* *run = value, in the stream's order */
 
+#include "kernels/losses.h"
 #include "kernels/matmul.h"
 #include "kernels/norms.h"
+#include "kernels/optim.h"
 #include "kernels/pointwise.h"
 #include "kernels/stages.h"
 

@@ -36,12 +36,6 @@ struct adam {
     float beta2, one1, one2;             /* 1 - beta1, 1 - beta2 */
 };
 
-/* The decimal that a float option was written as: 1 - 0.999f is 4.7e-5 off 0.001, and so would the second moment be. */
-static double decimal(float x)
-{
-    return round((double)x * 1e7) / 1e7;
-}
-
 MCS_CLONES static void adamw(float *restrict w, const float *restrict g, float *restrict m, float *restrict v,
                              int64_t n, struct adam a)
 {
@@ -71,7 +65,7 @@ enum mcs_status mcs_cpu_optim_update(struct device *d, const struct optim_update
 {
     (void)d;
     const struct optim_options *o = u->o;
-    const double beta1 = decimal(o->beta1), beta2 = decimal(o->beta2), t = (double)u->step;
+    const double beta1 = mcs_optim_decimal(o->beta1), beta2 = mcs_optim_decimal(o->beta2), t = (double)u->step;
     struct adam a = {.eps = o->eps, .scale = (float)u->scale, .beta2 = (float)beta2};
     a.one1 = (float)(1 - beta1);
     a.one2 = (float)(1 - beta2);

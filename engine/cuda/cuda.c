@@ -268,6 +268,7 @@ static void cuda_close(struct device *d)
         if (t->used) (void)cudaEventDestroy(t->used);
     }
     mcs_blas_close(c);
+    mcs_cuda_optim_close(c);
     if (c->run) (void)cudaFree(c->run);
     if (c->copy) (void)cudaStreamDestroy(c->copy);
     if (c->compute) (void)cudaStreamDestroy(c->compute);

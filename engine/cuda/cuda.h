@@ -25,6 +25,7 @@ struct cuda_device {
     int next_stage;
     struct k_run *run; /* device memory: seed and step of the run that is enqueued (backend's begin_run) */
     void *blas;        /* vendor.h's, made when first asked for */
+    void *optim;       /* optim_cuda.c's, the same */
 };
 
 static inline struct cuda_device *mcs_cuda_of(const struct step *s)
@@ -63,5 +64,6 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
 /* engine/cuda/optim_cuda.c */
 enum mcs_status mcs_cuda_sum_squares(struct device *d, const float *x, const struct optim_range *r, int n, double *sum);
 enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u);
+void mcs_cuda_optim_close(struct cuda_device *c);
 
 #endif

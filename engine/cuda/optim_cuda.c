@@ -1,0 +1,93 @@
+/* backend.h's sum_squares and optim_update on the device: kernels/optim.h. */
+#include "engine/optim.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "engine/cuda/cuda.h"
+
+/* Made when first asked for, kept with the device. */
+struct cuda_optim {
+    struct k_optim_state *state, *seen; /* on the device; what the host last saw of it, pinned */
+    void *workspace;                    /* K_SQUARES_BYTES of the device */
+    struct k_range *ranges;             /* (n_ranges), as the kernels want them */
+    int n_ranges;
+};
+
+void mcs_cuda_optim_close(struct cuda_device *c)
+{
+    struct cuda_optim *o = c->optim;
+    if (!o) return;
+    if (o->state) (void)cudaFree(o->state);
+    if (o->workspace) (void)cudaFree(o->workspace);
+    if (o->seen) (void)cudaFreeHost(o->seen);
+    free(o->ranges);
+    free(o);
+    c->optim = NULL;
+}
+
+static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range *r, int n, struct cuda_optim **out)
+{
+    struct cuda_optim *o = c->optim;
+    if (!o) {
+        o = c->optim = calloc(1, sizeof *o);
+        MCS_REQUIRE(o, MCS_E_NOMEM, "no memory for an optimizer");
+        MCS_CUDA(cudaMalloc((void **)&o->state, sizeof *o->state));
+        MCS_CUDA(cudaMalloc(&o->workspace, K_SQUARES_BYTES));
+        MCS_CUDA(cudaMallocHost((void **)&o->seen, sizeof *o->seen));
+    }
+    if (n > o->n_ranges) {
+        struct k_range *room = realloc(o->ranges, (size_t)n * sizeof *room);
+        MCS_REQUIRE(room, MCS_E_NOMEM, "no memory for %d ranges of weights", n);
+        o->ranges = room;
+        o->n_ranges = n;
+    }
+    for (int i = 0; i < n; i++) o->ranges[i] = (struct k_range){r[i].first, r[i].n, r[i].decay};
+    *out = o;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_cuda_sum_squares(struct device *d, const float *x, const struct optim_range *r, int n, double *sum)
+{
+    struct cuda_device *c = d->state;
+    struct cuda_optim *o;
+    MCS_TRY(optim_of(c, r, n, &o));
+    MCS_CUDA(k_sum_squares(x, o->ranges, n, o->workspace, o->state, c->compute));
+    MCS_CUDA(cudaMemcpyAsync(&o->seen->squares, &o->state->squares, sizeof o->seen->squares, cudaMemcpyDeviceToHost,
+                             c->compute));
+    MCS_CUDA(cudaStreamSynchronize(c->compute));
+    *sum = o->seen->squares;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u)
+{
+    struct cuda_device *c = d->state;
+    struct cuda_optim *o;
+    const double beta1 = mcs_optim_decimal(u->o->beta1), beta2 = mcs_optim_decimal(u->o->beta2), t = (double)u->step;
+    MCS_TRY(optim_of(c, u->ranges, u->n_ranges, &o));
+    const struct k_optim a = {
+        .ranges = o->ranges,
+        .n_ranges = u->n_ranges,
+        .w = u->w,
+        .m = u->m,
+        .v = u->v,
+        .g = u->g,
+        .beta2 = (float)beta2,
+        .one1 = (float)(1 - beta1),
+        .one2 = (float)(1 - beta2),
+        .eps = u->o->eps,
+        .momentum = u->o->momentum,
+        .state = o->state,
+    };
+    const struct k_optim_state now = {
+        .lr = u->lr,
+        .step = (float)(u->lr / (1 - pow(beta1, t))),
+        .rbias = (float)(1 / sqrt(1 - pow(beta2, t))),
+        .scale = (float)u->scale,
+        .finite = 1,
+    };
+    MCS_CUDA(k_optim_set(now, o->state, c->compute));
+    MCS_CUDA(u->o->kind == OPTIM_ADAMW ? k_adamw(&a, c->compute) : k_sgd_nesterov(&a, c->compute));
+    return MCS_OK;
+}
