@@ -23,39 +23,46 @@ __global__ void __launch_bounds__(THREADS)
     pack_store<V>(y + (int64_t)i * V, p);
 }
 
-/* order (n): positions by (index, position); sorted (n): their indices. */
+/* order (n): positions by (index, position); count (n): at the first of a row in that order, how many it has, else 0.
+ */
 static __global__ void __launch_bounds__(THREADS)
-    gather_sort(const int32_t *index, int n, int32_t *order, int32_t *sorted)
+    gather_sort(const int32_t *index, int n, int32_t *order, int32_t *count)
 {
     SHARED_ARRAY(int32_t, tile, [THREADS]);
     const int t = (int)threadIdx.x, i = (int)blockIdx.x * THREADS + t;
     const int32_t mine = i < n ? index[i] : 0;
-    int before = 0;
+    int below = 0, same = 0, earlier = 0;
     for (int from = 0; from < n; from += THREADS) {
         const int m = n - from < THREADS ? n - from : THREADS;
         DEV_SYNC();
         if (t < m) tile[t] = index[from + t];
         DEV_SYNC();
-        for (int j = 0; j < m; j++) before += tile[j] < mine || (tile[j] == mine && from + j < i);
+        for (int j = 0; j < m; j++) {
+            below += tile[j] < mine;
+            same += tile[j] == mine;
+            earlier += tile[j] == mine && from + j < i;
+        }
     }
     if (i >= n) return;
-    order[before] = i;
-    sorted[before] = mine;
+    order[below + earlier] = i;
+    count[below + earlier] = earlier ? 0 : same;
 }
 
-/* Block (k, column chunk): where sorted entry k is the first of its row, dx of that row = beta dx + the sum of dy over
- * the row's entries, each group of lanes taking every GROUPS-th. */
+/* Block (k, column chunk): where entry k of the order is the first of its row, dx of that row = beta dx + the sum of dy
+ * over the row's entries, each group of lanes taking every GROUPS-th. */
 template <class T, int V>
-__global__ void __launch_bounds__(LANES *GROUPS) gather_bwd(const T *dy, const int32_t *order, const int32_t *sorted,
-                                                            int n, T *dx, float beta, int64_t rows, int64_t packs)
+__global__ void __launch_bounds__(LANES *GROUPS)
+    gather_bwd(const T *dy, const int32_t *index, const int32_t *order, const int32_t *count, T *dx, float beta,
+               int64_t rows, int64_t packs)
 {
     SHARED_ARRAY(float, room, [GROUPS][V][LANES]);
-    const int k = (int)blockIdx.x, lane = (int)threadIdx.x, g = (int)threadIdx.y;
-    const int32_t row = sorted[k];
-    if (row < 0 || row >= rows || (k > 0 && sorted[k - 1] == row)) return; /* the whole block */
-    const int64_t c = (int64_t)blockIdx.y * LANES + lane;
+    const int lane = (int)threadIdx.x, g = (int)threadIdx.y, m = count[blockIdx.x];
+    if (!m) return; /* the whole block */
+    order += blockIdx.x;
+    const int64_t row = index[order[0]], c = (int64_t)blockIdx.y * LANES + lane;
+    if (row < 0 || row >= rows) return;
     pack<V> s = {};
-    for (int i = k + g; c < packs && i < n && sorted[i] == row; i += GROUPS) {
+    for (int i = g; c < packs && i < m; i += GROUPS) {
         const pack<V> p = pack_load<V>(dy + (order[i] * packs + c) * V);
         for (int j = 0; j < V; j++) s.v[j] += p.v[j];
     }
@@ -87,7 +94,7 @@ template <class T, int V> static cudaError_t launch_bwd(const struct k_gather *a
     const int64_t packs = a->width / V;
     const int n = (int)a->n;
     const dim3 grid((unsigned)n, (unsigned)((packs + LANES - 1) / LANES)), block(LANES, GROUPS);
-    return dev_launch((gather_bwd<T, V>), grid, block, 0, s, (const T *)a->dy, a->workspace, a->workspace + n, n,
+    return dev_launch((gather_bwd<T, V>), grid, block, 0, s, (const T *)a->dy, a->index, a->workspace, a->workspace + n,
                       (T *)a->dx, a->beta, a->rows, packs);
 }
 template <class T> static cudaError_t run_bwd(const struct k_gather *a, cudaStream_t s)

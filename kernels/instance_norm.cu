@@ -17,16 +17,48 @@ constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
 template <int V> struct coefficients {
     pack<V> mean, scale, b;
 };
-template <int V>
-static DEV_INLINE coefficients<V> coefficients_of(const float *stats, const float *w, const float *b, int64_t c)
-{
-    coefficients<V> k;
-    for (int j = 0; j < V; j++) {
-        k.mean.v[j] = stats[2 * (c + j)];
-        k.scale.v[j] = stats[2 * (c + j) + 1] * w[c + j];
-        k.b.v[j] = b[c + j];
+/* A float of each channel of the block, fetched by neighbouring threads for neighbouring channels and handed over in
+ * shared memory: element j of pack i lies at [j][i], and 32 / V floats behind a row keep both sides free of bank
+ * conflicts. */
+template <int V> struct per_channel {
+    static constexpr int ROW = DEV_WARP + DEV_WARP / V;
+    float v[V * ROW];
+    DEV_INLINE void put(int channel, float f)
+    {
+        v[channel % V * ROW + channel / V] = f;
     }
-    return k;
+    DEV_INLINE pack<V> get() const
+    {
+        pack<V> p;
+        for (int j = 0; j < V; j++) p.v[j] = v[j * ROW + (int)threadIdx.x];
+        return p;
+    }
+};
+/* The channel of the block that this thread fetches, -1 for none, and where in the array: the last one for packs that
+ * lie behind it. */
+struct fetch {
+    int own;
+    int64_t c;
+};
+static DEV_INLINE fetch fetch_of(int64_t channels, int v)
+{
+    const int own = (int)(threadIdx.y * blockDim.x + threadIdx.x), n = (int)blockDim.x * v;
+    const int64_t c = (int64_t)blockIdx.x * n + own;
+    return {own < n ? own : -1, c < channels ? c : channels - 1};
+}
+/* All threads of the block call it; stats: of the block's sample. Waits. */
+template <int V>
+static DEV_INLINE coefficients<V> coefficients_of(const float *stats, const float *w, const float *b, int64_t channels,
+                                                  per_channel<V> *room)
+{
+    const fetch k = fetch_of(channels, V);
+    if (k.own >= 0) {
+        room[0].put(k.own, stats[2 * k.c]);
+        room[1].put(k.own, stats[2 * k.c + 1] * w[k.c]);
+        room[2].put(k.own, b[k.c]);
+    }
+    DEV_SYNC();
+    return {room[0].get(), room[1].get(), room[2].get()};
 }
 /* The positions of part blockIdx.y of sample blockIdx.z that this thread starts and ends with, and its first channel.
  */
@@ -44,6 +76,15 @@ static DEV_INLINE walk walk_of(int64_t sp, int64_t per, int v)
 static DEV_INLINE float *part_at(float *parts, int64_t channels, int64_t c)
 {
     return parts + (((int64_t)blockIdx.y * gridDim.z + blockIdx.z) * channels + c) * 2;
+}
+
+/* to[2 j] = s[j], to[2 j + 1] = s[V + j] */
+template <int V> static DEV_INLINE void put_pairs(float *to, const float *s)
+{
+    if constexpr (V == 1)
+        to[0] = s[0], to[1] = s[1];
+    else
+        for (int j = 0; j < V; j += 2) dev_store16(to + 2 * j, make_float4(s[j], s[V + j], s[j + 1], s[V + j + 1]));
 }
 
 /* parts: mean and sum of squared deviations of the part's positions */
@@ -69,12 +110,12 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     column_tree<2 * V>(room, s);
     if (threadIdx.y || k.c >= channels) return;
     const float m = (float)(k.last - k.first);
-    float *to = part_at(parts, channels, k.c);
     for (int j = 0; j < V; j++) {
         const float d = s[j] / m;
-        to[2 * j] = shift.v[j] + d;
-        to[2 * j + 1] = fmaxf(fmaf(-d, s[j], s[V + j]), 0.0f);
+        s[V + j] = fmaxf(fmaf(-d, s[j], s[V + j]), 0.0f);
+        s[j] = shift.v[j] + d;
     }
+    put_pairs<V>(part_at(parts, channels, k.c), s);
 }
 
 /* Sums over the parts, in double and in order: threads are 32 channels of sample blockIdx.y by 8 groups of parts. As
@@ -121,9 +162,10 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     instance_norm_apply(const T *x, const float *stats, const float *w, const float *b, T *y, float slope, int64_t sp,
                         int64_t per, int64_t channels)
 {
+    SHARED_ARRAY(per_channel<V>, room, [3]);
     const walk k = walk_of(sp, per, V);
+    const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, channels, room);
     if (k.c >= channels) return;
-    const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, k.c);
     for (int64_t r = k.from; r < k.last; r += blockDim.y) {
         pack<V> p = pack_load<V>(x + r * channels + k.c);
         for (int j = 0; j < V; j++) {
@@ -141,10 +183,11 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
                             float slope, int64_t sp, int64_t per, int64_t channels)
 {
     SHARED_ARRAY(float, room, [2 * V][COLUMN_THREADS]);
+    SHARED_ARRAY(per_channel<V>, given, [3]);
     const walk k = walk_of(sp, per, V);
+    const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, channels, given);
     float s[2 * V] = {};
-    if (k.c < channels) {
-        const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, k.c);
+    if (k.c < channels)
         for (int64_t r = k.from; r < k.last; r += blockDim.y) {
             const pack<V> p = pack_load<V>(x + r * channels + k.c), g = pack_load<V>(dy + r * channels + k.c);
             for (int j = 0; j < V; j++) {
@@ -154,14 +197,9 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
                 s[V + j] = fmaf(dz, d, s[V + j]);
             }
         }
-    }
     column_tree<2 * V>(room, s);
     if (threadIdx.y || k.c >= channels) return;
-    float *to = part_at(parts, channels, k.c);
-    for (int j = 0; j < V; j++) {
-        to[2 * j] = s[j];
-        to[2 * j + 1] = s[V + j];
-    }
+    put_pairs<V>(part_at(parts, channels, k.c), s);
 }
 
 /* totals (N,C,2) = sum of dz, sum of dz h, with h = (x - mean) rstd */
@@ -198,21 +236,23 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     instance_norm_bwd_x(const T *x, const T *dy, const float *stats, const float *totals, const float *w,
                         const float *b, T *dx, float beta, float slope, int64_t sp, int64_t per, int64_t channels)
 {
+    SHARED_ARRAY(per_channel<V>, room, [5]);
     const walk k = walk_of(sp, per, V);
-    if (k.c >= channels) return;
     const int64_t at = (int64_t)blockIdx.z * channels * 2;
-    const coefficients<V> f = coefficients_of<V>(stats + at, w, b, k.c);
-    pack<V> m1, m2;
-    for (int j = 0; j < V; j++) {
-        m1.v[j] = totals[at + 2 * (k.c + j)] / (float)sp;
-        m2.v[j] = totals[at + 2 * (k.c + j) + 1] / (float)sp * stats[at + 2 * (k.c + j) + 1];
+    const fetch g = fetch_of(channels, V);
+    if (g.own >= 0) {
+        room[3].put(g.own, totals[at + 2 * g.c] / (float)sp);
+        room[4].put(g.own, totals[at + 2 * g.c + 1] / (float)sp * stats[at + 2 * g.c + 1]);
     }
+    const coefficients<V> f = coefficients_of<V>(stats + at, w, b, channels, room);
+    const pack<V> m1 = room[3].get(), m2 = room[4].get();
+    if (k.c >= channels) return;
     for (int64_t r = k.from; r < k.last; r += blockDim.y) {
         pack<V> p = pack_load<V>(x + r * channels + k.c);
-        const pack<V> g = pack_load<V>(dy + r * channels + k.c);
+        const pack<V> q = pack_load<V>(dy + r * channels + k.c);
         for (int j = 0; j < V; j++) {
             const float d = p.v[j] - f.mean.v[j];
-            const float dz = fmaf(d, f.scale.v[j], f.b.v[j]) > 0 ? g.v[j] : slope * g.v[j];
+            const float dz = fmaf(d, f.scale.v[j], f.b.v[j]) > 0 ? q.v[j] : slope * q.v[j];
             p.v[j] = f.scale.v[j] * fmaf(-d, m2.v[j], dz - m1.v[j]);
         }
         pack_blend<V>(dx + r * channels + k.c, beta, p);

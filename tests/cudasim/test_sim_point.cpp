@@ -116,3 +116,275 @@ Test(point, cast)
             }
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
+
+/* A gap between what kernels are given and multiples of a pack: every op by single elements, where its cases (all on
+ * multiples of 64 bytes) go by packs. The results must be those of the aligned run to the bit: the order of sums may
+ * differ only where a sum is over threads, and those are compared within the roundings of 300 terms. */
+typedef void (*launch_t)(enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *work);
+
+static void skewed(const char *name, launch_t run, int64_t nx, int64_t nx2, int64_t ny, int64_t ny2, int64_t work,
+                   double k = 0)
+{
+    for (int t = K_F32; t <= K_BF16; t++) {
+        const enum k_dtype d = (enum k_dtype)t;
+        values x = normals("x", nx, d), x2 = normals("x2", nx2, d), old = normals("old", ny > ny2 ? ny : ny2, d), y, y2;
+        for (size_t skew = 0; skew < 4; skew++) {
+            cudasim_seed(skew);
+            on_device gx((size_t)nx, d, skew, &x), gx2((size_t)nx2, d, skew ? skew - 1 : 0, &x2),
+                gy((size_t)ny, d, skew), gy2((size_t)ny2, d, skew), w((size_t)work, K_F32);
+            gy.set(old), gy2.set(old);
+            run(d, gx.at(), gx2.at(), gy.at(), gy2.at(), w.at());
+            expect_clean(mark(name, d, (int)skew));
+            if (!skew) {
+                y = gy.get(), y2 = gy2.get();
+                continue;
+            }
+            check(std::string(name) + " y", gy.get(), y, values(y.size(), 1), k, k > 0 ? d : K_F32);
+            check(std::string(name) + " y2", gy2.get(), y2, values(y2.size(), 1), k, k > 0 ? d : K_F32);
+        }
+    }
+    cr_expect_eq(cudasim_bytes_held(), 0);
+}
+
+static void ok(cudaError_t e)
+{
+    cr_assert_eq(e, cudaSuccess);
+}
+
+Test(point, skewed)
+{
+    skewed(
+        "relu",
+        [](enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *) {
+            struct k_relu a = {t, 1035, x, x2, y, y2, 1};
+            ok(k_relu_fwd(&a, NULL)), ok(k_relu_bwd(&a, NULL));
+        },
+        1035, 1035, 1035, 1035, 1);
+    skewed(
+        "add",
+        [](enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *work) {
+            struct k_add a = {t, 40 * 24, 24, x, x2, x, y, y2, NULL, 1, 0, (float *)work};
+            ok(k_add_fwd(&a, NULL)), ok(k_add_bwd(&a, NULL));
+        },
+        960, 24, 960, 960, 1);
+    skewed(
+        "rows",
+        [](enum k_dtype t, const void *x, const void *, void *y, void *, void *work) {
+            struct k_sum_rows a = {t, t, 300, 24, 32, x, 1, y, (float *)work};
+            ok(k_sum_rows(&a, NULL));
+        },
+        300 * 32, 1, 24, 1, (int64_t)(k_sum_rows_bytes(300, 24) / sizeof(float)), 300 * 32);
+    skewed(
+        "window",
+        [](enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *) {
+            struct k_partition a = {t, 2, 5, 6, 16, 4, x, y, 1}, b = {t, 2, 5, 6, 16, 4, x2, y2, 1};
+            ok(k_partition_split(&a, NULL)), ok(k_partition_join(&b, NULL));
+        },
+        2 * 5 * 6 * 16, 2 * 8 * 8 * 16, 2 * 8 * 8 * 16, 2 * 5 * 6 * 16, 1);
+    skewed(
+        "concat",
+        [](enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *) {
+            struct k_concat a = {t, 2, 5, {16, 24}, {0, 1}, {x, x2}, x, y, {y2, NULL}, {1}, NULL};
+            ok(k_concat_fwd(&a, NULL)), ok(k_concat_bwd(&a, NULL));
+        },
+        5 * 40, 24, 5 * 40, 5 * 16, 1);
+    skewed(
+        "resize",
+        [](enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *) {
+            struct k_resize a = {t, 1, 5, 6, 9, 4, 16, x, x2, y, y2, 1};
+            ok(k_resize_fwd(&a, NULL)), ok(k_resize_bwd(&a, NULL));
+        },
+        5 * 6 * 16, 9 * 4 * 16, 9 * 4 * 16, 5 * 6 * 16, 1);
+}
+
+/* Rows by number: what is no row gives NaN, forward; backward it is left out, as -1 is. */
+Test(point, gather)
+{
+    const std::vector<int32_t> index = {2, -1, 0, 3, -2, 2, 2147483647};
+    for (size_t skew = 0; skew < 2; skew++)
+        for (int t = K_F32; t <= K_BF16; t++) {
+            const enum k_dtype d = (enum k_dtype)t;
+            values x = normals("x", 24, d), dy = normals("dy", 56, d);
+            on_device gx(24, d, skew, &x), gdy(56, d, skew, &dy), gy(56, d, skew), gdx(24, d, skew),
+                work(k_gather_bwd_bytes(7) / 4, K_F32);
+            ints_on_device at(index);
+            struct k_gather a = {d, 3, 8, 7, gx.at(), gdy.at(), at.p, gy.at(), gdx.at(), (int32_t *)work.at(), 0};
+            ok(k_gather_fwd(&a, NULL)), ok(k_gather_bwd(&a, NULL));
+            expect_clean(mark("gather", d, 0));
+            const values y = gy.get(), dx = gdx.get();
+            for (size_t i = 0; i < 56; i++) {
+                const int32_t r = index[i / 8];
+                if (r < -1 || r > 2)
+                    cr_expect(isnan(y[i]), "row %d is none", (int)r);
+                else
+                    cr_expect_eq(y[i], r < 0 ? 0 : x[(size_t)r * 8 + i % 8]);
+            }
+            for (size_t i = 0; i < 8; i++) {
+                const float sum = (float)dy[i] + (float)dy[40 + i];
+                cr_expect_eq(dx[i], dy[16 + i]);
+                cr_expect_eq(dx[8 + i], 0);
+                cr_expect_eq(dx[16 + i], (double)(d == K_BF16 ? __bfloat162float(__float2bfloat16_rn(sum)) : sum));
+            }
+        }
+}
+
+/* Sums over rows into another type than theirs; rows in several parts, of a wider matrix. */
+Test(point, sum_rows)
+{
+    for (int way = 0; way < 4; way++)
+        for (int seed = 0; seed < SEEDS; seed++)
+            for (int64_t n : {1, 5, 24, 264}) {
+                const enum k_dtype from = (enum k_dtype)(way & 1), to = (enum k_dtype)(way >> 1);
+                const int64_t rows = n > 100 ? 270 : 900, stride = n + 8;
+                values x = normals("x", rows * stride, from), want((size_t)n), mag((size_t)n);
+                for (int64_t r = 0; r < rows; r++)
+                    for (int64_t c = 0; c < n; c++) {
+                        want[(size_t)c] += x[(size_t)(r * stride + c)];
+                        mag[(size_t)c] += fabs(x[(size_t)(r * stride + c)]);
+                    }
+                cudasim_seed((uint64_t)seed);
+                on_device gx((size_t)(rows * stride), from, 0, &x), gy((size_t)n, to),
+                    work(k_sum_rows_bytes(rows, n) / sizeof(float), K_F32);
+                struct k_sum_rows a = {from, to, rows, n, stride, gx.at(), 0, gy.at(), work.f()};
+                ok(k_sum_rows(&a, NULL));
+                expect_clean(mark("sum_rows", to, seed));
+                /* at most 256 / 8 terms a thread, a tree of 8, a few parts */
+                check("sum_rows", gy.get(), want, mag, 45, to);
+            }
+}
+
+/* The statistics of instance norm from sums that a convolution left, any split of the positions: as from x itself. */
+Test(point, instance_norm_sums)
+{
+    const int64_t n = 2, sp = 300, c = 40;
+    for (int parts : {1, 3, 11})
+        for (int shifted = 0; shifted < 2; shifted++)
+            for (int seed = 0; seed < SEEDS; seed++) {
+                values x = normals("x", n * sp * c, K_F32, 1, 2), w = normals("w", c, K_F32),
+                       b = normals("b", c, K_F32), shift = normals("shift", c, K_F32, 1, 2),
+                       sums((size_t)(parts * n * c * 2));
+                for (int64_t i = 0; i < n * sp; i++)
+                    for (int64_t k = 0; k < c; k++) {
+                        const int64_t part = i % sp * 7 % parts;
+                        const double v = x[(size_t)(i * c + k)] - (shifted ? shift[(size_t)k] : 0);
+                        double *s = &sums[(size_t)(((part * n + i / sp) * c + k) * 2)];
+                        s[0] += v, s[1] += v * v;
+                    }
+                cudasim_seed((uint64_t)seed);
+                const size_t all = (size_t)(n * sp * c);
+                on_device gx(all, K_F32, 0, &x), gw((size_t)c, K_F32, 0, &w), gb((size_t)c, K_F32, 0, &b),
+                    gs(sums.size(), K_F32, 0, &sums), gshift((size_t)c, K_F32, 0, &shift), y1(all, K_F32),
+                    y2(all, K_F32), st1((size_t)(n * c * 2), K_F32), st2((size_t)(n * c * 2), K_F32),
+                    work(k_instance_norm_bytes(n, sp, c, 0) / sizeof(float), K_F32);
+                struct k_instance_norm a = {};
+                a.n = n, a.sp = sp, a.c = c, a.eps = 1e-5f, a.slope = 0.01f;
+                a.x = gx.at(), a.w = gw.f(), a.b = gb.f(), a.y = y1.at(), a.stats = st1.f(), a.workspace = work.f();
+                ok(k_instance_norm_fwd(&a, NULL));
+                a.sums = gs.f(), a.sum_parts = parts, a.shift = shifted ? gshift.f() : NULL;
+                a.y = y2.at(), a.stats = st2.f(), a.workspace = NULL;
+                ok(k_instance_norm_fwd(&a, NULL));
+                expect_clean(mark("instance_norm from sums", K_F32, seed));
+                /* float sums of squares of values about 2 off the mean: 5 times the variance; y of values up to 6 */
+                check("stats", st2.get(), st1.get(), values((size_t)(n * c * 2), 4), 16, K_F32);
+                check("y", y2.get(), y1.get(), values(all, 12), 32, K_F32);
+            }
+    cr_expect_eq(cudasim_bytes_held(), 0);
+}
+
+/* A size of 0 launches nothing; what an index of 31 bits does not reach is refused. */
+Test(point, sizes)
+{
+    struct k_add add = {};
+    struct k_relu relu = {};
+    struct k_dropout dropout = {};
+    struct k_partition window = {};
+    struct k_gather gather = {};
+    struct k_concat concat = {};
+    struct k_resize resize = {};
+    struct k_softmax softmax = {};
+    struct k_fourier_pe pe = {};
+    struct k_instance_norm norm = {};
+    struct k_cast cast = {};
+    struct k_rng rng = {};
+    struct k_sum_rows sums = {};
+    ok(k_add_fwd(&add, NULL)), ok(k_add_bwd(&add, NULL)), ok(k_relu_fwd(&relu, NULL)), ok(k_relu_bwd(&relu, NULL));
+    ok(k_dropout(&dropout, NULL)), ok(k_partition_split(&window, NULL)), ok(k_partition_join(&window, NULL));
+    ok(k_gather_fwd(&gather, NULL)), ok(k_gather_bwd(&gather, NULL)), ok(k_concat_fwd(&concat, NULL));
+    ok(k_concat_bwd(&concat, NULL)), ok(k_resize_fwd(&resize, NULL)), ok(k_resize_bwd(&resize, NULL));
+    ok(k_softmax_fwd(&softmax, NULL)), ok(k_softmax_bwd(&softmax, NULL)), ok(k_fourier_pe_fwd(&pe, NULL));
+    ok(k_instance_norm_fwd(&norm, NULL)), ok(k_instance_norm_bwd(&norm, NULL)), ok(k_cast(&cast, NULL));
+    ok(k_rng_uniform(&rng, NULL)), ok(k_rng_normal(&rng, NULL)), ok(k_sum_rows(&sums, NULL));
+    ok(cudaDeviceSynchronize());
+    add.n = add.period = (int64_t)1 << 34;
+    cr_expect_eq(k_add_fwd(&add, NULL), cudaErrorInvalidValue);
+    dropout.rows = (int64_t)1 << 33, dropout.n = 4;
+    cr_expect_eq(k_dropout(&dropout, NULL), cudaErrorInvalidValue);
+    resize.n = 1, resize.c = 1, resize.in_h = resize.out_h = 1 << 15, resize.in_w = resize.out_w = 8;
+    cr_expect_eq(k_resize_fwd(&resize, NULL), cudaErrorInvalidValue);
+    norm.n = 70000, norm.sp = norm.c = 1;
+    cr_expect_eq(k_instance_norm_fwd(&norm, NULL), cudaErrorInvalidValue);
+    pe.n = (int64_t)1 << 30, pe.f = 4;
+    cr_expect_eq(k_fourier_pe_fwd(&pe, NULL), cudaErrorInvalidValue);
+}
+
+/* What the counters say of shapes that models have: sectors full, no bank conflicts. */
+static void counted(const char *name, double least)
+{
+    ok(cudaDeviceSynchronize());
+    const cudasim_counters f = cudasim_counters_sum(name);
+    cr_expect_gt(f.launches, 0, "%s", name);
+    cr_expect_geq(cudasim_sector_use(&f), least, "%s: %.3f of the sectors' bytes are used", name,
+                  cudasim_sector_use(&f));
+    cr_expect_eq(f.bank_conflicts, 0, "%s: %d bank conflicts", name, (int)f.bank_conflicts);
+}
+
+Test(point, counted)
+{
+    if (!cudasim_checked()) return;
+    const int64_t all = 2 * 640 * 32;
+    run_on_device run(1, 2);
+    const std::vector<int32_t> rows = {5, 3, 5, 1, 0, 7, 5, 2, 2, 3};
+    ints_on_device index(rows);
+    for (int t = K_F32; t <= K_BF16; t++) {
+        const enum k_dtype d = (enum k_dtype)t;
+        values v = normals("x", all, d), f = normals("f", 4096, K_F32);
+        on_device x((size_t)all, d, 0, &v), x2((size_t)all, d, 0, &v), y((size_t)all, d), y2((size_t)all, d),
+            w(4096, K_F32, 0, &f), b(4096, K_F32, 0, &f), st(4096, K_F32), dw(4096, K_F32), db(4096, K_F32),
+            work((size_t)all, K_F32);
+        cudasim_counters_clear();
+        cudasim_count(1);
+        struct k_relu relu = {d, all, x.at(), x2.at(), y.at(), y2.at(), 0};
+        ok(k_relu_fwd(&relu, NULL)), ok(k_relu_bwd(&relu, NULL)), counted("relu_", 0.99);
+        struct k_add add = {d, all, 64, x.at(), x2.at(), x.at(), y.at(), y2.at(), NULL, 0, 0, work.f()};
+        ok(k_add_fwd(&add, NULL)), counted("add_fwd", 0.99);
+        struct k_cast cast = {d, K_F32, all, x.at(), work.at(), 0};
+        ok(k_cast(&cast, NULL)), counted("cast_each", 0.99);
+        struct k_sum_rows sums = {d, K_F32, 640, 64, 64, x.at(), 0, dw.at(), work.f()};
+        ok(k_sum_rows(&sums, NULL)), counted("sum_rows", 0.9);
+        struct k_dropout drop = {d, 640, 64, 0.1f, 3, run.p, NULL, x.at(), y.at(), 0};
+        ok(k_dropout(&drop, NULL)), counted("dropout_rows", 0.9);
+        struct k_partition window = {d, 1, 14, 14, 64, 7, x.at(), y.at(), 0};
+        ok(k_partition_split(&window, NULL)), ok(k_partition_join(&window, NULL)), counted("partition_", 0.99);
+        struct k_gather gather = {d, 8, 768, 10, x.at(), x2.at(), index.p, y.at(), y2.at(), (int32_t *)work.at(), 0};
+        ok(k_gather_fwd(&gather, NULL)), counted("gather_fwd", 0.9);
+        ok(k_gather_bwd(&gather, NULL)),
+            counted("gather_bwd", 0.6) /* each warp also reads three numbers of rows, a sector each */;
+        struct k_concat concat = {d,   2,   300, {32, 32}, {0, 0}, {x.at(), x2.at()}, x.at(), y.at(), {y2.at(), NULL},
+                                  {0}, NULL};
+        ok(k_concat_fwd(&concat, NULL)), ok(k_concat_bwd(&concat, NULL)), counted("concat_", 0.99);
+        struct k_resize resize = {d, 1, 8, 8, 16, 16, 64, x.at(), x2.at(), y.at(), y2.at(), 0};
+        ok(k_resize_fwd(&resize, NULL)), ok(k_resize_bwd(&resize, NULL)), counted("resize_", 0.99);
+        struct k_softmax soft = {d, 100, 64, x.at(), x2.at(), y.at(), y2.at(), 0};
+        ok(k_softmax_fwd(&soft, NULL)), ok(k_softmax_bwd(&soft, NULL)), counted("softmax_", 0.99);
+        struct k_instance_norm norm = {d,     2,     640,    32,      1e-5f,  0.01f,  x.at(), x2.at(),
+                                       w.f(), b.f(), y.at(), y2.at(), st.f(), dw.f(), db.f(), work.f(),
+                                       0,     0,     0,      NULL,    NULL,   0};
+        ok(k_instance_norm_fwd(&norm, NULL)), ok(k_instance_norm_bwd(&norm, NULL));
+        for (const char *name :
+             {"instance_norm_parts", "instance_norm_apply", "instance_norm_bwd_parts", "instance_norm_bwd_x"})
+            counted(name, 0.9);
+        counted("instance_norm_stats", 0.4);
+        counted("instance_norm_bwd_totals", 0.4);
+        cudasim_count(0);
+    }
+}
