@@ -54,6 +54,18 @@ sub functions {
     }
 }
 
+# The name of a function, of the text before its body.
+sub function_name {
+    my ($h) = @_;
+    while ($h =~ /__launch_bounds__\s*(?=\()/g) {
+        my ($from, $p, $depth) = ($-[0], pos $h, 0);
+        do { my $ch = substr $h, $p++, 1; $depth += $ch eq '(' ? 1 : $ch eq ')' ? -1 : 0 } while $depth and $p < length $h;
+        substr($h, $from, $p - $from) = '';
+        pos($h) = $from;
+    }
+    return $h =~ /(\w+)\s*\(/ ? $1 : '';
+}
+
 # The end of the operand that begins at $p: the next operator that binds less than + does, or a closing bracket.
 sub operand_end {
     my ($c, $to, $p, $end) = @_;
@@ -177,8 +189,7 @@ sub mutate {
 
     for my $f (@functions) {
         my ($from, $end, $header, $device, $head) = @$f;
-        (my $plain = $header) =~ s/__launch_bounds__\s*\([^()]*(?:\([^()]*\)[^()]*)*\)//;
-        ($function) = $plain =~ /(\w+)\s*\(/;
+        $function = function_name($header);
         my $body = sub { pos($c) = $from; return $end };
         # Names of floats: a bound is an integer. Where the type is the template's own T, no index is meant either.
         my %float;
