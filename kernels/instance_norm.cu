@@ -9,7 +9,8 @@
 #include "kernels/columns.cuh"
 #include "kernels/kernels.h"
 
-constexpr int APPLY_ROWS = 8; /* positions of a thread in the passes that write */
+constexpr int APPLY_ROWS = 8;                          /* positions of a thread in the passes that write */
+template <int V> constexpr int AHEAD = V == 8 ? 2 : 4; /* positions read before the first of them is written */
 constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
 
 /* What the forward pass multiplies and adds: z = (x - mean) scale + b. The backward pass asks for the sign of z by the
@@ -166,13 +167,19 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     const walk k = walk_of(sp, per, V);
     const coefficients<V> f = coefficients_of<V>(stats + (int64_t)blockIdx.z * channels * 2, w, b, channels, room);
     if (k.c >= channels) return;
-    for (int64_t r = k.from; r < k.last; r += blockDim.y) {
-        pack<V> p = pack_load<V>(x + r * channels + k.c);
-        for (int j = 0; j < V; j++) {
-            const float z = fmaf(p.v[j] - f.mean.v[j], f.scale.v[j], f.b.v[j]);
-            p.v[j] = z > 0 ? z : slope * z;
+    const int64_t step = (int64_t)blockDim.y;
+    for (int64_t r = k.from; r < k.last; r += AHEAD<V> * step) {
+        pack<V> p[AHEAD<V>];
+        for (int i = 0; i < AHEAD<V>; i++)
+            if (r + i * step < k.last) p[i] = pack_load<V>(x + (r + i * step) * channels + k.c);
+        for (int i = 0; i < AHEAD<V>; i++) {
+            if (r + i * step >= k.last) break;
+            for (int j = 0; j < V; j++) {
+                const float z = fmaf(p[i].v[j] - f.mean.v[j], f.scale.v[j], f.b.v[j]);
+                p[i].v[j] = z > 0 ? z : slope * z;
+            }
+            pack_store<V>(y + (r + i * step) * channels + k.c, p[i]);
         }
-        pack_store<V>(y + r * channels + k.c, p);
     }
 }
 
@@ -247,15 +254,23 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     const coefficients<V> f = coefficients_of<V>(stats + at, w, b, channels, room);
     const pack<V> m1 = room[3].get(), m2 = room[4].get();
     if (k.c >= channels) return;
-    for (int64_t r = k.from; r < k.last; r += blockDim.y) {
-        pack<V> p = pack_load<V>(x + r * channels + k.c);
-        const pack<V> q = pack_load<V>(dy + r * channels + k.c);
-        for (int j = 0; j < V; j++) {
-            const float d = p.v[j] - f.mean.v[j];
-            const float dz = fmaf(d, f.scale.v[j], f.b.v[j]) > 0 ? q.v[j] : slope * q.v[j];
-            p.v[j] = f.scale.v[j] * fmaf(-d, m2.v[j], dz - m1.v[j]);
+    const int64_t step = (int64_t)blockDim.y;
+    for (int64_t r = k.from; r < k.last; r += AHEAD<V> * step) {
+        pack<V> p[AHEAD<V>], q[AHEAD<V>];
+        for (int i = 0; i < AHEAD<V>; i++)
+            if (r + i * step < k.last) {
+                p[i] = pack_load<V>(x + (r + i * step) * channels + k.c);
+                q[i] = pack_load<V>(dy + (r + i * step) * channels + k.c);
+            }
+        for (int i = 0; i < AHEAD<V>; i++) {
+            if (r + i * step >= k.last) break;
+            for (int j = 0; j < V; j++) {
+                const float d = p[i].v[j] - f.mean.v[j];
+                const float dz = fmaf(d, f.scale.v[j], f.b.v[j]) > 0 ? q[i].v[j] : slope * q[i].v[j];
+                p[i].v[j] = f.scale.v[j] * fmaf(-d, m2.v[j], dz - m1.v[j]);
+            }
+            pack_blend<V>(dx + (r + i * step) * channels + k.c, beta, p[i]);
         }
-        pack_blend<V>(dx + r * channels + k.c, beta, p);
     }
 }
 

@@ -8,6 +8,9 @@
 #include "kernels/kernels.h"
 #include "kernels/turn.cuh"
 
+/* The last word of the counter: which of the CPU's functions drew. */
+constexpr uint32_t PHILOX_BITS = 0, PHILOX_NORMAL = 2, PHILOX_UNIFORM = 3;
+
 struct philox_key {
     uint32_t k0, k1;
 };
@@ -31,7 +34,7 @@ static DEV_INLINE uint4 philox(uint4 c, philox_key k)
 /* mcs_rng_bits, and mcs_rng_uniform's 53 bits in [0, 1). */
 static DEV_INLINE uint64_t philox_bits(philox_key k, uint32_t index, uint32_t sample, uint32_t step)
 {
-    const uint4 o = philox(make_uint4(index, sample, step, 0), k);
+    const uint4 o = philox(make_uint4(index, sample, step, PHILOX_BITS), k);
     return (uint64_t)o.x << 32 | o.y;
 }
 static DEV_INLINE double philox_uniform(philox_key k, uint32_t index, uint32_t sample, uint32_t step)
@@ -47,7 +50,7 @@ static DEV_INLINE float philox_unit(uint32_t word)
 /* Elements 4 block .. 4 block + 3 of mcs_rng_fill_uniform. */
 static DEV_INLINE float4 philox_uniform4(philox_key k, uint32_t block, uint32_t sample, uint32_t step)
 {
-    const uint4 o = philox(make_uint4(block, sample, step, 3), k);
+    const uint4 o = philox(make_uint4(block, sample, step, PHILOX_UNIFORM), k);
     return make_float4(philox_unit(o.x), philox_unit(o.y), philox_unit(o.z), philox_unit(o.w));
 }
 
@@ -60,7 +63,7 @@ static DEV_INLINE float2 philox_turn(float u)
 /* Elements 4 block .. 4 block + 3 of mcs_rng_fill_normal. */
 static DEV_INLINE float4 philox_normal4(philox_key k, uint32_t block, uint32_t sample, uint32_t step)
 {
-    const uint4 o = philox(make_uint4(block, sample, step, 2), k);
+    const uint4 o = philox(make_uint4(block, sample, step, PHILOX_NORMAL), k);
     const float r0 = sqrtf(-2.0f * logf(philox_unit(o.x) + 5.9604644775390625e-8f));
     const float r1 = sqrtf(-2.0f * logf(philox_unit(o.z) + 5.9604644775390625e-8f));
     const float2 t0 = philox_turn(philox_unit(o.y)), t1 = philox_turn(philox_unit(o.w));

@@ -1,5 +1,5 @@
 /* Bilinear resizing with half-pixel centres, channels last. Output o lies at ((2o + 1) in - out) / (2 out) of the
- * input: kept as an integer over 2 out, so that the neighbours are exact and the weight is rounded once. The backward
+ * input: kept as an integer over 2 out, so that the neighbours are exact and the weight is rounded twice. The backward
  * pass fetches: each input pixel walks over the outputs that may have read it. One pack of a pixel's channels a thread.
  */
 #include "kernels/divide.cuh"
@@ -11,6 +11,7 @@ constexpr int THREADS = 256;
 struct axis {
     int in, out;
     divisor twice_out, twice_in;
+    float step; /* 1 / (2 out) */
 };
 struct tap {
     int lo, hi;
@@ -24,7 +25,7 @@ static DEV_INLINE tap tap_of(const axis &a, int o)
     uint32_t q = (uint32_t)at;
     const uint32_t r = divide_off(q, a.twice_out);
     if ((int)q >= a.in - 1) return {a.in - 1, a.in - 1, 0};
-    return {(int)q, (int)q + 1, (float)r / (float)a.twice_out.d};
+    return {(int)q, (int)q + 1, (float)r * a.step};
 }
 
 template <class T, int V>
@@ -36,10 +37,11 @@ __global__ void __launch_bounds__(THREADS)
     uint32_t q = i;
     const uint32_t c = divide_off(q, packs);
     const tap tx = tap_of(ax, (int)divide_off(q, w)), ty = tap_of(ay, (int)divide_off(q, h));
-    x += (int64_t)q * ay.in * ax.in * packs.d * V + c * V;
-    const int64_t up = (int64_t)ty.lo * ax.in, down = (int64_t)ty.hi * ax.in, each = (int64_t)packs.d * V;
-    const pack<V> a = pack_load<V>(x + (up + tx.lo) * each), b = pack_load<V>(x + (up + tx.hi) * each);
-    const pack<V> d = pack_load<V>(x + (down + tx.lo) * each), e = pack_load<V>(x + (down + tx.hi) * each);
+    const uint32_t up = (q * ay.in + ty.lo) * ax.in, down = (q * ay.in + ty.hi) * ax.in;
+    const pack<V> a = pack_load<V>(x + (int64_t)((up + tx.lo) * packs.d + c) * V);
+    const pack<V> b = pack_load<V>(x + (int64_t)((up + tx.hi) * packs.d + c) * V);
+    const pack<V> d = pack_load<V>(x + (int64_t)((down + tx.lo) * packs.d + c) * V);
+    const pack<V> e = pack_load<V>(x + (int64_t)((down + tx.hi) * packs.d + c) * V);
     pack<V> p;
     for (int j = 0; j < V; j++) {
         const float top = fmaf(tx.w, b.v[j], (1 - tx.w) * a.v[j]), low = fmaf(tx.w, e.v[j], (1 - tx.w) * d.v[j]);
@@ -71,8 +73,6 @@ __global__ void __launch_bounds__(THREADS)
     const uint32_t c = divide_off(q, packs);
     const int px = (int)divide_off(q, w), py = (int)divide_off(q, h);
     const int2 rx = reach_of(ax, px), ry = reach_of(ay, py);
-    const int64_t each = (int64_t)packs.d * V;
-    dy += (int64_t)q * ay.out * ax.out * each + c * V;
     pack<V> s = {};
     for (int oy = ry.x; oy <= ry.y; oy++) {
         const float wy = weight_of(tap_of(ay, oy), py);
@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(THREADS)
         for (int ox = rx.x; ox <= rx.y; ox++) {
             const float wxy = wy * weight_of(tap_of(ax, ox), px);
             if (wxy == 0) continue;
-            const pack<V> p = pack_load<V>(dy + ((int64_t)oy * ax.out + ox) * each);
+            const uint32_t at = ((q * ay.out + oy) * ax.out + ox) * packs.d + c;
+            const pack<V> p = pack_load<V>(dy + (int64_t)at * V);
             for (int j = 0; j < V; j++) s.v[j] = fmaf(wxy, p.v[j], s.v[j]);
         }
     }
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(THREADS)
 
 static axis axis_of(int64_t in, int64_t out)
 {
-    return {(int)in, (int)out, divisor_of(2 * out), divisor_of(2 * in)};
+    return {(int)in, (int)out, divisor_of(2 * out), divisor_of(2 * in), 1.0f / (float)(2 * out)};
 }
 
 template <class T, int V> static cudaError_t launch(const struct k_resize *a, int backward, cudaStream_t s)
@@ -97,8 +98,9 @@ template <class T, int V> static cudaError_t launch(const struct k_resize *a, in
     const axis ay = axis_of(a->in_h, a->out_h), ax = axis_of(a->in_w, a->out_w);
     const int64_t packs = a->c / V, w = backward ? a->in_w : a->out_w, h = backward ? a->in_h : a->out_h;
     const int64_t items = a->n * h * w * packs;
+    const int64_t others = a->n * (backward ? a->out_h * a->out_w : a->in_h * a->in_w) * packs;
     const unsigned blocks = blocks_of(items, THREADS);
-    if (!blocks) return cudaErrorInvalidValue;
+    if (!blocks || others > 0x7fffffff) return cudaErrorInvalidValue;
     if (backward)
         return dev_launch((resize_bwd<T, V>), blocks, THREADS, 0, s, (const T *)a->dy, (T *)a->dx, a->beta,
                           (uint32_t)items, ay, ax, divisor_of(packs), divisor_of(w), divisor_of(h));

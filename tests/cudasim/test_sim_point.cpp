@@ -319,6 +319,8 @@ Test(point, sizes)
     cr_expect_eq(k_add_fwd(&add, NULL), cudaErrorInvalidValue);
     dropout.rows = (int64_t)1 << 33, dropout.n = 4;
     cr_expect_eq(k_dropout(&dropout, NULL), cudaErrorInvalidValue);
+    dropout.rows = 1, dropout.p = 1;
+    cr_expect_eq(k_dropout(&dropout, NULL), cudaErrorInvalidValue, "with p = 1 nothing could be scaled up");
     resize.n = 1, resize.c = 1, resize.in_h = resize.out_h = 1 << 15, resize.in_w = resize.out_w = 8;
     cr_expect_eq(k_resize_fwd(&resize, NULL), cudaErrorInvalidValue);
     norm.n = 70000, norm.sp = norm.c = 1;
