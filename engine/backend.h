@@ -13,8 +13,7 @@ struct op_impl {
     void (*release)(struct step *s);              /* frees s->prepared; may be NULL */
 };
 
-struct optim_range; /* engine/optim.h */
-struct optim_update;
+struct optim_update; /* engine/optim.h */
 struct comm_ops;
 
 struct backend {
@@ -26,10 +25,11 @@ struct backend {
     enum mcs_status (*download)(struct device *d, void *dst, const void *src, int64_t bytes);
     enum mcs_status (*zero)(struct device *d, void *dst, int64_t bytes);
     enum mcs_status (*sync)(struct device *d); /* waits, and reports what failed since */
-    /* For engine/optim.c: the sum of squares of the ranges of x (flat, on the device), in an order that the ranges
-     * alone fix, and one update of the weights. sum_squares waits for its result. No heap allocation in either. */
-    enum mcs_status (*sum_squares)(struct device *d, const float *x, const struct optim_range *r, int n, double *sum);
+    /* For engine/optim.c: the gradient's norm over the ranges, in an order that the ranges alone fix, then one update
+     * of the weights by the clipped gradient, or none where the norm is not finite. optim_norm waits for the last
+     * update and says that norm. No heap allocation in a step. */
     enum mcs_status (*optim_update)(struct device *d, const struct optim_update *u);
+    enum mcs_status (*optim_norm)(struct device *d, double *norm);
     /* Before the steps of a run are enqueued: what they read of `run`. NULL: steps read it themselves. */
     enum mcs_status (*begin_run)(struct device *d, const struct run_state *run);
     /* Steps enqueued between begin and end are recorded, not run; replay enqueues them all at once, with the same

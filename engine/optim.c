@@ -113,19 +113,11 @@ void mcs_optim_free(struct optim *o)
     free(o);
 }
 
-enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm)
+enum mcs_status mcs_optim_begin(struct optim *o, double lr)
 {
     struct params *p = o->params;
-    struct device *d = p->device;
     const struct ranges *all = o->state;
-    double squares, size;
-    MCS_TRY(d->backend->sum_squares(d, p->grad, all->r, all->n, &squares));
-    size = sqrt(squares);
-    if (norm) *norm = size;
-    MCS_REQUIRE(isfinite(size), MCS_E_DATA, "the gradient's norm is not finite at update %lld; lower the learning rate",
-                (long long)o->step + 1);
     MCS_REQUIRE(isfinite(lr), MCS_E_USAGE, "the learning rate is not finite");
-    const double room = o->o.clip_norm > 0 ? o->o.clip_norm / (size + 1e-6) : 1; /* torch's guard against 0/0 */
     const struct optim_update u = {
         .o = &o->o,
         .ranges = all->r,
@@ -135,10 +127,26 @@ enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm)
         .m = o->m,
         .v = o->v,
         .lr = lr,
-        .scale = room < 1 ? room : 1,
         .step = o->step + 1,
     };
-    MCS_TRY(d->backend->optim_update(d, &u));
+    MCS_TRY(p->device->backend->optim_update(p->device, &u));
     o->step++;
     return MCS_OK;
+}
+
+enum mcs_status mcs_optim_end(struct optim *o, double *norm)
+{
+    double size;
+    MCS_TRY(o->params->device->backend->optim_norm(o->params->device, &size));
+    if (norm) *norm = size;
+    if (isfinite(size)) return MCS_OK;
+    o->step--; /* it did not take place */
+    return MCS_FAIL(MCS_E_DATA, "the gradient's norm is not finite at update %lld; lower the learning rate",
+                    (long long)o->step + 1);
+}
+
+enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm)
+{
+    MCS_TRY(mcs_optim_begin(o, lr));
+    return mcs_optim_end(o, norm);
 }

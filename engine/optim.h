@@ -18,7 +18,8 @@ struct optim_options {
 };
 
 /* For backends: floats [first, first + n) of the flat arrays, with their weight decay; and one update of such ranges.
- * g is multiplied by scale (clipping) before it is used. step counts from 1. */
+ * g is multiplied by min(1, clip_norm / (norm + 1e-6)) before it is used, torch's guard against 0/0. step counts from
+ * 1. */
 struct optim_range {
     int64_t first, n;
     float decay;
@@ -29,7 +30,7 @@ struct optim_update {
     int n_ranges;
     float *w, *m, *v;
     const float *g;
-    double lr, scale;
+    double lr;
     int64_t step;
 };
 
@@ -50,8 +51,12 @@ struct optim {
 enum mcs_status mcs_optim_new(struct params *p, const struct optim_options *options, const char *const *frozen,
                               struct optim **o);
 void mcs_optim_free(struct optim *o);
-/* One update with params->grad. *norm, if not NULL, receives the gradient's norm before clipping. Fixed order: the same
- * bits for any number of threads. No heap allocation. E_DATA when the norm is not finite; then nothing was changed. */
+/* One update with params->grad, in two halves: begin enqueues it, end waits for it and says the gradient's norm before
+ * clipping (norm may be NULL). Between them the host may prepare the next step. Fixed order: the same bits for any
+ * number of threads. No heap allocation. E_DATA from end when the norm is not finite; then nothing was changed. */
+enum mcs_status mcs_optim_begin(struct optim *o, double lr);
+enum mcs_status mcs_optim_end(struct optim *o, double *norm);
+/* Both. */
 enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm);
 
 #endif

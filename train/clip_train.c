@@ -149,9 +149,10 @@ static void trainer_close(struct trainer *t)
     free(t->alone);
 }
 
-/* Fills a plan's inputs for `step` and runs it. The extra losses' parameters are named by the first plan, so the first
+/* Fills a plan's inputs for `step`: while the device is still at the step before, which reads them in its own order.
+ * The extra losses' parameters are named by the first plan, so the first
  * plan is made before the parameters get memory: see mcs_clip_train. */
-static enum mcs_status forward_backward(struct trainer *t, const struct clip_source *source, int64_t step, int *plan)
+static enum mcs_status set_batch(struct trainer *t, const struct clip_source *source, int64_t step, int *plan)
 {
     int64_t rows;
     MCS_TRY(source->fill(source->ctx, step, &t->batch));
@@ -166,10 +167,30 @@ static enum mcs_status forward_backward(struct trainer *t, const struct clip_sou
     MCS_TRY(mcs_exec_set(p->exec, p->text.position, t->position));
     MCS_TRY(mcs_exec_set(p->exec, p->text.key, t->key));
     MCS_TRY(mcs_exec_set(p->exec, p->text.offset, t->offset));
-    if (t->extra && t->extra->fill) MCS_TRY(t->extra->fill(t->extra->ctx, *plan, p->exec));
+    return t->extra && t->extra->fill ? t->extra->fill(t->extra->ctx, *plan, p->exec) : MCS_OK;
+}
+
+/* The step whose inputs are set, and its update: enqueued, on a device that works on its own. */
+static enum mcs_status begin_step(struct trainer *t, const struct train_plan *p, int64_t step, double lr)
+{
     p->graph->run.step = (uint32_t)step;
     mcs_params_zero_grad(t->model->params);
-    return mcs_exec_run(p->exec);
+    MCS_TRY(mcs_exec_run(p->exec));
+    return mcs_optim_begin(t->optim, lr);
+}
+
+/* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
+static enum mcs_status end_step(struct trainer *t, const struct train_plan *p, int64_t step, const char *checkpoint,
+                                float *loss, double *norm)
+{
+    for (int i = 0; i < p->n_losses; i++) {
+        MCS_TRY(mcs_exec_get(p->exec, p->loss[i], &loss[i]));
+        MCS_REQUIRE(isfinite(loss[i]), MCS_E_DATA,
+                    "step %lld: %s is not finite; lower --lr, or look at the images of this batch (last checkpoint: "
+                    "%s)",
+                    (long long)step + 1, p->loss_name[i], checkpoint);
+    }
+    return mcs_optim_end(t->optim, norm);
 }
 
 /* open_clip clamps the learned log scale to [0, ln 100] after every step. */
@@ -238,21 +259,16 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
     if (writes) MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     mcs_progress_start(&bar, "train CLIP", "step", o->steps);
+    int plan = 0;
+    if (step < o->steps) MCS_TRY_GOTO(set_batch(&t, source, step, &plan), st, done);
     for (; step < o->steps; step++) {
-        int plan = 0;
         float loss[1 + CLIP_MAX_EXTRA];
         double norm;
         const double lr = mcs_lr_cosine(step, o->lr, o->warmup, o->steps);
-        MCS_TRY_GOTO(forward_backward(&t, source, step, &plan), st, done);
         const struct train_plan *p = &t.plan[plan];
-        for (int i = 0; i < p->n_losses; i++) {
-            MCS_TRY_GOTO(mcs_exec_get(p->exec, p->loss[i], &loss[i]), st, done);
-            MCS_REQUIRE_GOTO(
-                isfinite(loss[i]), MCS_E_DATA, st, done,
-                "step %lld: %s is not finite; lower --lr, or look at the images of this batch (last checkpoint: %s)",
-                (long long)step + 1, p->loss_name[i], checkpoint);
-        }
-        MCS_TRY_GOTO(mcs_optim_step(t.optim, lr, &norm), st, done);
+        MCS_TRY_GOTO(begin_step(&t, p, step, lr), st, done);
+        const enum mcs_status next = step + 1 < o->steps ? set_batch(&t, source, step + 1, &plan) : MCS_OK;
+        MCS_TRY_GOTO(end_step(&t, p, step, checkpoint, loss, &norm), st, done);
         if (!(o->loss.inv_tau > 0)) MCS_TRY_GOTO(clamp_scale(m), st, done);
         if (writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
             MCS_TRY_GOTO(log_step(&t, &log, p, step, lr, norm, loss), st, done);
@@ -268,6 +284,7 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
                           (long long)step + 1, checkpoint);
             goto done;
         }
+        MCS_TRY_GOTO(next, st, done);
     }
     mcs_progress_set(&bar, step);
     mcs_progress_end(&bar);

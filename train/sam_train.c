@@ -334,22 +334,25 @@ struct step_result {
     double multi, iou, lr, norm;
 };
 
+/* The step whose inputs are set, with its update; the next one's are set while the device works. *next: how that
+ * went. */
 static enum mcs_status one_step(struct trainer *t, const struct sam_train_source *source, int64_t step,
-                                struct step_result *r)
+                                struct step_result *r, enum mcs_status *next)
 {
-    MCS_TRY(fill(t, source, step));
     t->graph->run.step = (uint32_t)step;
     mcs_params_zero_grad(t->model->params);
     MCS_TRY(mcs_exec_forward(t->exec));
     MCS_TRY(choose(t, &r->multi));
     MCS_TRY(mcs_exec_backward(t->exec));
+    r->lr = mcs_lr_cosine(step, t->o->lr, t->o->warmup, t->o->steps);
+    MCS_TRY(mcs_optim_begin(t->optim, r->lr));
+    *next = step + 1 < t->o->steps ? fill(t, source, step + 1) : MCS_OK;
     MCS_TRY(mcs_exec_get(t->exec, t->loss, &r->loss));
     r->iou = 0;
     for (int64_t i = 0; i < t->n; i++) r->iou += (double)t->single_host[i] / (double)t->n;
     MCS_REQUIRE(isfinite(r->loss) && isfinite(r->multi), MCS_E_DATA,
                 "step %lld: the loss is not finite; lower the learning rate", (long long)step + 1);
-    r->lr = mcs_lr_cosine(step, t->o->lr, t->o->warmup, t->o->steps);
-    return mcs_optim_step(t->optim, r->lr, &r->norm);
+    return mcs_optim_end(t->optim, &r->norm);
 }
 
 static enum mcs_status log_step(struct run_log *log, int64_t step, const struct step_result *r)
@@ -370,9 +373,11 @@ static enum mcs_status loop(struct trainer *t, const struct sam_train_source *so
     struct mcs_progress bar;
     double smooth = -1;
     mcs_progress_start(&bar, "train SAM", "step", o->steps);
+    if (step < o->steps) MCS_TRY(fill(t, source, step));
     for (; step < o->steps; step++) {
         struct step_result r;
-        MCS_TRY(one_step(t, source, step, &r));
+        enum mcs_status next;
+        MCS_TRY(one_step(t, source, step, &r, &next));
         if (step % LOG_EVERY == 0 || step + 1 == o->steps) MCS_TRY(log_step(log, step, &r));
         smooth = smooth < 0 ? r.iou : 0.95 * smooth + 0.05 * r.iou;
         snprintf(bar.note, sizeof bar.note, "loss %.3f IoU %.3f", (double)r.loss, smooth);
@@ -383,6 +388,7 @@ static enum mcs_status loop(struct trainer *t, const struct sam_train_source *so
         MCS_REQUIRE(!stop || last, MCS_E_STOPPED,
                     "stopped after step %lld; run the same command again to go on from %s", (long long)step + 1,
                     checkpoint);
+        MCS_TRY(next);
     }
     mcs_progress_set(&bar, step);
     mcs_progress_end(&bar);

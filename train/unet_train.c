@@ -120,8 +120,10 @@ void mcs_unet_trainer_close(struct unet_trainer *t)
     *t = (struct unet_trainer){0};
 }
 
+/* The inputs of `step`: while the device is still at the step before, which reads them in its own order. */
 static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
 {
+    const double started = mcs_seconds();
     const struct unet_loader *l = &t->loader;
     mcs_unet_loader_fill(l, step, t->images, t->labels);
     MCS_TRY(mcs_exec_set(t->exec, t->image, t->images));
@@ -131,6 +133,7 @@ static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
                         t->target_labels);
         MCS_TRY(mcs_exec_set(t->exec, t->target[i], t->target_labels));
     }
+    t->fill_seconds += mcs_seconds() - started;
     return MCS_OK;
 }
 
@@ -152,24 +155,36 @@ static enum mcs_status weighted_loss(struct unet_trainer *t, double *loss)
     return MCS_OK;
 }
 
-enum mcs_status mcs_unet_trainer_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
+/* The step whose inputs are set, and its update: enqueued, on a device that works on its own. */
+static enum mcs_status begin_step(struct unet_trainer *t, int64_t step)
 {
     const double started = mcs_seconds();
-    MCS_TRY(set_batch(t, step));
-    const double filled = mcs_seconds();
     t->graph->run.step = (uint32_t)step;
     mcs_params_zero_grad(t->model->params);
     MCS_TRY(mcs_exec_run(t->exec));
+    MCS_TRY(mcs_optim_begin(t->optim, mcs_cycle_lr(&t->o->cycle, step)));
+    t->run_seconds += mcs_seconds() - started;
+    return MCS_OK;
+}
+
+/* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
+static enum mcs_status end_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
+{
+    const double started = mcs_seconds();
     MCS_TRY(weighted_loss(t, loss));
     MCS_REQUIRE(isfinite(*loss), MCS_E_DATA,
                 "step %lld: the loss is not finite; lower --lr, or look for images with impossible values",
                 (long long)step + 1);
-    const double ran = mcs_seconds();
-    MCS_TRY(mcs_optim_step(t->optim, mcs_cycle_lr(&t->o->cycle, step), norm));
-    t->fill_seconds += filled - started;
-    t->run_seconds += ran - filled;
-    t->optim_seconds += mcs_seconds() - ran;
+    MCS_TRY(mcs_optim_end(t->optim, norm));
+    t->run_seconds += mcs_seconds() - started;
     return MCS_OK;
+}
+
+enum mcs_status mcs_unet_trainer_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
+{
+    MCS_TRY(set_batch(t, step));
+    MCS_TRY(begin_step(t, step));
+    return end_step(t, step, loss, norm);
 }
 
 /* ---- the run ---- */
@@ -219,9 +234,12 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
     const int writes = mcs_comm_rank(o->comm) == 0;
     struct mcs_progress bar;
     mcs_progress_start(&bar, "train", "step", steps);
+    if (step < steps) MCS_TRY(set_batch(t, step));
     for (; step < steps; step++) {
         double loss, norm;
-        MCS_TRY(mcs_unet_trainer_step(t, step, &loss, &norm));
+        MCS_TRY(begin_step(t, step));
+        const enum mcs_status next = step + 1 < steps ? set_batch(t, step + 1) : MCS_OK;
+        MCS_TRY(end_step(t, step, &loss, &norm));
         if (writes && (step % LOG_EVERY == 0 || step + 1 == steps)) MCS_TRY(log_step(log, t, step, loss, norm));
         snprintf(bar.note, sizeof bar.note, "loss %.3f", loss);
         mcs_progress_set(&bar, step + 1);
@@ -234,12 +252,12 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
         if (stop && !last)
             return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
                             (long long)step + 1, checkpoint);
+        MCS_TRY(next);
     }
     mcs_progress_end(&bar);
     if (step > first) {
         const double n = 1e-3 * (double)(step - first); /* to milliseconds a step */
-        mcs_log("a step: batch %.1f ms, network %.1f ms, optimizer %.1f ms", t->fill_seconds / n, t->run_seconds / n,
-                t->optim_seconds / n);
+        mcs_log("a step: batch %.1f ms, network and update %.1f ms", t->fill_seconds / n, t->run_seconds / n);
     }
     return MCS_OK;
 }

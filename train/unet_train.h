@@ -49,7 +49,7 @@ struct unet_trainer {
     int32_t *labels, *target_labels;     /* (batch, height, width); a level's */
     const char *frozen[UNET_MAX_STAGES]; /* heads without a loss: neither trained nor decayed; NULL-ended */
     char frozen_name[UNET_MAX_STAGES][32];
-    double fill_seconds, run_seconds, optim_seconds; /* sums over steps */
+    double fill_seconds, run_seconds; /* sums over steps */
 };
 enum mcs_status mcs_unet_trainer_open(struct unet_trainer *t, struct unet_model *m, const struct unet_cases *cases,
                                       const struct unet_train_options *o);

@@ -58,8 +58,8 @@ static const struct backend cpu_backend = {
     .download = cpu_copy,
     .zero = cpu_zero,
     .sync = cpu_sync,
-    .sum_squares = mcs_cpu_sum_squares,
     .optim_update = mcs_cpu_optim_update,
+    .optim_norm = mcs_cpu_optim_norm,
     .close = mcs_cpu_close,
 };
 

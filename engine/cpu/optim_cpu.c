@@ -15,10 +15,9 @@ MCS_CLONES static double squares(const float *restrict x, int64_t n)
 }
 
 /* Each range in at most MAX_BLOCKS blocks, cut by its length alone, their sums added in order. */
-enum mcs_status mcs_cpu_sum_squares(struct device *d, const float *x, const struct optim_range *r, int n, double *sum)
+static double sum_squares(const float *x, const struct optim_range *r, int n)
 {
-    (void)d;
-    *sum = 0;
+    double sum = 0;
     for (int k = 0; k < n; k++) {
         double part[MAX_BLOCKS];
         const int64_t even = op_div_up(r[k].n, MAX_BLOCKS), size = even > BLOCK ? even : BLOCK,
@@ -26,9 +25,9 @@ enum mcs_status mcs_cpu_sum_squares(struct device *d, const float *x, const stru
 #pragma omp parallel for schedule(static) if (r[k].n >= MCS_PARALLEL_MIN)
         for (int64_t b = 0; b < blocks; b++)
             part[b] = squares(x + r[k].first + b * size, op_min(size, r[k].n - b * size));
-        for (int64_t b = 0; b < blocks; b++) *sum += part[b];
+        for (int64_t b = 0; b < blocks; b++) sum += part[b];
     }
-    return MCS_OK;
+    return sum;
 }
 
 struct adam {
@@ -61,12 +60,25 @@ MCS_CLONES static void sgd(float *restrict w, const float *restrict g, float *re
     }
 }
 
+static _Thread_local double last_norm; /* of the update that this thread made last: a rank is a thread */
+
+enum mcs_status mcs_cpu_optim_norm(struct device *d, double *norm)
+{
+    (void)d;
+    *norm = last_norm;
+    return MCS_OK;
+}
+
 enum mcs_status mcs_cpu_optim_update(struct device *d, const struct optim_update *u)
 {
     (void)d;
     const struct optim_options *o = u->o;
+    last_norm = sqrt(sum_squares(u->g, u->ranges, u->n_ranges));
+    if (!isfinite(last_norm)) return MCS_OK;
+    const double room = o->clip_norm > 0 ? o->clip_norm / (last_norm + 1e-6) : 1;
+    const float scale = room < 1 ? (float)room : 1;
     const double beta1 = mcs_optim_decimal(o->beta1), beta2 = mcs_optim_decimal(o->beta2), t = (double)u->step;
-    struct adam a = {.eps = o->eps, .scale = (float)u->scale, .beta2 = (float)beta2};
+    struct adam a = {.eps = o->eps, .scale = scale, .beta2 = (float)beta2};
     a.one1 = (float)(1 - beta1);
     a.one2 = (float)(1 - beta2);
     a.step = (float)(u->lr / (1 - pow(beta1, t)));
@@ -80,7 +92,7 @@ enum mcs_status mcs_cpu_optim_update(struct device *d, const struct optim_update
             if (o->kind == OPTIM_ADAMW)
                 adamw(u->w + i, u->g + i, u->m + i, u->v + i, n, a);
             else
-                sgd(u->w + i, u->g + i, u->m + i, n, (float)u->lr, o->momentum, r.decay, (float)u->scale);
+                sgd(u->w + i, u->g + i, u->m + i, n, (float)u->lr, o->momentum, r.decay, scale);
         }
     }
     return MCS_OK;

@@ -62,8 +62,8 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
     } while (0)
 
 /* engine/cuda/optim_cuda.c */
-enum mcs_status mcs_cuda_sum_squares(struct device *d, const float *x, const struct optim_range *r, int n, double *sum);
 enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u);
+enum mcs_status mcs_cuda_optim_norm(struct device *d, double *norm);
 void mcs_cuda_optim_close(struct cuda_device *c);
 
 #endif

@@ -1,4 +1,5 @@
-/* backend.h's sum_squares and optim_update on the device: kernels/optim.h. */
+/* backend.h's optim_update and optim_norm on the device: kernels/optim.h. The host waits for the norm alone, and only
+ * when it asks. */
 #include "engine/optim.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@ struct cuda_optim {
     void *workspace;                    /* K_SQUARES_BYTES of the device */
     struct k_range *ranges;             /* (n_ranges), as the kernels want them */
     int n_ranges;
+    cudaEvent_t written; /* `seen` is */
 };
 
 void mcs_cuda_optim_close(struct cuda_device *c)
@@ -21,6 +23,7 @@ void mcs_cuda_optim_close(struct cuda_device *c)
     if (o->state) (void)cudaFree(o->state);
     if (o->workspace) (void)cudaFree(o->workspace);
     if (o->seen) (void)cudaFreeHost(o->seen);
+    if (o->written) (void)cudaEventDestroy(o->written);
     free(o->ranges);
     free(o);
     c->optim = NULL;
@@ -35,6 +38,7 @@ static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range 
         MCS_CUDA(cudaMalloc((void **)&o->state, sizeof *o->state));
         MCS_CUDA(cudaMalloc(&o->workspace, K_SQUARES_BYTES));
         MCS_CUDA(cudaMallocHost((void **)&o->seen, sizeof *o->seen));
+        MCS_CUDA(cudaEventCreateWithFlags(&o->written, cudaEventDisableTiming));
     }
     if (n > o->n_ranges) {
         struct k_range *room = realloc(o->ranges, (size_t)n * sizeof *room);
@@ -47,23 +51,22 @@ static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range 
     return MCS_OK;
 }
 
-enum mcs_status mcs_cuda_sum_squares(struct device *d, const float *x, const struct optim_range *r, int n, double *sum)
+/* Waits; a state that no update has written yet is finite with a norm of 0. */
+enum mcs_status mcs_cuda_optim_norm(struct device *d, double *norm)
 {
-    struct cuda_device *c = d->state;
-    struct cuda_optim *o;
-    MCS_TRY(optim_of(c, r, n, &o));
-    MCS_CUDA(k_sum_squares(x, o->ranges, n, o->workspace, o->state, c->compute));
-    MCS_CUDA(cudaMemcpyAsync(&o->seen->squares, &o->state->squares, sizeof o->seen->squares, cudaMemcpyDeviceToHost,
-                             c->compute));
-    MCS_CUDA(cudaStreamSynchronize(c->compute));
-    *sum = o->seen->squares;
+    const struct cuda_device *c = d->state;
+    const struct cuda_optim *o = c->optim;
+    *norm = 0;
+    if (!o) return MCS_OK;
+    MCS_CUDA(cudaEventSynchronize(o->written));
+    *norm = o->seen->norm;
     return MCS_OK;
 }
 
 enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u)
 {
     struct cuda_device *c = d->state;
-    struct cuda_optim *o;
+    struct cuda_optim *o = NULL;
     const double beta1 = mcs_optim_decimal(u->o->beta1), beta2 = mcs_optim_decimal(u->o->beta2), t = (double)u->step;
     MCS_TRY(optim_of(c, u->ranges, u->n_ranges, &o));
     const struct k_optim a = {
@@ -84,10 +87,11 @@ enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_updat
         .lr = u->lr,
         .step = (float)(u->lr / (1 - pow(beta1, t))),
         .rbias = (float)(1 / sqrt(1 - pow(beta2, t))),
-        .scale = (float)u->scale,
-        .finite = 1,
     };
     MCS_CUDA(k_optim_set(now, o->state, c->compute));
+    MCS_CUDA(k_grad_norm(u->g, o->ranges, u->n_ranges, u->o->clip_norm, o->workspace, o->state, c->compute));
     MCS_CUDA(u->o->kind == OPTIM_ADAMW ? k_adamw(&a, c->compute) : k_sgd_nesterov(&a, c->compute));
+    MCS_CUDA(cudaMemcpyAsync(o->seen, o->state, sizeof *o->seen, cudaMemcpyDeviceToHost, c->compute));
+    MCS_CUDA(cudaEventRecord(o->written, c->compute));
     return MCS_OK;
 }

@@ -61,7 +61,8 @@ static enum mcs_status describe(const struct blas_product *p, struct blas_plan *
         const void *aligned = (const void *)(uintptr_t)ALIGNED; /* all that the search reads of it */
         BLAS(cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias));
         BLAS(cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
-        BLAS(cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &aligned, sizeof aligned));
+        BLAS(
+            cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &aligned, sizeof aligned));
     }
     MCS_TRY(p->trans_b ? layout_of(&plan->first, p->dtype, p->n, p->k, p->ldb)
                        : layout_of(&plan->first, p->dtype, p->k, p->n, p->ldb));
