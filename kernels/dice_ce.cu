@@ -4,8 +4,9 @@
 #include "kernels/losses.h"
 #include "kernels/sums.cuh"
 
-constexpr int THREADS = SUM_THREADS, ROOM = 32 * (K_DICE_CLASSES + 1); /* floats of a tile; at least 32 voxels */
-constexpr int LEAST = 4096;                                            /* voxels a block sums up */
+constexpr int THREADS = SUM_THREADS, WARPS = THREADS / DEV_WARP,
+              ROOM = 32 * (K_DICE_CLASSES + 1); /* floats of a tile; at least 32 voxels */
+constexpr int LEAST = 4096;                     /* voxels a block sums up */
 
 /* Voxels of a tile, and from one voxel's logits to the next one's. */
 static DEV_INLINE int tile_row(int c)
@@ -87,16 +88,18 @@ static __global__ void __launch_bounds__(THREADS) dice_ce_parts(const float *x, 
     if (t == 0) part[3 * c] = ce;
 }
 
-/* A block a sum of a sample: sums (n, 3c), ce (n). */
+/* A warp a sum of a sample: sums (n, 3c), ce (n). */
 static __global__ void __launch_bounds__(THREADS)
     dice_ce_sums(const double *part, int64_t parts, int c, float *sums, double *ce)
 {
-    const int j = (int)blockIdx.x, width = 3 * c + 1;
+    const int j = (int)blockIdx.x * WARPS + (int)threadIdx.x / DEV_WARP, lane = (int)threadIdx.x % DEV_WARP;
+    const int width = 3 * c + 1;
     const int64_t n = blockIdx.y;
+    if (j >= width) return; /* the whole warp */
     double s = 0;
-    for (int64_t i = threadIdx.x; i < parts; i += THREADS) s += part[(n * parts + i) * width + j];
-    s = block_sum<SUM_THREADS>(s);
-    if (threadIdx.x > 0) return;
+    for (int64_t i = lane; i < parts; i += DEV_WARP) s += part[(n * parts + i) * width + j];
+    s = dev_warp_sum(s);
+    if (lane > 0) return;
     if (j < 3 * c)
         sums[n * 3 * c + j] = (float)s;
     else
@@ -219,8 +222,8 @@ cudaError_t k_dice_ce_fwd(const struct k_dice_ce *a, cudaStream_t s)
     cudaError_t e = dev_launch(dice_ce_parts, dim3((unsigned)parts, (unsigned)a->n), THREADS, 0, s, a->logits,
                                a->target, a->voxels, share, a->c, classes, part);
     if (e != cudaSuccess) return e;
-    e = dev_launch(dice_ce_sums, dim3((unsigned)(3 * a->c + 1), (unsigned)a->n), THREADS, 0, s, part, parts, a->c,
-                   a->sums, ce);
+    e = dev_launch(dice_ce_sums, dim3((unsigned)div_up(3 * a->c + 1, WARPS), (unsigned)a->n), THREADS, 0, s, part,
+                   parts, a->c, a->sums, ce);
     if (e != cudaSuccess) return e;
     return dev_launch(dice_ce_loss, 1, THREADS, 0, s, a->sums, ce, a->n, a->c, a->batch_dice, a->smooth, a->weight_ce,
                       a->weight_dice, a->loss);

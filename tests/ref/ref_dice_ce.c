@@ -76,12 +76,15 @@ void ref_dice_ce_bwd(const struct ref_step *s)
     const struct dims z = dims_of(s);
     const double g = s->dout[0].v[0];
     const int64_t valid = count_valid(s);
+    double *all = calloc((size_t)z.c, sizeof *all);
+    if (!all) abort();
     for (int64_t i = 0; i < z.n * z.sp; i++) {
         const double *x = s->in[0].v + i * z.c;
         const int64_t t = (int64_t)s->in[1].v[i];
         if (t < 0) continue;
+        for (int64_t c = 0; c < z.c; c++) all[c] = softmax(x, z.c, c);
         for (int64_t c = 0; c < z.c; c++) {
-            const double p = softmax(x, z.c, c);
+            const double p = all[c];
             double *d = &s->din[0].v[i * z.c + c], *mag = &s->din[0].mag[i * z.c + c];
             *d += g * (double)a->weight_ce * (p - (t == c)) / (double)valid;
             *mag += fabs(g * (double)a->weight_ce) * (p + (t == c)) / (double)valid;
@@ -92,10 +95,10 @@ void ref_dice_ce_bwd(const struct ref_step *s)
                 const double share = (double)a->weight_dice / (double)((a->batch_dice ? 1 : z.n) * (z.c - 1));
                 by_p = -share * ((t == k) * 2 / fmax(den, 1e-8) - (den > 1e-8 ? num / (den * den) : 0));
                 by_p_mag = share * ((t == k) * 2 / fmax(den, 1e-8) + (den > 1e-8 ? num / (den * den) : 0));
-                const double pk = softmax(x, z.c, k);
-                *d += g * by_p * pk * ((k == c) - p);
-                *mag += fabs(g) * by_p_mag * pk * ((k == c) + p);
+                *d += g * by_p * all[k] * ((k == c) - p);
+                *mag += fabs(g) * by_p_mag * all[k] * ((k == c) + p);
             }
         }
     }
+    free(all);
 }
