@@ -92,6 +92,7 @@ cudaError_t enter()
     E(cudaErrorNotReady, "not ready yet")                                                                              \
     E(cudaErrorIllegalAddress, "a kernel touched an illegal address")                                                  \
     E(cudaErrorMisalignedAddress, "a kernel touched a misaligned address")                                             \
+    E(cudaErrorLaunchTimeout, "nothing can end what is waited for")                                                    \
     E(cudaErrorLaunchFailure, "a kernel failed")                                                                       \
     E(cudaErrorLaunchOutOfResources, "a kernel needs more than the device has")                                        \
     E(cudaErrorNotSupported, "not supported")                                                                          \

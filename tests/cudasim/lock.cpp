@@ -22,13 +22,18 @@ struct thread_end { /* says so when its thread ends */
     {
         const guard g;
         me->gone = true;
-        news.notify_all();
+        tell_others();
     }
 };
 std::shared_ptr<host_thread> this_host_thread()
 {
     static thread_local thread_end end;
     return end.me;
+}
+
+bool is_stuck(const host_thread &t)
+{
+    return t.gone || (t.waits && t.seen == n_news);
 }
 
 guard::guard()
@@ -62,6 +67,7 @@ bool wait_for_others(const waiting &w)
 {
     const std::shared_ptr<host_thread> me = this_host_thread();
     me->waits = true;
+    me->seen = n_news;
     const bool late = now_ms() - std::max(w.since, news_ms) > (uint64_t)patience_ms;
     bool more = false;
     for (bool (*f)(bool) : give_up) more = f(late) || more; /* has it ended something that then can run? */

@@ -29,9 +29,11 @@ struct guard {
 };
 struct host_thread {
     bool waits = false, gone = false; /* in a call that waits for the device; ended */
+    uint64_t seen = 0;                /* the news when it last found that it cannot go on */
 };
 std::shared_ptr<host_thread> this_host_thread();
-struct waiting { /* a wait, since when */
+bool is_stuck(const host_thread &t); /* ended, or waits and knows all that has happened */
+struct waiting {                     /* a wait, since when */
     uint64_t since;
     waiting();
 };

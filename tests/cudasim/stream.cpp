@@ -184,7 +184,10 @@ void wait_for(uint32_t id, const clock_vector &clock)
 {
     const waiting here;
     while (!done[id])
-        if (!run_one() && !wait_for_others(here)) return;
+        if (!run_one() && !wait_for_others(here)) { /* nobody will end it: better an error than to wait for ever */
+            fail_device(device_now(), cudaErrorLaunchTimeout);
+            return;
+        }
     join(host, clock);
 }
 void wait_for_stream(CUstream_st *s)
