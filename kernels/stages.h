@@ -5,6 +5,7 @@
 #define MCS_KERNELS_STAGES_H
 
 #include "kernels/kernels.h"
+#include "kernels/augmentation.h"
 #include "kernels/images.h"
 #include "kernels/masks.h"
 

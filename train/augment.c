@@ -264,71 +264,81 @@ void mcs_augment_gamma(struct augment_plane p, double exponent, int inverted)
     }
 }
 
-/* ---- a sample ---- */
+/* ---- a sample: what is drawn, and what is done with it ---- */
 
-static int turn(const struct augment_options *o, struct mcs_rng key, double m[2][2])
+static void draw_turn(const struct augment_options *o, struct mcs_rng key, struct augment_draw *a)
 {
     struct draws d = {stream(key, SPATIAL), 0};
     const int rotate = toss(&d, o->p_rotation), scale = toss(&d, o->p_scale);
     const double angle = uniform(&d, -o->rotation, o->rotation), factor = uniform(&d, o->scale_lo, o->scale_hi);
-    const double a = rotate ? angle : 0, s = scale ? factor : 1;
-    m[0][0] = m[1][1] = s * cos(a);
-    m[1][0] = s * sin(a);
-    m[0][1] = -m[1][0];
-    return rotate || scale;
+    const double turned = rotate ? angle : 0, scaled = scale ? factor : 1;
+    a->moves = rotate || scale;
+    a->matrix[0][0] = a->matrix[1][1] = scaled * cos(turned);
+    a->matrix[1][0] = scaled * sin(turned);
+    a->matrix[0][1] = -a->matrix[1][0];
 }
 
-static void add_noise(const struct augment_options *o, struct mcs_rng key, const struct augment_patch *dst,
-                      float *scratch)
+static void draw_noise(const struct augment_options *o, struct mcs_rng key, struct augment_draw *a)
 {
     struct draws d = {stream(key, NOISE), 0};
-    if (!toss(&d, o->p_noise)) return;
-    const float sd = (float)uniform(&d, 0, o->noise_hi);
-    const int64_t n = (int64_t)dst->height * dst->width * dst->channels;
-    struct mcs_rng values = d.rng;
-    values.site ^= 0x5A5A5A5Au;
-    mcs_rng_fill_normal(values, scratch, n);
-    for (int64_t i = 0; i < n; i++) dst->image[i] += sd * scratch[i];
+    a->noise_key = d.rng;
+    a->noise_key.site ^= 0x5A5A5A5Au;
+    if (toss(&d, o->p_noise)) a->noise = (float)uniform(&d, 0, o->noise_hi);
 }
 
-static void channel_transforms(const struct augment_options *o, struct mcs_rng key, const struct augment_patch *dst,
-                               float *scratch)
+static void draw_channels(const struct augment_options *o, struct mcs_rng key, int channels, struct augment_channel *c)
 {
     struct draws d = {stream(key, BLUR), 0};
     const int blur = toss(&d, o->p_blur);
-    struct augment_plane p = {dst->image, dst->height, dst->width, dst->channels};
-    for (int k = 0; blur && k < dst->channels; k++) {
-        p.x = dst->image + k;
+    for (int k = 0; blur && k < channels; k++) {
         if (!toss(&d, o->p_blur_channel)) continue;
-        const double sigma_y = uniform(&d, o->blur_lo, o->blur_hi), sigma_x = uniform(&d, o->blur_lo, o->blur_hi);
-        mcs_augment_blur(p, sigma_y, sigma_x, scratch);
+        c[k].blur_y = uniform(&d, o->blur_lo, o->blur_hi);
+        c[k].blur_x = uniform(&d, o->blur_lo, o->blur_hi);
     }
     d = (struct draws){stream(key, BRIGHTNESS), 0};
     const int brighten = toss(&d, o->p_brightness);
-    for (int k = 0; brighten && k < dst->channels; k++) {
-        const float factor = (float)about_one(&d, o->factor_lo, o->factor_hi);
-        for (int64_t i = 0; i < (int64_t)dst->height * dst->width; i++) dst->image[i * dst->channels + k] *= factor;
-    }
+    for (int k = 0; brighten && k < channels; k++) c[k].brightness = (float)about_one(&d, o->factor_lo, o->factor_hi);
     d = (struct draws){stream(key, CONTRAST), 0};
     const int contrast = toss(&d, o->p_contrast);
-    for (int k = 0; contrast && k < dst->channels; k++) {
-        p.x = dst->image + k;
-        mcs_augment_contrast(p, about_one(&d, o->factor_lo, o->factor_hi));
-    }
+    for (int k = 0; contrast && k < channels; k++) c[k].contrast = about_one(&d, o->factor_lo, o->factor_hi);
     d = (struct draws){stream(key, LOWRES), 0};
     const int lowres = toss(&d, o->p_lowres);
-    for (int k = 0; lowres && k < dst->channels; k++) {
-        p.x = dst->image + k;
-        if (toss(&d, o->p_lowres_channel)) mcs_augment_lowres(p, uniform(&d, o->zoom_lo, 1), scratch);
-    }
+    for (int k = 0; lowres && k < channels; k++)
+        if (toss(&d, o->p_lowres_channel)) c[k].zoom = uniform(&d, o->zoom_lo, 1);
     for (int inverted = 1; inverted >= 0; inverted--) {
         d = (struct draws){stream(key, inverted ? GAMMA_INVERTED : GAMMA), 0};
         const int bend = toss(&d, inverted ? o->p_gamma_inverted : o->p_gamma);
-        for (int k = 0; bend && k < dst->channels; k++) {
-            p.x = dst->image + k;
-            mcs_augment_gamma(p, about_one(&d, o->gamma_lo, o->gamma_hi), inverted);
-        }
+        for (int k = 0; bend && k < channels; k++)
+            *(inverted ? &c[k].gamma_inverted : &c[k].gamma) = about_one(&d, o->gamma_lo, o->gamma_hi);
     }
+}
+
+void mcs_augment_draw(const struct augment_options *o, struct mcs_rng key, int channels, struct augment_draw *a)
+{
+    struct draws d = {stream(key, MIRROR), 0};
+    *a = (struct augment_draw){0};
+    draw_turn(o, key, a);
+    draw_noise(o, key, a);
+    draw_channels(o, key, channels, a->channel);
+    a->flip_rows = toss(&d, o->p_mirror);
+    a->flip_columns = toss(&d, o->p_mirror);
+}
+
+static void add_noise(const struct augment_draw *a, const struct augment_patch *dst, float *scratch)
+{
+    const int64_t n = (int64_t)dst->height * dst->width * dst->channels;
+    mcs_rng_fill_normal(a->noise_key, scratch, n);
+    for (int64_t i = 0; i < n; i++) dst->image[i] += a->noise * scratch[i];
+}
+
+static void change_channel(const struct augment_channel *c, struct augment_plane p, float *scratch)
+{
+    if (c->blur_y > 0) mcs_augment_blur(p, c->blur_y, c->blur_x, scratch);
+    for (int64_t i = 0; c->brightness != 0 && i < (int64_t)p.height * p.width; i++) p.x[i * p.stride] *= c->brightness;
+    if (c->contrast != 0) mcs_augment_contrast(p, c->contrast);
+    if (c->zoom > 0) mcs_augment_lowres(p, c->zoom, scratch);
+    if (c->gamma_inverted != 0) mcs_augment_gamma(p, c->gamma_inverted, 1);
+    if (c->gamma != 0) mcs_augment_gamma(p, c->gamma, 0);
 }
 
 /* Swaps pixels a and b of image and label. */
@@ -344,16 +354,13 @@ static void swap(const struct augment_patch *p, int64_t a, int64_t b)
     }
 }
 
-static void mirror(const struct augment_options *o, struct mcs_rng key, const struct augment_patch *p)
+static void mirror(const struct augment_draw *a, const struct augment_patch *p)
 {
-    struct draws d = {stream(key, MIRROR), 0};
     const int64_t w = p->width;
-    if (toss(&d, o->p_mirror))
-        for (int y = 0; y < p->height / 2; y++)
-            for (int x = 0; x < p->width; x++) swap(p, y * w + x, (p->height - 1 - y) * w + x);
-    if (toss(&d, o->p_mirror))
-        for (int y = 0; y < p->height; y++)
-            for (int x = 0; x < p->width / 2; x++) swap(p, y * w + x, y * w + w - 1 - x);
+    for (int y = 0; a->flip_rows && y < p->height / 2; y++)
+        for (int x = 0; x < p->width; x++) swap(p, y * w + x, (p->height - 1 - y) * w + x);
+    for (int y = 0; a->flip_columns && y < p->height; y++)
+        for (int x = 0; x < p->width / 2; x++) swap(p, y * w + x, y * w + w - 1 - x);
 }
 
 size_t mcs_augment_scratch(const struct augment_patch *dst)
@@ -362,14 +369,23 @@ size_t mcs_augment_scratch(const struct augment_patch *dst)
     return (size_t)dst->height * (size_t)dst->width * (size_t)dst->channels + line;
 }
 
+void mcs_augment_apply(const struct augment_draw *a, const struct augment_patch *src, const struct augment_patch *dst,
+                       float *scratch)
+{
+    mcs_augment_spatial(a->moves ? a->matrix : NULL, src, dst);
+    if (a->noise != 0) add_noise(a, dst, scratch);
+    for (int k = 0; k < dst->channels; k++)
+        change_channel(&a->channel[k], (struct augment_plane){dst->image + k, dst->height, dst->width, dst->channels},
+                       scratch);
+    mirror(a, dst);
+    for (int64_t i = 0; i < (int64_t)dst->height * dst->width; i++)
+        if (dst->label[i] < 0) dst->label[i] = 0;
+}
+
 void mcs_augment_sample(const struct augment_options *o, struct mcs_rng key, const struct augment_patch *src,
                         const struct augment_patch *dst, float *scratch)
 {
-    double matrix[2][2];
-    mcs_augment_spatial(turn(o, key, matrix) ? (const double(*)[2])matrix : NULL, src, dst);
-    add_noise(o, key, dst, scratch);
-    channel_transforms(o, key, dst, scratch);
-    mirror(o, key, dst);
-    for (int64_t i = 0; i < (int64_t)dst->height * dst->width; i++)
-        if (dst->label[i] < 0) dst->label[i] = 0;
+    struct augment_draw a;
+    mcs_augment_draw(o, key, dst->channels, &a);
+    mcs_augment_apply(&a, src, dst, scratch);
 }

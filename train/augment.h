@@ -41,10 +41,32 @@ struct augment_patch {
     float *image;   /* (height, width, channels) */
     int32_t *label; /* (height, width) */
 };
+/* What is drawn for one sample; 0 everywhere: nothing is done to it. */
+enum { AUGMENT_MAX_CHANNELS = 8 };
+struct augment_channel {
+    double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma; /* as the transforms below take them; 0: left out */
+    float brightness;                                             /* a factor; 0: left out */
+};
+struct augment_draw {
+    int moves;           /* by the matrix; else the centre is cut out */
+    double matrix[2][2]; /* of mcs_augment_spatial */
+    float noise; /* its standard deviation; element i of the patch gets noise times element i of the key's normals
+                  * (mcs_rng_fill_normal) */
+    struct mcs_rng noise_key;
+    int flip_rows, flip_columns;
+    struct augment_channel channel[AUGMENT_MAX_CHANNELS];
+};
+/* channels: at most AUGMENT_MAX_CHANNELS. */
+void mcs_augment_draw(const struct augment_options *o, struct mcs_rng key, int channels, struct augment_draw *a);
+
 /* Floats of scratch that one sample needs. */
 size_t mcs_augment_scratch(const struct augment_patch *dst);
-/* src (the loader's patch, at least as large as dst) -> dst (the network's patch, its buffers given). A label -1 comes
- * out as 0. No heap. */
+/* src (the loader's patch, at least as large as dst) -> dst (the network's patch, its buffers given), as drawn: turned,
+ * noise, each channel's transforms in the order of struct augment_channel but brightness before contrast, mirrored. A
+ * label -1 comes out as 0. No heap. */
+void mcs_augment_apply(const struct augment_draw *a, const struct augment_patch *src, const struct augment_patch *dst,
+                       float *scratch);
+/* Both: draws and applies. */
 void mcs_augment_sample(const struct augment_options *o, struct mcs_rng key, const struct augment_patch *src,
                         const struct augment_patch *dst, float *scratch);
 
