@@ -7,16 +7,16 @@
 #include <unistd.h>
 
 static int be_quiet;
-static _Thread_local int quiet_here;
+static _Thread_local int mute_here;
 
 void mcs_log_quiet(int quiet)
 {
     be_quiet = quiet;
 }
 
-void mcs_log_quiet_here(int quiet)
+void mcs_log_mute_here(int mute)
 {
-    quiet_here = quiet;
+    mute_here = mute;
 }
 
 double mcs_seconds(void)
@@ -28,7 +28,7 @@ double mcs_seconds(void)
 
 void mcs_log(const char *fmt, ...)
 {
-    if (be_quiet || quiet_here) return;
+    if (be_quiet || mute_here) return;
     va_list ap;
     va_start(ap, fmt);
     fputs("mcsam: ", stderr);
@@ -39,6 +39,7 @@ void mcs_log(const char *fmt, ...)
 
 void mcs_warn(const char *fmt, ...)
 {
+    if (mute_here) return;
     va_list ap;
     va_start(ap, fmt);
     fputs("mcsam: warning: ", stderr);
@@ -87,7 +88,7 @@ void mcs_progress_start(struct mcs_progress *p, const char *what, const char *un
 void mcs_progress_set(struct mcs_progress *p, int64_t done)
 {
     p->done = done;
-    if (be_quiet || quiet_here) return;
+    if (be_quiet || mute_here) return;
     const double now = mcs_seconds();
     const int terminal = isatty(2);
     if (now - p->last_shown < (terminal ? 0.2 : 5.0)) return;
@@ -97,7 +98,7 @@ void mcs_progress_set(struct mcs_progress *p, int64_t done)
 
 void mcs_progress_end(struct mcs_progress *p)
 {
-    if (be_quiet || quiet_here) return;
+    if (be_quiet || mute_here) return;
     const double spent = mcs_seconds() - p->started;
     char took[32];
     format_duration(spent, took, sizeof took);

@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-void mcs_log_quiet(int quiet);                                             /* --quiet: only warnings and errors */
-void mcs_log_quiet_here(int quiet);                                        /* the same for the calling thread alone */
+void mcs_log_quiet(int quiet);    /* --quiet: only warnings and errors */
+void mcs_log_mute_here(int mute); /* nothing at all from the calling thread: another one says the same */
 void mcs_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  /* "mcsam: ..." */
 void mcs_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "mcsam: warning: ..." */
 

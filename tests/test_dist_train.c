@@ -1,5 +1,5 @@
-/* Training with several ranks: the gradient of one device on the whole batch, the same weights everywhere, the same bits
- * again, and an end together. Ranks are threads here. */
+/* Training with several ranks: the gradient of one device on the whole batch, the same weights everywhere, the same
+ * bits again, and an end together. Ranks are threads here. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -35,11 +35,11 @@ TestSuite(dist_train, .init = setup, .fini = teardown, .timeout = 300);
 
 /* What a training left on each rank. */
 struct outcome {
-    int64_t n;                    /* floats of the flat arrays */
-    float *grad[MAX_RANKS];       /* of the last step */
+    int64_t n;              /* floats of the flat arrays */
+    float *grad[MAX_RANKS]; /* of the last step */
     float *weights[MAX_RANKS];
-    double loss[MAX_STEPS];       /* rank 0's */
-    int loss_differs;             /* between ranks */
+    double loss[MAX_STEPS]; /* rank 0's */
+    int loss_differs;       /* between ranks */
     char hash[MAX_RANKS][65];
 };
 
@@ -95,7 +95,8 @@ static enum mcs_status run_rank(void *ctx, struct ranks *r)
 
 static enum mcs_status fill_pairs(void *ctx, int64_t step, struct clip_batch *b)
 {
-    static const char *const captions[] = {"a bright lesion", "a dark lesion on the left side", "left", "the right side"};
+    static const char *const captions[] = {"a bright lesion", "a dark lesion on the left side", "left",
+                                           "the right side"};
     const struct job *job = ctx;
     const int64_t pixels = 16 * 16 * 3;
     for (int64_t i = 0; i < b->n; i++) {
@@ -124,8 +125,8 @@ static enum mcs_status train_clip(const struct job *job, struct comm *c, struct 
                                          .config = "a: 1\n",
                                          .comm = c};
     /* another seed on the other ranks: training starts from rank 0's weights */
-    MCS_TRY(mcs_clip_model_new(&config, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 11 + (uint64_t)rank, d, NULL,
-                               &m));
+    MCS_TRY(mcs_clip_model_new(&config, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 11 + (uint64_t)rank, d,
+                               NULL, &m));
     enum mcs_status st = mcs_clip_train(&m, &o, &(struct clip_source){fill_pairs, (void *)job}, NULL);
     if (st == MCS_OK) st = keep(job->out, m.params, rank);
     if (st == MCS_OK) st = mcs_weights_sha256(m.params, job->out->hash[rank]);
@@ -149,7 +150,8 @@ static void make_cases(struct unet_cases *cases)
     for (uint32_t k = 0; k < CASES; k++) {
         for (uint32_t i = 0; i < SIDE * SIDE; i++) {
             const struct mcs_rng r = {77, 1, k, 0};
-            mask[i] = (i / SIDE - 16) * (i / SIDE - 16) + (i % SIDE - 12 - k % 8) * (i % SIDE - 12 - k % 8) < 20 + 5 * k;
+            mask[i] =
+                (i / SIDE - 16) * (i / SIDE - 16) + (i % SIDE - 12 - k % 8) * (i % SIDE - 12 - k % 8) < 20 + 5 * k;
             img.pixels[i] = (uint8_t)(90 + 80 * mask[i] + mcs_rng_below(r, i, 30));
         }
         OK(mcs_unet_cases_add_image(cases, "disc", &img, mask));
@@ -160,7 +162,12 @@ static void make_cases(struct unet_cases *cases)
 static struct unet_train_options unet_options(const struct job *job, struct comm *c)
 {
     return (struct unet_train_options){
-        .cycle = {.form = MCS_PAPER, .epochs = 1, .iterations = job->steps, .cycles = 1, .checkpoints = 1, .late = 1,
+        .cycle = {.form = MCS_PAPER,
+                  .epochs = 1,
+                  .iterations = job->steps,
+                  .cycles = 1,
+                  .checkpoints = 1,
+                  .late = 1,
                   .lr = 1e-3},
         .optim = mcs_unet_nnunet_sgd(),
         .deep_supervision = 1,
@@ -224,8 +231,8 @@ static enum mcs_status train_unet(const struct job *job, struct comm *c, struct 
 
 /* The largest difference in units of what rounding may make of it. Both gradients are sums of the same terms, rounded
  * along other ways: products of other batch sizes may be blocked otherwise, sums over the batch are split by rank. A
- * gradient has passed fewer than DEPTH steps, forward and backward, each a sum of about WIDTH terms, whose rounding is a
- * random walk of sqrt(WIDTH) U of the terms' size; the steps' errors are added up as if all had one sign. The terms'
+ * gradient has passed fewer than DEPTH steps, forward and backward, each a sum of about WIDTH terms, whose rounding is
+ * a random walk of sqrt(WIDTH) U of the terms' size; the steps' errors are added up as if all had one sign. The terms'
  * size is the largest gradient of the tensor, or, where the terms cancel (a bias before a norm has none but rounding),
  * CANCEL of the largest of all. */
 static double worst(const float *a, const float *b, int64_t n)
@@ -248,9 +255,10 @@ static struct outcome run(struct job job, int ranks)
     job.out = &out;
     OK(mcs_ranks_run(ranks, run_rank, &job));
     for (int r = 1; r < ranks; r++) {
-        cr_expect_eq(memcmp(out.grad[0], out.grad[r], (size_t)out.n * sizeof(float)), 0, "gradients of ranks 0 and %d", r);
-        cr_expect_eq(memcmp(out.weights[0], out.weights[r], (size_t)out.n * sizeof(float)), 0, "weights of ranks 0 and %d",
+        cr_expect_eq(memcmp(out.grad[0], out.grad[r], (size_t)out.n * sizeof(float)), 0, "gradients of ranks 0 and %d",
                      r);
+        cr_expect_eq(memcmp(out.weights[0], out.weights[r], (size_t)out.n * sizeof(float)), 0,
+                     "weights of ranks 0 and %d", r);
     }
     return out;
 }
@@ -264,10 +272,11 @@ static void same_gradient(const char *what, struct job job)
         struct outcome many = run(job, ranks);
         const double off = worst(one.grad[0], many.grad[0], one.n);
         if (getenv("MCS_SHOW")) fprintf(stderr, "%s, %d ranks: %g of the bound\n", what, ranks, off);
-        cr_expect_leq(off, 1, "%s, %d ranks: the gradient differs by %g times what rounding explains", what, ranks, off);
+        cr_expect_leq(off, 1, "%s, %d ranks: the gradient differs by %g times what rounding explains", what, ranks,
+                      off);
         for (int i = 0; i < job.steps && one.loss[0] != 0; i++) /* sums in double of sums in float */
-            cr_expect_float_eq(one.loss[i], many.loss[i], 1e-5 * fabs(one.loss[i]), "%s, step %d: loss %g, then %g", what, i,
-                               one.loss[i], many.loss[i]);
+            cr_expect_float_eq(one.loss[i], many.loss[i], 1e-5 * fabs(one.loss[i]), "%s, step %d: loss %g, then %g",
+                               what, i, one.loss[i], many.loss[i]);
         forget(&many);
     }
     forget(&one);
@@ -275,8 +284,10 @@ static void same_gradient(const char *what, struct job job)
 
 Test(dist_train, clip_gradient_is_that_of_one_device)
 {
-    same_gradient("dhnnce", (struct job){.body = train_clip, .loss = dhnnce, .steps = 1, .run = tiny_path(folder, "d")});
-    same_gradient("infonce", (struct job){.body = train_clip, .loss = infonce, .steps = 1, .run = tiny_path(folder, "i")});
+    same_gradient("dhnnce",
+                  (struct job){.body = train_clip, .loss = dhnnce, .steps = 1, .run = tiny_path(folder, "d")});
+    same_gradient("infonce",
+                  (struct job){.body = train_clip, .loss = infonce, .steps = 1, .run = tiny_path(folder, "i")});
 }
 
 Test(dist_train, unet_gradient_is_that_of_one_device)
@@ -296,8 +307,15 @@ Test(dist_train, the_bound_sees_a_loss_over_parts)
     OK(open_device(0, &d));
     struct clip_model m;
     const struct clip_config config = tiny_clip_config();
-    const struct clip_train_options o = {.batch = BATCH / 2, .steps = 1, .lr = 1e-3, .weight_decay = 0.1, .clip_norm = 1,
-                                         .loss = infonce, .seed = 3, .run = job.run, .config = "a: 1\n"};
+    const struct clip_train_options o = {.batch = BATCH / 2,
+                                         .steps = 1,
+                                         .lr = 1e-3,
+                                         .weight_decay = 0.1,
+                                         .clip_norm = 1,
+                                         .loss = infonce,
+                                         .seed = 3,
+                                         .run = job.run,
+                                         .config = "a: 1\n"};
     OK(mcs_clip_model_new(&config, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 11, &d, NULL, &m));
     OK(mcs_clip_train(&m, &o, &(struct clip_source){fill_pairs, &job}, NULL));
     OK(keep(&part, m.params, 0));
@@ -348,7 +366,11 @@ Test(dist_train, unet_resumes_to_the_same_bits)
 Test(dist_train, a_loss_that_is_not_finite_ends_all_ranks)
 {
     struct outcome out = {0};
-    struct job job = {.body = train_clip, .out = &out, .loss = dhnnce, .steps = STEPS, .run = tiny_path(folder, "nan"),
+    struct job job = {.body = train_clip,
+                      .out = &out,
+                      .loss = dhnnce,
+                      .steps = STEPS,
+                      .run = tiny_path(folder, "nan"),
                       .poison_rank = 1};
     cr_expect_eq(mcs_ranks_run(2, run_rank, &job), MCS_E_DATA);
     cr_expect(strstr(mcs_error_message(), "step 3: loss is not finite"), "%s", mcs_error_message());

@@ -114,7 +114,7 @@ static enum mcs_status trainer_open(struct trainer *t)
     MCS_REQUIRE(t->o->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch",
                 (long long)t->o->batch);
-    MCS_TRY(mcs_team_check(t->o->comm, t->o->batch));
+    MCS_TRY(mcs_team_check(size, t->o->batch));
     MCS_REQUIRE(size == 1 || !t->extra, MCS_E_FAIL, "further losses are known for one rank alone");
     MCS_TRY(set_alone(t));
     t->batch.images = malloc((size_t)(batch * pixels) * sizeof(float));

@@ -5,6 +5,7 @@
 #include "engine/log.h"
 #include "train/finetune.h"
 #include "train/state.h"
+#include "train/team.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@ struct finetune_command {
     struct mcs_common common;
     const char *model, *pairs, *images, *output, *image_column, *caption_column, *separator, *temperature;
     struct mcs_strings freeze;
-    int64_t batch, epochs, steps, warmup, checkpoint_every, min_caption;
+    int64_t batch, epochs, steps, warmup, checkpoint_every, min_caption, gpus;
     double lr, weight_decay, clip_norm, beta, beta_text, crop;
     int loss, diagnose;
 };
@@ -68,6 +69,7 @@ static const struct mcs_option options[] = {
      .help = "log the share of negatives that each form of DHN-NCE attracts"},
     {"checkpoint-every", 0, MCS_FIELD(finetune_command, checkpoint_every), .def = "500", .lo = 0, .hi = 100000000,
      .value = "N", .help = "steps between checkpoints, 0: only at the end"},
+    MCS_GPUS_OPTION(finetune_command),
     {0},
 };
 
@@ -104,8 +106,8 @@ static enum mcs_status print_plan(const struct finetune_command *c, struct clip_
     return MCS_OK;
 }
 
-static enum mcs_status train(const struct finetune_command *c, struct clip_model *m, const struct pairs *pairs,
-                             const char *config)
+static enum mcs_status train(const struct finetune_command *c, const struct team *t, struct clip_model *m,
+                             const struct pairs *pairs, const char *config)
 {
     struct pair_source source;
     struct contrastive_attr loss;
@@ -117,10 +119,11 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
     MCS_TRY(resolve_loss(c, &loss));
     MCS_REQUIRE(c->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise --batch");
+    MCS_TRY(mcs_team_check(t->size, c->batch));
     enum mcs_status st = mcs_pair_source_open(&source, pairs, &m->config, c->batch, c->crop, (uint64_t)c->common.seed);
     if (st == MCS_OK) {
         const int64_t steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(&source);
-        const struct clip_train_options o = {.batch = c->batch,
+        const struct clip_train_options o = {.batch = c->common.dry_run ? c->batch / t->size : c->batch,
                                              .steps = steps,
                                              .warmup = c->warmup < steps ? c->warmup : steps / 10,
                                              .checkpoint_every = c->checkpoint_every,
@@ -132,14 +135,15 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
                                              .diagnose = c->diagnose,
                                              .run = c->output,
                                              .config = config,
-                                             .frozen = frozen};
+                                             .frozen = frozen,
+                                             .comm = t->comm};
         st = c->common.dry_run ? print_plan(c, m, &o)
                                : mcs_clip_train(m, &o, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
         n_steps = steps;
     }
     mcs_pair_source_close(&source);
     MCS_TRY(st);
-    if (c->common.dry_run) return MCS_OK;
+    if (c->common.dry_run || t->rank) return MCS_OK;
     snprintf(path, sizeof path, "%s/model", c->output);
     MCS_TRY(mcs_clip_model_save(m, path, 0));
     printf(c->common.json ? "{\"steps\": %lld, \"pairs\": %d}\n" : "%lld steps on %d pairs\n", (long long)n_steps,
@@ -147,37 +151,48 @@ static enum mcs_status train(const struct finetune_command *c, struct clip_model
     return MCS_OK;
 }
 
-static enum mcs_status run(const void *o)
+struct rank_task {
+    const struct finetune_command *command;
+    const char *config;
+};
+
+static enum mcs_status run_rank(void *ctx, const struct team *t)
 {
-    const struct finetune_command *c = o;
+    const struct rank_task *task = ctx;
+    const struct finetune_command *c = task->command;
     const struct pairs_options po = {.image_column = c->image_column,
                                      .caption_column = c->caption_column,
                                      .image_folder = c->images,
                                      .separator = c->separator[0],
                                      .min_codes = (int)c->min_caption};
     char path[1200];
-    struct arena arena = {0};
     struct pairs pairs = {0};
-    struct device d = {0};
     struct clip_model m = {0};
     enum mcs_status st;
-    const char *config = mcs_config_text(c, &arena);
     MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
-    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
-    MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
-    if (!c->common.dry_run) {
+    MCS_TRY_GOTO(mcs_clip_model_open(c->model, t->device, &m), st, done);
+    if (!c->common.dry_run && t->rank == 0) {
         MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
         snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
+        MCS_TRY_GOTO(mcs_state_check(path, task->config), st, done);
         snprintf(path, sizeof path, "%s/config.yaml", c->output);
         MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
     }
-    st = train(c, &m, &pairs, config);
+    st = train(c, t, &m, &pairs, task->config);
 done:
     if (m.params) mcs_clip_model_close(&m);
-    mcs_device_close(&d);
     mcs_pairs_free(&pairs);
+    return st;
+}
+
+static enum mcs_status run(const void *o)
+{
+    const struct finetune_command *c = o;
+    struct arena arena = {0};
+    struct rank_task task = {c, mcs_config_text(c, &arena)};
+    const enum mcs_status st =
+        mcs_team_run(&(struct team_options){&c->common, c->gpus, c->output, task.config}, run_rank, &task);
     mcs_arena_free(&arena);
     return st;
 }

@@ -3,6 +3,7 @@
 #include "engine/devices.h"
 #include "engine/log.h"
 #include "train/state.h"
+#include "train/team.h"
 #include "train/unet_train.h"
 
 #include <stdio.h>
@@ -11,7 +12,7 @@ struct train_command {
     struct mcs_common common;
     const char *images, *labels, *output, *patch;
     int64_t classes, channels, stages, features, max_features, batch, epochs, iterations, cycles, checkpoints,
-        checkpoint_every;
+        checkpoint_every, gpus;
     double lr, restart_lr, weight_decay, clip_norm, gamma, late, foreground;
     int optimizer, no_deep_supervision, no_batch_dice, no_augmentation;
 };
@@ -68,6 +69,7 @@ static const struct mcs_option options[] = {
     {"no-augmentation", 0, MCS_FIELD(train_command, no_augmentation), .help = "patches as they are"},
     {"checkpoint-every", 0, MCS_FIELD(train_command, checkpoint_every), .def = "500", .lo = 0, .hi = 100000000,
      .value = "N", .help = "steps between states to go on from, 0: only at the end"},
+    MCS_GPUS_OPTION(train_command),
     {0},
 };
 
@@ -90,8 +92,8 @@ static enum mcs_status make_plans(const struct train_command *c, const struct un
     return MCS_OK;
 }
 
-static enum mcs_status train(const struct train_command *c, const struct unet_cases *cases, struct unet_model *m,
-                             const char *config)
+static enum mcs_status train(const struct train_command *c, const struct team *team, const struct unet_cases *cases,
+                             struct unet_model *m, const char *config)
 {
     const struct unet_plans *p = &m->plans;
     struct unet_train_options o = {
@@ -112,6 +114,7 @@ static enum mcs_status train(const struct train_command *c, const struct unet_ca
         .checkpoint_every = c->checkpoint_every,
         .run = c->output,
         .config = config,
+        .comm = team->comm,
     };
     o.optim.clip_norm = (float)c->clip_norm;
     if (c->weight_decay >= 0) o.optim.weight_decay = (float)c->weight_decay;
@@ -120,6 +123,7 @@ static enum mcs_status train(const struct train_command *c, const struct unet_ca
             (long long)p->patch[1], (long long)p->batch, p->net.n_stages, (long long)m->params->n_values);
     if (c->common.dry_run) {
         struct unet_trainer t;
+        m->plans.batch /= team->size;
         MCS_TRY(mcs_unet_trainer_open(&t, m, cases, &o));
         const struct plan *plan = &t.exec->plan;
         const double mib = 1048576, all = (double)(plan->activation_bytes + plan->workspace_bytes +
@@ -135,38 +139,51 @@ static enum mcs_status train(const struct train_command *c, const struct unet_ca
         return MCS_OK;
     }
     MCS_TRY(mcs_unet_train(m, cases, &o));
+    if (team->rank) return MCS_OK;
     printf(c->common.json ? "{\"steps\": %lld, \"cases\": %d}\n" : "%lld steps on %d cases\n",
            (long long)(c->epochs * c->iterations), cases->n);
     return MCS_OK;
+}
+
+struct rank_task {
+    const struct train_command *command;
+    const char *config;
+};
+
+static enum mcs_status run_rank(void *ctx, const struct team *t)
+{
+    const struct rank_task *task = ctx;
+    const struct train_command *c = task->command;
+    struct unet_cases cases = {0};
+    struct unet_plans plans;
+    struct unet_model m = {0};
+    char path[1200];
+    enum mcs_status st;
+    MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
+    MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
+    MCS_TRY_GOTO(mcs_team_check(t->size, plans.batch), st, done);
+    MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, t->device, &m), st, done);
+    if (!c->common.dry_run && t->rank == 0) {
+        MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+        snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
+        MCS_TRY_GOTO(mcs_state_check(path, task->config), st, done);
+        snprintf(path, sizeof path, "%s/config.yaml", c->output);
+        MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
+    }
+    MCS_TRY_GOTO(train(c, t, &cases, &m, task->config), st, done);
+done:
+    if (m.params) mcs_unet_model_close(&m);
+    mcs_unet_cases_free(&cases);
+    return st;
 }
 
 static enum mcs_status run(const void *command)
 {
     const struct train_command *c = command;
     struct arena arena = {0};
-    struct unet_cases cases;
-    struct unet_plans plans;
-    struct unet_model m = {0};
-    struct device d = {0};
-    char path[1200];
-    enum mcs_status st;
-    const char *config = mcs_config_text(command, &arena);
-    MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
-    MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
-    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
-    MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, &d, &m), st, done);
-    if (!c->common.dry_run) {
-        MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
-        snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
-        snprintf(path, sizeof path, "%s/config.yaml", c->output);
-        MCS_TRY_GOTO(mcs_config_save(path, command), st, done);
-    }
-    MCS_TRY_GOTO(train(c, &cases, &m, config), st, done);
-done:
-    if (m.params) mcs_unet_model_close(&m);
-    mcs_device_close(&d);
-    mcs_unet_cases_free(&cases);
+    struct rank_task task = {c, mcs_config_text(c, &arena)};
+    const enum mcs_status st =
+        mcs_team_run(&(struct team_options){&c->common, c->gpus, c->output, task.config}, run_rank, &task);
     mcs_arena_free(&arena);
     return st;
 }

@@ -74,7 +74,7 @@ done:
  * and what it shows may change from one start to the next. */
 static const char *next_line(const char **at, size_t *n)
 {
-    static const char *const beside[] = {"output: ", "quiet: ", "json: ", "trace: "};
+    static const char *const beside[] = {"output: ", "quiet: ", "json: ", "trace: ", "gpus: "};
     while (**at) {
         const char *line = *at;
         int skip = 0;

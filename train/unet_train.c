@@ -74,7 +74,7 @@ static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_case
     const struct unet_plans *p = &t->model->plans;
     const int size = mcs_comm_size(t->o->comm);
     const int64_t own = p->batch / size, pixels = own * p->patch[0] * p->patch[1];
-    MCS_TRY(mcs_team_check(t->o->comm, p->batch));
+    MCS_TRY(mcs_team_check(size, p->batch));
     MCS_REQUIRE(cases->channels == p->net.in_channels && cases->classes == p->net.classes, MCS_E_DATA,
                 "the cases have %d channels and %d classes, the network %d and %d", cases->channels, cases->classes,
                 p->net.in_channels, p->net.classes);

@@ -93,7 +93,7 @@ struct member {
 static void *run_member(void *of)
 {
     struct member *m = of;
-    if (m->ranks.rank) mcs_log_quiet_here(1);
+    if (m->ranks.rank) mcs_log_mute_here(1);
     m->status = m->body(m->ctx, &m->ranks);
     snprintf(m->message, sizeof m->message, "%s", mcs_error_message());
     mcs_error_clear();

@@ -20,7 +20,7 @@ struct ranks {
  * E_USAGE: a variable without its partner, no number, a rank beyond the size, launchers that contradict each other. */
 enum mcs_status mcs_ranks_find(char *const *env, struct ranks *r);
 
-/* Runs body as n ranks, each a thread; rank 0 is the calling thread, the others print no progress. Waits for all. The
+/* Runs body as n ranks, each a thread; rank 0 is the calling thread, the others print no messages. Waits for all. The
  * status and message are those of the first rank, by number, that failed by itself, else of the first that failed. The
  * folder where they meet is made and removed here. n 1: calls body alone. */
 enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct ranks *r), void *ctx);
