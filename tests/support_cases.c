@@ -523,6 +523,29 @@ static void oracle_backward(struct runner *r)
     oracle[r->c->op].bwd(&r->ref);
 }
 
+/* The device's part alone. */
+int mcs_case_launch(const struct op_case *c, const struct case_backend *b)
+{
+    struct runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};
+    struct tensor din[MCS_MAX_IN] = {0};
+    r.dout_mask = c->dout ? c->dout : OUT(0);
+    fill_inputs(&r);
+    if (make_outputs(&r) != MCS_OK) {
+        complain(&r, "shape", "%s", mcs_error_message());
+        mcs_error_clear();
+    } else {
+        run_forward(&r);
+        for (int i = 0; i < MCS_MAX_IN; i++)
+            if (r.grad_mask & IN(i))
+                din[i] = like(&r.in[i], "din", device_floats(&r, r.in[i].dt, NULL, mcs_count(&r.in[i])));
+        if (r.info->has_grad && r.grad_mask) run_backward(&r, r.grad_mask, 0, din);
+    }
+    device_free_from(&r, 0);
+    free(r.made);
+    mcs_arena_free(&r.host);
+    return r.failed;
+}
+
 int mcs_case_run(const struct op_case *c, const struct case_backend *b)
 {
     struct runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};

@@ -67,6 +67,7 @@ static void finish(const request &r)
     bytes.erase(std::unique(bytes.begin(), bytes.end()), bytes.end());
     for (uint64_t b : bytes)
         if (sectors.empty() || sectors.back() != b / 32) sectors.push_back(b / 32);
+    for (uint64_t s : sectors) launch_touches(s);
     c->global_requests++;
     c->sectors += sectors.size();
     c->sector_bytes += bytes.size();

@@ -258,6 +258,7 @@ cudaError_t run_launch(const launch &l)
     n_threads = (int)(l.block.x * l.block.y * l.block.z);
     failure = cudaSuccess;
     launch_first_block = block_now + 1;
+    launch_begins(l);
     const uint32_t n = l.grid.x * l.grid.y * l.grid.z;
     std::vector<uint32_t> order(n);
     for (uint32_t i = 0; i < n; i++) order[i] = i;
@@ -269,6 +270,7 @@ cudaError_t run_launch(const launch &l)
         c->threads += (uint64_t)n * (uint64_t)n_threads;
     }
     for (uint32_t i = 0; i < n && !failure; i++) run_block(l, order[i]);
+    launch_ends(l);
     launch_now = NULL;
     return failure;
 }

@@ -183,6 +183,9 @@ extern bool counting;
 cudasim_counters *counters_of(const std::string &kernel);
 void count_access(const void *p, size_t n, bool is_shared, uintptr_t pc);
 void count_block_end();
+void launch_begins(const launch &l); /* launches.cpp */
+void launch_touches(uint64_t sector);
+void launch_ends(const launch &l);
 } // namespace sim
 
 #endif
