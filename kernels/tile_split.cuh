@@ -7,7 +7,7 @@
 
 /* 264: two blocks for each multiprocessor of the largest GPU meant. A part is at least 8 stages of k, so that filling
  * the pipeline and adding the parts stay small beside it. */
-constexpr int64_t SPLIT_BLOCKS = 264, SPLIT_STAGES = 8, SPLIT_MOST = 64, SPLIT_BYTES = 64 << 20;
+constexpr int64_t SPLIT_BLOCKS = 264, SPLIT_STAGES = 8, SPLIT_MOST = 256, SPLIT_BYTES = 64 << 20;
 
 static inline int64_t split_count(int64_t tiles, int64_t k_tiles, int64_t results)
 {

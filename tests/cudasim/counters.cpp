@@ -76,7 +76,8 @@ static void finish(const request &r)
 void count_access(const void *p, size_t n, bool is_shared, uintptr_t pc)
 {
     const thread *t = current();
-    const uint64_t place = place_ids.emplace(pc, (uint32_t)place_ids.size()).first->second;
+    /* a cp.async reads and writes at one place, and its lanes without bytes only write */
+    const uint64_t place = place_ids.emplace(pc * 2 + is_shared, (uint32_t)place_ids.size()).first->second;
     const uint32_t pass = passes[place << 16 | t->index]++;
     const int w = t->index / WARP;
     const uint64_t key = place << 40 | (uint64_t)w << 34 | pass; /* 2^34 passes, 32 warps, 2^24 places */

@@ -1,0 +1,91 @@
+/* conv and conv_transpose on the device. */
+#include "engine/cuda/cuda.h"
+
+static struct k_conv args(const struct step *s, int transposed)
+{
+    const struct conv_attr *attr = s->attr;
+    const struct tensor *x = s->like[0] ? s->like[0] : s->in[0], *w = s->like[1] ? s->like[1] : s->in[1];
+    const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
+    struct k_conv a = {.dtype = mcs_cuda_dtype(y),
+                       .n = x->dim[0],
+                       .c = mcs_last(x),
+                       .o = mcs_last(y),
+                       .x = mcs_cuda_data(s->in[0]),
+                       .w = mcs_f32(s->in[1]),
+                       .workspace = s->workspace};
+    for (int i = 0; i < 3; i++) {
+        const int at = i - (3 - attr->nsp); /* spatial axis of the op */
+        a.src[i] = at < 0 ? 1 : (int)x->dim[1 + at];
+        a.dst[i] = at < 0 ? 1 : (int)y->dim[1 + at];
+        a.k[i] = at < 0 ? 1 : (int)w->dim[2 + at];
+        a.stride[i] = at < 0 ? 1 : transposed ? a.k[i] : (int)attr->stride[at];
+        a.pad[i] = at < 0 || transposed ? 0 : (int)attr->pad[at];
+    }
+    if (s->backward) {
+        a.dy = s->dout[0]->data;
+        a.beta_x = s->beta[0], a.beta_w = s->beta[1], a.beta_b = s->beta[2];
+    }
+    return a;
+}
+
+/* Gradients' places, or, before data has a place, only which are wanted. */
+static void gradients(const struct step *s, struct k_conv *a, void *unplaced)
+{
+    a->dx = s->din[0] ? (s->din[0]->data ? s->din[0]->data : unplaced) : NULL;
+    a->dw = s->din[1] ? (s->din[1]->data ? mcs_f32(s->din[1]) : unplaced) : NULL;
+    a->db = s->din[2] ? (s->din[2]->data ? mcs_f32(s->din[2]) : unplaced) : NULL;
+}
+
+static enum mcs_status prepare_either(struct step *s, int transposed)
+{
+    if (s->backward && !s->dout[0]) return MCS_OK;
+    struct k_conv a = args(s, transposed);
+    float somewhere = 0;
+    a.workspace = NULL;
+    if (s->backward) {
+        gradients(s, &a, &somewhere);
+        s->workspace_bytes = transposed ? k_conv_transpose_bwd_bytes(&a) : k_conv_bwd_bytes(&a);
+    } else {
+        s->workspace_bytes = transposed ? k_conv_transpose_fwd_bytes(&a) : k_conv_fwd_bytes(&a);
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status run_either(const struct step *s, int transposed)
+{
+    if (s->backward && !s->dout[0]) return MCS_OK;
+    struct k_conv a = args(s, transposed);
+    const cudaStream_t stream = mcs_cuda_stream(s);
+    if (s->backward) {
+        gradients(s, &a, NULL);
+        MCS_CUDA(transposed ? k_conv_transpose_bwd(&a, stream) : k_conv_bwd(&a, stream));
+        return MCS_OK;
+    }
+    a.y = s->out[0]->data;
+    a.bias = mcs_f32(s->in[2]);
+    MCS_CUDA(transposed ? k_conv_transpose_fwd(&a, stream) : k_conv_fwd(&a, stream));
+    return MCS_OK;
+}
+
+static enum mcs_status conv_prepare(struct step *s, struct device *d)
+{
+    (void)d;
+    return prepare_either(s, 0);
+}
+static enum mcs_status conv_run(const struct step *s)
+{
+    return run_either(s, 0);
+}
+static enum mcs_status transpose_prepare(struct step *s, struct device *d)
+{
+    (void)d;
+    return prepare_either(s, 1);
+}
+static enum mcs_status transpose_run(const struct step *s)
+{
+    return run_either(s, 1);
+}
+
+/* Which direction a step is, it says itself. */
+const struct op_impl mcs_cuda_conv = {conv_prepare, conv_run, conv_run, NULL};
+const struct op_impl mcs_cuda_conv_transpose = {transpose_prepare, transpose_run, transpose_run, NULL};
