@@ -1,9 +1,15 @@
-/* linear on the device: y = x w^T + b by k_matmul. In bf16 the weight is cast into the workspace first. */
-#include "engine/cuda/cuda.h"
+/* linear on the device: y = x w^T + b. In bf16 the weight is cast into the workspace first. */
+#include <stdlib.h>
+
+#include "engine/cuda/product.h"
 
 struct shape {
     int64_t m, n, k, w0; /* rows, outputs, inputs; first row of the weight */
     enum k_dtype t;      /* of the activations */
+};
+
+struct prepared {
+    struct cuda_product y, dx, dw;
 };
 
 static struct shape shape_of(const struct step *s)
@@ -17,7 +23,6 @@ static struct shape shape_of(const struct step *s)
                           .t = mcs_cuda_dtype(y)};
 }
 
-/* The three products; pointers are added when they run. */
 static struct k_matmul product(const struct shape *d, enum k_matmul_form form)
 {
     struct k_matmul p = {.dtype = d->t, .dtype_y = d->t, .form = form, .batch = 1, .m = d->m, .n = d->n, .k = d->k};
@@ -31,9 +36,13 @@ static size_t weight_bytes(const struct shape *d)
     return d->t == K_BF16 ? mcs_cuda_round((size_t)(d->n * d->k) * 2) : 0;
 }
 
-static void most(size_t *bytes, size_t other)
+static enum mcs_status plan(struct step *s, const struct shape *d, enum k_matmul_form form, struct cuda_product *p,
+                            size_t *most)
 {
-    if (other > *bytes) *bytes = other;
+    p->k = product(d, form);
+    MCS_TRY(mcs_cuda_product_plan(mcs_cuda_of(s), form == K_MATMUL_NT && s->in[2], p));
+    if (p->workspace_bytes > *most) *most = p->workspace_bytes;
+    return MCS_OK;
 }
 
 static enum mcs_status prepare(struct step *s, struct device *dev)
@@ -42,13 +51,24 @@ static enum mcs_status prepare(struct step *s, struct device *dev)
     size_t rest = 0;
     if (s->backward && !s->dout[0]) return MCS_OK;
     const struct shape d = shape_of(s);
-    const struct k_matmul y = product(&d, K_MATMUL_NT), dx = product(&d, K_MATMUL_NN), dw = product(&d, K_MATMUL_TN);
-    if (!s->backward) most(&rest, k_matmul_bytes(&y));
-    if (s->backward && s->din[0]) most(&rest, k_matmul_bytes(&dx));
-    if (s->backward && s->din[1]) most(&rest, k_matmul_bytes(&dw));
-    if (s->backward && s->din[2]) most(&rest, k_column_sums_bytes(d.m, d.n));
+    struct prepared *p = s->prepared = calloc(1, sizeof *p);
+    MCS_REQUIRE(p, MCS_E_NOMEM, "%s: no memory for its plans", s->scope);
+    if (!s->backward) MCS_TRY(plan(s, &d, K_MATMUL_NT, &p->y, &rest));
+    if (s->backward && s->din[0]) MCS_TRY(plan(s, &d, K_MATMUL_NN, &p->dx, &rest));
+    if (s->backward && s->din[1]) MCS_TRY(plan(s, &d, K_MATMUL_TN, &p->dw, &rest));
+    if (s->backward && s->din[2] && k_column_sums_bytes(d.m, d.n) > rest) rest = k_column_sums_bytes(d.m, d.n);
     s->workspace_bytes = (!s->backward || s->din[0] ? weight_bytes(&d) : 0) + rest;
     return MCS_OK;
+}
+
+static void release(struct step *s)
+{
+    struct prepared *p = s->prepared;
+    if (!p) return;
+    mcs_cuda_product_free(&p->y);
+    mcs_cuda_product_free(&p->dx);
+    mcs_cuda_product_free(&p->dw);
+    free(p);
 }
 
 /* The weight's rows that are used, in the activations' type; *rest: the workspace behind. */
@@ -68,13 +88,12 @@ static enum mcs_status weight(const struct step *s, const struct shape *d, const
 static enum mcs_status fwd(const struct step *s)
 {
     const struct shape d = shape_of(s);
-    struct k_matmul p = product(&d, K_MATMUL_NT);
-    p.a = s->in[0]->data;
-    p.bias = s->in[2] ? mcs_f32(s->in[2]) + d.w0 : NULL;
-    p.y = s->out[0]->data;
-    MCS_TRY(weight(s, &d, &p.b, &p.workspace));
-    MCS_CUDA(k_matmul_run(&p, mcs_cuda_stream(s)));
-    return MCS_OK;
+    struct cuda_product p = ((const struct prepared *)s->prepared)->y;
+    p.k.a = s->in[0]->data;
+    p.k.bias = s->in[2] ? mcs_f32(s->in[2]) + d.w0 : NULL;
+    p.k.y = s->out[0]->data;
+    MCS_TRY(weight(s, &d, &p.k.b, &p.k.workspace));
+    return mcs_cuda_product_run(mcs_cuda_of(s), &p);
 }
 
 /* A part of the weight's rows is only used frozen (op.h). */
@@ -82,18 +101,19 @@ static enum mcs_status bwd(const struct step *s)
 {
     if (!s->dout[0]) return MCS_OK;
     const struct shape d = shape_of(s);
+    const struct prepared *own = s->prepared;
     const void *dy = s->dout[0]->data;
-    const cudaStream_t stream = mcs_cuda_stream(s);
     if (s->din[0]) {
-        struct k_matmul p = product(&d, K_MATMUL_NN);
-        p.a = dy, p.y = s->din[0]->data, p.beta = s->beta[0];
-        MCS_TRY(weight(s, &d, &p.b, &p.workspace));
-        MCS_CUDA(k_matmul_run(&p, stream));
+        struct cuda_product p = own->dx;
+        p.k.a = dy, p.k.y = s->din[0]->data, p.k.beta = s->beta[0];
+        MCS_TRY(weight(s, &d, &p.k.b, &p.k.workspace));
+        MCS_TRY(mcs_cuda_product_run(mcs_cuda_of(s), &p));
     }
     if (s->din[1]) {
-        struct k_matmul p = product(&d, K_MATMUL_TN);
-        p.a = dy, p.b = s->in[0]->data, p.y = s->din[1]->data, p.beta = s->beta[1], p.workspace = s->workspace;
-        MCS_CUDA(k_matmul_run(&p, stream));
+        struct cuda_product p = own->dw;
+        p.k.a = dy, p.k.b = s->in[0]->data, p.k.y = s->din[1]->data, p.k.beta = s->beta[1];
+        p.k.workspace = s->workspace;
+        MCS_TRY(mcs_cuda_product_run(mcs_cuda_of(s), &p));
     }
     if (s->din[2]) {
         const struct k_column_sums b = {.dtype = d.t,
@@ -103,9 +123,9 @@ static enum mcs_status bwd(const struct step *s)
                                         .y = mcs_f32(s->din[2]),
                                         .workspace = s->workspace,
                                         .beta = s->beta[2]};
-        MCS_CUDA(k_column_sums_run(&b, stream));
+        MCS_CUDA(k_column_sums_run(&b, mcs_cuda_stream(s)));
     }
     return MCS_OK;
 }
 
-const struct op_impl mcs_cuda_linear = {prepare, fwd, bwd, NULL};
+const struct op_impl mcs_cuda_linear = {prepare, fwd, bwd, release};

@@ -1,0 +1,70 @@
+#include "engine/cuda/product.h"
+
+enum { LARGE = 1 << 18 }; /* multiply-adds; below, a library's set-up costs more than the product */
+
+static struct blas_product for_blas(const struct k_matmul *k)
+{
+    const int trans_a = k->form == K_MATMUL_TN, trans_b = k->form == K_MATMUL_NT;
+    return (struct blas_product){.dtype = k->dtype,
+                                 .out = k->dtype_y,
+                                 .trans_a = trans_a,
+                                 .trans_b = trans_b,
+                                 .m = k->m,
+                                 .n = k->n,
+                                 .k = k->k,
+                                 .lda = trans_a ? k->m : k->k,
+                                 .ldb = trans_b ? k->k : k->n,
+                                 .ldc = k->n,
+                                 .a = k->a,
+                                 .b = k->b,
+                                 .bias = k->bias,
+                                 .c = k->y,
+                                 .beta = k->beta};
+}
+
+static int suits_blas(const struct blas_product *p)
+{
+    const int64_t in = p->dtype == K_BF16 ? 8 : 4, out = p->out == K_BF16 ? 8 : 4; /* elements in 16 bytes */
+    return p->m * p->n * p->k >= LARGE && p->lda % in == 0 && p->ldb % in == 0 && p->ldc % out == 0;
+}
+
+/* The library wants a bias of C's own type. */
+static size_t bias_bytes(const struct k_matmul *k)
+{
+    return k->dtype_y == K_BF16 ? mcs_cuda_round((size_t)k->n * 2) : 0;
+}
+
+enum mcs_status mcs_cuda_product_plan(struct cuda_device *c, int has_bias, struct cuda_product *p)
+{
+    struct blas_product b = for_blas(&p->k);
+    if (has_bias) b.bias = c; /* any address: that there is one is what counts */
+    p->plan = NULL;
+    p->workspace_bytes = k_matmul_bytes(&p->k);
+    if (!suits_blas(&b)) return MCS_OK;
+    size_t bytes;
+    MCS_TRY(mcs_blas_plan(c, &b, &p->plan, &bytes));
+    if (p->plan) p->workspace_bytes = mcs_cuda_round(bytes) + (has_bias ? bias_bytes(&p->k) : 0);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_cuda_product_run(struct cuda_device *c, const struct cuda_product *p)
+{
+    struct blas_product b = for_blas(&p->k);
+    if (!p->plan) {
+        MCS_CUDA(k_matmul_run(&p->k, c->compute));
+        return MCS_OK;
+    }
+    if (p->k.bias && bias_bytes(&p->k)) {
+        void *half = (char *)p->k.workspace + p->workspace_bytes - bias_bytes(&p->k);
+        const struct k_cast cast = {.from = K_F32, .to = K_BF16, .n = p->k.n, .x = p->k.bias, .y = half};
+        MCS_CUDA(k_cast(&cast, c->compute));
+        b.bias = half;
+    }
+    return mcs_blas_run(c, p->plan, &b, p->k.workspace);
+}
+
+void mcs_cuda_product_free(struct cuda_product *p)
+{
+    mcs_blas_plan_free(p->plan);
+    p->plan = NULL;
+}
