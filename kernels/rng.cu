@@ -1,20 +1,23 @@
 /* Rows of random numbers, four elements a thread. */
+#include "kernels/divide.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/philox.cuh"
 
 constexpr int THREADS = 256;
 
-template <int NORMAL, int V> __global__ void __launch_bounds__(THREADS) rng_fill(struct k_rng a, int64_t fours)
+template <int NORMAL, int V>
+__global__ void __launch_bounds__(THREADS) rng_fill(struct k_rng a, uint32_t items, divisor fours)
 {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= a.rows * fours) return;
-    const int64_t r = i / fours, block = i - r * fours;
-    const uint32_t sample = a.sample ? (uint32_t)a.sample[r] : a.first + (uint32_t)r;
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= items) return;
+    uint32_t r = i;
+    const uint32_t block = divide_off(r, fours);
+    const uint32_t sample = a.sample ? (uint32_t)a.sample[r] : a.first + r;
     const philox_key k = philox_key_of(a.run->seed, a.site);
-    const float4 f = NORMAL ? philox_normal4(k, (uint32_t)block, sample, a.run->step)
-                            : philox_uniform4(k, (uint32_t)block, sample, a.run->step);
-    const int64_t left = a.n - 4 * block;
-    float *y = a.y + r * a.n + 4 * block;
+    const float4 f =
+        NORMAL ? philox_normal4(k, block, sample, a.run->step) : philox_uniform4(k, block, sample, a.run->step);
+    const int64_t left = a.n - 4 * (int64_t)block;
+    float *y = a.y + (int64_t)r * a.n + 4 * (int64_t)block;
     if (V == 4 && left >= 4) {
         dev_store4(y, f);
         return;
@@ -28,11 +31,12 @@ template <int NORMAL, int V> __global__ void __launch_bounds__(THREADS) rng_fill
 template <int NORMAL> static cudaError_t run(const struct k_rng *a, cudaStream_t s)
 {
     if (!a->rows || !a->n) return cudaSuccess;
-    const int64_t fours = (a->n + 3) / 4;
-    const unsigned blocks = (unsigned)((a->rows * fours + THREADS - 1) / THREADS);
+    const int64_t fours = (a->n + 3) / 4, items = a->rows * fours;
+    const unsigned blocks = blocks_of(items, THREADS);
+    if (!blocks) return cudaErrorInvalidValue;
     if (pack_fits<4>(a->y) && (a->n % 4 == 0 || a->rows == 1))
-        return dev_launch((rng_fill<NORMAL, 4>), blocks, THREADS, 0, s, *a, fours);
-    return dev_launch((rng_fill<NORMAL, 1>), blocks, THREADS, 0, s, *a, fours);
+        return dev_launch((rng_fill<NORMAL, 4>), blocks, THREADS, 0, s, *a, (uint32_t)items, divisor_of(fours));
+    return dev_launch((rng_fill<NORMAL, 1>), blocks, THREADS, 0, s, *a, (uint32_t)items, divisor_of(fours));
 }
 
 cudaError_t k_rng_uniform(const struct k_rng *a, cudaStream_t s)
