@@ -108,6 +108,12 @@ template <int N> DEV_INLINE void dev_copy_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
+DEV_INLINE float dev_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 #else
 #include <tests/cudasim/sim_device.h> /* no arrow: only the simulation's build compiles this branch */
 #endif
@@ -119,7 +125,8 @@ template <int N> DEV_INLINE void dev_copy_wait()
  * matrix i dev_copy_async16(dst, src, bytes)   cp.async: `bytes` (0 to 16) from global memory, zeros behind, to 16 of
  * shared memory dev_copy_async4           the same for 4 dev_copy_commit, dev_copy_wait<N>   ends a group; waits until
  * at most the N newest groups of this thread are open A copy's bytes are the issuing thread's after its wait, the
- * block's after a DEV_SYNC behind that. */
+ * block's after a DEV_SYNC behind that.
+ *   dev_exp2(x)               2^x to 2 units in the last place, 0 below 2^-126 */
 
 /* Launch: dev_launch(kernel, grid, block, shared bytes, stream, arguments...) -> cudaError_t. A template's name that
  * has a comma goes in parentheses. Arguments are scalars, pointers and plain structs; they are copied. */

@@ -25,6 +25,7 @@ extern "C"
     cudaError_t
     k_run_set(struct k_run value, struct k_run *run, cudaStream_t s); /* *run = value, in the stream's order */
 
+#include "kernels/attention.h"
 #include "kernels/conv.h"
 #include "kernels/losses.h"
 #include "kernels/matmul.h"

@@ -273,6 +273,10 @@ SIM_INLINE void dev_store8(void *p, uint2 v)
 /* --- arithmetic that the C library lacks, or names otherwise --- */
 #define __expf(x) expf(x) /* the C library has functions of these names */
 #define __logf(x) logf(x)
+SIM_INLINE float dev_exp2(float x)
+{
+    return exp2f(x);
+}
 SIM_INLINE float __fdividef(float a, float b)
 {
     return a / b;

@@ -1,0 +1,301 @@
+/* What the attention kernels share: who works on what, tiles in shared memory, fragments of tensor-core products.
+ *
+ * Tiles of rows are stored with 8 elements of padding: a row is then an odd multiple of 16 bytes, and the 8 rows that
+ * an ldmatrix reads lie in different banks. The scores are kept in units of log 2 (exp2 is what the hardware has).
+ *
+ * With relative positions, key (y,x) of a grid takes column (y - y0) << shift | x of a tile of 64 keys: rows of the
+ * grid are padded to 8, 16, 32 or 64 keys. What the width adds to a score then depends on the column of the tile alone,
+ * what the height adds is one number for 8 columns at least. Wider grids go by chunks of 64 columns. What a query adds
+ * for every row and column of the grid ("terms", queries contiguous) is made once by attention_rel.cu. */
+#ifndef MCS_KERNELS_ATTENTION_CUH
+#define MCS_KERNELS_ATTENTION_CUH
+
+#include "kernels/attention.h"
+#include "kernels/device.cuh"
+#include "kernels/philox.cuh"
+
+constexpr int ATT_THREADS = 128, ATT_WARPS = 4, ATT_KEYS = 64; /* keys of a tile */
+constexpr float ATT_LOG2E = 1.44269504088896f, ATT_LN2 = 0.693147180559945f;
+
+/* A launch's arguments: what the caller said and what follows from it. */
+struct att {
+    struct k_attention a;
+    float scale, scale2; /* scale2 = scale log2(e) */
+    float keep;          /* 1 / (1 - p) */
+    unsigned below;      /* a draw below it is dropped */
+    int fast;            /* rows of q, k, v and their gradients lie on 16 bytes */
+    int fast_y;          /* so do those of y, dy */
+    int q_pad;           /* a row of terms: q_len rounded up to 4 */
+    int shift, chunks, tiles_y;
+    float *terms_h, *terms_w;   /* (n_seq heads, grid, q_pad), times log2(e) */
+    float *dterms_h, *dterms_w; /* gradients, of the natural scores */
+    float *lse2, *delta;        /* (heads, q_rows): lse log2(e); dy . y - dlse */
+    float *parts;               /* (n_parts, 2 grid_h + 2 grid_w - 2, head_dim) */
+    int n_parts;
+};
+
+struct att_piece {
+    int seq, head, i0;  /* the first row of the tile within its sequence */
+    int q0, nq, k0, nk; /* first rows and lengths */
+    int left;           /* blocks without a tile: their number */
+};
+
+static DEV_INLINE int att_clip(int v, int low, int high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+static DEV_INLINE void att_span(const int32_t *off, int seq, int len, int rows, int *first, int *n)
+{
+    if (!off) {
+        *first = seq * len, *n = len;
+        return;
+    }
+    *first = att_clip(off[seq], 0, rows);
+    *n = att_clip(off[seq + 1], *first, rows) - *first;
+}
+
+/* Tile blockIdx.x of head blockIdx.y, counting tiles of TILE rows of q or of k through all sequences. False for blocks
+ * beyond the last tile. Whole warps agree. */
+template <int TILE> static DEV_INLINE bool att_find(const struct k_attention &a, bool keys, att_piece &p)
+{
+    const int32_t *off = keys ? a.k_off : a.q_off;
+    const int len = keys ? a.k_len : a.q_len, rows = keys ? a.k_rows : a.q_rows, target = (int)blockIdx.x;
+    p.head = (int)blockIdx.y;
+    bool found = true;
+    if (!off) {
+        const int tiles = (len + TILE - 1) / TILE;
+        p.seq = target / tiles;
+        p.i0 = (target - p.seq * tiles) * TILE;
+    } else {
+        const int lane = (int)threadIdx.x % DEV_WARP;
+        int before = 0;
+        found = false;
+        for (int s0 = 0; s0 < a.n_seq && !found; s0 += DEV_WARP) {
+            int first, n = 0;
+            if (s0 + lane < a.n_seq) att_span(off, s0 + lane, 0, rows, &first, &n);
+            const int mine = (n + TILE - 1) / TILE;
+            int sum = mine;
+            for (int d = 1; d < DEV_WARP; d *= 2) {
+                const int v = __shfl_up_sync(DEV_FULL, sum, (unsigned)d);
+                if (lane >= d) sum += v;
+            }
+            const unsigned hit = __ballot_sync(DEV_FULL, before + sum > target);
+            if (hit) {
+                const int at = __ffs((int)hit) - 1;
+                p.seq = s0 + at;
+                p.i0 = (target - before - __shfl_sync(DEV_FULL, sum - mine, at)) * TILE;
+                found = true;
+            } else {
+                before += __shfl_sync(DEV_FULL, sum, DEV_WARP - 1);
+            }
+        }
+        if (!found) {
+            p.left = target - before;
+            return false;
+        }
+    }
+    att_span(a.q_off, p.seq, a.q_len, a.q_rows, &p.q0, &p.nq);
+    att_span(a.k_off, p.seq, a.k_len, a.k_rows, &p.k0, &p.nk);
+    return found;
+}
+
+/* Tiles of a sequence's keys, and the key at column c of one: -1 where there is none. */
+template <bool REL> static DEV_INLINE int att_key_tiles(const att &x, int nk)
+{
+    return REL ? x.chunks * x.tiles_y : (nk + ATT_KEYS - 1) / ATT_KEYS;
+}
+struct att_grid { /* where a tile lies: grid row of column 0, first grid column */
+    int y, x;
+};
+static DEV_INLINE att_grid att_grid_at(const att &x, int tile)
+{
+    const int chunk = x.chunks > 1 ? tile / x.tiles_y : 0;
+    return {(tile - chunk * x.tiles_y) * (ATT_KEYS >> x.shift), chunk * ATT_KEYS};
+}
+template <bool REL> static DEV_INLINE int att_key(const att &x, int tile, att_grid at, int c, int nk)
+{
+    if constexpr (REL) {
+        const int ky = at.y + (c >> x.shift), kx = at.x + (c & ((1 << x.shift) - 1));
+        return ky < x.a.grid_h && kx < x.a.grid_w ? ky * x.a.grid_w + kx : -1;
+    } else {
+        const int j = tile * ATT_KEYS + c;
+        return j < nk ? j : -1;
+    }
+}
+
+/* What dropout makes of the probability of (query i, key j): 0 or 1 / (1 - p). */
+struct att_dropout {
+    philox_key key;
+    unsigned sample, step;
+};
+static DEV_INLINE att_dropout att_dropout_of(const att &x, const att_piece &p)
+{
+    return {philox_key_of(x.a.run->seed, x.a.site), (unsigned)(p.seq * x.a.heads + p.head), x.a.run->step};
+}
+static DEV_INLINE float att_kept(const att &x, const att_dropout &d, int i, int j)
+{
+    const uint64_t bits = philox_bits(d.key, (uint32_t)i * 32768u + (uint32_t)j / 2, d.sample, d.step);
+    return (j & 1 ? (uint32_t)bits : (uint32_t)(bits >> 32)) < x.below ? 0.0f : x.keep;
+}
+/* Of keys j and j + 1, j even. */
+static DEV_INLINE float2 att_kept2(const att &x, const att_dropout &d, int i, int j)
+{
+    const uint64_t bits = philox_bits(d.key, (uint32_t)i * 32768u + (uint32_t)j / 2, d.sample, d.step);
+    return make_float2((uint32_t)(bits >> 32) < x.below ? 0.0f : x.keep, (uint32_t)bits < x.below ? 0.0f : x.keep);
+}
+
+/* ---- bfloat16 tiles ---- */
+
+template <int D> constexpr int att_pitch = D + 8;
+
+static DEV_INLINE unsigned att_pack(float low, float high)
+{
+    const __nv_bfloat162 h = __floats2bfloat162_rn(low, high);
+    unsigned u;
+    memcpy(&u, &h, sizeof u);
+    return u;
+}
+
+/* Which row and which 16 bytes of it the i-th copy moves: 8 copies next to each other fill all banks once. */
+template <int D, int ROWS> static DEV_INLINE void att_place(int i, int *r, int *c)
+{
+    constexpr int C = D / 8;
+    if constexpr (C % 8 == 0) {
+        *r = i / C, *c = i % C;
+    } else if constexpr (C == 4) {
+        const int u = i / 4;
+        *r = u / 8 * 8 + u % 2 * 4 + u / 2 % 4, *c = i % 4;
+    } else {
+        constexpr int WHOLE = C / 8 * 8; /* 8 and 2 of 10 */
+        static_assert(C - WHOLE == 2, "16, 32, 64, 80 or 128 columns");
+        const int j = i - ROWS * WHOLE, u = j / 2;
+        if (WHOLE && j < 0)
+            *r = i / 8, *c = i % 8;
+        else
+            *r = u / 8 * 8 + u % 4 * 2 + u / 4 % 2, *c = WHOLE + j % 2;
+    }
+}
+
+/* ROWS rows of hd elements, row(r) of `from` (-1: zeros), zeros behind hd, by asynchronous copies. Where rows do not
+ * lie on 16 bytes, element by element. The caller commits. */
+template <int D, int ROWS, class ROW>
+static DEV_INLINE void att_load(__nv_bfloat16 *to, const __nv_bfloat16 *from, int64_t ld, int hd, int fast, ROW row)
+{
+#pragma unroll 2 /* more would keep an address each in registers */
+    for (int i0 = 0; i0 < ROWS * D / 8; i0 += ATT_THREADS) {
+        const int i = i0 + (int)threadIdx.x;
+        if (ROWS * D / 8 % ATT_THREADS && i >= ROWS * D / 8) break;
+        int r, c;
+        att_place<D, ROWS>(i, &r, &c);
+        const int at = row(r);
+        const bool in = at >= 0 && 8 * c < hd;
+        __nv_bfloat16 *dst = to + r * att_pitch<D> + 8 * c;
+        const __nv_bfloat16 *src = in ? from + at * ld + 8 * c : from;
+        if (fast) {
+            dev_copy_async16(dst, src, in ? 16 : 0);
+        } else {
+            float v[8];
+            for (int j = 0; j < 8; j++) v[j] = in && 8 * c + j < hd ? dev_load(src + j) : 0.0f;
+            dev_store16((float *)dst,
+                        make_float4(__uint_as_float(att_pack(v[0], v[1])), __uint_as_float(att_pack(v[2], v[3])),
+                                    __uint_as_float(att_pack(v[4], v[5])), __uint_as_float(att_pack(v[6], v[7]))));
+        }
+    }
+}
+
+/* Fragments of a tile at (row, column), multiples of 16. A: 16 x 16 of rows m and columns k. B of a tile that has the
+ * product's columns as rows, and its k as columns; and of one that has k as rows: both give two n-tiles, b and b+2. */
+template <int D> static DEV_INLINE void att_frag_a(unsigned a[4], const __nv_bfloat16 *tile, int row, int col)
+{
+    const int l = (int)threadIdx.x % DEV_WARP;
+    dev_ldmatrix_x4(a, tile + (row + l % 16) * att_pitch<D> + col + l / 16 * 8);
+}
+template <int D> static DEV_INLINE void att_frag_b(unsigned b[4], const __nv_bfloat16 *tile, int row, int col)
+{
+    const int l = (int)threadIdx.x % DEV_WARP;
+    dev_ldmatrix_x4(b, tile + (row + l % 8 + l / 16 * 8) * att_pitch<D> + col + l / 8 % 2 * 8);
+}
+template <int D> static DEV_INLINE void att_frag_b_trans(unsigned b[4], const __nv_bfloat16 *tile, int row, int col)
+{
+    const int l = (int)threadIdx.x % DEV_WARP;
+    dev_ldmatrix_x4_trans(b, tile + (row + l % 16) * att_pitch<D> + col + l / 16 * 8);
+}
+/* Two neighbouring n-tiles of a product as the A of the next: 16 columns become k. */
+static DEV_INLINE void att_frag_of(unsigned a[4], const float s[2][4])
+{
+    a[0] = att_pack(s[0][0], s[0][1]);
+    a[1] = att_pack(s[0][2], s[0][3]);
+    a[2] = att_pack(s[1][0], s[1][1]);
+    a[3] = att_pack(s[1][2], s[1][3]);
+}
+
+/* Writes a warp's 16 x hd sums times f to rows row(0..15) of `to` (negative: none). beta 0 and rows on 16 bytes:
+ * through the warp's own 16 rows of `stage`, 16 bytes at once. */
+template <int D, class ROW>
+static DEV_INLINE void att_store(__nv_bfloat16 *stage, const float s[D / 8][4], float f0, float f1, __nv_bfloat16 *to,
+                                 int64_t ld, int hd, int fast, float beta, ROW row)
+{
+    const int l = (int)threadIdx.x % DEV_WARP, g = l / 4, t = l % 4;
+    if (fast && beta == 0) {
+        __syncwarp();
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            *(unsigned *)(stage + g * att_pitch<D> + 8 * n + 2 * t) = att_pack(s[n][0] * f0, s[n][1] * f0);
+            *(unsigned *)(stage + (g + 8) * att_pitch<D> + 8 * n + 2 * t) = att_pack(s[n][2] * f1, s[n][3] * f1);
+        }
+        __syncwarp();
+        const int c_n = hd / 8;
+        for (int i = l; i < 16 * c_n; i += DEV_WARP) {
+            const int r = i / c_n, c = i - r * c_n, at = row(r);
+            if (at >= 0)
+                dev_store16((float *)(to + at * ld + 8 * c),
+                            dev_load16((const float *)(stage + r * att_pitch<D> + 8 * c)));
+        }
+        return;
+    }
+    for (int h = 0; h < 2; h++) {
+        const int at = row(g + 8 * h);
+        if (at < 0) continue;
+        const float f = h ? f1 : f0;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            const int c = 8 * n + 2 * t;
+            if (c < hd) dev_blend(to + at * ld + c, beta, (h ? s[n][2] : s[n][0]) * f);
+            if (c + 1 < hd) dev_blend(to + at * ld + c + 1, beta, (h ? s[n][3] : s[n][1]) * f);
+        }
+    }
+}
+
+/* n rows of `width` (a multiple of 4) queries from i0 on, of terms (grid, q_pad), from grid row or column g0 on; zeros
+ * outside. */
+static DEV_INLINE void att_load_terms(float *to, int pitch, const float *terms, int g0, int n, int grid, int i0,
+                                      int width, int q_pad)
+{
+    for (int i = (int)threadIdx.x; i < n * (width / 4); i += ATT_THREADS) {
+        const int r = i / (width / 4), c = 4 * (i - r * (width / 4));
+        const bool in = g0 + r < grid && i0 + c < q_pad;
+        dev_copy_async16(to + r * pitch + c, in ? terms + (int64_t)(g0 + r) * q_pad + i0 + c : terms, in ? 16 : 0);
+    }
+}
+
+/* ---- launchers, one a file ---- */
+cudaError_t att_bf16_fwd(const att &x, cudaStream_t s);
+cudaError_t att_bf16_bwd(const att &x, cudaStream_t s);
+cudaError_t att_f32_fwd(const att &x, cudaStream_t s);
+cudaError_t att_f32_bwd(const att &x, cudaStream_t s);
+cudaError_t att_terms(const att &x, cudaStream_t s);  /* q, rel -> terms */
+cudaError_t att_tables(const att &x, cudaStream_t s); /* q, dterms -> drel */
+
+/* Blocks that att_find needs: with offsets, the most tiles that the sequences can have. */
+static inline unsigned att_blocks(const int32_t *off, int n_seq, int len, int rows, int tile)
+{
+    return off ? (unsigned)((rows + tile - 1) / tile + n_seq) : (unsigned)(n_seq * ((len + tile - 1) / tile));
+}
+
+template <class... P> static inline cudaError_t att_allow(void (*kernel)(P...), size_t bytes)
+{
+    if (bytes <= 48 * 1024) return cudaSuccess;
+    return cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+}
+
+#endif

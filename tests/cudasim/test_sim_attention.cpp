@@ -1,0 +1,268 @@
+/* Attention's kernels against the float64 oracle, in float and bfloat16, in several orders of threads, whose results
+ * must be the same to the bit; in checked mode without a report, and without a bank conflict in the products. Shapes
+ * that only a GPU's tiles care about; what the op offers is tested by tests/cases/attention.def. */
+#include <criterion/criterion.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <string.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "tests/cudasim/cudasim.h"
+extern "C" {
+#include "engine/rng.h"
+#include "tests/ref/ref.h"
+}
+
+typedef std::vector<double> values;
+
+struct shape {
+    const char *name;
+    int heads, head_dim, n_seq, q_len, k_len; /* q_len 0: by offsets */
+    int packed;                               /* 1: q, k, v and their gradients are columns of one tensor */
+    int grid_h, grid_w;
+    float dropout_p, scale;
+    std::vector<int> q_off, k_off;
+    int q_rows, k_rows; /* with offsets */
+    int seeds;
+};
+
+static const shape shapes[] = {
+    {"one tile, packed", 2, 16, 1, 40, 40, 1, 0, 0, 0, 0, {}, {}, 0, 0, 3},
+    {"three key tiles, 64 columns", 1, 64, 2, 70, 150, 0, 0, 0, 0, 0, {}, {}, 0, 0, 2},
+    {"two query blocks, 64 columns, packed", 1, 64, 1, 150, 150, 1, 0, 0, 0, 0, {}, {}, 0, 0, 1},
+    {"80 columns, ragged", 2, 80, 1, 67, 67, 1, 0, 0, 0, 0, {}, {}, 0, 0, 2},
+    {"32 columns, one query", 4, 32, 3, 1, 70, 0, 0, 0, 0, 0, {}, {}, 0, 0, 3},
+    {"128 columns", 1, 128, 1, 20, 70, 0, 0, 0, 0, -0.05f, {}, {}, 0, 0, 1},
+    {"24 columns, padded to 32", 1, 24, 1, 33, 65, 0, 0, 0, 0, 0, {}, {}, 0, 0, 1},
+    {"rows off 16 bytes", 2, 10, 2, 33, 33, 1, 0, 0, 0, 0, {}, {}, 0, 0, 2},
+    {"offsets, empty sequences, rows left over",
+     2,
+     16,
+     5,
+     0,
+     0,
+     0,
+     0,
+     0,
+     0,
+     0,
+     {0, 0, 7, 77, 77, 80},
+     {0, 5, 5, 80, 81, 90},
+     150,
+     91,
+     3},
+    {"dropout", 2, 16, 2, 20, 70, 0, 0, 0, 0.3f, 0, {}, {}, 0, 0, 2},
+    {"dropout, 64 columns", 1, 64, 1, 20, 20, 1, 0, 0, 0.3f, 0, {}, {}, 0, 0, 1},
+    {"grid of 6 x 5", 2, 16, 2, 30, 30, 1, 6, 5, 0, 0, {}, {}, 0, 0, 3},
+    {"grid of 14 x 14, 64 columns", 1, 64, 1, 196, 196, 1, 14, 14, 0, 0, {}, {}, 0, 0, 1},
+    {"grid of 3 x 33, 80 columns", 1, 80, 1, 99, 99, 1, 3, 33, 0, 0, {}, {}, 0, 0, 1},
+    {"grid of 2 x 70: two chunks", 1, 16, 1, 140, 140, 1, 2, 70, 0, 0, {}, {}, 0, 0, 1},
+    {"grid of 4 x 7, dropout", 1, 16, 2, 28, 28, 1, 4, 7, 0.25f, 0, {}, {}, 0, 0, 1},
+};
+
+static values draw(const char *name, size_t n, enum k_dtype t, double scale = 1)
+{
+    values v(n);
+    for (size_t i = 0; i < n; i++) {
+        const float f = (float)(scale * mcs_rng_normal({7, mcs_rng_site(name), 0, 0}, (uint32_t)i));
+        v[i] = (double)(t == K_BF16 ? __bfloat162float(__float2bfloat16_rn(f)) : f);
+    }
+    return v;
+}
+
+struct on_device {
+    void *at;
+    enum k_dtype t;
+    size_t n;
+    on_device(size_t n_, enum k_dtype t_, const values *v = nullptr) : t(t_), n(n_)
+    {
+        cr_assert_eq(cudaMalloc(&at, (n ? n : 1) * (t == K_BF16 ? 2 : 4)), cudaSuccess);
+        if (v) set(*v);
+    }
+    on_device(const on_device &) = delete;
+    ~on_device()
+    {
+        cudaFree(at);
+    }
+    float *f() const
+    {
+        return (float *)at;
+    }
+    void set(const values &v)
+    {
+        std::vector<float> f(n);
+        std::vector<__nv_bfloat16> h(n);
+        for (size_t i = 0; i < n; i++) f[i] = (float)v[i], h[i] = __float2bfloat16_rn(f[i]);
+        cudaMemcpy(at, t == K_BF16 ? (void *)h.data() : (void *)f.data(), n * (t == K_BF16 ? 2 : 4),
+                   cudaMemcpyHostToDevice);
+    }
+    values get() const
+    {
+        std::vector<float> f(n);
+        std::vector<__nv_bfloat16> h(n);
+        cudaMemcpy(t == K_BF16 ? (void *)h.data() : (void *)f.data(), at, n * (t == K_BF16 ? 2 : 4),
+                   cudaMemcpyDeviceToHost);
+        values v(n);
+        for (size_t i = 0; i < n; i++) v[i] = (double)(t == K_BF16 ? __bfloat162float(h[i]) : f[i]);
+        return v;
+    }
+};
+
+/* The oracle's mag holds the |terms| and what a probability takes from its score (tests/cases/attention.def): 16 float
+ * roundings forward, 32 backward. bfloat16 rounds, beside the result: the probabilities and, backward, the scores'
+ * gradients, y and dy (in delta) and the tables: half a unit each, 2^-9. */
+static void check(const std::string &what, const values &got, const values &want, const values &mag, double k,
+                  double bf16_roundings, const values *old = nullptr)
+{
+    double most = 0;
+    for (double w : want) most = fmax(most, fabs(w));
+    for (size_t i = 0; i < got.size(); i++) {
+        const double w = want[i] + (old ? (*old)[i] : 0),
+                     m = (mag[i] > 0 ? mag[i] : most) + (old ? fabs((*old)[i]) : 0);
+        const double tol = (k * 0x1p-24 + bf16_roundings * 0x1p-9) * m + 1e-30;
+        cr_assert(fabs(got[i] - w) <= tol, "%s[%zu]: %.9g, oracle %.9g, tolerance %.3g", what.c_str(), i, got[i], w,
+                  tol);
+    }
+}
+static void same(const std::string &what, const values &a, values &first)
+{
+    if (first.empty()) first = a;
+    cr_assert(memcmp(a.data(), first.data(), a.size() * sizeof(double)) == 0, "%s depends on the order of threads",
+              what.c_str());
+}
+static void expect_clean(const std::string &what)
+{
+    const cudaError_t e = cudaDeviceSynchronize();
+    for (int i = 0; i < cudasim_reports(); i++) cr_expect(0, "%s: %s", what.c_str(), cudasim_report_text(i));
+    cr_assert_eq(e, cudaSuccess, "%s: %s", what.c_str(), cudaGetErrorString(e));
+    cudasim_reports_clear();
+}
+
+static ref_tensor tensor(int64_t r, int64_t c, values *v, values *mag)
+{
+    ref_tensor t = {};
+    t.nd = 2, t.dim[0] = r, t.dim[1] = c;
+    t.v = v ? v->data() : nullptr;
+    t.mag = mag ? mag->data() : nullptr;
+    return t;
+}
+
+static void run(const shape &c, enum k_dtype t)
+{
+    const int w = c.heads * c.head_dim, q_rows = c.q_len ? c.n_seq * c.q_len : c.q_rows,
+              k_rows = c.q_len ? c.n_seq * c.k_len : c.k_rows;
+    const int64_t ld_q = c.packed ? 3 * w : w, ld_k = c.packed ? 3 * w : 2 * w; /* k and v lie side by side */
+    values q = draw("q", (size_t)(q_rows * ld_q), t), kv = c.packed ? q : draw("kv", (size_t)(k_rows * ld_k), t);
+    values dy = draw("dy", (size_t)(q_rows * w), t), dlse = draw("dlse", (size_t)(q_rows * c.heads), K_F32);
+    values rel_h = draw("h", (size_t)(c.grid_h ? (2 * c.grid_h - 1) * c.head_dim : 0), t, 0.3);
+    values rel_w = draw("w", (size_t)(c.grid_w ? (2 * c.grid_w - 1) * c.head_dim : 0), t, 0.3);
+    values off_q(c.q_off.begin(), c.q_off.end()), off_k(c.k_off.begin(), c.k_off.end());
+    values y(dy.size()), my(y.size()), lse(dlse.size()), ml(lse.size()), dq(q.size()), mq(q.size());
+    values dkv(c.packed ? 0 : kv.size()), mkv(dkv.size()), dh(rel_h.size()), mh(dh.size()), dw(rel_w.size()),
+        mw(dw.size());
+
+    struct attention_attr attr = {};
+    attr.heads = c.heads, attr.head_dim = c.head_dim, attr.q_len = c.q_len, attr.k_len = c.k_len;
+    attr.k_col = c.packed ? w : 0, attr.v_col = c.packed ? 2 * w : w;
+    attr.grid_h = c.grid_h, attr.grid_w = c.grid_w, attr.scale = c.scale, attr.dropout_p = c.dropout_p, attr.site = 9;
+    struct ref_step s = {};
+    s.attr = &attr;
+    s.seed = 0x123456789abcdefull, s.step = 3;
+    s.in[0] = tensor(q_rows, ld_q, &q, nullptr);
+    s.in[1] = s.in[2] = tensor(k_rows, ld_k, &kv, nullptr);
+    if (!c.q_len) {
+        s.in[3] = tensor(1, (int64_t)off_q.size(), &off_q, nullptr),
+        s.in[4] = tensor(1, (int64_t)off_k.size(), &off_k, nullptr);
+        for (int i = 3; i <= 4; i++) s.in[i].nd = 1, s.in[i].dim[0] = c.n_seq + 1;
+    }
+    if (c.grid_h) {
+        s.in[5] = tensor(2 * c.grid_h - 1, c.head_dim, &rel_h, nullptr);
+        s.in[6] = tensor(2 * c.grid_w - 1, c.head_dim, &rel_w, nullptr);
+        s.din[5] = tensor(2 * c.grid_h - 1, c.head_dim, &dh, &mh);
+        s.din[6] = tensor(2 * c.grid_w - 1, c.head_dim, &dw, &mw);
+    }
+    s.out[0] = tensor(q_rows, w, &y, &my), s.out[1] = tensor(q_rows, c.heads, &lse, &ml);
+    s.dout[0] = tensor(q_rows, w, &dy, nullptr), s.dout[1] = tensor(q_rows, c.heads, &dlse, nullptr);
+    s.din[0] = tensor(q_rows, ld_q, &dq, &mq);
+    s.din[1] = s.din[2] = c.packed ? s.din[0] : tensor(k_rows, ld_k, &dkv, &mkv);
+    ref_attention_fwd(&s);
+    ref_attention_bwd(&s);
+
+    const values zero_q(q.size()), zero_kv(dkv.size()),
+        old_q = draw("old", q.size(), t), old_kv = draw("old2", dkv.size(), t), old_h = draw("old3", dh.size(), K_F32),
+        old_w = draw("old4", dw.size(), K_F32);
+    on_device xq(q.size(), t, &q), xkv(kv.size(), t, &kv), xdy(dy.size(), t, &dy), xdlse(dlse.size(), K_F32, &dlse);
+    on_device xh(rel_h.size(), K_F32, &rel_h), xw(rel_w.size(), K_F32, &rel_w), xy(y.size(), t), xl(lse.size(), K_F32);
+    on_device xdq(q.size(), t), xdkv(dkv.size(), t), xdh(dh.size(), K_F32), xdw(dw.size(), K_F32);
+    int32_t *offs = nullptr;
+    struct k_run *kr = nullptr;
+    cudaMalloc((void **)&offs, 2 * 64 * 4);
+    cudaMalloc((void **)&kr, sizeof *kr);
+    const struct k_run hr = {s.seed, s.step};
+    cudaMemcpy(kr, &hr, sizeof hr, cudaMemcpyHostToDevice);
+    cudaMemcpy(offs, c.q_off.data(), c.q_off.size() * 4, cudaMemcpyHostToDevice);
+    cudaMemcpy(offs + 64, c.k_off.data(), c.k_off.size() * 4, cudaMemcpyHostToDevice);
+    const int each = t == K_BF16 ? 2 : 4;
+    const auto at = [&](const on_device &d, int64_t col) { return (void *)((char *)d.at + col * each); };
+    struct k_attention a = {};
+    a.dtype = t, a.heads = c.heads, a.head_dim = c.head_dim, a.n_seq = c.n_seq, a.q_rows = q_rows, a.k_rows = k_rows;
+    a.q_len = c.q_len, a.k_len = c.k_len;
+    if (!c.q_len) a.q_off = offs, a.k_off = offs + 64;
+    const on_device &from = c.packed ? xq : xkv, &to = c.packed ? xdq : xdkv;
+    a.q = xq.at, a.k = at(from, attr.k_col), a.v = at(from, attr.v_col);
+    a.q_ld = ld_q, a.k_ld = a.v_ld = ld_k;
+    if (c.grid_h) a.rel_h = xh.f(), a.rel_w = xw.f(), a.drel_h = xdh.f(), a.drel_w = xdw.f();
+    a.grid_h = c.grid_h, a.grid_w = c.grid_w, a.scale = c.scale, a.dropout_p = c.dropout_p, a.site = 9, a.run = kr;
+    a.y = xy.at, a.lse = xl.f(), a.dy = xdy.at, a.dlse = xdlse.f();
+    a.dq = xdq.at, a.dk = at(to, attr.k_col), a.dv = at(to, attr.v_col);
+    values first_y, first_l, first_q, first_kv, first_h;
+    for (int seed = 0; seed < c.seeds; seed++) {
+        const std::string what =
+            std::string(c.name) + (t == K_BF16 ? " bf16" : " f32") + " seed " + std::to_string(seed);
+        cudasim_seed((uint64_t)seed);
+        on_device work(k_attention_fwd_bytes(&a) / 4 + 1, K_F32), work_b(k_attention_bwd_bytes(&a) / 4 + 1, K_F32);
+        a.workspace = work.at;
+        cr_assert_eq(k_attention_fwd(&a, nullptr), cudaSuccess);
+        expect_clean(what + " forward");
+        check(what + " y", xy.get(), y, my, 16, t == K_BF16 ? 3 : 0);
+        check(what + " lse", xl.get(), lse, ml, 16, t == K_BF16 && c.grid_h ? 1 : 0);
+        same(what + " y", xy.get(), first_y);
+        same(what + " lse", xl.get(), first_l);
+        const int add = seed % 2;
+        a.beta_q = a.beta_k = a.beta_v = a.beta_rel_h = a.beta_rel_w = (float)add;
+        xdq.set(add ? old_q : zero_q), xdkv.set(add ? old_kv : zero_kv), xdh.set(old_h), xdw.set(old_w);
+        a.workspace = work_b.at;
+        cr_assert_eq(k_attention_bwd(&a, nullptr), cudaSuccess);
+        expect_clean(what + " backward");
+        const double r = t == K_BF16 ? 6 : 0;
+        check(what + " dq", xdq.get(), dq, mq, 32, r, add ? &old_q : nullptr);
+        check(what + " dkv", xdkv.get(), dkv, mkv, 32, r, add ? &old_kv : nullptr);
+        check(what + " drel_h", xdh.get(), dh, mh, 32, r, add ? &old_h : nullptr);
+        check(what + " drel_w", xdw.get(), dw, mw, 32, r, add ? &old_w : nullptr);
+        if (seed != 1) {
+            same(what + " dq", xdq.get(), first_q);
+            same(what + " dkv", xdkv.get(), first_kv);
+            same(what + " drel_h", xdh.get(), first_h);
+        }
+    }
+    cudaFree(offs);
+    cudaFree(kr);
+}
+
+static void run_all(enum k_dtype t)
+{
+    for (const shape &c : shapes) run(c, t);
+    cr_expect_eq(cudasim_bytes_held(), 0);
+}
+Test(attention, f32)
+{
+    run_all(K_F32);
+}
+Test(attention, bf16)
+{
+    run_all(K_BF16);
+}
