@@ -64,19 +64,19 @@ template <class T, bool V> static DEV_INLINE void piece(T *to, const T *x, int64
  * neighbours have two rows that are four apart, which lie in different banks. */
 template <class T, bool V> static DEV_INLINE void stage(T *to, const T *x, int64_t r0, int64_t end, int k0, int d)
 {
-    typedef shape<T> z;
-    const int q = (int)threadIdx.x / 4, r = q / 8 * 8 + q % 2 * 4 + q / 2 % 4, c = (int)threadIdx.x % 4 * z::EACH;
-    piece<T, V>(to + r * z::ROW + c, x, (r0 + r) * d + k0 + c, r0 + r < end && k0 + c < d, d - k0 - c);
+    constexpr int EACH = shape<T>::EACH, ROW = shape<T>::ROW;
+    const int q = (int)threadIdx.x / 4, r = q / 8 * 8 + q % 2 * 4 + q / 2 % 4, c = (int)threadIdx.x % 4 * EACH;
+    piece<T, V>(to + r * ROW + c, x, (r0 + r) * d + k0 + c, r0 + r < end && k0 + c < d, d - k0 - c);
 }
 
 /* to (DEPTH, SLAB_ROW) = rows r0 ... of x below `end`, columns d0 to d0 + SLAB. */
 template <class T, bool V> static DEV_INLINE void stage_slab(T *to, const T *x, int64_t r0, int64_t end, int d0, int d)
 {
-    typedef shape<T> z;
-    constexpr int PIECES = SLAB / z::EACH;
-    for (int i = (int)threadIdx.x; i < z::DEPTH * PIECES; i += THREADS) {
-        const int r = i / PIECES, c = i % PIECES * z::EACH;
-        piece<T, V>(to + r * z::SLAB_ROW + c, x, (r0 + r) * d + d0 + c, r0 + r < end && d0 + c < d, d - d0 - c);
+    constexpr int EACH = shape<T>::EACH, DEPTH = shape<T>::DEPTH, SLAB_ROW = shape<T>::SLAB_ROW;
+    constexpr int PIECES = SLAB / EACH;
+    for (int i = (int)threadIdx.x; i < DEPTH * PIECES; i += THREADS) {
+        const int r = i / PIECES, c = i % PIECES * EACH;
+        piece<T, V>(to + r * SLAB_ROW + c, x, (r0 + r) * d + d0 + c, r0 + r < end && d0 + c < d, d - d0 - c);
     }
 }
 
@@ -93,17 +93,17 @@ struct plain_tile {
     float v[4][4];
     DEV_INLINE void add(const float *a, const float *b)
     {
-        typedef shape<float> z;
-        a += plain_row() * z::ROW;
-        b += (int)threadIdx.x % 16 * z::ROW;
+        constexpr int ROW = shape<float>::ROW, K = shape<float>::K;
+        a += plain_row() * ROW;
+        b += (int)threadIdx.x % 16 * ROW;
 #pragma unroll 1 /* more would want more registers than two blocks a processor have */
-        for (int k = 0; k < z::K; k += 4) {
+        for (int k = 0; k < K; k += 4) {
             float4 fb[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) fb[j] = dev_load16(b + 16 * j * z::ROW + k);
+            for (int j = 0; j < 4; j++) fb[j] = dev_load16(b + 16 * j * ROW + k);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const float4 fa = dev_load16(a + 16 * i * z::ROW + k);
+                const float4 fa = dev_load16(a + 16 * i * ROW + k);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     v[i][j] = fmaf(fa.x, fb[j].x, v[i][j]);
@@ -129,17 +129,17 @@ struct mma_tile {
     float v[4][4];
     DEV_INLINE void add(const bf16 *a, const bf16 *b)
     {
-        typedef shape<bf16> z;
+        constexpr int ROW = shape<bf16>::ROW, K = shape<bf16>::K;
         const int lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP;
-        a += (warp % 4 * 16 + lane % 16) * z::ROW + lane / 16 * 8;
-        b += (warp / 4 * 32 + lane / 16 * 8 + lane % 8) * z::ROW + lane / 8 % 2 * 8;
+        a += (warp % 4 * 16 + lane % 16) * ROW + lane / 16 * 8;
+        b += (warp / 4 * 32 + lane / 16 * 8 + lane % 8) * ROW + lane / 8 % 2 * 8;
 #pragma unroll
-        for (int k = 0; k < z::K; k += 16) {
+        for (int k = 0; k < K; k += 16) {
             unsigned fa[4], fb[4];
             dev_ldmatrix_x4(fa, a + k);
 #pragma unroll
             for (int j = 0; j < 4; j += 2) {
-                dev_ldmatrix_x4(fb, b + 8 * j * z::ROW + k);
+                dev_ldmatrix_x4(fb, b + 8 * j * ROW + k);
                 dev_mma_bf16(v[j], fa, fb);
                 dev_mma_bf16(v[j + 1], fa, fb + 2);
             }
@@ -170,19 +170,19 @@ template <class T, bool V>
 static DEV_INLINE void similarities(T *room, const T *a, int64_t a0, int64_t a_end, const T *b, int64_t b0,
                                     int64_t b_end, int d, float scale, float *s)
 {
-    typedef shape<T> z;
-    constexpr int SIDE = TILE * z::ROW;
+    constexpr int ROW = shape<T>::ROW, K = shape<T>::K;
+    constexpr int SIDE = TILE * ROW;
     typename tile_of<T>::type sum = {};
     stage<T, V>(room, a, a0, a_end, 0, d);
     stage<T, V>(room + SIDE, b, b0, b_end, 0, d);
     dev_copy_commit();
-    for (int k0 = 0, now = 0; k0 < d; k0 += z::K, now ^= 1) {
+    for (int k0 = 0, now = 0; k0 < d; k0 += K, now ^= 1) {
         dev_copy_wait<0>();
         DEV_SYNC(); /* this buffer is full, and the other one has been read */
-        if (k0 + z::K < d) {
+        if (k0 + K < d) {
             T *next = room + (now ^ 1) * 2 * SIDE;
-            stage<T, V>(next, a, a0, a_end, k0 + z::K, d);
-            stage<T, V>(next + SIDE, b, b0, b_end, k0 + z::K, d);
+            stage<T, V>(next, a, a0, a_end, k0 + K, d);
+            stage<T, V>(next + SIDE, b, b0, b_end, k0 + K, d);
             dev_copy_commit();
         }
         sum.add(room + now * 2 * SIDE, room + now * 2 * SIDE + SIDE);
@@ -371,11 +371,11 @@ struct plain_slab {
     float4 v[4][2];
     DEV_INLINE void add(const float *g, const float *x)
     {
-        typedef shape<float> z;
+        constexpr int DEPTH = shape<float>::DEPTH, SLAB_ROW = shape<float>::SLAB_ROW;
         g += plain_row() * LD;
         x += (int)threadIdx.x % 16 * 4;
-        for (int k = 0; k < z::DEPTH; k++) {
-            const float4 x0 = dev_load16(x + k * z::SLAB_ROW), x1 = dev_load16(x + k * z::SLAB_ROW + 64);
+        for (int k = 0; k < DEPTH; k++) {
+            const float4 x0 = dev_load16(x + k * SLAB_ROW), x1 = dev_load16(x + k * SLAB_ROW + 64);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const float w = g[16 * i * LD + k];
@@ -412,17 +412,17 @@ struct mma_slab {
     float v[8][4];
     DEV_INLINE void add(const bf16 *g, const bf16 *x)
     {
-        typedef shape<bf16> z;
+        constexpr int SLAB_ROW = shape<bf16>::SLAB_ROW, DEPTH = shape<bf16>::DEPTH;
         const int lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP;
         g += (warp % 4 * 16 + lane % 16) * LD + lane / 16 * 8;
-        x += lane % 16 * z::SLAB_ROW + warp / 4 * 64 + lane / 16 * 8;
+        x += lane % 16 * SLAB_ROW + warp / 4 * 64 + lane / 16 * 8;
 #pragma unroll
-        for (int k = 0; k < z::DEPTH; k += 16) {
+        for (int k = 0; k < DEPTH; k += 16) {
             unsigned fa[4], fb[4];
             dev_ldmatrix_x4(fa, g + k);
 #pragma unroll
             for (int j = 0; j < 8; j += 2) {
-                dev_ldmatrix_x4_trans(fb, x + k * z::SLAB_ROW + 8 * j);
+                dev_ldmatrix_x4_trans(fb, x + k * SLAB_ROW + 8 * j);
                 dev_mma_bf16(v[j], fa, fb);
                 dev_mma_bf16(v[j + 1], fa, fb + 2);
             }
@@ -466,9 +466,9 @@ template <class T, bool V>
 __global__ void __launch_bounds__(THREADS, 2)
     contrastive_bwd(problem<T> p, const side *sides, const float *diag, gradients<T> to)
 {
-    typedef shape<T> z;
+    constexpr int ROOM = shape<T>::ROOM, DEPTH = shape<T>::DEPTH;
     constexpr bool HALF = sizeof(T) == 2;
-    SHARED_ARRAY(T, room, [z::ROOM]);
+    SHARED_ARRAY(T, room, [ROOM]);
     SHARED_ARRAY(float, s, [TILE * LD]);
     SHARED_ARRAY(bf16, rounded, [HALF ? TILE * LD : 8]); /* g for the tensor cores; floats lie in s */
     const int dir = (int)blockIdx.z, r = (int)threadIdx.x / 4, d0 = (int)blockIdx.y * SLAB;
@@ -501,7 +501,7 @@ __global__ void __launch_bounds__(THREADS, 2)
             else
                 s[r * LD + c] = g;
         }
-        for (int k = 0; dx && k < TILE; k += z::DEPTH) {
+        for (int k = 0; dx && k < TILE; k += DEPTH) {
             if (k) DEV_SYNC(); /* the rows before have been read */
             stage_slab<T, V>(room, p.x(!dir), j0 + k, p.batch, d0, p.d);
             dev_copy_commit();

@@ -19,9 +19,31 @@ static DEV_INLINE int tile_voxels(int c)
     return fit < THREADS ? fit : THREADS;
 }
 
+/* A thread's way through a tile, every THREADS-th logit of it: where it lies, without a division a step. */
+struct walk {
+    int c, row, voxel, k;
+    DEV_INLINE explicit walk(int classes)
+        : c(classes), row(tile_row(classes)), voxel((int)threadIdx.x / classes), k((int)threadIdx.x % classes)
+    {
+    }
+    DEV_INLINE int at() const
+    {
+        return voxel * row + k;
+    }
+    DEV_INLINE void next(int voxels, int classes) /* THREADS / c, THREADS % c */
+    {
+        voxel += voxels;
+        k += classes;
+        if (k < c) return;
+        k -= c;
+        voxel++;
+    }
+};
+
 static DEV_INLINE void tile_load(const float *x, int voxels, int c, float *tile)
 {
-    for (int i = (int)threadIdx.x; i < voxels * c; i += THREADS) tile[i / c * tile_row(c) + i % c] = x[i];
+    walk w(c);
+    for (int i = (int)threadIdx.x; i < voxels * c; i += THREADS, w.next(THREADS / c, THREADS % c)) tile[w.at()] = x[i];
 }
 
 /* The softmax of a row in place; returns ln sum exp less the largest logit, which goes to *top. */
@@ -192,7 +214,9 @@ static __global__ void __launch_bounds__(THREADS)
         }
     }
     DEV_SYNC();
-    for (int i = t; i < m * c; i += THREADS) dev_blend(dx + o * c + i, beta, tile[i / c * row + i % c]);
+    walk w(c);
+    for (int i = t; i < m * c; i += THREADS, w.next(THREADS / c, THREADS % c))
+        dev_blend(dx + o * c + i, beta, tile[w.at()]);
 }
 
 /* As in the kernels. */

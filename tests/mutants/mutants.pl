@@ -124,7 +124,8 @@ for my $f (@copies) {
         my $log = "$o.log";
         if (system("cd $build && " . command_of($f) . " > $log 2>&1") == 0) { spit("$o.key", $key); $object{$f} = $o; last }
         my %bad;
-        while (slurp($log) =~ /^(?:\.?\/?)((?:kernels|engine)\/[\w.\/]+):(\d+):\d+: (?:fatal )?error/gm) { $bad{$1}{$2} = 1 if $mutants{$1} }
+        my $said = slurp($log); # a name: in a loop, each new text would be searched from its start
+        while ($said =~ /^(?:\.?\/?)((?:kernels|engine)\/[\w.\/]+):(\d+):\d+: (?:fatal )?error/gm) { $bad{$1}{$2} = 1 if $mutants{$1} }
         # An error inside a statement of several lines may be told of its first line.
         my $new = 0;
         for my $g (keys %bad) {
