@@ -1,5 +1,5 @@
-/* What ./run gpu-report asks for: where CUDASIM_LAUNCHES names a file, counters are on, and each kernel's largest launch so
- * far is written to it, a line each: its place in the program, its shape, what it did. */
+/* What ./run gpu-report asks for: where CUDASIM_LAUNCHES names a file, counters are on, and each kernel's largest
+ * launch so far is written to it, a line each: its place in the program, its shape, what it did. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 
 #include "tests/cudasim/sim.h"
 
-extern "C" const char __executable_start[]; /* set by the linker */
+/* Where this program, or the module that the simulation is part of, starts: set by the linker. */
+extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 namespace sim
 {
@@ -52,8 +53,8 @@ void launch_ends(const launch &l)
     most = work;
     char line[768];
     int n = snprintf(line, sizeof line, "%zx\t%s\t%u,%u,%u\t%u,%u,%u\t%zu\t%zu",
-                     (size_t)((const char *)l.k->entry - __executable_start), l.k->name.c_str(), l.grid.x, l.grid.y,
-                     l.grid.z, l.block.x, l.block.y, l.block.z, l.dynamic, 32 * touched.size());
+                     (size_t)((const char *)l.k->entry - __ehdr_start), l.k->name.c_str(), l.grid.x, l.grid.y, l.grid.z,
+                     l.block.x, l.block.y, l.block.z, l.dynamic, 32 * touched.size());
     const uint64_t *from = &before.launches;
     for (const uint64_t *to = &now.launches; to <= &now.partial_requests; to++, from++)
         n += snprintf(line + n, sizeof line - (size_t)n, "\t%llu", (unsigned long long)(*to - *from));

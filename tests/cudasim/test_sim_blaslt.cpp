@@ -320,3 +320,38 @@ Test(blaslt, an_operation_of_the_stream)
     OK(cudaStreamDestroy(s));
     OK(cudaFree(on_device));
 }
+
+/* Captured and replayed with what its operands hold then; a handle is of one device. */
+Test(blaslt, graphs_and_devices)
+{
+    cudasim_devices(2);
+    cudasim_quiet(1);
+    bench t(plain);
+    cudaStream_t s;
+    cudaGraph_t g;
+    cudaGraphExec_t x;
+    OK(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+    OK(cudaDeviceSynchronize());
+    OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
+    DONE(t.run(NULL, NULL, 0, 0, s));
+    t.s.alpha = 100; /* it was read when captured */
+    OK(cudaStreamEndCapture(s, &g));
+    OK(cudaGraphInstantiateWithFlags(&x, g, 0));
+    for (int turn = 0; turn < 2; turn++) {
+        for (double &v : t.a.v) v = turn + 1;
+        t.a.put();
+        OK(cudaGraphLaunch(x, s));
+        OK(cudaStreamSynchronize(s));
+        t.d.get();
+        double v = 0;
+        for (size_t l = 0; l < plain.k; l++) v += (turn + 1) * t.b(0, l, 5);
+        cr_expect(fabs(t.d(0, 3, 5) - v) <= 0.01 * fabs(v) + 1e-4, "%g for %g", t.d(0, 3, 5), v);
+    }
+    cr_expect_eq(cudasim_reports(), 0);
+    OK(cudaSetDevice(1));
+    cr_expect_eq(t.run(NULL), CUBLAS_STATUS_INVALID_VALUE, "another device's handle");
+    OK(cudaSetDevice(0));
+    OK(cudaGraphExecDestroy(x));
+    OK(cudaGraphDestroy(g));
+    OK(cudaStreamDestroy(s));
+}
