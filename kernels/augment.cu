@@ -155,7 +155,7 @@ static DEV_INLINE void blur_axis(const float *src, int from_stride, float *to, i
     }
     DEV_SYNC();
     for (int64_t i = me; i < n; i += PLANE_THREADS) {
-        const int at = (int)(i / step % length);
+        const int at = (int)((unsigned)i / (unsigned)step % (unsigned)length);
         const int64_t line = i - (int64_t)at * step;
         float sum = 0;
         for (int k = 0; k <= 2 * radius; k++)
@@ -196,15 +196,15 @@ static DEV_INLINE void lowres(struct plane p, double zoom, float *scratch)
 {
     const int h = (int)fmax(1.0, rint(zoom * p.height)), w = (int)fmax(1.0, rint(zoom * p.width));
     for (int64_t i = threadIdx.x; i < (int64_t)h * w; i += PLANE_THREADS) {
-        const int64_t sy = (int64_t)(((double)(i / w) + 0.5) * p.height / h);
-        const int64_t sx = (int64_t)(((double)(i % w) + 0.5) * p.width / w);
+        const int y = (int)((unsigned)i / (unsigned)w), x = (int)i - y * w;
+        const int64_t sy = (int64_t)((y + 0.5) * p.height / h), sx = (int64_t)((x + 0.5) * p.width / w);
         scratch[i] = p.x[(sy * p.width + sx) * p.stride];
     }
     DEV_SYNC();
     for (int64_t i = threadIdx.x; i < (int64_t)p.height * p.width; i += PLANE_THREADS) {
         int y0, y1, x0, x1;
-        const float ay = neighbours((int)(i / p.width), h, p.height, &y0, &y1);
-        const float ax = neighbours((int)(i % p.width), w, p.width, &x0, &x1);
+        const int y = (int)((unsigned)i / (unsigned)p.width), x = (int)i - y * p.width;
+        const float ay = neighbours(y, h, p.height, &y0, &y1), ax = neighbours(x, w, p.width, &x0, &x1);
         const float *a = scratch + (int64_t)y0 * w, *b = scratch + (int64_t)y1 * w;
         const float top = a[x0] + ax * (a[x1] - a[x0]), bottom = b[x0] + ax * (b[x1] - b[x0]);
         p.x[i * p.stride] = top + ay * (bottom - top);

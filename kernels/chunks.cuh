@@ -4,17 +4,13 @@
 #define MCS_KERNELS_CHUNKS_CUH
 
 #include "kernels/device.cuh"
+#include "kernels/divide.cuh"
 
 constexpr int CHUNK_THREADS = 256, CHUNK = 4096;
 
 static inline unsigned chunks_of(int64_t n)
 {
     return (unsigned)((n + CHUNK - 1) / CHUNK);
-}
-/* Blocks of `threads` that give each of n elements a thread. */
-static inline unsigned blocks_of(int64_t n, int threads)
-{
-    return (unsigned)((n + threads - 1) / threads);
 }
 
 /* Sum of v over a block of THREADS, in every thread. All threads come here; shared memory is free again afterwards. */

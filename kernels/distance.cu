@@ -18,11 +18,13 @@ static DEV_INLINE double height_at(const double *f, int64_t i)
 /* One axis: `length` cells, `stride` apart. The last one takes the root. */
 template <class T>
 __global__ void __launch_bounds__(THREADS)
-    distance_axis(const T *f, double *to, int64_t n, int length, int64_t stride, double square, int last)
+    distance_axis(const T *f, double *to, uint32_t n, divisor stride_of, divisor length_of, double square, int last)
 {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= n) return;
-    const int q = (int)(i / stride % length);
+    const uint32_t at = blockIdx.x * THREADS + threadIdx.x;
+    if (at >= n) return;
+    uint32_t line = divide(at, stride_of);
+    const int q = (int)divide_off(line, length_of), length = (int)length_of.d;
+    const int64_t i = at, stride = stride_of.d;
     double best = height_at(f, i);
     for (int d = 1; d < length; d++) {
         const double step = square * d * d;
@@ -52,10 +54,12 @@ cudaError_t k_distance_run(const struct k_distance *a, cudaStream_t s)
         const double *from = buffer[(passes - pass) % 2];
         const double square = a->spacing[axis] * a->spacing[axis];
         const int last = ++pass == passes;
-        const cudaError_t e = axis ? dev_launch(distance_axis<double>, blocks_of(n, THREADS), THREADS, 0, s, from, to,
-                                                n, length[axis], stride, square, last)
-                                   : dev_launch(distance_axis<uint8_t>, blocks_of(n, THREADS), THREADS, 0, s, a->sites,
-                                                to, n, length[axis], stride, square, last);
+        const divisor along = divisor_of(stride), over = divisor_of(length[axis]);
+        const unsigned blocks = blocks_of(n, THREADS);
+        const cudaError_t e = axis ? dev_launch(distance_axis<double>, blocks, THREADS, 0, s, from, to, (uint32_t)n,
+                                                along, over, square, last)
+                                   : dev_launch(distance_axis<uint8_t>, blocks, THREADS, 0, s, a->sites, to,
+                                                (uint32_t)n, along, over, square, last);
         if (e != cudaSuccess) return e;
     }
     return cudaSuccess;

@@ -84,7 +84,7 @@ cudaError_t k_components_mask(const int32_t *labels, const uint8_t *keep, int ca
 /* ---- distances: infer/distance.c ---- */
 
 /* distance (nz, ny, nx): Euclidean, from each cell to the nearest where sites is not 0, exact, in double; INFINITY
- * where there is no site. spacing: x, y, z. */
+ * where there is no site. spacing: x, y, z. Fewer than 2^31 cells. */
 struct k_distance {
     int nx, ny, nz;
     double spacing[3];

@@ -176,11 +176,12 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     if (threadIdx.x == 0) stats[2 * blockIdx.x + squares] = squares ? 1 / fmax(sqrt(sum), 1e-8) : sum;
 }
 
-static __global__ void __launch_bounds__(THREADS) zscore_apply(struct k_zscore a, const double *stats)
+static __global__ void __launch_bounds__(THREADS) zscore_apply(struct k_zscore a, divisor channels, const double *stats)
 {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= a.n * a.channels) return;
-    const int k = (int)(i % a.channels);
+    uint32_t pixel = i;
+    const uint32_t k = divide_off(pixel, channels);
     const float centre = (float)stats[2 * k], inverse = (float)stats[2 * k + 1];
     a.dst[i] = ((float)source_at(a.bytes, a.values, i) - centre) * inverse;
 }
@@ -203,5 +204,6 @@ cudaError_t k_zscore_run(const struct k_zscore *a, cudaStream_t s)
                        stats);
         if (e != cudaSuccess) return e;
     }
-    return dev_launch(zscore_apply, blocks_of(a->n * a->channels, THREADS), THREADS, 0, s, *a, (const double *)stats);
+    return dev_launch(zscore_apply, blocks_of(a->n * a->channels, THREADS), THREADS, 0, s, *a, divisor_of(a->channels),
+                      (const double *)stats);
 }

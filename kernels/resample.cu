@@ -50,16 +50,16 @@ static __global__ void __launch_bounds__(THREADS) resample_taps(struct taps t, i
 
 /* Along the axis whose neighbours are `stride` bytes apart; before it `inner` bytes, behind it any number of lines. */
 static __global__ void __launch_bounds__(THREADS)
-    resample_axis(const uint8_t *src, struct taps t, int64_t inner, int64_t n, uint8_t *dst)
+    resample_axis(const uint8_t *src, struct taps t, divisor inner, divisor n_out, uint32_t n, uint8_t *dst)
 {
-    const int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    const uint32_t at = blockIdx.x * THREADS + threadIdx.x;
     if (at >= n) return;
-    const int64_t in = at % inner, line = at / inner / t.n_out;
-    const int i = (int)(at / inner % t.n_out);
-    const uint8_t *p = src + (line * t.n_in + t.first[i]) * inner + in;
+    uint32_t line = at;
+    const uint32_t in = divide_off(line, inner), i = divide_off(line, n_out), stride = inner.d;
+    const uint8_t *p = src + ((int64_t)line * t.n_in + t.first[i]) * stride + in;
     const int32_t *w = t.weights + (int64_t)i * t.n_max;
     int32_t sum = 1 << (FRACTION_BITS - 1);
-    for (int k = 0; k < t.n[i]; k++) sum += p[k * inner] * w[k];
+    for (int k = 0; k < t.n[i]; k++) sum += p[(int64_t)k * stride] * w[k];
     sum >>= FRACTION_BITS;
     dst[at] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
@@ -112,7 +112,8 @@ static cudaError_t run_axis(const struct taps *t, int filter, const uint8_t *src
     const int64_t n = lines * t->n_out * inner;
     const cudaError_t e = dev_launch(resample_taps, blocks_of(t->n_out, THREADS), THREADS, 0, s, *t, filter);
     if (e != cudaSuccess) return e;
-    return dev_launch(resample_axis, blocks_of(n, THREADS), THREADS, 0, s, src, *t, inner, n, dst);
+    return dev_launch(resample_axis, blocks_of(n, THREADS), THREADS, 0, s, src, *t, divisor_of(inner),
+                      divisor_of(t->n_out), (uint32_t)n, dst);
 }
 
 cudaError_t k_image_resize_run(const struct k_image_resize *a, cudaStream_t s)

@@ -4,9 +4,9 @@
 #ifndef MCS_KERNELS_STAGES_H
 #define MCS_KERNELS_STAGES_H
 
-#include "kernels/kernels.h"
 #include "kernels/augmentation.h"
 #include "kernels/images.h"
+#include "kernels/kernels.h"
 #include "kernels/masks.h"
 
 #ifdef __cplusplus
@@ -39,7 +39,8 @@ cudaError_t k_windows_cut(const struct k_windows *a, cudaStream_t s);
 cudaError_t k_windows_paste(const struct k_windows *a, cudaStream_t s);
 
 /* Sums of pasted windows -> logits: sums (n, padded, channels) / (weights (padded) * flips), the images' own part of
- * it: logits (n, depth, height, width, channels). padded, before: z, y, x. *bad |= 1 where a value is not finite. */
+ * it: logits (n, depth, height, width, channels), of an image fewer than 2^31. padded, before: z, y, x. *bad |= 1 where
+ * a value is not finite. */
 struct k_windows_mean {
     int n, channels, padded[3], before[3], depth, height, width;
     float flips; /* views of each window that were pasted: 1 without mirroring */
@@ -102,7 +103,8 @@ size_t k_uncertainty_bytes(int height, int width);
 cudaError_t k_uncertainty_run(const struct k_uncertainty *a, cudaStream_t s);
 
 /* dst (n, channels) = (src - mean) / max(deviation, 1e-8), each channel by itself (mcs_ensemble_normalise); src is
- * bytes, or values where bytes is NULL. Sums are of doubles in a fixed order. */
+ * bytes, or values where bytes is NULL. Sums are of doubles in a fixed order.
+ * Fewer than 2^31 values. */
 struct k_zscore {
     int64_t n;
     int channels;
