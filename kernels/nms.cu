@@ -23,7 +23,7 @@ static __global__ void __launch_bounds__(THREADS) nms_sort(struct k_nms a, struc
     int before = 0;
     for (int j = 0; j < a.n; j++) {
         const float other = score_at(a.scores, j);
-        before += other > score || (other == score && j < i);
+        if (other > score || (other == score && j < i)) before++;
     }
     struct sorted_box b = {a.boxes[4 * (int64_t)i],
                            a.boxes[4 * (int64_t)i + 1],
