@@ -13,6 +13,7 @@ __global__ void __launch_bounds__(128) attention_delta(const T *y, const T *dy, 
     const int lane = (int)threadIdx.x % LANES;
     float s = 0;
     if (i < n)
+#pragma unroll 1
         for (int c = lane * V; c < hd; c += LANES * V) {
             const pack<V> a = pack_load<V>(y + i * hd + c), b = pack_load<V>(dy + i * hd + c);
             for (int j = 0; j < V; j++) s = fmaf(a.v[j], b.v[j], s);

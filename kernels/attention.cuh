@@ -203,6 +203,27 @@ static DEV_INLINE void att_load(__nv_bfloat16 *to, const __nv_bfloat16 *from, in
     }
 }
 
+/* Rows first .. first + 63 of a float table (n, hd), rounded; zeros outside. By the whole block. */
+template <int D> static DEV_INLINE void att_load_table(__nv_bfloat16 *to, const float *table, int first, int n, int hd)
+{
+    const bool fours = hd % 4 == 0 && ((size_t)table & 15) == 0;
+    for (int i = (int)threadIdx.x; i < 64 * D / 4; i += ATT_THREADS) {
+        int r, c;
+        att_place<D, 64>(i / 2, &r, &c);
+        c = 8 * c + i % 2 * 4;
+        const float *const from = table + (int64_t)(first + r) * hd + c;
+        float4 v = make_float4(0, 0, 0, 0);
+        if (first + r < n && c < hd) {
+            if (fours)
+                v = dev_load16(from);
+            else
+                v = make_float4(from[0], c + 1 < hd ? from[1] : 0.0f, c + 2 < hd ? from[2] : 0.0f,
+                                c + 3 < hd ? from[3] : 0.0f);
+        }
+        dev_store8(to + r * att_pitch<D> + c, make_uint2(att_pack(v.x, v.y), att_pack(v.z, v.w)));
+    }
+}
+
 /* Fragments of a tile at (row, column), multiples of 16. A: 16 x 16 of rows m and columns k. B of a tile that has the
  * product's columns as rows, and its k as columns; and of one that has k as rows: both give two n-tiles, b and b+2. */
 template <int D> static DEV_INLINE void att_frag_a(unsigned a[4], const __nv_bfloat16 *tile, int row, int col)
@@ -244,10 +265,12 @@ static DEV_INLINE void att_store(__nv_bfloat16 *stage, const float s[D / 8][4], 
             *(unsigned *)(stage + (g + 8) * att_pitch<D> + 8 * n + 2 * t) = att_pack(s[n][2] * f1, s[n][3] * f1);
         }
         __syncwarp();
-        const int c_n = hd / 8;
-        for (int i = l; i < 16 * c_n; i += DEV_WARP) {
-            const int r = i / c_n, c = i - r * c_n, at = row(r);
-            if (at >= 0)
+#pragma unroll 2
+        for (int i = l; i < 2 * D; i += DEV_WARP) {
+            int r, c;
+            att_place<D, 16>(i, &r, &c);
+            const int at = row(r);
+            if (at >= 0 && 8 * c < hd)
                 dev_store16((float *)(to + at * ld + 8 * c),
                             dev_load16((const float *)(stage + r * att_pitch<D> + 8 * c)));
         }

@@ -62,13 +62,7 @@ static DEV_INLINE void through_table(const att &x, __nv_bfloat16 *rows, const fl
     const int lane = (int)threadIdx.x % DEV_WARP, g = lane / 4, t = lane % 4, hd = x.a.head_dim;
     for (int w0 = 0; w0 < 2 * grid - 1; w0 += 64) {
         DEV_SYNC();
-        for (int i = (int)threadIdx.x; i < 64 * D / 2; i += ATT_THREADS) {
-            const int r = i / (D / 2), c = 2 * (i - r * (D / 2));
-            const float *const from = table + (int64_t)(w0 + r) * hd + c;
-            const bool in = w0 + r < 2 * grid - 1;
-            *(unsigned *)(rows + r * att_pitch<D> + c) =
-                att_pack(in && c < hd ? from[0] : 0.0f, in && c + 1 < hd ? from[1] : 0.0f);
-        }
+        att_load_table<D>(rows, table, w0, 2 * grid - 1, hd);
         DEV_SYNC();
         for (int kk = 0; kk < 4; kk++) {
             unsigned f[4];
@@ -282,16 +276,13 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
 }
 
 /* Whether a warp holds its fragments of k and v through the loop, or reads them again: registers. */
-static constexpr bool dkv_held(int d, bool drop)
-{
-    return d <= 80 && !drop;
-}
+template <int D, bool DROP> constexpr bool dkv_held = D <= 80 && !DROP;
 
 template <int D, bool REL, bool DROP> __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att x)
 {
     constexpr int BQ = 64, PITCH = att_pitch<D>, TP = BQ + 8, STAGE = 2 * BQ * PITCH;
     SHARED_DYN(__nv_bfloat16, shared);
-    constexpr bool HELD = dkv_held(D, DROP);
+    constexpr bool HELD = dkv_held<D, DROP>;
     /* Two stages of q and dy. k and v lie in the second until it is needed, where their fragments are held. */
     __nv_bfloat16 *const tiles_at = shared, *const ks = tiles_at + (HELD ? 1 : 2) * STAGE,
                          *const vs = ks + ATT_KEYS * PITCH;
@@ -454,7 +445,7 @@ template <int D, int MT, bool REL, bool DROP> static cudaError_t run(const att &
         if (e != cudaSuccess) return e;
     }
     if (!a.k_rows || (!a.dk && !a.dv)) return cudaSuccess;
-    size_t bytes = (size_t)((dkv_held(D, DROP) ? 4 : 6) * 64) * att_pitch<D> * 2 + 4 * 64 * 4;
+    size_t bytes = (size_t)((dkv_held<D, DROP> ? 4 : 6) * 64) * att_pitch<D> * 2 + 4 * 64 * 4;
     if (REL) bytes += (size_t)2 * (width + per) * (64 + 8) * 4;
     const cudaError_t e = att_allow(attention_dkv<D, REL, DROP>, bytes);
     if (e != cudaSuccess) return e;

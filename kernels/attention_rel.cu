@@ -30,13 +30,7 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_terms(
         float *const terms = (which ? x.terms_w : x.terms_h) + bh * grid * x.q_pad;
         for (int w0 = 0; w0 < table_rows; w0 += 64) {
             DEV_SYNC();
-            for (int i = (int)threadIdx.x; i < 64 * D / 2; i += ATT_THREADS) {
-                const int r = i / (D / 2), c = 2 * (i - r * (D / 2));
-                const float *const from = table + (int64_t)(w0 + r) * hd + c;
-                const bool in = w0 + r < table_rows;
-                *(unsigned *)(rows + r * att_pitch<D> + c) =
-                    att_pack(in && c < hd ? from[0] : 0.0f, in && c + 1 < hd ? from[1] : 0.0f);
-            }
+            att_load_table<D>(rows, table, w0, table_rows, hd);
             DEV_SYNC();
             float s[8][4] = {};
 #pragma unroll

@@ -266,3 +266,27 @@ Test(attention, bf16)
 {
     run_all(K_BF16);
 }
+
+/* The products' tiles: 64 and 80 columns, forward and backward; what is stored at the end is not counted apart. */
+Test(attention, no_bank_conflicts)
+{
+    if (!cudasim_checked()) cr_skip_test("counters need the checked build");
+    for (const shape &c : shapes) {
+        if (!c.q_len || c.head_dim % 8) continue; /* rows on 16 bytes */
+        shape one = c;
+        one.seeds = 1;
+        cudasim_counters_clear();
+        cudasim_count(1);
+        run(one, K_BF16);
+        cudasim_count(0);
+        for (const char *kernel : {"attention_fwd", "attention_dq", "attention_dkv"}) {
+            const struct cudasim_counters n = cudasim_counters_sum(kernel);
+            cr_expect_eq(n.bank_conflicts, 0, "%s, %s: %d conflicts in %d requests", c.name, kernel,
+                         (int)n.bank_conflicts, (int)n.shared_requests);
+            cr_expect_gt(n.mma, 0);
+            if (getenv("SHOW_COUNTS"))
+                printf("%s %s: requests %d conflicts %d mma %d sectors %.2f\n", c.name, kernel, (int)n.shared_requests,
+                       (int)n.bank_conflicts, (int)n.mma, cudasim_sector_use(&n));
+        }
+    }
+}
