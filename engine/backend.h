@@ -39,7 +39,8 @@ struct backend {
     enum mcs_status (*replay)(struct device *d, void *captured);
     void (*captured_free)(struct device *d, void *captured);
     void (*close)(struct device *d); /* when no exec or params use it */
-    const struct comm_ops *comm; /* engine/dist/comm.h: collectives that run on the device; NULL: through the host */
+    /* Collectives that run on the device (engine/dist/comm.h); NULL, or returns NULL: they go through the host. */
+    const struct comm_ops *(*comm)(void);
 };
 
 struct device {

@@ -22,8 +22,7 @@ int conv_by_chunks(const conv_geometry *g, const void *p, enum k_dtype t)
 {
     const int v = t == K_BF16 ? 8 : 4;
     const int lines = g->c % v == 0 || (g->run != g->c && g->mul[2] * g->c % v == 0 && g->src[2] * g->c % v == 0);
-    const int taps = g->taps[0] + g->taps[1] + g->taps[2];
-    return lines && taps <= TAP_BITS && g->run % v == 0 && g->source_batch % v == 0 && (size_t)p % 16 == 0;
+    return lines && g->run % v == 0 && g->source_batch % v == 0 && (size_t)p % 16 == 0;
 }
 
 struct gather_plan {

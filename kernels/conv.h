@@ -12,8 +12,7 @@ extern "C" {
 
 /* conv: x, dx (n, src, c), y, dy (n, dst, o), w, dw (o, c, k), bias, db (o); src, dst, k, stride, pad by axis, images
  * with a leading 1 (stride 1, pad 0): position p of dst reads p stride + tap - pad of src. Gradients that are NULL are
- * not wanted. Elements of a sample, and n times the positions of src
- * and of dst: below 2^31.
+ * not wanted. Positions of a sample and n times dst: below 2^31.
  * part_sums, if given: for an instance norm, (n, k_conv_parts, o, 2) float: by blocks of a sample's positions, in
  * order, their sum of y and their sum of squares about their own mean; k_conv_stats makes one of them. Sums see y as
  * it was before it was rounded to dtype.

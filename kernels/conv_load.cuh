@@ -88,31 +88,6 @@ struct window_at {
     }
 };
 
-/* A window's taps as bits, those of each axis behind each other: which lie inside the source. All of a tap's three bits
- * are set where it does. */
-constexpr int TAP_BITS = 31;
-static DEV_INLINE unsigned axis_bits(int at, int step, int src, int taps)
-{
-    const int from = step < 0 ? at - src + 1 : -at, to = step < 0 ? at + 1 : src - at;
-    const int low = from < 0 ? 0 : from, high = to < taps ? to : taps;
-    return high > low ? (1u << high) - (1u << low) : 0u;
-}
-static DEV_INLINE unsigned window_bits(const conv_geometry &g, const window_at &w)
-{
-    return axis_bits(w.z, g.step[0], g.src[0], g.taps[0]) |
-           axis_bits(w.y, g.step[1], g.src[1], g.taps[1]) << g.taps[0] |
-           axis_bits(w.x, g.step[2], g.src[2], g.taps[2]) << (g.taps[0] + g.taps[1]);
-}
-static DEV_INLINE unsigned tap_bits(const conv_geometry &g, const tap_walk &k)
-{
-    return 1u << k.t[0] | 1u << (g.taps[0] + k.t[1]) | 1u << (g.taps[0] + g.taps[1] + k.t[2]);
-}
-/* Elements from a window's tap 0 to a tap's channel. */
-static DEV_INLINE int tap_delta(const conv_geometry &g, const tap_walk &k)
-{
-    return ((k.t[0] * g.step[0] * g.src[1] + k.t[1] * g.step[1]) * g.src[2] + k.t[2] * g.step[2]) * g.c + k.c;
-}
-
 template <class T, class Map>
 static DEV_INLINE void enter_sample(int64_t z, const conv_geometry &g, const T *&p, tile_out<Map> &out)
 {
@@ -134,32 +109,26 @@ template <class T> struct gather_vec {
     }
     template <int ROWS> struct at {
         const gather_vec &a;
-        int element[ROWS / 32]; /* of tap 0, wherever that is */
-        unsigned bits[ROWS / 32];
+        window_at window[ROWS / 32];
         tap_walk walk;
-        int place;
-        DEV_INLINE at(const gather_vec &from, int64_t row0, int64_t k0, int tid) : a(from)
+        int row, chunk;
+        DEV_INLINE at(const gather_vec &from, int64_t row0, int64_t k0, int tid) : a(from), row(tid / 4), chunk(tid % 4)
         {
-            const int row = tid / 4, chunk = tid % 4;
 #pragma unroll
-            for (int i = 0; i < ROWS / 32; i++) {
-                window_at w;
-                w.start(a.g, row0 + row + 32 * i, a.rows);
-                bits[i] = row0 + row + 32 * i < a.rows ? window_bits(a.g, w) : 0;
-                element[i] = bits[i] ? ((w.z * a.g.src[1] + w.y) * a.g.src[2] + w.x) * a.g.c : 0;
-            }
+            for (int i = 0; i < ROWS / 32; i++) window[i].start(a.g, row0 + row + 32 * i, a.rows);
             walk.start(a.g, (int)k0 + chunk * TILE_V<T>);
-            place = TILE_V<T> * tile_chunk<4>(row, chunk);
         }
         DEV_INLINE void fill(T *tile)
         {
-            const unsigned tap = tap_bits(a.g, walk);
-            const unsigned bytes = walk.t[0] < a.g.taps[0] ? 16 : 0;
-            const int delta = tap_delta(a.g, walk);
+            const bool real = walk.t[0] < a.g.taps[0];
+            const int dz = walk.t[0] * a.g.step[0], dy = walk.t[1] * a.g.step[1], dx = walk.t[2] * a.g.step[2];
 #pragma unroll
-            for (int i = 0; i < ROWS / 32; i++)
-                dev_copy_async16(tile + place + i * 32 * 4 * TILE_V<T>, a.p + (element[i] + delta),
-                                 (bits[i] & tap) == tap ? bytes : 0);
+            for (int i = 0; i < ROWS / 32; i++) {
+                const int64_t e = window[i].element(a.g, dz, dy, dx, walk.c);
+                const bool in = real && e >= 0;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<4>(row + 32 * i, chunk), a.p + (in ? e : 0),
+                                 in ? 16 : 0);
+            }
             walk.go(a.g, TILE_K<T>);
         }
     };
@@ -310,47 +279,35 @@ template <class T> struct windows_of {
     }
 };
 
-/* By chunks, lines along channels: a thread keeps its tap and channels. The positions of a warp's lines are taken apart
- * by one lane each. */
+/* By chunks, lines along channels: a thread keeps its tap and channels. */
 template <class T> struct windows_vec : windows_of<T> {
     static constexpr bool K_MAJOR = false, CHUNKED = true;
     template <int ROWS> struct at {
-        static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS, LINES = DEV_WARP / CHUNKS;
-        static_assert(STEP % 8 == 0 && LINES > 0, "chunks of all lines of a thread are turned alike");
+        static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS;
         const windows_vec &a;
-        const T *p; /* of the tap's first channel, were the window's tap 0 at element 0 */
-        unsigned tap, bytes;
-        int position, place; /* position: that this lane takes apart */
-        DEV_INLINE at(const windows_vec &from, int64_t row0, int64_t k0, int tid) : a(from)
+        int tz, ty, tx, c, position, k, chunk;
+        bool in;
+        DEV_INLINE at(const windows_vec &from, int64_t row0, int64_t k0, int tid)
+            : a(from), k(tid / CHUNKS), chunk(tid % CHUNKS)
         {
-            const int chunk = tid % CHUNKS, lane = tid % DEV_WARP, row = (int)row0 + chunk * TILE_V<T>;
+            const int row = (int)row0 + chunk * TILE_V<T>;
             tap_walk walk;
             walk.start(a.g, row);
-            bytes = row < a.rows ? 16 : 0;
-            tap = tap_bits(a.g, walk);
-            p = a.p + tap_delta(a.g, walk);
-            place = TILE_V<T> * tile_chunk<CHUNKS>(tid / CHUNKS, chunk);
-            position = (int)k0 + tid / DEV_WARP * LINES + lane % LINES + lane / LINES * STEP;
+            in = row < a.rows;
+            tz = walk.t[0] * a.g.step[0] + a.g.off[0];
+            ty = walk.t[1] * a.g.step[1] + a.g.off[1];
+            tx = walk.t[2] * a.g.step[2] + a.g.off[2];
+            c = walk.c;
+            position = (int)k0 + k;
         }
         DEV_INLINE void fill(T *tile)
         {
-            int first = 0; /* position of tap 0 in the source */
-            unsigned bits = 0;
-            if (position < a.k) {
-                int z, y, x;
-                const int n = a.d.split(a.h.split(a.w.split(position, &x), &y), &z);
-                const window_at w = {z * a.g.mul[0] + a.g.off[0], y * a.g.mul[1] + a.g.off[1],
-                                     x * a.g.mul[2] + a.g.off[2]};
-                bits = window_bits(a.g, w);
-                first = ((n * a.g.src[0] + w.z) * a.g.src[1] + w.y) * a.g.src[2] + w.x;
-            }
 #pragma unroll
             for (int i = 0; i < TILE_K<T> / STEP; i++) {
-                const int lane = (int)threadIdx.x % DEV_WARP / CHUNKS + LINES * i;
-                const int at = __shfl_sync(DEV_FULL, first, lane);
-                const unsigned in = __shfl_sync(DEV_FULL, bits, lane);
-                dev_copy_async16(tile + place + i * STEP * CHUNKS * TILE_V<T>, p + (int64_t)at * a.g.c,
-                                 (in & tap) == tap ? bytes : 0);
+                const int q = position + i * STEP;
+                const int64_t e = in && q < a.k ? a.element(q, tz, ty, tx, c) : -1;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<CHUNKS>(k + i * STEP, chunk), a.p + (e >= 0 ? e : 0),
+                                 e >= 0 ? 16 : 0);
             }
             position += TILE_K<T>;
         }

@@ -94,28 +94,25 @@ static DEV_INLINE void warp_products(float (&acc)[WM / 16][WN / 8][4], const __n
                                      int row0, int column0)
 {
     const int lane = (int)threadIdx.x % DEV_WARP, r = lane % 8, low = lane / 8 % 2, high = lane / 16;
-    /* A k-major tile is turned alike 16 rows on, the other kind 16 lines on: what changes inside the loops is a
-     * constant, but for the turned part itself. */
-    const int ka = tile_chunk<4>(row0 + r + 8 * low, high), kb = tile_chunk<4>(column0 + r + 8 * high, low);
 #pragma unroll
     for (int kk = 0; kk < 2; kk++) {
         unsigned a[WM / 16][4], b[WN / 8][2];
 #pragma unroll
         for (int i = 0; i < WM / 16; i++) {
             if constexpr (AK)
-                dev_ldmatrix_x4(a[i], ta + 8 * ((ka ^ 2 * kk) + 64 * i));
+                dev_ldmatrix_x4(a[i], ta + 8 * tile_chunk<4>(row0 + 16 * i + r + 8 * low, 2 * kk + high));
             else
-                dev_ldmatrix_x4_trans(
-                    a[i], ta + 8 * (tile_chunk<BM / 8>(r + 8 * high, row0 / 8 + 2 * i + low) + 16 * kk * (BM / 8)));
+                dev_ldmatrix_x4_trans(a[i],
+                                      ta + 8 * tile_chunk<BM / 8>(16 * kk + r + 8 * high, row0 / 8 + 2 * i + low));
         }
 #pragma unroll
         for (int j = 0; j < WN / 16; j++) {
             unsigned two[4];
             if constexpr (BK)
-                dev_ldmatrix_x4(two, tb + 8 * ((kb ^ 2 * kk) + 64 * j));
+                dev_ldmatrix_x4(two, tb + 8 * tile_chunk<4>(column0 + 16 * j + r + 8 * high, 2 * kk + low));
             else
-                dev_ldmatrix_x4_trans(
-                    two, tb + 8 * (tile_chunk<BN / 8>(r + 8 * low, column0 / 8 + 2 * j + high) + 16 * kk * (BN / 8)));
+                dev_ldmatrix_x4_trans(two,
+                                      tb + 8 * tile_chunk<BN / 8>(16 * kk + r + 8 * low, column0 / 8 + 2 * j + high));
             b[2 * j][0] = two[0], b[2 * j][1] = two[1], b[2 * j + 1][0] = two[2], b[2 * j + 1][1] = two[3];
         }
 #pragma unroll

@@ -30,24 +30,25 @@ template <class T> static DEV_INLINE unsigned chunk_bytes(int64_t left)
 template <class T> struct rows_vec : plain_matrix<T> {
     static constexpr bool K_MAJOR = true, CHUNKED = true;
     template <int ROWS> struct at {
-        const T *p;
-        int64_t ld; /* 32 rows on */
-        int place, rows_left, k_left;
-        DEV_INLINE at(const rows_vec &g, int64_t row0, int64_t k0, int tid) : ld(32 * g.ld)
+        const T *p, *safe;
+        int64_t ld, rows_left, k_left;
+        int row, chunk;
+        DEV_INLINE at(const rows_vec &g, int64_t row0, int64_t k0, int tid)
+            : safe(g.p), ld(32 * g.ld), row(tid / 4), chunk(tid % 4)
         {
-            const int row = tid / 4, chunk = tid % 4;
-            const int64_t k = k0 + chunk * TILE_V<T>;
-            p = g.p + (row0 + row) * g.ld + k;
-            place = TILE_V<T> * tile_chunk<4>(row, chunk); /* 32 rows on it is turned alike */
-            rows_left = (int)(g.rows - row0 < ROWS ? g.rows - row0 : ROWS) - row;
-            k_left = (int)(g.k - k);
+            p = g.p + (row0 + row) * g.ld + k0 + chunk * TILE_V<T>;
+            rows_left = g.rows - row0 - row;
+            k_left = g.k - k0 - chunk * TILE_V<T>;
         }
         DEV_INLINE void fill(T *tile)
         {
             const unsigned bytes = chunk_bytes<T>(k_left);
 #pragma unroll
-            for (int i = 0; i < ROWS / 32; i++) /* a copy of 0 bytes reads nothing, wherever it points */
-                dev_copy_async16(tile + place + i * 32 * 4 * TILE_V<T>, p + i * ld, 32 * i < rows_left ? bytes : 0);
+            for (int i = 0; i < ROWS / 32; i++) {
+                const bool in = 32 * i < rows_left && bytes;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<4>(row + 32 * i, chunk), in ? p + i * ld : safe,
+                                 in ? bytes : 0);
+            }
             p += TILE_K<T>;
             k_left -= TILE_K<T>;
         }
@@ -87,26 +88,26 @@ template <class T> struct columns_vec : plain_matrix<T> {
     static constexpr bool K_MAJOR = false, CHUNKED = true;
     template <int ROWS> struct at {
         static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS;
-        static_assert(STEP % 8 == 0, "chunks of all lines of a thread are turned alike");
-        const T *p;
-        int64_t ld; /* STEP lines on */
+        const T *p, *safe;
+        int64_t ld, k_left;
         unsigned bytes;
-        int place, k_left;
-        DEV_INLINE at(const columns_vec &g, int64_t row0, int64_t k0, int tid) : ld(STEP * g.ld)
+        int k, chunk;
+        DEV_INLINE at(const columns_vec &g, int64_t row0, int64_t k0, int tid)
+            : safe(g.p), ld(g.ld), k(tid / CHUNKS), chunk(tid % CHUNKS)
         {
-            const int k = tid / CHUNKS, chunk = tid % CHUNKS;
             p = g.p + (k0 + k) * g.ld + row0 + chunk * TILE_V<T>;
             bytes = chunk_bytes<T>(g.rows - row0 - chunk * TILE_V<T>);
-            place = TILE_V<T> * tile_chunk<CHUNKS>(k, chunk);
-            k_left = (int)(g.k - k0 - k);
+            k_left = g.k - k0 - k;
         }
         DEV_INLINE void fill(T *tile)
         {
 #pragma unroll
-            for (int i = 0; i < TILE_K<T> / STEP; i++)
-                dev_copy_async16(tile + place + i * STEP * CHUNKS * TILE_V<T>, p + i * ld,
-                                 i * STEP < k_left ? bytes : 0);
-            p += TILE_K<T> / STEP * ld;
+            for (int i = 0; i < TILE_K<T> / STEP; i++) {
+                const bool in = i * STEP < k_left && bytes;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<CHUNKS>(k + i * STEP, chunk),
+                                 in ? p + i * STEP * ld : safe, in ? bytes : 0);
+            }
+            p += TILE_K<T> * ld;
             k_left -= TILE_K<T>;
         }
     };

@@ -29,7 +29,7 @@ static const struct layer {
     {"plan", "engine/plan", "base tensor op graph"},
     {"exec", "engine/exec", "base tensor op graph grad plan"},
     {"cpu", "engine/cpu", "base tensor op graph plan engine"},
-    {"cuda", "engine/cuda", "base tensor op graph plan engine kernels"},
+    {"cuda", "engine/cuda", "base tensor op graph plan exec engine dist kernels"},
     {"devices", "engine/devices", "base tensor op graph cuda"}, /* of cuda the module's interface */
     {"dist", "engine/dist", "base tensor op graph plan exec engine"},
     {"model", "engine/model", "base tensor op graph grad plan exec engine"},

@@ -14,6 +14,7 @@
 #include "engine/log.h"
 #include "engine/model/layers.h"
 #include "engine/rng.h"
+#include "tests/support_device.h"
 
 static void setup(void)
 {
@@ -88,58 +89,161 @@ static void fill(float *x, int rank)
     mcs_rng_fill_normal((struct mcs_rng){.seed = 5, .site = (uint32_t)rank}, x, N);
 }
 
+static enum mcs_status room_on(struct device *d, int64_t n, float **p)
+{
+    void *room;
+    MCS_TRY(d->backend->alloc(d, n * (int64_t)sizeof(float), &room));
+    *p = room;
+    return MCS_OK;
+}
+
+/* What rank r has, on the device. */
+static enum mcs_status put(struct device *d, float *dst, int rank, float *host)
+{
+    fill(host, rank);
+    return d->backend->upload(d, dst, host, N * (int64_t)sizeof(float));
+}
+
+static enum mcs_status get(struct device *d, struct comm *c, const float *src, int64_t n, float *host)
+{
+    MCS_TRY(mcs_comm_join(c));
+    MCS_TRY(mcs_comm_wait(c));
+    return d->backend->download(d, host, src, n * (int64_t)sizeof(float));
+}
+
+/* Values that are not what they should be. */
+static enum mcs_status check_collectives(struct comm *c, struct device *d, const struct ranks *r, float *x, float *all,
+                                         float *host, float *want, int *bad)
+{
+    float mine[3], values[3 * 8];
+    int most;
+    MCS_TRY(put(d, x, r->rank, host));
+    MCS_TRY(mcs_comm_sum(c, x, N, "numbers"));
+    MCS_TRY(get(d, c, x, N, host));
+    for (int i = 0; i < r->size; i++) fill(want + (size_t)i * N, i);
+    for (int i = 0; i < N; i++) { /* the order of ranks, in float: the same bits */
+        float sum = want[i];
+        for (int k = 1; k < r->size; k++) sum += want[(size_t)k * N + (size_t)i];
+        *bad += sum != host[i];
+    }
+    MCS_TRY(put(d, x, r->rank, host));
+    MCS_TRY(mcs_comm_gather(c, x, all, N, "numbers"));
+    MCS_TRY(get(d, c, all, (int64_t)r->size * N, host));
+    *bad += memcmp(host, want, (size_t)r->size * N * sizeof *host) != 0;
+    MCS_TRY(mcs_comm_broadcast(c, x, N, "numbers"));
+    MCS_TRY(get(d, c, x, N, host));
+    *bad += memcmp(host, want, N * sizeof *host) != 0;
+    for (int i = 0; i < 3; i++) mine[i] = (float)(10 * r->rank + i);
+    MCS_TRY(mcs_comm_values(c, mine, 3, values, "three"));
+    for (int i = 0; i < 3 * r->size; i++) *bad += values[i] != (float)(10 * (i / 3) + i % 3);
+    MCS_TRY(mcs_comm_most(c, r->rank == 1 ? 7 : 2, &most, "stop"));
+    *bad += most != 7;
+    return mcs_comm_barrier(c, "end");
+}
+
 static enum mcs_status collectives(void *ctx, struct ranks *r)
 {
     struct device d;
     struct comm *c = NULL;
-    float *x = malloc(N * sizeof *x), *y = malloc(N * sizeof *y), *all = malloc((size_t)r->size * N * sizeof *all),
-          mine[3], values[3 * 8];
-    int most, bad = 0;
+    float *x = NULL, *all = NULL, *host = malloc((size_t)r->size * N * sizeof *host),
+          *want = malloc((size_t)r->size * N * sizeof *want);
+    int bad = 0;
     enum mcs_status st;
     (void)ctx;
-    MCS_TRY(mcs_cpu_open(1, &d));
+    MCS_TRY(test_device_open(r->local_rank, &d));
     MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
-    fill(x, r->rank);
-    MCS_TRY_GOTO(mcs_comm_sum(c, x, N, "numbers"), st, done);
-    for (int i = 0; i < r->size; i++) fill(all + (size_t)i * N, i);
-    for (int i = 0; i < N; i++) { /* the order of ranks, in float: the same bits */
-        float sum = all[i];
-        for (int k = 1; k < r->size; k++) sum += all[(size_t)k * N + (size_t)i];
-        bad += sum != x[i];
-    }
-    fill(y, r->rank);
-    memset(all, 0, (size_t)r->size * N * sizeof *all);
-    MCS_TRY_GOTO(mcs_comm_gather(c, y, all, N, "numbers"), st, done);
-    for (int i = 0; i < r->size; i++) {
-        fill(x, i);
-        bad += memcmp(x, all + (size_t)i * N, N * sizeof *x) != 0;
-    }
-    MCS_TRY_GOTO(mcs_comm_broadcast(c, y, N, "numbers"), st, done);
-    fill(x, 0);
-    bad += memcmp(x, y, N * sizeof *x) != 0;
-    for (int i = 0; i < 3; i++) mine[i] = (float)(10 * r->rank + i);
-    MCS_TRY_GOTO(mcs_comm_values(c, mine, 3, values, "three"), st, done);
-    for (int i = 0; i < 3 * r->size; i++) bad += values[i] != (float)(10 * (i / 3) + i % 3);
-    MCS_TRY_GOTO(mcs_comm_most(c, r->rank == 1 ? 7 : 2, &most, "stop"), st, done);
-    bad += most != 7;
-    MCS_TRY_GOTO(mcs_comm_barrier(c, "end"), st, done);
-    if (bad) st = MCS_FAIL(MCS_E_FAIL, "%d values differ on rank %d", bad, r->rank);
+    MCS_REQUIRE_GOTO(!strcmp(c->ops->name, test_comm_name), MCS_E_FAIL, st, done, "by %s", c->ops->name);
+    MCS_TRY_GOTO(room_on(&d, N, &x), st, done);
+    MCS_TRY_GOTO(room_on(&d, (int64_t)r->size * N, &all), st, done);
+    st = check_collectives(c, &d, r, x, all, host, want, &bad);
+    if (st == MCS_OK && bad) st = MCS_FAIL(MCS_E_FAIL, "%d values differ on rank %d", bad, r->rank);
 done:
     mcs_comm_close(c, st);
-    free(x);
-    free(y);
-    free(all);
-    mcs_cpu_close(&d);
+    d.backend->free(&d, x);
+    d.backend->free(&d, all);
+    mcs_device_close(&d);
+    free(host);
+    free(want);
     return st;
 }
 
 Test(dist, threads_sum_gather_and_broadcast)
 {
+    test_devices(5);
     for (int n = 2; n <= 5; n++) {
         const enum mcs_status st = mcs_ranks_run(n, collectives, NULL);
         cr_expect_eq(st, MCS_OK, "%d ranks: %s", n, mcs_error_message());
     }
 }
+
+/* ---- a rank that leaves ---- */
+
+/* Rank 1 fails between two collectives. */
+static enum mcs_status leaves(void *ctx, struct ranks *r)
+{
+    struct device d;
+    struct comm *c = NULL;
+    float *x = NULL;
+    enum mcs_status st;
+    char *messages = ctx;
+    MCS_TRY(test_device_open(r->local_rank, &d));
+    MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
+    MCS_TRY_GOTO(room_on(&d, 16, &x), st, done);
+    MCS_TRY_GOTO(d.backend->zero(&d, x, 64), st, done);
+    MCS_TRY_GOTO(mcs_comm_sum(c, x, 16, "first"), st, done);
+    MCS_TRY_GOTO(mcs_comm_wait(c), st, done);
+    if (r->rank == 1)
+        st = MCS_FAIL(MCS_E_DATA, "step 7: the loss is not finite");
+    else
+        st = mcs_comm_sum(c, x, 16, "second");
+    if (st == MCS_OK) st = mcs_comm_wait(c);
+done:
+    snprintf(messages + 512 * r->rank, 512, "%s", mcs_error_message());
+    mcs_comm_close(c, st);
+    d.backend->free(&d, x);
+    mcs_device_close(&d);
+    return st;
+}
+
+Test(dist, a_thread_that_fails_ends_the_others_with_its_message)
+{
+    char messages[3][512];
+    const double started = mcs_seconds();
+    test_devices(3);
+    cr_expect_eq(mcs_ranks_run(3, leaves, messages), MCS_E_DATA, "the failure is that of the rank that failed first");
+    cr_expect(strstr(mcs_error_message(), "step 7: the loss is not finite"), "%s", mcs_error_message());
+    cr_expect(mcs_seconds() - started < 10);
+    for (int i = 0; i < 3; i += 2)
+        cr_expect(strstr(messages[i], "sum of second (collective 2): rank 1 ") &&
+                      strstr(messages[i], " has left: step 7: the loss"),
+                  "rank %d: %s", i, messages[i]);
+}
+
+static enum mcs_status late(void *ctx, struct ranks *r)
+{
+    struct device d;
+    struct comm *c = NULL;
+    (void)ctx;
+    MCS_TRY(test_device_open(r->local_rank, &d));
+    enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r, .patience_s = 0.2}, &d, &c);
+    if (st == MCS_OK && r->rank == 1) usleep(1500000);
+    if (st == MCS_OK) st = mcs_comm_barrier(c, "end");
+    mcs_comm_close(c, st);
+    mcs_device_close(&d);
+    return st;
+}
+
+Test(dist, patience_ends)
+{
+    test_devices(2);
+    cr_expect_eq(mcs_ranks_run(2, late, NULL), MCS_E_FAIL);
+    cr_expect(strstr(mcs_error_message(), "rank 0, gather of end (collective 1): "), "%s", mcs_error_message());
+    cr_expect(strstr(mcs_error_message(), "within 0 s"), "%s", mcs_error_message());
+}
+
+#ifndef TEST_CUDASIM /* the rest is of the host's communicator, or of meeting alone */
+
+static float room[2][16];
 
 /* Runs body in n processes, as a launcher would; the exit codes are returned, messages go to stderr of each. */
 static void in_processes(int n, const char *folder, void (*body)(const struct ranks *r), int *codes)
@@ -202,42 +306,6 @@ Test(dist, files_of_an_earlier_launch_do_no_harm)
     cr_expect_eq(system(path), 0);
 }
 
-/* ---- a rank that leaves ---- */
-
-static float room[8][16];
-
-/* Rank 1 fails between two collectives. */
-static enum mcs_status leaves(void *ctx, struct ranks *r)
-{
-    struct device d;
-    struct comm *c = NULL;
-    enum mcs_status st;
-    char *messages = ctx;
-    MCS_TRY(mcs_cpu_open(1, &d));
-    MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
-    MCS_TRY_GOTO(mcs_comm_sum(c, room[r->rank], 16, "first"), st, done);
-    if (r->rank == 1)
-        st = MCS_FAIL(MCS_E_DATA, "step 7: the loss is not finite");
-    else
-        st = mcs_comm_sum(c, room[r->rank], 16, "second");
-done:
-    snprintf(messages + 512 * r->rank, 512, "%s", mcs_error_message());
-    mcs_comm_close(c, st);
-    return st;
-}
-
-Test(dist, a_thread_that_fails_ends_the_others_with_its_message)
-{
-    char messages[3][512];
-    const double started = mcs_seconds();
-    cr_expect_eq(mcs_ranks_run(3, leaves, messages), MCS_E_DATA, "the failure is that of the rank that failed first");
-    cr_expect(strstr(mcs_error_message(), "step 7: the loss is not finite"), "%s", mcs_error_message());
-    cr_expect(mcs_seconds() - started < 10);
-    for (int i = 0; i < 3; i += 2)
-        cr_expect(strstr(messages[i], "sum of second (collective 2): rank 1 has left: step 7: the loss"), "rank %d: %s",
-                  i, messages[i]);
-}
-
 static void killed_in_process(const struct ranks *of)
 {
     struct ranks r = *of;
@@ -266,26 +334,6 @@ Test(dist, a_process_that_is_killed_ends_the_others)
     cr_expect_eq(codes[2], 0, "rank 2 ended with %d", codes[2]);
     snprintf(line, sizeof line, "rm -rf %s", fresh_folder());
     cr_expect_eq(system(line), 0);
-}
-
-static enum mcs_status late(void *ctx, struct ranks *r)
-{
-    struct device d;
-    struct comm *c = NULL;
-    (void)ctx;
-    MCS_TRY(mcs_cpu_open(1, &d));
-    enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r, .patience_s = 0.2}, &d, &c);
-    if (st == MCS_OK && r->rank == 1) usleep(800000);
-    if (st == MCS_OK) st = mcs_comm_barrier(c, "end");
-    mcs_comm_close(c, st);
-    return st;
-}
-
-Test(dist, patience_ends)
-{
-    cr_expect_eq(mcs_ranks_run(2, late, NULL), MCS_E_FAIL);
-    cr_expect(strstr(mcs_error_message(), "rank 0, gather of end (collective 1): rank 1 did not come within 0 s"), "%s",
-              mcs_error_message());
 }
 
 static enum mcs_status astray(void *ctx, struct ranks *r)
@@ -375,3 +423,5 @@ Test(dist, silence_and_farewells_are_seen)
     snprintf(what, sizeof what, "rm -rf %s", fresh_folder());
     cr_expect_eq(system(what), 0);
 }
+
+#endif

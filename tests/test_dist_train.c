@@ -12,6 +12,7 @@
 #include "engine/log.h"
 #include "engine/stop.h"
 #include "infer/weights.h"
+#include "tests/support_device.h"
 #include "tests/support_tiny.h"
 #include "train/finetune.h"
 #include "train/unet_train.h"
@@ -25,6 +26,7 @@ static void setup(void)
 {
     mcs_log_quiet(1);
     mcs_stop_reset();
+    test_devices(MAX_RANKS);
     folder = tiny_folder("dist_train");
 }
 static void teardown(void)
@@ -71,19 +73,12 @@ static void forget(struct outcome *out)
     }
 }
 
-/* The device of a rank: what another backend's tests change. */
-static enum mcs_status open_device(int index, struct device *d)
-{
-    (void)index;
-    return mcs_cpu_open(1, d);
-}
-
 static enum mcs_status run_rank(void *ctx, struct ranks *r)
 {
     const struct job *job = ctx;
     struct device d;
     struct comm *c = NULL;
-    MCS_TRY(open_device(r->local_rank, &d));
+    MCS_TRY(test_device_open(r->local_rank, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
     if (st == MCS_OK) st = job->body(job, c, &d, r->rank);
     mcs_comm_close(c, st);
@@ -304,7 +299,7 @@ Test(dist_train, the_bound_sees_a_loss_over_parts)
     job.run = tiny_path(folder, "part");
     job.out = &part;
     struct device d;
-    OK(open_device(0, &d));
+    OK(test_device_open(0, &d));
     struct clip_model m;
     const struct clip_config config = tiny_clip_config();
     const struct clip_train_options o = {.batch = BATCH / 2,

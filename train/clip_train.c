@@ -160,6 +160,7 @@ static enum mcs_status set_batch(struct trainer *t, const struct clip_source *so
                                 t->offset, &rows));
     const int64_t planned = (rows + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET;
     for (int64_t i = rows; i < planned; i++) t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0;
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
     MCS_TRY(make_plan(t, planned, plan));
     struct train_plan *p = &t->plan[*plan];
     MCS_TRY(mcs_exec_set(p->exec, p->images, t->batch.images));
@@ -183,6 +184,7 @@ static enum mcs_status begin_step(struct trainer *t, const struct train_plan *p,
 static enum mcs_status end_step(struct trainer *t, const struct train_plan *p, int64_t step, const char *checkpoint,
                                 float *loss, double *norm)
 {
+    MCS_TRY(mcs_comm_wait(t->o->comm));
     for (int i = 0; i < p->n_losses; i++) {
         MCS_TRY(mcs_exec_get(p->exec, p->loss[i], &loss[i]));
         MCS_REQUIRE(isfinite(loss[i]), MCS_E_DATA,

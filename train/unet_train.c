@@ -126,6 +126,7 @@ static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
     const double started = mcs_seconds();
     const struct unet_loader *l = &t->loader;
     mcs_unet_loader_fill(l, step, t->images, t->labels);
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
     MCS_TRY(mcs_exec_set(t->exec, t->image, t->images));
     MCS_TRY(mcs_exec_set(t->exec, t->target[0], t->labels));
     for (int i = 1; i < t->n_losses; i++) {

@@ -166,6 +166,7 @@ static const struct backend cuda_backend = {
     .replay = cuda_replay,
     .captured_free = cuda_captured_free,
     .close = cuda_close,
+    .comm = mcs_cuda_comm,
 };
 
 /* ---- devices ---- */

@@ -61,6 +61,9 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
         if (cuda_error != cudaSuccess) return mcs_trace(mcs_cuda_status(cuda_error, #call), __FILE__, __LINE__);       \
     } while (0)
 
+/* engine/cuda/vendor_nccl.c: collectives on the device; NULL where the build knows no NCCL. */
+const struct comm_ops *mcs_cuda_comm(void);
+
 /* engine/cuda/optim_cuda.c */
 enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u);
 enum mcs_status mcs_cuda_optim_norm(struct device *d, double *norm);

@@ -39,7 +39,8 @@ enum mcs_status mcs_comm_open(const struct comm_options *o, struct device *d, st
     MCS_REQUIRE(o->ranks->folder, MCS_E_FAIL, "ranks need a folder to meet in");
     struct comm *c = calloc(1, sizeof *c);
     MCS_REQUIRE(c, MCS_E_NOMEM, "no memory for a communicator");
-    *c = (struct comm){.ops = d->backend->comm ? d->backend->comm : &mcs_comm_host,
+    const struct comm_ops *own = d->backend->comm ? d->backend->comm() : NULL;
+    *c = (struct comm){.ops = own ? own : &mcs_comm_host,
                        .device = d,
                        .ranks = o->ranks,
                        .rank = o->ranks->rank,

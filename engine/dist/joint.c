@@ -101,6 +101,7 @@ enum mcs_status mcs_joint_dice(struct joint *j, const struct tensor *loss, float
     const int64_t bytes = (losses_room(j) + j->comm->size * mcs_count(sums)) * (int64_t)sizeof(float);
     MCS_TRY(j->comm->device->backend->alloc(j->comm->device, bytes, &room));
     k->all = room;
+    MCS_TRY(j->comm->device->backend->zero(j->comm->device, room, bytes)); /* the losses' padding is read too */
     k->host = malloc((size_t)bytes);
     MCS_REQUIRE(k->host, MCS_E_NOMEM, "no memory for the sums of a loss");
     if (!k->attr->batch_dice) *weight /= (float)j->comm->size;

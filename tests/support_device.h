@@ -1,0 +1,44 @@
+/* The device of tests that run on several backends: the CPU, or in programs compiled with TEST_CUDASIM the CUDA backend
+ * on the simulation. */
+#ifndef MCS_SUPPORT_DEVICE_H
+#define MCS_SUPPORT_DEVICE_H
+
+#include "engine/backend.h"
+
+#ifdef TEST_CUDASIM
+#include "engine/cuda/module.h"
+#include "tests/cudasim/cudasim.h"
+
+static const char *const test_comm_name __attribute__((unused)) = "NCCL"; /* what its ranks communicate by */
+/* Before the first is opened. */
+static inline void test_devices(int n)
+{
+    cudasim_devices(n);
+}
+static inline enum mcs_status test_device_open(int index, struct device *d)
+{
+    return mcs_cuda_module.open(index, d);
+}
+/* What the simulation found wrong so far (races, missing stream orders, collectives that differ), NULL: nothing. */
+static inline const char *test_reports(void)
+{
+    return cudasim_reports() ? cudasim_report_text(0) : NULL;
+}
+#else
+static const char *const test_comm_name __attribute__((unused)) = "memory";
+static inline void test_devices(int n)
+{
+    (void)n;
+}
+static inline enum mcs_status test_device_open(int index, struct device *d)
+{
+    (void)index;
+    return mcs_cpu_open(1, d);
+}
+static inline const char *test_reports(void)
+{
+    return NULL;
+}
+#endif
+
+#endif
