@@ -15,6 +15,7 @@ extern "C" {
  *
  * rel_h (2 grid_h - 1, head_dim), rel_w (2 grid_w - 1, head_dim) or NULL: with q_len == k_len == grid_h grid_w only.
  * y (q_rows, heads head_dim), lse (q_rows, heads): natural log of the sum of exp; 0 without keys.
+ * In bf16, relative positions together with dropout: head_dim up to 80 (cudaErrorNotSupported beyond).
  * dropout of the probabilities: the numbers of engine/cpu/op_attention.c, seed and step from `run`.
  *
  * Backward reads q, k, v, y, lse, dy, and dlse (q_rows, heads) or NULL; writes dq, dk, dv at columns and row strides of

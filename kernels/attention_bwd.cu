@@ -133,6 +133,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
         }
     dev_copy_wait<0>();
     DEV_SYNC();
+    [[maybe_unused]] constexpr int UNROLL =
+        REL || D <= 64 ? 4 : 1;    /* with REL sums are registers by n; more would spill */
     constexpr bool HELD = D <= 80; /* else the fragments of q and dy are read again for every tile: registers */
     unsigned qf[MT][HELD ? D / 16 : 1][4], df[MT][HELD ? D / 16 : 1][4];
     if constexpr (HELD) {
@@ -167,7 +169,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
         }
         const bool ragged = REL ? at.x + width > a.grid_w || at.y + per > a.grid_h : (tile + 1) * ATT_KEYS > p.nk;
         float heights[REL ? 8 : 1][2];
-#pragma unroll
+#pragma unroll UNROLL
         for (int n = 0; n < 8; n += 2) { /* 16 keys */
             float s[MT][2][4] = {}, ds_[MT][2][4] = {};
 #pragma unroll
@@ -283,6 +285,7 @@ template <int D, bool REL, bool DROP> __global__ void __launch_bounds__(ATT_THRE
     constexpr int BQ = 64, PITCH = att_pitch<D>, TP = BQ + 8, STAGE = 2 * BQ * PITCH;
     SHARED_DYN(__nv_bfloat16, shared);
     constexpr bool HELD = dkv_held<D, DROP>;
+    [[maybe_unused]] constexpr int UNROLL = D <= 80 && !DROP ? 4 : 1; /* more would spill */
     /* Two stages of q and dy. k and v lie in the second until it is needed, where their fragments are held. */
     __nv_bfloat16 *const tiles_at = shared, *const ks = tiles_at + (HELD ? 1 : 2) * STAGE,
                          *const vs = ks + ATT_KEYS * PITCH;
@@ -358,7 +361,7 @@ template <int D, bool REL, bool DROP> __global__ void __launch_bounds__(ATT_THRE
         DEV_SYNC();
         if (i0 + BQ < p.nq) load(i0 + BQ, stage ^ 1);
         dev_copy_commit();
-#pragma unroll
+#pragma unroll UNROLL
         for (int n = 0; n < 8; n += 2) { /* 16 queries */
             float s[2][4] = {}, dp[2][4] = {};
 #pragma unroll
@@ -458,7 +461,10 @@ cudaError_t att_bf16_bwd(const att &x, cudaStream_t s)
 {
     const int hd = x.a.head_dim;
     if (x.a.rel_h) {
-        if (x.a.dropout_p > 0) return hd <= 16 ? run<16, 1, true, true>(x, s) : run<128, 1, true, true>(x, s);
+        if (x.a.dropout_p > 0)
+            return hd <= 16   ? run<16, 1, true, true>(x, s)
+                   : hd <= 80 ? run<80, 1, true, true>(x, s)
+                              : cudaErrorNotSupported;
         return hd <= 16   ? run<16, 1, true, false>(x, s)
                : hd <= 64 ? run<64, 1, true, false>(x, s)
                : hd <= 80 ? run<80, 1, true, false>(x, s)

@@ -217,7 +217,10 @@ cudaError_t att_bf16_fwd(const att &x, cudaStream_t s)
 {
     const int hd = x.a.head_dim;
     if (x.a.rel_h) {
-        if (x.a.dropout_p > 0) return hd <= 16 ? run<16, 1, true, true>(x, s) : run<128, 1, true, true>(x, s);
+        if (x.a.dropout_p > 0)
+            return hd <= 16   ? run<16, 1, true, true>(x, s)
+                   : hd <= 80 ? run<80, 1, true, true>(x, s)
+                              : cudaErrorNotSupported;
         return hd <= 16   ? run<16, 1, true, false>(x, s)
                : hd <= 64 ? run<64, 2, true, false>(x, s)
                : hd <= 80 ? run<80, 2, true, false>(x, s)

@@ -43,6 +43,9 @@ static enum mcs_status prepare(struct step *s, struct device *d)
     const struct attention_attr *a = s->attr;
     MCS_REQUIRE(a->head_dim <= 128, MCS_E_SHAPE,
                 "%s: attention: heads of %d columns; the device's kernels take up to 128", s->scope, a->head_dim);
+    MCS_REQUIRE(!s->in[5] || a->dropout_p <= 0 || s->in[0]->dt == MCS_F32 || a->head_dim <= 80, MCS_E_SHAPE,
+                "%s: attention: relative positions with dropout in bf16 take heads of up to 80 columns, not %d",
+                s->scope, a->head_dim);
     MCS_REQUIRE(mcs_rows(s->in[0]) < INT32_MAX / 2 && mcs_rows(s->in[1]) < INT32_MAX / 2 && a->heads < 65536,
                 MCS_E_SHAPE, "%s: attention: too many rows or heads for one launch", s->scope);
     const struct k_attention k = args(s);
