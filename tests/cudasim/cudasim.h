@@ -70,7 +70,7 @@ struct cudasim_counters {
     char kernel[96];
     uint64_t launches, blocks, threads, barriers;
     uint64_t collectives;     /* shuffles, votes, ldmatrix and other exchanges, by warp */
-    uint64_t mma;             /* m16n8k16 products, by warp: 4096 multiply-adds each */
+    uint64_t mma;             /* m16n8k16 products, by warp: 2048 multiply-adds each */
     uint64_t global_requests; /* loads, stores and atomics of a warp */
     uint64_t sectors;         /* of 32 bytes, touched by them */
     uint64_t sector_bytes;    /* bytes of these sectors that were asked for */

@@ -53,7 +53,6 @@ for my $t (sort keys %target) {
     }
 }
 die "mutants: no program in $build runs kernels in checked mode\n" unless %programs;
-system('ninja -C ' . join(' ', $build, '--quiet', sort keys %programs) . ' >&2') == 0 or die "mutants: the tests do not build\n";
 
 # Instrument and compile. Where a copy does not compile, the mutants of the lines at fault are given up, aloud.
 my (%mutants, %object, %dropped);
@@ -92,6 +91,8 @@ if ($list) {
     printf "%d mutants\n", scalar @wanted;
     exit 0;
 }
+
+system('ninja -C ' . join(' ', $build, '--quiet', sort keys %programs) . ' >&2') == 0 or die "mutants: the tests do not build\n";
 
 # Only what the wanted files need is compiled from the copies: themselves, or those that include a header among them.
 my %wanted_file = map { $_->{file} => 1 } @wanted;

@@ -251,7 +251,9 @@ sub mutate {
             next if $is_fixed->($p);
             my ($e, $s) = (operand_end($c, $to, $q, $end), operand_start($c, $to, $p));
             my ($right, $left) = (substr($text, $q, $e - $q), substr($text, $s, $p - $s));
-            if ($is_float->($left) or $is_float->($right)) {
+            # So is the smaller or larger of two: one more or less makes no other choice where they are equal.
+            my $choice = substr($text, $e) =~ /^\s+\?\s+(?:\Q$left\E\s+:\s+\Q$right\E|\Q$right\E\s+:\s+\Q$left\E)\s*[;,)\]]/;
+            if ($choice or $is_float->($left) or $is_float->($right)) {
                 $add->('compare', $s, $e, "!($left $op $right)", [$s, '(('], [$e, ') != (MUT_N))', 1]);
                 next;
             }
@@ -398,6 +400,7 @@ sub mutate {
             my $q = operand_end($c, $to, $p + 2, $close);
             next if substr($c, $q, 1) ne ',';
             my $was = substr $text, $p + 2, $q - $p - 2;
+            next if $was eq '0';
             $add->('beta', $p + 2, $q, '0', [$p + 2, '((MUT_N) ? 0 : '], [$q, ')', 1]);
         }
     }
