@@ -130,7 +130,8 @@ struct att_dropout {
 };
 static DEV_INLINE att_dropout att_dropout_of(const att &x, const att_piece &p)
 {
-    return {philox_key_of(x.a.run->seed, x.a.site), (unsigned)(p.seq * x.a.heads + p.head), x.a.run->step};
+    return {philox_key_of(x.a.run->seed, x.a.site), (unsigned)((x.a.first_seq + p.seq) * x.a.heads + p.head),
+            x.a.run->step};
 }
 static DEV_INLINE float att_kept(const att &x, const att_dropout &d, int i, int j)
 {

@@ -31,6 +31,7 @@ struct k_attention {
     int grid_h, grid_w;
     float scale, dropout_p;
     uint32_t site;
+    int first_seq; /* number of sequence 0 in the draws */
     const struct k_run *run;
     void *y;
     float *lse;

@@ -353,6 +353,7 @@ Test(dist_train, clip_resumes_to_the_same_bits)
     same_bits((struct job){.body = train_clip, .loss = dhnnce}, "clip");
 }
 
+#ifndef TEST_CUDASIM /* nothing in it is the device's but what the tests above run */
 Test(dist_train, unet_resumes_to_the_same_bits)
 {
     same_bits((struct job){.body = train_unet, .batch_dice = 1}, "unet");
@@ -379,3 +380,5 @@ Test(dist_train, a_batch_that_does_not_divide_is_an_error)
     cr_expect(strstr(mcs_error_message(), "a batch of 8 does not divide into 3 ranks; take a multiple of 3"), "%s",
               mcs_error_message());
 }
+
+#endif
