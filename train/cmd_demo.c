@@ -15,6 +15,8 @@ static const struct mcs_option options[] = {
     {"atlas", 0, MCS_FIELD(demo_options, atlas), .value = "DIR",
      .help = "folder of the MRI; default: where mricron-data puts it"},
     {"quick", 0, MCS_FIELD(demo_options, quick), .help = "a fifth of everything, two minutes: for a look and for CI"},
+    {"gpus", 0, MCS_FIELD(demo_options, gpus), .def = "0", .lo = 0, .hi = 64, .value = "N",
+     .help = "train CLIP and the network on N GPUs (with --device cpu: shares of its cores)"},
     {"seeds", 0, MCS_FIELD(demo_options, seeds), .def = "1", .lo = 1, .hi = 100, .value = "N",
      .help = "runs with seeds SEED, SEED+1, ... and their means"},
     {"evaluate", 0, MCS_FIELD(demo_options, evaluate), .def = "test", .choices = "test|validation",

@@ -19,6 +19,7 @@ struct demo_options {
     double finetune_lr, finetune_beta, finetune_temperature, saliency_beta, min_confidence;
     int64_t grow, cycles, cycle_steps, cycle_checkpoints, network_features, network_batch, checkpoint_every, seeds;
     double network_lr;
+    int64_t gpus; /* ranks that train, as threads of this process */
     int rank, evaluate, quick, no_ceiling;
     struct demo_config data;
 };

@@ -1,11 +1,13 @@
 /* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble, its uncertainty, and the
  * ceiling on true masks. */
+#include "data/file.h"
 #include "data/json.h"
 #include "engine/log.h"
 #include "infer/ensemble.h"
 #include "infer/metrics.h"
 #include "infer/weights.h"
 #include "train/demo_run.h"
+#include "train/team.h"
 #include "train/unet_train.h"
 
 #include <math.h>
@@ -54,6 +56,29 @@ static enum mcs_status write_timeline(const struct demo_run *run, struct unet_mo
     return mcs_json_write(root, JSON_COMPACT, "%s/timeline.json", run->o->output);
 }
 
+struct network_task {
+    const struct unet_plans *plans;
+    const struct unet_cases *cases;
+    struct unet_train_options train;
+    char *sha256; /* of the trained weights, 65 bytes */
+};
+
+/* One of --gpus ranks: a network of its own; the first writes the checkpoints. */
+static enum mcs_status network_rank(void *ctx, const struct team *t)
+{
+    const struct network_task *task = ctx;
+    struct unet_train_options o = task->train;
+    struct unet_model m = {0};
+    enum mcs_status st;
+    o.comm = t->comm;
+    MCS_TRY_GOTO(mcs_unet_model_new(task->plans, o.seed, t->device, &m), st, done);
+    MCS_TRY_GOTO(mcs_unet_train(&m, task->cases, &o), st, done);
+    if (t->rank == 0) st = mcs_weights_sha256(m.params, task->sha256);
+done:
+    mcs_unet_model_close(&m);
+    return st;
+}
+
 /* Trains into OUT/name; name "network" (pseudo-labels) or "ceiling" (true masks). */
 static enum mcs_status train(struct demo_run *run, const char *name, int true_masks, char sha256[65])
 {
@@ -89,8 +114,15 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     plans.batch_dice = 1;
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)o->common.seed, &run->device, &m), st, done);
     if (!true_masks) MCS_TRY_GOTO(write_timeline(run, &m, &cases, &t), st, done);
-    MCS_TRY_GOTO(mcs_unet_train(&m, &cases, &t), st, done);
-    st = mcs_weights_sha256(m.params, sha256);
+    struct network_task task = {&plans, &cases, t, sha256};
+    const struct team_options team = {&o->common, o->gpus, folder, t.config};
+    if (o->gpus > 1) {
+        MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
+        MCS_TRY_GOTO(mcs_team_run(&team, network_rank, &task), st, done);
+    } else {
+        MCS_TRY_GOTO(mcs_unet_train(&m, &cases, &t), st, done);
+        st = mcs_weights_sha256(m.params, sha256);
+    }
 done:
     mcs_unet_model_close(&m);
     mcs_unet_cases_free(&cases);

@@ -1,9 +1,11 @@
 /* The demo's stages without training a network: baselines, fine-tuning and retrieval, saliency to SAM, the controls. */
+#include "data/file.h"
 #include "engine/log.h"
 #include "infer/components.h"
 #include "infer/metrics.h"
 #include "train/demo_run.h"
 #include "train/finetune.h"
+#include "train/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -130,45 +132,85 @@ static enum mcs_status read_pairs(const struct demo_run *run, const char *name, 
     return mcs_pairs_read(csv, &po, pairs);
 }
 
+struct finetune_task {
+    const struct demo_options *o;
+    const struct pairs *pairs;
+    struct clip_train_options train;
+};
+
+static enum mcs_status finetune(const struct finetune_task *task, struct clip_model *m, struct comm *comm)
+{
+    struct pair_source source = {0};
+    struct clip_train_options t = task->train;
+    enum mcs_status st;
+    t.comm = comm;
+    MCS_TRY_GOTO(mcs_pair_source_open(&source, task->pairs, &m->config, t.batch, 0.9, t.seed), st, done);
+    st = mcs_clip_train(m, &t, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
+done:
+    mcs_pair_source_close(&source);
+    return st;
+}
+
+/* One of --gpus ranks: a model of its own, which the first writes. */
+static enum mcs_status finetune_rank(void *ctx, const struct team *t)
+{
+    const struct finetune_task *task = ctx;
+    struct clip_model m = {0};
+    char folder[1200];
+    enum mcs_status st;
+    MCS_TRY(mcs_clip_model_open(task->o->clip, t->device, &m));
+    MCS_TRY_GOTO(finetune(task, &m, t->comm), st, done);
+    snprintf(folder, sizeof folder, "%s/model", task->train.run);
+    if (t->rank == 0) st = mcs_clip_model_save(&m, folder, 0);
+done:
+    mcs_clip_model_close(&m);
+    return st;
+}
+
 enum mcs_status mcs_demo_finetune(struct demo_run *run)
 {
     const struct demo_options *o = run->o;
     struct pairs train = {0}, test = {0};
-    struct pair_source source = {0};
     struct arena arena = {0};
     struct recall_options recall = mcs_recall_defaults();
-    char folder[1200];
+    char folder[1200], model[1300];
     enum mcs_status st;
     snprintf(folder, sizeof folder, "%s/finetune", o->output);
+    snprintf(model, sizeof model, "%s/model", folder);
     MCS_TRY(read_pairs(run, "test", &test));
     struct pairs measured = test; /* the first of them; `test` owns all */
     if (measured.n > o->retrieval_images) measured.n = (int)o->retrieval_images;
     MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.before), st, done);
     MCS_TRY_GOTO(read_pairs(run, "train", &train), st, done);
-    MCS_TRY_GOTO(
-        mcs_pair_source_open(&source, &train, &run->clip.config, o->finetune_batch, 0.9, (uint64_t)o->common.seed), st,
-        done);
-    const struct clip_train_options t = {.batch = o->finetune_batch,
-                                         .steps = o->finetune_steps,
-                                         .warmup = o->finetune_warmup,
-                                         .checkpoint_every = o->checkpoint_every,
-                                         .lr = o->finetune_lr,
-                                         .weight_decay = 0.05,
-                                         .clip_norm = 1,
-                                         .loss = {.b_image = (float)o->finetune_beta,
-                                                  .b_text = (float)o->finetune_beta,
-                                                  .inv_tau = (float)(1 / o->finetune_temperature),
-                                                  .released = o->common.form[MCS_FORM_LOSS] == MCS_RELEASE},
-                                         .seed = (uint64_t)o->common.seed,
-                                         .diagnose = 1,
-                                         .run = folder,
-                                         .config = mcs_config_text(o, &arena)};
-    MCS_TRY_GOTO(mcs_clip_train(&run->clip, &t, &(struct clip_source){mcs_pair_source_fill, &source}, NULL), st, done);
-    MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.after), st, done);
-    snprintf(folder, sizeof folder, "%s/finetune/model", o->output);
-    st = mcs_clip_model_save(&run->clip, folder, 0);
+    struct finetune_task task = {o,
+                                 &train,
+                                 {.batch = o->finetune_batch,
+                                  .steps = o->finetune_steps,
+                                  .warmup = o->finetune_warmup,
+                                  .checkpoint_every = o->checkpoint_every,
+                                  .lr = o->finetune_lr,
+                                  .weight_decay = 0.05,
+                                  .clip_norm = 1,
+                                  .loss = {.b_image = (float)o->finetune_beta,
+                                           .b_text = (float)o->finetune_beta,
+                                           .inv_tau = (float)(1 / o->finetune_temperature),
+                                           .released = o->common.form[MCS_FORM_LOSS] == MCS_RELEASE},
+                                  .seed = (uint64_t)o->common.seed,
+                                  .diagnose = 1,
+                                  .run = folder,
+                                  .config = mcs_config_text(o, &arena)}};
+    if (o->gpus > 1) {
+        const struct team_options team = {&o->common, o->gpus, folder, task.train.config};
+        MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
+        MCS_TRY_GOTO(mcs_team_run(&team, finetune_rank, &task), st, done);
+        mcs_clip_model_close(&run->clip);
+        MCS_TRY_GOTO(mcs_clip_model_open(model, &run->device, &run->clip), st, done);
+    } else {
+        MCS_TRY_GOTO(finetune(&task, &run->clip, NULL), st, done);
+        MCS_TRY_GOTO(mcs_clip_model_save(&run->clip, model, 0), st, done);
+    }
+    st = mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.after);
 done:
-    mcs_pair_source_close(&source);
     mcs_pairs_free(&train);
     mcs_pairs_free(&test);
     mcs_arena_free(&arena);
