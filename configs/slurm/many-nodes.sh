@@ -22,15 +22,10 @@ set -euo pipefail
 
 [ $# -ge 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:?start this script by sbatch}
+code=0
 trap : USR1 TERM # Slurm tells the processes; this script must outlive them
 # A process that fails ends the others itself, with its name in their messages: srun need not kill them.
-srun --kill-on-bad-exit=0 --cpus-per-task="$OMP_NUM_THREADS" "${MCSAM:-mcsam}" "$@" --device cuda &
-step=$!
-while :; do # a signal ends wait early
-    code=0
-    wait "$step" || code=$?
-    kill -0 "$step" 2>/dev/null || break
-done
+srun --kill-on-bad-exit=0 --cpus-per-task="$OMP_NUM_THREADS" "${MCSAM:-mcsam}" "$@" --device cuda || code=$?
 if [ "$code" = 75 ]; then
     echo "stopped with a checkpoint: job $SLURM_JOB_ID goes back to the queue" >&2
     scontrol requeue "$SLURM_JOB_ID"

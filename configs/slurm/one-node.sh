@@ -13,22 +13,17 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:USR1@120
+#SBATCH --signal=USR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 
 [ $# -ge 1 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-training=
-trap 'kill -USR1 $training 2>/dev/null || true' USR1 TERM # Slurm tells this script alone (B:)
-"${MCSAM:-mcsam}" "$@" --device cuda --gpus "${SLURM_GPUS_ON_NODE:?start this script by sbatch}" &
-training=$!
-while :; do # a signal ends wait early
-    code=0
-    wait "$training" || code=$?
-    kill -0 "$training" 2>/dev/null || break
-done
+gpus=${SLURM_GPUS_ON_NODE:?start this script by sbatch}
+code=0
+trap : USR1 TERM # Slurm tells the process; this script must outlive it
+srun --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" "${MCSAM:-mcsam}" "$@" --device cuda --gpus "$gpus" || code=$?
 if [ "$code" = 75 ]; then
     echo "stopped with a checkpoint: job $SLURM_JOB_ID goes back to the queue" >&2
     scontrol requeue "$SLURM_JOB_ID"
