@@ -3,7 +3,7 @@
 #ifndef MCS_KERNELS_CONV_LOAD_CUH
 #define MCS_KERNELS_CONV_LOAD_CUH
 
-#include "kernels/conv.h"
+#include "kernels/convolution.h"
 #include "kernels/tile_load.cuh"
 
 /* Division by d of numbers below 2^31: a product and a shift. */

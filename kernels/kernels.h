@@ -26,11 +26,11 @@ extern "C"
     k_run_set(struct k_run value, struct k_run *run, cudaStream_t s); /* *run = value, in the stream's order */
 
 #include "kernels/attention.h"
-#include "kernels/conv.h"
+#include "kernels/convolution.h"
 #include "kernels/losses.h"
 #include "kernels/matmul.h"
 #include "kernels/norms.h"
-#include "kernels/optim.h"
+#include "kernels/optimizers.h"
 #include "kernels/pointwise.h"
 #include "kernels/stages.h"
 

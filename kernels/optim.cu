@@ -1,6 +1,6 @@
 /* Updates and norms over ranges of flat arrays. Ranges travel in the arguments of the launch, so many at a time; each
  * is cut into blocks by its length alone. A range that starts on a multiple of four floats is worked on by fours. */
-#include "kernels/optim.h"
+#include "kernels/optimizers.h"
 #include "kernels/rows.cuh"
 #include "kernels/sums.cuh"
 

@@ -1,4 +1,4 @@
-/* backend.h's optim_update and optim_norm on the device: kernels/optim.h. The host waits for the norm alone, and only
+/* backend.h's optim_update and optim_norm on the device: kernels/optimizers.h. The host waits for the norm alone, and only
  * when it asks. */
 #include "engine/optim.h"
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "tests/cudasim/comm.h"
+#include "tests/cudasim/sim_comm.h"
 
 using namespace comm;
 

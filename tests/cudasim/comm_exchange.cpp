@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "tests/cudasim/comm.h"
+#include "tests/cudasim/sim_comm.h"
 
 namespace comm
 {

@@ -1,7 +1,7 @@
 /* Convolutions as tile products, in two and three dimensions, channels last. Activations are of type `dtype`; weights
  * lie as the tape has them, in float, and are packed into the workspace in the activations' type first. */
-#ifndef MCS_KERNELS_CONV_H
-#define MCS_KERNELS_CONV_H
+#ifndef MCS_KERNELS_CONVOLUTION_H
+#define MCS_KERNELS_CONVOLUTION_H
 
 #include "kernels/kernels.h"
 #include "kernels/matmul.h"

@@ -2,8 +2,8 @@
  * word from the host between backward and update: what a step needs lies in a struct k_optim_state in device memory.
  * Each step: k_optim_set with its rates; then, in a captured graph if one likes, k_grad_norm and k_adamw or
  * k_sgd_nesterov. The host reads norm and finite when it has the time. */
-#ifndef MCS_KERNELS_OPTIM_H
-#define MCS_KERNELS_OPTIM_H
+#ifndef MCS_KERNELS_OPTIMIZERS_H
+#define MCS_KERNELS_OPTIMIZERS_H
 
 #include "kernels/kernels.h"
 

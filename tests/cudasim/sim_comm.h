@@ -1,7 +1,7 @@
 /* Ranks of NCCL as host threads: what one rank calls is a bundle in its stream, which runs when all that it must meet
  * have come to the heads of theirs. Calls: comm.cpp; meetings and sums: comm_exchange.cpp. */
-#ifndef CUDASIM_COMM_H
-#define CUDASIM_COMM_H
+#ifndef CUDASIM_SIM_COMM_H
+#define CUDASIM_SIM_COMM_H
 
 #include <nccl.h>
 
