@@ -98,22 +98,36 @@ static enum mcs_status unknown_verb(const char *name)
     return MCS_FAIL(MCS_E_USAGE, "unknown verb '%s'; did you mean '%s'? (mcsam --help lists all)", name, best->name);
 }
 
+/* As a string of JSON. */
+static void print_quoted(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') putchar('\\');
+        putchar((unsigned char)*text < ' ' ? ' ' : *text);
+    }
+    putchar('"');
+}
+
 /* A line a GPU, or one with the reason why there is none. */
 static void list_gpus(enum mcs_device_kind kind, const char *name, int json)
 {
     int n = 0;
-    char text[256];
+    char text[700];
     const enum mcs_status st = mcs_device_count(kind, &n);
     if (json) printf(", \"%s\": [", name);
     for (int i = 0; st == MCS_OK && i < n; i++) {
-        if (mcs_device_describe(kind, i, text, sizeof text) != MCS_OK)
-            snprintf(text, sizeof text, "%s", mcs_error_message());
-        json ? printf("%s\"%s\"", i ? ", " : "", text) : printf("%-8s %d: %s\n", name, i, text);
+        const int usable = mcs_device_describe(kind, i, text, sizeof text) == MCS_OK;
+        if (!usable) snprintf(text, sizeof text, "not usable: %s", mcs_error_message());
+        mcs_error_clear();
+        if (json)
+            printf("%s", i ? ", " : ""), print_quoted(text);
+        else
+            printf("%-8s %d: %s\n", name, i, text);
     }
-    if (json)
-        printf("]");
-    else if (st != MCS_OK)
-        printf("%-8s none: %s\n", name, mcs_error_message());
+    if (json) printf("]");
+    if (json && st != MCS_OK) printf(", \"no_%s\": ", name), print_quoted(mcs_error_message());
+    if (!json && st != MCS_OK) printf("%-8s none: %s\n", name, mcs_error_message());
     mcs_error_clear();
 }
 

@@ -21,6 +21,9 @@ struct backend {
     const struct op_impl *ops;                                           /* MCS_N_OPS of them */
     enum mcs_status (*alloc)(struct device *d, int64_t bytes, void **p); /* 64-byte aligned, not cleared */
     void (*free)(struct device *d, void *p);
+    /* E_NOMEM, with what would fit, where fixed + by_batch bytes are not free now; by_batch grows with the batch. NULL:
+     * there is as much as the system gives. */
+    enum mcs_status (*room)(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch);
     enum mcs_status (*upload)(struct device *d, void *dst, const void *src, int64_t bytes);
     enum mcs_status (*download)(struct device *d, void *dst, const void *src, int64_t bytes);
     enum mcs_status (*zero)(struct device *d, void *dst, int64_t bytes);

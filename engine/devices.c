@@ -1,9 +1,12 @@
 #include "engine/devices.h"
 
 #include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/amp.h"
@@ -18,6 +21,18 @@ static void program_folder(char *folder, size_t room)
     folder[n > 0 ? n : 0] = 0;
     char *slash = strrchr(folder, '/');
     if (slash) slash[1] = 0;
+}
+
+/* A library that ends before its table of sections: to open it would end the program by SIGBUS. */
+static int is_torn(const char *path)
+{
+    Elf64_Ehdr head = {0};
+    struct stat file = {0};
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int whole = fd >= 0 && fstat(fd, &file) == 0 && read(fd, &head, sizeof head) == (ssize_t)sizeof head;
+    if (fd >= 0) close(fd);
+    return whole && memcmp(head.e_ident, ELFMAG, SELFMAG) == 0 &&
+           head.e_shoff + (uint64_t)head.e_shnum * head.e_shentsize > (uint64_t)file.st_size;
 }
 
 /* A module stays open until the program ends: what it registered with its libraries cannot be taken back. */
@@ -35,14 +50,18 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
     snprintf(path, sizeof path, "%slibmcsam_%s.so", folder, names[kind]);
     MCS_REQUIRE(access(path, R_OK) == 0, MCS_E_DEVICE,
                 "--device %s: this build has no %s backend (%s is not there): it is built where a CUDA toolkit is; "
-                "use --device cpu; mcsam devices lists what can compute here",
+                "use --device cpu",
                 names[kind], names[kind], path);
+    MCS_REQUIRE(!is_torn(path), MCS_E_DEVICE, "--device %s: the module cannot be opened: %s: it is cut off; build anew",
+                names[kind], path);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     MCS_REQUIRE(handle, MCS_E_DEVICE, "--device %s: the module cannot be opened: %s", names[kind], dlerror());
-    *module = dlsym(handle, "mcs_cuda_module");
-    MCS_REQUIRE(*module && !strcmp((*module)->version, MCS_VERSION), MCS_E_DEVICE,
-                "%s: not of this program's version, " MCS_VERSION "; build both together", path);
-    opened[kind] = *module;
+    const struct cuda_module *found = dlsym(handle, "mcs_cuda_module");
+    MCS_REQUIRE(found, MCS_E_DEVICE, "--device %s: %s is no module of mcsam", names[kind], path);
+    MCS_REQUIRE(!strcmp(found->version, MCS_VERSION), MCS_E_DEVICE,
+                "--device %s: %s is of mcsam %s, this program is " MCS_VERSION "; build both together", names[kind],
+                path, found->version);
+    opened[kind] = *module = found;
     return MCS_OK;
 }
 
@@ -73,12 +92,11 @@ enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
 
 enum mcs_status mcs_device_check(const struct mcs_common *c)
 {
-    int n;
+    const struct cuda_module *m;
     MCS_TRY(set_precision(c));
     if (c->device == MCS_DEVICE_CPU) return MCS_OK;
-    MCS_TRY(mcs_device_count(c->device, &n));
-    MCS_REQUIRE(c->gpu < n, MCS_E_DEVICE, "--gpu %lld: there %s %d here, counted from 0", (long long)c->gpu,
-                n == 1 ? "is" : "are", n);
+    MCS_TRY(module_of(c->device, &m));
+    MCS_TRY(m->check((int)c->gpu));
     return MCS_OK;
 }
 

@@ -74,6 +74,18 @@ static enum mcs_status fill_inputs(struct exec *e)
     return MCS_OK;
 }
 
+/* Before anything is allocated, so that the message can say which batch would fit: the first input's. */
+static enum mcs_status check_room(const struct exec *e)
+{
+    const struct graph *g = e->graph;
+    int64_t batch = 1;
+    if (!e->device->backend->room) return MCS_OK;
+    for (int i = g->n_tensors - 1; i >= 0; i--)
+        if (g->tensors[i]->role == TENSOR_INPUT && !g->tensors[i]->constant && g->tensors[i]->nd > 1)
+            batch = g->tensors[i]->dim[0];
+    return e->device->backend->room(e->device, e->plan.workspace_bytes, e->plan.activation_bytes, batch);
+}
+
 enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **made)
 {
     MCS_TRY(g->status);
@@ -95,6 +107,7 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
         if ((int64_t)s->workspace_bytes > e->plan.workspace_bytes)
             e->plan.workspace_bytes = (int64_t)s->workspace_bytes;
     }
+    MCS_TRY_GOTO(check_room(e), st, failed);
     MCS_TRY_GOTO(d->backend->alloc(d, e->plan.activation_bytes, &p), st, failed);
     e->arena = p;
     MCS_TRY_GOTO(d->backend->alloc(d, e->plan.workspace_bytes, &p), st, failed);

@@ -134,6 +134,24 @@ enum mcs_status mcs_optim_begin(struct optim *o, double lr)
     return MCS_OK;
 }
 
+/* The parameter nearest to the losses whose gradient is not finite (parameters are in forward order); NULL: none, it is
+ * the sum of squares that is too large. */
+static const char *spoilt(const struct optim *o)
+{
+    const struct params *p = o->params;
+    const int64_t bytes = p->n_values * (int64_t)sizeof(float);
+    const char *name = NULL;
+    float *host = malloc((size_t)bytes + 1);
+    if (host && p->device->backend->download(p->device, host, p->grad, bytes) == MCS_OK)
+        for (int i = p->n - 1; i >= 0 && !name; i--) {
+            const float *g = host + p->t[i]->offset / (int64_t)sizeof(float);
+            for (int64_t k = 0, n = mcs_count(p->t[i]); o->trained[i] && k < n; k++)
+                if (!isfinite(g[k])) name = p->t[i]->name;
+        }
+    free(host);
+    return name;
+}
+
 enum mcs_status mcs_optim_end(struct optim *o, double *norm)
 {
     double size;
@@ -141,8 +159,9 @@ enum mcs_status mcs_optim_end(struct optim *o, double *norm)
     if (norm) *norm = size;
     if (isfinite(size)) return MCS_OK;
     o->step--; /* it did not take place */
-    return MCS_FAIL(MCS_E_DATA, "the gradient's norm is not finite at update %lld; lower the learning rate",
-                    (long long)o->step + 1);
+    const char *name = spoilt(o);
+    return MCS_FAIL(MCS_E_DATA, "update %lld: the gradient's norm is not finite%s%s; lower the learning rate",
+                    (long long)o->step + 1, name ? ", first that of " : "", name ? name : "");
 }
 
 enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm)

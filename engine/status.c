@@ -63,3 +63,13 @@ void mcs_error_clear(void)
     held_message[0] = '\0';
     held_trace[0] = '\0';
 }
+
+void mcs_error_add(const char *fmt, ...)
+{
+    const size_t used = strlen(held_message);
+    if (!used) return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(held_message + used, MESSAGE_BYTES - used, fmt, ap);
+    va_end(ap);
+}

@@ -45,6 +45,8 @@ enum mcs_status mcs_trace(enum mcs_status st, const char *file, int line);
 const char *mcs_error_message(void);
 const char *mcs_error_trace(void);
 void mcs_error_clear(void);
+/* Adds to the held message what only a caller further out knows (printf style); nothing where none is held. */
+void mcs_error_add(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* The status is given again after the call, so that the compiler sees that a failure is not MCS_OK: else it takes what
  * a failed call did not set for used. */

@@ -181,16 +181,14 @@ static enum mcs_status begin_step(struct trainer *t, const struct train_plan *p,
 }
 
 /* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
-static enum mcs_status end_step(struct trainer *t, const struct train_plan *p, int64_t step, const char *checkpoint,
-                                float *loss, double *norm)
+static enum mcs_status end_step(struct trainer *t, const struct train_plan *p, int64_t step, float *loss, double *norm)
 {
     MCS_TRY(mcs_comm_wait(t->o->comm));
     for (int i = 0; i < p->n_losses; i++) {
         MCS_TRY(mcs_exec_get(p->exec, p->loss[i], &loss[i]));
         MCS_REQUIRE(isfinite(loss[i]), MCS_E_DATA,
-                    "step %lld: %s is not finite; lower --lr, or look at the images of this batch (last checkpoint: "
-                    "%s)",
-                    (long long)step + 1, p->loss_name[i], checkpoint);
+                    "step %lld: %s is not finite; lower --lr, or look at the images of this batch", (long long)step + 1,
+                    p->loss_name[i]);
     }
     return mcs_optim_end(t->optim, norm);
 }
@@ -262,16 +260,17 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     if (writes) MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     mcs_progress_start(&bar, "train CLIP", "step", o->steps);
     int plan = 0;
+    int64_t saved = step;
     if (step < o->steps) MCS_TRY_GOTO(set_batch(&t, source, step, &plan), st, done);
     for (; step < o->steps; step++) {
         float loss[1 + CLIP_MAX_EXTRA];
         double norm;
         const double lr = mcs_lr_cosine(step, o->lr, o->warmup, o->steps);
         const struct train_plan *p = &t.plan[plan];
-        MCS_TRY_GOTO(begin_step(&t, p, step, lr), st, done);
+        MCS_TRY_GOTO(begin_step(&t, p, step, lr), st, failed);
         const enum mcs_status next = step + 1 < o->steps ? set_batch(&t, source, step + 1, &plan) : MCS_OK;
-        MCS_TRY_GOTO(end_step(&t, p, step, checkpoint, loss, &norm), st, done);
-        if (!(o->loss.inv_tau > 0)) MCS_TRY_GOTO(clamp_scale(m), st, done);
+        MCS_TRY_GOTO(end_step(&t, p, step, loss, &norm), st, failed);
+        if (!(o->loss.inv_tau > 0)) MCS_TRY_GOTO(clamp_scale(m), st, failed);
         if (writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
             MCS_TRY_GOTO(log_step(&t, &log, p, step, lr, norm, loss), st, done);
         snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
@@ -279,17 +278,21 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
         int stop;
         MCS_TRY_GOTO(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"), st, done);
         const int last = step + 1 == o->steps;
-        if (writes && (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)))
-            MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, step + 1, o->config), st, done);
+        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
+            if (writes) MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, step + 1, o->config), st, done);
+            saved = step + 1;
+        }
         if (stop && !last) {
             st = MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
                           (long long)step + 1, checkpoint);
             goto done;
         }
-        MCS_TRY_GOTO(next, st, done);
+        MCS_TRY_GOTO(next, st, failed);
     }
     mcs_progress_set(&bar, step);
     mcs_progress_end(&bar);
+failed:
+    if (st != MCS_OK && !(o->comm && o->comm->broken)) mcs_state_tell(st, checkpoint, saved);
 done:
     mcs_run_log_close(&log);
     trainer_close(&t);

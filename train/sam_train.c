@@ -351,7 +351,8 @@ static enum mcs_status one_step(struct trainer *t, const struct sam_train_source
     r->iou = 0;
     for (int64_t i = 0; i < t->n; i++) r->iou += (double)t->single_host[i] / (double)t->n;
     MCS_REQUIRE(isfinite(r->loss) && isfinite(r->multi), MCS_E_DATA,
-                "step %lld: the loss is not finite; lower the learning rate", (long long)step + 1);
+                "step %lld: %s is not finite; lower the learning rate", (long long)step + 1,
+                isfinite(r->loss) ? t->loss_multi->name : t->loss->name);
     return mcs_optim_end(t->optim, &r->norm);
 }
 
@@ -366,8 +367,9 @@ static enum mcs_status log_step(struct run_log *log, int64_t step, const struct 
     return mcs_run_log_end(log);
 }
 
+/* *saved: steps done at the last checkpoint. */
 static enum mcs_status loop(struct trainer *t, const struct sam_train_source *source, struct run_log *log,
-                            const char *checkpoint, int64_t step)
+                            const char *checkpoint, int64_t step, int64_t *saved)
 {
     const struct sam_train_options *o = t->o;
     struct mcs_progress bar;
@@ -383,8 +385,10 @@ static enum mcs_status loop(struct trainer *t, const struct sam_train_source *so
         snprintf(bar.note, sizeof bar.note, "loss %.3f IoU %.3f", (double)r.loss, smooth);
         mcs_progress_set(&bar, step + 1);
         const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
-        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0))
+        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
             MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
+            *saved = step + 1;
+        }
         MCS_REQUIRE(!stop || last, MCS_E_STOPPED,
                     "stopped after step %lld; run the same command again to go on from %s", (long long)step + 1,
                     checkpoint);
@@ -406,7 +410,7 @@ enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_option
                         .low = (int64_t)mcs_sam_side(c) * mcs_sam_side(c)};
     struct run_log log = {0};
     char checkpoint[1200];
-    int64_t step = 0;
+    int64_t step = 0, saved;
     int resumed = 0;
     enum mcs_status st;
     MCS_TRY(check_options(o));
@@ -426,7 +430,9 @@ enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_option
     MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
     MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
-    MCS_TRY_GOTO(loop(&t, source, &log, checkpoint, step), st, done);
+    saved = step;
+    st = loop(&t, source, &log, checkpoint, step, &saved);
+    if (st != MCS_OK && st != MCS_E_STOPPED) mcs_state_tell(st, checkpoint, saved);
 done:
     mcs_run_log_close(&log);
     trainer_close(&t);

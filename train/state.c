@@ -163,3 +163,12 @@ done:
     free(stored);
     return st;
 }
+
+enum mcs_status mcs_state_tell(enum mcs_status st, const char *path, int64_t saved)
+{
+    if (saved)
+        mcs_error_add("; the last checkpoint, %s, is of step %lld", path, (long long)saved);
+    else
+        mcs_error_add("; there is no checkpoint yet");
+    return st;
+}

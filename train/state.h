@@ -19,4 +19,8 @@ enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim 
  * into the run's folder. The values are not looked at. */
 enum mcs_status mcs_state_check(const char *path, const char *config);
 
+/* Adds to the message of a step that failed where the run can go on from; saved: steps done at the last checkpoint, 0
+ * where there is none. Returns st. */
+enum mcs_status mcs_state_tell(enum mcs_status st, const char *path, int64_t saved);
+
 #endif

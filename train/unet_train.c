@@ -139,7 +139,7 @@ static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
 }
 
 /* Of the whole batch. */
-static enum mcs_status weighted_loss(struct unet_trainer *t, double *loss)
+static enum mcs_status weighted_loss(struct unet_trainer *t, int64_t step, double *loss)
 {
     *loss = 0;
     for (int i = 0; i < t->n_losses; i++) {
@@ -151,6 +151,9 @@ static enum mcs_status weighted_loss(struct unet_trainer *t, double *loss)
             MCS_TRY(mcs_exec_get(t->exec, t->loss[i], &own));
             all = (double)own;
         }
+        MCS_REQUIRE(isfinite(all), MCS_E_DATA,
+                    "step %lld: %s is not finite; lower --lr, or look for images with impossible values",
+                    (long long)step + 1, t->loss[i]->name);
         *loss += (double)t->weight[i] * all;
     }
     return MCS_OK;
@@ -172,10 +175,7 @@ static enum mcs_status begin_step(struct unet_trainer *t, int64_t step)
 static enum mcs_status end_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
 {
     const double started = mcs_seconds();
-    MCS_TRY(weighted_loss(t, loss));
-    MCS_REQUIRE(isfinite(*loss), MCS_E_DATA,
-                "step %lld: the loss is not finite; lower --lr, or look for images with impossible values",
-                (long long)step + 1);
+    MCS_TRY(weighted_loss(t, step, loss));
     MCS_TRY(mcs_optim_end(t->optim, norm));
     t->run_seconds += mcs_seconds() - started;
     return MCS_OK;
@@ -227,7 +227,9 @@ static enum mcs_status log_step(struct run_log *log, const struct unet_trainer *
     return mcs_run_log_end(log);
 }
 
-static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint, struct run_log *log, int64_t step)
+/* *saved: steps done at the last checkpoint. */
+static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint, struct run_log *log, int64_t step,
+                                 int64_t *saved)
 {
     const struct unet_train_options *o = t->o;
     const int64_t steps = o->cycle.epochs * o->cycle.iterations;
@@ -248,8 +250,10 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
         int stop;
         MCS_TRY(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"));
         const int last = step + 1 == steps;
-        if (writes && (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)))
-            MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
+        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
+            if (writes) MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
+            *saved = step + 1;
+        }
         if (stop && !last)
             return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
                             (long long)step + 1, checkpoint);
@@ -268,7 +272,7 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
     struct unet_trainer t = {0};
     struct run_log log = {0};
     char checkpoint[1200];
-    int64_t step = 0;
+    int64_t step = 0, saved;
     int resumed = 0;
     enum mcs_status st;
     MCS_TRY(mcs_cycle_check(&o->cycle));
@@ -282,7 +286,9 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
         MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     }
     MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
-    MCS_TRY_GOTO(run_steps(&t, checkpoint, &log, step), st, done);
+    saved = step;
+    st = run_steps(&t, checkpoint, &log, step, &saved);
+    if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken)) mcs_state_tell(st, checkpoint, saved);
 done:
     mcs_run_log_close(&log);
     mcs_unet_trainer_close(&t);

@@ -18,31 +18,69 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call)
     switch (e) {
     case cudaSuccess: return MCS_OK;
     case cudaErrorMemoryAllocation:
-        return MCS_FAIL(MCS_E_NOMEM, "out of device memory in %s; use a smaller batch", call);
+        return MCS_FAIL(MCS_E_NOMEM, "out of memory in %s; close what else uses it, or use a smaller batch", call);
     case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion:
         return MCS_FAIL(MCS_E_DEVICE,
-                        "this build has no kernels for the GPU's architecture; build with its sm_ number");
+                        "this build has no kernels that the GPU and its driver can run (%s); build with "
+                        "the GPU's sm_ number, or use --device cpu",
+                        cudaGetErrorString(e));
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+        return MCS_FAIL(MCS_E_DEVICE, "the GPU cannot be used: %s (%s); use another one (--gpu), or --device cpu",
+                        cudaGetErrorString(e), cudaGetErrorName(e));
     default:
-        return MCS_FAIL(MCS_E_FAIL, "CUDA: %s (%s) in %s; what was computed since the last checkpoint is lost",
-                        cudaGetErrorString(e), cudaGetErrorName(e), call);
+        return MCS_FAIL(MCS_E_FAIL, "the GPU failed: %s (%s in %s)", cudaGetErrorString(e), cudaGetErrorName(e), call);
     }
 }
 
 /* ---- memory ---- */
 
-static enum mcs_status cuda_alloc(struct device *d, int64_t bytes, void **p)
+static double mib(double bytes)
 {
-    const struct cuda_device *c = d->state;
+    return bytes / 1048576;
+}
+
+enum mcs_status mcs_cuda_alloc(const struct cuda_device *c, size_t bytes, void **p)
+{
     size_t unused = 0, total = 0;
-    const cudaError_t e = cudaMalloc(p, bytes > 0 ? (size_t)bytes : 64);
+    const cudaError_t e = cudaMalloc(p, bytes ? bytes : 64);
     if (e != cudaErrorMemoryAllocation) return mcs_cuda_status(e, "cudaMalloc");
     (void)cudaGetLastError();
     (void)cudaMemGetInfo(&unused, &total);
     return MCS_FAIL(MCS_E_NOMEM,
-                    "GPU %d (%s): %.1f MiB of device memory wanted, %.1f MiB of %.1f MiB are free; a batch of at most "
-                    "%.0f %% of this one's size would fit, or close what else uses the GPU",
-                    c->index, c->name, (double)bytes / 1048576, (double)unused / 1048576, (double)total / 1048576,
-                    100.0 * (double)unused / (double)bytes);
+                    "GPU %d (%s): %.1f MiB of device memory wanted in one piece, %.1f MiB of %.1f MiB are free; close "
+                    "what else uses the GPU, or use a smaller batch or model",
+                    c->index, c->name, mib((double)bytes), mib((double)unused), mib((double)total));
+}
+
+static enum mcs_status cuda_alloc(struct device *d, int64_t bytes, void **p)
+{
+    return mcs_cuda_alloc(d->state, bytes > 0 ? (size_t)bytes : 0, p);
+}
+
+/* A sixteenth of what is free is left to what comes later (moments, plans), and to what does not grow with the batch.
+ */
+static enum mcs_status cuda_room(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
+{
+    const struct cuda_device *c = d->state;
+    size_t unused = 0, total = 0;
+    char fits[160];
+    MCS_CUDA(cudaMemGetInfo(&unused, &total));
+    if (fixed + by_batch <= (int64_t)unused) return MCS_OK;
+    const double share = (0.9375 * (double)unused - (double)fixed) / (double)by_batch;
+    const int64_t n = share > 0 ? (int64_t)(share * (double)batch) : 0;
+    if (n > 0)
+        snprintf(fits, sizeof fits, "a batch of about %lld would fit", (long long)n);
+    else
+        snprintf(fits, sizeof fits, "no batch would fit: use a smaller model or image, or a GPU with more memory");
+    return MCS_FAIL(MCS_E_NOMEM,
+                    "GPU %d (%s): a batch of %lld wants %.1f MiB of device memory, %.1f MiB of %.1f MiB are free; %s%s",
+                    c->index, c->name, (long long)batch, mib((double)(fixed + by_batch)), mib((double)unused),
+                    mib((double)total), fits,
+                    mib((double)total) > 2 * mib((double)unused) ? ", or close what else uses the GPU" : "");
 }
 
 static void cuda_free(struct device *d, void *p)
@@ -154,6 +192,7 @@ static const struct backend cuda_backend = {
     .ops = cuda_ops,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .room = cuda_room,
     .upload = cuda_upload,
     .download = cuda_download,
     .zero = cuda_zero,
@@ -202,12 +241,28 @@ static enum mcs_status check_index(int index)
     return MCS_OK;
 }
 
+/* What the GPU is, and that the kernels run on its kind. */
+static enum mcs_status look_at(int index, struct cudaDeviceProp *p)
+{
+    MCS_TRY(check_index(index));
+    MCS_CUDA(cudaGetDeviceProperties(p, index));
+    MCS_REQUIRE(10 * p->major + p->minor >= OLDEST_SM, MCS_E_DEVICE,
+                "GPU %d (%s) is of architecture sm_%d%d; bf16 tensor cores are there from sm_%d on: use --device cpu",
+                index, p->name, p->major, p->minor, OLDEST_SM);
+    return MCS_OK;
+}
+
+static enum mcs_status cuda_check(int index)
+{
+    struct cudaDeviceProp p;
+    return look_at(index, &p);
+}
+
 static enum mcs_status cuda_describe(int index, char *text, int room)
 {
     struct cudaDeviceProp p;
-    MCS_TRY(check_index(index));
-    MCS_CUDA(cudaGetDeviceProperties(&p, index));
-    snprintf(text, (size_t)room, "%s, sm_%d%d, %.0f MiB", p.name, p.major, p.minor, (double)p.totalGlobalMem / 1048576);
+    MCS_TRY(look_at(index, &p));
+    snprintf(text, (size_t)room, "%s, sm_%d%d, %.0f MiB", p.name, p.major, p.minor, mib((double)p.totalGlobalMem));
     return MCS_OK;
 }
 
@@ -218,11 +273,11 @@ static enum mcs_status make_streams(struct cuda_device *c)
     for (int i = 0; i < CUDA_STAGES; i++) {
         struct cuda_stage *t = &c->stage[i];
         MCS_CUDA(cudaMallocHost(&t->pinned, STAGE_BYTES));
-        MCS_CUDA(cudaMalloc(&t->device, STAGE_BYTES));
+        MCS_TRY(mcs_cuda_alloc(c, STAGE_BYTES, &t->device));
         MCS_CUDA(cudaEventCreateWithFlags(&t->copied, cudaEventDisableTiming));
         MCS_CUDA(cudaEventCreateWithFlags(&t->used, cudaEventDisableTiming));
     }
-    MCS_CUDA(cudaMalloc((void **)&c->run, sizeof *c->run));
+    MCS_TRY(mcs_cuda_alloc(c, sizeof *c->run, (void **)&c->run));
     MCS_CUDA(k_run_set((struct k_run){0}, c->run, c->compute));
     return MCS_OK;
 }
@@ -231,12 +286,8 @@ static enum mcs_status cuda_open(int index, struct device *d)
 {
     struct cudaDeviceProp p;
     enum mcs_status st;
-    MCS_TRY(check_index(index));
+    MCS_TRY(look_at(index, &p));
     MCS_CUDA(cudaSetDevice(index));
-    MCS_CUDA(cudaGetDeviceProperties(&p, index));
-    MCS_REQUIRE(10 * p.major + p.minor >= OLDEST_SM, MCS_E_DEVICE,
-                "GPU %d (%s) is of architecture sm_%d%d; bf16 tensor cores are there from sm_%d on: use --device cpu",
-                index, p.name, p.major, p.minor, OLDEST_SM);
     struct cuda_device *c = calloc(1, sizeof *c);
     MCS_REQUIRE(c, MCS_E_NOMEM, "no memory for a device");
     c->index = index;
@@ -277,4 +328,4 @@ static void cuda_close(struct device *d)
     *d = (struct device){0};
 }
 
-const struct cuda_module mcs_cuda_module = {MCS_VERSION, cuda_open, cuda_count, cuda_describe};
+const struct cuda_module mcs_cuda_module = {MCS_VERSION, cuda_open, cuda_count, cuda_check, cuda_describe};

@@ -53,6 +53,9 @@ static inline size_t mcs_cuda_round(size_t bytes) /* parts of a workspace start 
     return (bytes + 255) / 256 * 256;
 }
 
+/* Device memory; E_NOMEM with what was asked for, and what is free. */
+enum mcs_status mcs_cuda_alloc(const struct cuda_device *c, size_t bytes, void **p);
+
 /* A failed CUDA call as a status: out of memory, no device and broken launches apart, with CUDA's own words. */
 enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
 #define MCS_CUDA(call)                                                                                                 \

@@ -10,8 +10,9 @@ struct cuda_module {
     /* Opens GPU `index`, counted from 0. E_DEVICE with one line: no driver, an old one, no GPU, no such index, an
      * architecture that the kernels were not built for. Close it by backend->close. */
     enum mcs_status (*open)(int index, struct device *d);
-    enum mcs_status (*count)(int *n); /* GPUs here; E_DEVICE as open */
-    /* A line about GPU `index`: name, architecture, memory. */
+    enum mcs_status (*count)(int *n);    /* GPUs here; E_DEVICE as open */
+    enum mcs_status (*check)(int index); /* whether open would refuse it, without opening it */
+    /* A line about GPU `index`: name, architecture, memory. E_DEVICE as open. */
     enum mcs_status (*describe)(int index, char *text, int room);
 };
 extern const struct cuda_module mcs_cuda_module;

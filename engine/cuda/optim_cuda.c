@@ -29,17 +29,24 @@ void mcs_cuda_optim_close(struct cuda_device *c)
     c->optim = NULL;
 }
 
+static enum mcs_status make_memory(const struct cuda_device *c, struct cuda_optim *o)
+{
+    MCS_TRY(mcs_cuda_alloc(c, sizeof *o->state, (void **)&o->state));
+    MCS_TRY(mcs_cuda_alloc(c, K_SQUARES_BYTES, &o->workspace));
+    MCS_CUDA(cudaMallocHost((void **)&o->seen, sizeof *o->seen));
+    MCS_CUDA(cudaEventCreateWithFlags(&o->written, cudaEventDisableTiming));
+    return MCS_OK;
+}
+
 static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range *r, int n, struct cuda_optim **out)
 {
-    struct cuda_optim *o = c->optim;
-    if (!o) {
-        o = c->optim = calloc(1, sizeof *o);
-        MCS_REQUIRE(o, MCS_E_NOMEM, "no memory for an optimizer");
-        MCS_CUDA(cudaMalloc((void **)&o->state, sizeof *o->state));
-        MCS_CUDA(cudaMalloc(&o->workspace, K_SQUARES_BYTES));
-        MCS_CUDA(cudaMallocHost((void **)&o->seen, sizeof *o->seen));
-        MCS_CUDA(cudaEventCreateWithFlags(&o->written, cudaEventDisableTiming));
+    if (!c->optim) {
+        c->optim = calloc(1, sizeof(struct cuda_optim));
+        MCS_REQUIRE(c->optim, MCS_E_NOMEM, "no memory for an optimizer");
+        const enum mcs_status st = make_memory(c, c->optim);
+        if (st != MCS_OK) return mcs_cuda_optim_close(c), st;
     }
+    struct cuda_optim *o = c->optim;
     if (n > o->n_ranges) {
         struct k_range *room = realloc(o->ranges, (size_t)n * sizeof *room);
         MCS_REQUIRE(room, MCS_E_NOMEM, "no memory for %d ranges of weights", n);
