@@ -15,6 +15,7 @@ struct op_impl {
 
 struct optim_update; /* engine/optim.h */
 struct comm_ops;
+struct stage_ops;
 
 struct backend {
     const char *name;
@@ -44,6 +45,7 @@ struct backend {
     void (*close)(struct device *d); /* when no exec or params use it */
     /* Collectives that run on the device (engine/dist/comm.h); NULL, or returns NULL: they go through the host. */
     const struct comm_ops *(*comm)(void);
+    const struct stage_ops *stages; /* engine/stage_ops.h; NULL: infer/ computes them on the host */
 };
 
 struct device {

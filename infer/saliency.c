@@ -4,6 +4,7 @@
 #include "engine/log.h"
 #include "engine/model/layers.h"
 #include "engine/rng.h"
+#include "engine/stage_ops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,10 +28,19 @@ struct saliency {
     struct m2ib b;
     struct tensor *map_x, *map_alpha, *map;
     float *images, *x_host, *alpha, *grad, *m, *v, *noise, *map_host, *text, *image_embedding;
+    const struct stage_ops *stages; /* NULL: on the host, in the arrays above; else on the device: */
+    float *moments;                 /* Adam's, (2,pairs,tokens,channels) */
+    uint32_t *keys;                 /* (pairs), of the noise */
+    float *maps;                    /* the batch's maps, one behind the other; room for n_maps values */
+    int64_t n_maps;
 };
 
 static void saliency_close(struct saliency *s)
 {
+    struct device *d = s->model->device;
+    d->backend->free(d, s->moments);
+    d->backend->free(d, s->keys);
+    d->backend->free(d, s->maps);
     mcs_exec_free(s->prefix);
     mcs_exec_free(s->exec);
     mcs_exec_free(s->map_exec);
@@ -38,6 +48,14 @@ static void saliency_close(struct saliency *s)
     mcs_graph_free(s->graph);
     mcs_graph_free(s->map_graph);
     free(s->images);
+}
+
+static enum mcs_status device_alloc(struct device *d, int64_t bytes, void *to)
+{
+    void *p = NULL;
+    MCS_TRY(d->backend->alloc(d, bytes, &p));
+    memcpy(to, &p, sizeof p);
+    return MCS_OK;
 }
 
 static enum mcs_status saliency_open(struct saliency *s, struct clip_model *model, const struct saliency_options *o)
@@ -90,7 +108,12 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
         mcs_record(s->map_graph, OP_bottleneck, "map", (struct tensor *[]){s->map_x, s->map_alpha, still}, NULL);
     MCS_TRY(mcs_graph_status(s->map_graph));
     s->map = mcs_keep(step->out[2]);
-    return mcs_exec_new(s->map_graph, model->device, &s->map_exec);
+    MCS_TRY(mcs_exec_new(s->map_graph, model->device, &s->map_exec));
+
+    s->stages = mcs_stages_of(model->device);
+    if (!s->stages) return MCS_OK;
+    MCS_TRY(device_alloc(model->device, 2 * all * (int64_t)sizeof *s->moments, &s->moments));
+    return device_alloc(model->device, s->pairs * (int64_t)sizeof *s->keys, &s->keys);
 }
 
 enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_options *o, int64_t *bytes)
@@ -110,15 +133,15 @@ enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_o
     return st;
 }
 
+static void repeat_noise(struct saliency *s, int step)
+{
+    const int64_t n = s->o.copies * s->tokens * s->width;
+    for (int64_t p = 0; p < s->pairs; p++) memcpy(s->noise + p * n, s->o.noise + step * n, (size_t)n * sizeof(float));
+}
+
 static void draw_noise(struct saliency *s, const struct saliency_case *cases, int count, int step)
 {
     const int64_t one = s->tokens * s->width;
-    if (s->o.noise) {
-        for (int64_t p = 0; p < s->pairs; p++)
-            memcpy(s->noise + p * s->o.copies * one, s->o.noise + (int64_t)step * s->o.copies * one,
-                   (size_t)(s->o.copies * one) * sizeof(float));
-        return;
-    }
     const uint32_t site = mcs_rng_site("m2ib.noise");
 #pragma omp parallel for collapse(2) schedule(static)
     for (int p = 0; p < count; p++)
@@ -173,6 +196,120 @@ static float cosine(const float *a, const float *b, int n)
     return (float)(dot / fmax(sqrt(aa * bb), 1e-12));
 }
 
+/* ---- the loop and the maps on the host ---- */
+
+static enum mcs_status optimise(struct saliency *s, struct saliency_case *cases, int count, saliency_watch on_alpha,
+                                void *ctx)
+{
+    const size_t bytes = (size_t)(s->pairs * s->tokens * s->width) * sizeof(float);
+    MCS_TRY(mcs_exec_get(s->prefix, s->x, s->x_host));
+    MCS_TRY(mcs_exec_set(s->exec, s->b.x, s->x_host));
+    memset(s->m, 0, bytes);
+    memset(s->v, 0, bytes);
+    for (int step = 0; step + 1 < s->o.steps; step++) {
+        if (s->o.noise)
+            repeat_noise(s, step);
+        else
+            draw_noise(s, cases, count, step);
+        MCS_TRY(mcs_exec_set(s->exec, s->b.alpha, s->alpha));
+        MCS_TRY(mcs_exec_set(s->exec, s->b.noise, s->noise));
+        MCS_TRY(mcs_exec_run(s->exec));
+        MCS_TRY(mcs_exec_get(s->exec, s->b.alpha->grad, s->grad));
+        adam(s, step + 1);
+        if (on_alpha) on_alpha(ctx, step, s->alpha);
+    }
+    MCS_TRY(mcs_exec_set(s->map_exec, s->map_x, s->x_host));
+    MCS_TRY(mcs_exec_set(s->map_exec, s->map_alpha, s->alpha));
+    return mcs_exec_forward(s->map_exec);
+}
+
+static enum mcs_status make_maps(struct saliency *s, struct saliency_case *cases, int count)
+{
+    MCS_TRY(mcs_exec_get(s->map_exec, s->map, s->map_host));
+    for (int p = 0; p < count; p++) /* + 1: without the class token */
+        MCS_TRY(mcs_saliency_upscale(s->map_host + p * s->tokens + 1, (int)s->side, s->model->config.image_size,
+                                     s->o.view, cases[p].image->width, cases[p].image->height, &cases[p].map));
+    return MCS_OK;
+}
+
+/* ---- the same on the device: nothing waits between two steps, unless somebody watches ---- */
+
+static enum mcs_status optimise_on_device(struct saliency *s, struct saliency_case *cases, int count,
+                                          saliency_watch on_alpha, void *ctx)
+{
+    struct device *d = s->model->device;
+    const struct stage_ops *on = s->stages;
+    const int64_t one = s->tokens * s->width, n = s->pairs * one;
+    for (int p = 0; p < count; p++) MCS_TRY(d->backend->upload(d, s->keys + p, &cases[p].key, sizeof cases[p].key));
+    MCS_TRY(on->copy(d, s->x, s->b.x->data));
+    MCS_TRY(mcs_exec_set(s->exec, s->b.alpha, s->alpha));
+    MCS_TRY(d->backend->zero(d, s->moments, 2 * n * (int64_t)sizeof(float)));
+    for (int step = 0; step + 1 < s->o.steps; step++) {
+        const struct stage_noise noise = {.seed = s->o.seed,
+                                          .site = mcs_rng_site("m2ib.noise"),
+                                          .step = (uint32_t)step,
+                                          .n_keys = count,
+                                          .copies = s->o.copies,
+                                          .n = one,
+                                          .keys = s->keys,
+                                          .y = s->b.noise->data};
+        const struct stage_adam update = {.n = n,
+                                          .w = s->b.alpha->data,
+                                          .m = s->moments,
+                                          .v = s->moments + n,
+                                          .g = s->b.alpha->grad->data,
+                                          .lr = s->o.lr,
+                                          .step = step + 1};
+        if (s->o.noise) {
+            repeat_noise(s, step);
+            MCS_TRY(mcs_exec_set(s->exec, s->b.noise, s->noise));
+        } else {
+            MCS_TRY(on->noise(d, &noise));
+        }
+        MCS_TRY(mcs_exec_run(s->exec));
+        MCS_TRY(on->adam(d, &update));
+        if (!on_alpha) continue;
+        MCS_TRY(mcs_exec_get(s->exec, s->b.alpha, s->alpha));
+        on_alpha(ctx, step, s->alpha);
+    }
+    MCS_TRY(on->copy(d, s->b.x, s->map_x->data));
+    MCS_TRY(on->copy(d, s->b.alpha, s->map_alpha->data));
+    return mcs_exec_forward(s->map_exec);
+}
+
+static enum mcs_status make_maps_on_device(struct saliency *s, struct saliency_case *cases, int count)
+{
+    struct device *d = s->model->device;
+    int64_t n = 0, at = 0;
+    for (int p = 0; p < count; p++) n += (int64_t)cases[p].image->width * cases[p].image->height;
+    if (n > s->n_maps) {
+        d->backend->free(d, s->maps);
+        s->maps = NULL;
+        s->n_maps = 0;
+        MCS_TRY(device_alloc(d, n * (int64_t)sizeof(float), &s->maps));
+        s->n_maps = n;
+    }
+    for (int p = 0; p < count; p++) {
+        const struct stage_saliency_map a = {.side = (int)s->side,
+                                             .view_side =
+                                                 s->o.view == CLIP_VIEW_WHOLE ? 0 : s->model->config.image_size,
+                                             .height = cases[p].image->height,
+                                             .width = cases[p].image->width,
+                                             .tokens = (const float *)s->map->data + p * s->tokens + 1,
+                                             .map = s->maps + at};
+        MCS_TRY(s->stages->saliency_map(d, &a));
+        at += (int64_t)a.height * a.width;
+    }
+    at = 0;
+    for (int p = 0; p < count; p++) {
+        MCS_TRY(mcs_map_alloc(&cases[p].map, cases[p].image->width, cases[p].image->height));
+        const int64_t pixels = (int64_t)cases[p].map.width * cases[p].map.height;
+        MCS_TRY(d->backend->download(d, cases[p].map.values, s->maps + at, pixels * (int64_t)sizeof(float)));
+        at += pixels;
+    }
+    return MCS_OK;
+}
+
 static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases, int count, const float *nulls,
                                  int n_null, saliency_watch on_alpha, void *ctx)
 {
@@ -190,36 +327,17 @@ static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases
     MCS_TRY_GOTO(mcs_clip_embed_images(s->model, s->images, count, 0, s->image_embedding), st, done);
     MCS_TRY_GOTO(mcs_exec_set(s->prefix, s->image, s->images), st, done);
     MCS_TRY_GOTO(mcs_exec_forward(s->prefix), st, done);
-    MCS_TRY_GOTO(mcs_exec_get(s->prefix, s->x, s->x_host), st, done);
-    MCS_TRY_GOTO(mcs_exec_set(s->exec, s->b.x, s->x_host), st, done);
     MCS_TRY_GOTO(mcs_exec_set(s->exec, s->b.text, s->text), st, done);
 
     for (int64_t i = 0; i < n; i++) s->alpha[i] = 5;
-    memset(s->m, 0, (size_t)n * sizeof(float));
-    memset(s->v, 0, (size_t)n * sizeof(float));
-    for (int step = 0; step + 1 < s->o.steps; step++) {
-        draw_noise(s, cases, count, step);
-        MCS_TRY_GOTO(mcs_exec_set(s->exec, s->b.alpha, s->alpha), st, done);
-        MCS_TRY_GOTO(mcs_exec_set(s->exec, s->b.noise, s->noise), st, done);
-        MCS_TRY_GOTO(mcs_exec_run(s->exec), st, done);
-        MCS_TRY_GOTO(mcs_exec_get(s->exec, s->b.alpha->grad, s->grad), st, done);
-        adam(s, step + 1);
-        if (on_alpha) on_alpha(ctx, step, s->alpha);
-    }
-    MCS_TRY_GOTO(mcs_exec_set(s->map_exec, s->map_x, s->x_host), st, done);
-    MCS_TRY_GOTO(mcs_exec_set(s->map_exec, s->map_alpha, s->alpha), st, done);
-    MCS_TRY_GOTO(mcs_exec_forward(s->map_exec), st, done);
-    MCS_TRY_GOTO(mcs_exec_get(s->map_exec, s->map, s->map_host), st, done);
+    MCS_TRY_GOTO((s->stages ? optimise_on_device : optimise)(s, cases, count, on_alpha, ctx), st, done);
     for (int p = 0; p < count; p++) {
-        const float *map = s->map_host + p * s->tokens + 1,
-                    *image = s->image_embedding + p * c->embed; /* + 1: without the class token */
+        const float *image = s->image_embedding + p * c->embed;
         double null = 0;
         for (int k = 0; k < n_null; k++) null += cosine(image, nulls + (int64_t)k * c->embed, c->embed) / n_null;
         cases[p].presence = cosine(image, s->text + (int64_t)p * c->embed, c->embed) - (float)null;
-        MCS_TRY_GOTO(mcs_saliency_upscale(map, (int)s->side, c->image_size, s->o.view, cases[p].image->width,
-                                          cases[p].image->height, &cases[p].map),
-                     st, done);
     }
+    st = (s->stages ? make_maps_on_device : make_maps)(s, cases, count);
 done:
     free(texts);
     return st;

@@ -30,14 +30,16 @@ struct k_cast {
 cudaError_t k_cast(const struct k_cast *a, cudaStream_t s);
 
 /* rng: y (rows, n) float: row r holds the numbers of mcs_rng_fill_uniform or mcs_rng_fill_normal (engine/rng.h) for
- * {run->seed, site, sample of the row, run->step}; sample (rows) NULL: first + r. Uniform numbers are the CPU's to the
- * bit, normal ones within 2^-21 of their radius, sqrt(-2 ln u) < 6. */
+ * {run->seed, site, sample of the row, run->step}; sample (rows) NULL: first + r. Copies: so many rows for each sample,
+ * then sample (rows / copies), of the sites site, site + 1, ...; 0 as 1. Uniform numbers are the CPU's to the bit,
+ * normal ones within 2^-21 of their radius, sqrt(-2 ln u) < 6. */
 struct k_rng {
     const struct k_run *run;
     uint32_t site, first;
     const int32_t *sample;
     int64_t rows, n;
     float *y;
+    int copies;
 };
 cudaError_t k_rng_uniform(const struct k_rng *a, cudaStream_t s);
 cudaError_t k_rng_normal(const struct k_rng *a, cudaStream_t s);

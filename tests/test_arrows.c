@@ -23,7 +23,7 @@ static const struct layer {
     {"base", "engine/status engine/log engine/arena engine/rng engine/config engine/stop engine/h5", ""},
     {"tensor", "engine/tensor", "base"},
     {"op", "engine/op engine/ops", "base tensor"},
-    {"graph", "engine/graph engine/amp engine/backend",
+    {"graph", "engine/graph engine/amp engine/backend engine/stage_ops",
      "base tensor op"}, /* backend.h: what graph and steps ask of a device */
     {"grad", "engine/grad", "base tensor op graph"},
     {"plan", "engine/plan", "base tensor op graph"},

@@ -6,7 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "engine/backend.h"
+#include "engine/stage_ops.h"
 #include "kernels/kernels.h"
 
 enum { CUDA_STAGES = 2 };
@@ -26,6 +26,7 @@ struct cuda_device {
     struct k_run *run; /* device memory: seed and step of the run that is enqueued (backend's begin_run) */
     void *blas;        /* vendor.h's, made when first asked for */
     void *optim;       /* optim_cuda.c's, the same */
+    void *stages;      /* stages_cuda.c's, the same */
 };
 
 static inline struct cuda_device *mcs_cuda_of(const struct step *s)
@@ -71,5 +72,9 @@ const struct comm_ops *mcs_cuda_comm(void);
 enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u);
 enum mcs_status mcs_cuda_optim_norm(struct device *d, double *norm);
 void mcs_cuda_optim_close(struct cuda_device *c);
+
+/* engine/cuda/stages_cuda.c */
+extern const struct stage_ops mcs_cuda_stages;
+void mcs_cuda_stages_close(struct cuda_device *c);
 
 #endif

@@ -49,13 +49,13 @@ Test(point, rng)
         uint64_t seed;
         uint32_t step, first;
         size_t skew;
-        int ids;
-    } cases[] = {{1, 1, 7, 0, 0, 0, 0},
-                 {1, 1027, 0xfedcba9876543210ull, 3, 5, 0, 0},
-                 {5, 64, 1, 0xffffffffu, 0, 0, 1},
-                 {3, 37, 99, 2, 9, 0, 1},
-                 {4, 40, 12, 1, 0, 1, 0},
-                 {300, 6, 5, 4, 0, 0, 1}};
+        int ids, copies;
+    } cases[] = {{1, 1, 7, 0, 0, 0, 0, 0},
+                 {1, 1027, 0xfedcba9876543210ull, 3, 5, 0, 0, 1},
+                 {5, 64, 1, 0xffffffffu, 0, 0, 1, 0},
+                 {3, 37, 99, 2, 9, 0, 1, 1},
+                 {4, 40, 12, 1, 0, 1, 0, 2},
+                 {300, 6, 5, 4, 0, 0, 1, 3}};
     for (auto c : cases)
         for (int seed = 0; seed < SEEDS; seed++) {
             cudasim_seed((uint64_t)seed);
@@ -65,15 +65,16 @@ Test(point, rng)
             ints_on_device sample(ids);
             const size_t n = (size_t)(c.rows * c.n);
             on_device y(n, K_F32, c.skew);
-            const k_rng k = {run.p, 4711, c.first, sample.p, c.rows, c.n, y.f()};
+            const k_rng k = {run.p, 4711, c.first, sample.p, c.rows, c.n, y.f(), c.copies};
             std::vector<float> row((size_t)c.n);
             for (int normal = 0; normal < 2; normal++) {
                 cr_assert_eq((normal ? k_rng_normal : k_rng_uniform)(&k, NULL), cudaSuccess);
                 expect_clean("rng");
                 const values got = y.get();
                 for (int64_t r = 0; r < c.rows; r++) {
-                    const struct mcs_rng g = {c.seed, 4711, c.ids ? (uint32_t)ids[(size_t)r] : c.first + (uint32_t)r,
-                                              c.step};
+                    const uint32_t copies = c.copies ? (uint32_t)c.copies : 1, of = (uint32_t)r / copies;
+                    const struct mcs_rng g = {c.seed, 4711 + (uint32_t)r % copies,
+                                              c.ids ? (uint32_t)ids[of] : c.first + of, c.step};
                     (normal ? mcs_rng_fill_normal : mcs_rng_fill_uniform)(g, row.data(), c.n);
                     /* the CPU's angle below 8 has an error of 2^-22 by its rounding and a bit by pi's; a radius below 6
                      */

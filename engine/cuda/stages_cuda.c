@@ -1,0 +1,213 @@
+/* engine/stage_ops.h on the device: kernels/stages.h, images.h, pointwise.h and optim.h. */
+#include "engine/stage_ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "engine/cuda/cuda.h"
+
+/* Made when first asked for, kept with the device. */
+struct cuda_stages {
+    struct k_optim_state *adam;
+    void *workspace; /* of the stage that runs; grows */
+    size_t bytes;
+};
+
+void mcs_cuda_stages_close(struct cuda_device *c)
+{
+    struct cuda_stages *t = c->stages;
+    if (!t) return;
+    if (t->adam) (void)cudaFree(t->adam);
+    if (t->workspace) (void)cudaFree(t->workspace);
+    free(t);
+    c->stages = NULL;
+}
+
+static enum mcs_status stages_of(struct cuda_device *c, size_t bytes, struct cuda_stages **out)
+{
+    struct cuda_stages *t = c->stages;
+    if (!t) {
+        t = c->stages = calloc(1, sizeof *t);
+        MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the stages of a device");
+        MCS_CUDA(cudaMalloc((void **)&t->adam, sizeof *t->adam));
+    }
+    if (bytes > t->bytes) { /* cudaFree waits for what still uses it */
+        MCS_CUDA(cudaStreamSynchronize(c->compute));
+        MCS_CUDA(cudaFree(t->workspace));
+        t->workspace = NULL;
+        t->bytes = 0;
+        MCS_CUDA(cudaMalloc(&t->workspace, bytes));
+        t->bytes = bytes;
+    }
+    *out = t;
+    return MCS_OK;
+}
+
+static enum mcs_status copy(struct device *d, const struct tensor *from, float *to)
+{
+    struct cuda_device *c = d->state;
+    const struct k_cast a = {.from = mcs_cuda_dtype(from), .to = K_F32, .n = mcs_count(from), .x = from->data, .y = to};
+    MCS_CUDA(k_cast(&a, c->compute));
+    return MCS_OK;
+}
+
+/* The run's numbers are written where the next graph's begin_run writes its own. */
+static enum mcs_status noise(struct device *d, const struct stage_noise *n)
+{
+    struct cuda_device *c = d->state;
+    const struct k_rng a = {.run = c->run,
+                            .site = n->site,
+                            .sample = (const int32_t *)n->keys,
+                            .rows = n->n_keys * n->copies,
+                            .n = n->n,
+                            .y = n->y,
+                            .copies = (int)n->copies};
+    MCS_CUDA(k_run_set((struct k_run){.seed = n->seed, .step = n->step}, c->run, c->compute));
+    MCS_CUDA(k_rng_normal(&a, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status adam(struct device *d, const struct stage_adam *a)
+{
+    struct cuda_device *c = d->state;
+    struct cuda_stages *t = NULL;
+    const struct k_range all = {.first = 0, .n = a->n};
+    MCS_TRY(stages_of(c, 0, &t));
+    const struct k_optim_state now = {
+        .lr = (double)a->lr,
+        .step = (float)((double)a->lr / (1 - pow(0.9, a->step))),
+        .rbias = (float)(1 / sqrt(1 - pow(0.999, a->step))),
+        .scale = 1,
+        .finite = 1, /* what is not finite shows in the map, as on the CPU */
+    };
+    const struct k_optim o = {.ranges = &all,
+                              .n_ranges = 1,
+                              .w = a->w,
+                              .m = a->m,
+                              .v = a->v,
+                              .g = a->g,
+                              .beta2 = 0.999f,
+                              .one1 = 0.1f,
+                              .one2 = 0.001f,
+                              .eps = 1e-8f,
+                              .state = t->adam};
+    MCS_CUDA(k_optim_set(now, t->adam, c->compute));
+    MCS_CUDA(k_adamw(&o, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status saliency_map(struct device *d, const struct stage_saliency_map *s)
+{
+    struct cuda_device *c = d->state;
+    struct cuda_stages *t = NULL;
+    struct k_saliency_map a = {.dtype = K_F32,
+                               .n = 1,
+                               .side = s->side,
+                               .view_side = s->view_side,
+                               .height = s->height,
+                               .width = s->width,
+                               .tokens = s->tokens,
+                               .maps = s->map};
+    MCS_TRY(stages_of(c, k_saliency_map_bytes(&a), &t));
+    a.workspace = t->workspace;
+    MCS_CUDA(k_saliency_map_run(&a, c->compute));
+    return MCS_OK;
+}
+
+_Static_assert(sizeof(stage_window) == sizeof(struct k_window), "a window is image, z, y, x, flip in both");
+
+static struct k_windows windows_of(const struct stage_windows *a)
+{
+    return (struct k_windows){.dtype = mcs_cuda_dtype(a->values),
+                              .count = a->count,
+                              .channels = a->channels,
+                              .depth = 1,
+                              .height = a->height,
+                              .width = a->width,
+                              .window_depth = 1,
+                              .window_height = a->window_height,
+                              .window_width = a->window_width,
+                              .list = (const struct k_window *)a->list,
+                              .values = a->values->data,
+                              .images = a->images,
+                              .weight = a->weight};
+}
+
+static enum mcs_status windows_cut(struct device *d, const struct stage_windows *a)
+{
+    const struct cuda_device *c = d->state;
+    const struct k_windows k = windows_of(a);
+    MCS_CUDA(k_windows_cut(&k, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status windows_paste(struct device *d, const struct stage_windows *a)
+{
+    const struct cuda_device *c = d->state;
+    const struct k_windows k = windows_of(a);
+    MCS_CUDA(k_windows_paste(&k, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status windows_mean(struct device *d, const struct stage_windows_mean *a)
+{
+    const struct cuda_device *c = d->state;
+    const struct k_windows_mean k = {.n = a->n,
+                                     .channels = a->channels,
+                                     .padded = {1, a->padded[0], a->padded[1]},
+                                     .before = {0, a->before[0], a->before[1]},
+                                     .depth = 1,
+                                     .height = a->height,
+                                     .width = a->width,
+                                     .flips = a->flips,
+                                     .sums = a->sums,
+                                     .weights = a->weights,
+                                     .logits = a->logits,
+                                     .bad = a->bad};
+    MCS_CUDA(k_windows_mean_run(&k, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status softmax(struct device *d, const struct stage_softmax *a)
+{
+    const struct cuda_device *c = d->state;
+    const struct k_softmax_mean k = {.dtype = K_F32,
+                                     .n = a->n,
+                                     .classes = a->classes,
+                                     .pixels = a->pixels,
+                                     .logits = a->logits,
+                                     .prob = a->prob,
+                                     .share = a->share,
+                                     .beta = a->first ? 0 : 1};
+    MCS_CUDA(k_softmax_mean_run(&k, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status prob_maps(struct device *d, const struct stage_prob_maps *a)
+{
+    const struct cuda_device *c = d->state;
+    for (int i = 0; i < a->n; i++) {
+        const float *prob = a->prob + i * a->classes * a->pixels;
+        if (a->bits) {
+            const struct k_entropy k = {a->classes, a->pixels, prob, a->bits + i * a->pixels, a->bad};
+            MCS_CUDA(k_entropy_run(&k, c->compute));
+        }
+        if (a->labels) {
+            const struct k_labels k = {a->classes, a->pixels, a->threshold, prob, a->labels + i * a->pixels};
+            MCS_CUDA(k_labels_run(&k, c->compute));
+        }
+    }
+    return MCS_OK;
+}
+
+const struct stage_ops mcs_cuda_stages = {
+    .copy = copy,
+    .noise = noise,
+    .adam = adam,
+    .saliency_map = saliency_map,
+    .windows_cut = windows_cut,
+    .windows_paste = windows_paste,
+    .windows_mean = windows_mean,
+    .softmax = softmax,
+    .prob_maps = prob_maps,
+};

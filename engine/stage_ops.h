@@ -1,0 +1,97 @@
+/* What a pipeline does with tensors between two graphs, on the device that holds them, so that nothing but results
+ * travels to the host. A backend offers all of it (backend.h's `stages`) or, as the CPU's does, nothing: then infer/
+ * computes the same on the host's memory. Who asks which is mcs_stages_of, and nobody falls back from one to the other.
+ *
+ * Pointers are device memory (backend's alloc, a tensor's data) unless said. Everything is enqueued behind what the
+ * device was asked for before and nothing waits; what went wrong there is found by the next download or sync. Results
+ * are the host's to rounding. */
+#ifndef MCS_STAGE_OPS_H
+#define MCS_STAGE_OPS_H
+
+#include "engine/backend.h"
+
+/* y (n_keys, copies, n): standard normals, [k][c] those of mcs_rng_fill_normal by {seed, site + c, keys[k], step}. */
+struct stage_noise {
+    uint64_t seed;
+    uint32_t site, step;
+    int64_t n_keys, copies, n;
+    const uint32_t *keys; /* (n_keys) */
+    float *y;
+};
+
+/* One step of torch's Adam (betas .9, .999, eps 1e-8, no decay) on w (n) with gradient g. */
+struct stage_adam {
+    int64_t n;
+    float *w, *m, *v;
+    const float *g;
+    float lr;
+    int step; /* counts from 1 */
+};
+
+/* mcs_saliency_upscale: tokens (side, side) -> map (height, width), 0..1. view_side 0: bilinear, min-max; else the
+ * release's way, by a square of view_side in 8 bits. */
+struct stage_saliency_map {
+    int side, view_side, height, width;
+    const float *tokens;
+    float *map;
+};
+
+/* A batch of windows of images (n, height, width, channels) as in infer/sliding.c. list (count): image, z (0), y, x,
+ * mirroring (1: rows, 2: columns). values: the network's tensor, whose first `count` rows they are. */
+typedef int32_t stage_window[5];
+struct stage_windows {
+    int count, channels, height, width, window_height, window_width;
+    const stage_window *list;
+    const struct tensor *values;
+    float *images;
+    const float *weight; /* (window_height, window_width), for pasting */
+};
+/* Sums of pasted windows (n, padded, channels) / (weights (padded) * flips) -> logits (n, height, width, channels).
+ * *bad becomes 1 where one is not finite. */
+struct stage_windows_mean {
+    int n, channels, padded[2], before[2], height, width;
+    float flips;
+    const float *sums, *weights;
+    float *logits;
+    uint32_t *bad;
+};
+/* prob (n, classes, pixels) += share * softmax of logits (n, pixels, classes); what was there does not count where
+ * `first`. */
+struct stage_softmax {
+    int n, classes, first;
+    int64_t pixels;
+    float share;
+    const float *logits;
+    float *prob;
+};
+/* prob (n, classes, pixels) -> mcs_entropy_map and mcs_ensemble_labels of each image; NULL: not wanted. *bad becomes 1
+ * where a value is no probability. */
+struct stage_prob_maps {
+    int n, classes;
+    int64_t pixels;
+    double threshold;
+    const float *prob;
+    float *bits;     /* (n, pixels) */
+    uint8_t *labels; /* (n, pixels) */
+    uint32_t *bad;
+};
+
+struct stage_ops {
+    /* The values of a tensor as floats, whatever the device keeps them in. */
+    enum mcs_status (*copy)(struct device *d, const struct tensor *from, float *to);
+    enum mcs_status (*noise)(struct device *d, const struct stage_noise *a);
+    enum mcs_status (*adam)(struct device *d, const struct stage_adam *a);
+    enum mcs_status (*saliency_map)(struct device *d, const struct stage_saliency_map *a);
+    enum mcs_status (*windows_cut)(struct device *d, const struct stage_windows *a);   /* values = images, mirrored */
+    enum mcs_status (*windows_paste)(struct device *d, const struct stage_windows *a); /* images += weight * values */
+    enum mcs_status (*windows_mean)(struct device *d, const struct stage_windows_mean *a);
+    enum mcs_status (*softmax)(struct device *d, const struct stage_softmax *a);
+    enum mcs_status (*prob_maps)(struct device *d, const struct stage_prob_maps *a);
+};
+
+static inline const struct stage_ops *mcs_stages_of(const struct device *d)
+{
+    return d->backend->stages;
+}
+
+#endif
