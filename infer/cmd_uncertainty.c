@@ -36,7 +36,7 @@ static enum mcs_status one_case(const struct uncertainty_command *c, const struc
     MCS_REQUIRE_GOTO(labels, MCS_E_NOMEM, st, done, "%s: no memory for its mask", file->path);
     mcs_probability_labels(&p, threshold, labels);
     row->stem = file->stem;
-    MCS_TRY_GOTO(mcs_probability_write_entropy(c->output, file->stem, &p, labels, form, row), st, done);
+    MCS_TRY_GOTO(mcs_probability_write_entropy(c->output, file->stem, &p, NULL, labels, form, row), st, done);
 done:
     free(labels);
     mcs_probability_free(&p);

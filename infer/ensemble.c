@@ -1,5 +1,6 @@
 #include "infer/ensemble.h"
 
+#include "infer/uncertainty.h"
 #include "infer/weights.h"
 
 #include <math.h>
@@ -82,35 +83,149 @@ static void add_softmax(const float *logits, int64_t pixels, int classes, float 
     }
 }
 
+static int n_members(const struct ensemble *e, enum ensemble_choice choice)
+{
+    int members = 0;
+    for (int i = 0; i < e->n; i++) members += mcs_ensemble_takes(e, choice, i);
+    return members;
+}
+
+/* What a run is asked for. */
+struct wanted {
+    const enum ensemble_choice *choices;
+    int n_choices;
+    double threshold;
+    const struct ensemble_maps *maps;
+};
+
+static enum mcs_status use_weights(struct ensemble *e, int i)
+{
+    struct device *d = e->model.device;
+    return d->backend->upload(d, e->model.params->data, e->weights[i],
+                              e->model.params->n_values * (int64_t)sizeof(float));
+}
+
+/* ---- on the host ---- */
+
+static enum mcs_status run_on_host(struct ensemble *e, struct sliding *s, const struct wanted *w)
+{
+    const int classes = (int)e->model.plans.net.classes;
+    const int64_t pixels = s->height * s->width, one = pixels * classes;
+    float *prob[ENSEMBLE_MAX_CHOICES] = {0}, *logits = malloc((size_t)(s->n * one) * sizeof *logits);
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE_GOTO(logits, MCS_E_NOMEM, st, done, "no memory for the output of %lld images", (long long)s->n);
+    for (int g = 0; g < w->n_choices; g++) {
+        prob[g] = w->maps[g].prob ? w->maps[g].prob : malloc((size_t)(s->n * one) * sizeof *logits);
+        MCS_REQUIRE_GOTO(prob[g], MCS_E_NOMEM, st, done, "no memory for probabilities of %lld images", (long long)s->n);
+        memset(prob[g], 0, (size_t)(s->n * one) * sizeof *logits);
+    }
+    for (int i = 0; i < e->n; i++) {
+        MCS_TRY_GOTO(use_weights(e, i), st, done);
+        MCS_TRY_GOTO(mcs_sliding_run(s, logits), st, done);
+        for (int g = 0; g < w->n_choices; g++) {
+            if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
+            const float share = 1 / (float)n_members(e, w->choices[g]);
+            for (int64_t k = 0; k < s->n; k++) add_softmax(logits + k * one, pixels, classes, share, prob[g] + k * one);
+        }
+    }
+    for (int g = 0; g < w->n_choices; g++)
+        for (int64_t k = 0; k < s->n; k++) {
+            const struct ensemble_maps *m = &w->maps[g];
+            if (m->labels)
+                mcs_ensemble_labels(prob[g] + k * one, classes, pixels, w->threshold, m->labels + k * pixels);
+            if (m->bits)
+                MCS_TRY_GOTO(mcs_entropy_map(prob[g] + k * one, classes, pixels, m->bits + k * pixels), st, done);
+        }
+done:
+    for (int g = 0; g < w->n_choices; g++)
+        if (!w->maps[g].prob) free(prob[g]);
+    free(logits);
+    return st;
+}
+
+/* ---- on the device: the host waits for the results alone ---- */
+
+static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s, const struct wanted *w,
+                                           float *const *prob)
+{
+    int begun[ENSEMBLE_MAX_CHOICES] = {0};
+    for (int i = 0; i < e->n; i++) {
+        MCS_TRY(use_weights(e, i));
+        MCS_TRY(mcs_sliding_enqueue(s));
+        for (int g = 0; g < w->n_choices; g++) {
+            if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
+            const struct stage_softmax a = {.n = (int)s->n,
+                                            .classes = (int)e->model.plans.net.classes,
+                                            .first = !begun[g]++,
+                                            .pixels = s->height * s->width,
+                                            .share = 1 / (float)n_members(e, w->choices[g]),
+                                            .logits = s->logits,
+                                            .prob = prob[g]};
+            MCS_TRY(s->stages->softmax(e->model.device, &a));
+        }
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status run_on_device(struct ensemble *e, struct sliding *s, const struct wanted *w)
+{
+    struct device *d = e->model.device;
+    const int64_t pixels = s->n * s->height * s->width, classes = e->model.plans.net.classes;
+    float *prob[ENSEMBLE_MAX_CHOICES] = {0};
+    void *bits = NULL, *labels = NULL, *p;
+    enum mcs_status st;
+    MCS_TRY_GOTO(d->backend->alloc(d, pixels * (int64_t)sizeof(float), &bits), st, done);
+    MCS_TRY_GOTO(d->backend->alloc(d, pixels, &labels), st, done);
+    for (int g = 0; g < w->n_choices; g++) {
+        MCS_TRY_GOTO(d->backend->alloc(d, pixels * classes * (int64_t)sizeof(float), &p), st, done);
+        prob[g] = p;
+    }
+    MCS_TRY_GOTO(enqueue_checkpoints(e, s, w, prob), st, done);
+    for (int g = 0; g < w->n_choices; g++) {
+        const struct ensemble_maps *m = &w->maps[g];
+        const struct stage_prob_maps a = {.n = (int)s->n,
+                                          .classes = (int)classes,
+                                          .pixels = s->height * s->width,
+                                          .threshold = w->threshold,
+                                          .prob = prob[g],
+                                          .bits = m->bits ? bits : NULL,
+                                          .labels = m->labels ? labels : NULL,
+                                          .bad = s->bad};
+        MCS_TRY_GOTO(s->stages->prob_maps(d, &a), st, done);
+        if (!g) MCS_TRY_GOTO(mcs_sliding_check(s), st, done); /* before anything is made of logits that are bad */
+        if (m->bits) MCS_TRY_GOTO(d->backend->download(d, m->bits, bits, pixels * (int64_t)sizeof(float)), st, done);
+        if (m->labels) MCS_TRY_GOTO(d->backend->download(d, m->labels, labels, pixels), st, done);
+        if (m->prob)
+            MCS_TRY_GOTO(d->backend->download(d, m->prob, prob[g], pixels * classes * (int64_t)sizeof(float)), st,
+                         done);
+    }
+    st = MCS_OK;
+done:
+    for (int g = 0; g < w->n_choices; g++) d->backend->free(d, prob[g]);
+    d->backend->free(d, bits);
+    d->backend->free(d, labels);
+    return st;
+}
+
+enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_options *o, const float *images, int64_t n,
+                                 int64_t height, int64_t width, const enum ensemble_choice *choices, int n_choices,
+                                 double threshold, const struct ensemble_maps *maps)
+{
+    const struct wanted w = {choices, n_choices, threshold, maps};
+    struct sliding s = {0};
+    MCS_TRY(mcs_sliding_open(&s, &e->model, o, images, n, height, width));
+    const enum mcs_status st = (s.stages ? run_on_device : run_on_host)(e, &s, &w);
+    mcs_sliding_close(&s);
+    return st;
+}
+
 enum mcs_status mcs_ensemble_predict(struct ensemble *e, const struct sliding_options *o, const float *images,
                                      int64_t n, int64_t height, int64_t width, const enum ensemble_choice *choices,
                                      int n_choices, float *const *prob)
 {
-    struct device *d = e->model.device;
-    const int classes = e->model.plans.net.classes;
-    const int64_t pixels = height * width, bytes = e->model.params->n_values * (int64_t)sizeof(float);
-    struct sliding s = {0};
-    enum mcs_status st;
-    float *logits = malloc((size_t)(n * pixels * classes) * sizeof *logits);
-    MCS_REQUIRE(logits, MCS_E_NOMEM, "no memory for the output of %lld images", (long long)n);
-    for (int g = 0; g < n_choices; g++) memset(prob[g], 0, (size_t)(n * pixels * classes) * sizeof *logits);
-    MCS_TRY_GOTO(mcs_sliding_open(&s, &e->model, o, images, n, height, width), st, done);
-    for (int i = 0; i < e->n; i++) {
-        MCS_TRY_GOTO(d->backend->upload(d, e->model.params->data, e->weights[i], bytes), st, done);
-        MCS_TRY_GOTO(mcs_sliding_run(&s, logits), st, done);
-        for (int g = 0; g < n_choices; g++) {
-            int members = 0;
-            if (!mcs_ensemble_takes(e, choices[g], i)) continue;
-            for (int k = 0; k < e->n; k++) members += mcs_ensemble_takes(e, choices[g], k);
-            for (int64_t k = 0; k < n; k++)
-                add_softmax(logits + k * pixels * classes, pixels, classes, 1 / (float)members,
-                            prob[g] + k * pixels * classes);
-        }
-    }
-done:
-    mcs_sliding_close(&s);
-    free(logits);
-    return st;
+    struct ensemble_maps maps[ENSEMBLE_MAX_CHOICES] = {0};
+    for (int g = 0; g < n_choices; g++) maps[g].prob = prob[g];
+    return mcs_ensemble_run(e, o, images, n, height, width, choices, n_choices, 0, maps);
 }
 
 void mcs_ensemble_normalise(const uint8_t *bytes, const float *values, int64_t n_pixels, int channels, float *dst)

@@ -28,6 +28,18 @@ enum mcs_status mcs_ensemble_predict(struct ensemble *e, const struct sliding_op
                                      int64_t n, int64_t height, int64_t width, const enum ensemble_choice *choices,
                                      int n_choices, float *const *prob);
 
+/* What is made of a choice's mean probabilities, in the same pass; NULL: not wanted. On a device with stages
+ * (engine/stage_ops.h) only what is wanted leaves it. */
+struct ensemble_maps {
+    float *prob;     /* (n, classes, height, width) */
+    float *bits;     /* (n, height, width), their entropy: mcs_entropy_map */
+    uint8_t *labels; /* (n, height, width), mcs_ensemble_labels with the threshold */
+};
+enum { ENSEMBLE_MAX_CHOICES = 3 };
+enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_options *o, const float *images, int64_t n,
+                                 int64_t height, int64_t width, const enum ensemble_choice *choices, int n_choices,
+                                 double threshold, const struct ensemble_maps *maps);
+
 /* nnU-Net's z-score over n_pixels pixels, each channel by itself: minus mean, over max(deviation, 1e-8). src: bytes, or
  * values where it is NULL; both (n_pixels, channels). */
 void mcs_ensemble_normalise(const uint8_t *bytes, const float *values, int64_t n_pixels, int channels, float *dst);

@@ -102,52 +102,87 @@ static enum mcs_status read_case(const struct case_file *file, int channels, str
     return MCS_OK;
 }
 
+/* A case's results of one group of checkpoints, all slices; what is not asked for stays empty. */
+struct result {
+    struct probability prob; /* its sizes always */
+    float *bits;
+    uint8_t *labels;
+};
+
+static void result_free(struct result *r)
+{
+    mcs_probability_free(&r->prob);
+    free(r->bits);
+    free(r->labels);
+    *r = (struct result){0};
+}
+
+static enum mcs_status result_alloc(const struct job *j, const struct waiting *w, struct result *r)
+{
+    const size_t voxels = (size_t)w->depth * (size_t)w->height * (size_t)w->width;
+    MCS_TRY(mcs_probability_alloc(&r->prob, (int)j->ensemble.model.plans.net.classes, w->depth, w->height, w->width));
+    r->labels = malloc(voxels);
+    r->bits = j->o->uncertainty ? malloc(voxels * sizeof *r->bits) : NULL;
+    MCS_REQUIRE(r->labels && (r->bits || !j->o->uncertainty), MCS_E_NOMEM, "%s: no memory for its mask", w->file->stem);
+    return MCS_OK;
+}
+
 /* All that is written of one case for one group of checkpoints. */
-static enum mcs_status write_case(struct job *j, int choice, const struct waiting *w, struct probability *p)
+static enum mcs_status write_case(struct job *j, int choice, const struct waiting *w, const struct result *r)
 {
     const char *folder = j->folder[choice], *stem = w->file->stem;
     char path[PATH_BYTES + 256];
-    enum mcs_status st;
-    uint8_t *labels = malloc((size_t)p->nz * (size_t)p->ny * (size_t)p->nx);
-    MCS_REQUIRE(labels, MCS_E_NOMEM, "%s: no memory for its mask", stem);
-    mcs_probability_labels(p, j->o->threshold, labels);
     if (j->o->save_probabilities) {
         snprintf(path, sizeof path, "%s/%s.h5", folder, stem);
-        MCS_TRY_GOTO(mcs_probability_write(path, p), st, done);
+        MCS_TRY(mcs_probability_write(path, &r->prob));
     }
     if (j->o->uncertainty) {
         struct uncertainty_row *row = &j->rows[choice][j->n_rows];
         row->stem = mcs_arena_strdup(&j->arena, stem);
         snprintf(path, sizeof path, "%s/uncertainty",
                  folder); /* apart: who reads masks takes every image of a folder */
-        MCS_TRY_GOTO(mcs_probability_write_entropy(path, stem, p, labels, j->o->form, row), st, done);
+        MCS_TRY(mcs_probability_write_entropy(path, stem, &r->prob, r->bits, r->labels, j->o->form, row));
     }
-    MCS_TRY_GOTO(mcs_probability_write_mask(folder, stem, p, labels, w->is_volume ? &w->volume : NULL), st, done);
-done:
-    free(labels);
-    return st;
+    return mcs_probability_write_mask(folder, stem, &r->prob, r->labels, w->is_volume ? &w->volume : NULL);
 }
 
-/* values (n, classes, pixels) of slices [first, first + n) into p (classes, nz, pixels). */
-static void place(const float *values, int64_t n, int64_t first, struct probability *p)
+/* Images [from, from + n) of a run are slices [first, first + n) of the case. */
+static void place(const struct ensemble_maps *m, int64_t from, int64_t n, int64_t first, struct result *r)
 {
+    struct probability *p = &r->prob;
     const int64_t pixels = (int64_t)p->ny * p->nx;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; m->prob && i < n; i++)
         for (int k = 0; k < p->classes; k++)
-            memcpy(p->values + ((int64_t)k * p->nz + first + i) * pixels, values + (i * p->classes + k) * pixels,
-                   (size_t)pixels * sizeof *values);
+            memcpy(p->values + ((int64_t)k * p->nz + first + i) * pixels,
+                   m->prob + ((from + i) * p->classes + k) * pixels, (size_t)pixels * sizeof *m->prob);
+    memcpy(r->labels + first * pixels, m->labels + from * pixels, (size_t)(n * pixels));
+    if (m->bits) memcpy(r->bits + first * pixels, m->bits + from * pixels, (size_t)(n * pixels) * sizeof *m->bits);
 }
 
-/* One case whose probabilities for each choice are in prob, written; a failure of its own is listed. */
-static enum mcs_status finish(struct job *j, const struct waiting *w, struct probability *prob)
+/* One case whose results for each choice are there, written; a failure of its own is listed. */
+static enum mcs_status finish(struct job *j, const struct waiting *w, struct result *results)
 {
     for (int g = 0; g < j->o->n_choices; g++) {
-        prob[g].is_volume = w->is_volume;
-        if (w->is_volume) memcpy(prob[g].spacing, w->volume.spacing, sizeof prob[g].spacing);
-        MCS_TRY(write_case(j, g, w, &prob[g]));
+        struct probability *p = &results[g].prob;
+        p->is_volume = w->is_volume;
+        if (w->is_volume) memcpy(p->spacing, w->volume.spacing, sizeof p->spacing);
+        MCS_TRY(write_case(j, g, w, &results[g]));
     }
     j->n_rows++;
     j->n_done++;
+    return MCS_OK;
+}
+
+/* Room for the results of a group of images; one block a choice. */
+static enum mcs_status maps_alloc(const struct job *j, int64_t pixels, struct ensemble_maps *m)
+{
+    const size_t values = (size_t)(GROUP * pixels);
+    m->labels = malloc(values);
+    m->bits = j->o->uncertainty ? malloc(values * sizeof *m->bits) : NULL;
+    m->prob = j->o->save_probabilities ? malloc(values * (size_t)j->ensemble.model.plans.net.classes * sizeof *m->prob)
+                                       : NULL;
+    MCS_REQUIRE(m->labels && (m->bits || !j->o->uncertainty) && (m->prob || !j->o->save_probabilities), MCS_E_NOMEM,
+                "no memory for a group of images");
     return MCS_OK;
 }
 
@@ -156,36 +191,38 @@ static enum mcs_status run_group(struct job *j)
 {
     if (!j->n_group) return MCS_OK;
     const struct waiting *first = &j->group[0];
-    const int classes = j->ensemble.model.plans.net.classes, channels = j->ensemble.model.plans.net.in_channels,
-              n_choices = j->o->n_choices;
-    const int64_t pixels = (int64_t)first->height * first->width, slice = pixels * channels;
-    struct probability prob[3] = {0};
-    float *images = malloc((size_t)(GROUP * slice) * sizeof *images), *out[3] = {0};
+    const int n_choices = j->o->n_choices;
+    const int64_t pixels = (int64_t)first->height * first->width,
+                  slice = pixels * j->ensemble.model.plans.net.in_channels;
+    struct result results[ENSEMBLE_MAX_CHOICES] = {0};
+    struct ensemble_maps out[ENSEMBLE_MAX_CHOICES] = {0};
+    float *images = malloc((size_t)(GROUP * slice) * sizeof *images);
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE_GOTO(images, MCS_E_NOMEM, st, done, "no memory for a group of images");
     for (int g = 0; g < n_choices; g++) {
-        out[g] = malloc((size_t)(GROUP * pixels * classes) * sizeof **out);
-        MCS_REQUIRE_GOTO(out[g], MCS_E_NOMEM, st, done, "no memory for a group of images");
-        MCS_TRY_GOTO(mcs_probability_alloc(&prob[g], classes, first->depth, first->height, first->width), st, done);
+        MCS_TRY_GOTO(maps_alloc(j, pixels, &out[g]), st, done);
+        MCS_TRY_GOTO(result_alloc(j, first, &results[g]), st, done);
     }
     for (int64_t z = 0; z < first->depth; z += GROUP) { /* images: depth 1, once */
         const int64_t n = first->is_volume ? first->depth - z < GROUP ? first->depth - z : GROUP : j->n_group;
         for (int64_t i = 0; i < n; i++)
             memcpy(images + i * slice, first->is_volume ? first->values + (z + i) * slice : j->group[i].values,
                    (size_t)slice * sizeof *images);
-        MCS_TRY_GOTO(mcs_ensemble_predict(&j->ensemble, &j->o->sliding, images, n, first->height, first->width,
-                                          j->o->choices, n_choices, out),
+        MCS_TRY_GOTO(mcs_ensemble_run(&j->ensemble, &j->o->sliding, images, n, first->height, first->width,
+                                      j->o->choices, n_choices, j->o->threshold, out),
                      st, done);
-        for (int g = 0; first->is_volume && g < n_choices; g++) place(out[g], n, z, &prob[g]);
+        for (int g = 0; first->is_volume && g < n_choices; g++) place(&out[g], 0, n, z, &results[g]);
     }
     for (int i = 0; i < j->n_group; i++) {
-        for (int g = 0; !first->is_volume && g < n_choices; g++) place(out[g] + i * pixels * classes, 1, 0, &prob[g]);
-        MCS_TRY_GOTO(finish(j, &j->group[i], prob), st, done);
+        for (int g = 0; !first->is_volume && g < n_choices; g++) place(&out[g], i, 1, 0, &results[g]);
+        MCS_TRY_GOTO(finish(j, &j->group[i], results), st, done);
     }
 done:
-    for (int g = 0; g < 3; g++) {
-        mcs_probability_free(&prob[g]);
-        free(out[g]);
+    for (int g = 0; g < n_choices; g++) {
+        result_free(&results[g]);
+        free(out[g].prob);
+        free(out[g].bits);
+        free(out[g].labels);
     }
     free(images);
     for (int i = 0; i < j->n_group; i++) waiting_free(&j->group[i]);

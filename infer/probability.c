@@ -152,14 +152,16 @@ static enum mcs_status write_entropy_png(const char *path, const struct probabil
 }
 
 enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem, const struct probability *p,
-                                              const uint8_t *labels, enum mcs_form form, struct uncertainty_row *row)
+                                              const float *bits, const uint8_t *labels, enum mcs_form form,
+                                              struct uncertainty_row *row)
 {
     char path[PATH_BYTES];
     const int64_t n = voxels(p);
     enum mcs_status st;
-    float *bits = malloc((size_t)n * sizeof *bits);
-    MCS_REQUIRE(bits, MCS_E_NOMEM, "%s: no memory for its entropy", stem);
-    MCS_TRY_GOTO(mcs_entropy_map(p->values, p->classes, n, bits), st, done);
+    float *made = bits ? NULL : malloc((size_t)n * sizeof *made);
+    MCS_REQUIRE(bits || made, MCS_E_NOMEM, "%s: no memory for its entropy", stem);
+    if (made) MCS_TRY_GOTO(mcs_entropy_map(p->values, p->classes, n, made), st, done);
+    if (made) bits = made;
     row->score = p->nz == 1 ? mcs_uncertainty_score(bits, labels, p->nx, p->ny, form) : NAN;
     row->score_area = mcs_uncertainty_score_area(bits, labels, n);
     row->mean = 0;
@@ -173,7 +175,7 @@ enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem,
     snprintf(path, sizeof path, "%s/%s_entropy.png", out, stem);
     if (p->nz == 1) MCS_TRY_GOTO(write_entropy_png(path, p, bits), st, done);
 done:
-    free(bits);
+    free(made);
     return st;
 }
 

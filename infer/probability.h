@@ -38,10 +38,12 @@ struct uncertainty_row {
     double mean;        /* bits a pixel */
     int64_t foreground; /* voxels */
 };
-/* Entropy in bits: OUT/STEM_entropy.h5 (dataset entropy (nz, ny, nx)) and, for one slice, OUT/STEM_entropy.png (255 is
- * the greatest that the classes allow). The row's stem is the caller's. */
+/* Entropy in bits (nz, ny, nx), mcs_entropy_map; NULL: made here. OUT/STEM_entropy.h5 (dataset entropy (nz, ny, nx))
+ * and, for one slice, OUT/STEM_entropy.png (255 is the greatest that the classes allow). The row's stem is the
+ * caller's. */
 enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem, const struct probability *p,
-                                              const uint8_t *labels, enum mcs_form form, struct uncertainty_row *row);
+                                              const float *bits, const uint8_t *labels, enum mcs_form form,
+                                              struct uncertainty_row *row);
 /* OUT/uncertainty.csv: image_name,uncertainty_score,score_by_area,mean_entropy,foreground. */
 enum mcs_status mcs_uncertainty_write_csv(const char *out, const struct uncertainty_row *rows, int n);
 

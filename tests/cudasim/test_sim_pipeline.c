@@ -1,5 +1,5 @@
-/* The stages between graphs on a simulated device (engine/stage_ops.h) against infer/'s own code on the CPU: the same tiny
- * models, the same images, float32. */
+/* The stages between graphs on a simulated device (engine/stage_ops.h) against infer/'s own code on the CPU: the same
+ * tiny models, the same images, float32. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +8,10 @@
 #include "engine/amp.h"
 #include "engine/rng.h"
 #include "engine/stage_ops.h"
+#include "infer/predict.h"
 #include "infer/saliency.h"
+#include "infer/uncertainty.h"
+#include "infer/weights.h"
 #include "tests/support_device.h"
 #include "tests/support_tiny.h"
 
@@ -133,5 +136,111 @@ Test(pipeline, saliency_with_given_noise, .timeout = 120)
     open_devices();
     const double most = saliency_differs(CLIP_VIEW_WHOLE, noise, 1);
     cr_expect_leq(most, 1e-3, "%g", most);
+    close_devices();
+}
+
+/* ---- sliding windows and ensembles ---- */
+
+enum { CHECKPOINTS = 3, PATCH = 16, IMAGES = 2, HEIGHT = 21, COLUMNS = 30, PIXELS = HEIGHT * COLUMNS };
+
+/* A run of networks drawn by different seeds, two of them of the last cycle. */
+static void make_run(const char *folder, int classes)
+{
+    struct unet_checkpoint c[CHECKPOINTS];
+    struct unet_plans p;
+    OK(mcs_unet_plans_make(1, classes, PATCH, PATCH, 2, 4, 8, &p));
+    OK(mcs_unet_plans_write(folder, &p));
+    for (int i = 0; i < CHECKPOINTS; i++) {
+        struct unet_model m;
+        c[i] = (struct unet_checkpoint){.cycle = 1 + (i > 0), .index = 1 + (i > 1), .step = 10 * (i + 1)};
+        snprintf(c[i].file, sizeof c[i].file, "w%d.safetensors", i);
+        OK(mcs_unet_model_new(&p, 40 + (uint64_t)i, &device[CPU], &m));
+        OK(mcs_weights_write(tiny_path(folder, "w%d.safetensors", i), m.params, 0, NULL, "a test"));
+        mcs_unet_model_close(&m);
+    }
+    OK(mcs_unet_checkpoints_write(folder, c, CHECKPOINTS));
+}
+
+struct seen_maps {
+    float prob[2][IMAGES * 3 * PIXELS], bits[2][IMAGES * PIXELS];
+    uint8_t labels[2][IMAGES * PIXELS];
+};
+
+static void ensemble_on(struct device *d, const char *folder, double threshold, const float *images,
+                        struct seen_maps *to)
+{
+    const enum ensemble_choice choices[] = {ENSEMBLE_ALL, ENSEMBLE_LAST_CYCLE};
+    struct ensemble_maps maps[2];
+    struct sliding_options o = mcs_sliding_defaults();
+    struct ensemble e;
+    o.batch = 5; /* 2 x 2 x 3 windows seen four ways: a tail of 3 */
+    for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){to->prob[g], to->bits[g], to->labels[g]};
+    OK(mcs_ensemble_open(folder, choices, 2, d, &e));
+    OK(mcs_ensemble_run(&e, &o, images, IMAGES, HEIGHT, COLUMNS, choices, 2, threshold, maps));
+    for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){.labels = to->labels[g]};
+    memset(to->labels, 77, sizeof to->labels);
+    OK(mcs_ensemble_run(&e, &o, images, IMAGES, HEIGHT, COLUMNS, choices, 2, threshold, maps));
+    mcs_ensemble_close(&e);
+}
+
+/* A network of two stages adds some hundred products: its logits, of order 1, agree to 1e-5, and so do probabilities.
+ * An entropy's slope, log2(p / (1 - p)), is below 14 where p is above 1e-4; below, p log2 p itself moves by less. */
+static void expect_same_ensembles(int classes, double threshold)
+{
+    static struct seen_maps seen[DEVICES];
+    static float images[IMAGES * PIXELS];
+    const char *folder = tiny_folder("pipeline");
+    make_run(folder, classes);
+    for (uint32_t i = 0; i < IMAGES; i++) {
+        struct image img;
+        draw(&img, COLUMNS, HEIGHT, 50 + i);
+        mcs_ensemble_normalise(img.pixels, NULL, PIXELS, 1, images + i * PIXELS);
+        mcs_image_free(&img);
+    }
+    for (int d = 0; d < DEVICES; d++) ensemble_on(&device[d], folder, threshold, images, &seen[d]);
+    for (int g = 0; g < 2; g++) {
+        int both = 0, sum = 0;
+        for (int i = 0; i < IMAGES * PIXELS * classes; i++)
+            cr_assert_float_eq(seen[GPU].prob[g][i], seen[CPU].prob[g][i], 1e-5, "%d: %g, on the CPU %g", i,
+                               (double)seen[GPU].prob[g][i], (double)seen[CPU].prob[g][i]);
+        for (int i = 0; i < IMAGES * PIXELS; i++) {
+            cr_assert_float_eq(seen[GPU].bits[g][i], seen[CPU].bits[g][i], 14 * 1e-5 * classes);
+            cr_assert_lt(seen[GPU].labels[g][i], classes);
+            both += seen[GPU].labels[g][i] && seen[GPU].labels[g][i] == seen[CPU].labels[g][i];
+            sum += (seen[GPU].labels[g][i] != 0) + (seen[CPU].labels[g][i] != 0);
+        }
+        cr_expect(sum > 0 && 2.0 * both / sum >= 0.999, "Dice %g of %d pixels", 2.0 * both / sum, sum);
+    }
+    cr_expect_gt(fabs((double)seen[CPU].prob[0][7] - (double)seen[CPU].prob[1][7]), 1e-4, "the choices differ");
+    tiny_remove(folder);
+}
+
+Test(pipeline, ensembles, .timeout = 120)
+{
+    open_devices();
+    expect_same_ensembles(2, 0);
+    expect_same_ensembles(2, 0.4);
+    expect_same_ensembles(3, 0);
+    close_devices();
+}
+
+Test(pipeline, a_network_that_is_not_finite_is_refused, .timeout = 60)
+{
+    static float image[PIXELS], logits[2 * PIXELS];
+    const struct sliding_options o = mcs_sliding_defaults();
+    const float nan = NAN;
+    struct unet_plans p;
+    struct unet_model m;
+    struct sliding s;
+    open_devices();
+    struct device *d = &device[GPU];
+    OK(mcs_unet_plans_make(1, 2, PATCH, PATCH, 2, 4, 8, &p));
+    OK(mcs_unet_model_new(&p, 1, d, &m));
+    OK(mcs_sliding_open(&s, &m, &o, image, 1, HEIGHT, COLUMNS));
+    OK(mcs_sliding_run(&s, logits));
+    OK(d->backend->upload(d, mcs_params_find(m.params, "decoder.seg_layers.0.bias")->data, &nan, sizeof nan));
+    cr_expect_eq(mcs_sliding_run(&s, logits), MCS_E_DATA);
+    mcs_sliding_close(&s);
+    mcs_unet_model_close(&m);
     close_devices();
 }
