@@ -76,6 +76,17 @@ struct stage_prob_maps {
     uint32_t *bad;
 };
 
+/* SAM's masks at the size of an image (mcs_sam_upscale): mask i is plane[i] of low_res (.., side, side), scaled to the
+ * frame, of it the part that the image fills, scaled to the image. */
+struct stage_masks {
+    int n, side, frame, in_height, in_width, height, width;
+    float weight; /* of each mask in `united` */
+    const float *low_res;
+    const int32_t *plane; /* (n) */
+    uint8_t *united;      /* (height, width): 1 where the weights of the masks above 0 there add up to more than .5 */
+    uint32_t *counts;     /* (n, 3): pixels above 0, above 1, above -1 */
+};
+
 struct stage_ops {
     /* The values of a tensor as floats, whatever the device keeps them in. */
     enum mcs_status (*copy)(struct device *d, const struct tensor *from, float *to);
@@ -87,6 +98,7 @@ struct stage_ops {
     enum mcs_status (*windows_mean)(struct device *d, const struct stage_windows_mean *a);
     enum mcs_status (*softmax)(struct device *d, const struct stage_softmax *a);
     enum mcs_status (*prob_maps)(struct device *d, const struct stage_prob_maps *a);
+    enum mcs_status (*masks)(struct device *d, const struct stage_masks *a);
 };
 
 static inline const struct stage_ops *mcs_stages_of(const struct device *d)

@@ -4,6 +4,7 @@
 #include "data/json.h"
 #include "data/safetensors.h"
 #include "engine/model/layers.h"
+#include "engine/stage_ops.h"
 #include "infer/weights.h"
 
 #include <math.h>
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_POINTS = 4096, MAX_CHUNK = 8, MAX_PLANS = 12, SMALL_FRAME = 256, CHANNELS = 3 };
+enum { MAX_POINTS = 4096, MAX_CHUNK = SAM_CHUNK, MAX_PLANS = 12, SMALL_FRAME = 256, CHANNELS = 3 };
 
 struct sam_plan {
     struct sam_plan *next; /* most recently used first */
@@ -380,11 +381,18 @@ struct predict_buffers {
     int32_t *label, *kind, *image_of;
 };
 
+/* Where masks go: low_res by prompt on the host, or one behind the other on the device with their places. */
+struct predicted {
+    float *low_res, *iou;
+    float *on_device; /* NULL: the host's */
+    int *place, n_placed;
+};
+
 /* Decodes prompts list[0..n) (n <= MAX_CHUNK), all of one kind; the plan may have more places, which repeat the first.
  */
 static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                     const struct sam_prompts *prompts, const int *list, int n,
-                                    const struct predict_buffers *b, float *low_res, float *iou)
+                                    const struct predict_buffers *b, struct predicted *to)
 {
     const struct sam_config *c = &m->config;
     const int64_t values = mcs_sam_embedding_values(c), side = mcs_sam_side(c), tokens = n_tokens(&prompts[list[0]]);
@@ -422,12 +430,18 @@ static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings
     }
     if (with_mask) MCS_TRY(mcs_exec_set(plan->exec, plan->prompt.mask, b->masks));
     MCS_TRY(mcs_exec_run(plan->exec));
-    MCS_TRY(mcs_exec_get(plan->exec, plan->out.masks, b->low_res));
-    MCS_TRY(mcs_exec_get(plan->exec, plan->out.iou, all_iou));
     const int64_t one = SAM_MASKS * side * side;
+    if (to->on_device) /* what repeats the first lies behind them, and the next chunk over it */
+        MCS_TRY(mcs_stages_of(m->device)->copy(m->device, plan->out.masks, to->on_device + to->n_placed * one));
+    else
+        MCS_TRY(mcs_exec_get(plan->exec, plan->out.masks, b->low_res));
+    MCS_TRY(mcs_exec_get(plan->exec, plan->out.iou, all_iou));
     for (int i = 0; i < n; i++) {
-        memcpy(low_res + list[i] * one, b->low_res + i * one, (size_t)one * sizeof(float));
-        memcpy(iou + list[i] * SAM_MASKS, all_iou + i * SAM_MASKS, SAM_MASKS * sizeof(float));
+        if (to->on_device)
+            to->place[list[i]] = to->n_placed++;
+        else
+            memcpy(to->low_res + list[i] * one, b->low_res + i * one, (size_t)one * sizeof(float));
+        memcpy(to->iou + list[i] * SAM_MASKS, all_iou + i * SAM_MASKS, SAM_MASKS * sizeof(float));
     }
     return MCS_OK;
 }
@@ -447,8 +461,8 @@ static enum mcs_status buffers_alloc(const struct sam_config *c, int64_t tokens,
     return MCS_OK;
 }
 
-enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
-                                int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou)
+static enum mcs_status predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
+                               int n_images, const struct sam_prompts *prompts, int n, struct predicted *to)
 {
     struct predict_buffers b = {0};
     int64_t most = 0;
@@ -469,7 +483,7 @@ enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, co
                 list[k++] = i;
                 done[i] = 1;
             }
-        MCS_TRY_GOTO(decode_chunk(m, embeddings, frames, prompts, list, k, &b, low_res, iou), st, end);
+        MCS_TRY_GOTO(decode_chunk(m, embeddings, frames, prompts, list, k, &b, to), st, end);
     }
 end:
     free(done);
@@ -479,6 +493,21 @@ end:
     free(b.low_res);
     free(b.label);
     return st;
+}
+
+enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
+                                int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou)
+{
+    struct predicted to = {.low_res = low_res, .iou = iou};
+    return predict(m, embeddings, frames, n_images, prompts, n, &to);
+}
+
+enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
+                                          int n_images, const struct sam_prompts *prompts, int n, float *low_res,
+                                          int *place, float *iou)
+{
+    struct predicted to = {.iou = iou, .on_device = low_res, .place = place};
+    return predict(m, embeddings, frames, n_images, prompts, n, &to);
 }
 
 /* ---- masks ---- */

@@ -79,6 +79,13 @@ struct sam_prompts {
 enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou);
 
+/* The same with low_res on the model's device, as floats, for engine/stage_ops.h: room for n + SAM_CHUNK of them;
+ * prompt i's are number place[i]. */
+enum { SAM_CHUNK = 8 }; /* prompts that are decoded at once */
+enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
+                                          int n_images, const struct sam_prompts *prompts, int n, float *low_res,
+                                          int *place, float *iou);
+
 /* low_res (side,side) -> logits of the image's size: bilinear to S x S, the frame's part, bilinear to the image.
  * dst is allocated; release with mcs_map_free. */
 enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res, const struct sam_frame *frame,

@@ -200,6 +200,29 @@ static enum mcs_status prob_maps(struct device *d, const struct stage_prob_maps 
     return MCS_OK;
 }
 
+static enum mcs_status masks(struct device *d, const struct stage_masks *a)
+{
+    const struct cuda_device *c = d->state;
+    const struct k_mask_upscale k = {.dtype = K_F32,
+                                     .n = a->n,
+                                     .side = a->side,
+                                     .frame = a->frame,
+                                     .in_height = a->in_height,
+                                     .in_width = a->in_width,
+                                     .height = a->height,
+                                     .width = a->width,
+                                     .threshold = 0,
+                                     .offset = 1,
+                                     .weight = a->weight,
+                                     .on = 1,
+                                     .low_res = a->low_res,
+                                     .plane = a->plane,
+                                     .united = a->united,
+                                     .counts = a->counts};
+    MCS_CUDA(k_mask_upscale_run(&k, c->compute));
+    return MCS_OK;
+}
+
 const struct stage_ops mcs_cuda_stages = {
     .copy = copy,
     .noise = noise,
@@ -210,4 +233,5 @@ const struct stage_ops mcs_cuda_stages = {
     .windows_mean = windows_mean,
     .softmax = softmax,
     .prob_maps = prob_maps,
+    .masks = masks,
 };

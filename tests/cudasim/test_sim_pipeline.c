@@ -10,6 +10,7 @@
 #include "engine/stage_ops.h"
 #include "infer/predict.h"
 #include "infer/saliency.h"
+#include "infer/sam_prompts.h"
 #include "infer/uncertainty.h"
 #include "infer/weights.h"
 #include "tests/support_device.h"
@@ -242,5 +243,87 @@ Test(pipeline, a_network_that_is_not_finite_is_refused, .timeout = 60)
     cr_expect_eq(mcs_sliding_run(&s, logits), MCS_E_DATA);
     mcs_sliding_close(&s);
     mcs_unet_model_close(&m);
+    close_devices();
+}
+
+/* ---- SAM ---- */
+
+enum { BOXES = 3 };
+
+/* Two images with boxes and points, one with nothing to ask for; with ten prompts they are more than a chunk. */
+static void segment_on(struct device *d, const struct sam_options *o, const struct image *img,
+                       struct sam_result *results)
+{
+    static struct box_point points[2] = {{5, 6, 1}, {12, 9, 0}};
+    struct box_component boxes[BOXES][2 * BOXES];
+    struct box_case prompts[BOXES];
+    struct sam_case cases[BOXES];
+    const struct sam_config c = tiny_sam_config();
+    struct sam_model m;
+    for (int i = 0; i < BOXES; i++) {
+        for (int k = 0; k < 2 * BOXES; k++)
+            boxes[i][k] = (struct box_component){
+                .x0 = 1 + k, .y0 = 2 * i, .x1 = 9 + 2 * k, .y1 = 7 + k, .n_points = 2, .points = points};
+        prompts[i] = (struct box_case){.image = "a",
+                                       .width = img[i].width,
+                                       .height = img[i].height,
+                                       .n_components = i == 1 ? 0 : 6 - i,
+                                       .components = boxes[i]};
+        cases[i] = (struct sam_case){&img[i], &prompts[i]};
+    }
+    OK(mcs_sam_model_new(&c, 5, d, &m));
+    OK(mcs_sam_segment(&m, o, cases, BOXES, results));
+    mcs_sam_model_close(&m);
+}
+
+/* Logits agree to 1e-5 of their size: a mask differs where one is that close to 0, a pixel in a thousand at most, and
+ * what is counted of it by as much. */
+static void expect_same_masks(const struct sam_options *o)
+{
+    struct sam_result results[DEVICES][BOXES];
+    struct image img[BOXES];
+    int64_t some = 0, most = 0;
+    for (int i = 0; i < BOXES; i++) draw(&img[i], 26 + 5 * i, 24 + i, 70 + (uint32_t)i);
+    for (int d = 0; d < DEVICES; d++) segment_on(&device[d], o, img, results[d]);
+    for (int i = 0; i < BOXES; i++) {
+        const struct sam_result *want = &results[CPU][i], *got = &results[GPU][i];
+        const int pixels = img[i].width * img[i].height;
+        int both = 0;
+        cr_assert_eq(got->n_prompts, want->n_prompts);
+        for (int k = 0; k < pixels; k++) both += want->mask[k] && got->mask[k];
+        cr_expect(2 * both >= 0.999 * (want->area + got->area), "image %d: %d of %d and %d pixels", i, both, want->area,
+                  got->area);
+        for (int k = 0; k < want->n_prompts; k++) {
+            const struct sam_prompt_result *a = &want->prompts[k], *b = &got->prompts[k];
+            cr_expect_eq(a->chosen, b->chosen);
+            cr_expect_eq(a->n_points, b->n_points);
+            cr_expect_eq(memcmp(a->box, b->box, sizeof a->box), 0);
+            cr_expect_float_eq(a->iou, b->iou, 1e-4);
+            cr_expect_float_eq(a->stability, b->stability, 2.0 / pixels, "%g, on the CPU %g", b->stability,
+                               a->stability);
+        }
+        some += want->area, most += pixels;
+    }
+    cr_expect(some > 0 && some < most, "%d of %d pixels tell nothing", (int)some, (int)most);
+    for (int i = 0; i < BOXES; i++) {
+        for (int d = 0; d < DEVICES; d++) mcs_sam_result_free(&results[d][i]);
+        mcs_image_free(&img[i]);
+    }
+}
+
+Test(pipeline, sam, .timeout = 120)
+{
+    open_devices();
+    struct sam_options o = mcs_sam_defaults(MCS_PAPER);
+    expect_same_masks(&o);
+    o = mcs_sam_defaults(MCS_RELEASE);
+    o.kind = SAM_BOTH;
+    o.multimask = 1;
+    expect_same_masks(&o);
+    o = mcs_sam_defaults(MCS_PAPER);
+    o.multimask = 1;
+    o.merge_boxes = 1;
+    o.keep = 1;
+    expect_same_masks(&o);
     close_devices();
 }
