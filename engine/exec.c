@@ -197,9 +197,12 @@ static enum mcs_status run_part(struct exec *e, int part, int from, int to)
         return run_steps(e, from, to);
     if (!e->part[part].captured) {
         MCS_TRY(b->capture_begin(e->device));
-        const enum mcs_status st = run_steps(e, from, to), ended = b->capture_end(e->device, &e->part[part].captured);
+        void *captured = NULL;
+        const enum mcs_status st = run_steps(e, from, to), ended = b->capture_end(e->device, &captured);
+        if (captured && st != MCS_OK) b->captured_free(e->device, captured); /* of a part of the steps */
         MCS_TRY(st);
         MCS_TRY(ended);
+        e->part[part].captured = captured;
     }
     return b->replay(e->device, e->part[part].captured);
 }

@@ -287,6 +287,9 @@ Test(optim, a_bad_gradient_changes_nothing)
     OK(mcs_optim_step(opt, 0, &norm));
     mcs_params_grad(m.p, t[4])[3] = INFINITY;
     cr_expect_eq(mcs_optim_step(opt, 0.1, &norm), MCS_E_DATA);
+    char first[200];
+    snprintf(first, sizeof first, "update 2: the gradient's norm is not finite, first that of %s; lower", t[4]->name);
+    cr_expect(strstr(mcs_error_message(), first), "%s", mcs_error_message());
     cr_expect(((float *)t[1]->data)[5] == before && opt->step == 1);
     mcs_error_clear();
     mcs_params_grad(m.p, t[4])[3] = 0;

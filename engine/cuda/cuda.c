@@ -70,7 +70,7 @@ static enum mcs_status cuda_room(struct device *d, int64_t fixed, int64_t by_bat
     char fits[160];
     MCS_CUDA(cudaMemGetInfo(&unused, &total));
     if (fixed + by_batch <= (int64_t)unused) return MCS_OK;
-    const double share = (0.9375 * (double)unused - (double)fixed) / (double)by_batch;
+    const double share = 0.9375 * ((double)unused - (double)fixed) / (double)by_batch;
     const int64_t n = share > 0 ? (int64_t)(share * (double)batch) : 0;
     if (n > 0)
         snprintf(fits, sizeof fits, "a batch of about %lld would fit", (long long)n);
