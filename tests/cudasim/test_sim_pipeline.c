@@ -21,6 +21,12 @@
 
 enum { CPU, GPU, DEVICES };
 static struct device device[DEVICES];
+static int half; /* the simulated device keeps activations in bf16 */
+
+static void choose_precision(int d)
+{
+    mcs_amp_set_activations(half && d == GPU ? MCS_BF16 : MCS_F32);
+}
 
 static void open_devices(void)
 {
@@ -81,6 +87,7 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
     memset(seen, 0, sizeof seen);
     for (int d = 0; d < DEVICES; d++) {
         struct clip_model m;
+        choose_precision(d);
         OK(mcs_clip_model_new(&c, VOCABULARY, 1, &device[d], NULL, &m));
         for (int i = 0; i < CASES; i++)
             cases[d][i] = (struct saliency_case){
@@ -107,8 +114,7 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
         for (int k = 0; k < (s < STEPS - 1 ? ALPHAS : ALPHAS / 2); k++) {
             const double want = (double)seen[CPU].alpha[s][k], got = (double)seen[GPU].alpha[s][k];
             moved = fmax(moved, fabs(want - 5));
-            if (mcs_amp_activations() == MCS_F32)
-                cr_assert_float_eq(got, want, 1e-3, "step %d, alpha %d: %g, on the CPU %g", s, k, got, want);
+            if (!half) cr_assert_float_eq(got, want, 1e-3, "step %d, alpha %d: %g, on the CPU %g", s, k, got, want);
         }
     cr_assert(!watches || moved > 2, "alpha stayed where it was");
     for (int d = 0; d < DEVICES; d++)
@@ -142,7 +148,7 @@ Test(pipeline, saliency_with_given_noise, .timeout = 120)
 
 /* ---- sliding windows and ensembles ---- */
 
-enum { CHECKPOINTS = 3, PATCH = 16, IMAGES = 2, HEIGHT = 21, COLUMNS = 30, PIXELS = HEIGHT * COLUMNS };
+enum { CHECKPOINTS = 3, PATCH = 16, IMAGES = 2, HEIGHT = 13, COLUMNS = 25, PIXELS = HEIGHT * COLUMNS };
 
 /* A run of networks drawn by different seeds, two of them of the last cycle. */
 static void make_run(const char *folder, int classes)
@@ -174,19 +180,17 @@ static void ensemble_on(struct device *d, const char *folder, double threshold, 
     struct ensemble_maps maps[2];
     struct sliding_options o = mcs_sliding_defaults();
     struct ensemble e;
-    o.batch = 5; /* 2 x 2 x 3 windows seen four ways: a tail of 3 */
-    for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){to->prob[g], to->bits[g], to->labels[g]};
+    o.batch = 5; /* 2 images, 3 windows, seen four ways: a tail of 4 */
+    for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){to->prob[g], g ? NULL : to->bits[g], to->labels[g]};
+    memset(to, 77, sizeof *to); /* labels that no class has */
     OK(mcs_ensemble_open(folder, choices, 2, d, &e));
-    OK(mcs_ensemble_run(&e, &o, images, IMAGES, HEIGHT, COLUMNS, choices, 2, threshold, maps));
-    for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){.labels = to->labels[g]};
-    memset(to->labels, 77, sizeof to->labels);
     OK(mcs_ensemble_run(&e, &o, images, IMAGES, HEIGHT, COLUMNS, choices, 2, threshold, maps));
     mcs_ensemble_close(&e);
 }
 
 /* A network of two stages adds some hundred products: its logits, of order 1, agree to 1e-5, and so do probabilities.
  * An entropy's slope, log2(p / (1 - p)), is below 14 where p is above 1e-4; below, p log2 p itself moves by less. */
-static void expect_same_ensembles(int classes, double threshold)
+static void expect_same_ensembles(int classes, double threshold, double bound, double dice)
 {
     static struct seen_maps seen[DEVICES];
     static float images[IMAGES * PIXELS];
@@ -198,19 +202,22 @@ static void expect_same_ensembles(int classes, double threshold)
         mcs_ensemble_normalise(img.pixels, NULL, PIXELS, 1, images + i * PIXELS);
         mcs_image_free(&img);
     }
-    for (int d = 0; d < DEVICES; d++) ensemble_on(&device[d], folder, threshold, images, &seen[d]);
+    for (int d = 0; d < DEVICES; d++) {
+        choose_precision(d);
+        ensemble_on(&device[d], folder, threshold, images, &seen[d]);
+    }
     for (int g = 0; g < 2; g++) {
         int both = 0, sum = 0;
         for (int i = 0; i < IMAGES * PIXELS * classes; i++)
-            cr_assert_float_eq(seen[GPU].prob[g][i], seen[CPU].prob[g][i], 1e-5, "%d: %g, on the CPU %g", i,
+            cr_assert_float_eq(seen[GPU].prob[g][i], seen[CPU].prob[g][i], bound, "%d: %g, on the CPU %g", i,
                                (double)seen[GPU].prob[g][i], (double)seen[CPU].prob[g][i]);
         for (int i = 0; i < IMAGES * PIXELS; i++) {
-            cr_assert_float_eq(seen[GPU].bits[g][i], seen[CPU].bits[g][i], 14 * 1e-5 * classes);
+            cr_assert_float_eq(seen[GPU].bits[g][i], seen[CPU].bits[g][i], 14 * bound * classes);
             cr_assert_lt(seen[GPU].labels[g][i], classes);
             both += seen[GPU].labels[g][i] && seen[GPU].labels[g][i] == seen[CPU].labels[g][i];
             sum += (seen[GPU].labels[g][i] != 0) + (seen[CPU].labels[g][i] != 0);
         }
-        cr_expect(sum > 0 && 2.0 * both / sum >= 0.999, "Dice %g of %d pixels", 2.0 * both / sum, sum);
+        cr_expect(sum > 0 && 2.0 * both / sum >= dice, "Dice %g of %d pixels", 2.0 * both / sum, sum);
     }
     cr_expect_gt(fabs((double)seen[CPU].prob[0][7] - (double)seen[CPU].prob[1][7]), 1e-4, "the choices differ");
     tiny_remove(folder);
@@ -219,9 +226,8 @@ static void expect_same_ensembles(int classes, double threshold)
 Test(pipeline, ensembles, .timeout = 120)
 {
     open_devices();
-    expect_same_ensembles(2, 0);
-    expect_same_ensembles(2, 0.4);
-    expect_same_ensembles(3, 0);
+    expect_same_ensembles(2, 0.4, 1e-5, 0.999);
+    expect_same_ensembles(3, 0, 1e-5, 0.999);
     close_devices();
 }
 
@@ -278,29 +284,32 @@ static void segment_on(struct device *d, const struct sam_options *o, const stru
 
 /* Logits agree to 1e-5 of their size: a mask differs where one is that close to 0, a pixel in a thousand at most, and
  * what is counted of it by as much. */
-static void expect_same_masks(const struct sam_options *o)
+static void expect_same_masks(const struct sam_options *o, double bound, double dice)
 {
     struct sam_result results[DEVICES][BOXES];
     struct image img[BOXES];
     int64_t some = 0, most = 0;
     for (int i = 0; i < BOXES; i++) draw(&img[i], 26 + 5 * i, 24 + i, 70 + (uint32_t)i);
-    for (int d = 0; d < DEVICES; d++) segment_on(&device[d], o, img, results[d]);
+    for (int d = 0; d < DEVICES; d++) {
+        choose_precision(d);
+        segment_on(&device[d], o, img, results[d]);
+    }
     for (int i = 0; i < BOXES; i++) {
         const struct sam_result *want = &results[CPU][i], *got = &results[GPU][i];
         const int pixels = img[i].width * img[i].height;
         int both = 0;
         cr_assert_eq(got->n_prompts, want->n_prompts);
         for (int k = 0; k < pixels; k++) both += want->mask[k] && got->mask[k];
-        cr_expect(2 * both >= 0.999 * (want->area + got->area), "image %d: %d of %d and %d pixels", i, both, want->area,
+        cr_expect(2 * both >= dice * (want->area + got->area), "image %d: %d of %d and %d pixels", i, both, want->area,
                   got->area);
         for (int k = 0; k < want->n_prompts; k++) {
             const struct sam_prompt_result *a = &want->prompts[k], *b = &got->prompts[k];
             cr_expect_eq(a->chosen, b->chosen);
             cr_expect_eq(a->n_points, b->n_points);
             cr_expect_eq(memcmp(a->box, b->box, sizeof a->box), 0);
-            cr_expect_float_eq(a->iou, b->iou, 1e-4);
-            cr_expect_float_eq(a->stability, b->stability, 2.0 / pixels, "%g, on the CPU %g", b->stability,
-                               a->stability);
+            cr_expect_float_eq(a->iou, b->iou, bound);
+            cr_expect_float_eq(a->stability, b->stability, half ? 1 - dice : 2.0 / pixels, "%g, on the CPU %g",
+                               b->stability, a->stability);
         }
         some += want->area, most += pixels;
     }
@@ -315,15 +324,29 @@ Test(pipeline, sam, .timeout = 120)
 {
     open_devices();
     struct sam_options o = mcs_sam_defaults(MCS_PAPER);
-    expect_same_masks(&o);
+    expect_same_masks(&o, 1e-4, 0.999);
     o = mcs_sam_defaults(MCS_RELEASE);
     o.kind = SAM_BOTH;
     o.multimask = 1;
-    expect_same_masks(&o);
+    expect_same_masks(&o, 1e-4, 0.999);
     o = mcs_sam_defaults(MCS_PAPER);
     o.multimask = 1;
     o.merge_boxes = 1;
     o.keep = 1;
-    expect_same_masks(&o);
+    expect_same_masks(&o, 1e-4, 0.999);
+    close_devices();
+}
+
+/* bf16 keeps 2^-9 of an activation; some twenty roundings on the way make 1e-2 of logits of order 1. Alphas are of
+ * gradients as coarse, and few of them are near 0. Pixels within that of a border may change sides. */
+Test(pipeline, bf16, .timeout = 120)
+{
+    struct sam_options o = mcs_sam_defaults(MCS_PAPER);
+    open_devices();
+    half = 1;
+    const double most = saliency_differs(CLIP_VIEW_WHOLE, NULL, 0);
+    cr_expect(most > 1e-6 && most <= 0.05, "%g", most);
+    expect_same_ensembles(2, 0, 1e-2, 0.95);
+    expect_same_masks(&o, 1e-2, 0.95);
     close_devices();
 }
