@@ -29,8 +29,8 @@ static enum mcs_status stages_of(struct cuda_device *c, size_t bytes, struct cud
     if (!t) {
         t = c->stages = calloc(1, sizeof *t);
         MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the stages of a device");
-        MCS_CUDA(cudaMalloc((void **)&t->adam, sizeof *t->adam));
     }
+    if (!t->adam) MCS_CUDA(cudaMalloc((void **)&t->adam, sizeof *t->adam));
     if (bytes > t->bytes) { /* cudaFree waits for what still uses it */
         MCS_CUDA(cudaStreamSynchronize(c->compute));
         MCS_CUDA(cudaFree(t->workspace));
