@@ -2,6 +2,7 @@
 #ifndef MCS_BENCH_H
 #define MCS_BENCH_H
 
+#include "engine/backend.h"
 #include "engine/config.h"
 
 struct bench_options {
@@ -24,18 +25,28 @@ struct bench_row {
     double median, p10, p90; /* seconds */
     int n_runs;
     double gflops, gbytes; /* per second, at the median */
-    double percent; /* of the machine's best: sgemm for products and attention, 3x3 convolution for convolutions */
+    double percent; /* of the device's best: product for products and attention, 3x3 convolution for convolutions, copy
+                       for the rest */
+    struct device_counts counts; /* instead of times, on a simulated device */
 };
 
-/* Runs f(arg) once to warm up, then for about `seconds` (3 to BENCH_MAX_RUNS runs), and fills in the times. */
-enum mcs_status mcs_bench_time(enum mcs_status (*f)(void *), void *arg, double seconds, struct bench_row *row);
+/* Runs f(arg) once to warm up, then for about `seconds` (3 to BENCH_MAX_RUNS runs), and fills in the times, by the
+ * device's own clock where it has one. A simulated device runs it once and counts. */
+enum mcs_status mcs_bench_time(struct device *d, enum mcs_status (*f)(void *), void *arg, double seconds,
+                               struct bench_row *row);
+/* NULL: no parts beyond the host's clock. */
+const struct measure *mcs_bench_measure(const struct device *d);
+int mcs_bench_counts(const struct device *d); /* counts instead of times */
 
-/* What this machine reaches: the best of some square products and 3x3 convolutions, GFLOP/s. Opens the CPU and closes
- * it again. */
+/* What the device reaches, the best of some: square products and 3x3 convolutions, GFLOP/s, by its library where it has
+ * one, and a copy's bytes read and written, GB/s. On a simulated device 0. */
 struct bench_peaks {
-    double product, conv;
+    double product, conv, copy;
 };
-enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct bench_peaks *p);
+enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct device *d, struct bench_peaks *p);
+/* "Best of this machine with 2 threads: ..." into line. */
+void mcs_bench_say_peaks(const struct bench_options *o, const struct device *d, const struct bench_peaks *p, char *line,
+                         size_t room);
 
 /* The same table as Markdown, CSV and JSON lines, collected for the files; Markdown, or JSON lines where json is set,
  * goes to stdout at once. */

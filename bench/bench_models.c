@@ -5,6 +5,7 @@
  * best is the time that this work takes at the machine's best product and 3x3 convolution over the time it took. */
 #include "bench/bench.h"
 
+#include "engine/devices.h"
 #include "engine/exec.h"
 #include "engine/grad.h"
 #include "engine/log.h"
@@ -215,20 +216,19 @@ struct bench {
     const struct bench_options *o;
     struct bench_peaks peaks;
     struct bench_text text;
-    struct device cpu;
+    struct device device;
     int n_wrong;
 };
 
 static void put_head(struct bench *b)
 {
     char line[512];
-    snprintf(line, sizeof line,
-             "Best of this machine with %lld threads: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s.\n\n"
-             "| model | op | what | pass | shape | finite, same twice | median ms | p10 | p90 | %% of time | GFLOP/s | "
-             "%% of "
-             "best | planned MiB | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-             (long long)b->o->common.threads, b->peaks.product, b->peaks.conv);
+    mcs_bench_say_peaks(b->o, &b->device, &b->peaks, line, sizeof line);
     mcs_bench_put(&b->text, BENCH_MD, line);
+    mcs_bench_put(
+        &b->text, BENCH_MD,
+        "| model | op | what | pass | shape | finite, same twice | median ms | p10 | p90 | % of time | GFLOP/s | "
+        "% of best | planned MiB | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     mcs_bench_put(&b->text, BENCH_CSV,
                   "model,op,what,pass,shape,right,median_s,p10_s,p90_s,runs,share,gflops,percent_of_best,planned_mib,"
                   "peak_mib\n");
@@ -293,8 +293,13 @@ static enum mcs_status run_digest(struct exec *e, const struct network *n, int t
         free(v);
         MCS_TRY(st);
     }
-    if (train) *h = digest(*h, p->grad, p->n_values, finite);
-    return MCS_OK;
+    if (!train) return MCS_OK;
+    float *v = malloc((size_t)p->n_values * sizeof *v);
+    MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %lld gradients", (long long)p->n_values);
+    const enum mcs_status st = p->device->backend->download(p->device, v, p->grad, 4 * p->n_values);
+    *h = digest(*h, v, p->n_values, finite);
+    free(v);
+    return st;
 }
 
 /* Noise into the image; gradients of results start at the mean. */
@@ -387,7 +392,7 @@ static enum mcs_status measure(struct bench *b, const struct model *m, const str
     enum mcs_status st;
     uint64_t h[2];
     int finite[2];
-    MCS_TRY(mcs_exec_new(n->graph, &b->cpu, &e));
+    MCS_TRY(mcs_exec_new(n->graph, &b->device, &e));
     const double planned =
         (double)(e->plan.activation_bytes + e->plan.workspace_bytes + e->plan.param_bytes + e->plan.grad_bytes) /
         1048576;
@@ -409,7 +414,7 @@ static enum mcs_status measure(struct bench *b, const struct model *m, const str
     }
     MCS_TRY_GOTO(fill(e, n, train), st, done);
     for (int i = 0; i < 2; i++) MCS_TRY_GOTO(run_digest(e, n, train, &h[i], &finite[i]), st, done);
-    MCS_TRY_GOTO(mcs_bench_time(run_exec, e, b->o->seconds, &row), st, done);
+    MCS_TRY_GOTO(mcs_bench_time(&b->device, run_exec, e, b->o->seconds, &row), st, done);
     row.gflops = flops / row.median / 1e9;
     row.percent = 100 * best / row.median;
     put_row(b, &row, finite[0] && finite[1] && h[0] == h[1], 1, planned, status_mib("VmHWM:") - base);
@@ -436,7 +441,7 @@ static enum mcs_status bench_model(struct bench *b, const struct model *m)
         MCS_TRY_GOTO(mcs_graph_status(n[train].graph), st, done);
         if (train) MCS_TRY_GOTO(mcs_grad(n[train].graph, n[train].result, n[train].n_results), st, done);
     }
-    MCS_TRY_GOTO(mcs_params_alloc(p, &b->cpu), st, done);
+    MCS_TRY_GOTO(mcs_params_alloc(p, &b->device), st, done);
     MCS_TRY_GOTO(mcs_params_init(p, (uint64_t)b->o->common.seed), st, done);
     for (int train = 0; train < passes && st == MCS_OK; train++) {
         if (train) MCS_TRY_GOTO(mcs_params_alloc_grad(p), st, done);
@@ -464,14 +469,17 @@ enum mcs_status mcs_bench_models(const struct bench_options *o)
                 "bench models: no model '%s'; known: biomedclip, biomedclip_image, sam_vit_b, sam_vit_b_encoder, "
                 "nnunet_2d, all",
                 o->model);
-    if (!o->common.dry_run) {
-        MCS_TRY(mcs_bench_peaks(o, &b.peaks));
-        put_head(&b);
+    MCS_TRY(mcs_device_open(&o->common, &b.device));
+    if (mcs_bench_counts(&b.device))
+        st = MCS_FAIL(MCS_E_USAGE,
+                      "bench models has only times to tell, and a simulated GPU has none; bench ops counts");
+    if (st == MCS_OK && !o->common.dry_run) {
+        st = mcs_bench_peaks(o, &b.device, &b.peaks);
+        if (st == MCS_OK) put_head(&b);
     }
-    MCS_TRY(mcs_cpu_open(0, &b.cpu));
     for (int i = 0; i < N_MODELS && st == MCS_OK; i++)
         if (chosen(o, &models[i])) st = bench_model(&b, &models[i]);
-    mcs_cpu_close(&b.cpu);
+    mcs_device_close(&b.device);
     if (st == MCS_OK && !o->common.dry_run) st = mcs_bench_write(&b.text, o->output);
     if (st == MCS_OK && b.n_wrong)
         st = MCS_FAIL(MCS_E_FAIL, "%d results are not finite or differ from run to run: see the rows marked WRONG",

@@ -13,6 +13,27 @@ struct op_impl {
     void (*release)(struct step *s);              /* frees s->prepared; may be NULL */
 };
 
+/* What bench asks of a device; a backend may have none of it, and a part may be NULL. */
+struct peer { /* another implementation of a step, with buffers of its own, on the step's data */
+    const char *name;
+    char missing[160]; /* why it cannot be run here; "" if it can */
+    int adds_bias;
+};
+struct device_counts {
+    uint64_t launches, blocks, threads, tensor_products; /* m16n8k16, a warp's each */
+};
+struct measure {
+    /* seconds (n) of n calls of f by the device's own clock, each enqueued after its caches were filled otherwise. */
+    enum mcs_status (*time)(struct device *d, enum mcs_status (*f)(void *), void *arg, int n, double *seconds);
+    enum mcs_status (*copy)(struct device *d, void *dst, const void *src, int64_t bytes); /* within it, enqueued */
+    /* Peer number `which` of a prepared step with its data, *p NULL: there are no more. */
+    enum mcs_status (*peer_new)(const struct step *s, int which, struct peer **p);
+    enum mcs_status (*peer_run)(void *p);
+    void (*peer_free)(struct peer *p);
+    /* What was done since the last call, everything enqueued included. A device that has it tells no times. */
+    enum mcs_status (*counts)(struct device *d, struct device_counts *c);
+};
+
 struct optim_update; /* engine/optim.h */
 struct comm_ops;
 struct stage_ops;
@@ -46,6 +67,7 @@ struct backend {
     /* Collectives that run on the device (engine/dist/comm.h); NULL, or returns NULL: they go through the host. */
     const struct comm_ops *(*comm)(void);
     const struct stage_ops *stages; /* engine/stage_ops.h; NULL: infer/ computes them on the host */
+    const struct measure *(*measure)(void); /* NULL, or returns NULL: the host's clock */
 };
 
 struct device {

@@ -206,6 +206,7 @@ static const struct backend cuda_backend = {
     .close = cuda_close,
     .comm = mcs_cuda_comm,
     .stages = &mcs_cuda_stages,
+    .measure = mcs_cuda_measure,
 };
 
 /* ---- devices ---- */
@@ -321,6 +322,7 @@ static void cuda_close(struct device *d)
     mcs_blas_close(c);
     mcs_cuda_optim_close(c);
     mcs_cuda_stages_close(c);
+    mcs_dnn_close(c);
     if (c->run) (void)cudaFree(c->run);
     if (c->copy) (void)cudaStreamDestroy(c->copy);
     if (c->compute) (void)cudaStreamDestroy(c->compute);

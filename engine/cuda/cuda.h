@@ -27,6 +27,7 @@ struct cuda_device {
     void *blas;        /* vendor.h's, made when first asked for */
     void *optim;       /* optim_cuda.c's, the same */
     void *stages;      /* stages_cuda.c's, the same */
+    void *dnn;         /* vendor_dnn.c's, the same */
 };
 
 static inline struct cuda_device *mcs_cuda_of(const struct step *s)
@@ -67,6 +68,9 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
 
 /* engine/cuda/vendor_nccl.c: collectives on the device; NULL where the build knows no NCCL. */
 const struct comm_ops *mcs_cuda_comm(void);
+
+/* engine/cuda/measure.c: for bench. */
+const struct measure *mcs_cuda_measure(void);
 
 /* engine/cuda/optim_cuda.c */
 enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_update *u);

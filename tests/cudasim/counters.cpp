@@ -116,6 +116,14 @@ void cudasim_counters_clear(void)
 {
     all.clear();
 }
+void cudasim_work(uint64_t work[4])
+{
+    static uint64_t before[4];
+    const cudasim_counters sum = cudasim_counters_sum("");
+    const uint64_t now[4] = {sum.launches, sum.blocks, sum.threads, sum.mma};
+    for (int i = 0; i < 4; i++) work[i] = now[i] - before[i], before[i] = now[i];
+    counting = true;
+}
 struct cudasim_counters cudasim_counters_sum(const char *part)
 {
     struct cudasim_counters s = {};

@@ -82,6 +82,8 @@ void cudasim_count(int on);
 int cudasim_counters_n(void);
 const struct cudasim_counters *cudasim_counters_at(int i);
 void cudasim_counters_clear(void);
+/* Launches, blocks, threads and mma of all kernels since its last call, checked or not; from the first call on. */
+void cudasim_work(uint64_t work[4]);
 /* Counters of all kernels whose name contains `part`, summed; kernel is then `part`. */
 struct cudasim_counters cudasim_counters_sum(const char *part);
 /* Share of tensor-core products among the warp-level operations that are seen (products, requests, collectives). */
