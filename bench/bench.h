@@ -13,6 +13,7 @@ struct bench_options {
     double seconds;         /* spent on each row */
     int small;              /* shapes for a test */
     int64_t batch;          /* models; 0 = the model's own */
+    int64_t gpus;           /* comm: ranks */
     int train, by_op;       /* models: backward too; a row an op */
     const char *fail_above; /* compare: "5%" */
 };
@@ -65,6 +66,8 @@ void mcs_bench_text_free(struct bench_text *t);
 enum mcs_status mcs_bench_ops(const struct bench_options *o);
 /* bench models: whole networks with random weights. E_FAIL where a result is not finite or differs between two runs. */
 enum mcs_status mcs_bench_models(const struct bench_options *o);
+/* bench comm: collectives over o->gpus ranks, threads of this process. E_FAIL where a value is wrong. */
+enum mcs_status mcs_bench_comm(const struct bench_options *o);
 /* bench compare: median times of the rows that both files (.csv, .jsonl) have. E_FAIL where one of B is more than
  * fail_above slower than in A; E_DATA: not such a file, no row in common. */
 enum mcs_status mcs_bench_compare(const char *a, const char *b, const struct bench_options *o);

@@ -5,7 +5,7 @@
  * The yardstick is what the device's library reaches in the same run: its best square product, its best 3x3
  * convolution, its best copy. On a GPU the same shapes are timed by cuBLASLt and cuDNN too. */
 #include "bench/case.h"
-#include "bench/cases.h"
+#include "bench/shapes.h"
 #include "engine/devices.h"
 
 #include <math.h>
@@ -129,7 +129,8 @@ static enum mcs_status bench_peers(struct report *r, struct bench_setup *u, doub
             fprintf(stderr, "bench ops: %s, %s: skipped: %s\n", name, row.shape, p->missing);
         } else {
             st = m->peer_run(p);
-            if (st == MCS_OK && !u->step.backward) st = mcs_bench_check(u, p->adds_bias, &row);
+            if (st == MCS_OK)
+                st = u->step.backward ? mcs_bench_check_gradients(u, &row) : mcs_bench_check(u, p->adds_bias, &row);
             if (st == MCS_OK) st = time_row(r, u, m->peer_run, p, flops, &row);
             if (st == MCS_OK) put_row(r, &row);
         }

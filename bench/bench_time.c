@@ -1,7 +1,7 @@
 /* Times and counts of one thing, and the device's best. */
 #include "bench/bench.h"
 
-#include "bench/cases.h"
+#include "bench/shapes.h"
 #include "engine/log.h"
 
 #include <stdio.h>

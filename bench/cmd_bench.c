@@ -1,16 +1,19 @@
-/* mcsam bench ops, models, compare: what the machine reaches on the program's own ops and on whole networks. */
+/* mcsam bench ops, models, comm, compare: what the machine reaches on the program's own ops, on whole networks, and on
+ * collectives between ranks. */
 #include "bench/bench.h"
 
 #include <string.h>
 
 static const struct mcs_option options[] = {
     {"op", 0, MCS_FIELD(bench_options, ops), .value = "NAME",
-     .help = "ops: only this op: linear, conv, attention; may be given again"},
+     .help = "ops: only this op: linear, conv, attention, layernorm, instance_norm, gelu, add; may be given again"},
     {"model", 'm', MCS_FIELD(bench_options, model), .value = "TEXT",
      .help = "ops: only rows whose model contains this text; models: biomedclip, biomedclip_image, sam_vit_b, "
              "sam_vit_b_encoder, nnunet_2d, all"},
     {"batch", 0, MCS_FIELD(bench_options, batch), .def = "0", .lo = 0, .hi = 4096, .value = "N",
      .help = "models: images (and texts) at once; 0: 8 for biomedclip, 1 for sam_vit_b, 2 for nnunet_2d"},
+    {"gpus", 0, MCS_FIELD(bench_options, gpus), .alias = "ranks", .def = "2", .lo = 0, .hi = 64, .value = "N",
+     .help = "comm: over so many GPUs (with --device cpu: shares of its cores)"},
     {"train", 0, MCS_FIELD(bench_options, train), .help = "models: forward and backward too"},
     {"by-op", 0, MCS_FIELD(bench_options, by_op), .help = "models: also a row for each kind of op"},
     {"fail-above", 0, MCS_FIELD(bench_options, fail_above), .def = "5%", .value = "PERCENT",
@@ -38,7 +41,11 @@ static enum mcs_status run(const void *o)
         return mcs_bench_ops(b);
     }
     if (strcmp(what, "models") == 0) return mcs_bench_models(b);
-    return MCS_FAIL(MCS_E_USAGE, "bench: nothing named '%s' can be measured; known: ops, models, compare", what);
+    if (strcmp(what, "comm") == 0) {
+        MCS_REQUIRE(!b->common.dry_run, MCS_E_USAGE, "bench comm has nothing to plan; --small is a quick check");
+        return mcs_bench_comm(b);
+    }
+    return MCS_FAIL(MCS_E_USAGE, "bench: nothing named '%s' can be measured; known: ops, models, comm, compare", what);
 }
 
 const struct mcs_verb mcs_verb_bench = {
@@ -47,9 +54,10 @@ const struct mcs_verb mcs_verb_bench = {
     .options = options,
     .options_bytes = sizeof(struct bench_options),
     .run = run,
-    .args = "[ops | models | compare A B]",
+    .args = "[ops | models | comm | compare A B]",
     .min_args = 0,
     .max_args = 3,
-    .details = "The figures stand beside the best product and the best 3x3 convolution that this machine reached in "
-               "the same run.",
+    .details =
+        "The figures stand beside the best product, 3x3 convolution and copy that the device reached in the same "
+        "run; a simulated GPU (--device cudasim) has counts instead of times.",
 };

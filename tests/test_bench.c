@@ -96,7 +96,9 @@ Test(bench, bad_files_and_words)
     expect("mcsam bench compare a.csv a.csv --fail-above fast", 2, "no percentage");
     expect("mcsam bench compare a.csv a.csv --fail-above -1%", 2, "no percentage");
     expect("mcsam bench ops a.csv", 2, "one word too many");
-    expect("mcsam bench speed", 2, "known: ops, models, compare");
+    expect("mcsam bench speed", 2, "known: ops, models, comm, compare");
+    expect("mcsam bench comm --gpus 1", 2, "2 or more");
+    expect("mcsam bench comm --dry-run", 2, "nothing to plan");
     expect("mcsam bench models --model vit_h", 2, "known: biomedclip");
     expect("mcsam bench models --small --model biomedclip --train --batch 1", 2, "at least 2");
 }
@@ -120,8 +122,36 @@ Test(bench, models)
 Test(bench, ops)
 {
     expect("mcsam bench ops --small --seconds 0 -o o && mcsam bench compare o.csv o.jsonl", 0,
-           "13 rows in both, 0 in one alone; geometric mean of B / A: 1.000");
+           "24 rows in both, 0 in one alone; geometric mean of B / A: 1.000");
     expect("mcsam bench ops --small --seconds 0 --op attention --json", 0, "\"pass\": \"backward\"");
+}
+
+/* Two ranks, threads of this process: every value is right, every size has its row. */
+Test(bench, comm)
+{
+    expect("mcsam bench comm --small --seconds 0 -o c && cat c.csv", 0,
+           "2 ranks by memory,all_reduce,float,\"sum\",4096 floats,16384,0,");
+    cr_expect(strstr(shell_output, "2 ranks by memory,broadcast,float,\"from rank 0\",16 floats,64,0,"), "%s",
+              shell_output);
+    expect("mcsam bench compare c.csv c.jsonl", 0, "9 rows in both, 0 in one alone");
+}
+
+/* On a simulated GPU each row is checked and counted: bf16 products go through tensor cores, and nobody tells a time.
+ */
+Test(bench, counts)
+{
+    char module[4096];
+    snprintf(module, sizeof module, "%.*s/libmcsam_cudasim.so", (int)(strrchr(MCS_BINARY, '/') - MCS_BINARY),
+             MCS_BINARY);
+    if (access(module, R_OK) != 0) cr_skip_test("no CUDA headers, so no simulation");
+    expect("mcsam bench ops --small --device cudasim --op linear -o s && cat s.csv", 0,
+           "small,linear,\"product\",\"forward\",\"37x20x33 bf16\"");
+    cr_expect(!strstr(shell_output, "WRONG") && !strstr(shell_output, "median"), "%s", shell_output);
+    expect("grep 'aligned, by k_matmul\",\"forward' s.csv", 0,
+           ",1,2,256,256"); /* 6 x 8 tiles of 16 x 8, in 4 parts of k; 64 more */
+    expect("mcsam bench ops --small --device cudasim --precision fp32 --op linear --json", 0,
+           "\"tensor_products\": 0}");
+    expect("mcsam bench models --small --device cudasim", 2, "only times to tell");
 }
 
 /* The plan of the real SAM, from the program: known without running it. */

@@ -1,7 +1,7 @@
 /* The shapes that `bench ops` measures: the products, convolutions, attentions and pointwise ops of the full-size
  * models, and small ones for a check. bench/peers/torch_ops.py reads them from the table that bench writes. */
-#ifndef MCS_BENCH_CASES_H
-#define MCS_BENCH_CASES_H
+#ifndef MCS_BENCH_SHAPES_H
+#define MCS_BENCH_SHAPES_H
 
 #include "bench/case.h"
 

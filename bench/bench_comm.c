@@ -1,0 +1,217 @@
+/* `bench comm`: the collectives of training over several ranks, as nccl-tests reports them: size, count, type, time,
+ * algorithm's and bus's bandwidth, wrong values. The bus's bandwidth is the algorithm's times what a collective must
+ * send over the slowest link for each byte of its size: 2(n-1)/n for a sum (a reduction, then a gathering), (n-1)/n for
+ * a gathering, whose size is that of all ranks together, 1 for a broadcast. It is what is held against a link's rate,
+ * whatever the number of ranks. */
+#include "bench/bench.h"
+
+#include "engine/log.h"
+#include "train/team.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 9, MOST_CALLS = 100 };
+
+enum collective { SUM, GATHER, BROADCAST, N_COLLECTIVES };
+static const struct {
+    const char *name, *pass;
+} collectives[N_COLLECTIVES] = {{"all_reduce", "sum"}, {"all_gather", "gather"}, {"broadcast", "from rank 0"}};
+
+struct bench_comm {
+    const struct bench_options *o;
+    struct bench_text text;
+    int64_t n_wrong;
+    int counts; /* a simulated device: no times */
+};
+
+/* One collective of a size on one rank. src: what this rank brings, in place for sum and broadcast. */
+struct turn {
+    const struct team *t;
+    enum collective what;
+    int64_t count; /* floats of the size: of src, for a gathering of dst */
+    float *src, *dst;
+};
+
+static int64_t part_of(const struct turn *u)
+{
+    return u->what == GATHER ? u->count / u->t->size : u->count;
+}
+
+/* What rank r brings at i: small integers, whose sums are exact, other ones in every rank. */
+static float brings(int r, int64_t i)
+{
+    return (float)((i * 7 + r * 13 + i / 1024) % 101 - 50);
+}
+
+static float wanted(const struct turn *u, int64_t i)
+{
+    float sum = 0;
+    if (u->what == BROADCAST) return brings(0, i);
+    if (u->what == GATHER) return brings((int)(i / part_of(u)), i % part_of(u));
+    for (int r = 0; r < u->t->size; r++) sum += brings(r, i);
+    return sum;
+}
+
+static enum mcs_status call(const struct turn *u)
+{
+    struct comm *c = u->t->comm;
+    if (u->what == SUM) return mcs_comm_sum(c, u->src, u->count, "bench");
+    if (u->what == GATHER) return mcs_comm_gather(c, u->src, u->dst, part_of(u), "bench");
+    return mcs_comm_broadcast(c, u->src, u->count, "bench");
+}
+
+/* One call, and how many of the values here are wrong. */
+static enum mcs_status check(const struct turn *u, int64_t *wrong)
+{
+    struct device *d = u->t->device;
+    const int64_t n = u->count;
+    float *v = malloc((size_t)n * sizeof *v);
+    MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %lld values", (long long)n);
+    enum mcs_status st;
+    *wrong = 0;
+    for (int64_t i = 0; i < part_of(u); i++) v[i] = brings(u->t->rank, i);
+    MCS_TRY_GOTO(d->backend->upload(d, u->src, v, 4 * part_of(u)), st, done);
+    MCS_TRY_GOTO(call(u), st, done);
+    MCS_TRY_GOTO(mcs_comm_join(u->t->comm), st, done);
+    MCS_TRY_GOTO(mcs_comm_wait(u->t->comm), st, done);
+    MCS_TRY_GOTO(d->backend->download(d, v, u->what == GATHER ? u->dst : u->src, 4 * n), st, done);
+    for (int64_t i = 0; i < n; i++) *wrong += v[i] != wanted(u, i);
+done:
+    free(v);
+    return st;
+}
+
+/* Seconds of a call in each of ROUNDS rounds of n calls, the mean over ranks as nccl-tests takes it. */
+static enum mcs_status rounds(const struct turn *u, int n, double *seconds)
+{
+    struct device *d = u->t->device;
+    MCS_TRY(d->backend->zero(d, u->src, 4 * part_of(u))); /* sums of sums would leave float's range */
+    MCS_TRY(d->backend->sync(d));
+    for (int k = 0; k < ROUNDS; k++) {
+        MCS_TRY(mcs_comm_barrier(u->t->comm, "bench"));
+        const double begin = mcs_seconds();
+        for (int i = 0; i < n; i++) MCS_TRY(call(u));
+        MCS_TRY(mcs_comm_join(u->t->comm));
+        MCS_TRY(mcs_comm_wait(u->t->comm));
+        float all[COMM_VALUES], mine = (float)(1e6 * (mcs_seconds() - begin) / n);
+        MCS_TRY(mcs_comm_values(u->t->comm, &mine, 1, all, "bench"));
+        double sum = 0;
+        for (int i = 0; i < u->t->size; i++) sum += all[i];
+        seconds[k] = 1e-6 * sum / u->t->size;
+    }
+    return MCS_OK;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void put_row(struct bench_comm *b, const struct turn *u, const double *t, int n_calls, int64_t wrong)
+{
+    const double bytes = 4 * (double)u->count, n = u->t->size, median = t[ROUNDS / 2];
+    const double algorithm = median > 0 ? bytes / median / 1e9 : 0;
+    const double bus = algorithm * (u->what == SUM ? 2 * (n - 1) / n : u->what == GATHER ? (n - 1) / n : 1);
+    const char *name = collectives[u->what].name, *pass = collectives[u->what].pass, *by = u->t->comm->ops->name;
+    char line[512], rate[96], times[160] = "";
+    snprintf(rate, sizeof rate, "%.1f | %.3f | %.3f", 1e6 * median, algorithm, bus);
+    if (b->counts) snprintf(rate, sizeof rate, "| |");
+    snprintf(line, sizeof line, "| %s | %.0f | %lld | float | %s | %s | %lld%s |\n", name, bytes, (long long)u->count,
+             pass, rate, (long long)wrong, wrong ? " WRONG" : "");
+    mcs_bench_put(&b->text, BENCH_MD, line);
+    if (!b->counts)
+        snprintf(times, sizeof times, "%.6g,%.6g,%.6g,%d,%.6g,%.6g", median, t[ROUNDS / 10],
+                 t[ROUNDS - 1 - ROUNDS / 10], ROUNDS * n_calls, algorithm, bus);
+    snprintf(line, sizeof line, "%d ranks by %s,%s,%s,\"%s\",%lld floats,%.0f,%lld,%s\n", u->t->size, by, name, "float",
+             pass, (long long)u->count, bytes, (long long)wrong, b->counts ? ",,,,," : times);
+    mcs_bench_put(&b->text, BENCH_CSV, line);
+    if (!b->counts)
+        snprintf(times, sizeof times, ", \"median_s\": %.6g, \"algbw_gbytes_s\": %.6g, \"busbw_gbytes_s\": %.6g",
+                 median, algorithm, bus);
+    snprintf(line, sizeof line,
+             "{\"model\": \"%d ranks by %s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%lld "
+             "floats\", \"bytes\": %.0f, \"wrong\": %lld%s}\n",
+             u->t->size, by, name, "float", pass, (long long)u->count, bytes, (long long)wrong, times);
+    mcs_bench_put(&b->text, BENCH_JSONL, line);
+}
+
+static void put_head(struct bench_comm *b, const struct team *t)
+{
+    char line[256];
+    snprintf(line, sizeof line,
+             "%d ranks by %s%s.\n\n| collective | size B | count | type | what | time us | algbw GB/s | busbw GB/s | "
+             "wrong |\n|---|---|---|---|---|---|---|---|---|\n",
+             t->size, t->comm->ops->name, b->counts ? ", simulated: no times" : "");
+    mcs_bench_put(&b->text, BENCH_MD, line);
+    mcs_bench_put(&b->text, BENCH_CSV,
+                  "model,op,what,pass,shape,bytes,wrong,median_s,p10_s,p90_s,runs,algbw_gbytes_s,busbw_gbytes_s\n");
+}
+
+static enum mcs_status one(struct bench_comm *b, const struct turn *u)
+{
+    double t[ROUNDS] = {0};
+    int64_t wrong;
+    int n = 0;
+    float mine, all[COMM_VALUES];
+    MCS_TRY(check(u, &wrong));
+    if (!b->counts) {
+        MCS_TRY(rounds(u, 1, t)); /* also the way to the number of calls, the same on all ranks */
+        qsort(t, ROUNDS, sizeof *t, ascending);
+        const double fit = b->o->seconds / ROUNDS / t[ROUNDS / 2];
+        n = fit < 1 ? 1 : fit > MOST_CALLS ? MOST_CALLS : (int)fit;
+        MCS_TRY(mcs_comm_most(u->t->comm, n, &n, "calls"));
+        MCS_TRY(rounds(u, n, t));
+        qsort(t, ROUNDS, sizeof *t, ascending);
+    }
+    mine = (float)wrong;
+    MCS_TRY(mcs_comm_values(u->t->comm, &mine, 1, all, "wrong values"));
+    for (int r = wrong = 0; r < u->t->size; r++) wrong += (int64_t)all[r];
+    if (u->t->rank) return MCS_OK;
+    b->n_wrong += wrong;
+    put_row(b, u, t, n, wrong);
+    return MCS_OK;
+}
+
+static enum mcs_status measure(void *ctx, const struct team *t)
+{
+    struct bench_comm *b = ctx;
+    struct device *d = t->device;
+    const int64_t most = b->o->small ? 1 << 14 : 1 << 28; /* bytes */
+    struct turn u = {.t = t};
+    void *p[2] = {NULL, NULL};
+    enum mcs_status st = MCS_OK;
+    if (t->rank == 0) {
+        b->counts = mcs_bench_counts(d);
+        put_head(b, t);
+    }
+    MCS_TRY(mcs_comm_barrier(t->comm, "bench")); /* counts is read by all ranks */
+    for (int i = 0; i < 2 && st == MCS_OK; i++) st = d->backend->alloc(d, most, &p[i]);
+    u.src = p[0], u.dst = p[1];
+    for (int k = 0; k < N_COLLECTIVES && st == MCS_OK; k++)
+        for (int64_t bytes = b->o->small ? 1 << 6 : 1 << 10; bytes <= most && st == MCS_OK; bytes *= 16) {
+            u.what = (enum collective)k;
+            u.count = bytes / 4 / t->size * t->size;
+            st = one(b, &u);
+        }
+    if (st == MCS_OK) st = mcs_comm_wait(t->comm);
+    for (int i = 0; i < 2; i++)
+        if (p[i]) d->backend->free(d, p[i]);
+    return st;
+}
+
+enum mcs_status mcs_bench_comm(const struct bench_options *o)
+{
+    struct bench_comm b = {.o = o, .text.json = o->common.json};
+    MCS_REQUIRE(o->gpus >= 2, MCS_E_USAGE, "bench comm: --gpus N, 2 or more, says over how many ranks");
+    enum mcs_status st = mcs_team_run(
+        &(struct team_options){.common = &o->common, .gpus = o->gpus, .run = ".", .config = "bench comm"}, measure, &b);
+    if (st == MCS_OK) st = mcs_bench_write(&b.text, o->output);
+    if (st == MCS_OK && b.n_wrong)
+        st = MCS_FAIL(MCS_E_FAIL, "%lld values are wrong: see the rows marked WRONG", (long long)b.n_wrong);
+    mcs_bench_text_free(&b.text);
+    return st;
+}
