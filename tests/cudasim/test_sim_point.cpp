@@ -169,6 +169,13 @@ Test(point, skewed)
         },
         960, 24, 960, 960, 1);
     skewed(
+        "add of two",
+        [](enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *) {
+            struct k_add a = {t, 517, 517, x, x2, x, y, y2, NULL, 1, 0, NULL};
+            ok(k_add_fwd(&a, NULL)), ok(k_add_bwd(&a, NULL));
+        },
+        517, 517, 517, 517, 1);
+    skewed(
         "rows",
         [](enum k_dtype t, const void *x, const void *, void *y, void *, void *work) {
             struct k_sum_rows a = {t, t, 300, 24, 32, x, 1, y, (float *)work};
@@ -196,6 +203,68 @@ Test(point, skewed)
             ok(k_resize_fwd(&a, NULL)), ok(k_resize_bwd(&a, NULL));
         },
         5 * 6 * 16, 9 * 4 * 16, 9 * 4 * 16, 5 * 6 * 16, 1);
+}
+
+/* In bf16, where a graph has them in float32 (amp.h): of inputs that bf16 holds, the float32 kernels' results, rounded:
+ * half a unit of 8 bits, 2^-8 of the value at most. */
+static void check_rounded(const char *what, const values &half, const values &full)
+{
+    for (size_t i = 0; i < full.size(); i++)
+        cr_assert(fabs(half[i] - full[i]) <= 0x1p-8 * fabs(full[i]), "%s[%zu]: %.9g, want %.9g", what, i, half[i],
+                  full[i]);
+}
+
+Test(point, softmax_in_bf16)
+{
+    static const int sizes[][2] = {{1, 1}, {7, 33}, {3, 260}, {2, 1031}};
+    for (auto z : sizes)
+        for (int seed = 0; seed < SEEDS; seed++) {
+            const int64_t n = (int64_t)z[0] * z[1];
+            const values x = normals("x", n, K_BF16, 2), dy = normals("dy", n, K_BF16);
+            values y[2], dx[2];
+            cudasim_seed((uint64_t)seed);
+            for (int i = 0; i < 2; i++) {
+                const enum k_dtype t = i ? K_BF16 : K_F32;
+                on_device gx((size_t)n, t, 0, &x), gdy((size_t)n, t, 0, &dy), gy((size_t)n, t), gdx((size_t)n, t);
+                struct k_softmax a = {t, z[0], z[1], gx.at(), gdy.at(), gy.at(), gdx.at(), 0};
+                ok(k_softmax_fwd(&a, NULL));
+                y[i] = gy.get();
+                gy.set(normals("y", n, K_BF16)); /* any, the same for both */
+                ok(k_softmax_bwd(&a, NULL));
+                expect_clean(mark("softmax", t, seed));
+                dx[i] = gdx.get();
+            }
+            check_rounded("softmax y", y[1], y[0]);
+            check_rounded("softmax dx", dx[1], dx[0]);
+        }
+}
+
+Test(point, attn_guide_in_bf16)
+{
+    const int batch = 2, tokens = 37, heads = 3, head_dim = 16, used = 2;
+    const int64_t n = (int64_t)batch * tokens * 3 * heads * head_dim;
+    const values qkv = normals("qkv", n, K_BF16), one(1, 0.75);
+    values cover = normals("cover", batch * tokens, K_F32), weight = {1, 0.5};
+    for (double &c : cover) c = c > 0.3;
+    for (int seed = 0; seed < SEEDS; seed++) {
+        values dqkv[2], loss[2], attention[2];
+        cudasim_seed((uint64_t)seed);
+        for (int i = 0; i < 2; i++) {
+            const enum k_dtype t = i ? K_BF16 : K_F32;
+            on_device gq((size_t)n, t, 0, &qkv), gd((size_t)n, t), gc(cover.size(), K_F32, 0, &cover),
+                gw(2, K_F32, 0, &weight), gl(1, K_F32), ga((size_t)(batch * used * tokens), K_F32),
+                gdl(1, K_F32, 0, &one);
+            struct k_attn_guide a = {t,      batch,   tokens, heads,  head_dim, used, gq.at(), gc.f(),
+                                     gw.f(), gdl.f(), gl.f(), ga.f(), gd.at(),  0,    NULL};
+            on_device work(k_attn_guide_bytes(&a) / sizeof(float) + 1, K_F32);
+            a.workspace = work.at();
+            ok(k_attn_guide_fwd(&a, NULL)), ok(k_attn_guide_bwd(&a, NULL));
+            expect_clean(mark("attn_guide", t, seed));
+            dqkv[i] = gd.get(), loss[i] = gl.get(), attention[i] = ga.get();
+        }
+        cr_assert(loss[0] == loss[1] && attention[0] == attention[1], "of the same numbers the same sums");
+        check_rounded("attn_guide dqkv", dqkv[1], dqkv[0]);
+    }
 }
 
 /* Rows by number: what is no row gives NaN, forward; backward it is left out, as -1 is. */
