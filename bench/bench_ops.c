@@ -185,7 +185,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     const struct bench_case *cases = o->small ? bench_small : bench_full_size;
     const size_t n =
         o->small ? sizeof bench_small / sizeof *bench_small : sizeof bench_full_size / sizeof *bench_full_size;
-    enum mcs_status st;
+    enum mcs_status st = MCS_OK;
     MCS_TRY(mcs_device_open(&o->common, &r.device));
     r.counts = mcs_bench_counts(&r.device);
     MCS_TRY_GOTO(mcs_bench_peaks(o, &r.device, &r.peaks), st, done);
@@ -196,10 +196,12 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
         mcs_bench_tear_down(&u);
         if (st != MCS_OK) goto done;
     }
-    st = mcs_bench_write(&r.text, o->output);
-    if (st == MCS_OK && r.n_wrong)
-        st = MCS_FAIL(MCS_E_FAIL, "%d results are wrong: see the rows marked WRONG", r.n_wrong);
+    if (r.n_wrong) st = MCS_FAIL(MCS_E_FAIL, "%d results are wrong: see the rows marked WRONG", r.n_wrong);
 done:
+    if (r.text.used[BENCH_CSV]) { /* after a failure, what there was before it */
+        const enum mcs_status written = mcs_bench_write(&r.text, o->output);
+        if (st == MCS_OK) st = written;
+    }
     mcs_device_close(&r.device);
     mcs_bench_text_free(&r.text);
     return st;

@@ -5,7 +5,8 @@
  *     gpu_run devices
  *     gpu_run ops CSV [--small] [--op NAME] [--jobs N]     N 0: in this process, one after another
  *     gpu_run intrinsics CSV
- *     gpu_run bench FOLDER [--small] [--seconds S]         FOLDER/ops_fp32.csv and so on
+ *     gpu_run bench FOLDER [--small] [--seconds S] [--only NAME]    NAME.csv: ops_fp32, ops_bf16, models_fp32,
+ * models_bf16
  *
  * Last line: "N passed, M failed". Exit code 0, 1 where something failed, 69 where there is no GPU. */
 #include <cuda_runtime_api.h>
@@ -23,7 +24,7 @@
 #include "tests/cudasim/probes.h"
 #include "tests/support_cases.h"
 
-enum { SMALL_CASES = 2, OP_SECONDS = 240 };
+enum { SMALL_CASES = 2, OP_SECONDS = 150 };
 
 struct arguments {
     const char *what, *path, *op;
@@ -39,26 +40,31 @@ enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
     return mcs_cuda_module.open((int)c->gpu, d);
 }
 
-static int say_error(const char *what)
+/* The exit code. */
+static int say_error(const char *what, enum mcs_status st)
 {
-    const int device = strstr(mcs_error_message(), "NVIDIA") || strstr(mcs_error_message(), "CUDA cannot start");
     fprintf(stderr, "%s%s%s\n", what, *what ? ": " : "", mcs_error_message());
     mcs_error_clear();
-    return device ? 69 : 1;
+    return mcs_exit_code(st);
 }
 
 static int devices(void)
 {
+    struct device device;
     char text[256];
     int n, driver = 0, runtime = 0;
-    if (mcs_cuda_module.count(&n) != MCS_OK) return say_error("");
+    enum mcs_status st = mcs_cuda_module.count(&n);
+    if (st != MCS_OK) return say_error("", st);
     (void)cudaDriverGetVersion(&driver);
     (void)cudaRuntimeGetVersion(&runtime);
     for (int i = 0; i < n; i++) {
-        if (mcs_cuda_module.describe(i, text, sizeof text) != MCS_OK) return say_error("");
+        if ((st = mcs_cuda_module.describe(i, text, sizeof text)) != MCS_OK) return say_error("", st);
         printf("GPU %d: %s; CUDA %d.%d built with, %d.%d known to the driver\n", i, text, runtime / 1000,
                runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
     }
+    fflush(stdout);
+    if ((st = mcs_cuda_module.open(0, &device)) != MCS_OK) return say_error("", st);
+    mcs_device_close(&device);
     return 0;
 }
 
@@ -70,8 +76,9 @@ static int run_cases(enum mcs_op op, int half, int small, int *failed)
     struct device device;
     int n = 0;
     *failed = 0;
-    if (mcs_cuda_module.open(0, &device) != MCS_OK) {
-        (void)say_error(mcs_op_table[op].name);
+    const enum mcs_status st = mcs_cuda_module.open(0, &device);
+    if (st != MCS_OK) {
+        (void)say_error(mcs_op_table[op].name, st);
         return *failed = 1;
     }
     struct case_backend b = {.name = half ? "cuda bf16" : "cuda", .device = &device, .half = half};
@@ -160,25 +167,25 @@ static int run_probes(const struct arguments *a)
 
 /* ---- measurements ---- */
 
+/* FOLDER/NAME.csv for each NAME, or for --only's. */
 static int run_bench(const struct arguments *a)
 {
-    static const char *const name[] = {"fp32", "bf16"};
+    static const char *const names[] = {"ops_fp32", "ops_bf16", "models_fp32", "models_bf16"};
     char path[4096];
-    int bad = 0;
+    int n = 0, bad = 0;
     for (int i = 0; i < 4; i++) {
-        const int models = i / 2, half = i % 2;
         struct bench_options o = {.seconds = a->seconds, .small = a->small, .output = path, .train = 1};
-        o.common.precision = half ? MCS_PRECISION_BF16 : MCS_PRECISION_FP32;
+        o.common.precision = i % 2 ? MCS_PRECISION_BF16 : MCS_PRECISION_FP32;
         o.common.device = MCS_DEVICE_CUDA;
-        if (models && a->small) continue; /* only times */
-        snprintf(path, sizeof path, "%s/%s_%s", a->path, models ? "models" : "ops", name[half]);
-        printf("\n%s, %s\n\n", models ? "models" : "ops", name[half]);
-        if ((models ? mcs_bench_models(&o) : mcs_bench_ops(&o)) == MCS_OK) continue;
-        (void)say_error(path);
-        bad++;
+        if (a->op && strcmp(a->op, names[i]) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s", a->path, names[i]);
+        const enum mcs_status st = i / 2 ? mcs_bench_models(&o) : mcs_bench_ops(&o);
+        n++;
+        bad += st != MCS_OK;
+        if (st != MCS_OK) (void)say_error(names[i], st);
     }
-    printf("%d passed, %d failed\n", (a->small ? 2 : 4) - bad, bad);
-    return bad != 0;
+    printf("%d passed, %d failed\n", n - bad, bad);
+    return bad || !n;
 }
 
 int main(int argc, char **argv)
@@ -188,7 +195,7 @@ int main(int argc, char **argv)
         const char *next = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--small"))
             a.small = 1;
-        else if (!strcmp(argv[i], "--op"))
+        else if (!strcmp(argv[i], "--op") || !strcmp(argv[i], "--only"))
             a.op = next, i++;
         else if (!strcmp(argv[i], "--jobs"))
             a.jobs = atoi(next), i++;
