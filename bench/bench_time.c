@@ -46,7 +46,7 @@ enum mcs_status mcs_bench_time(struct device *d, enum mcs_status (*f)(void *), v
     int n = 0;
     if (m && m->counts) {
         MCS_TRY(m->counts(d, &row->counts));
-        MCS_TRY(f(arg));
+        MCS_TRY(m->time(d, f, arg, 1, t)); /* which is 0 */
         row->n_runs = 1;
         return m->counts(d, &row->counts);
     }

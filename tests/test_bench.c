@@ -151,7 +151,8 @@ Test(bench, counts)
            ",1,2,256,256"); /* 6 x 8 tiles of 16 x 8, in 4 parts of k; 64 more */
     expect("mcsam bench ops --small --device cudasim --precision fp32 --op linear --json", 0,
            "\"tensor_products\": 0}");
-    expect("mcsam bench models --small --device cudasim", 2, "only times to tell");
+    expect("mcsam bench models --small --device cudasim --model nnunet_2d --train", 0,
+           "nnunet_2d | all | whole network | forward and backward | 2x32x32x1 | yes | | | |");
 }
 
 /* The plan of the real SAM, from the program: known without running it. */
