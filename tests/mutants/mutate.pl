@@ -97,7 +97,7 @@ sub factor_end {
     my ($c, $to, $p) = @_;
     while (substr($c, $p) =~ /^(\([\w ]+\*?\))(?=[\w(])/) { $p += length $1 }
     if (substr($c, $p, 1) eq '(') { $p = $to->{$p} + 1 }
-    elsif (substr($c, $p) =~ /^([-!~]?[\w.]+)/) { $p += length $1 }
+    elsif (substr($c, $p) =~ /^([-!~]?[\w.]+(?:<[\w:, *()\/+-]*>)?)/) { $p += length $1 }
     else { return undef }
     while (1) {
         my $rest = substr $c, $p, 80;
