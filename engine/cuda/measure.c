@@ -37,7 +37,7 @@ static enum mcs_status measure_time(struct device *d, enum mcs_status (*f)(void 
     const size_t bytes = 2 * (size_t)(cache > 0 ? cache : 1 << 20);
     cudaEvent_t *e = calloc((size_t)n, 2 * sizeof(cudaEvent_t));
     MCS_REQUIRE(e, MCS_E_NOMEM, "no memory for %d times", n);
-    enum mcs_status st = mcs_cuda_status(cudaMalloc(&other, bytes), "cudaMalloc");
+    enum mcs_status st = mcs_cuda_alloc(c, bytes, &other);
     if (st == MCS_OK) st = events(e, n, c, f, arg, other, bytes, seconds);
     if (other) (void)cudaFree(other);
     for (int i = 0; i < 2 * n; i++)
@@ -83,7 +83,7 @@ struct cuda_peer {
 
 static enum mcs_status buffer(struct cuda_peer *p, size_t bytes, void **m)
 {
-    MCS_CUDA(cudaMalloc(m, bytes ? bytes : 64));
+    MCS_TRY(mcs_cuda_alloc(p->c, bytes, m));
     p->memory[p->n_memory++] = *m;
     return MCS_OK;
 }

@@ -30,13 +30,13 @@ static enum mcs_status stages_of(struct cuda_device *c, size_t bytes, struct cud
         t = c->stages = calloc(1, sizeof *t);
         MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the stages of a device");
     }
-    if (!t->adam) MCS_CUDA(cudaMalloc((void **)&t->adam, sizeof *t->adam));
+    if (!t->adam) MCS_TRY(mcs_cuda_alloc(c, sizeof *t->adam, (void **)&t->adam));
     if (bytes > t->bytes) { /* cudaFree waits for what still uses it */
         MCS_CUDA(cudaStreamSynchronize(c->compute));
         MCS_CUDA(cudaFree(t->workspace));
         t->workspace = NULL;
         t->bytes = 0;
-        MCS_CUDA(cudaMalloc(&t->workspace, bytes));
+        MCS_TRY(mcs_cuda_alloc(c, bytes, &t->workspace));
         t->bytes = bytes;
     }
     *out = t;

@@ -406,6 +406,45 @@ Test(cuda_backend, a_capture_that_fails)
     mcs_device_close(&d);
 }
 
+/* Times of what is enqueued: the simulation's clock stands still, but the calls are made in order and all is freed. */
+struct copying {
+    struct device *d;
+    void *from, *to;
+    int n, fails_at;
+};
+static enum mcs_status copy_once(void *ctx)
+{
+    struct copying *c = ctx;
+    MCS_REQUIRE(++c->n != c->fails_at, MCS_E_FAIL, "refused");
+    return c->d->backend->measure()->copy(c->d, c->to, c->from, 1000);
+}
+
+Test(cuda_backend, times_of_calls)
+{
+    struct device d = device_open();
+    struct copying c = {.d = &d};
+    char host[1000];
+    double seconds[3] = {1, 1, 1};
+    const struct measure *m = d.backend->measure();
+    OK(d.backend->alloc(&d, 1000, &c.from));
+    OK(d.backend->alloc(&d, 1000, &c.to));
+    memset(host, 7, sizeof host);
+    OK(d.backend->upload(&d, c.from, host, sizeof host));
+    OK(m->time(&d, copy_once, &c, 3, seconds));
+    cr_expect_eq(c.n, 3);
+    for (int i = 0; i < 3; i++) cr_expect(seconds[i] >= 0 && seconds[i] < 1);
+    memset(host, 0, sizeof host);
+    OK(d.backend->download(&d, host, c.to, sizeof host));
+    for (int i = 0; i < 1000; i++) cr_assert_eq(host[i], 7);
+    c.fails_at = 5;
+    fails(m->time(&d, copy_once, &c, 3, seconds), MCS_E_FAIL, "refused");
+    cudasim_fail_alloc(1);
+    fails(m->time(&d, copy_once, &c, 3, seconds), MCS_E_NOMEM, "wanted in one piece");
+    d.backend->free(&d, c.from);
+    d.backend->free(&d, c.to);
+    mcs_device_close(&d);
+}
+
 /* ---- memory that runs out ---- */
 
 /* A device, a network, two runs and an update on it. */
