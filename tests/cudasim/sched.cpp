@@ -17,7 +17,7 @@ struct sim_thread *sim_now;
 
 namespace sim
 {
-bool running;
+__thread bool running;
 uint32_t block_now, launch_first_block;
 uint16_t epoch_now;
 thread *threads;

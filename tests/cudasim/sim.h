@@ -116,7 +116,7 @@ struct launch {
     size_t dynamic;
     std::vector<std::vector<char>> args;
 };
-extern bool running;                           /* a kernel's thread is */
+extern __thread bool running; /* this host thread runs a kernel's thread: others of the program may be in host code */
 extern uint32_t block_now, launch_first_block; /* block_now counts blocks, copies and memsets of the process */
 extern uint16_t epoch_now;
 extern thread *threads;
