@@ -205,16 +205,19 @@ die "mutants: the test programs name no tests\n" unless @tests;
         # Of children that end together the sum is told: only how long a test may take hangs on it.
         $test->{seconds} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
         next unless -e $log;
-        if ($rc and $quick) { say_err("$test->{program} $test->{filter} is left out: it fails, or takes more than $quick s"); next }
-        if ($rc) { print STDERR slurp("$log.log"); die "mutants: $test->{program} --filter $test->{filter} fails where no mutant is awake\n" }
         $test->{files} = { map { s/\s+$//r => 1 } split /\n/, slurp($log) };
+        if ($rc and $quick) { $test->{left_out} = 1; say_err("$test->{program} $test->{filter} is left out: it fails, or takes more than $quick s"); next }
+        if ($rc) { print STDERR slurp("$log.log"); die "mutants: $test->{program} --filter $test->{filter} fails where no mutant is awake\n" }
     }
 }
 my %tests_of; # source -> tests that launch out of it, quickest first
 for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @tests];
-    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
+    # A sample takes no file whose own tests are too slow for it.
+    my $slow = grep { $_->{left_out} and $_->{program} !~ /pipeline|joint/ } @{$tests_of{$f}};
+    $tests_of{$f} = $slow ? [] : [grep { !$_->{left_out} } @{$tests_of{$f}}];
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and !$_->{left_out} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
     next if @{$tests_of{$f}};
     say_err("$f: no test launches a kernel out of it" . ($quick ? ", or none that is quick enough: left out" : ''));
     @wanted = grep { $_->{file} ne $f } @wanted if $quick;
