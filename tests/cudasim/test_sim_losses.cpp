@@ -188,11 +188,12 @@ Test(losses, dice_ce_label_out_of_range)
 
 /* ---- optimizers ---- */
 
-/* Ranges with holes, odd starts and ends, more than a launch takes at once, one of more than a block. */
+/* Ranges with holes, odd starts and ends, more than a launch takes at once, one of more than a block that is read by
+ * fours. */
 static std::vector<k_range> some_ranges(int n, int64_t *floats)
 {
     std::vector<k_range> r;
-    int64_t at = 3;
+    int64_t at = 5;
     for (int i = 0; i < n; i++) {
         const int64_t count = i == 1 ? 9000 : i % 7 == 3 ? 0 : 5 + 3 * (i % 11);
         r.push_back({at, count, i % 3 == 0 ? 0.05f : 0.0f});
