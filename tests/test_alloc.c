@@ -179,20 +179,7 @@ static enum mcs_status draw(void *context, uint64_t seed, uint32_t step, uint32_
 
 Test(alloc, sam_training, .timeout = 60)
 {
-    static const struct sam_config c = {.image_size = SIZE,
-                                        .patch = 8,
-                                        .width = 16,
-                                        .depth = 2,
-                                        .heads = 2,
-                                        .window = 2,
-                                        .mlp = 32,
-                                        .n_global = 1,
-                                        .global = {1},
-                                        .embed = 16,
-                                        .d_heads = 2,
-                                        .d_mlp = 32,
-                                        .d_downsample = 2,
-                                        .mask_in = 8};
+    const struct sam_config c = tiny_sam_config();
     struct sam_model m;
     struct sam_train_options o = mcs_sam_train_defaults();
     o.steps = STEPS, o.warmup = 2, o.images = IMAGES, o.boxes = 2, o.checkpoint_every = 0, o.seed = 1;
