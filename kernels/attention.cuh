@@ -316,6 +316,32 @@ static inline unsigned att_blocks(const int32_t *off, int n_seq, int len, int ro
     return off ? (unsigned)((rows + tile - 1) / tile + n_seq) : (unsigned)(n_seq * ((len + tile - 1) / tile));
 }
 
+/* Runs the compiled form that serves x: Pass::run<D, MT, REL, DROP>, D the head dimension's bucket, MT tiles of 16 rows
+ * a warp; REL_MT: how many where relative positions take registers too. */
+template <class Pass, int REL_MT> static inline cudaError_t att_by_shape(const att &x, cudaStream_t s)
+{
+    const int hd = x.a.head_dim;
+    if (x.a.rel_h) {
+        if (x.a.dropout_p > 0)
+            return hd <= 16   ? Pass::template run<16, 1, true, true>(x, s)
+                   : hd <= 80 ? Pass::template run<80, 1, true, true>(x, s)
+                              : cudaErrorNotSupported;
+        return hd <= 16   ? Pass::template run<16, 1, true, false>(x, s)
+               : hd <= 64 ? Pass::template run<64, REL_MT, true, false>(x, s)
+               : hd <= 80 ? Pass::template run<80, REL_MT, true, false>(x, s)
+                          : Pass::template run<128, 1, true, false>(x, s);
+    }
+    if (x.a.dropout_p > 0)
+        return hd <= 16   ? Pass::template run<16, 1, false, true>(x, s)
+               : hd <= 64 ? Pass::template run<64, 1, false, true>(x, s)
+                          : Pass::template run<128, 1, false, true>(x, s);
+    return hd <= 16   ? Pass::template run<16, 1, false, false>(x, s)
+           : hd <= 32 ? Pass::template run<32, 1, false, false>(x, s)
+           : hd <= 64 ? Pass::template run<64, 2, false, false>(x, s)
+           : hd <= 80 ? Pass::template run<80, 2, false, false>(x, s)
+                      : Pass::template run<128, 1, false, false>(x, s);
+}
+
 template <class... P> static inline cudaError_t att_allow(void (*kernel)(P...), size_t bytes)
 {
     if (bytes <= 48 * 1024) return cudaSuccess;

@@ -432,51 +432,34 @@ template <int D, bool REL, bool DROP> __global__ void __launch_bounds__(ATT_THRE
                      a.beta_v, row);
 }
 
-template <int D, int MT, bool REL, bool DROP> static cudaError_t run(const att &x, cudaStream_t s)
-{
-    const struct k_attention &a = x.a;
-    const int width = 1 << x.shift, per = ATT_KEYS >> x.shift;
-    if (a.q_rows && (a.dq || a.drel_h || a.drel_w)) {
-        constexpr int BQ = 64 * MT;
-        size_t bytes = (size_t)(2 * BQ + 4 * ATT_KEYS) * att_pitch<D> * 2;
-        if (REL) bytes += (size_t)(width + 2 * per) * (BQ + 4) * 4;
-        cudaError_t e = att_allow(attention_dq<D, MT, REL, DROP>, bytes);
-        if (e == cudaSuccess)
-            e = dev_launch((attention_dq<D, MT, REL, DROP>),
-                           dim3(att_blocks(a.q_off, a.n_seq, a.q_len, a.q_rows, BQ), (unsigned)a.heads), ATT_THREADS,
-                           bytes, s, x);
+struct bwd_pass {
+    template <int D, int MT, bool REL, bool DROP> static cudaError_t run(const att &x, cudaStream_t s)
+    {
+        const struct k_attention &a = x.a;
+        const int width = 1 << x.shift, per = ATT_KEYS >> x.shift;
+        if (a.q_rows && (a.dq || a.drel_h || a.drel_w)) {
+            constexpr int BQ = 64 * MT;
+            size_t bytes = (size_t)(2 * BQ + 4 * ATT_KEYS) * att_pitch<D> * 2;
+            if (REL) bytes += (size_t)(width + 2 * per) * (BQ + 4) * 4;
+            cudaError_t e = att_allow(attention_dq<D, MT, REL, DROP>, bytes);
+            if (e == cudaSuccess)
+                e = dev_launch((attention_dq<D, MT, REL, DROP>),
+                               dim3(att_blocks(a.q_off, a.n_seq, a.q_len, a.q_rows, BQ), (unsigned)a.heads),
+                               ATT_THREADS, bytes, s, x);
+            if (e != cudaSuccess) return e;
+        }
+        if (!a.k_rows || (!a.dk && !a.dv)) return cudaSuccess;
+        size_t bytes = (size_t)((dkv_held<D, DROP> ? 4 : 6) * 64) * att_pitch<D> * 2 + 4 * 64 * 4;
+        if (REL) bytes += (size_t)2 * (width + per) * (64 + 8) * 4;
+        const cudaError_t e = att_allow(attention_dkv<D, REL, DROP>, bytes);
         if (e != cudaSuccess) return e;
+        const unsigned blocks = REL ? (unsigned)(a.n_seq * x.chunks * x.tiles_y)
+                                    : att_blocks(a.k_off, a.n_seq, a.k_len, a.k_rows, ATT_KEYS);
+        return dev_launch((attention_dkv<D, REL, DROP>), dim3(blocks, (unsigned)a.heads), ATT_THREADS, bytes, s, x);
     }
-    if (!a.k_rows || (!a.dk && !a.dv)) return cudaSuccess;
-    size_t bytes = (size_t)((dkv_held<D, DROP> ? 4 : 6) * 64) * att_pitch<D> * 2 + 4 * 64 * 4;
-    if (REL) bytes += (size_t)2 * (width + per) * (64 + 8) * 4;
-    const cudaError_t e = att_allow(attention_dkv<D, REL, DROP>, bytes);
-    if (e != cudaSuccess) return e;
-    const unsigned blocks =
-        REL ? (unsigned)(a.n_seq * x.chunks * x.tiles_y) : att_blocks(a.k_off, a.n_seq, a.k_len, a.k_rows, ATT_KEYS);
-    return dev_launch((attention_dkv<D, REL, DROP>), dim3(blocks, (unsigned)a.heads), ATT_THREADS, bytes, s, x);
-}
+};
 
 cudaError_t att_bf16_bwd(const att &x, cudaStream_t s)
 {
-    const int hd = x.a.head_dim;
-    if (x.a.rel_h) {
-        if (x.a.dropout_p > 0)
-            return hd <= 16   ? run<16, 1, true, true>(x, s)
-                   : hd <= 80 ? run<80, 1, true, true>(x, s)
-                              : cudaErrorNotSupported;
-        return hd <= 16   ? run<16, 1, true, false>(x, s)
-               : hd <= 64 ? run<64, 1, true, false>(x, s)
-               : hd <= 80 ? run<80, 1, true, false>(x, s)
-                          : run<128, 1, true, false>(x, s);
-    }
-    if (x.a.dropout_p > 0)
-        return hd <= 16   ? run<16, 1, false, true>(x, s)
-               : hd <= 64 ? run<64, 1, false, true>(x, s)
-                          : run<128, 1, false, true>(x, s);
-    return hd <= 16   ? run<16, 1, false, false>(x, s)
-           : hd <= 32 ? run<32, 1, false, false>(x, s)
-           : hd <= 64 ? run<64, 2, false, false>(x, s)
-           : hd <= 80 ? run<80, 2, false, false>(x, s)
-                      : run<128, 1, false, false>(x, s);
+    return att_by_shape<bwd_pass, 1>(x, s);
 }

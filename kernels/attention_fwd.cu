@@ -202,37 +202,21 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att x)
     }
 }
 
-template <int D, int MT, bool REL, bool DROP> static cudaError_t run(const att &x, cudaStream_t s)
-{
-    constexpr int BQ = 64 * MT;
-    size_t bytes = (size_t)(BQ + 4 * ATT_KEYS) * att_pitch<D> * 2;
-    if (REL) bytes += (size_t)((1 << x.shift) + 2 * (ATT_KEYS >> x.shift)) * (BQ + 4) * 4;
-    const cudaError_t e = att_allow(attention_fwd<D, MT, REL, DROP>, bytes);
-    if (e != cudaSuccess) return e;
-    const unsigned blocks = att_blocks(x.a.q_off, x.a.n_seq, x.a.q_len, x.a.q_rows, BQ);
-    return dev_launch((attention_fwd<D, MT, REL, DROP>), dim3(blocks, (unsigned)x.a.heads), ATT_THREADS, bytes, s, x);
-}
+struct fwd_pass {
+    template <int D, int MT, bool REL, bool DROP> static cudaError_t run(const att &x, cudaStream_t s)
+    {
+        constexpr int BQ = 64 * MT;
+        size_t bytes = (size_t)(BQ + 4 * ATT_KEYS) * att_pitch<D> * 2;
+        if (REL) bytes += (size_t)((1 << x.shift) + 2 * (ATT_KEYS >> x.shift)) * (BQ + 4) * 4;
+        const cudaError_t e = att_allow(attention_fwd<D, MT, REL, DROP>, bytes);
+        if (e != cudaSuccess) return e;
+        const unsigned blocks = att_blocks(x.a.q_off, x.a.n_seq, x.a.q_len, x.a.q_rows, BQ);
+        return dev_launch((attention_fwd<D, MT, REL, DROP>), dim3(blocks, (unsigned)x.a.heads), ATT_THREADS, bytes, s,
+                          x);
+    }
+};
 
 cudaError_t att_bf16_fwd(const att &x, cudaStream_t s)
 {
-    const int hd = x.a.head_dim;
-    if (x.a.rel_h) {
-        if (x.a.dropout_p > 0)
-            return hd <= 16   ? run<16, 1, true, true>(x, s)
-                   : hd <= 80 ? run<80, 1, true, true>(x, s)
-                              : cudaErrorNotSupported;
-        return hd <= 16   ? run<16, 1, true, false>(x, s)
-               : hd <= 64 ? run<64, 2, true, false>(x, s)
-               : hd <= 80 ? run<80, 2, true, false>(x, s)
-                          : run<128, 1, true, false>(x, s);
-    }
-    if (x.a.dropout_p > 0)
-        return hd <= 16   ? run<16, 1, false, true>(x, s)
-               : hd <= 64 ? run<64, 1, false, true>(x, s)
-                          : run<128, 1, false, true>(x, s);
-    return hd <= 16   ? run<16, 1, false, false>(x, s)
-           : hd <= 32 ? run<32, 1, false, false>(x, s)
-           : hd <= 64 ? run<64, 2, false, false>(x, s)
-           : hd <= 80 ? run<80, 2, false, false>(x, s)
-                      : run<128, 1, false, false>(x, s);
+    return att_by_shape<fwd_pass, 2>(x, s);
 }

@@ -138,14 +138,7 @@ static conv_geometry turned_of(const struct k_conv *a)
 
 static conv_gather data_gather_of(const struct k_conv *a)
 {
-    const int64_t taps = conv_positions(a->k);
-    conv_gather g;
-    g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.ld = conv_pack_ld(PACK_TURNED, a->o, a->c, taps);
-    g.g = turned_of(a);
-    g.src = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.sums = NULL,
-    g.tile = a->tile;
-    g.workspace = (float *)((char *)a->workspace + conv_pack_bytes(PACK_TURNED, a->dtype, a->o, a->c, taps));
-    return g;
+    return conv_data_gather(a, PACK_TURNED, a->o, a->c, turned_of(a));
 }
 
 template <class T, class G, class B> static cudaError_t run_classes(const struct k_conv *a, cudaStream_t s)

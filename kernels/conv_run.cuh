@@ -54,6 +54,19 @@ struct conv_gather {
     float *sums, *workspace;
     enum k_tile tile;
 };
+/* dx as such a product over dy, weights packed `how` at the start of the workspace as (o, c) of conv_pack. */
+static inline conv_gather conv_data_gather(const struct k_conv *a, enum conv_packing how, int64_t o, int64_t c,
+                                           const conv_geometry &over_dy)
+{
+    const int64_t taps = conv_positions(a->k);
+    conv_gather g;
+    g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.ld = conv_pack_ld(how, o, c, taps);
+    g.g = over_dy;
+    g.src = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.sums = NULL,
+    g.tile = a->tile;
+    g.workspace = (float *)((char *)a->workspace + conv_pack_bytes(how, a->dtype, o, c, taps));
+    return g;
+}
 size_t conv_gather_bytes(const conv_gather *a);
 int conv_gather_parts(const conv_gather *a);
 cudaError_t conv_gather_run(const conv_gather *a, cudaStream_t s);

@@ -86,14 +86,7 @@ static conv_geometry over_dy(const struct k_conv *a)
 
 static conv_gather data_of(const struct k_conv *a)
 {
-    const int64_t taps = conv_positions(a->k);
-    conv_gather g;
-    g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.ld = conv_pack_ld(PACK_ROWS, a->c, a->o, taps);
-    g.g = over_dy(a);
-    g.src = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.sums = NULL,
-    g.tile = a->tile;
-    g.workspace = (float *)((char *)a->workspace + conv_pack_bytes(PACK_ROWS, a->dtype, a->c, a->o, taps));
-    return g;
+    return conv_data_gather(a, PACK_ROWS, a->c, a->o, over_dy(a));
 }
 
 static conv_weight_grad weights_of(const struct k_conv *a)
