@@ -117,7 +117,7 @@ size_t k_conv_transpose_bwd_bytes(const struct k_conv *a)
         most = one > most ? one : most;
     }
     if (a->db) {
-        one = k_column_sums_bytes(rows_made(a), a->o);
+        one = k_sum_rows_bytes(rows_made(a), a->o);
         most = one > most ? one : most;
     }
     return most;
@@ -137,8 +137,9 @@ cudaError_t k_conv_transpose_bwd(const struct k_conv *a, cudaStream_t s)
         e = conv_weight_grad_run(&g, s);
     }
     if (e == cudaSuccess && a->db) {
-        const struct k_column_sums b = {a->dtype, rows_made(a), a->o, a->dy, a->db, (float *)a->workspace, a->beta_b};
-        e = k_column_sums_run(&b, s);
+        const struct k_sum_rows b = {a->dtype,  K_F32, rows_made(a),         a->o, a->o, a->dy,
+                                     a->beta_b, a->db, (float *)a->workspace};
+        e = k_sum_rows(&b, s);
     }
     return e;
 }

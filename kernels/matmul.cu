@@ -1,5 +1,5 @@
 /* Matrix products by the tile product: three forms, large and small tiles, and a form for rows that do not lie on
- * multiples of 16 bytes. Column sums: blocks sum their part of the rows, a second kernel adds the parts in order. */
+ * multiples of 16 bytes. */
 #include "kernels/kernels.h"
 #include "kernels/tile_load.cuh"
 #include "kernels/tile_split.cuh"
@@ -91,75 +91,4 @@ cudaError_t k_matmul_run(const struct k_matmul *a, cudaStream_t s)
 {
     if (a->batch <= 0 || a->m <= 0 || a->n <= 0) return cudaSuccess;
     return a->dtype == K_BF16 ? run<__nv_bfloat16>(a, s) : run<float>(a, s);
-}
-
-/* ---- column sums ---- */
-
-constexpr int SUM_LANES = 32, SUM_ROWS = 8, SUM_COLUMNS = 4 * SUM_LANES;
-constexpr int64_t SUM_MIN_ROWS = 64, SUM_MAX_PARTS = 256;
-
-static int64_t sum_part_rows(int64_t rows)
-{
-    const int64_t per = tile_ceil(rows, SUM_MAX_PARTS);
-    return per < SUM_MIN_ROWS ? SUM_MIN_ROWS : per;
-}
-size_t k_column_sums_bytes(int64_t rows, int64_t n)
-{
-    return (size_t)(tile_ceil(rows, sum_part_rows(rows)) * n) * sizeof(float);
-}
-
-/* part (parts, n). Threads: 32 times four columns, 8 rows. FOURS: rows lie on multiples of four elements. */
-template <class T, bool FOURS>
-__global__ void __launch_bounds__(SUM_LANES *SUM_ROWS)
-    column_sum_parts(const T *x, float *part, int64_t rows, int64_t per, int64_t n)
-{
-    SHARED_ARRAY(float, sums, [SUM_ROWS][SUM_COLUMNS]);
-    const int t = (int)threadIdx.x, k = (int)threadIdx.y;
-    const int64_t column0 = (int64_t)blockIdx.x * SUM_COLUMNS;
-    const int64_t first = (int64_t)blockIdx.y * per, last = first + per < rows ? first + per : rows;
-    float v[4] = {0, 0, 0, 0};
-    if (FOURS) {
-        const int64_t column = column0 + 4 * t;
-        for (int64_t r = first + k; column < n && r < last; r += SUM_ROWS) {
-            const float4 f = dev_load4(x + r * n + column);
-            v[0] += f.x, v[1] += f.y, v[2] += f.z, v[3] += f.w;
-        }
-        dev_store16(&sums[k][4 * t], make_float4(v[0], v[1], v[2], v[3]));
-    } else {
-        for (int64_t r = first + k; r < last; r += SUM_ROWS)
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                if (column0 + t + SUM_LANES * j < n) v[j] += dev_load(x + r * n + column0 + t + SUM_LANES * j);
-#pragma unroll
-        for (int j = 0; j < 4; j++) sums[k][t + SUM_LANES * j] = v[j];
-    }
-    DEV_SYNC();
-    const int c = k * SUM_LANES + t;
-    if (c >= SUM_COLUMNS || column0 + c >= n) return;
-    float s = 0;
-    for (int i = 0; i < SUM_ROWS; i++) s += sums[i][c];
-    part[(int64_t)blockIdx.y * n + column0 + c] = s;
-}
-
-template <class T> static cudaError_t run_sums(const struct k_column_sums *a, cudaStream_t s)
-{
-    const int64_t per = sum_part_rows(a->rows), parts = tile_ceil(a->rows, per);
-    const T *x = (const T *)a->x;
-    const dim3 grid((unsigned)tile_ceil(a->n, SUM_COLUMNS), (unsigned)parts), block(SUM_LANES, SUM_ROWS);
-    const cudaError_t e =
-        !parts ? cudaSuccess
-        : a->n % 4 == 0 && dev_by_fours(x)
-            ? dev_launch((column_sum_parts<T, true>), grid, block, 0, s, x, a->workspace, a->rows, per, a->n)
-            : dev_launch((column_sum_parts<T, false>), grid, block, 0, s, x, a->workspace, a->rows, per, a->n);
-    if (e != cudaSuccess) return e;
-    tile_out<map_rows> y;
-    y.y = a->y, y.bias = NULL, y.beta = a->beta, y.half = 0, y.split_stride = 0, y.map.ld = a->n;
-    y.fours = a->n % 4 == 0 && dev_by_fours(a->y);
-    return split_sum_launch(a->workspace, (int)parts, 1, a->n, y, s);
-}
-
-cudaError_t k_column_sums_run(const struct k_column_sums *a, cudaStream_t s)
-{
-    if (a->n <= 0) return cudaSuccess;
-    return a->dtype == K_BF16 ? run_sums<__nv_bfloat16>(a, s) : run_sums<float>(a, s);
 }

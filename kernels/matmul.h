@@ -1,5 +1,5 @@
-/* Matrix products, batched, with a bias by column; and column sums. bfloat16 inputs go through tensor cores, float ones
- * through FMA; sums are float. */
+/* Matrix products, batched, with a bias by column. bfloat16 inputs go through tensor cores, float ones through FMA;
+ * sums are float. */
 #ifndef MCS_KERNELS_MATMUL_H
 #define MCS_KERNELS_MATMUL_H
 
@@ -32,17 +32,6 @@ struct k_matmul {
 };
 size_t k_matmul_bytes(const struct k_matmul *a); /* reads shape, dtypes, tile and splits alone */
 cudaError_t k_matmul_run(const struct k_matmul *a, cudaStream_t s);
-
-/* y (n) = beta y + the sums of x (rows,n) over rows, y float. workspace: k_column_sums_bytes. */
-struct k_column_sums {
-    enum k_dtype dtype;
-    int64_t rows, n;
-    const void *x;
-    float *y, *workspace;
-    float beta;
-};
-size_t k_column_sums_bytes(int64_t rows, int64_t n);
-cudaError_t k_column_sums_run(const struct k_column_sums *a, cudaStream_t s);
 
 #ifdef __cplusplus
 }

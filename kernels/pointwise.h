@@ -45,7 +45,7 @@ cudaError_t k_rng_uniform(const struct k_rng *a, cudaStream_t s);
 cudaError_t k_rng_normal(const struct k_rng *a, cudaStream_t s);
 
 /* sum_rows: y (n) = beta y + sums over the rows of x (rows, n), whose rows are `stride` elements apart, from one
- * type to another. workspace: k_sum_rows_bytes, on a multiple of 16 bytes. */
+ * type to another; no rows: 0. workspace: k_sum_rows_bytes, on a multiple of 16 bytes. */
 struct k_sum_rows {
     enum k_dtype from, to;
     int64_t rows, n, stride;

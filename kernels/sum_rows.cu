@@ -27,11 +27,11 @@ static cudaError_t launch(const T *x, int64_t stride, int64_t rows, int64_t n, U
 {
     const column_tile t = column_tile_of<V>(n / V);
     const int64_t per = column_part_rows(rows), m = column_parts(rows);
-    const dim3 grid(t.chunks, (unsigned)m), block((unsigned)t.tx, (unsigned)t.ty);
-    if (m == 1) return dev_launch((sum_rows<T, U, V>), grid, block, 0, s, x, stride, rows, per, n, y, beta);
+    const dim3 one(t.chunks), grid(t.chunks, (unsigned)m), block((unsigned)t.tx, (unsigned)t.ty);
+    if (m <= 1) return dev_launch((sum_rows<T, U, V>), one, block, 0, s, x, stride, rows, per, n, y, beta);
     const cudaError_t e = dev_launch((sum_rows<T, float, V>), grid, block, 0, s, x, stride, rows, per, n, parts, 0.0f);
     if (e != cudaSuccess) return e;
-    return dev_launch((sum_rows<float, U, V>), dim3(t.chunks), block, 0, s, parts, n, m, m, n, y, beta);
+    return dev_launch((sum_rows<float, U, V>), one, block, 0, s, parts, n, m, m, n, y, beta);
 }
 
 template <class T, class U> static cudaError_t run(const struct k_sum_rows *a, cudaStream_t s)
@@ -52,7 +52,7 @@ size_t k_sum_rows_bytes(int64_t rows, int64_t n)
 
 cudaError_t k_sum_rows(const struct k_sum_rows *a, cudaStream_t s)
 {
-    if (!a->n || !a->rows) return cudaSuccess;
+    if (a->n <= 0) return cudaSuccess; /* no rows: their sum is 0 */
     if (a->from == K_F32) return a->to == K_F32 ? run<float, float>(a, s) : run<float, __nv_bfloat16>(a, s);
     return a->to == K_F32 ? run<__nv_bfloat16, float>(a, s) : run<__nv_bfloat16, __nv_bfloat16>(a, s);
 }

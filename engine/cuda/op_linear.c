@@ -56,7 +56,7 @@ static enum mcs_status prepare(struct step *s, struct device *dev)
     if (!s->backward) MCS_TRY(plan(s, &d, K_MATMUL_NT, &p->y, &rest));
     if (s->backward && s->din[0]) MCS_TRY(plan(s, &d, K_MATMUL_NN, &p->dx, &rest));
     if (s->backward && s->din[1]) MCS_TRY(plan(s, &d, K_MATMUL_TN, &p->dw, &rest));
-    if (s->backward && s->din[2] && k_column_sums_bytes(d.m, d.n) > rest) rest = k_column_sums_bytes(d.m, d.n);
+    if (s->backward && s->din[2] && k_sum_rows_bytes(d.m, d.n) > rest) rest = k_sum_rows_bytes(d.m, d.n);
     s->workspace_bytes = (!s->backward || s->din[0] ? weight_bytes(&d) : 0) + rest;
     return MCS_OK;
 }
@@ -116,14 +116,16 @@ static enum mcs_status bwd(const struct step *s)
         MCS_TRY(mcs_cuda_product_run(mcs_cuda_of(s), &p));
     }
     if (s->din[2]) {
-        const struct k_column_sums b = {.dtype = d.t,
-                                        .rows = d.m,
-                                        .n = d.n,
-                                        .x = dy,
-                                        .y = mcs_f32(s->din[2]),
-                                        .workspace = s->workspace,
-                                        .beta = s->beta[2]};
-        MCS_CUDA(k_column_sums_run(&b, mcs_cuda_stream(s)));
+        const struct k_sum_rows b = {.from = d.t,
+                                     .to = K_F32,
+                                     .rows = d.m,
+                                     .n = d.n,
+                                     .stride = d.n,
+                                     .x = dy,
+                                     .y = s->din[2]->data,
+                                     .workspace = s->workspace,
+                                     .beta = s->beta[2]};
+        MCS_CUDA(k_sum_rows(&b, mcs_cuda_stream(s)));
     }
     return MCS_OK;
 }

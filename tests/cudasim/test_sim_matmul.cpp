@@ -1,5 +1,5 @@
-/* Matrix products and column sums directly: every form, both tiles, sums in parts, pointers that are off, against plain
- * loops in double; and what the main loop of the tensor-core product must count. */
+/* Matrix products directly: every form, both tiles, sums in parts, pointers that are off, against plain loops in
+ * double; and what the main loop of the tensor-core product must count. */
 #include "tests/cudasim/support_sim.h"
 
 static const struct shape {
@@ -83,31 +83,8 @@ Test(matmul, tn)
     all_shapes(K_MATMUL_TN);
 }
 
-Test(matmul, column_sums)
+Test(matmul, nothing_to_do)
 {
-    const struct {
-        int64_t rows, n;
-        size_t skew;
-    } sizes[] = {{1, 1, 0}, {3, 260, 0}, {150, 33, 0}, {200, 64, 1}, {0, 5, 0}, {65, 4, 0}};
-    for (const auto &s : sizes)
-        for (int t = K_F32; t <= K_BF16; t++)
-            for (int seed = 0; seed < 3; seed++) {
-                const int64_t count = s.rows * s.n;
-                const values x = normals("x", count, (enum k_dtype)t), old = normals("old", s.n, K_F32);
-                values y = old, mag((size_t)s.n);
-                for (int64_t i = 0; i < s.n; i++) mag[(size_t)i] = fabs(old[(size_t)i]);
-                for (int64_t i = 0; i < count; i++)
-                    y[(size_t)(i % s.n)] += x[(size_t)i], mag[(size_t)(i % s.n)] += fabs(x[(size_t)i]);
-                cudasim_seed((uint64_t)seed);
-                on_device gx((size_t)count, (enum k_dtype)t, s.skew, &x), gy((size_t)s.n, K_F32, 0, &old),
-                    work(k_column_sums_bytes(s.rows, s.n) / sizeof(float), K_F32);
-                k_column_sums p = {(enum k_dtype)t, s.rows, s.n, gx.at(), gy.f(), work.f(), 1};
-                cr_assert_eq(k_column_sums_run(&p, NULL), cudaSuccess);
-                expect_clean("column sums");
-                check("column sums", gy.get(), y, mag, 8 + 8 + 4 + 1, K_F32); /* rows, threads, parts, beta */
-            }
-    k_column_sums none = {};
-    cr_expect_eq(k_column_sums_run(&none, NULL), cudaSuccess);
     k_matmul nothing = {};
     cr_expect_eq(k_matmul_run(&nothing, NULL), cudaSuccess);
 }

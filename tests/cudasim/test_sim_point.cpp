@@ -298,24 +298,32 @@ Test(point, gather)
         }
 }
 
-/* Sums over rows into another type than theirs; rows in several parts, of a wider matrix. */
+/* Sums over rows into another type than theirs, written or added; rows in no, one and several parts, of a wider matrix.
+ */
 Test(point, sum_rows)
 {
-    for (int way = 0; way < 4; way++)
-        for (int seed = 0; seed < SEEDS; seed++)
-            for (int64_t n : {1, 5, 24, 264}) {
-                const enum k_dtype from = (enum k_dtype)(way & 1), to = (enum k_dtype)(way >> 1);
-                const int64_t rows = n > 100 ? 270 : 900, stride = n + 8;
-                values x = normals("x", rows * stride, from), want((size_t)n), mag((size_t)n);
-                for (int64_t r = 0; r < rows; r++)
-                    for (int64_t c = 0; c < n; c++) {
-                        want[(size_t)c] += x[(size_t)(r * stride + c)];
-                        mag[(size_t)c] += fabs(x[(size_t)(r * stride + c)]);
-                    }
+    static const struct {
+        int64_t rows, n, gap;
+    } sizes[] = {{900, 1, 8}, {900, 5, 8}, {900, 24, 8}, {270, 264, 8},
+                 {1, 1, 0},   {3, 260, 0}, {200, 64, 0}, {0, 5, 0}};
+    for (const auto &z : sizes)
+        for (int way = 0; way < 8; way++)
+            for (int seed = 0; seed < SEEDS; seed++) {
+                const enum k_dtype from = (enum k_dtype)(way & 1), to = (enum k_dtype)(way >> 1 & 1);
+                const int64_t stride = z.n + z.gap;
+                const values x = normals("x", z.rows * stride, from), old = normals("old", z.n, to);
+                values want((size_t)z.n), mag((size_t)z.n);
+                for (int64_t c = 0; c < z.n; c++) {
+                    double *sum = &want[(size_t)c], *size = &mag[(size_t)c];
+                    if (way >> 2) *sum = old[(size_t)c], *size = fabs(*sum);
+                    for (int64_t r = 0; r < z.rows; r++)
+                        *sum += x[(size_t)(r * stride + c)], *size += fabs(x[(size_t)(r * stride + c)]);
+                }
                 cudasim_seed((uint64_t)seed);
-                on_device gx((size_t)(rows * stride), from, 0, &x), gy((size_t)n, to),
-                    work(k_sum_rows_bytes(rows, n) / sizeof(float), K_F32);
-                struct k_sum_rows a = {from, to, rows, n, stride, gx.at(), 0, gy.at(), work.f()};
+                on_device gx((size_t)(z.rows * stride), from, 0, &x), gy((size_t)z.n, to),
+                    work(k_sum_rows_bytes(z.rows, z.n) / sizeof(float), K_F32);
+                if (way >> 2) gy.set(old);
+                struct k_sum_rows a = {from, to, z.rows, z.n, stride, gx.at(), (float)(way >> 2), gy.at(), work.f()};
                 ok(k_sum_rows(&a, NULL));
                 expect_clean(mark("sum_rows", to, seed));
                 /* at most 256 / 8 terms a thread, a tree of 8, a few parts */
