@@ -36,9 +36,11 @@ static const size_case size_cases[] = {{1, 1, 1, 1, 1, 1},    {2, 1, 24, 20, 24,
                                        {1, 2, 45, 5, 40, 3},  {2, 1, 3, 70, 2, 65},   {1, 8, 9, 9, 7, 8},
                                        {1, 1, 40, 40, 33, 32}};
 
-/* The options that test one transform: all the others off, this one certain. */
+/* The options that test one transform: all the others off, this one certain. HALF: not turned, but sampled half way
+ * between pixels where the sizes differ by an odd number: labels' weights are equal there, and the least label wins. */
 enum {
     NOTHING,
+    HALF,
     TURN,
     SCALE,
     NOISE,
@@ -56,8 +58,9 @@ enum {
 static augment_options options_of(int kind, int height, int width)
 {
     augment_options o = mcs_augment_nnunet(height, width);
-    double *p[] = {NULL,          &o.p_rotation, &o.p_scale,          &o.p_noise, &o.p_blur,  &o.p_brightness,
-                   &o.p_contrast, &o.p_lowres,   &o.p_gamma_inverted, &o.p_gamma, &o.p_mirror};
+    double *p[KINDS] = {
+        NULL,          NULL,        &o.p_rotation,       &o.p_scale, &o.p_noise, &o.p_blur, &o.p_brightness,
+        &o.p_contrast, &o.p_lowres, &o.p_gamma_inverted, &o.p_gamma, &o.p_mirror};
     for (int k = TURN; k <= MIRROR && kind != NNUNET; k++) *p[k] = kind == ALL || kind == k;
     if (kind == ALL) o.p_blur_channel = o.p_lowres_channel = o.p_mirror = .7;
     return o;
@@ -96,7 +99,8 @@ static void augment(const size_case &c, size_t number, int kind, enum k_dtype t)
         const mcs_rng key = {0x123456789abcdef0u + (uint64_t)kind, 4, (uint32_t)(10 * number + i), 3};
         mcs_augment_draw(&o, key, c.channels, &d);
         scratch.resize(mcs_augment_scratch(&b));
-        mcs_augment_sample(&o, key, &a, &b, scratch.data());
+        if (kind == HALF) d.moves = 1, d.matrix[0][0] = d.matrix[1][1] = 1;
+        mcs_augment_apply(&d, &a, &b, scratch.data());
         samples.push_back(sample_of(d));
     }
     for (int seed = 0; seed < SEEDS; seed++) {
