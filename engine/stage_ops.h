@@ -76,6 +76,34 @@ struct stage_prob_maps {
     uint32_t *bad;
 };
 
+/* Coarse masks (infer/threshold.c, components.c): map (height, width) -> what lies above a cut, its 8-connected
+ * components and, in a second step, those of them that stay. */
+enum stage_cut { STAGE_OTSU, STAGE_KMEANS, STAGE_KMEANS_RELEASE, STAGE_FIXED, STAGE_FIXED_RELEASE };
+struct stage_component { /* struct component, in three dimensions */
+    int32_t label, area, x0, y0, z0, x1, y1, z1;
+    float cx, cy, cz, confidence, peak;
+    int32_t peak_x, peak_y, peak_z;
+};
+struct stage_found {
+    float low, high, threshold; /* of the map; as mcs_coarse_threshold returns it */
+    int32_t cut;
+    uint32_t constant, set, bad; /* 1 or 0; pixels above; values that are not finite: the rest is worth nothing */
+    int32_t n;                   /* components */
+};
+struct stage_coarse {
+    enum stage_cut cut;
+    int height, width;
+    float value; /* of the fixed cuts */
+    const float *map;
+    uint8_t *above;                /* (height, width) 0 or 1 */
+    int32_t *labels;               /* (height, width) 0; 1 .. n */
+    struct stage_component *items; /* room for a component in each 2 x 2 pixels */
+    struct stage_found *found;     /* (1) */
+    const uint8_t *keep;           /* (n + 1) by label: 1 stays, else 0; of label 0: 0 */
+    int most_label;                /* n */
+    uint8_t *mask;                 /* (height, width) 0 or 1 */
+};
+
 /* SAM's masks at the size of an image (mcs_sam_upscale): mask i is plane[i] of low_res (.., side, side), scaled to the
  * frame, of it the part that the image fills, scaled to the image. */
 struct stage_masks {
@@ -83,8 +111,9 @@ struct stage_masks {
     float weight; /* of each mask in `united` */
     const float *low_res;
     const int32_t *plane; /* (n) */
-    uint8_t *united;      /* (height, width): 1 where the weights of the masks above 0 there add up to more than .5 */
-    uint32_t *counts;     /* (n, 3): pixels above 0, above 1, above -1 */
+    uint8_t
+        *united; /* or NULL; (height, width): 1 where the weights of the masks above 0 there add up to more than .5 */
+    uint32_t *counts; /* (n, 3): pixels above 0, above 1, above -1 */
 };
 
 struct stage_ops {
@@ -98,6 +127,8 @@ struct stage_ops {
     enum mcs_status (*windows_mean)(struct device *d, const struct stage_windows_mean *a);
     enum mcs_status (*softmax)(struct device *d, const struct stage_softmax *a);
     enum mcs_status (*prob_maps)(struct device *d, const struct stage_prob_maps *a);
+    enum mcs_status (*coarse)(struct device *d, const struct stage_coarse *a);      /* above, labels, items, found */
+    enum mcs_status (*coarse_keep)(struct device *d, const struct stage_coarse *a); /* mask = keep[labels] */
     enum mcs_status (*masks)(struct device *d, const struct stage_masks *a);
 };
 
@@ -105,5 +136,15 @@ static inline const struct stage_ops *mcs_stages_of(const struct device *d)
 {
     return d->backend->stages;
 }
+
+/* Memory of a device that a caller keeps from call to call: at least `bytes` of it, not cleared and, where it had to
+ * grow, without what was in it. {.device = d} holds none. E_NOMEM. */
+struct stage_room {
+    struct device *device;
+    void *p;
+    int64_t bytes;
+};
+enum mcs_status mcs_stage_room(struct stage_room *r, int64_t bytes);
+void mcs_stage_room_free(struct stage_room *r);
 
 #endif

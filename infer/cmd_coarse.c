@@ -69,19 +69,17 @@ static enum mcs_status resolve(const struct coarse_command *c, struct coarse_opt
 /* ---- rank by text ---- */
 
 struct text_ranker {
-    struct device device;
     struct clip_model clip;
     struct request_list requests;
     struct failure_list without; /* images without a prompt, and why */
     enum clip_view view;
 };
 
-static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_command *c)
+static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_command *c, struct device *d)
 {
     MCS_REQUIRE(c->model && c->images && !c->text != !c->prompts, MCS_E_USAGE,
                 "--rank text asks a model: want --model DIR, --images DIR and one of --text and --prompts");
-    MCS_TRY(mcs_device_open(&c->common, &r->device));
-    MCS_TRY(mcs_clip_model_open(c->model, &r->device, &r->clip));
+    MCS_TRY(mcs_clip_model_open(c->model, d, &r->clip));
     r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
     return mcs_requests_read(&r->clip, c->images, ".png;.jpg;.jpeg", c->text, c->prompts, &r->without, &r->requests);
 }
@@ -89,7 +87,6 @@ static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_co
 static void ranker_close(struct text_ranker *r)
 {
     if (r->clip.params) mcs_clip_model_close(&r->clip);
-    mcs_device_close(&r->device);
     mcs_requests_free(&r->requests);
     mcs_failures_free(&r->without);
 }
@@ -136,9 +133,12 @@ static enum mcs_status run(const void *command)
     struct text_ranker ranker = {0};
     const struct coarse_text_scorer scorer = {rank_case, &ranker};
     const int by_text = o.rank == MCS_COARSE_TEXT || o.rank == MCS_COARSE_BOTH;
-    enum mcs_status st = by_text ? ranker_open(&ranker, c) : MCS_OK;
-    if (st == MCS_OK) st = mcs_coarse_folder(c->input, c->output, &o, by_text ? &scorer : NULL, &n_cases, &n_empty);
+    struct device d;
+    MCS_TRY(mcs_device_open(&c->common, &d));
+    enum mcs_status st = by_text ? ranker_open(&ranker, c, &d) : MCS_OK;
+    if (st == MCS_OK) st = mcs_coarse_folder(&d, c->input, c->output, &o, by_text ? &scorer : NULL, &n_cases, &n_empty);
     ranker_close(&ranker);
+    mcs_device_close(&d);
     if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
     char path[4096];
     snprintf(path, sizeof path, "%s/config.yaml", c->output);

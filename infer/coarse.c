@@ -119,12 +119,12 @@ static int matches(int32_t label, uint8_t set, int32_t want)
 static int draw_points(struct mcs_rng rng, const int32_t *labels, const uint8_t *mask, int width, const int box[4],
                        int32_t want, int n_pixels, int n, struct box_point *points)
 {
-    int seen = 0, taken = 0;
+    int seen = 0, taken = 0; /* labels NULL: everything in the mask is of label `want` */
     if (n > n_pixels) n = n_pixels;
     for (int y = box[1]; y <= box[3] && taken < n; y++)
         for (int x = box[0]; x <= box[2] && taken < n; x++) {
             int64_t i = (int64_t)y * width + x;
-            if (!matches(labels[i], mask[i], want)) continue;
+            if (!matches(labels ? labels[i] : want, mask[i], want)) continue;
             if (mcs_rng_below(rng, (uint32_t)seen, (uint32_t)(n_pixels - seen)) < (uint32_t)(n - taken))
                 points[taken++] = (struct box_point){x, y, want >= 0};
             seen++;
@@ -185,27 +185,136 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
     }
 }
 
-enum mcs_status mcs_coarse_mask(const float *map, int width, int height, const char *stem,
-                                const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *mask,
-                                struct coarse_result *r)
+/* ---- on the device ---- */
+
+/* The memory of one map's stages, in one piece. */
+static enum mcs_status lay_out(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
+                               struct stage_coarse *a)
 {
+    const int64_t n = (int64_t)map->width * map->height,
+                  most = (int64_t)((map->width + 1) / 2) * ((map->height + 1) / 2);
+    const int release = o->form == MCS_RELEASE;
+    MCS_TRY(
+        mcs_stage_room(on, most * (int64_t)sizeof *a->items + (int64_t)sizeof *a->found + 8 * n + 2 * n + most + 1));
+    *a = (struct stage_coarse){.height = map->height, .width = map->width, .value = o->threshold_value};
+    switch (o->threshold) {
+    case MCS_COARSE_OTSU: a->cut = STAGE_OTSU; break;
+    case MCS_COARSE_KMEANS: a->cut = release ? STAGE_KMEANS_RELEASE : STAGE_KMEANS; break;
+    case MCS_COARSE_FIXED: a->cut = release ? STAGE_FIXED_RELEASE : STAGE_FIXED; break;
+    }
+    a->items = on->p;
+    a->found = (struct stage_found *)(a->items + most);
+    a->labels = (int32_t *)(a->found + 1);
+    a->map = (float *)(a->labels + n);
+    a->above = (uint8_t *)(a->map + n);
+    a->mask = a->above + n;
+    a->keep = a->mask + n;
+    return MCS_OK;
+}
+
+static enum mcs_status read_components(struct device *d, const struct stage_coarse *a, int n,
+                                       struct component_list *list)
+{
+    enum mcs_status st;
+    struct stage_component *items = malloc((size_t)(n + 1) * sizeof *items);
+    list->items = calloc((size_t)n + 1, sizeof *list->items);
+    MCS_REQUIRE_GOTO(items && list->items, MCS_E_NOMEM, st, done, "no memory for %d components", n);
+    MCS_TRY_GOTO(d->backend->download(d, items, a->items, n * (int64_t)sizeof *items), st, done);
+    for (int i = 0; i < n; i++) {
+        const struct stage_component *c = items + i;
+        list->items[i] = (struct component){.label = c->label,
+                                            .area = c->area,
+                                            .x0 = c->x0,
+                                            .y0 = c->y0,
+                                            .x1 = c->x1,
+                                            .y1 = c->y1,
+                                            .confidence = c->confidence,
+                                            .cx = c->cx,
+                                            .cy = c->cy,
+                                            .peak_x = c->peak_x,
+                                            .peak_y = c->peak_y,
+                                            .peak = c->peak};
+    }
+    list->n = n;
+done:
+    free(items);
+    return st;
+}
+
+/* Threshold, state and components of r; what lies above stays there, with the labels. */
+static enum mcs_status find_on_device(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
+                                      uint8_t *above, uint8_t *mask, struct stage_coarse *a, struct coarse_result *r)
+{
+    struct device *d = on->device;
+    const int64_t n = (int64_t)map->width * map->height;
+    struct stage_found found;
+    MCS_TRY(lay_out(on, map, o, a));
+    MCS_TRY(d->backend->upload(d, (float *)a->map, map->values, n * (int64_t)sizeof *map->values));
+    MCS_TRY(mcs_stages_of(d)->coarse(d, a));
+    MCS_TRY(d->backend->download(d, &found, a->found, sizeof found));
+    if (found.bad) /* says where */
+        MCS_TRY(mcs_coarse_threshold(map->values, map->width, map->height, o, mask, &r->threshold, &r->state));
+    r->threshold = found.threshold;
+    r->state = found.constant ? MCS_MASK_CONSTANT : found.set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    if (above) MCS_TRY(d->backend->download(d, above, a->above, n));
+    return read_components(d, a, found.n, &r->components);
+}
+
+static enum mcs_status mask_on_device(struct device *d, struct stage_coarse *a, const struct coarse_result *r,
+                                      uint8_t *mask)
+{
+    enum mcs_status st;
+    uint8_t *keep = calloc((size_t)r->n_found + 1, 1);
+    MCS_REQUIRE(keep, MCS_E_NOMEM, "no memory for %d components", r->n_found);
+    for (int i = 0; i < r->components.n; i++) keep[r->components.items[i].label] = 1;
+    a->most_label = r->n_found;
+    MCS_TRY_GOTO(d->backend->upload(d, (uint8_t *)a->keep, keep, r->n_found + 1), st, done);
+    MCS_TRY_GOTO(mcs_stages_of(d)->coarse_keep(d, a), st, done);
+    MCS_TRY_GOTO(d->backend->download(d, mask, a->mask, (int64_t)a->width * a->height), st, done);
+done:
+    free(keep);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, const char *stem,
+                                const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
+                                uint8_t *mask, struct coarse_result *r)
+{
+    const int width = map->width, height = map->height;
     *r = (struct coarse_result){0};
     MCS_REQUIRE(o->keep >= 0 && o->min_area >= 0 && o->n_points >= 0 && o->n_negative >= 0 && !isnan(o->min_confidence),
                 MCS_E_USAGE, "coarse mask: keep, min-area and points must be 0 or more and min-confidence a number");
     MCS_REQUIRE(!needs_text(o) || scorer, MCS_E_USAGE, "rank text and both need a model, prompts and the images");
     MCS_REQUIRE(width > 0 && height > 0 && (int64_t)width * height < INT32_MAX, MCS_E_SHAPE, "%s: a map of %d x %d",
                 stem, width, height);
-    int64_t n = (int64_t)width * height;
+    struct device *d = on && mcs_stages_of(on->device) ? on->device : NULL;
+    struct stage_coarse there;
+    const int64_t n = (int64_t)width * height, label_bytes = n * (int64_t)sizeof(int32_t);
     enum mcs_status st = MCS_OK;
-    int32_t *labels = malloc((size_t)n * sizeof *labels);
+    int32_t *labels = malloc((size_t)label_bytes);
     MCS_REQUIRE(labels, MCS_E_NOMEM, "%s: no memory for the labels", stem);
-    MCS_TRY_GOTO(mcs_coarse_threshold(map, width, height, o, mask, &r->threshold, &r->state), st, done);
-    MCS_TRY_GOTO(mcs_components_find(mask, map, width, height, labels, &r->components), st, done);
+    if (d) {
+        MCS_TRY_GOTO(find_on_device(on, map, o, above, mask, &there, r), st, done);
+        if (needs_text(o)) MCS_TRY_GOTO(d->backend->download(d, labels, there.labels, label_bytes), st, done);
+    } else {
+        MCS_TRY_GOTO(mcs_coarse_threshold(map->values, width, height, o, mask, &r->threshold, &r->state), st, done);
+        if (above) memcpy(above, mask, (size_t)n);
+        MCS_TRY_GOTO(mcs_components_find(mask, map->values, width, height, labels, &r->components), st, done);
+    }
     r->n_found = r->components.n;
     MCS_TRY_GOTO(keep_best(o, scorer, stem, labels, width, height, &r->components), st, done);
-    MCS_TRY_GOTO(mcs_components_mask(&r->components, labels, n, mask), st, done);
+    const int several = r->components.n > 1; /* then points need labels: the mask does not tell them apart */
+    if (d) {
+        MCS_TRY_GOTO(mask_on_device(d, &there, r, mask), st, done);
+        if (several && !needs_text(o))
+            MCS_TRY_GOTO(d->backend->download(d, labels, there.labels, label_bytes), st, done);
+    } else {
+        MCS_TRY_GOTO(mcs_components_mask(&r->components, labels, n, mask), st, done);
+    }
     if (r->state == MCS_MASK_OK && !r->components.n) r->state = MCS_MASK_FILTERED;
-    if (r->components.n) make_boxes(o, stem, labels, mask, width, height, r);
+    if (r->components.n) make_boxes(o, stem, several ? labels : NULL, mask, width, height, r);
 done:
     free(labels);
     if (st != MCS_OK) mcs_coarse_free(r);

@@ -2,13 +2,15 @@
  *
  *     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
  *     struct coarse_result r = {0};
- *     MCS_TRY(mcs_coarse_mask(map, width, height, "case_0001", &o, NULL, mask, &r));
+ *     MCS_TRY(mcs_coarse_mask(NULL, &map, "case_0001", &o, NULL, NULL, mask, &r));
  *     if (r.state != MCS_MASK_OK) ... the mask is empty and r.components.n is 0: a case to report, no error
  *     mcs_coarse_free(&r); */
 #ifndef MCS_COARSE_H
 #define MCS_COARSE_H
 
+#include "data/image.h"
 #include "engine/config.h"
+#include "engine/stage_ops.h"
 #include "infer/boxes.h"
 #include "infer/components.h"
 #include "infer/threshold.h"
@@ -63,20 +65,21 @@ struct coarse_result {
     struct arena arena; /* holds the boxes and their points */
 };
 
-/* map (height, width) float32 -> mask (height, width) 0 or 1 and *result, to be released with mcs_coarse_free. `stem`
- * keys the points, so they depend on the case and the seed alone. `scorer` may be NULL unless rank is text or both.
- * Order: threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in the map; E_USAGE impossible
- * options. */
-enum mcs_status mcs_coarse_mask(const float *map, int width, int height, const char *stem,
-                                const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *mask,
-                                struct coarse_result *result);
+/* map -> mask (height, width) 0 or 1 and *result, to be released with mcs_coarse_free. `on`: memory of the device that
+ * does it where it has stages, else, or NULL, it is done on the host. `stem` keys the points, so they depend on the
+ * case and the seed alone. `scorer` may be NULL unless rank is text or both. above (height, width), or NULL: what lies
+ * above the threshold. Order: threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in the map;
+ * E_USAGE impossible options; E_NOMEM. */
+enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, const char *stem,
+                                const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
+                                uint8_t *mask, struct coarse_result *result);
 void mcs_coarse_free(struct coarse_result *result);
 
 /* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (8 bits = 0..1) of a folder -> out/STEM.png (0 and
- * 255) and out/boxes.json. Where a stem has both, the HDF5 file is read. A bad case goes to out/failures.csv and the
- * rest goes on: E_PARTIAL. *n_cases and *n_empty may be NULL. E_NOINPUT no folder or nothing in it; E_DATA two images
- * with one stem. */
-enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct coarse_options *o,
+ * 255) and out/boxes.json. d or NULL: as `on` above. Where a stem has both, the HDF5 file is read. A bad case goes to
+ * out/failures.csv and the rest goes on: E_PARTIAL. *n_cases and *n_empty may be NULL. E_NOINPUT no folder or nothing
+ * in it; E_DATA two images with one stem. */
+enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *out, const struct coarse_options *o,
                                   const struct coarse_text_scorer *scorer, int *n_cases, int *n_empty);
 
 #endif

@@ -87,8 +87,9 @@ static const char *made_by(struct arena *a, const struct coarse_options *o)
 }
 
 /* One case: *read is 0 where the input was at fault, 1 where writing was, which no other case will survive either. */
-static enum mcs_status run_case(const struct case_file *file, const char *out, const struct coarse_options *o,
-                                const struct coarse_text_scorer *scorer, struct box_list *list, int *read)
+static enum mcs_status run_case(struct stage_room *on, const struct case_file *file, const char *out,
+                                const struct coarse_options *o, const struct coarse_text_scorer *scorer,
+                                struct box_list *list, int *read)
 {
     enum mcs_status st = MCS_OK;
     struct map2 map = {0};
@@ -97,7 +98,7 @@ static enum mcs_status run_case(const struct case_file *file, const char *out, c
     *read = 0;
     MCS_TRY_GOTO(read_map(file->path, &map), st, done);
     MCS_TRY_GOTO(mcs_image_alloc(&mask, map.width, map.height, 1), st, done);
-    MCS_TRY_GOTO(mcs_coarse_mask(map.values, map.width, map.height, file->stem, o, scorer, mask.pixels, &r), st, done);
+    MCS_TRY_GOTO(mcs_coarse_mask(on, &map, file->stem, o, scorer, NULL, mask.pixels, &r), st, done);
     *read = 1;
     for (int64_t i = 0; i < (int64_t)map.width * map.height; i++) mask.pixels[i] = mask.pixels[i] ? 255 : 0;
     char path[PATH_BYTES];
@@ -119,7 +120,7 @@ static enum mcs_status check_apart(const char *in, const char *out)
     return MCS_OK;
 }
 
-enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct coarse_options *o,
+enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *out, const struct coarse_options *o,
                                   const struct coarse_text_scorer *scorer, int *n_cases, int *n_empty)
 {
     struct case_list cases;
@@ -127,6 +128,7 @@ enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct 
     struct failure_list failures = {0};
     enum mcs_status st = MCS_OK;
     int n_void = 0;
+    struct stage_room room = {.device = d}, *on = d ? &room : NULL;
     MCS_TRY(mcs_cases_list(in, ".h5;.png", ".h5", &cases));
     MCS_TRY_GOTO(mcs_folder_make(out), st, done);
     MCS_TRY_GOTO(check_apart(in, out), st, done);
@@ -136,7 +138,7 @@ enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct 
     mcs_progress_start(&progress, "coarse", "case", cases.n);
     for (int i = 0; i < cases.n; i++) {
         int read;
-        const enum mcs_status one = run_case(cases.files + i, out, o, scorer, &list, &read);
+        const enum mcs_status one = run_case(on, cases.files + i, out, o, scorer, &list, &read);
         if (one != MCS_OK && (read || one == MCS_E_NOMEM || one == MCS_E_USAGE)) {
             st = one;
             goto done;
@@ -161,6 +163,7 @@ enum mcs_status mcs_coarse_folder(const char *in, const char *out, const struct 
                      "%d of %d cases failed, see %s/failures.csv; the first: %s: %s", failures.n, cases.n, out,
                      failures.items[0].stem, failures.items[0].reason);
 done:
+    mcs_stage_room_free(&room);
     mcs_cases_free(&cases);
     mcs_boxes_free(&list);
     mcs_failures_free(&failures);

@@ -31,8 +31,7 @@ struct saliency {
     const struct stage_ops *stages; /* NULL: on the host, in the arrays above; else on the device: */
     float *moments;                 /* Adam's, (2,pairs,tokens,channels) */
     uint32_t *keys;                 /* (pairs), of the noise */
-    float *maps;                    /* the batch's maps, one behind the other; room for n_maps values */
-    int64_t n_maps;
+    struct stage_room maps;         /* the batch's, one behind the other */
 };
 
 static void saliency_close(struct saliency *s)
@@ -40,7 +39,7 @@ static void saliency_close(struct saliency *s)
     struct device *d = s->model->device;
     d->backend->free(d, s->moments);
     d->backend->free(d, s->keys);
-    d->backend->free(d, s->maps);
+    mcs_stage_room_free(&s->maps);
     mcs_exec_free(s->prefix);
     mcs_exec_free(s->exec);
     mcs_exec_free(s->map_exec);
@@ -111,6 +110,7 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
     MCS_TRY(mcs_exec_new(s->map_graph, model->device, &s->map_exec));
 
     s->stages = mcs_stages_of(model->device);
+    s->maps.device = model->device;
     if (!s->stages) return MCS_OK;
     MCS_TRY(device_alloc(model->device, 2 * all * (int64_t)sizeof *s->moments, &s->moments));
     return device_alloc(model->device, s->pairs * (int64_t)sizeof *s->keys, &s->keys);
@@ -282,13 +282,8 @@ static enum mcs_status make_maps_on_device(struct saliency *s, struct saliency_c
     struct device *d = s->model->device;
     int64_t n = 0, at = 0;
     for (int p = 0; p < count; p++) n += (int64_t)cases[p].image->width * cases[p].image->height;
-    if (n > s->n_maps) {
-        d->backend->free(d, s->maps);
-        s->maps = NULL;
-        s->n_maps = 0;
-        MCS_TRY(device_alloc(d, n * (int64_t)sizeof(float), &s->maps));
-        s->n_maps = n;
-    }
+    MCS_TRY(mcs_stage_room(&s->maps, n * (int64_t)sizeof(float)));
+    float *maps = s->maps.p;
     for (int p = 0; p < count; p++) {
         const struct stage_saliency_map a = {.side = (int)s->side,
                                              .view_side =
@@ -296,7 +291,7 @@ static enum mcs_status make_maps_on_device(struct saliency *s, struct saliency_c
                                              .height = cases[p].image->height,
                                              .width = cases[p].image->width,
                                              .tokens = (const float *)s->map->data + p * s->tokens + 1,
-                                             .map = s->maps + at};
+                                             .map = maps + at};
         MCS_TRY(s->stages->saliency_map(d, &a));
         at += (int64_t)a.height * a.width;
     }
@@ -304,7 +299,7 @@ static enum mcs_status make_maps_on_device(struct saliency *s, struct saliency_c
     for (int p = 0; p < count; p++) {
         MCS_TRY(mcs_map_alloc(&cases[p].map, cases[p].image->width, cases[p].image->height));
         const int64_t pixels = (int64_t)cases[p].map.width * cases[p].map.height;
-        MCS_TRY(d->backend->download(d, cases[p].map.values, s->maps + at, pixels * (int64_t)sizeof(float)));
+        MCS_TRY(d->backend->download(d, cases[p].map.values, maps + at, pixels * (int64_t)sizeof(float)));
         at += pixels;
     }
     return MCS_OK;

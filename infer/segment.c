@@ -43,7 +43,8 @@ static enum mcs_status saliency(struct clip_model *clip, const struct segment_op
     return st;
 }
 
-static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct segment_case *c)
+static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct stage_room *on,
+                              struct segment_case *c)
 {
     const int w = c->image->width, h = c->image->height;
     struct text_rank rank = {clip, c->image, c->text, o->saliency.view};
@@ -51,10 +52,7 @@ static enum mcs_status coarse(struct clip_model *clip, const struct segment_opti
     c->threshold_mask = calloc((size_t)w * (size_t)h, 1);
     c->coarse_mask = calloc((size_t)w * (size_t)h, 1);
     MCS_REQUIRE(c->threshold_mask && c->coarse_mask, MCS_E_NOMEM, "%s: no memory for its masks", c->stem);
-    float at;
-    enum mcs_mask_state state;
-    MCS_TRY(mcs_coarse_threshold(c->map.values, w, h, &o->coarse, c->threshold_mask, &at, &state));
-    return mcs_coarse_mask(c->map.values, w, h, c->stem, &o->coarse, &scorer, c->coarse_mask, &c->coarse);
+    return mcs_coarse_mask(on, &c->map, c->stem, &o->coarse, &scorer, c->threshold_mask, c->coarse_mask, &c->coarse);
 }
 
 enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_options *o, struct segment_case *cases,
@@ -97,7 +95,11 @@ enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_opti
 enum mcs_status mcs_segment_run(struct clip_model *clip, struct sam_model *sam, const struct segment_options *o,
                                 struct segment_case *cases, int n, int progress)
 {
+    struct stage_room on = {.device = clip->device};
+    enum mcs_status st = MCS_OK;
     MCS_TRY(saliency(clip, o, cases, n, progress));
-    for (int i = 0; i < n; i++) MCS_TRY(coarse(clip, o, &cases[i]));
+    for (int i = 0; i < n && st == MCS_OK; i++) st = coarse(clip, o, &on, &cases[i]);
+    mcs_stage_room_free(&on);
+    MCS_TRY(st);
     return sam ? mcs_segment_sam(sam, o, cases, n, progress) : MCS_OK;
 }

@@ -1,7 +1,8 @@
-/* engine/stage_ops.h on the device: kernels/stages.h, images.h, pointwise.h and optim.h. */
+/* engine/stage_ops.h on the device: kernels/stages.h, images.h, masks.h, pointwise.h and optimizers.h. */
 #include "engine/stage_ops.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "engine/cuda/cuda.h"
@@ -200,6 +201,48 @@ static enum mcs_status prob_maps(struct device *d, const struct stage_prob_maps 
     return MCS_OK;
 }
 
+_Static_assert((int)STAGE_FIXED_RELEASE == (int)K_FIXED_RELEASE, "cuts are in the order of k_threshold_kind");
+_Static_assert(sizeof(struct stage_component) == sizeof(struct k_component), "a component is the same in both");
+_Static_assert(offsetof(struct stage_found, n) == sizeof(struct k_threshold_result), "and a threshold, before its n");
+
+static enum mcs_status coarse(struct device *d, const struct stage_coarse *a)
+{
+    struct cuda_device *c = d->state;
+    struct cuda_stages *t = NULL;
+    const int most = (a->height + 1) / 2 * ((a->width + 1) / 2);
+    const size_t cut_bytes = k_threshold_bytes(a->height, a->width),
+                 bytes = k_components_bytes(1, a->height, a->width, most);
+    MCS_TRY(stages_of(c, bytes > cut_bytes ? bytes : cut_bytes, &t));
+    const struct k_threshold cut = {.kind = (enum k_threshold_kind)a->cut,
+                                    .height = a->height,
+                                    .width = a->width,
+                                    .value = a->value,
+                                    .map = a->map,
+                                    .mask = a->above,
+                                    .result = (struct k_threshold_result *)a->found,
+                                    .workspace = t->workspace};
+    const struct k_components k = {.depth = 1,
+                                   .height = a->height,
+                                   .width = a->width,
+                                   .capacity = most,
+                                   .mask = a->above,
+                                   .map = a->map,
+                                   .labels = a->labels,
+                                   .items = (struct k_component *)a->items,
+                                   .n = &a->found->n,
+                                   .workspace = t->workspace};
+    MCS_CUDA(k_threshold_run(&cut, c->compute));
+    MCS_CUDA(k_components_run(&k, c->compute));
+    return MCS_OK;
+}
+
+static enum mcs_status coarse_keep(struct device *d, const struct stage_coarse *a)
+{
+    const struct cuda_device *c = d->state;
+    MCS_CUDA(k_components_mask(a->labels, a->keep, a->most_label, (int64_t)a->height * a->width, a->mask, c->compute));
+    return MCS_OK;
+}
+
 static enum mcs_status masks(struct device *d, const struct stage_masks *a)
 {
     const struct cuda_device *c = d->state;
@@ -233,5 +276,7 @@ const struct stage_ops mcs_cuda_stages = {
     .windows_mean = windows_mean,
     .softmax = softmax,
     .prob_maps = prob_maps,
+    .coarse = coarse,
+    .coarse_keep = coarse_keep,
     .masks = masks,
 };

@@ -8,6 +8,7 @@
 #include "engine/amp.h"
 #include "engine/rng.h"
 #include "engine/stage_ops.h"
+#include "infer/coarse.h"
 #include "infer/predict.h"
 #include "infer/saliency.h"
 #include "infer/sam_prompts.h"
@@ -252,6 +253,142 @@ Test(pipeline, a_network_that_is_not_finite_is_refused, .timeout = 60)
     close_devices();
 }
 
+/* ---- coarse masks ---- */
+
+enum map_kind { BUMPS, NOISE, CONSTANT, LEVELS, DARK, MAP_KINDS };
+
+/* Values are multiples of 2^-10: their sums are exact, so that no order of adding can show. */
+static void draw_map(struct map2 *m, int width, int height, enum map_kind kind)
+{
+    const struct mcs_rng r = {8, 2, (uint32_t)kind, 0};
+    OK(mcs_map_alloc(m, width, height));
+    for (int i = 0; i < width * height; i++) {
+        const double y = i / width % 16 - 8, x = i % width % 20 - 9, u = mcs_rng_range(r, (uint32_t)i, 0, 1);
+        const double bump = (y * y + x * x < 20) * (0.5 + 0.1 * (i % width / 20 + i / width / 16 * 2));
+        const double v[MAP_KINDS] = {0.8 * bump + 0.2 * u, u, 0.625, floor(3 * u) / 4, u / 512};
+        m->values[i] = (float)(round(1024 * v[kind]) / 1024);
+    }
+}
+
+/* A score that only the right labels give: of the places of a component's pixels, 0 to 16. */
+static enum mcs_status score_places(void *context, const char *stem, const struct component_list *list,
+                                    const int32_t *labels, int width, int height, float *scores)
+{
+    (void)stem;
+    ++*(int *)context;
+    for (int k = 0; k < list->n; k++) {
+        int sum = 0;
+        for (int i = 0; i < width * height; i++) sum += labels[i] == list->items[k].label ? i : 0;
+        scores[k] = (float)(sum % 17);
+    }
+    return MCS_OK;
+}
+
+enum { SEVERAL = MCS_MASK_FILTERED + 1, SCORED, SEEN };
+static int coarse_seen[SEEN]; /* how often a mask ended in each state, had several components, was ranked by a scorer */
+
+static void expect_same_coarse(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
+                               const char *what)
+{
+    const int n = map->width * map->height;
+    int scored = 0;
+    const struct coarse_text_scorer scorer = {score_places, &scored};
+    struct coarse_result r[DEVICES];
+    uint8_t *masks = malloc((size_t)(4 * n)), *above[DEVICES] = {masks, masks + n},
+            *mask[DEVICES] = {masks + 2 * n, masks + 3 * n};
+    cr_assert(masks);
+    memset(masks, 77, (size_t)(4 * n));
+    for (int d = 0; d < DEVICES; d++)
+        OK(mcs_coarse_mask(d == GPU ? on : NULL, map, "a", o, &scorer, above[d], mask[d], &r[d]));
+    const struct coarse_result *want = &r[CPU], *got = &r[GPU];
+    cr_expect(scored == 0 || (scored == 2 && o->rank >= MCS_COARSE_TEXT), "%s: %d scored", what, scored);
+    coarse_seen[scored ? SCORED : want->components.n > 1 ? SEVERAL : (int)want->state]++;
+    cr_expect_eq(memcmp(above[CPU], above[GPU], (size_t)n), 0, "%s: other pixels above the threshold", what);
+    cr_expect_eq(memcmp(mask[CPU], mask[GPU], (size_t)n), 0, "%s: another mask", what);
+    cr_expect_eq(got->state, want->state, "%s: %s, on the CPU %s", what, mcs_mask_state_text(got->state),
+                 mcs_mask_state_text(want->state));
+    /* kernels/masks.h: means of 2-means are good to 2^-32 of a range that is at most 1 here; then one rounding */
+    const double bound = o->threshold == MCS_COARSE_KMEANS ? 0x1p-32 + 0x1p-23 * fabs((double)want->threshold) : 0;
+    cr_expect(fabs((double)got->threshold - (double)want->threshold) <= bound, "%s: threshold %.9g, on the CPU %.9g",
+              what, (double)got->threshold, (double)want->threshold);
+    cr_expect_eq(got->n_found, want->n_found, "%s: %d components, on the CPU %d", what, got->n_found, want->n_found);
+    cr_assert_eq(got->components.n, want->components.n, "%s: %d stay, on the CPU %d", what, got->components.n,
+                 want->components.n);
+    cr_assert_eq(got->n_boxes, want->n_boxes);
+    cr_expect_eq(memcmp(got->components.items, want->components.items,
+                        (size_t)got->components.n * sizeof *got->components.items),
+                 0, "%s: other components", what);
+    for (int i = 0; i < want->n_boxes; i++) {
+        struct box_component a = want->boxes[i], b = got->boxes[i];
+        cr_assert_eq(a.n_points, b.n_points);
+        cr_expect_eq(memcmp(a.points, b.points, (size_t)a.n_points * sizeof *a.points), 0, "%s: other points", what);
+        cr_expect(a.x0 == b.x0 && a.y0 == b.y0 && a.x1 == b.x1 && a.y1 == b.y1 && a.area == b.area &&
+                      a.confidence == b.confidence,
+                  "%s: box %d differs", what, i);
+    }
+    for (int d = 0; d < DEVICES; d++) mcs_coarse_free(&r[d]);
+    free(masks);
+}
+
+Test(pipeline, coarse, .timeout = 120)
+{
+    static const int sizes[][2] = {{47, 33}, {1, 1}, {80, 61}, {2, 3}};
+    open_devices();
+    struct stage_room on = {.device = &device[GPU]};
+    for (int i = 0; i < 4 * MAP_KINDS; i++) {
+        struct map2 map;
+        draw_map(&map, sizes[i % 4][0], sizes[i % 4][1], (enum map_kind)(i / 4));
+        for (int way = 0; way < 6; way++) { /* three cuts, two forms */
+            char what[80];
+            struct coarse_options o = mcs_coarse_defaults(way % 2 ? MCS_RELEASE : MCS_PAPER);
+            o.threshold = (enum mcs_coarse_threshold)(way / 2);
+            o.rank = (enum mcs_coarse_rank)((i + way) % 4);
+            o.keep = (i + way / 2) % 4; /* 0: all */
+            o.min_area = way % 3;
+            o.min_confidence = i % 2 ? 0 : 0.25f;
+            o.n_negative = 3;
+            o.merge_boxes = way == 3;
+            snprintf(what, sizeof what, "map %d of %dx%d, way %d", i / 4, map.width, map.height, way);
+            expect_same_coarse(&on, &map, &o, what);
+        }
+        mcs_map_free(&map);
+    }
+    for (int k = 0; k < SEEN; k++) cr_expect_gt(coarse_seen[k], 4, "%d: %d", k, coarse_seen[k]);
+    mcs_stage_room_free(&on);
+    close_devices();
+}
+
+Test(pipeline, coarse_bad_maps, .timeout = 60)
+{
+    open_devices();
+    struct stage_room on = {.device = &device[GPU]};
+    struct map2 map;
+    uint8_t mask[12 * 9];
+    draw_map(&map, 12, 9, NOISE);
+    for (int i = 0; i < 4; i++) {
+        char message[DEVICES][200];
+        struct coarse_options o = mcs_coarse_defaults(i % 2 ? MCS_RELEASE : MCS_PAPER);
+        struct coarse_result r;
+        if (i < 2) map.values[70 - i] = i ? -INFINITY : NAN;
+        for (int k = 0; i == 2 && k < 12 * 9; k++) map.values[k] = -NAN;
+        if (i == 3) o.keep = -1;
+        for (int d = 0; d < DEVICES; d++) {
+            cr_expect_eq(mcs_coarse_mask(d == GPU ? &on : NULL, &map, "a", &o, NULL, NULL, mask, &r),
+                         i < 3 ? MCS_E_DATA : MCS_E_USAGE);
+            snprintf(message[d], sizeof *message, "%s", mcs_error_message());
+            mcs_error_clear();
+        }
+        cr_expect_str_eq(message[GPU], message[CPU]);
+    }
+    mcs_map_free(&map);
+    draw_map(&map, 12, 9, BUMPS); /* and the next one is as if nothing had been */
+    const struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    expect_same_coarse(&on, &map, &o, "after bad ones");
+    mcs_map_free(&map);
+    mcs_stage_room_free(&on);
+    close_devices();
+}
+
 /* ---- SAM ---- */
 
 enum { BOXES = 3 };
@@ -389,6 +526,21 @@ static enum mcs_status one_ensemble(void)
     return st;
 }
 
+static enum mcs_status one_coarse(void)
+{
+    struct stage_room on = {.device = &device[GPU]};
+    const struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    struct coarse_result r;
+    struct map2 map;
+    uint8_t mask[30 * 20];
+    draw_map(&map, 30, 20, BUMPS);
+    const enum mcs_status st = mcs_coarse_mask(&on, &map, "a", &o, NULL, NULL, mask, &r);
+    if (st == MCS_OK) mcs_coarse_free(&r);
+    mcs_map_free(&map);
+    mcs_stage_room_free(&on);
+    return st;
+}
+
 static enum mcs_status one_mask(void)
 {
     struct box_component box = {.x1 = 9, .y1 = 9};
@@ -434,6 +586,7 @@ Test(pipeline, out_of_memory, .timeout = 120)
     close_devices();
     expect_clean_failures(one_saliency, 15);
     expect_clean_failures(one_ensemble, 10);
+    expect_clean_failures(one_coarse, 2);
     expect_clean_failures(one_mask, 6);
     tiny_remove(run_folder);
 }
