@@ -140,42 +140,89 @@ static json_t *head_of(const struct sam_command *c, const struct sam_model *m, s
                      mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
 }
 
-/* One prompt's masks into the union and the JSON. */
-static enum mcs_status finish_prompt(const struct sam_command *c, const struct sam_config *config, const float *low_res,
-                                     const float *iou, const struct sam_frame *f, const struct sam_prompts *p,
-                                     uint8_t *mask, json_t *list)
+/* What SAM said of one image. */
+struct answer {
+    struct sam_frame frame;
+    float *low_res; /* (prompts, 4, side, side), prompt i's number place[i] */
+    int *place;
+    float *iou;                /* (prompts, 4) */
+    struct sam_counts *counts; /* (prompts, 4), of the masks that are asked for */
+    uint8_t *mask;             /* their union */
+};
+
+/* Counts and union: those that are united come first, multimask's others are only counted. */
+static enum mcs_status make_masks(const struct sam_command *c, const struct sam_model *m, const float *low_res, int n,
+                                  struct arena *a, struct answer *to)
 {
-    const int64_t side = mcs_sam_side(config);
-    const int best = mcs_sam_choose(iou, c->multimask), first = c->multimask ? 1 : 0,
-              last = c->multimask ? SAM_MASKS - 1 : 0,
+    const int first = c->multimask ? 1 : 0, last = c->multimask ? SAM_MASKS - 1 : 0,
               all = c->multimask && c->common.form[MCS_FORM_SAM] == MCS_RELEASE;
-    json_t *o = json_pack("{s:i, s:i}", "points", p->n_points, "chosen", best), *masks = json_array();
-    if (p->has_box) json_object_set_new(o, "box", json_pack("[ffff]", p->box[0], p->box[1], p->box[2], p->box[3]));
-    for (int k = first; k <= last; k++) {
-        struct map2 logits;
-        int64_t area = 0;
-        const enum mcs_status st = mcs_sam_upscale(config, low_res + k * side * side, f, &logits);
-        if (st != MCS_OK) {
-            json_decref(o);
-            json_decref(masks);
-            return mcs_trace(st, __FILE__, __LINE__);
-        }
-        for (int64_t i = 0, n = (int64_t)logits.width * logits.height; i < n; i++) {
-            area += logits.values[i] > 0.0f;
-            if (logits.values[i] > 0.0f && (k == best || all)) mask[i] = 1;
-        }
-        json_array_append_new(masks, json_pack("{s:f, s:f, s:I}", "iou", (double)iou[k], "stability",
-                                               mcs_sam_stability(&logits), "area", (json_int_t)area));
-        mcs_map_free(&logits);
+    struct stage_room on = {.device = m->device};
+    struct sam_counts *counts = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *counts);
+    int32_t *plane = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *plane);
+    int *index = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *index);
+    int united = 0, total = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < n; i++)
+            for (int k = first; k <= last; k++) {
+                if ((all || k == mcs_sam_choose(to->iou + i * SAM_MASKS, c->multimask)) == pass) continue;
+                index[total] = i * SAM_MASKS + k;
+                plane[total++] = to->place[i] * SAM_MASKS + k;
+            }
+        if (!pass) united = total;
     }
+    enum mcs_status st = mcs_sam_masks(&m->config, &on, low_res, plane, united, &to->frame, 1, to->mask, counts);
+    if (st == MCS_OK && total > united)
+        st = mcs_sam_masks(&m->config, &on, low_res, plane + united, total - united, &to->frame, 1, NULL,
+                           counts + united);
+    for (int i = 0; i < total; i++) to->counts[index[i]] = counts[i];
+    mcs_stage_room_free(&on);
+    return st;
+}
+
+/* Embedding, prompts and masks on the model's device; all of *to in the arena. */
+static enum mcs_status ask(const struct sam_command *c, struct sam_model *m, const struct image *img,
+                           const struct request *r, struct arena *a, struct answer *to)
+{
+    struct device *d = m->device;
+    const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config),
+                  one = SAM_MASKS * side * side * (int64_t)sizeof(float);
+    float *pixels = mcs_arena_alloc(a, (size_t)(s * s * 3) * sizeof *pixels);
+    float *embedding = mcs_arena_alloc(a, (size_t)mcs_sam_embedding_values(&m->config) * sizeof *embedding);
+    void *low_res = NULL;
+    enum mcs_status st;
+    MCS_TRY(mcs_sam_prepare(&m->config, img, pixels, &to->frame));
+    to->low_res = mcs_arena_alloc(a, (size_t)(r->n * one));
+    to->place = mcs_arena_alloc(a, (size_t)r->n * sizeof *to->place);
+    to->iou = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->iou);
+    to->counts = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->counts);
+    to->mask = mcs_arena_alloc(a, (size_t)img->width * (size_t)img->height);
+    MCS_TRY(mcs_sam_encode_images(m, pixels, 1, embedding));
+    MCS_TRY(d->backend->alloc(d, (r->n + SAM_CHUNK) * one, &low_res));
+    MCS_TRY_GOTO(mcs_sam_predict_on_device(m, embedding, &to->frame, 1, r->prompts, r->n, low_res, to->place, to->iou),
+                 st, done);
+    MCS_TRY_GOTO(make_masks(c, m, low_res, r->n, a, to), st, done);
+    MCS_TRY_GOTO(d->backend->download(d, to->low_res, low_res, r->n * one), st, done);
+done:
+    d->backend->free(d, low_res);
+    return st;
+}
+
+static json_t *prompt_json(const struct sam_command *c, const struct sam_prompts *p, const float *iou,
+                           const struct sam_counts *counts)
+{
+    json_t *o = json_pack("{s:i, s:i}", "points", p->n_points, "chosen", mcs_sam_choose(iou, c->multimask)),
+           *masks = json_array();
+    if (p->has_box) json_object_set_new(o, "box", json_pack("[ffff]", p->box[0], p->box[1], p->box[2], p->box[3]));
+    for (int k = c->multimask ? 1 : 0; k <= (c->multimask ? SAM_MASKS - 1 : 0); k++)
+        json_array_append_new(masks, json_pack("{s:f, s:f, s:I}", "iou", (double)iou[k], "stability",
+                                               counts[k].stability, "area", (json_int_t)counts[k].area));
     json_object_set_new(o, "masks", masks);
-    json_array_append_new(list, o);
-    return MCS_OK;
+    return o;
 }
 
 /* low_res.npy: (side,side), (3,side,side) with multimask; with several prompts one more dimension before that. */
-static enum mcs_status write_low_res(const struct sam_command *c, const struct sam_config *config, const float *low_res,
-                                     int n)
+static enum mcs_status write_low_res(const struct sam_command *c, const struct sam_config *config,
+                                     const struct answer *from, int n)
 {
     char path[PATH_BYTES];
     const int64_t side = mcs_sam_side(config), kept = c->multimask ? SAM_MASKS - 1 : 1;
@@ -183,7 +230,8 @@ static enum mcs_status write_low_res(const struct sam_command *c, const struct s
     float *v = malloc((size_t)(n * kept * side * side) * sizeof *v);
     MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %d masks", n);
     for (int64_t i = 0; i < n; i++)
-        memcpy(v + i * kept * side * side, low_res + (i * SAM_MASKS + (c->multimask ? 1 : 0)) * side * side,
+        memcpy(v + i * kept * side * side,
+               from->low_res + (from->place[i] * SAM_MASKS + (c->multimask ? 1 : 0)) * side * side,
                (size_t)(kept * side * side) * sizeof *v);
     snprintf(path, sizeof path, "%s/low_res.npy", c->output);
     int64_t shape[4];
@@ -196,18 +244,15 @@ static enum mcs_status write_low_res(const struct sam_command *c, const struct s
 }
 
 static enum mcs_status write_one(const struct sam_command *c, const struct sam_model *m, const struct request *r,
-                                 const struct sam_frame *f, const float *low_res, const float *iou, struct arena *a)
+                                 const struct answer *from, struct arena *a)
 {
-    const struct sam_config *config = &m->config;
-    const int64_t one = (int64_t)SAM_MASKS * mcs_sam_side(config) * mcs_sam_side(config);
+    const struct sam_frame *f = &from->frame;
     int64_t area = 0;
-    enum mcs_status st;
-    uint8_t *mask = mcs_arena_alloc(a, (size_t)f->width * (size_t)f->height);
     json_t *root = head_of(c, m, a), *list = json_array();
     for (int i = 0; i < r->n; i++)
-        MCS_TRY_GOTO(finish_prompt(c, config, low_res + i * one, iou + i * SAM_MASKS, f, &r->prompts[i], mask, list),
-                     st, failed);
-    for (int64_t i = 0; i < (int64_t)f->width * f->height; i++) area += mask[i];
+        json_array_append_new(list,
+                              prompt_json(c, &r->prompts[i], from->iou + i * SAM_MASKS, from->counts + i * SAM_MASKS));
+    for (int64_t i = 0; i < (int64_t)f->width * f->height; i++) area += from->mask[i];
     json_object_set_new(root, "image", json_string(c->input));
     json_object_set_new(root, "size", json_pack("[ii]", f->width, f->height));
     json_object_set_new(root, "area", json_integer(area));
@@ -215,14 +260,10 @@ static enum mcs_status write_one(const struct sam_command *c, const struct sam_m
     MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/sam.json", c->output));
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/mask.png", c->output);
-    MCS_TRY(mcs_image_write_mask(path, mask, f->width, f->height));
-    MCS_TRY(write_low_res(c, config, low_res, r->n));
+    MCS_TRY(mcs_image_write_mask(path, from->mask, f->width, f->height));
+    MCS_TRY(write_low_res(c, &m->config, from, r->n));
     printf(c->common.json ? "{\"prompts\": %d, \"area\": %lld}\n" : "%d prompts, %lld pixels\n", r->n, (long long)area);
     return MCS_OK;
-failed:
-    json_decref(root);
-    json_decref(list);
-    return st;
 }
 
 static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
@@ -230,22 +271,15 @@ static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
     struct image img;
     struct arena a = {0};
     struct request r = {0};
-    struct sam_frame frame;
-    const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config);
+    struct answer answer = {0};
     enum mcs_status st;
     MCS_REQUIRE(c->box.n || c->point.n || c->mask, MCS_E_USAGE,
                 "say where: --box, --point or --mask for one image, --prompts-from for a folder");
     MCS_TRY(mcs_image_read(c->input, 3, &img));
     MCS_TRY_GOTO(read_request(c, &m->config, &img, &a, &r), st, done);
     MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
-    float *pixels = mcs_arena_alloc(&a, (size_t)(s * s * 3) * sizeof *pixels);
-    float *embedding = mcs_arena_alloc(&a, (size_t)mcs_sam_embedding_values(&m->config) * sizeof *embedding);
-    float *low_res = mcs_arena_alloc(&a, (size_t)(r.n * SAM_MASKS * side * side) * sizeof *low_res);
-    float *iou = mcs_arena_alloc(&a, (size_t)(r.n * SAM_MASKS) * sizeof *iou);
-    MCS_TRY_GOTO(mcs_sam_prepare(&m->config, &img, pixels, &frame), st, done);
-    MCS_TRY_GOTO(mcs_sam_encode_images(m, pixels, 1, embedding), st, done);
-    MCS_TRY_GOTO(mcs_sam_predict(m, embedding, &frame, 1, r.prompts, r.n, low_res, iou), st, done);
-    MCS_TRY_GOTO(write_one(c, m, &r, &frame, low_res, iou, &a), st, done);
+    MCS_TRY_GOTO(ask(c, m, &img, &r, &a, &answer), st, done);
+    MCS_TRY_GOTO(write_one(c, m, &r, &answer, &a), st, done);
 done:
     mcs_image_free(&img);
     mcs_arena_free(&a);

@@ -507,6 +507,10 @@ enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embe
                                           int *place, float *iou)
 {
     struct predicted to = {.iou = iou, .on_device = low_res, .place = place};
+    if (!mcs_stages_of(m->device)) {
+        for (int i = 0; i < n; i++) place[i] = i;
+        return mcs_sam_predict(m, embeddings, frames, n_images, prompts, n, low_res, iou);
+    }
     return predict(m, embeddings, frames, n_images, prompts, n, &to);
 }
 
@@ -548,6 +552,72 @@ double mcs_sam_stability(const struct map2 *logits)
         outer += logits->values[i] > -1.0f;
     }
     return outer ? (double)inner / (double)outer : 1.0;
+}
+
+static enum mcs_status masks_on_host(const struct sam_config *c, const float *low_res, const int32_t *plane, int n,
+                                     const struct sam_frame *f, float weight, uint8_t *united,
+                                     struct sam_counts *counts)
+{
+    const int64_t pixels = (int64_t)f->width * f->height, one = (int64_t)mcs_sam_side(c) * mcs_sam_side(c);
+    float *sum = calloc((size_t)pixels, sizeof *sum);
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE(sum, MCS_E_NOMEM, "no memory for a mask of %d x %d", f->width, f->height);
+    for (int i = 0; i < n; i++) {
+        struct map2 logits;
+        MCS_TRY_GOTO(mcs_sam_upscale(c, low_res + plane[i] * one, f, &logits), st, done);
+        counts[i] = (struct sam_counts){.stability = mcs_sam_stability(&logits)};
+        for (int64_t k = 0; k < pixels; k++)
+            if (logits.values[k] > 0.0f) {
+                sum[k] += weight;
+                counts[i].area++;
+            }
+        mcs_map_free(&logits);
+    }
+    for (int64_t k = 0; united && k < pixels; k++) united[k] = sum[k] > 0.5f;
+done:
+    free(sum);
+    return st;
+}
+
+static enum mcs_status masks_on_device(const struct sam_config *c, struct stage_room *on, const float *low_res,
+                                       const int32_t *plane, int n, const struct sam_frame *f, float weight,
+                                       uint8_t *united, struct sam_counts *counts)
+{
+    struct device *d = on->device;
+    const int64_t pixels = (int64_t)f->width * f->height, word = sizeof(uint32_t);
+    enum mcs_status st;
+    uint32_t(*count)[3] = malloc((size_t)n * sizeof *count);
+    MCS_REQUIRE(count, MCS_E_NOMEM, "no memory for %d masks", n);
+    MCS_TRY_GOTO(mcs_stage_room(on, 4 * n * word + pixels), st, done);
+    const struct stage_masks a = {.n = n,
+                                  .side = mcs_sam_side(c),
+                                  .frame = c->image_size,
+                                  .in_height = f->in_height,
+                                  .in_width = f->in_width,
+                                  .height = f->height,
+                                  .width = f->width,
+                                  .weight = weight,
+                                  .low_res = low_res,
+                                  .plane = on->p,
+                                  .counts = (uint32_t *)on->p + n,
+                                  .united = united ? (uint8_t *)on->p + 4 * n * word : NULL};
+    MCS_TRY_GOTO(d->backend->upload(d, on->p, plane, n * word), st, done);
+    MCS_TRY_GOTO(mcs_stages_of(d)->masks(d, &a), st, done);
+    MCS_TRY_GOTO(d->backend->download(d, count, a.counts, 3 * n * word), st, done);
+    if (united) MCS_TRY_GOTO(d->backend->download(d, united, a.united, pixels), st, done);
+    for (int i = 0; i < n; i++)
+        counts[i] = (struct sam_counts){count[i][0], count[i][2] ? (double)count[i][1] / (double)count[i][2] : 1.0};
+done:
+    free(count);
+    return st;
+}
+
+enum mcs_status mcs_sam_masks(const struct sam_config *c, struct stage_room *on, const float *low_res,
+                              const int32_t *plane, int n, const struct sam_frame *frame, float weight, uint8_t *united,
+                              struct sam_counts *counts)
+{
+    if (mcs_stages_of(on->device)) return masks_on_device(c, on, low_res, plane, n, frame, weight, united, counts);
+    return masks_on_host(c, low_res, plane, n, frame, weight, united, counts);
 }
 
 enum mcs_status mcs_sam_mask_prompt(const struct sam_config *c, const struct image *mask, float *dst)

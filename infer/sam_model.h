@@ -18,6 +18,7 @@
 #include "engine/backend.h"
 #include "engine/exec.h"
 #include "engine/model/sam.h"
+#include "engine/stage_ops.h"
 
 struct sam_plan;
 
@@ -79,8 +80,8 @@ struct sam_prompts {
 enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou);
 
-/* The same with low_res on the model's device, as floats, for engine/stage_ops.h: room for n + SAM_CHUNK of them;
- * prompt i's are number place[i]. */
+/* The same for mcs_sam_masks: low_res, as floats, is memory of the model's device with room for n + SAM_CHUNK; prompt
+ * i's are number place[i], of n. */
 enum { SAM_CHUNK = 8 }; /* prompts that are decoded at once */
 enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                           int n_images, const struct sam_prompts *prompts, int n, float *low_res,
@@ -94,6 +95,17 @@ enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res
 int mcs_sam_choose(const float iou[SAM_MASKS], int multimask);
 /* Pixels with a logit above 1 over those with one above -1; 1 where there are none. */
 double mcs_sam_stability(const struct map2 *logits);
+
+/* Mask plane[i] of low_res (.., side, side) at the image's size, for i < n. counts (n). united (height,width), or NULL:
+ * 1 where the weights of the masks with a logit above 0 add up to more than .5. low_res is memory of on->device, which
+ * does it where it has stages. E_NOMEM. */
+struct sam_counts {
+    int64_t area; /* pixels with a logit above 0 */
+    double stability;
+};
+enum mcs_status mcs_sam_masks(const struct sam_config *c, struct stage_room *on, const float *low_res,
+                              const int32_t *plane, int n, const struct sam_frame *frame, float weight, uint8_t *united,
+                              struct sam_counts *counts);
 
 /* A mask (0 = outside) as a mask prompt: scaled into the frame, 10 inside, -10 outside. dst (side,side). */
 enum mcs_status mcs_sam_mask_prompt(const struct sam_config *c, const struct image *mask, float *dst);

@@ -27,13 +27,11 @@ struct work {
     struct sam_prompts *prompts;
     int n, *owner; /* which case of the chunk each prompt is of */
     struct sam_frame frame[CHUNK];
-    float *pixels, *embeddings, *low_res, *iou; /* low_res: the device's memory where it has stages */
+    float *pixels, *embeddings, *iou;
+    float *low_res; /* on the device */
+    int *place;     /* of each prompt's masks in low_res */
     struct arena arena;
-    const struct stage_ops *stages; /* and then: */
-    struct device *device;
-    int *place;      /* of each prompt's masks in low_res */
-    void *on_device; /* of one case: which masks, their union, their counts */
-    int64_t room;    /* in it */
+    struct stage_room on; /* of one case's masks */
 };
 
 static void add_points(struct arena *a, const struct box_component *components, int n, struct sam_prompts *p)
@@ -102,27 +100,6 @@ static enum mcs_status add_case(struct work *w, const struct sam_options *o, con
 
 /* ---- masks of a case ---- */
 
-/* sum += the mask(s) of one prompt, each weighted. */
-static enum mcs_status add_masks(const struct sam_config *c, const struct sam_options *o, const float *low_res,
-                                 const float *iou, const struct sam_frame *f, float weight, float *sum,
-                                 struct sam_prompt_result *r)
-{
-    const int64_t side = mcs_sam_side(c);
-    const int added = o->multimask && o->form == MCS_RELEASE;
-    const int best = mcs_sam_choose(iou, o->multimask), first = added ? 1 : best, last = added ? SAM_MASKS - 1 : best;
-    r->chosen = added ? -1 : best;
-    r->iou = iou[best];
-    for (int k = first; k <= last; k++) {
-        struct map2 logits;
-        MCS_TRY(mcs_sam_upscale(c, low_res + k * side * side, f, &logits));
-        for (int64_t i = 0, n = (int64_t)logits.width * logits.height; i < n; i++)
-            if (logits.values[i] > 0.0f) sum[i] += weight;
-        if (k == best) r->stability = mcs_sam_stability(&logits);
-        mcs_map_free(&logits);
-    }
-    return MCS_OK;
-}
-
 static enum mcs_status keep_largest(uint8_t *mask, int width, int height, int keep)
 {
     struct component_list list = {0};
@@ -146,73 +123,28 @@ static float weight_of(const struct sam_options *o, const struct sam_result *r)
 }
 
 /* r->mask of case `owner`, whose prompts are [first, first + r->n_prompts). */
-static enum mcs_status unite(const struct sam_config *c, const struct sam_options *o, const struct work *w, int owner,
+static enum mcs_status unite(const struct sam_config *c, const struct sam_options *o, struct work *w, int owner,
                              int first, struct sam_result *r)
 {
-    const struct sam_frame *f = &w->frame[owner];
-    const int64_t n = (int64_t)f->width * f->height, one = (int64_t)SAM_MASKS * mcs_sam_side(c) * mcs_sam_side(c);
-    float *sum = calloc((size_t)n, sizeof *sum);
-    enum mcs_status st = MCS_OK;
-    MCS_REQUIRE(sum, MCS_E_NOMEM, "no memory for a mask of %d x %d", f->width, f->height);
-    for (int i = first; i < first + r->n_prompts; i++)
-        MCS_TRY_GOTO(add_masks(c, o, w->low_res + i * one, w->iou + i * SAM_MASKS, f, weight_of(o, r), sum,
-                               &r->prompts[i - first]),
-                     st, done);
-    for (int64_t i = 0; i < n; i++) r->mask[i] = sum[i] > 0.5f;
-done:
-    free(sum);
-    return st;
-}
-
-/* The same on the device, for a case that has prompts. */
-static enum mcs_status unite_on_device(const struct sam_config *c, const struct sam_options *o, struct work *w,
-                                       int owner, int first, struct sam_result *r)
-{
-    struct device *d = w->device;
-    const struct sam_frame *f = &w->frame[owner];
     const int added = o->multimask && o->form == MCS_RELEASE, each = added ? SAM_MASKS - 1 : 1, n = r->n_prompts * each;
-    const int64_t pixels = (int64_t)f->width * f->height, bytes = 4 * (int64_t)n * 4 + pixels; /* n of 1 + 3 words */
-    uint32_t *host = malloc((size_t)n * 4 * sizeof *host), *counts = host + n;
+    struct sam_counts *counts = malloc((size_t)n * (sizeof *counts + sizeof(int32_t)));
+    int32_t *plane = (int32_t *)(counts + n);
     enum mcs_status st;
-    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for %d masks", n);
-    if (bytes > w->room) {
-        d->backend->free(d, w->on_device);
-        w->on_device = NULL;
-        w->room = 0;
-        MCS_TRY_GOTO(d->backend->alloc(d, bytes, &w->on_device), st, done);
-        w->room = bytes;
-    }
+    MCS_REQUIRE(counts, MCS_E_NOMEM, "no memory for %d masks", n);
     for (int i = 0; i < r->n_prompts; i++) {
         const float *iou = w->iou + (first + i) * SAM_MASKS;
         const int best = mcs_sam_choose(iou, o->multimask);
         r->prompts[i].chosen = added ? -1 : best;
         r->prompts[i].iou = iou[best];
-        for (int k = 0; k < each; k++)
-            host[i * each + k] = (uint32_t)(w->place[first + i] * SAM_MASKS + (added ? 1 + k : best));
+        for (int k = 0; k < each; k++) plane[i * each + k] = w->place[first + i] * SAM_MASKS + (added ? 1 + k : best);
     }
-    const struct stage_masks a = {.n = n,
-                                  .side = mcs_sam_side(c),
-                                  .frame = c->image_size,
-                                  .in_height = f->in_height,
-                                  .in_width = f->in_width,
-                                  .height = f->height,
-                                  .width = f->width,
-                                  .weight = weight_of(o, r),
-                                  .low_res = w->low_res,
-                                  .plane = w->on_device,
-                                  .counts = (uint32_t *)w->on_device + n,
-                                  .united = (uint8_t *)w->on_device + 16 * (int64_t)n};
-    MCS_TRY_GOTO(d->backend->upload(d, w->on_device, host, n * (int64_t)sizeof *host), st, done);
-    MCS_TRY_GOTO(w->stages->masks(d, &a), st, done);
-    MCS_TRY_GOTO(d->backend->download(d, counts, a.counts, 3 * n * (int64_t)sizeof *host), st, done);
-    MCS_TRY_GOTO(d->backend->download(d, r->mask, a.united, pixels), st, done);
-    for (int i = 0; i < r->n_prompts; i++) {
-        const int best = i * each + (added ? mcs_sam_choose(w->iou + (first + i) * SAM_MASKS, 1) - 1 : 0);
+    MCS_TRY_GOTO(mcs_sam_masks(c, &w->on, w->low_res, plane, n, &w->frame[owner], weight_of(o, r), r->mask, counts), st,
+                 done);
+    for (int i = 0; i < r->n_prompts; i++)
         r->prompts[i].stability =
-            counts[3 * best + 2] ? (double)counts[3 * best + 1] / (double)counts[3 * best + 2] : 1.0;
-    }
+            counts[i * each + (added ? mcs_sam_choose(w->iou + (first + i) * SAM_MASKS, 1) - 1 : 0)].stability;
 done:
-    free(host);
+    free(counts);
     return st;
 }
 
@@ -227,7 +159,7 @@ static enum mcs_status finish_case(const struct sam_config *c, const struct sam_
         memcpy(r->prompts[i].box, p->box, sizeof p->box);
         r->prompts[i].n_points = p->n_points;
     }
-    MCS_TRY((w->stages ? unite_on_device(c, o, w, owner, first, r) : unite(c, o, w, owner, first, r)));
+    MCS_TRY(unite(c, o, w, owner, first, r));
     const int keep = o->keep ? o->keep : o->form == MCS_RELEASE ? n_components : 0;
     if (keep) MCS_TRY(keep_largest(r->mask, f->width, f->height, keep));
     for (int64_t i = 0; i < n; i++) r->area += r->mask[i];
@@ -270,14 +202,13 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
     if (!w->n) return MCS_OK;
     for (int i = 0; i < w->n; i++) w->prompts[i].image = slot[w->owner[i]];
     MCS_TRY(mcs_sam_encode_images(m, w->pixels, n_used, w->embeddings));
-    if (w->stages) {
-        MCS_TRY(mcs_sam_predict_on_device(m, w->embeddings, frames, n_used, w->prompts, w->n, w->low_res, w->place,
-                                          w->iou));
+    MCS_TRY(
+        mcs_sam_predict_on_device(m, w->embeddings, frames, n_used, w->prompts, w->n, w->low_res, w->place, w->iou));
+    if (mcs_stages_of(m->device)) {
         for (int i = 0; i < n; i++)
             MCS_TRY(finish_case(c, o, w, i, first[i], cases[i].prompts->n_components, &results[i]));
         return MCS_OK;
     }
-    MCS_TRY(mcs_sam_predict(m, w->embeddings, frames, n_used, w->prompts, w->n, w->low_res, w->iou));
     enum mcs_status failed = MCS_OK;
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < n; i++) {
@@ -300,7 +231,7 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
     /* Fewer images at once where they are large: 16 of 128 pixels, 1 of 1024. */
     const int chunk = c->image_size <= 256 ? CHUNK : 1;
     struct device *d = m->device;
-    struct work w = {.device = d, .stages = mcs_stages_of(d)};
+    struct work w = {.on = {.device = d}};
     const int64_t masks = (int64_t)SAM_MASKS * side * side * (int64_t)sizeof(float);
     void *p = NULL;
     int most = 0;
@@ -322,11 +253,7 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
     w.iou = malloc((size_t)(most * SAM_MASKS + 1) * sizeof(float));
     MCS_REQUIRE_GOTO(w.prompts && w.owner && w.pixels && w.embeddings && w.place && w.iou, MCS_E_NOMEM, st, done,
                      "no memory for %d prompts", most);
-    if (w.stages)
-        MCS_TRY_GOTO(d->backend->alloc(d, (most + SAM_CHUNK) * masks, &p), st, done);
-    else
-        p = malloc((size_t)(most * masks) + 1);
-    MCS_REQUIRE_GOTO(p, MCS_E_NOMEM, st, done, "no memory for the masks of %d prompts", most);
+    MCS_TRY_GOTO(d->backend->alloc(d, (most + SAM_CHUNK) * masks, &p), st, done);
     w.low_res = p;
     for (int i = 0; i < n; i += chunk)
         MCS_TRY_GOTO(segment_chunk(m, o, cases + i, n - i < chunk ? n - i : chunk, &w, results + i), st, done);
@@ -335,11 +262,8 @@ done:
     free(w.owner);
     free(w.pixels);
     free(w.embeddings);
-    if (w.stages)
-        d->backend->free(d, w.low_res);
-    else
-        free(w.low_res);
-    d->backend->free(d, w.on_device);
+    d->backend->free(d, w.low_res);
+    mcs_stage_room_free(&w.on);
     free(w.place);
     free(w.iou);
     mcs_arena_free(&w.arena);

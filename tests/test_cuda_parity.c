@@ -1,6 +1,7 @@
 /* The same commands on the CPU and on the simulated GPU: what each makes of identical inputs. Skipped, aloud, where the
  * simulation was not built (it needs NVIDIA's headers). */
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include <unistd.h>
 
 #include "data/safetensors.h"
-#include "engine/status.h"
+#include "infer/sam_model.h"
 #include "tests/support_tiny.h"
 
 static const char *work;
@@ -110,4 +111,70 @@ Test(parity, ten_steps_of_the_network)
     run(line, "cpu", "fp32", "cpu");
     check(line, tiny_path(".", "start/%s", file), file, "fp32", share_fp32);
     check(line, tiny_path(".", "start/%s", file), file, "bf16", share_bf16);
+}
+
+/* ---- masks ---- */
+
+static void draw_sam(void)
+{
+    const struct sam_config c = tiny_sam_config();
+    struct device d;
+    struct sam_model m;
+    const pid_t pid = fork(); /* threads, once started, do not live through a fork */
+    cr_assert(pid >= 0);
+    if (pid == 0) {
+        if (mcs_cpu_open(1, &d) != MCS_OK || mcs_sam_model_new(&c, 5, &d, &m) != MCS_OK) _exit(1);
+        _exit(mcs_sam_model_save(&m, tiny_path(work, "sam"), 0, NULL) != MCS_OK);
+    }
+    cr_assert_eq(tiny_wait(pid), 0);
+}
+
+static void expect_near(const char *what, const json_t *a, const json_t *b, double bound)
+{
+    const char *key;
+    json_t *v;
+    cr_assert(a && b && json_typeof(a) == json_typeof(b), "%s", what);
+    if (json_is_object(a)) json_object_foreach((json_t *)a, key, v) expect_near(key, v, json_object_get(b, key), bound);
+    cr_expect_eq(json_array_size(a), json_array_size(b), "%s", what);
+    for (size_t i = 0; i < json_array_size(a); i++)
+        expect_near(what, json_array_get(a, i), json_array_get(b, i), bound);
+    if (json_is_number(a))
+        cr_expect(fabs(json_number_value(a) - json_number_value(b)) <= bound * (1 + fabs(json_number_value(a))),
+                  "%s: %g and %g", what, json_number_value(a), json_number_value(b));
+}
+
+/* The pictures are taken for maps: bytes over 255, whose sums are exact in double, so every file is the same. */
+Test(parity, coarse_masks)
+{
+    static const char line[] = "coarse -i data/images --min-confidence 0.1 --keep 2 --points 4 --negative-points 2";
+    if (!is_built()) cr_skip_test("no simulation in this build");
+    tiny_masks(tiny_path(work, "data"), 4);
+    run(line, "cpu", "fp32", "cpu");
+    run(line, "cudasim", "fp32", "sim");
+    cr_expect_eq(tiny_shell("cd %s && ls cpu sim && rm */config.yaml && diff -r cpu sim", work), 0);
+}
+
+/* Logits agree to 1e-5 of their size, so one of the 576 pixels may lie elsewhere, of a mask or of what is counted. */
+Test(parity, sam_masks)
+{
+    static const char line[] = "sam -m sam -i data/images/img_0.png --box 2,3,14,15 --box 5,1,20,20 --point 9,8,1";
+    static const char *const more[] = {"", " --multimask", " --multimask --form release"};
+    if (!is_built()) cr_skip_test("no simulation in this build");
+    tiny_masks(tiny_path(work, "data"), 1);
+    cr_assert_eq(tiny_shell("cd %s/data/images && cp \"$(ls | head -1)\" img_0.png", work), 0);
+    draw_sam();
+    for (int i = 0; i < 3; i++) {
+        char whole[200];
+        snprintf(whole, sizeof whole, "%s%s", line, more[i]);
+        run(whole, "cpu", "fp32", "cpu");
+        run(whole, "cudasim", "fp32", "sim");
+        cr_expect_eq(tiny_shell("cd %s && %s diff cpu sim --tolerance 5e-3", work, MCS_BINARY), 0);
+        json_t *a = json_load_file(tiny_path(work, "cpu/sam.json"), 0, NULL),
+               *b = json_load_file(tiny_path(work, "sim/sam.json"), 0, NULL);
+        const json_int_t area = json_integer_value(json_object_get(a, "area"));
+        cr_expect(area > 0 && area < 24 * 24, "%d pixels tell nothing", (int)area);
+        expect_near("sam.json", a, b, 5e-3);
+        json_decref(a);
+        json_decref(b);
+    }
 }
