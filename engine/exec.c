@@ -103,6 +103,8 @@ enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **ma
     for (int i = 0; i < g->n_steps; i++) {
         struct step *s = &g->steps[i];
         s->device = d;
+        s->before = i ? s - 1 : NULL;
+        s->after = i + 1 < g->n_steps ? s + 1 : NULL;
         if (d->backend->ops[s->op].prepare) MCS_TRY_GOTO(d->backend->ops[s->op].prepare(s, d), st, failed);
         if ((int64_t)s->workspace_bytes > e->plan.workspace_bytes)
             e->plan.workspace_bytes = (int64_t)s->workspace_bytes;

@@ -50,7 +50,8 @@ float *mcs_params_grad(const struct params *p, const struct tensor *t);
  * overwritten (all of it), 1: added to. One tensor given to several inputs gets one din in each of them, with beta of
  * the first: the op writes disjoint parts of it. */
 struct step {
-    struct device *device; /* that runs it; set when a plan is bound */
+    struct device *device; /* that runs it; set when a plan is bound, with the steps that run just before and after */
+    const struct step *before, *after;
     enum mcs_op op;
     int backward;
     const char *scope;

@@ -35,14 +35,14 @@ static gather_plan plan_of(const conv_gather *a)
     const int half = a->dtype == K_BF16;
     const int64_t m = conv_positions(a->g.rows), k = (int64_t)a->g.taps[0] * a->g.taps[1] * a->g.taps[2] * a->g.run;
     gather_plan p = {64, 64, 1, tile_ceil(k, half ? 32 : 16)};
-    const int64_t parts = a->sums || p.k_tiles < 2 * SPLIT_STAGES ? 1 : p.k_tiles / SPLIT_STAGES;
+    const int64_t parts = a->moments || p.k_tiles < 2 * SPLIT_STAGES ? 1 : p.k_tiles / SPLIT_STAGES;
     if (half && (a->o <= 32 || !conv_by_chunks(&a->g, NULL, a->dtype))) {
         p.bm = 128, p.bn = a->o <= 32 ? 32 : 64; /* single elements: the only two sizes that are built */
     } else if (half) {
         const int bn = conv_columns(a->o);
         if (m > 64 && conv_wide(a->tile, tile_ceil(m, 128) * tile_ceil(a->o, bn) * a->n * parts)) p.bm = 128, p.bn = bn;
     }
-    if (!a->sums)
+    if (!a->moments)
         p.splits = (int)split_count(tile_ceil(m, p.bm) * tile_ceil(a->o, p.bn) * a->n, p.k_tiles, a->n * m * a->o);
     return p;
 }
@@ -51,10 +51,6 @@ size_t conv_gather_bytes(const conv_gather *a)
 {
     const int splits = plan_of(a).splits;
     return splits > 1 ? (size_t)(splits * a->n * conv_positions(a->g.rows) * a->o) * sizeof(float) : 0;
-}
-int conv_gather_parts(const conv_gather *a)
-{
-    return (int)tile_ceil(conv_positions(a->g.rows), plan_of(a).bm);
 }
 
 template <class T, class A, class Out>
@@ -83,11 +79,11 @@ template <class T, class A> static cudaError_t run(const conv_gather *a, cudaStr
     rows_vec<T> lb;
     lb.p = (const T *)a->packed, lb.ld = a->ld, lb.rows = a->o, lb.k = k, lb.batch = 0;
     const tile_shape shape = {m, a->o, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
-    tile_out_sums y;
+    tile_out_moments y;
     y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.half = sizeof(T) == 2, y.split_stride = 0, y.map.ld = a->o;
     y.fours = a->o % 4 == 0 && dev_by_fours(a->bias) && dev_by_fours((const T *)a->y);
-    y.sums = a->sums;
-    if (a->sums) return launch<T>(p, la, lb, y, shape, (unsigned)a->n, s);
+    y.moments = a->moments;
+    if (a->moments) return launch<T>(p, la, lb, y, shape, (unsigned)a->n, s);
     if (p.splits == 1) return launch<T>(p, la, lb, (const tile_out<map_rows> &)y, shape, (unsigned)a->n, s);
     tile_out<map_rows> part = y;
     part.y = a->workspace, part.bias = NULL, part.beta = 0, part.half = 0, part.split_stride = a->n * m * a->o;
@@ -115,7 +111,7 @@ static conv_gather forward_of(const struct k_conv *a)
     g.dtype = a->dtype, g.n = a->n, g.o = a->o;
     g.g = conv_geometry_of(a->src, a->dst, a->k, a->stride, a->pad, a->c, a->o);
     g.ld = conv_pack_ld(PACK_ROWS, a->o, a->c, conv_positions(a->k));
-    g.src = a->x, g.packed = a->workspace, g.bias = a->bias, g.y = a->y, g.beta = 0, g.sums = a->part_sums,
+    g.src = a->x, g.packed = a->workspace, g.bias = a->bias, g.y = a->y, g.beta = 0, g.moments = a->moments,
     g.tile = a->tile;
     g.workspace =
         (float *)((char *)a->workspace + conv_pack_bytes(PACK_ROWS, a->dtype, a->o, a->c, conv_positions(a->k)));
@@ -138,41 +134,21 @@ cudaError_t k_conv_fwd(const struct k_conv *a, cudaStream_t s)
     return conv_gather_run(&g, s);
 }
 
-/* ---- the parts of the instance norm's sums ---- */
+/* ---- moments for an instance norm ---- */
 
-int k_conv_parts(const struct k_conv *a)
+static gather_plan plan_with(const struct k_conv *a, float *moments)
 {
     struct k_conv with = *a;
-    float here;
-    with.part_sums = &here; /* any: the plan asks only whether it is there */
+    with.moments = moments;
     const conv_gather g = forward_of(&with);
-    return conv_gather_parts(&g);
+    return plan_of(&g);
 }
-
-/* A thread a channel of a sample: parts are joined in order (Chan, Golub, LeVeque 1979). */
-static __global__ void __launch_bounds__(128)
-    conv_stats(const float *parts, float *stats, int64_t o, int n_parts, int rows, int part_rows, float eps)
+int k_conv_is_split(const struct k_conv *a)
 {
-    const int64_t c = (int64_t)blockIdx.x * 128 + threadIdx.x, n = (int64_t)blockIdx.y;
-    if (c >= o) return;
-    float mean = 0, squares = 0, count = 0;
-    for (int i = 0; i < n_parts; i++) {
-        const float *p = parts + ((n * n_parts + i) * o + c) * 2;
-        const float more = (float)(rows - i * part_rows < part_rows ? rows - i * part_rows : part_rows);
-        const float d = p[0] / more - mean, all = count + more;
-        squares += p[1] + d * d * (count * more / all);
-        mean += d * (more / all);
-        count = all;
-    }
-    stats[(n * o + c) * 2] = mean;
-    stats[(n * o + c) * 2 + 1] = 1.0f / sqrtf(squares / count + eps);
+    return plan_with(a, NULL).splits > 1;
 }
-
-cudaError_t k_conv_stats(const struct k_conv *a, float eps, float *stats, cudaStream_t s)
+int k_conv_part_rows(const struct k_conv *a)
 {
-    if (a->n <= 0 || a->o <= 0) return cudaSuccess;
-    const conv_gather g = forward_of(a);
-    const dim3 grid((unsigned)tile_ceil(a->o, 128), (unsigned)a->n);
-    return dev_launch(conv_stats, grid, 128, 0, s, (const float *)a->part_sums, stats, a->o, conv_gather_parts(&g),
-                      (int)conv_positions(a->dst), plan_of(&g).bm, eps);
+    float any; /* the plan asks only whether there is a place */
+    return plan_with(a, &any).bm;
 }

@@ -42,7 +42,7 @@ static inline int conv_columns(int64_t n)
 }
 
 /* y (n, rows, o) = beta y + bias + the windows of src times packed weights (PACK_ROWS or PACK_TURNED, rows of ld).
- * workspace: conv_gather_bytes. sums: as part_sums of k_conv. */
+ * workspace: conv_gather_bytes. moments: as of k_conv. */
 struct conv_gather {
     enum k_dtype dtype;
     int64_t n, o, ld;
@@ -51,7 +51,7 @@ struct conv_gather {
     const float *bias;
     void *y;
     float beta;
-    float *sums, *workspace;
+    float *moments, *workspace;
     enum k_tile tile;
 };
 /* dx as such a product over dy, weights packed `how` at the start of the workspace as (o, c) of conv_pack. */
@@ -62,13 +62,12 @@ static inline conv_gather conv_data_gather(const struct k_conv *a, enum conv_pac
     conv_gather g;
     g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.ld = conv_pack_ld(how, o, c, taps);
     g.g = over_dy;
-    g.src = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.sums = NULL,
+    g.src = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.moments = NULL,
     g.tile = a->tile;
     g.workspace = (float *)((char *)a->workspace + conv_pack_bytes(how, a->dtype, o, c, taps));
     return g;
 }
 size_t conv_gather_bytes(const conv_gather *a);
-int conv_gather_parts(const conv_gather *a);
 cudaError_t conv_gather_run(const conv_gather *a, cudaStream_t s);
 
 /* dw (o, c, k) = beta dw + sum over positions of dy (n, rows, o) times the windows of src. */

@@ -13,9 +13,8 @@ extern "C" {
 /* conv: x, dx (n, src, c), y, dy (n, dst, o), w, dw (o, c, k), bias, db (o); src, dst, k, stride, pad by axis, images
  * with a leading 1 (stride 1, pad 0): position p of dst reads p stride + tap - pad of src. Gradients that are NULL are
  * not wanted. Positions of a sample and n times dst: below 2^31.
- * part_sums, if given: for an instance norm, (n, k_conv_parts, o, 2) float: by blocks of a sample's positions, in
- * order, their sum of y and their sum of squares about their own mean; k_conv_stats makes one of them. Sums see y as
- * it was before it was rounded to dtype.
+ * moments, if given: for an instance norm, (n, parts, o, 2) float: by parts of k_conv_part_rows positions of a sample,
+ * in order, the last of the rest, the mean of y as it is stored and the sum of squared deviations from it.
  * workspace: k_conv_fwd_bytes, k_conv_bwd_bytes, on a multiple of 16. */
 struct k_conv {
     enum k_dtype dtype;
@@ -24,7 +23,7 @@ struct k_conv {
     const void *x, *dy;
     const float *w, *bias;
     void *y, *dx;
-    float *dw, *db, *part_sums;
+    float *dw, *db, *moments;
     float beta_x, beta_w, beta_b;
     void *workspace;
     enum k_tile tile; /* matmul.h; chosen from the shape where 0 */
@@ -34,9 +33,10 @@ size_t k_conv_bwd_bytes(const struct k_conv *a);
 cudaError_t k_conv_fwd(const struct k_conv *a, cudaStream_t s);
 cudaError_t k_conv_bwd(const struct k_conv *a, cudaStream_t s);
 
-/* Parts of a sample in part_sums, and their sum: stats (n, o, 2) = mean, 1/sqrt(var + eps), biased. */
-int k_conv_parts(const struct k_conv *a);
-cudaError_t k_conv_stats(const struct k_conv *a, float eps, float *stats, cudaStream_t s);
+/* Whether the forward splits its sum over (tap, channel) where no moments are asked for; they forbid that, and so cost
+ * more than a norm saves by them. */
+int k_conv_is_split(const struct k_conv *a);
+int k_conv_part_rows(const struct k_conv *a);
 
 /* conv_transpose with kernel == stride and no padding: x, dx (n, src, c), y, dy (n, src k, o), w, dw (c, o, k). dst,
  * stride and pad are not read. */

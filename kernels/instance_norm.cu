@@ -1,8 +1,8 @@
 /* Instance norm + leaky ReLU, channels last. Statistics: a block sums x - shift and its square over its part of a
  * sample's positions, the shift being the part's first position, and leaves the part's mean and squared deviation
  * around it; these are merged in double, in order. The shift is one of the values summed, so that an offset far above
- * the deviation (CT) costs no digits. Then one pass to apply. Backward: the sums of dz and dz (x - mean) by part, their
- * totals, one pass.
+ * the deviation (CT) costs no digits. A convolution's epilogue may have left such parts already. Then one pass to
+ * apply. Backward: the sums of dz and dz (x - mean) by part, their totals, one pass.
  *
  * Blocks are tx packs of channels by ty positions (columns.cuh): a thread keeps its channels' coefficients in
  * registers. */
@@ -12,6 +12,7 @@
 constexpr int APPLY_ROWS = 8;                          /* positions of a thread in the passes that write */
 template <int V> constexpr int AHEAD = V == 8 ? 2 : 4; /* positions read before the first of them is written */
 constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
+constexpr int MERGE_MOST = 256; /* parts at once: the most that columns.cuh makes; a convolution leaves more */
 
 /* What the forward pass multiplies and adds: z = (x - mean) scale + b. The backward pass asks for the sign of z by the
  * same operations. */
@@ -73,10 +74,10 @@ static DEV_INLINE walk walk_of(int64_t sp, int64_t per, int v)
     return {base + first, base + last, base + first + threadIdx.y,
             ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * v};
 }
-/* Part sums of channel c: (parts, N, C, 2). */
+/* Part sums of channel c: (N, parts, C, 2). */
 static DEV_INLINE float *part_at(float *parts, int64_t channels, int64_t c)
 {
-    return parts + (((int64_t)blockIdx.y * gridDim.z + blockIdx.z) * channels + c) * 2;
+    return parts + (((int64_t)blockIdx.z * gridDim.y + blockIdx.y) * channels + c) * 2;
 }
 
 /* to[2 j] = s[j], to[2 j + 1] = s[V + j] */
@@ -119,16 +120,16 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     put_pairs<V>(part_at(parts, channels, k.c), s);
 }
 
-/* Sums over the parts, in double and in order: threads are 32 channels of sample blockIdx.y by 8 groups of parts. As
- * sums they are (s1, s2) of each part; as moments of `per` positions, the last of the rest, they are first made into
- * sums. */
-static DEV_INLINE double2 merged(const float *parts, int m, int64_t c, int64_t channels, int moments, int64_t sp,
-                                 int64_t per, double (*room)[MERGE_GROUPS][MERGE_LANES])
+/* Sums over parts first to last of m, in double and in order: threads are 32 channels of sample blockIdx.y by 8 groups
+ * of parts. As sums they are (s1, s2) of each part; as moments of `per` positions, the last of the rest, they are first
+ * made into sums. */
+static DEV_INLINE double2 merged(const float *parts, int first, int last, int m, int64_t c, int64_t channels,
+                                 int moments, int64_t sp, int64_t per, double (*room)[MERGE_GROUPS][MERGE_LANES])
 {
     const int lane = (int)threadIdx.x, g = (int)threadIdx.y;
     double s1 = 0, s2 = 0;
-    for (int i = g; c < channels && i < m; i += MERGE_GROUPS) {
-        const float *p = parts + (((int64_t)i * gridDim.y + blockIdx.y) * channels + c) * 2;
+    for (int i = first + g; c < channels && i < last; i += MERGE_GROUPS) {
+        const float *p = parts + (((int64_t)blockIdx.y * m + i) * channels + c) * 2;
         const double a = (double)p[0], b = (double)p[1];
         const double count = (double)(i == m - 1 ? sp - per * (m - 1) : per);
         s1 += moments ? count * a : a;
@@ -143,19 +144,22 @@ static DEV_INLINE double2 merged(const float *parts, int m, int64_t c, int64_t c
     return make_double2(s1, s2);
 }
 
-/* stats (N,C,2) = mean, 1 / sqrt(variance + eps); shift (C) or NULL belongs to sums. */
+/* Parts, by groups of them: to (N, gridDim.z, C, 2) = the group's moments, or with is_all, where the group is all
+ * parts, mean and 1 / sqrt(variance + eps). */
 static __global__ void __launch_bounds__(MERGE_LANES *MERGE_GROUPS)
-    instance_norm_stats(const float *parts, int m, int moments, const float *shift, float *stats, float eps, int64_t sp,
-                        int64_t per, int64_t channels)
+    instance_norm_stats(const float *parts, int m, int group, int is_all, float *to, float eps, int64_t sp, int64_t per,
+                        int64_t channels)
 {
     SHARED_ARRAY(double, room, [2][MERGE_GROUPS][MERGE_LANES]);
     const int64_t c = (int64_t)blockIdx.x * MERGE_LANES + threadIdx.x;
-    const double2 s = merged(parts, m, c, channels, moments, sp, per, room);
+    const int first = (int)blockIdx.z * group, last = first + group < m ? first + group : m;
+    const double2 s = merged(parts, first, last, m, c, channels, 1, sp, per, room);
     if (threadIdx.y || c >= channels) return;
-    const double d = s.x / (double)sp, var = s.y / (double)sp - d * d;
-    float *to = stats + ((int64_t)blockIdx.y * channels + c) * 2;
-    to[0] = (float)(d + (shift ? (double)shift[c] : 0.0));
-    to[1] = (float)(1.0 / sqrt((var > 0 ? var : 0.0) + (double)eps));
+    const double rows = (double)(last == m ? sp - per * first : per * group);
+    const double mean = s.x / rows, d = s.y - mean * s.x, squares = d > 0 ? d : 0.0;
+    to += (((int64_t)blockIdx.y * gridDim.z + blockIdx.z) * channels + c) * 2;
+    to[0] = (float)mean;
+    to[1] = (float)(is_all ? 1.0 / sqrt(squares / rows + (double)eps) : squares);
 }
 
 template <class T, int V>
@@ -215,7 +219,7 @@ static __global__ void __launch_bounds__(MERGE_LANES *MERGE_GROUPS)
 {
     SHARED_ARRAY(double, room, [2][MERGE_GROUPS][MERGE_LANES]);
     const int64_t c = (int64_t)blockIdx.x * MERGE_LANES + threadIdx.x;
-    const double2 s = merged(parts, m, c, channels, 0, 0, 0, room);
+    const double2 s = merged(parts, 0, m, m, c, channels, 0, 0, 0, room);
     if (threadIdx.y || c >= channels) return;
     const int64_t at = ((int64_t)blockIdx.y * channels + c) * 2;
     totals[at] = (float)s.x;
@@ -294,23 +298,39 @@ template <int V> static plan plan_of(const struct k_instance_norm *a)
     p.block = dim3((unsigned)t.tx, (unsigned)t.ty);
     return p;
 }
-static dim3 merge_grid(const struct k_instance_norm *a)
+static dim3 merge_grid(const struct k_instance_norm *a, int groups)
 {
-    return dim3((unsigned)((a->c + MERGE_LANES - 1) / MERGE_LANES), (unsigned)a->n);
+    return dim3((unsigned)((a->c + MERGE_LANES - 1) / MERGE_LANES), (unsigned)a->n, (unsigned)groups);
+}
+static int parts_of(const struct k_instance_norm *a, int64_t per)
+{
+    return (int)((a->sp + per - 1) / per);
+}
+static cudaError_t merge(const struct k_instance_norm *a, const float *parts, int64_t per, int group, float *to,
+                         cudaStream_t s)
+{
+    const int m = parts_of(a, per), groups = (m + group - 1) / group;
+    return dev_launch(instance_norm_stats, merge_grid(a, groups), dim3(MERGE_LANES, MERGE_GROUPS), 0, s, parts, m,
+                      group, groups == 1, to, a->eps, a->sp, per, a->c);
 }
 
 template <class T, int V> static cudaError_t launch_fwd(const struct k_instance_norm *a, cudaStream_t s)
 {
     const plan p = plan_of<V>(a);
     const T *x = (const T *)a->x;
-    const float *parts = a->sums ? a->sums : a->workspace;
-    const int m = a->sums ? a->sum_parts : p.m;
+    const float *parts = a->moments;
+    int64_t per = a->part_rows;
     cudaError_t e = cudaSuccess;
-    if (!a->sums)
+    if (!parts) {
         e = dev_launch((instance_norm_parts<T, V>), p.parts, p.block, 0, s, x, a->workspace, a->sp, p.per, a->c);
-    if (e != cudaSuccess) return e;
-    e = dev_launch(instance_norm_stats, merge_grid(a), dim3(MERGE_LANES, MERGE_GROUPS), 0, s, parts, m, !a->sums,
-                   a->sums ? a->shift : NULL, a->stats, a->eps, a->sp, p.per, a->c);
+        parts = a->workspace, per = p.per;
+    }
+    if (e == cudaSuccess && parts_of(a, per) > MERGE_MOST) {
+        const int group = (int)((p.per + per - 1) / per);
+        e = merge(a, parts, per, group, a->workspace, s);
+        parts = a->workspace, per *= group;
+    }
+    if (e == cudaSuccess) e = merge(a, parts, per, parts_of(a, per), a->stats, s);
     if (e != cudaSuccess) return e;
     return dev_launch((instance_norm_apply<T, V>), p.apply, p.block, 0, s, x, a->stats, a->w, a->b, (T *)a->y, a->slope,
                       a->sp, p.apply_per, a->c);
@@ -324,8 +344,8 @@ template <class T, int V> static cudaError_t launch_bwd(const struct k_instance_
     cudaError_t e = dev_launch((instance_norm_bwd_parts<T, V>), p.parts, p.block, 0, s, x, dy, a->stats, a->w, a->b,
                                parts, a->slope, a->sp, p.per, a->c);
     if (e != cudaSuccess) return e;
-    e = dev_launch(instance_norm_bwd_totals, merge_grid(a), dim3(MERGE_LANES, MERGE_GROUPS), 0, s, parts, p.m, a->stats,
-                   totals, a->c);
+    e = dev_launch(instance_norm_bwd_totals, merge_grid(a, 1), dim3(MERGE_LANES, MERGE_GROUPS), 0, s, parts, p.m,
+                   a->stats, totals, a->c);
     if (e != cudaSuccess) return e;
     if (a->dw || a->db)
         e = dev_launch(instance_norm_bwd_weights, (unsigned)((a->c + 127) / 128), 128, 0, s, totals, a->dw, a->db,

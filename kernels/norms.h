@@ -41,8 +41,8 @@ cudaError_t k_l2norm_bwd(const struct k_l2norm *a, cudaStream_t s);
 
 /* instance_norm: y = leaky(norm(x) w + b) by the channels of a sample; x, y, dy, dx (n, sp, c), w, b, dw, db (c), stats
  * (n, c, 2) = mean, 1/sqrt(var + eps); slope 1: no activation. workspace: k_instance_norm_bytes.
- * sums not NULL: what a convolution's epilogue left, (sum_parts, n, c, 2) = sum and sum of squares of x - shift over
- * any split of the positions, shift (c) or NULL for 0. The forward then reads x once, and needs no workspace. */
+ * moments not NULL: what a convolution left (convolution.h), part_rows positions a part; the forward then reads x once.
+ */
 struct k_instance_norm {
     enum k_dtype dtype;
     int64_t n, sp, c;
@@ -52,8 +52,8 @@ struct k_instance_norm {
     void *y, *dx;
     float *stats, *dw, *db, *workspace;
     float beta_x, beta_w, beta_b;
-    const float *sums, *shift;
-    int sum_parts;
+    const float *moments;
+    int part_rows;
 };
 size_t k_instance_norm_bytes(int64_t n, int64_t sp, int64_t c, int backward);
 cudaError_t k_instance_norm_fwd(const struct k_instance_norm *a, cudaStream_t s);

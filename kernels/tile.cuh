@@ -41,7 +41,7 @@ template <class Map> struct tile_out {
     int half, fours; /* y is bfloat16; y, bias and every row lie on multiples of four elements */
     int64_t split_stride;
     Map map;
-    static constexpr bool SUMS = false;
+    static constexpr bool MOMENTS = false;
 
     template <class T> DEV_INLINE void put_as(T *to, int64_t m, int64_t n, float4 v, int count) const
     {
@@ -79,11 +79,10 @@ struct map_rows {
     }
 };
 
-/* The same, and by tile the columns' sums and their sums of squares about the tile's own mean: sums (z, tiles of m, n,
- * 2). */
-struct tile_out_sums : tile_out<map_rows> {
-    float *sums;
-    static constexpr bool SUMS = true;
+/* The same, and by tile the columns' means and sums of squared deviations from them: moments (z, tiles of m, n, 2). */
+struct tile_out_moments : tile_out<map_rows> {
+    float *moments;
+    static constexpr bool MOMENTS = true;
 };
 
 /* ---- a warp's part: rows row0.., columns column0.. of the tile ---- */
@@ -193,16 +192,28 @@ static DEV_INLINE void slab_out(const float *slab, const Row &row_of, int64_t co
     }
 }
 
-/* Sums of tile_out_sums. A lane has ROWS x COLUMNS results, value(r, c) in row row_of(r) and column column_of(c) of the
- * tile; lanes that differ by LANES, 2 LANES .. 16 have the same columns, and warps `warp_row` of WARP_ROWS too. `count`
- * rows of the tile exist. room: WARP_ROWS * BN floats of shared memory. */
+/* Moments of tile_out_moments, of the results as they will be stored: they become that here, bias added and rounded. A
+ * lane has ROWS x COLUMNS of them, value(r, c) in row row_of(r) and column column_of(c) of the tile; lanes that differ
+ * by LANES, 2 LANES .. 16 have the same columns, and warps `warp_row` of WARP_ROWS too. `count` rows of the tile exist.
+ * room: WARP_ROWS * BN floats of shared memory. */
 template <int BM, int BN, int ROWS, int COLUMNS, int LANES, int WARP_ROWS, class Value, class Row, class Column>
-static DEV_INLINE void column_sums_out(const Value &value, const Row &row_of, const Column &column_of, int warp_row,
-                                       int64_t count, float *room, const tile_out_sums &out, int64_t column0, int64_t n,
-                                       float *to)
+static DEV_INLINE void column_moments_out(const Value &value, const Row &row_of, const Column &column_of, int warp_row,
+                                          int64_t count, float *room, const tile_out_moments &out, int64_t column0,
+                                          int64_t n, float *to)
 {
     const int lane = (int)threadIdx.x % DEV_WARP, rows = count < BM ? (int)count : BM;
+    const float each = 1.0f / (float)rows;
     float mean[COLUMNS];
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) {
+        const int64_t column = column0 + column_of(c);
+        const float bias = out.bias && column < n ? out.bias[column] : 0.0f;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            float &v = value(r, c);
+            v = out.half ? __bfloat162float(__float2bfloat16_rn(v + bias)) : v + bias;
+        }
+    }
 #pragma unroll
     for (int pass = 0; pass < 2; pass++) { /* sums; squares about the mean */
 #pragma unroll
@@ -219,7 +230,6 @@ static DEV_INLINE void column_sums_out(const Value &value, const Row &row_of, co
         }
         DEV_SYNC();
         if (!pass) {
-            const float each = 1.0f / (float)rows;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
                 float s = 0;
@@ -230,8 +240,7 @@ static DEV_INLINE void column_sums_out(const Value &value, const Row &row_of, co
         for (int c = (int)threadIdx.x; c < BN && column0 + c < n; c += TILE_THREADS) {
             float s = 0;
             for (int w = 0; w < WARP_ROWS; w++) s += room[w * BN + c];
-            if (!pass && out.bias) s = fmaf((float)rows, out.bias[column0 + c], s);
-            to[2 * (column0 + c) + pass] = s;
+            to[2 * (column0 + c) + pass] = pass ? s : s * each;
         }
         DEV_SYNC();
     }
@@ -305,20 +314,21 @@ __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 
     dev_copy_wait<0>();
     DEV_SYNC(); /* the tiles' memory becomes the slabs' */
 
-    if constexpr (Out::SUMS) {
+    if constexpr (Out::MOMENTS) {
         const int64_t tiles_m = (s.m + BM - 1) / BM;
-        float *to = out.sums + ((int64_t)blockIdx.z * tiles_m + m0 / BM) * s.n * 2;
+        float *to = out.moments + ((int64_t)blockIdx.z * tiles_m + m0 / BM) * s.n * 2;
         if constexpr (HALF)
-            column_sums_out<BM, BN, WM / 8, WN / 4, 4, BM / WM>(
-                [&](int r, int c) { return acc[r / 2][c / 2][r % 2 * 2 + c % 2]; },
+            column_moments_out<BM, BN, WM / 8, WN / 4, 4, BM / WM>(
+                [&](int r, int c) -> float & { return acc[r / 2][c / 2][r % 2 * 2 + c % 2]; },
                 [&](int r) { return row0 + 16 * (r / 2) + 8 * (r % 2) + lane / 4; },
                 [&](int c) { return column0 + 8 * (c / 2) + 2 * (lane % 4) + c % 2; }, warp / (BN / WN), s.m - m0,
                 (float *)tiles, out, n0, s.n, to);
         else
-            column_sums_out<BM, BN, 8, 4, 16, TILE_WARPS>([&](int r, int c) { return acc[r][0][c]; },
-                                                          [&](int r) { return own_row<A::K_MAJOR>(tid / 16, r); },
-                                                          [&](int c) { return own_column<B::K_MAJOR>(tid % 16, c); },
-                                                          warp, s.m - m0, (float *)tiles, out, n0, s.n, to);
+            column_moments_out<BM, BN, 8, 4, 16, TILE_WARPS>([&](int r, int c) -> float & { return acc[r][0][c]; },
+                                                             [&](int r) { return own_row<A::K_MAJOR>(tid / 16, r); },
+                                                             [&](int c) { return own_column<B::K_MAJOR>(tid % 16, c); },
+                                                             warp, s.m - m0, (float *)tiles, out, n0, s.n, to);
+        out.bias = NULL; /* is in the results already */
     }
     out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + (int64_t)blockIdx.y * out.split_stride)
                      : (void *)((float *)out.y + (int64_t)blockIdx.y * out.split_stride);

@@ -36,6 +36,20 @@ static void gradients(const struct step *s, struct k_conv *a, void *unplaced)
     a->db = s->din[2] ? (s->din[2]->data ? mcs_f32(s->din[2]) : unplaced) : NULL;
 }
 
+/* A function of the tape and its shapes alone, so that both steps find the same in prepare and in each run. */
+size_t mcs_cuda_moments_bytes(const struct step *s, int *part_rows)
+{
+    const struct step *norm = s ? s->after : NULL;
+    if (!norm || s->op != OP_conv || s->backward) return 0;
+    if (norm->op != OP_instance_norm || norm->backward || norm->in[0] != s->out[0]) return 0;
+    const struct k_conv a = args(s, 0);
+    if (k_conv_is_split(&a)) return 0;
+    *part_rows = k_conv_part_rows(&a);
+    const int64_t positions = (int64_t)a.dst[0] * a.dst[1] * a.dst[2];
+    const int64_t parts = (positions + *part_rows - 1) / *part_rows;
+    return mcs_cuda_round((size_t)(a.n * parts * a.o * 2) * sizeof(float));
+}
+
 static enum mcs_status prepare_either(struct step *s, int transposed)
 {
     if (s->backward && !s->dout[0]) return MCS_OK;
@@ -46,7 +60,10 @@ static enum mcs_status prepare_either(struct step *s, int transposed)
         gradients(s, &a, &somewhere);
         s->workspace_bytes = transposed ? k_conv_transpose_bwd_bytes(&a) : k_conv_bwd_bytes(&a);
     } else {
-        s->workspace_bytes = transposed ? k_conv_transpose_fwd_bytes(&a) : k_conv_fwd_bytes(&a);
+        int part_rows;
+        const size_t moments = mcs_cuda_moments_bytes(s, &part_rows);
+        if (moments) a.moments = &somewhere;
+        s->workspace_bytes = moments + (transposed ? k_conv_transpose_fwd_bytes(&a) : k_conv_fwd_bytes(&a));
     }
     return MCS_OK;
 }
@@ -61,6 +78,9 @@ static enum mcs_status run_either(const struct step *s, int transposed)
         MCS_CUDA(transposed ? k_conv_transpose_bwd(&a, stream) : k_conv_bwd(&a, stream));
         return MCS_OK;
     }
+    int part_rows;
+    const size_t moments = mcs_cuda_moments_bytes(s, &part_rows);
+    if (moments) a.moments = s->workspace, a.workspace = (char *)s->workspace + moments;
     a.y = s->out[0]->data;
     a.bias = mcs_f32(s->in[2]);
     MCS_CUDA(transposed ? k_conv_transpose_fwd(&a, stream) : k_conv_fwd(&a, stream));

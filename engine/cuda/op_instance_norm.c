@@ -1,4 +1,4 @@
-/* instance_norm + leaky ReLU on the device. */
+/* instance_norm + leaky ReLU on the device. Behind a convolution it finds x's moments in the workspace. */
 #include "engine/cuda/cuda.h"
 
 static struct k_instance_norm args(const struct step *s)
@@ -22,13 +22,17 @@ static enum mcs_status prepare(struct step *s, struct device *d)
 {
     (void)d;
     const struct k_instance_norm a = args(s);
+    int part_rows;
     s->workspace_bytes = k_instance_norm_bytes(a.n, a.sp, a.c, s->backward);
+    if (!s->backward) s->workspace_bytes += mcs_cuda_moments_bytes(s->before, &part_rows);
     return MCS_OK;
 }
 
 static enum mcs_status fwd(const struct step *s)
 {
     struct k_instance_norm a = args(s);
+    const size_t moments = mcs_cuda_moments_bytes(s->before, &a.part_rows);
+    if (moments) a.moments = s->workspace, a.workspace = (float *)((char *)s->workspace + moments);
     a.y = s->out[0]->data;
     MCS_CUDA(k_instance_norm_fwd(&a, mcs_cuda_stream(s)));
     return MCS_OK;

@@ -1,4 +1,4 @@
-/* Convolutions directly: large tiles, which the cases of tests/cases are too small for, the instance norm's sums, and
+/* Convolutions directly: large tiles, which the cases of tests/cases are too small for, an instance norm's moments, and
  * what the main loops must count. */
 #include "tests/cudasim/support_sim.h"
 
@@ -63,14 +63,13 @@ static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
             gdx(nx, t), gdw(nw, K_F32), gdb(no, K_F32);
         a.x = gx.at(), a.w = gw.f(), a.bias = gb.f(), a.y = gy.at(), a.dy = gdy.at(), a.dx = gdx.at(), a.dw = gdw.f();
         a.db = gdb.f();
-        a.part_sums = gb.f(); /* any: so that k_conv_parts' plan is the one that runs */
-        on_device parts((size_t)(s.n * k_conv_parts(&a) * s.o * 2), K_F32), stats((size_t)(s.n * s.o * 2), K_F32);
-        a.part_sums = parts.f();
+        const int64_t rows = product(a.dst), part_rows = k_conv_part_rows(&a), parts = (rows - 1) / part_rows + 1;
+        on_device gm((size_t)(s.n * parts * s.o * 2), K_F32);
+        a.moments = gm.f();
         const size_t bytes = k_conv_fwd_bytes(&a) > k_conv_bwd_bytes(&a) ? k_conv_fwd_bytes(&a) : k_conv_bwd_bytes(&a);
         on_device work(bytes / sizeof(float), K_F32);
         a.workspace = work.at();
         cr_assert_eq(k_conv_fwd(&a, NULL), cudaSuccess);
-        cr_assert_eq(k_conv_stats(&a, 1e-5f, stats.f(), NULL), cudaSuccess);
         expect_clean(what + " fwd");
         cr_assert_eq(k_conv_bwd(&a, NULL), cudaSuccess);
         expect_clean(what + " bwd");
@@ -82,30 +81,39 @@ static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
         same(what + " y", gy.get(), first[0]);
         same(what + " dx", gdx.get(), first[1]);
         same(what + " dw", gdw.get(), first[2]);
-        /* mean and 1/sqrt(var + eps) of the oracle's y; errors of y's sums, and of adding up to 64 rows and parts */
-        const int64_t rows = product(a.dst);
-        values want(2 * (size_t)(s.n * s.o)), mag(want.size());
+        /* mean and 1/sqrt(var + eps) of y as it was stored, and of the parts together: adds up to 128 rows */
+        const values part = gm.get(), stored = gy.get();
+        values stats(2 * (size_t)(s.n * s.o)), want(stats.size()), mag(want.size());
         for (int64_t i = 0; i < s.n * s.o; i++) {
+            double sum = 0, squares = 0;
+            for (int64_t k = 0; k < parts; k++) {
+                const size_t at = (size_t)(((i / s.o * parts + k) * s.o + i % s.o) * 2);
+                const double count = (double)std::min(part_rows, rows - k * part_rows);
+                sum += count * part[at], squares += part[at + 1] + count * part[at] * part[at];
+            }
+            stats[(size_t)(2 * i)] = sum / (double)rows;
+            stats[(size_t)(2 * i + 1)] = 1 / sqrt((squares - sum * sum / (double)rows) / (double)rows + 1e-5);
             double mean = 0, var = 0, m = 0, most = 0;
             for (int64_t p = 0; p < rows; p++) {
                 const size_t at = (size_t)((i / s.o * rows + p) * s.o + i % s.o);
-                mean += y[at] / (double)rows, m += my[at] / (double)rows, most = fmax(most, my[at]);
+                mean += stored[at] / (double)rows, m += fabs(stored[at]) / (double)rows;
+                most = fmax(most, fabs(stored[at]));
             }
             for (int64_t p = 0; p < rows; p++)
-                var += pow(y[(size_t)((i / s.o * rows + p) * s.o + i % s.o)] - mean, 2) / (double)rows;
+                var += pow(stored[(size_t)((i / s.o * rows + p) * s.o + i % s.o)] - mean, 2) / (double)rows;
             const double rstd = 1 / sqrt(var + 1e-5);
             want[(size_t)(2 * i)] = mean, mag[(size_t)(2 * i)] = m;
             want[(size_t)(2 * i + 1)] = rstd, mag[(size_t)(2 * i + 1)] = rstd * (1 + most * rstd);
         }
-        check(what + " stats", stats.get(), want, mag, 2 * sqrt((double)s.k_forward) + 24, K_F32);
-        same(what + " stats", stats.get(), first[3]);
-        /* the same without sums: the sum over k may then be split */
-        a.part_sums = NULL;
+        check(what + " moments", stats, want, mag, 24, K_F32);
+        same(what + " moments", part, first[3]);
+        /* the same without moments: the sum over k may then be split */
+        a.moments = NULL;
         on_device more(k_conv_fwd_bytes(&a) / sizeof(float), K_F32);
         a.workspace = more.at();
         cr_assert_eq(k_conv_fwd(&a, NULL), cudaSuccess);
         check(what + " y alone", gy.get(), y, my, 2 * sqrt((double)s.k_forward) + 8, t);
-        expect_clean(what + " without sums");
+        expect_clean(what + " without moments");
     }
 }
 
@@ -156,7 +164,6 @@ Test(conv, nothing_to_do)
     k_conv a = {};
     cr_expect_eq(k_conv_fwd(&a, NULL), cudaSuccess);
     cr_expect_eq(k_conv_bwd(&a, NULL), cudaSuccess);
-    cr_expect_eq(k_conv_stats(&a, 1, NULL, NULL), cudaSuccess);
     cr_expect_eq(k_conv_transpose_fwd(&a, NULL), cudaSuccess);
     cr_expect_eq(k_conv_transpose_bwd(&a, NULL), cudaSuccess);
 }

@@ -331,41 +331,41 @@ Test(point, sum_rows)
             }
 }
 
-/* The statistics of instance norm from sums that a convolution left, any split of the positions: as from x itself. */
-Test(point, instance_norm_sums)
+/* Instance norm from the moments that a convolution left, in any parts, few and more than are merged at once: as from x
+ * itself. */
+Test(point, instance_norm_from_moments)
 {
     const int64_t n = 2, sp = 300, c = 40;
-    for (int parts : {1, 3, 11})
-        for (int shifted = 0; shifted < 2; shifted++)
-            for (int seed = 0; seed < SEEDS; seed++) {
-                values x = normals("x", n * sp * c, K_F32, 1, 2), w = normals("w", c, K_F32),
-                       b = normals("b", c, K_F32), shift = normals("shift", c, K_F32, 1, 2),
-                       sums((size_t)(parts * n * c * 2));
-                for (int64_t i = 0; i < n * sp; i++)
-                    for (int64_t k = 0; k < c; k++) {
-                        const int64_t part = i % sp * 7 % parts;
-                        const double v = x[(size_t)(i * c + k)] - (shifted ? shift[(size_t)k] : 0);
-                        double *s = &sums[(size_t)(((part * n + i / sp) * c + k) * 2)];
-                        s[0] += v, s[1] += v * v;
-                    }
-                cudasim_seed((uint64_t)seed);
-                const size_t all = (size_t)(n * sp * c);
-                on_device gx(all, K_F32, 0, &x), gw((size_t)c, K_F32, 0, &w), gb((size_t)c, K_F32, 0, &b),
-                    gs(sums.size(), K_F32, 0, &sums), gshift((size_t)c, K_F32, 0, &shift), y1(all, K_F32),
-                    y2(all, K_F32), st1((size_t)(n * c * 2), K_F32), st2((size_t)(n * c * 2), K_F32),
-                    work(k_instance_norm_bytes(n, sp, c, 0) / sizeof(float), K_F32);
-                struct k_instance_norm a = {};
-                a.n = n, a.sp = sp, a.c = c, a.eps = 1e-5f, a.slope = 0.01f;
-                a.x = gx.at(), a.w = gw.f(), a.b = gb.f(), a.y = y1.at(), a.stats = st1.f(), a.workspace = work.f();
-                ok(k_instance_norm_fwd(&a, NULL));
-                a.sums = gs.f(), a.sum_parts = parts, a.shift = shifted ? gshift.f() : NULL;
-                a.y = y2.at(), a.stats = st2.f(), a.workspace = NULL;
-                ok(k_instance_norm_fwd(&a, NULL));
-                expect_clean(mark("instance_norm from sums", K_F32, seed));
-                /* float sums of squares of values about 2 off the mean: 5 times the variance; y of values up to 6 */
-                check("stats", st2.get(), st1.get(), values((size_t)(n * c * 2), 4), 16, K_F32);
-                check("y", y2.get(), y1.get(), values(all, 12), 32, K_F32);
+    for (int64_t part_rows : {300, 128, 7, 1})
+        for (int seed = 0; seed < SEEDS; seed++) {
+            const int64_t parts = (sp + part_rows - 1) / part_rows;
+            const values x = normals("x", n * sp * c, K_F32, 1, 2), w = normals("w", c, K_F32),
+                         b = normals("b", c, K_F32);
+            values moments((size_t)(n * parts * c * 2));
+            for (int64_t i = 0; i < n * parts * c; i++) {
+                const int64_t first = i / c % parts * part_rows, last = std::min(first + part_rows, sp);
+                const double *from = &x[(size_t)(i / c / parts * sp * c + i % c)];
+                double mean = 0, squares = 0;
+                for (int64_t r = first; r < last; r++) mean += from[r * c] / (double)(last - first);
+                for (int64_t r = first; r < last; r++) squares += (from[r * c] - mean) * (from[r * c] - mean);
+                moments[(size_t)(2 * i)] = mean, moments[(size_t)(2 * i + 1)] = squares;
             }
+            cudasim_seed((uint64_t)seed);
+            const size_t all = (size_t)(n * sp * c);
+            on_device gx(all, K_F32, 0, &x), gw((size_t)c, K_F32, 0, &w), gb((size_t)c, K_F32, 0, &b),
+                gm(moments.size(), K_F32, 0, &moments), y1(all, K_F32), y2(all, K_F32), st1((size_t)(n * c * 2), K_F32),
+                st2((size_t)(n * c * 2), K_F32), work(k_instance_norm_bytes(n, sp, c, 0) / sizeof(float), K_F32);
+            struct k_instance_norm a = {};
+            a.n = n, a.sp = sp, a.c = c, a.eps = 1e-5f, a.slope = 0.01f;
+            a.x = gx.at(), a.w = gw.f(), a.b = gb.f(), a.y = y1.at(), a.stats = st1.f(), a.workspace = work.f();
+            ok(k_instance_norm_fwd(&a, NULL));
+            a.moments = gm.f(), a.part_rows = (int)part_rows, a.y = y2.at(), a.stats = st2.f();
+            ok(k_instance_norm_fwd(&a, NULL));
+            expect_clean(mark("instance_norm from moments", K_F32, seed));
+            /* means of about 2 and squares with a rounding each; y of values up to 6 */
+            check("stats", st2.get(), st1.get(), values((size_t)(n * c * 2), 4), 16, K_F32);
+            check("y", y2.get(), y1.get(), values(all, 12), 32, K_F32);
+        }
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
 
@@ -456,9 +456,9 @@ Test(point, counted)
         ok(k_resize_fwd(&resize, NULL)), ok(k_resize_bwd(&resize, NULL)), counted("resize_", 0.99);
         struct k_softmax soft = {d, 100, 64, x.at(), x2.at(), y.at(), y2.at(), 0};
         ok(k_softmax_fwd(&soft, NULL)), ok(k_softmax_bwd(&soft, NULL)), counted("softmax_", 0.99);
-        struct k_instance_norm norm = {d,     2,     640,    32,      1e-5f,  0.01f,  x.at(), x2.at(),
-                                       w.f(), b.f(), y.at(), y2.at(), st.f(), dw.f(), db.f(), work.f(),
-                                       0,     0,     0,      NULL,    NULL,   0};
+        struct k_instance_norm norm = {d,       2,        640,   32,     1e-5f,   0.01f,  x.at(),
+                                       x2.at(), w.f(),    b.f(), y.at(), y2.at(), st.f(), dw.f(),
+                                       db.f(),  work.f(), 0,     0,      0,       NULL,   0};
         ok(k_instance_norm_fwd(&norm, NULL)), ok(k_instance_norm_bwd(&norm, NULL));
         for (const char *name :
              {"instance_norm_parts", "instance_norm_apply", "instance_norm_bwd_parts", "instance_norm_bwd_x"})
