@@ -162,7 +162,6 @@ static DEV_INLINE void blur_axis(const float *src, int from_stride, float *to, i
             sum += w[k] * src[(line + (int64_t)reflect(at + k - radius, length) * step) * from_stride];
         to[i * to_stride] = sum;
     }
-    DEV_SYNC();
 }
 
 static DEV_INLINE void blur(struct plane p, double sigma_y, double sigma_x, float *scratch)
@@ -180,7 +179,6 @@ static DEV_INLINE void contrast(struct plane p, double factor)
         const float v = (p.x[i * p.stride] - mean) * f + mean;
         p.x[i * p.stride] = v < m.low ? m.low : v > m.high ? m.high : v;
     }
-    DEV_SYNC();
 }
 
 /* Source of output i of a linear resize from n to size values: two neighbours and the second one's weight. */
@@ -195,6 +193,7 @@ static DEV_INLINE float neighbours(int i, int n, int size, int *first, int *seco
 static DEV_INLINE void lowres(struct plane p, double zoom, float *scratch)
 {
     const int h = (int)fmax(1.0, rint(zoom * p.height)), w = (int)fmax(1.0, rint(zoom * p.width));
+    DEV_SYNC(); /* pixels of other threads are read, scratch may still be */
     for (int64_t i = threadIdx.x; i < (int64_t)h * w; i += PLANE_THREADS) {
         const int y = (int)((unsigned)i / (unsigned)w), x = (int)i - y * w;
         const int64_t sy = (int64_t)((y + 0.5) * p.height / h), sx = (int64_t)((x + 0.5) * p.width / w);
@@ -209,7 +208,6 @@ static DEV_INLINE void lowres(struct plane p, double zoom, float *scratch)
         const float top = a[x0] + ax * (a[x1] - a[x0]), bottom = b[x0] + ax * (b[x1] - b[x0]);
         p.x[i * p.stride] = top + ay * (bottom - top);
     }
-    DEV_SYNC();
 }
 
 static DEV_INLINE void bend(struct plane p, double exponent, int inverted)
@@ -222,17 +220,16 @@ static DEV_INLINE void bend(struct plane p, double exponent, int inverted)
         float *v = &p.x[i * p.stride];
         *v = powf((sign * *v - low) / range, e) * range + low;
     }
-    DEV_SYNC();
     const struct moments now = moments_of(p);
     const double gain = m.sd / fmax(now.sd, 1e-8);
     for (int64_t i = threadIdx.x; i < n; i += PLANE_THREADS) {
         float *v = &p.x[i * p.stride];
         *v = (float)(((double)*v - now.mean) * gain * (double)sign + m.mean);
     }
-    DEV_SYNC();
 }
 
-/* Block (channel, sample). scratch (n, channels, height width). */
+/* Block (channel, sample). scratch (n, channels, height width). Every transform leaves pixel i with thread i %
+ * PLANE_THREADS, so that only those that read others' pixels wait for them. */
 static __global__ void __launch_bounds__(PLANE_THREADS)
     augment_intensities(struct k_augment a, float *image, float *scratch)
 {
@@ -242,10 +239,8 @@ static __global__ void __launch_bounds__(PLANE_THREADS)
     const struct plane p = {image + (int64_t)blockIdx.y * n * a.channels + k, a.height, a.width, a.channels};
     scratch += ((int64_t)blockIdx.y * a.channels + k) * n;
     if (c.blur_y > 0) blur(p, c.blur_y, c.blur_x, scratch);
-    if (c.brightness != 0) {
+    if (c.brightness != 0)
         for (int64_t i = threadIdx.x; i < n; i += PLANE_THREADS) p.x[i * p.stride] *= c.brightness;
-        DEV_SYNC();
-    }
     if (c.contrast != 0) contrast(p, c.contrast);
     if (c.zoom > 0) lowres(p, c.zoom, scratch);
     if (c.gamma_inverted != 0) bend(p, c.gamma_inverted, 1);

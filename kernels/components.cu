@@ -234,7 +234,7 @@ cudaError_t k_components_run(const struct k_components *a, cudaStream_t s)
     const int n = a->depth * a->height * a->width, chunks = (int)chunks_of(n);
     const unsigned blocks = blocks_of(n, THREADS);
     unsigned long long *sums = (unsigned long long *)a->workspace;
-    int *parent = (int *)(sums + 3 * (int64_t)a->capacity), *count = parent + n;
+    int *count = (int *)(sums + 3 * (int64_t)a->capacity), *parent = count + chunks;
     if (!n) return cudaSuccess;
     cudaError_t e = dev_launch(components_runs, blocks, THREADS, 0, s, a->mask, n, a->width, parent);
     if (e == cudaSuccess)

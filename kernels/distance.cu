@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(THREADS)
     double best = height_at(f, i);
     for (int d = 1; d < length; d++) {
         const double step = square * d * d;
-        if (step >= best || (q - d < 0 && q + d >= length)) break;
+        if (step >= best) break;
         if (q - d >= 0) best = fmin(best, step + height_at(f, i - d * stride));
         if (q + d < length) best = fmin(best, step + height_at(f, i + d * stride));
     }

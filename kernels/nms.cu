@@ -65,8 +65,7 @@ static __global__ void __launch_bounds__(THREADS)
     SHARED_ARRAY(unsigned, removed, [MOST_WORDS]);
     SHARED_ARRAY(unsigned, stay, [1]);
     int kept = 0;
-    for (int w = (int)threadIdx.x; w < words; w += THREADS) removed[w] = 0;
-    DEV_SYNC();
+    for (int w = (int)threadIdx.x; w < MOST_WORDS; w += THREADS) removed[w] = 0;
     for (int w = 0; w < words; w++) {
         if (threadIdx.x == 0) {
             unsigned alive = ~removed[w];

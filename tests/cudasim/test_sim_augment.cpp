@@ -62,6 +62,7 @@ static augment_options options_of(int kind, int height, int width)
         NULL,          NULL,        &o.p_rotation,       &o.p_scale, &o.p_noise, &o.p_blur, &o.p_brightness,
         &o.p_contrast, &o.p_lowres, &o.p_gamma_inverted, &o.p_gamma, &o.p_mirror};
     for (int k = TURN; k <= MIRROR && kind != NNUNET; k++) *p[k] = kind == ALL || kind == k;
+    if (height % 2) o.blur_hi = 8, o.zoom_lo = .2; /* beyond nnU-Net's: the widest filter, pixels left out */
     if (kind == ALL) o.p_blur_channel = o.p_lowres_channel = o.p_mirror = .7;
     return o;
 }

@@ -115,13 +115,13 @@ Test(masks, thresholds)
 /* ---- components ---- */
 
 struct mask_case {
-    int depth, height, width,
-        kind; /* 0 none, 1 all, 2 noise, 3 dense noise, 4 spiral, 5 one voxel, 6 stripes, 7 comb */
+    int depth, height, width, kind; /* 0 none, 1 all, 2 noise, 3 dense noise, 4 spiral, 5 one voxel, 6 stripes, 7 comb,
+                                     * 8 diagonal, 9 the first column of all slices, 10 every other row and column */
 };
-static const mask_case mask_cases[] = {{1, 1, 1, 0},   {1, 1, 1, 1},   {1, 7, 9, 5},   {1, 40, 37, 1},
-                                       {1, 33, 65, 2}, {1, 65, 70, 3}, {1, 31, 45, 4}, {1, 16, 100, 6},
-                                       {1, 20, 64, 7}, {1, 9, 9, 0},   {1, 90, 80, 2}, {3, 5, 7, 1},
-                                       {4, 9, 33, 2},  {7, 6, 5, 3},   {5, 12, 40, 7}, {16, 17, 18, 2}};
+static const mask_case mask_cases[] = {{1, 1, 1, 0},    {1, 1, 1, 1},   {1, 7, 9, 5},    {1, 40, 37, 1}, {1, 33, 65, 2},
+                                       {1, 65, 70, 3},  {1, 31, 45, 4}, {1, 16, 100, 6}, {1, 20, 64, 7}, {1, 9, 9, 0},
+                                       {1, 90, 80, 2},  {3, 5, 7, 1},   {4, 9, 33, 2},   {7, 6, 5, 3},   {5, 12, 40, 7},
+                                       {16, 17, 18, 2}, {1, 20, 20, 8}, {4, 6, 7, 9},    {1, 70, 64, 10}};
 
 static std::vector<uint8_t> draw_mask(const mask_case &c)
 {
@@ -131,7 +131,9 @@ static std::vector<uint8_t> draw_mask(const mask_case &c)
         const int x = (int)i % c.width, y = (int)i / c.width % c.height;
         const float u = uniform_at("mask", i);
         m[i] = c.kind == 1 || (c.kind == 2 && u < .3f) || (c.kind == 3 && u < .6f) || (c.kind == 5 && i == n / 2) ||
-               (c.kind == 6 && y % 2) || (c.kind == 7 && (y == c.height - 1 || x % 2 == 0));
+               (c.kind == 6 && y % 2) || (c.kind == 7 && (y == c.height - 1 || x % 2 == 0)) ||
+               (c.kind == 8 && x == y) || (c.kind == 9 && x == 0 && y == 0) ||
+               (c.kind == 10 && x % 2 == 0 && y % 2 == 0);
         if (c.kind == 4) { /* rings, cut open: one long path */
             const int r = std::min(std::min(x, c.width - 1 - x), std::min(y, c.height - 1 - y));
             m[i] = r % 2 == 0 || (r % 4 == 1 && y == r && x == r) || (r % 4 == 3 && y == r && x == c.width - 1 - r);
@@ -198,6 +200,46 @@ static void expect_items(const std::string &what, const mask_case &c, const std:
     }
 }
 
+struct filter_case {
+    int most, by_area;
+    float least;
+};
+static const filter_case filter_cases[] = {{0, 0, -.2f}, {1, 0, -9},    {2, 1, -9}, {5, 0, -9},
+                                           {20, 1, -9},  {20, 0, -.2f}, {9, 1, 0}};
+
+/* Which of the components that a has found stay, as infer/ says. */
+static void keep(const std::string &what, const mask_case &c, const k_components &a, const std::vector<uint8_t> &mask,
+                 const std::vector<float> &map, const filter_case &f)
+{
+    const size_t n = mask.size();
+    std::vector<int32_t> labels(n);
+    component_list list;
+    cr_assert_eq(mcs_components_find(mask.data(), map.data(), c.width, c.height, labels.data(), &list), MCS_OK);
+    const int found = list.n;
+    mcs_components_min_area(&list, 2);
+    mcs_components_min_confidence(&list, f.least);
+    std::vector<float> scores;
+    for (int j = 0; j < list.n; j++) scores.push_back(list.items[j].confidence);
+    if (f.by_area)
+        mcs_components_keep_area(&list, f.most);
+    else
+        cr_assert_eq(mcs_components_keep_score(&list, scores.data(), f.most), MCS_OK);
+    std::vector<uint8_t> want(n), want_keep((size_t)a.capacity + 1);
+    cr_assert_eq(mcs_components_mask(&list, labels.data(), (int64_t)n, want.data()), MCS_OK);
+    for (int j = 0; j < list.n; j++) want_keep[(size_t)list.items[j].label] = 1;
+
+    dev_array<uint8_t> stays((size_t)a.capacity + 1), kept(n);
+    dev_array<int32_t> n_kept(1);
+    const k_components_keep k = {a.capacity, 2, f.most, f.by_area, f.least, a.items, NULL, a.n, stays.p, n_kept.p};
+    cr_assert_eq(k_components_keep_run(&k, NULL), cudaSuccess);
+    cr_assert_eq(k_components_mask(a.labels, stays.p, a.capacity, (int64_t)n, kept.p, NULL), cudaSuccess);
+    expect_clean(what);
+    equal_all(what + " keep", stays.get(), want_keep);
+    equal_all(what + " kept", kept.get(), want);
+    cr_expect_eq(n_kept.get()[0], list.n, "%s: %d of %d stay, want %d", what.c_str(), n_kept.get()[0], found, list.n);
+    mcs_components_free(&list);
+}
+
 Test(masks, components)
 {
     for (size_t i = 0; i < sizeof mask_cases / sizeof *mask_cases; i++)
@@ -235,33 +277,21 @@ Test(masks, components)
                          MCS_OK);
             cr_assert_eq(list.n, n);
             equal_all(what + " as infer/", labels.get(), cpu_labels);
-            if (seed > 1) { /* no map, or not all measured */
-                mcs_components_free(&list);
-                continue;
-            }
-            const int most = 1 + (int)i % 4, by_area = seed;
-            dev_array<uint8_t> keep((size_t)capacity + 1), kept(mask.size());
-            dev_array<int32_t> n_kept(1);
-            const float least = by_area ? -9 : -0.5f;
-            const k_components_keep k = {capacity, 2, most, by_area, least, items.p, NULL, found.p, keep.p, n_kept.p};
-            cr_assert_eq(k_components_keep_run(&k, NULL), cudaSuccess);
-            cr_assert_eq(k_components_mask(labels.p, keep.p, capacity, (int64_t)mask.size(), kept.p, NULL),
-                         cudaSuccess);
-            expect_clean(what);
-            mcs_components_min_area(&list, 2);
-            mcs_components_min_confidence(&list, least);
-            std::vector<float> scores;
-            for (int j = 0; j < list.n; j++) scores.push_back(list.items[j].confidence);
-            if (by_area)
-                mcs_components_keep_area(&list, most);
-            else
-                cr_assert_eq(mcs_components_keep_score(&list, scores.data(), most), MCS_OK);
-            std::vector<uint8_t> stays(mask.size());
-            cr_assert_eq(mcs_components_mask(&list, cpu_labels.data(), (int64_t)mask.size(), stays.data()), MCS_OK);
-            equal_all(what + " kept", kept.get(), stays);
-            cr_expect_eq(n_kept.get()[0], list.n);
             mcs_components_free(&list);
+            if (seed > 1) continue; /* no map, or not all measured */
+            for (const filter_case &f : filter_cases) keep(what, c, a, mask, map, f);
         }
+}
+
+/* Labels beyond the measured ones stay nowhere, whatever stands behind the end of keep. */
+Test(masks, components_mask)
+{
+    const dev_array<int32_t> labels(std::vector<int32_t>{0, 1, 2, 3, 4});
+    const dev_array<uint8_t> keep(std::vector<uint8_t>{0, 1, 1});
+    dev_array<uint8_t> mask(5);
+    cr_assert_eq(k_components_mask(labels.p, keep.p, 2, 5, mask.p, NULL), cudaSuccess);
+    expect_clean("labels beyond the capacity");
+    equal_all("mask", mask.get(), {0, 1, 1, 0, 0});
 }
 
 /* ---- distances ---- */
@@ -330,11 +360,12 @@ static std::vector<int32_t> plain_nms(const std::vector<float> &b, const std::ve
 Test(masks, nms)
 {
     static const struct {
-        int n, grouped,
-            kind; /* 0 scattered, 1 all the same box, 2 no two overlap, 3 scores with ties, 4 boxes without area */
+        int n, grouped, kind; /* 0 scattered, 1 all the same box, 2 no two overlap, 3 scores with ties, 4 boxes without
+                               * area, 5 each box and, 65 places behind it, its double */
         float threshold;
-    } cases[] = {{1, 0, 0, .5f},  {2, 0, 1, .7f},   {31, 0, 0, .3f},  {33, 1, 0, .3f}, {64, 0, 1, .5f},
-                 {70, 0, 2, .1f}, {200, 0, 3, .2f}, {150, 1, 3, .4f}, {40, 0, 4, .5f}, {330, 0, 0, .05f}};
+    } cases[] = {{1, 0, 0, .5f},  {2, 0, 1, .7f},    {31, 0, 0, .3f},  {33, 1, 0, .3f},
+                 {64, 0, 1, .5f}, {70, 0, 2, .1f},   {200, 0, 3, .2f}, {150, 1, 3, .4f},
+                 {40, 0, 4, .5f}, {330, 0, 0, .05f}, {130, 0, 5, .5f}};
     for (auto &c : cases)
         for (int seed = 0; seed < SEEDS; seed++) {
             const std::string what = named("nms", (size_t)(&c - cases), seed);
@@ -344,14 +375,13 @@ Test(masks, nms)
             for (size_t i = 0; i < n; i++) {
                 const float x = 100 * uniform_at("x", i), y = 100 * uniform_at("y", i), w = 5 + 40 * uniform_at("w", i),
                             h = 5 + 40 * uniform_at("h", i);
-                const float b[5][4] = {{x, y, x + w, y + h},
-                                       {3, 4, 10, 12},
-                                       {(float)(10 * i), 0, (float)(10 * i + 9), 5},
-                                       {x, y, x + w, y + h},
-                                       {x, y, x, y}};
+                const float b[6][4] = {
+                    {x, y, x + w, y + h}, {3, 4, 10, 12}, {(float)(10 * i), 0, (float)(10 * i + 9), 5},
+                    {x, y, x + w, y + h}, {x, y, x, y},   {(float)(10 * (i % 65)), 0, (float)(10 * (i % 65) + 9), 5}};
                 memcpy(&boxes[4 * i], b[c.kind], sizeof b[0]);
                 group[i] = (int32_t)(3 * uniform_at("group", i));
                 if (c.kind == 3) scores[i] = (float)(int)(5 * scores[i]);
+                if (c.kind == 5) scores[i] = 1 - (float)i / 256;
             }
             const std::vector<int32_t> want = plain_nms(boxes, scores, c.grouped ? &group : NULL, c.threshold);
             cudasim_seed((uint64_t)seed);
