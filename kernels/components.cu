@@ -252,51 +252,6 @@ cudaError_t k_components_run(const struct k_components *a, cudaStream_t s)
                       (const unsigned long long *)sums);
 }
 
-/* ---- which stay ---- */
-
-static DEV_INLINE float score_of(const struct k_components_keep &a, int i)
-{
-    return a.scores ? a.scores[i] : a.items[i].confidence;
-}
-static DEV_INLINE bool passes(const struct k_components_keep &a, int i)
-{
-    return a.items[i].area >= a.min_area && a.items[i].confidence >= a.min_confidence;
-}
-/* Is j to be kept before i? */
-static DEV_INLINE bool beats(const struct k_components_keep &a, int j, int i)
-{
-    const int more = a.items[j].area - a.items[i].area;
-    if (a.by_area) return more > 0;
-    const float sj = score_of(a, j), si = score_of(a, i);
-    return sj > si || (sj == si && (more > 0 || (more == 0 && j < i)));
-}
-
-/* One block. */
-static __global__ void __launch_bounds__(THREADS) components_keep(struct k_components_keep a)
-{
-    const int n = *a.n < a.capacity ? *a.n : a.capacity;
-    int kept = 0;
-    for (int i = (int)threadIdx.x; i < a.capacity; i += THREADS) {
-        bool keep = i < n && passes(a, i);
-        if (keep && a.most > 0) {
-            int better = 0;
-            for (int j = 0; j < n; j++) better += j != i && passes(a, j) && beats(a, j, i);
-            keep = better < a.most;
-        }
-        a.keep[i + 1] = keep;
-        kept += keep;
-    }
-    kept = block_sum<THREADS>(kept);
-    if (threadIdx.x) return;
-    a.keep[0] = 0;
-    *a.n_kept = kept;
-}
-
-cudaError_t k_components_keep_run(const struct k_components_keep *a, cudaStream_t s)
-{
-    return dev_launch(components_keep, 1, THREADS, 0, s, *a);
-}
-
 static __global__ void __launch_bounds__(THREADS)
     components_mask(const int32_t *labels, const uint8_t *keep, int capacity, int64_t n, uint8_t *mask)
 {

@@ -63,20 +63,6 @@ struct k_components {
 size_t k_components_bytes(int depth, int height, int width, int capacity);
 cudaError_t k_components_run(const struct k_components *a, cudaStream_t s);
 
-/* Which of the measured components stay: keep[label] = 1, else 0, keep[0] = 0. Area and confidence are at least the
- * least ones; of these the `most` greatest, 0: all. By score (greater area, then lower label, before equal ones; the
- * confidence where scores is NULL) or by area (equal areas stay together): mcs_components_keep_score and _area. Reads
- * *n; more than `capacity` are as if not there. */
-struct k_components_keep {
-    int capacity, min_area, most, by_area;
-    float min_confidence;
-    const struct k_component *items;
-    const float *scores; /* (capacity) or NULL */
-    const int32_t *n;
-    uint8_t *keep;   /* (capacity + 1) */
-    int32_t *n_kept; /* (1) */
-};
-cudaError_t k_components_keep_run(const struct k_components_keep *a, cudaStream_t s);
 /* mask[i] = keep[labels[i]], 0 for labels above capacity. */
 cudaError_t k_components_mask(const int32_t *labels, const uint8_t *keep, int capacity, int64_t n, uint8_t *mask,
                               cudaStream_t s);

@@ -200,46 +200,6 @@ static void expect_items(const std::string &what, const mask_case &c, const std:
     }
 }
 
-struct filter_case {
-    int most, by_area;
-    float least;
-};
-static const filter_case filter_cases[] = {{0, 0, -.2f}, {1, 0, -9},    {2, 1, -9}, {5, 0, -9},
-                                           {20, 1, -9},  {20, 0, -.2f}, {9, 1, 0}};
-
-/* Which of the components that a has found stay, as infer/ says. */
-static void keep(const std::string &what, const mask_case &c, const k_components &a, const std::vector<uint8_t> &mask,
-                 const std::vector<float> &map, const filter_case &f)
-{
-    const size_t n = mask.size();
-    std::vector<int32_t> labels(n);
-    component_list list;
-    cr_assert_eq(mcs_components_find(mask.data(), map.data(), c.width, c.height, labels.data(), &list), MCS_OK);
-    const int found = list.n;
-    mcs_components_min_area(&list, 2);
-    mcs_components_min_confidence(&list, f.least);
-    std::vector<float> scores;
-    for (int j = 0; j < list.n; j++) scores.push_back(list.items[j].confidence);
-    if (f.by_area)
-        mcs_components_keep_area(&list, f.most);
-    else
-        cr_assert_eq(mcs_components_keep_score(&list, scores.data(), f.most), MCS_OK);
-    std::vector<uint8_t> want(n), want_keep((size_t)a.capacity + 1);
-    cr_assert_eq(mcs_components_mask(&list, labels.data(), (int64_t)n, want.data()), MCS_OK);
-    for (int j = 0; j < list.n; j++) want_keep[(size_t)list.items[j].label] = 1;
-
-    dev_array<uint8_t> stays((size_t)a.capacity + 1), kept(n);
-    dev_array<int32_t> n_kept(1);
-    const k_components_keep k = {a.capacity, 2, f.most, f.by_area, f.least, a.items, NULL, a.n, stays.p, n_kept.p};
-    cr_assert_eq(k_components_keep_run(&k, NULL), cudaSuccess);
-    cr_assert_eq(k_components_mask(a.labels, stays.p, a.capacity, (int64_t)n, kept.p, NULL), cudaSuccess);
-    expect_clean(what);
-    equal_all(what + " keep", stays.get(), want_keep);
-    equal_all(what + " kept", kept.get(), want);
-    cr_expect_eq(n_kept.get()[0], list.n, "%s: %d of %d stay, want %d", what.c_str(), n_kept.get()[0], found, list.n);
-    mcs_components_free(&list);
-}
-
 Test(masks, components)
 {
     for (size_t i = 0; i < sizeof mask_cases / sizeof *mask_cases; i++)
@@ -278,8 +238,6 @@ Test(masks, components)
             cr_assert_eq(list.n, n);
             equal_all(what + " as infer/", labels.get(), cpu_labels);
             mcs_components_free(&list);
-            if (seed > 1) continue; /* no map, or not all measured */
-            for (const filter_case &f : filter_cases) keep(what, c, a, mask, map, f);
         }
 }
 
