@@ -432,17 +432,25 @@ struct mma_slab {
     {
         const int lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP;
 #pragma unroll
-        for (int j = 0; j < 8; j++)
+        for (int j = 0; j < 8; j += 2)
 #pragma unroll
             for (int i = 0; i < 4; i += 2) {
-                const int r = warp % 4 * 16 + lane / 4 + i / 2 * 8, c = warp / 4 * 64 + 8 * j + lane % 4 * 2;
-                bf16 *to = dx + (int64_t)r * d + c;
-                if (r >= rows || c >= columns) continue;
-                if (V && beta == 0) {
-                    *(unsigned *)to = dev_pack_bf16(f * v[j][i], f * v[j][i + 1]);
+                const int64_t r = warp % 4 * 16 + lane / 4 + i / 2 * 8;
+                const int first = warp / 4 * 64 + 8 * j;
+                const float *a = v[j] + i, *b = v[j + 1] + i;
+                if constexpr (V) {
+                    /* Neighbours swap, so that each has four columns: even lanes of a, odd ones of b. */
+                    const int odd = lane % 2, c = first + 8 * odd + lane % 4 / 2 * 4;
+                    const float x = __shfl_xor_sync(DEV_FULL, odd ? a[0] : b[0], 1);
+                    const float y = __shfl_xor_sync(DEV_FULL, odd ? a[1] : b[1], 1);
+                    const float4 four = odd ? make_float4(f * x, f * y, f * b[0], f * b[1])
+                                            : make_float4(f * a[0], f * a[1], f * x, f * y);
+                    if (r < rows && c < columns) dev_blend4(dx + r * d + c, beta, four);
                 } else {
-                    dev_blend(to, beta, f * v[j][i]);
-                    if (c + 1 < columns) dev_blend(to + 1, beta, f * v[j][i + 1]);
+                    for (int e = 0; e < 4; e++) {
+                        const int c = first + 8 * (e / 2) + lane % 4 * 2 + e % 2;
+                        if (r < rows && c < columns) dev_blend(dx + r * d + c, beta, f * (e < 2 ? a : b)[e % 2]);
+                    }
                 }
             }
     }

@@ -114,6 +114,12 @@ DEV_INLINE float dev_exp2(float x)
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+DEV_INLINE float dev_rcp(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 #else
 #include <tests/cudasim/sim_device.h> /* no arrow: only the simulation's build compiles this branch */
 #endif
@@ -126,7 +132,8 @@ DEV_INLINE float dev_exp2(float x)
  * shared memory dev_copy_async4           the same for 4 dev_copy_commit, dev_copy_wait<N>   ends a group; waits until
  * at most the N newest groups of this thread are open A copy's bytes are the issuing thread's after its wait, the
  * block's after a DEV_SYNC behind that.
- *   dev_exp2(x)               2^x to 2 units in the last place, 0 below 2^-126 */
+ *   dev_exp2(x)               2^x to 2 units in the last place, 0 below 2^-126
+ *   dev_rcp(x)                1/x to one unit; x and results below 2^-126 in size count as 0 */
 
 /* Launch: dev_launch(kernel, grid, block, shared bytes, stream, arguments...) -> cudaError_t. A template's name that
  * has a comma goes in parentheses. Arguments are scalars, pointers and plain structs; they are copied. */

@@ -56,11 +56,17 @@ __global__ void __launch_bounds__(LANES *GROUPS)
                int64_t rows, int64_t packs)
 {
     SHARED_ARRAY(float, room, [GROUPS][V][LANES]);
-    const int lane = (int)threadIdx.x, g = (int)threadIdx.y, m = count[blockIdx.x];
-    if (!m) return; /* the whole block */
+    SHARED_ARRAY(int32_t, found, [2]); /* read by one thread: a sector each for all warps would be half the traffic */
+    const int lane = (int)threadIdx.x, g = (int)threadIdx.y;
     order += blockIdx.x;
-    const int64_t row = index[order[0]], c = (int64_t)blockIdx.y * LANES + lane;
-    if (row < 0 || row >= rows) return;
+    if (lane == 0 && g == 0) {
+        found[0] = count[blockIdx.x];
+        found[1] = found[0] ? index[order[0]] : -1;
+    }
+    DEV_SYNC();
+    const int m = found[0];
+    const int64_t row = found[1], c = (int64_t)blockIdx.y * LANES + lane;
+    if (row < 0 || row >= rows) return; /* the whole block */
     pack<V> s = {};
     for (int i = g; c < packs && i < m; i += GROUPS) {
         const pack<V> p = pack_load<V>(dy + (order[i] * packs + c) * V);

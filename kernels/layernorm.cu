@@ -4,7 +4,7 @@
 #include "kernels/kernels.h"
 #include "kernels/rows.cuh"
 
-constexpr int COLUMNS = 32, ROW_THREADS = 8, MIN_PART_ROWS = 64, MAX_PARTS = 64;
+constexpr int LANES = 32, GROUPS = 8, MIN_PART_ROWS = 64, MAX_PARTS = 128;
 
 template <class T, int V>
 __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
@@ -75,37 +75,53 @@ __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
     }
 }
 
-/* part (parts, 2, n): the sums over rows [blockIdx.y * per, ...) of dy h and of dy. Threads: 32 columns, 8 rows. */
-template <class T>
-__global__ void __launch_bounds__(COLUMNS *ROW_THREADS)
+/* part (parts, 2, n): the sums over rows [blockIdx.y * per, ...) of dy h and of dy. Threads: 32 packs of columns, 8
+ * rows. */
+template <class T, int V>
+__global__ void __launch_bounds__(LANES *GROUPS)
     layernorm_bwd_parts(const T *x, const float *stats, const T *dy, float *part, int64_t rows, int64_t per, int n)
 {
-    SHARED_ARRAY(float, sums, [2][ROW_THREADS][COLUMNS]);
-    const int c = (int)threadIdx.x, column = (int)blockIdx.x * COLUMNS + c, k = (int)threadIdx.y;
+    SHARED_ARRAY(float, sums, [2][GROUPS][V][LANES]);
+    const int lane = (int)threadIdx.x, column = ((int)blockIdx.x * LANES + lane) * V, k = (int)threadIdx.y;
     const int64_t first = (int64_t)blockIdx.y * per, last = first + per < rows ? first + per : rows;
-    float sw = 0, sb = 0;
-    for (int64_t r = first + k; column < n && r < last; r += ROW_THREADS) {
-        const float g = dev_load(dy + r * n + column);
-        sw = fmaf(g, (dev_load(x + r * n + column) - stats[2 * r]) * stats[2 * r + 1], sw);
-        sb += g;
+    pack<V> sw = {}, sb = {};
+#pragma unroll 2
+    for (int64_t r = first + k; column < n && r < last; r += GROUPS) {
+        const uint2 u = dev_load8(stats + 2 * r);
+        const float mean = __uint_as_float(u.x), rstd = __uint_as_float(u.y);
+        const pack<V> p = pack_load<V>(x + r * n + column), g = pack_load<V>(dy + r * n + column);
+        for (int j = 0; j < V; j++) {
+            sw.v[j] = fmaf(g.v[j], (p.v[j] - mean) * rstd, sw.v[j]);
+            sb.v[j] += g.v[j];
+        }
     }
-    sums[0][k][c] = sw;
-    sums[1][k][c] = sb;
+    for (int j = 0; j < V; j++) {
+        sums[0][k][j][lane] = sw.v[j];
+        sums[1][k][j][lane] = sb.v[j];
+    }
     DEV_SYNC();
     if (k >= 2 || column >= n) return;
-    float s = 0;
-    for (int i = 0; i < ROW_THREADS; i++) s += sums[k][i][c];
-    part[((int64_t)blockIdx.y * 2 + k) * n + column] = s;
+    pack<V> s = {};
+    for (int i = 0; i < GROUPS; i++)
+        for (int j = 0; j < V; j++) s.v[j] += sums[k][i][j][lane];
+    pack_store<V>(part + ((int64_t)blockIdx.y * 2 + k) * n + column, s);
 }
 
-static __global__ void __launch_bounds__(128)
+/* Columns as above, one a lane; groups take every 8th part. */
+static __global__ void __launch_bounds__(LANES *GROUPS)
     layernorm_bwd_weights(const float *part, int parts, float *dw, float *db, float beta_w, float beta_b, int n)
 {
-    const int column = (int)(blockIdx.x * 128 + threadIdx.x), which = (int)blockIdx.y;
+    SHARED_ARRAY(float, sums, [GROUPS][LANES]);
+    const int lane = (int)threadIdx.x, column = (int)blockIdx.x * LANES + lane, which = (int)blockIdx.y;
     float *to = which ? db : dw;
-    if (column >= n || !to) return;
+    if (!to) return; /* the whole block */
     float s = 0;
-    for (int i = 0; i < parts; i++) s += part[(int64_t)(2 * i + which) * n + column];
+    for (int i = (int)threadIdx.y; column < n && i < parts; i += GROUPS)
+        s += part[(int64_t)(2 * i + which) * n + column];
+    sums[threadIdx.y][lane] = s;
+    DEV_SYNC();
+    if (threadIdx.y || column >= n) return;
+    for (int i = 1; i < GROUPS; i++) s += sums[i][lane];
     dev_blend(to + column, which ? beta_b : beta_w, s);
 }
 
@@ -146,14 +162,18 @@ template <class T> static cudaError_t run_bwd_x(const struct k_layernorm *a, cud
 
 template <class T> static cudaError_t run_bwd_weights(const struct k_layernorm *a, cudaStream_t s)
 {
+    const T *x = (const T *)a->x, *dy = (const T *)a->dy;
     const int64_t per = part_rows(a->rows);
     const unsigned parts = (unsigned)((a->rows + per - 1) / per);
-    const cudaError_t e = dev_launch((layernorm_bwd_parts<T>), dim3((unsigned)(a->n + COLUMNS - 1) / COLUMNS, parts),
-                                     dim3(COLUMNS, ROW_THREADS), 0, s, (const T *)a->x, a->stats, (const T *)a->dy,
-                                     a->workspace, a->rows, per, a->n);
+    const int v = a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(dy) ? 4 : 1;
+    const dim3 blocks((unsigned)(a->n + LANES * v - 1) / (unsigned)(LANES * v), parts), threads(LANES, GROUPS);
+    const cudaError_t e = v == 4 ? dev_launch((layernorm_bwd_parts<T, 4>), blocks, threads, 0, s, x, a->stats, dy,
+                                              a->workspace, a->rows, per, a->n)
+                                 : dev_launch((layernorm_bwd_parts<T, 1>), blocks, threads, 0, s, x, a->stats, dy,
+                                              a->workspace, a->rows, per, a->n);
     if (e != cudaSuccess) return e;
-    return dev_launch(layernorm_bwd_weights, dim3((unsigned)(a->n + 127) / 128, 2), 128, 0, s, a->workspace, (int)parts,
-                      a->dw, a->db, a->beta_w, a->beta_b, a->n);
+    return dev_launch(layernorm_bwd_weights, dim3((unsigned)(a->n + LANES - 1) / LANES, 2), threads, 0, s, a->workspace,
+                      (int)parts, a->dw, a->db, a->beta_w, a->beta_b, a->n);
 }
 
 cudaError_t k_layernorm_fwd(const struct k_layernorm *a, cudaStream_t s)

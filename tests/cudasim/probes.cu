@@ -1,5 +1,6 @@
 #include "tests/cudasim/probes.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -393,6 +394,38 @@ static int numbers(char *text)
     return 0;
 }
 
+/* --- approximations of the hardware, PTX: ex2.approx.ftz and rcp.approx.ftz --- */
+static __global__ void approximation_kernel(const float *in, float *out)
+{
+    const int l = (int)threadIdx.x;
+    out[2 * l] = dev_exp2(in[l]);
+    out[2 * l + 1] = dev_rcp(in[l]);
+}
+static int approximations(char *text)
+{
+    /* Below 2^-126 either way is 0, with its sign; the last ones are what a kernel's tail meets. */
+    float in[32] = {0,    -0.0f,   0x1p-127f, -0x1p-127f, 0x1p-126f, 0x1p127f, -0x1.8p127f,
+                    -127, -126.5f, -126,      127.5f,     129,       INFINITY, -INFINITY};
+    float out[64] = {0};
+    for (int i = 14; i < 32; i++) in[i] = (float)(i - 22) * 7.3f + 0.1f;
+    if (launch(approximation_kernel, 1, 32, in, 32, out, 64, text)) return 1;
+    for (int i = 0; i < 32; i++) {
+        const double x = fabs((double)in[i]) < 0x1p-126 ? copysign(0.0, (double)in[i]) : (double)in[i];
+        const double power = exp2(x), inverse = 1 / x;
+        const double want[2] = {power < 0x1p-126  ? 0
+                                : power > FLT_MAX ? (double)INFINITY
+                                                  : power,
+                                fabs(inverse) < 0x1p-126 ? copysign(0.0, inverse) : inverse};
+        for (int j = 0; j < 2; j++) {
+            const double got = (double)out[2 * i + j], w = want[j];
+            const bool same = got == w && signbit(got) == signbit(w);
+            if (!same && !(fabs(got - w) <= fabs(w) * (j ? 0x1p-23 : 0x1p-22)))
+                FAIL("%s of %g: %g", j ? "dev_rcp" : "dev_exp2", (double)in[i], got);
+        }
+    }
+    return 0;
+}
+
 /* --- blocks: indices, barriers, dynamic shared memory --- */
 static __global__ void index_kernel(const int *, int *out)
 {
@@ -446,6 +479,7 @@ extern "C" const struct probe probes[] = {
     {"matrices", matrices},
     {"copies", copies},
     {"numbers", numbers},
+    {"approximations", approximations},
     {"blocks", blocks},
     {"vectors", vectors},
 };

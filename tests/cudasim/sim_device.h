@@ -273,9 +273,17 @@ SIM_INLINE void dev_store8(void *p, uint2 v)
 /* --- arithmetic that the C library lacks, or names otherwise --- */
 #define __expf(x) expf(x) /* the C library has functions of these names */
 #define __logf(x) logf(x)
+SIM_INLINE float sim_flush(float x) /* .ftz */
+{
+    return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
+}
 SIM_INLINE float dev_exp2(float x)
 {
-    return exp2f(x);
+    return sim_flush(exp2f(sim_flush(x)));
+}
+SIM_INLINE float dev_rcp(float x)
+{
+    return sim_flush(1.0f / sim_flush(x));
 }
 SIM_INLINE float __fdividef(float a, float b)
 {
