@@ -56,12 +56,13 @@ __global__ void __launch_bounds__(LANES *GROUPS)
                int64_t rows, int64_t packs)
 {
     SHARED_ARRAY(float, room, [GROUPS][V][LANES]);
-    SHARED_ARRAY(int32_t, found, [2]); /* read by one thread: a sector each for all warps would be half the traffic */
+    SHARED_ARRAY(int32_t, found, [3]); /* read by one thread: a sector each for all warps would be half the traffic */
     const int lane = (int)threadIdx.x, g = (int)threadIdx.y;
     order += blockIdx.x;
     if (lane == 0 && g == 0) {
         found[0] = count[blockIdx.x];
-        found[1] = found[0] ? index[order[0]] : -1;
+        found[2] = found[0] ? order[0] : 0;
+        found[1] = found[0] ? index[found[2]] : -1;
     }
     DEV_SYNC();
     const int m = found[0];
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(LANES *GROUPS)
     if (row < 0 || row >= rows) return; /* the whole block */
     pack<V> s = {};
     for (int i = g; c < packs && i < m; i += GROUPS) {
-        const pack<V> p = pack_load<V>(dy + (order[i] * packs + c) * V);
+        const pack<V> p = pack_load<V>(dy + ((i ? order[i] : found[2]) * packs + c) * V);
         for (int j = 0; j < V; j++) s.v[j] += p.v[j];
     }
     for (int j = 0; j < V; j++) room[g][j][lane] = s.v[j];

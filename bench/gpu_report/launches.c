@@ -1,5 +1,5 @@
-/* The launches that ./run gpu-report counts: each case of launches.def once forward and once backward on the simulated
- * device in checked mode, in float32 and in bf16. Arguments: names of ops, all if there is none. */
+/* The launches that ./run gpu-report counts: each case of launches.def and of tests/cases once forward and once backward
+ * on the simulated device in checked mode, in float32 and in bf16. Arguments: names of ops, all if there is none. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,8 +21,9 @@ int main(int n_args, char **args)
         fprintf(stderr, "%s\n", mcs_error_message());
         return 1;
     }
-    for (size_t i = 0; i < sizeof launches / sizeof launches[0]; i++) {
-        const struct op_case *c = &launches[i];
+    const int n_launches = (int)(sizeof launches / sizeof launches[0]);
+    for (int i = 0; i < n_launches + mcs_n_cases; i++) {
+        const struct op_case *c = i < n_launches ? &launches[i] : &mcs_cases[i - n_launches];
         int wanted = n_args == 1;
         for (int a = 1; a < n_args; a++) wanted |= strcmp(args[a], mcs_op_table[c->op].name) == 0;
         if (!wanted || !device.backend->ops[c->op].fwd) continue;

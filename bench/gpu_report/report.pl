@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # What can be told of the kernels where no GPU is: the compiler's output for each architecture, and what the simulation
 # counted of each kernel's largest launch, against an H200's limits. ./run gpu-report builds what it needs and runs this:
-#   perl bench/gpu_report/report.pl --build DIR --launches FILE [--nvcc NVCC] [--tools DIR]... [--csv FILE] [--out DIR] [--check]
-# FILE: lines of tests/cudasim/launches.cpp after lines "# program PATH". DIR of tools: where nvdisasm and cuobjdump are.
+#   perl bench/gpu_report/report.pl --build DIR --launches NAME [--nvcc NVCC] [--tools DIR]... [--csv FILE] [--out DIR] [--check]
+# NAME.tsv: lines of tests/cudasim/launches.cpp, NAME.symbols: nm -C of the program that wrote them. DIR of tools: where nvdisasm and cuobjdump are.
 # Nothing here is a time that anything took. --check: exit 1 where a budget (kernels/*.budget) is exceeded.
 #
 # A budget: lines PATTERN KEY VALUE [KEY VALUE]...; the pattern is of a kernel's name as c++filt writes it, * for anything:
@@ -174,25 +174,14 @@ sub short { my ($n) = @_; my $s = $n =~ s/^void //r; my $depth = 0; # cut at the
 # ---- what the simulation counted: the largest launch of each kernel ----
 my @counted = qw(launches blocks threads barriers collectives mma global_requests sectors sector_bytes shared_requests conflicts partial);
 my %launch; # full name -> facts
-my (%symbol, $start, %symbols_of);
-for my $file (@launches) {
-    my $symbols;
-    open my $in, '<', $file or next;
-    while (<$in>) {
-        chomp;
-        if (/^# program (.*)/) {
-            $symbols = $symbols_of{$1} //= do {
-                my (%s, $base);
-                my $program = $1;
-                for (`nm '$program'`) { $base = hex $1 if /^([0-9a-f]+) \w (?:__ehdr_start|__executable_start)$/ }
-                for (`nm -C '$program'`) { $s{ hex($1) - ($base // 0) } = $2 if /^([0-9a-f]+) [tTwWuV] (.*)$/ }
-                \%s;
-            };
-            next;
-        }
-        my ($at, $name, $grid, $block, $dynamic, $unique, @c) = split /\t/;
-        next unless $symbols and @c == @counted;
-        my $full = $symbols->{hex $at} // next;
+for my $name (@launches) {
+    my (%symbols, $base);
+    for (split /\n/, slurp "$name.symbols") { $base = hex $1 if /^([0-9a-f]+) \w (?:__ehdr_start|__executable_start)$/ }
+    for (split /\n/, slurp "$name.symbols") { $symbols{ hex($1) - ($base // 0) } = $2 if /^([0-9a-f]+) [tTwWuV] (.*)$/ }
+    for (split /\n/, slurp "$name.tsv") {
+        my ($at, undef, $grid, $block, $dynamic, $unique, @c) = split /\t/;
+        next unless @c == @counted;
+        my $full = $symbols{hex $at} // next;
         my %l = (grid => $grid, block => $block, dynamic => $dynamic, unique => $unique);
         @l{@counted} = @c;
         $l{work} = $l{global_requests} + $l{shared_requests};
