@@ -1,5 +1,6 @@
-/* The launches that ./run gpu-report counts: each case of launches.def and of tests/cases once forward and once backward
- * on the simulated device in checked mode, in float32 and in bf16. Arguments: names of ops, all if there is none. */
+/* The launches that ./run gpu-report counts: each case of launches.def, or of tests/cases, once forward and once
+ * backward on the simulated device in checked mode, in float32 and in bf16. Argument: cases, for those of tests/cases.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -16,17 +17,16 @@ static const struct op_case launches[] = {
 int main(int n_args, char **args)
 {
     struct device device;
+    const int cases = n_args > 1 && strcmp(args[1], "cases") == 0;
     int failed = 0;
     if (mcs_cuda_module.open(0, &device) != MCS_OK) {
         fprintf(stderr, "%s\n", mcs_error_message());
         return 1;
     }
-    const int n_launches = (int)(sizeof launches / sizeof launches[0]);
-    for (int i = 0; i < n_launches + mcs_n_cases; i++) {
-        const struct op_case *c = i < n_launches ? &launches[i] : &mcs_cases[i - n_launches];
-        int wanted = n_args == 1;
-        for (int a = 1; a < n_args; a++) wanted |= strcmp(args[a], mcs_op_table[c->op].name) == 0;
-        if (!wanted || !device.backend->ops[c->op].fwd) continue;
+    const int n = cases ? mcs_n_cases : (int)(sizeof launches / sizeof launches[0]);
+    for (int i = 0; i < n; i++) {
+        const struct op_case *c = cases ? &mcs_cases[i] : &launches[i];
+        if (!device.backend->ops[c->op].fwd) continue;
         for (int half = 0; half < 2; half++) {
             struct case_backend b = {.name = half ? "cuda bf16" : "cuda", .device = &device, .half = half};
             b.impl[c->op] = &device.backend->ops[c->op];

@@ -1,8 +1,9 @@
 #!/usr/bin/perl
 # What can be told of the kernels where no GPU is: the compiler's output for each architecture, and what the simulation
 # counted of each kernel's largest launch, against an H200's limits. ./run gpu-report builds what it needs and runs this:
-#   perl bench/gpu_report/report.pl --build DIR --launches NAME [--nvcc NVCC] [--tools DIR]... [--csv FILE] [--out DIR] [--check]
+#   perl bench/gpu_report/report.pl --build DIR --launches NAME --tests NAME... [--nvcc NVCC] [--tools DIR]... [--csv FILE] [--out DIR] [--check]
 # NAME.tsv: lines of tests/cudasim/launches.cpp, NAME.symbols: nm -C of the program that wrote them. DIR of tools: where nvdisasm and cuobjdump are.
+# --launches: shapes of the models; --tests: of tests, for kernels without such a launch: counters to read, held to no budget.
 # Nothing here is a time that anything took. --check: exit 1 where a budget (kernels/*.budget) is exceeded.
 #
 # A budget: lines PATTERN KEY VALUE [KEY VALUE]...; the pattern is of a kernel's name as c++filt writes it, * for anything:
@@ -19,9 +20,9 @@ use Getopt::Long;
 use File::Path qw(make_path);
 use File::Basename qw(basename dirname);
 
-my ($build, $nvcc, $csv, $out, $check, @launches, @tools) = ('build', '', 'bench/results/gpu_report.csv', 'runs/gpu_report', 0);
+my ($build, $nvcc, $csv, $out, $check, @launches, @of_tests, @tools) = ('build', '', 'bench/results/gpu_report.csv', 'runs/gpu_report', 0);
 GetOptions('build=s' => \$build, 'nvcc=s' => \$nvcc, 'csv=s' => \$csv, 'out=s' => \$out, 'check' => \$check,
-    'launches=s' => \@launches, 'tools=s' => \@tools) or exit 2;
+    'launches=s' => \@launches, 'tests=s' => \@of_tests, 'tools=s' => \@tools) or exit 2;
 my @archs = (80, 90, 100);
 my $shown = 90; # whose columns stand in the page's table
 
@@ -113,9 +114,10 @@ note('the columns of SASS are skipped: no nvdisasm in the toolkit or from PyPI')
 sub width { return $_[0] =~ /\.128\b/ ? 16 : $_[0] =~ /\.64\b/ ? 8 : $_[0] =~ /\.[SU]16\b/ ? 2 : $_[0] =~ /\.[SU]8\b/ ? 1 : 4 }
 sub passes { my ($op) = @_; return $op =~ /^LDSM/ ? ($op =~ /\.4\b/ ? 4 : $op =~ /\.2\b/ ? 2 : 1) : width($op) / 4 >= 1 ? width($op) / 4 : 1 } # over the banks
 sub mix { # of a list of instructions
-    my %m = (n => scalar @_, hmma => 0, ldg => 0, wide => 0, local => 0, lsu => 0, bytes => 0, load_bytes => 0, fp32 => 0, memory => 0, red => 0);
+    my %m = (n => scalar @_, hmma => 0, ldg => 0, wide => 0, local => 0, lsu => 0, bytes => 0, load_bytes => 0, fp32 => 0, memory => 0, special => 0);
     for (@_) {
         $m{hmma}++ if /^[HBI]MMA\.\d/;
+        $m{special}++ if /^MUFU/;
         $m{local}++ if /^(?:LDL|STL)/;
         if (/^(?:LDG|LDGSTS)/) { $m{ldg}++; $m{wide}++ if /\.128\b/; $m{load_bytes} += width($_) }
         if (/^(?:LDG|LDGSTS|STG|RED|ATOMG)/) { $m{bytes} += width($_); $m{memory}++ }
@@ -174,7 +176,8 @@ sub short { my ($n) = @_; my $s = $n =~ s/^void //r; my $depth = 0; # cut at the
 # ---- what the simulation counted: the largest launch of each kernel ----
 my @counted = qw(launches blocks threads barriers collectives mma global_requests sectors sector_bytes shared_requests conflicts partial);
 my %launch; # full name -> facts
-for my $name (@launches) {
+for my $name (@launches, @of_tests) {
+    my $of = (grep { $_ eq $name } @launches) ? 'model' : 'test';
     my (%symbols, $base);
     for (split /\n/, slurp "$name.symbols") { $base = hex $1 if /^([0-9a-f]+) \w (?:__ehdr_start|__executable_start)$/ }
     for (split /\n/, slurp "$name.symbols") { $symbols{ hex($1) - ($base // 0) } = $2 if /^([0-9a-f]+) [tTwWuV] (.*)$/ }
@@ -182,10 +185,11 @@ for my $name (@launches) {
         my ($at, undef, $grid, $block, $dynamic, $unique, @c) = split /\t/;
         next unless @c == @counted;
         my $full = $symbols{hex $at} // next;
-        my %l = (grid => $grid, block => $block, dynamic => $dynamic, unique => $unique);
+        my %l = (grid => $grid, block => $block, dynamic => $dynamic, unique => $unique, of => $of);
         @l{@counted} = @c;
         $l{work} = $l{global_requests} + $l{shared_requests};
-        $launch{$full} = \%l if !$launch{$full} or $launch{$full}{work} < $l{work};
+        my $old = $launch{$full};
+        $launch{$full} = \%l if !$old or $old->{of} eq $of && $old->{unique} < $unique;
     }
 }
 
@@ -215,7 +219,7 @@ for my $m (sort { $full{$a} cmp $full{$b} } keys %mangled) {
         if ($l) {
             my $threads = threads_of($l->{block});
             my $held = blocks_held($arch, $f->{regs}, $f->{shared} + $l->{dynamic}, $threads);
-            @r{qw(grid block dynamic launches)} = @$l{qw(grid block dynamic launches)};
+            @r{qw(of grid block dynamic launches)} = @$l{qw(of grid block dynamic launches)};
             $r{occupancy} = 100 * $held * up($threads, 32) / 2048;
             $r{conflicts} = $l->{shared_requests} ? 100 * $l->{conflicts} / $l->{shared_requests} : '';
             $r{sectors} = $l->{sectors} ? 100 * $l->{sector_bytes} / (32 * $l->{sectors}) : '';
@@ -232,15 +236,15 @@ for my $m (sort { $full{$a} cmp $full{$b} } keys %mangled) {
             ($r{side}) = sort { $t{$b} <=> $t{$a} or $a cmp $b } keys %t;
             $r{time} = 1e6 * $t{$r{side}};
             # On paper: what share of its limit the instructions leave. Tensor kernels: clocks of the tensor cores over those
-            # of the busiest of tensor cores, issue and shared memory in the main loop. Others: bytes in flight against
-            # what latency asks for, and issue slots of the main loop against bandwidth.
+            # of the busiest of tensor cores, issue, shared memory and special functions in the main loop. Others: bytes in
+            # flight against what latency asks for, and issue slots of the main loop against bandwidth.
             if (my $p = $f->{loop}) {
                 if ($p->{hmma}) {
                     my $tensor = $h200{mma_clocks} * $p->{hmma};
-                    $r{reach} = 100 * $tensor / max($tensor, $p->{n}, 4 * $p->{lsu});
+                    $r{reach} = 100 * $tensor / max($tensor, $p->{n}, 4 * $p->{lsu}, 8 * $p->{special});
                 } elsif (!$f->{all}{hmma} and $p->{load_bytes}) {
                     my $flight = $held * $threads * $p->{load_bytes} / ($h200{bandwidth} * $h200{latency} / $h200{sm});
-                    my $issue = 32 * $p->{bytes} / ($p->{n} / 4) / ($h200{bandwidth} / $h200{sm} / $h200{clock});
+                    my $issue = 32 * $p->{bytes} / (max($p->{n}, 8 * $p->{special}) / 4) / ($h200{bandwidth} / $h200{sm} / $h200{clock});
                     $r{reach} = 100 * min(1, $flight, $issue);
                 }
             }
@@ -263,6 +267,7 @@ for my $file (sort glob 'kernels/*.budget') {
         push @budgets, {file => $file, line => $n, pattern => $pattern, re => join('.*', map { quotemeta } split /\*/, $pattern, -1), limit => \%limit};
     }
 }
+my %counted_key = map { $_ => 1 } qw(conflicts sectors occupancy reach);
 my %at_least = map { $_ => 1 } qw(mma wide sectors occupancy reach);
 for my $r (@rows) {
     my %limit = (spill => 0, local => 0);
@@ -273,7 +278,7 @@ for my $r (@rows) {
     }
     for my $k (sort keys %limit) {
         my $v = $r->{$k};
-        next if !defined $v or $v eq '';
+        next if !defined $v or $v eq '' or $counted_key{$k} && $r->{of} ne 'model';
         next if $at_least{$k} ? $v >= $limit{$k} : $v <= $limit{$k};
         $r->{bad}{$k} = 1;
         push @exceeded, sprintf '%s for sm_%d (kernels/%s.cu): %s %s, at %s %s', $r->{kernel}, $r->{arch}, $r->{file}, $k,
@@ -283,9 +288,9 @@ for my $r (@rows) {
 push @exceeded, "$_->{file}:$_->{line}: no kernel is called $_->{pattern}" for grep { !$_->{used} } @budgets;
 
 # ---- output ----
-my @columns = qw(kernel file arch regs spill shared dynamic grid block occupancy instructions mma loads wide local conflicts sectors
+my @columns = qw(kernel file arch regs spill shared dynamic of grid block occupancy instructions mma loads wide local conflicts sectors
     tensor_share partial bytes tensor_ops fp32_ops time side reach);
-my %head = (arch => 'sm', spill => 'spilled', dynamic => 'dynamic shared', occupancy => 'occupancy %', mma => 'mma instr', loads => 'loads', wide => '16-byte loads %',
+my %head = (arch => 'sm', of => 'shape of', spill => 'spilled', dynamic => 'dynamic shared', occupancy => 'occupancy %', mma => 'mma instr', loads => 'loads', wide => '16-byte loads %',
     local => 'local instr', conflicts => 'bank conflicts %', sectors => 'sector use %', tensor_share => 'tensor share %', partial => 'partial warps %',
     tensor_ops => 'tensor operations', fp32_ops => 'float operations (guess)', time => 'H200 limit us', side => 'bound by', reach => 'reach on paper %');
 sub value { my ($r, $c) = @_; my $v = $r->{$c} // ''; return $v if $v eq '' or $v !~ /^[\d.e+-]+$/; return $c eq 'time' ? sprintf('%.3g', $v) : $v =~ /[.e]/ ? sprintf('%.1f', $v) : $v }

@@ -1,5 +1,6 @@
 /* What ./run gpu-report asks for: where CUDASIM_LAUNCHES names a file, counters are on, and each kernel's largest
- * launch so far is written to it, a line each: its place in the program, its shape, what it did. */
+ * launch so far, by the bytes that it touched, is written to it, a line each: its place in the program, its shape, what
+ * it did. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ namespace sim
 static int file = -1;
 static cudasim_counters before;
 static std::unordered_set<uint64_t> touched; /* sectors of 32 bytes */
-static std::map<const void *, uint64_t> largest;
+static std::map<const void *, size_t> largest;
 
 static void open_file()
 {
@@ -47,10 +48,9 @@ void launch_ends(const launch &l)
 {
     if (file < 0) return;
     const cudasim_counters &now = *counters_of(l.k->name);
-    const uint64_t work = now.global_requests - before.global_requests + now.shared_requests - before.shared_requests;
-    uint64_t &most = largest[l.k->entry];
-    if (work < most) return;
-    most = work;
+    size_t &most = largest[l.k->entry];
+    if (touched.size() < most) return;
+    most = touched.size();
     char line[768];
     int n = snprintf(line, sizeof line, "%zx\t%s\t%u,%u,%u\t%u,%u,%u\t%zu\t%zu",
                      (size_t)((const char *)l.k->entry - __ehdr_start), l.k->name.c_str(), l.grid.x, l.grid.y, l.grid.z,
