@@ -363,9 +363,9 @@ __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 
     }
 }
 
-/* The launch of one size of tile. bfloat16: 64 x 64 (warps of 32 x 32) leaves the tensor cores half idle on paper, since
- * fragments take shared memory 204 clocks a stage, products 102. It is for what they do not bound: results of at most
- * 64 rows or columns have at most 64 operations a byte, where an H200's memory feeds 128; others come here only if
+/* The launch of one size of tile. bfloat16: 64 x 64 (warps of 32 x 32) leaves the tensor cores half idle on paper,
+ * since fragments take shared memory 204 clocks a stage, products 102. It is for what they do not bound: results of at
+ * most 64 rows or columns have at most 64 operations a byte, where an H200's memory feeds 128; others come here only if
  * large tiles would leave half of a GPU without a block, k split or not (plan_of in matmul.cu, conv_wide). */
 template <class T, int BM, int BN, int WM, int WN, class A, class B, class Out>
 static cudaError_t tile_launch(const A &a, const B &b, const Out &out, const tile_shape &s, unsigned splits, unsigned z,
