@@ -1,6 +1,7 @@
 /* What a pipeline does with tensors between two graphs, on the device that holds them, so that nothing but results
  * travels to the host. A backend offers all of it (backend.h's `stages`) or, as the CPU's does, nothing: then infer/
- * computes the same on the host's memory. Who asks which is mcs_stages_of, and nobody falls back from one to the other.
+ * and train/ compute the same on the host's memory. Who asks which is mcs_stages_of, and nobody falls back from one to
+ * the other.
  *
  * Pointers are device memory (backend's alloc, a tensor's data) unless said. Everything is enqueued behind what the
  * device was asked for before and nothing waits; what went wrong there is found by the next download or sync. Results
@@ -9,6 +10,7 @@
 #define MCS_STAGE_OPS_H
 
 #include "engine/backend.h"
+#include "engine/rng.h"
 
 /* y (n_keys, copies, n): standard normals, [k][c] those of mcs_rng_fill_normal by {seed, site + c, keys[k], step}. */
 struct stage_noise {
@@ -116,6 +118,34 @@ struct stage_masks {
     uint32_t *counts; /* (n, 3): pixels above 0, above 1, above -1 */
 };
 
+/* What is drawn for one patch (train/augment.h); 0 everywhere: nothing is done to it. */
+enum { AUGMENT_MAX_CHANNELS = 8 };
+struct augment_channel {
+    double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma; /* as the transforms take them; 0: left out */
+    float brightness;                                             /* a factor; 0: left out */
+};
+struct augment_draw {
+    int moves; /* by the matrix; else the centre is cut out */
+    int flip_rows, flip_columns;
+    float noise; /* its standard deviation; element i of the patch gets noise times element i of the key's normals
+                  * (mcs_rng_fill_normal) */
+    double matrix[2][2]; /* of mcs_augment_spatial */
+    struct mcs_rng noise_key;
+    struct augment_channel channel[AUGMENT_MAX_CHANNELS];
+};
+/* A batch of training patches as the loader cuts them, augmented into a network's inputs: mcs_augment_apply, and
+ * mcs_unet_target for the smaller labels. Patches and draws are the host's and may change when the call returns; they
+ * travel while what was enqueued before, which may read the batch before, still runs. */
+struct stage_augment {
+    int n, channels, src_height, src_width;
+    const float *src;         /* (n, src_height, src_width, channels) */
+    const int32_t *src_label; /* (n, src_height, src_width) */
+    const struct augment_draw *draws;
+    const struct tensor *image; /* (n, height, width, channels) */
+    int n_labels;
+    struct tensor *const *labels; /* (n, height, width), then smaller ones of it */
+};
+
 struct stage_ops {
     /* The values of a tensor as floats, whatever the device keeps them in. */
     enum mcs_status (*copy)(struct device *d, const struct tensor *from, float *to);
@@ -130,6 +160,7 @@ struct stage_ops {
     enum mcs_status (*coarse)(struct device *d, const struct stage_coarse *a);      /* above, labels, items, found */
     enum mcs_status (*coarse_keep)(struct device *d, const struct stage_coarse *a); /* mask = keep[labels] */
     enum mcs_status (*masks)(struct device *d, const struct stage_masks *a);
+    enum mcs_status (*augment)(struct device *d, const struct stage_augment *a);
 };
 
 static inline const struct stage_ops *mcs_stages_of(const struct device *d)

@@ -286,3 +286,20 @@ cudaError_t k_augment_run(const struct k_augment *a, cudaStream_t s)
     return a->dtype == K_BF16 ? dev_launch(augment_mirror<__nv_bfloat16>, grid, THREADS, 0, s, *a, (const float *)image)
                               : dev_launch(augment_mirror<float>, grid, THREADS, 0, s, *a, (const float *)image);
 }
+
+/* ---- targets of deep supervision ---- */
+
+static __global__ void __launch_bounds__(THREADS) augment_target(struct k_target a, int count)
+{
+    const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
+    if (i >= count) return;
+    const int x = i % a.target_width, line = i / a.target_width, y = line % a.target_height, n = line / a.target_height;
+    const int sy = (int)((y + 0.5) * a.height / a.target_height), sx = (int)((x + 0.5) * a.width / a.target_width);
+    a.target[i] = a.label[((int64_t)n * a.height + sy) * a.width + sx];
+}
+
+cudaError_t k_target_run(const struct k_target *a, cudaStream_t s)
+{
+    const int count = a->n * a->target_height * a->target_width;
+    return count ? dev_launch(augment_target, blocks_of(count, THREADS), THREADS, 0, s, *a, count) : cudaSuccess;
+}

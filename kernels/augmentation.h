@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 enum { K_AUGMENT_CHANNELS = 8 };
-/* The fields of train's struct augment_channel and struct augment_draw; the noise's key is that of engine/rng.h. */
+/* engine/stage_ops.h's struct augment_channel and struct augment_draw, byte for byte. */
 struct k_augment_channel {
     double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma;
     float brightness;
@@ -39,6 +39,14 @@ struct k_augment {
 };
 size_t k_augment_bytes(const struct k_augment *a);
 cudaError_t k_augment_run(const struct k_augment *a, cudaStream_t s);
+
+/* label (n, height, width) -> target (n, target_height, target_width), both below 2^31 values: mcs_unet_target. */
+struct k_target {
+    int n, height, width, target_height, target_width;
+    const int32_t *label;
+    int32_t *target;
+};
+cudaError_t k_target_run(const struct k_target *a, cudaStream_t s);
 
 #ifdef __cplusplus
 }

@@ -7,7 +7,7 @@
 #ifndef MCS_AUGMENT_H
 #define MCS_AUGMENT_H
 
-#include "engine/rng.h"
+#include "engine/stage_ops.h"
 
 #include <stddef.h>
 
@@ -40,21 +40,6 @@ struct augment_patch {
     int height, width, channels;
     float *image;   /* (height, width, channels) */
     int32_t *label; /* (height, width) */
-};
-/* What is drawn for one sample; 0 everywhere: nothing is done to it. */
-enum { AUGMENT_MAX_CHANNELS = 8 };
-struct augment_channel {
-    double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma; /* as the transforms below take them; 0: left out */
-    float brightness;                                             /* a factor; 0: left out */
-};
-struct augment_draw {
-    int moves;           /* by the matrix; else the centre is cut out */
-    double matrix[2][2]; /* of mcs_augment_spatial */
-    float noise; /* its standard deviation; element i of the patch gets noise times element i of the key's normals
-                  * (mcs_rng_fill_normal) */
-    struct mcs_rng noise_key;
-    int flip_rows, flip_columns;
-    struct augment_channel channel[AUGMENT_MAX_CHANNELS];
 };
 /* channels: at most AUGMENT_MAX_CHANNELS. */
 void mcs_augment_draw(const struct augment_options *o, struct mcs_rng key, int channels, struct augment_draw *a);

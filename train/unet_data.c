@@ -211,6 +211,8 @@ done:
 
 /* ---- batches ---- */
 
+static const char AUGMENT[] = "unet.augment"; /* the draws' site */
+
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
 {
     MCS_REQUIRE(l->cases->n > 0, MCS_E_USAGE, "there is nothing to draw a batch from");
@@ -221,12 +223,17 @@ enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
                 "items %d to %d are no part of a batch of %d", l->first, l->first + l->n - 1, l->batch);
     mcs_augment_loader_size(&l->augment, l->height, l->width, l->loader_size);
     const struct augment_patch network = {l->height, l->width, l->cases->channels, NULL, NULL};
-    const size_t pixels = (size_t)l->loader_size[0] * (size_t)l->loader_size[1];
-    /* a patch of the loader's size (labels are as wide as floats) and the augmentation's scratch, for every item */
-    l->floats_per_item = (pixels * (size_t)(l->cases->channels + 1) + mcs_augment_scratch(&network) + 15) / 16 * 16;
-    l->memory = malloc(l->floats_per_item * (size_t)l->n * sizeof(float));
+    const size_t n = (size_t)l->n, pixels = n * (size_t)l->loader_size[0] * (size_t)l->loader_size[1],
+                 values = pixels * (size_t)l->cases->channels;
+    l->scratch_floats = mcs_augment_scratch(&network);
+    l->memory = malloc(n * sizeof *l->draws + values * sizeof *l->patches + pixels * sizeof *l->patch_labels +
+                       n * l->scratch_floats * sizeof *l->scratch);
     MCS_REQUIRE(l->memory, MCS_E_NOMEM, "no memory for a batch of %d patches of %d x %d", l->batch, l->loader_size[0],
                 l->loader_size[1]);
+    l->draws = l->memory;
+    l->patches = (float *)(l->draws + n);
+    l->patch_labels = (int32_t *)(l->patches + values);
+    l->scratch = (float *)(l->patch_labels + pixels);
     return MCS_OK;
 }
 
@@ -321,20 +328,37 @@ void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, 
     if (corner) memcpy(corner, at, sizeof at);
 }
 
+/* Cuts item i of the part into the loader's memory. */
+static struct augment_patch load(const struct unet_loader *l, int64_t step, int i)
+{
+    const int64_t at = (int64_t)i * l->loader_size[0] * l->loader_size[1];
+    const int ch = l->cases->channels;
+    const struct augment_patch patch = {l->loader_size[0], l->loader_size[1], ch, l->patches + at * ch,
+                                        l->patch_labels + at};
+    mcs_unet_loader_patch(l, step, l->first + i, &patch, NULL, NULL);
+    return patch;
+}
+
 // NOLINTNEXTLINE(readability-non-const-parameter): both are filled, through dst
 void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels)
 {
     const int ch = l->cases->channels;
-    const int64_t pixels = (int64_t)l->height * l->width, loaded = (int64_t)l->loader_size[0] * l->loader_size[1];
+    const int64_t pixels = (int64_t)l->height * l->width;
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < l->n; i++) {
-        float *memory = l->memory + l->floats_per_item * (size_t)i;
-        const struct augment_patch src = {l->loader_size[0], l->loader_size[1], ch, memory,
-                                          (int32_t *)(void *)(memory + loaded * ch)};
-        const struct augment_patch dst = {l->height, l->width, ch, images + i * pixels * ch, labels + i * pixels};
-        mcs_unet_loader_patch(l, step, l->first + i, &src, NULL, NULL);
-        mcs_augment_sample(&l->augment, item_key(l, "unet.augment", step, l->first + i), &src, &dst,
-                           memory + loaded * (ch + 1));
+        const struct augment_patch src = load(l, step, i),
+                                   dst = {l->height, l->width, ch, images + i * pixels * ch, labels + i * pixels};
+        mcs_augment_sample(&l->augment, item_key(l, AUGMENT, step, l->first + i), &src, &dst,
+                           l->scratch + l->scratch_floats * (size_t)i);
+    }
+}
+
+void mcs_unet_loader_load(const struct unet_loader *l, int64_t step)
+{
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < l->n; i++) {
+        (void)load(l, step, i);
+        mcs_augment_draw(&l->augment, item_key(l, AUGMENT, step, l->first + i), l->cases->channels, &l->draws[i]);
     }
 }
 

@@ -49,8 +49,12 @@ struct unet_loader {
     double foreground;        /* batch items from round(batch (1 - foreground)) on must see foreground: nnU-Net .33 */
     uint64_t seed;
     int loader_size[2]; /* the rest is made by mcs_unet_loader_open */
-    float *memory;
-    size_t floats_per_item;
+    void *memory;
+    struct augment_draw *draws; /* (n) */
+    float *patches;             /* (n, loader_size, channels), before augmentation */
+    int32_t *patch_labels;      /* (n, loader_size), -1 beyond the image */
+    float *scratch;             /* (n, scratch_floats) */
+    size_t scratch_floats;
 };
 /* Takes the fields up to seed as they are and gets memory. E_USAGE: nothing to draw from, a size below 1. E_NOMEM. */
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l);
@@ -59,6 +63,9 @@ void mcs_unet_loader_close(struct unet_loader *l);
  * is drawn by (seed, i, step) alone, so that ranks with a part each draw the batch of one. No heap; items in parallel.
  */
 void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels);
+/* The same batch before augmentation, into the loader's patches, patch_labels and draws: stage_ops.h's `augment` does
+ * the rest on a device. */
+void mcs_unet_loader_load(const struct unet_loader *l, int64_t step);
 
 /* One item's patch before augmentation, of the loader's size: pixels beyond the image are 0 with label -1. corner, if
  * not NULL, receives its upper left corner (y, x), which may be negative; *which its case. */

@@ -3,6 +3,7 @@
 #include "data/file.h"
 #include "engine/grad.h"
 #include "engine/log.h"
+#include "engine/stage_ops.h"
 #include "engine/stop.h"
 #include "infer/weights.h"
 #include "train/run_log.h"
@@ -88,11 +89,13 @@ static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_case
                                      .foreground = t->o->foreground,
                                      .seed = t->o->seed};
     MCS_TRY(mcs_unet_loader_open(&t->loader));
-    t->images = malloc((size_t)(pixels * p->net.in_channels) * sizeof *t->images);
-    t->labels = malloc((size_t)pixels * sizeof *t->labels);
-    t->target_labels = malloc((size_t)pixels * sizeof *t->target_labels);
-    MCS_REQUIRE(t->images && t->labels && t->target_labels, MCS_E_NOMEM, "no memory for a batch of %lld",
-                (long long)own);
+    if (!mcs_stages_of(t->model->device)) {
+        t->images = malloc((size_t)(pixels * p->net.in_channels) * sizeof *t->images);
+        t->labels = malloc((size_t)pixels * sizeof *t->labels);
+        t->target_labels = malloc((size_t)pixels * sizeof *t->target_labels);
+        MCS_REQUIRE(t->images && t->labels && t->target_labels, MCS_E_NOMEM, "no memory for a batch of %lld",
+                    (long long)own);
+    }
     MCS_TRY(mcs_params_alloc_grad(t->model->params));
     MCS_TRY(record(t));
     return mcs_optim_new(t->model->params, &t->o->optim, t->frozen, &t->optim);
@@ -120,10 +123,8 @@ void mcs_unet_trainer_close(struct unet_trainer *t)
     *t = (struct unet_trainer){0};
 }
 
-/* The inputs of `step`: while the device is still at the step before, which reads them in its own order. */
-static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
+static enum mcs_status augment_here(struct unet_trainer *t, int64_t step)
 {
-    const double started = mcs_seconds();
     const struct unet_loader *l = &t->loader;
     mcs_unet_loader_fill(l, step, t->images, t->labels);
     MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
@@ -134,6 +135,32 @@ static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
                         t->target_labels);
         MCS_TRY(mcs_exec_set(t->exec, t->target[i], t->target_labels));
     }
+    return MCS_OK;
+}
+
+static enum mcs_status augment_on_device(struct unet_trainer *t, int64_t step)
+{
+    const struct unet_loader *l = &t->loader;
+    const struct stage_augment a = {.n = l->n,
+                                    .channels = l->cases->channels,
+                                    .src_height = l->loader_size[0],
+                                    .src_width = l->loader_size[1],
+                                    .src = l->patches,
+                                    .src_label = l->patch_labels,
+                                    .draws = l->draws,
+                                    .image = t->image,
+                                    .n_labels = t->n_losses,
+                                    .labels = t->target};
+    mcs_unet_loader_load(l, step);
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* as above */
+    return mcs_stages_of(t->model->device)->augment(t->model->device, &a);
+}
+
+/* The inputs of `step`: while the device is still at the step before, which reads them in its own order. */
+static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
+{
+    const double started = mcs_seconds();
+    MCS_TRY((mcs_stages_of(t->model->device) ? augment_on_device : augment_here)(t, step));
     t->fill_seconds += mcs_seconds() - started;
     return MCS_OK;
 }

@@ -89,6 +89,24 @@ static void cuda_free(struct device *d, void *p)
     if (p) (void)cudaFree(p);
 }
 
+enum mcs_status mcs_cuda_stage_open(const struct cuda_device *c, size_t bytes, struct cuda_stage *t)
+{
+    MCS_CUDA(cudaMallocHost(&t->pinned, bytes));
+    MCS_TRY(mcs_cuda_alloc(c, bytes, &t->device));
+    MCS_CUDA(cudaEventCreateWithFlags(&t->copied, cudaEventDisableTiming));
+    MCS_CUDA(cudaEventCreateWithFlags(&t->used, cudaEventDisableTiming));
+    return MCS_OK;
+}
+
+void mcs_cuda_stage_close(struct cuda_stage *t)
+{
+    if (t->pinned) (void)cudaFreeHost(t->pinned);
+    if (t->device) (void)cudaFree(t->device);
+    if (t->copied) (void)cudaEventDestroy(t->copied);
+    if (t->used) (void)cudaEventDestroy(t->used);
+    *t = (struct cuda_stage){0};
+}
+
 /* Through pinned memory, in pieces: the host is free as soon as the last piece was copied there, the copy stream moves
  * it into a buffer of its own, and the compute stream, in its turn, to dst. So the next batch travels while the steps
  * that read the last one still run. */
@@ -271,13 +289,7 @@ static enum mcs_status make_streams(struct cuda_device *c)
 {
     MCS_CUDA(cudaStreamCreateWithFlags(&c->compute, cudaStreamNonBlocking));
     MCS_CUDA(cudaStreamCreateWithFlags(&c->copy, cudaStreamNonBlocking));
-    for (int i = 0; i < CUDA_STAGES; i++) {
-        struct cuda_stage *t = &c->stage[i];
-        MCS_CUDA(cudaMallocHost(&t->pinned, STAGE_BYTES));
-        MCS_TRY(mcs_cuda_alloc(c, STAGE_BYTES, &t->device));
-        MCS_CUDA(cudaEventCreateWithFlags(&t->copied, cudaEventDisableTiming));
-        MCS_CUDA(cudaEventCreateWithFlags(&t->used, cudaEventDisableTiming));
-    }
+    for (int i = 0; i < CUDA_STAGES; i++) MCS_TRY(mcs_cuda_stage_open(c, STAGE_BYTES, &c->stage[i]));
     MCS_TRY(mcs_cuda_alloc(c, sizeof *c->run, (void **)&c->run));
     MCS_CUDA(k_run_set((struct k_run){0}, c->run, c->compute));
     return MCS_OK;
@@ -312,13 +324,7 @@ static void cuda_close(struct device *d)
     if (!c) return;
     if (c->compute) (void)cudaStreamSynchronize(c->compute);
     if (c->copy) (void)cudaStreamSynchronize(c->copy);
-    for (int i = 0; i < CUDA_STAGES; i++) {
-        struct cuda_stage *t = &c->stage[i];
-        if (t->pinned) (void)cudaFreeHost(t->pinned);
-        if (t->device) (void)cudaFree(t->device);
-        if (t->copied) (void)cudaEventDestroy(t->copied);
-        if (t->used) (void)cudaEventDestroy(t->used);
-    }
+    for (int i = 0; i < CUDA_STAGES; i++) mcs_cuda_stage_close(&c->stage[i]);
     mcs_blas_close(c);
     mcs_cuda_optim_close(c);
     mcs_cuda_stages_close(c);

@@ -11,7 +11,7 @@
 
 enum { CUDA_STAGES = 2 };
 
-struct cuda_stage { /* one half of the double buffer that uploads go through */
+struct cuda_stage { /* what uploads go through: the copy stream moves what the host put in one into the other */
     void *pinned, *device;
     cudaEvent_t copied, used; /* pinned was read; device was read */
 };
@@ -21,7 +21,7 @@ struct cuda_device {
     char name[128];
     int sm; /* compute capability, 90 for 9.0 */
     cudaStream_t compute, copy;
-    struct cuda_stage stage[CUDA_STAGES];
+    struct cuda_stage stage[CUDA_STAGES]; /* a double buffer */
     int next_stage;
     struct k_run *run; /* device memory: seed and step of the run that is enqueued (backend's begin_run) */
     void *blas;        /* vendor.h's, made when first asked for */
@@ -57,6 +57,10 @@ static inline size_t mcs_cuda_round(size_t bytes) /* parts of a workspace start 
 
 /* Device memory; E_NOMEM with what was asked for, and what is free. */
 enum mcs_status mcs_cuda_alloc(const struct cuda_device *c, size_t bytes, void **p);
+
+/* Memory and events of a stage; what failed half-way is closed as well. Close when no stream uses it. */
+enum mcs_status mcs_cuda_stage_open(const struct cuda_device *c, size_t bytes, struct cuda_stage *t);
+void mcs_cuda_stage_close(struct cuda_stage *t);
 
 /* A failed CUDA call as a status: out of memory, no device and broken launches apart, with CUDA's own words. */
 enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);

@@ -1,9 +1,10 @@
-/* engine/stage_ops.h on the device: kernels/stages.h, images.h, masks.h, pointwise.h and optimizers.h. */
+/* engine/stage_ops.h on the device: kernels/stages.h, images.h, masks.h, augmentation.h, pointwise.h, optimizers.h. */
 #include "engine/stage_ops.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/cuda/cuda.h"
 
@@ -12,6 +13,8 @@ struct cuda_stages {
     struct k_optim_state *adam;
     void *workspace; /* of the stage that runs; grows */
     size_t bytes;
+    struct cuda_stage batch; /* what augment reads; grows */
+    size_t batch_bytes;
 };
 
 void mcs_cuda_stages_close(struct cuda_device *c)
@@ -20,6 +23,7 @@ void mcs_cuda_stages_close(struct cuda_device *c)
     if (!t) return;
     if (t->adam) (void)cudaFree(t->adam);
     if (t->workspace) (void)cudaFree(t->workspace);
+    mcs_cuda_stage_close(&t->batch);
     free(t);
     c->stages = NULL;
 }
@@ -266,6 +270,71 @@ static enum mcs_status masks(struct device *d, const struct stage_masks *a)
     return MCS_OK;
 }
 
+_Static_assert(sizeof(struct augment_draw) == sizeof(struct k_augment_sample) &&
+                   sizeof(struct augment_channel) == sizeof(struct k_augment_channel) &&
+                   offsetof(struct augment_draw, noise_key) == offsetof(struct k_augment_sample, noise_seed) &&
+                   offsetof(struct augment_draw, channel) == offsetof(struct k_augment_sample, channel),
+               "a draw is the same in both");
+
+/* Sends three arrays of the host, behind each other, to device memory: *first, and from there as far as *bytes say. The
+ * host waits until the batch before was sent; the copy stream until the device has read that, while the steps behind it
+ * may still run. */
+static enum mcs_status send_batch(struct cuda_device *c, struct cuda_stages *t, const void *const src[3],
+                                  const size_t bytes[3], char **first)
+{
+    const size_t all = mcs_cuda_round(bytes[0]) + mcs_cuda_round(bytes[1]) + bytes[2];
+    size_t at = 0;
+    if (all > t->batch_bytes) {
+        MCS_CUDA(cudaStreamSynchronize(c->copy));
+        MCS_CUDA(cudaStreamSynchronize(c->compute));
+        mcs_cuda_stage_close(&t->batch);
+        t->batch_bytes = 0;
+        MCS_TRY(mcs_cuda_stage_open(c, all, &t->batch));
+        t->batch_bytes = all;
+    }
+    MCS_CUDA(cudaEventSynchronize(t->batch.copied));
+    for (int i = 0; i < 3; at += mcs_cuda_round(bytes[i++])) memcpy((char *)t->batch.pinned + at, src[i], bytes[i]);
+    MCS_CUDA(cudaStreamWaitEvent(c->copy, t->batch.used, 0));
+    MCS_CUDA(cudaMemcpyAsync(t->batch.device, t->batch.pinned, all, cudaMemcpyHostToDevice, c->copy));
+    MCS_CUDA(cudaEventRecord(t->batch.copied, c->copy));
+    MCS_CUDA(cudaStreamWaitEvent(c->compute, t->batch.copied, 0));
+    *first = t->batch.device;
+    return MCS_OK;
+}
+
+static enum mcs_status augment(struct device *d, const struct stage_augment *a)
+{
+    struct cuda_device *c = d->state;
+    struct cuda_stages *t = NULL;
+    const size_t n = (size_t)a->n, pixels = n * (size_t)a->src_height * (size_t)a->src_width,
+                 bytes[3] = {n * sizeof *a->draws, pixels * (size_t)a->channels * sizeof *a->src,
+                             pixels * sizeof *a->src_label};
+    struct k_augment k = {.dtype = mcs_cuda_dtype(a->image),
+                          .n = a->n,
+                          .channels = a->channels,
+                          .src_height = a->src_height,
+                          .src_width = a->src_width,
+                          .height = (int)a->image->dim[1],
+                          .width = (int)a->image->dim[2],
+                          .dst = a->image->data,
+                          .label = a->labels[0]->data};
+    char *batch = NULL;
+    MCS_TRY(stages_of(c, k_augment_bytes(&k), &t));
+    MCS_TRY(send_batch(c, t, (const void *[3]){a->draws, a->src, a->src_label}, bytes, &batch));
+    k.workspace = t->workspace;
+    k.samples = (const void *)batch;
+    k.src = (const void *)(batch += mcs_cuda_round(bytes[0]));
+    k.src_label = (const void *)(batch + mcs_cuda_round(bytes[1]));
+    MCS_CUDA(k_augment_run(&k, c->compute));
+    MCS_CUDA(cudaEventRecord(t->batch.used, c->compute));
+    for (int i = 1; i < a->n_labels; i++) {
+        const struct tensor *to = a->labels[i];
+        const struct k_target target = {a->n, k.height, k.width, (int)to->dim[1], (int)to->dim[2], k.label, to->data};
+        MCS_CUDA(k_target_run(&target, c->compute));
+    }
+    return MCS_OK;
+}
+
 const struct stage_ops mcs_cuda_stages = {
     .copy = copy,
     .noise = noise,
@@ -279,4 +348,5 @@ const struct stage_ops mcs_cuda_stages = {
     .coarse = coarse,
     .coarse_keep = coarse_keep,
     .masks = masks,
+    .augment = augment,
 };

@@ -1,33 +1,16 @@
 /* Augmentation on the device against train/augment.c: each transform by itself, all together, nnU-Net's own chances. */
 #include "tests/cudasim/support_array.h"
 
+#include <bit>
+
 #include "kernels/augmentation.h"
 extern "C" {
-#include "train/augment.h"
+#include "train/unet_data.h"
 }
 
 static_assert((int)K_AUGMENT_CHANNELS == (int)AUGMENT_MAX_CHANNELS);
 
 enum { SEEDS = 4 };
-
-static k_augment_sample sample_of(const augment_draw &d)
-{
-    k_augment_sample s = {d.moves,
-                          d.flip_rows,
-                          d.flip_columns,
-                          d.noise,
-                          {{d.matrix[0][0], d.matrix[0][1]}, {d.matrix[1][0], d.matrix[1][1]}},
-                          d.noise_key.seed,
-                          d.noise_key.site,
-                          d.noise_key.sample,
-                          d.noise_key.step,
-                          {}};
-    for (int k = 0; k < K_AUGMENT_CHANNELS; k++) {
-        const augment_channel &c = d.channel[k];
-        s.channel[k] = {c.blur_y, c.blur_x, c.contrast, c.zoom, c.gamma_inverted, c.gamma, c.brightness};
-    }
-    return s;
-}
 
 struct size_case {
     int n, channels, src_height, src_width, height, width;
@@ -102,7 +85,7 @@ static void augment(const size_case &c, size_t number, int kind, enum k_dtype t)
         scratch.resize(mcs_augment_scratch(&b));
         if (kind == HALF) d.moves = 1, d.matrix[0][0] = d.matrix[1][1] = 1;
         mcs_augment_apply(&d, &a, &b, scratch.data());
-        samples.push_back(sample_of(d));
+        samples.push_back(std::bit_cast<k_augment_sample>(d));
     }
     for (int seed = 0; seed < SEEDS; seed++) {
         const std::string what = "augment case " + std::to_string(number) + " kind " + std::to_string(kind) +
@@ -143,8 +126,26 @@ Test(augment, chances)
     augment(many, 7, ALL, K_F32);
 }
 
+Test(augment, targets)
+{
+    static const int sizes[][5] = {
+        {1, 1, 1, 1, 1}, {3, 16, 12, 8, 6}, {2, 7, 23, 3, 11}, {2, 9, 5, 9, 5}, {1, 40, 17, 13, 16}};
+    for (const auto &[n, height, width, h, w] : sizes) {
+        std::vector<int32_t> labels((size_t)(n * height * width)), want((size_t)(n * h * w));
+        for (size_t i = 0; i < labels.size(); i++) labels[i] = (int32_t)i;
+        mcs_unet_target(labels.data(), n, height, width, h, w, want.data());
+        dev_array<int32_t> from(labels), to(want.size());
+        const k_target a = {n, height, width, h, w, from.p, to.p};
+        cr_assert_eq(k_target_run(&a, NULL), cudaSuccess);
+        expect_clean("targets");
+        equal_all("targets", to.get(), want);
+    }
+}
+
 Test(augment, nothing_to_do)
 {
+    const k_target none = {};
+    cr_expect_eq(k_target_run(&none, NULL), cudaSuccess);
     k_augment a = {};
     cr_expect_eq(k_augment_run(&a, NULL), cudaSuccess);
     a.channels = K_AUGMENT_CHANNELS + 1;
