@@ -195,7 +195,7 @@ static std::vector<k_range> some_ranges(int n, int64_t *floats)
     std::vector<k_range> r;
     int64_t at = 5;
     for (int i = 0; i < n; i++) {
-        const int64_t count = i == 1 ? 9000 : i % 7 == 3 ? 0 : 5 + 3 * (i % 11);
+        const int64_t count = i % 160 == 1 ? 9000 : i % 7 == 3 ? 0 : 5 + 3 * (i % 11);
         r.push_back({at, count, i % 3 == 0 ? 0.05f : 0.0f});
         at += count + (i % 2 ? 16 - (at + count) % 16 : 2);
     }

@@ -323,7 +323,7 @@ Test(masks, nms)
         float threshold;
     } cases[] = {{1, 0, 0, .5f},  {2, 0, 1, .7f},    {31, 0, 0, .3f},  {33, 1, 0, .3f},
                  {64, 0, 1, .5f}, {70, 0, 2, .1f},   {200, 0, 3, .2f}, {150, 1, 3, .4f},
-                 {40, 0, 4, .5f}, {330, 0, 0, .05f}, {130, 0, 5, .5f}};
+                 {40, 0, 4, .5f}, {330, 0, 0, .05f}, {130, 0, 5, .5f}, {129, 0, 6, .5f}};
     for (auto &c : cases)
         for (int seed = 0; seed < SEEDS; seed++) {
             const std::string what = named("nms", (size_t)(&c - cases), seed);
@@ -333,13 +333,13 @@ Test(masks, nms)
             for (size_t i = 0; i < n; i++) {
                 const float x = 100 * uniform_at("x", i), y = 100 * uniform_at("y", i), w = 5 + 40 * uniform_at("w", i),
                             h = 5 + 40 * uniform_at("h", i);
-                const float b[6][4] = {
+                const float b[7][4] = {
                     {x, y, x + w, y + h}, {3, 4, 10, 12}, {(float)(10 * i), 0, (float)(10 * i + 9), 5},
                     {x, y, x + w, y + h}, {x, y, x, y},   {(float)(10 * (i % 65)), 0, (float)(10 * (i % 65) + 9), 5}};
                 memcpy(&boxes[4 * i], b[c.kind], sizeof b[0]);
                 group[i] = (int32_t)(3 * uniform_at("group", i));
                 if (c.kind == 3) scores[i] = (float)(int)(5 * scores[i]);
-                if (c.kind == 5) scores[i] = 1 - (float)i / 256;
+                if (c.kind >= 5) scores[i] = 1 - (float)i / 256;
             }
             const std::vector<int32_t> want = plain_nms(boxes, scores, c.grouped ? &group : NULL, c.threshold);
             cudasim_seed((uint64_t)seed);
