@@ -1,9 +1,10 @@
 #!/usr/bin/perl
 # The mutation test: every mistake that mutate.pl can make in a kernel or in the CUDA host code, one at a time, must make
 # a test of the simulated device fail. ./run mutants builds what it needs and runs this.
-#   perl tests/mutants/mutants.pl --build DIR [--sample N [--files K]] [--seed S] [--jobs J] [--quick T] [--tolerate P] [--list] [FILE...]
+#   perl tests/mutants/mutants.pl --build DIR [--sample N [--files K]] [--seed S] [--jobs J] [--quick T] [--tolerate P] [--resume] [--list] [FILE...]
 # --sample N: N mutants of at most K files (6), chosen by the seed; --list: names them, runs nothing.
 # --quick T: tests that take more than T seconds are left out.
+# --resume: what an earlier run caught in a source that has not changed since is caught.
 # Exit 1 where a survivor is not explained in survivors.txt, or more than --tolerate P percent of the mutants are such
 # (for a sample). To be run in the root of the sources.
 use strict;
@@ -11,12 +12,13 @@ use warnings;
 use File::Basename qw(dirname basename);
 use File::Path qw(make_path);
 use Getopt::Long;
+use IO::Handle;
 use POSIX qw(WNOHANG setsid);
 require './tests/mutants/mutate.pl';
 
-my ($build, $sample, $max_files, $seed, $jobs, $list, $tolerate, $quick) = ('build', 0, 6, 1, 1, 0, 0, 0);
+my ($build, $sample, $max_files, $seed, $jobs, $list, $tolerate, $quick, $resume) = ('build', 0, 6, 1, 1, 0, 0, 0, 0);
 GetOptions('build=s' => \$build, 'sample=i' => \$sample, 'files=i' => \$max_files, 'seed=i' => \$seed, 'jobs=i' => \$jobs,
-    'list' => \$list, 'tolerate=i' => \$tolerate, 'quick=i' => \$quick) or exit 2;
+    'list' => \$list, 'tolerate=i' => \$tolerate, 'quick=i' => \$quick, 'resume' => \$resume) or exit 2;
 $| = 1;
 my $out = "$build/mutants";
 chomp(my $root = `pwd`);
@@ -88,7 +90,7 @@ if ($sample and @wanted > $sample) {
     @wanted = sort { $a->{file} cmp $b->{file} or $a->{n} <=> $b->{n} } @pool;
 }
 if ($list) {
-    printf "%s:%d %s: %s => %s\n", @$_{qw(file line kind from to)} for @wanted;
+    printf "%s:%d %s: %s => %s (MUTANT=%d)\n", @$_{qw(file line kind from to n)} for @wanted;
     printf "%d mutants\n", scalar @wanted;
     exit 0;
 }
@@ -224,36 +226,17 @@ for my $f (sort keys %wanted_file) {
 }
 say_err(sprintf '%d mutants in %d files; compiled and measured in %d s', scalar @wanted, scalar keys %wanted_file, time - $start);
 
-# One process a mutant runs its tests until one fails.
-my (%running, @queue, @survivors, $caught);
-@queue = @wanted;
-$caught = 0;
-my ($done, %how) = (0);
-while (@queue or %running) {
-    while (@queue and keys %running < $jobs) {
-        my $m = shift @queue;
-        my $pid = fork // die "mutants: fork: $!\n";
-        if (!$pid) {
-            for my $test (@{$tests_of{$m->{file}}}) {
-                my $limit = 2 + int(6 * $test->{seconds});
-                waitpid run_test($test, $m->{n}, $limit), 0;
-                POSIX::_exit(($? & 127) == 24 || ($? & 127) == 9 ? 2 : 1) if $?;
-            }
-            POSIX::_exit(0);
-        }
-        $running{$pid} = $m;
-    }
-    my $pid = wait;
-    my $rc = $? >> 8;
-    my $m = delete $running{$pid} // next;
-    $done++;
-    if ($rc) { $caught++ } else { push @survivors, $m }
-    $how{$m->{kind}}[$rc ? 0 : 1]++;
-    print STDERR "\rmutants: $done of " . @wanted . ', ' . @survivors . ' survive ' if -t STDERR;
+# What caught which mutant of which text of its source is written down: the next run asks that test first, or with
+# --resume none. A mutant that survived is always tried again.
+my ($results, %caught_by, %text) = ("$out/results");
+$text{$_} = digest(slurp($_)) for keys %wanted_file;
+if (open my $f, '<', $results) {
+    while (<$f>) { chomp; my ($key, $test) = split /\t/; if ($test eq '') { delete $caught_by{$key} } else { $caught_by{$key} = $test } }
 }
-print STDERR "\r" if -t STDERR;
+sub result_key { my ($m) = @_; return "$m->{n} $text{$m->{file}}" }
+sub name_of { my ($test) = @_; return "$test->{program} $test->{filter}" }
 
-# Survivors, and what survivors.txt says of them: blocks of
+# What survivors.txt says of survivors: blocks of
 #   FILE | FUNCTION | KIND | the mutant's code => what it becomes | the line's code
 #     why
 my (%why, $key);
@@ -264,6 +247,49 @@ if (open my $f, '<', dirname(__FILE__) . '/survivors.txt') {
     }
 }
 sub key_of { my ($m) = @_; return "$m->{file} | $m->{function} | $m->{kind} | $m->{from} => $m->{to} | $m->{code}" }
+
+# One process a mutant runs its tests until one fails, and leaves their number + 1 as its exit status.
+my (%running, @queue, @survivors, $caught);
+@queue = @wanted;
+$caught = 0;
+my ($done, %how) = (0);
+if ($resume) {
+    my @known = grep { $caught_by{result_key($_)} } @queue;
+    $how{$_->{kind}}[0]++ for @known;
+    $done = $caught = @known;
+    @queue = grep { !$caught_by{result_key($_)} } @queue;
+    say_err("$done of them were caught by an earlier run");
+}
+open my $record, '>>', $results or die "mutants: cannot write $results: $!\n";
+$record->autoflush(1);
+while (@queue or %running) {
+    while (@queue and keys %running < $jobs) {
+        my $m = shift @queue;
+        my $before = $caught_by{result_key($m)} // '';
+        my @mine = sort { (name_of($b) eq $before) <=> (name_of($a) eq $before) } @{$tests_of{$m->{file}}};
+        @mine = grep { $_->{seconds} <= 4 } @mine if $why{key_of($m)}; # nothing is expected of the longest
+        my $pid = fork // die "mutants: fork: $!\n";
+        if (!$pid) {
+            for my $i (0 .. $#mine) {
+                my $limit = 2 + int(6 * $mine[$i]{seconds});
+                waitpid run_test($mine[$i], $m->{n}, $limit), 0;
+                POSIX::_exit($i < 254 ? $i + 1 : 255) if $?;
+            }
+            POSIX::_exit(0);
+        }
+        $running{$pid} = [$m, \@mine];
+    }
+    my $pid = wait;
+    my $rc = $? >> 8;
+    my ($m, $mine) = @{delete $running{$pid} // next};
+    print $record join("\t", result_key($m), $rc ? name_of($mine->[$rc - 1]) : ''), "\n";
+    $done++;
+    if ($rc) { $caught++ } else { push @survivors, $m }
+    $how{$m->{kind}}[$rc ? 0 : 1]++;
+    print STDERR "\rmutants: $done of " . @wanted . ', ' . @survivors . ' survive ' if -t STDERR;
+}
+print STDERR "\r" if -t STDERR;
+
 my $unexplained = 0;
 for my $m (sort { $a->{file} cmp $b->{file} or $a->{n} <=> $b->{n} } @survivors) {
     my $reason = $why{key_of($m)};

@@ -169,10 +169,11 @@ sub mutate {
     my $add = sub {
         my ($kind, $from, $end, $instead, @texts) = @_;
         my $line = $line_of->($from);
-        return if $skip_lines->{$line} or $is_fixed->($from);
+        return if $is_fixed->($from);
         my $was = substr $text, $from, $end - $from;
         return if $seen{"$kind $from $instead"}++;
-        my $n = $base + @mutants + 1;
+        my $n = $base + keys %seen; # the same whether lines are skipped or not
+        return if $skip_lines->{$line};
         (my $code = substr $text, $starts[$line - 1], ($starts[$line] // length $text) - $starts[$line - 1]) =~ s/\s+/ /g;
         $code =~ s/^ | $//g;
         s/\s+/ /g for $was, $instead;
