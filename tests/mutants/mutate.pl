@@ -85,7 +85,7 @@ sub operand_start {
         my $ch = substr $c, $p - 1, 1;
         if ($ch =~ /[)\]}]/) { $p = $to->{$p - 1} // return $p; next }
         last if $ch =~ /[(\[{;,!]/;
-        last if substr($c, $p > 4 ? $p - 4 : 0, $p > 4 ? 4 : $p) =~ /(?:&&|\|\||==|!=|<=|>=| [<>&|^?:=])\s$/;
+        last if substr($c, $p > 4 ? $p - 4 : 0, $p > 4 ? 4 : $p) =~ /(?:&&|\|\||==|!=|<=|>=|[-+*\/%&|^]=| [<>&|^?:=])\s$/;
         last if substr($c, 0, $p) =~ /\breturn\s$/;
         $p--;
     }
