@@ -42,17 +42,15 @@ int mcs_mutant_launch(const char *file)
     return 0;
 }
 
-/* Local arrays: mutants are compiled with -fsanitize=bounds, whose finding is a crash here as it would be chaos there.
- */
-void __ubsan_handle_out_of_bounds(void *place, unsigned long index);
-void __ubsan_handle_out_of_bounds_abort(void *place, unsigned long index);
-__attribute__((weak)) void __ubsan_handle_out_of_bounds(void *place, unsigned long index)
-{
-    (void)place, (void)index;
-    abort();
-}
-__attribute__((weak)) void __ubsan_handle_out_of_bounds_abort(void *place, unsigned long index)
-{
-    (void)place, (void)index;
-    abort();
-}
+/* Local arrays and shifts: mutants are compiled with -fsanitize=bounds,shift-exponent, whose finding is a crash here as
+ * it would be chaos there. */
+#define CRASH(name, ...)                                                                                               \
+    void name(__VA_ARGS__);                                                                                            \
+    __attribute__((weak)) void name(__VA_ARGS__)                                                                       \
+    {                                                                                                                  \
+        abort();                                                                                                       \
+    }
+CRASH(__ubsan_handle_out_of_bounds, void *, unsigned long)
+CRASH(__ubsan_handle_out_of_bounds_abort, void *, unsigned long)
+CRASH(__ubsan_handle_shift_out_of_bounds, void *, unsigned long, unsigned long)
+CRASH(__ubsan_handle_shift_out_of_bounds_abort, void *, unsigned long, unsigned long)

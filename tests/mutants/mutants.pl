@@ -130,7 +130,7 @@ sub command_of {
     $c =~ s/ -o \S+ -c \S+$//;
     # No inference from overruns: a mutant's loop that leaves its array must do so.
     $c =~ s/ -I/ -I$absolute_out\/src -I/;
-    return "$c -w -fno-aggressive-loop-optimizations -fsanitize=bounds -fno-sanitize-recover=bounds -o $o -c $absolute_out/src/$f";
+    return "$c -w -fno-aggressive-loop-optimizations -fsanitize=bounds,shift-exponent -fno-sanitize-recover=all -o $o -c $absolute_out/src/$f";
 }
 my $start = time;
 for my $f (@copies) {
