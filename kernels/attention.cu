@@ -51,7 +51,7 @@ template <class T> static cudaError_t run_delta(const att &x, cudaStream_t s)
 static size_t layout(const struct k_attention *a, int backward, att *x)
 {
     float *at = (float *)a->workspace, *const start = at;
-    x->q_pad = (a->q_len + 3) / 4 * 4;
+    x->q_pad = (a->q_len + 7) / 8 * 8;
     if (a->rel_h) {
         const int64_t bh = (int64_t)a->n_seq * a->heads, h = bh * a->grid_h * x->q_pad, w = bh * a->grid_w * x->q_pad;
         x->terms_h = at, at += h;
@@ -106,12 +106,6 @@ static att describe(const struct k_attention *a, int backward)
     if (backward) {
         x.fast = x.fast && on16(a->dq, a->q_ld, each) && on16(a->dk, a->k_ld, each) && on16(a->dv, a->v_ld, each);
         x.fast_y = x.fast_y && on16(a->dy, width, each);
-    }
-    if (a->rel_h) {
-        x.shift = 3;
-        while (x.shift < 6 && 1 << x.shift < a->grid_w) x.shift++;
-        x.chunks = (a->grid_w + ATT_KEYS - 1) / ATT_KEYS;
-        x.tiles_y = (a->grid_h + (ATT_KEYS >> x.shift) - 1) / (ATT_KEYS >> x.shift);
     }
     return x;
 }

@@ -3,9 +3,10 @@
  * Tiles of rows are stored with 8 elements of padding: a row is then an odd multiple of 16 bytes, and the 8 rows that
  * an ldmatrix reads lie in different banks. The scores are kept in units of log 2 (exp2 is what the hardware has).
  *
- * With relative positions, key (y,x) of a grid takes column (y - y0) << shift | x of a tile of 64 keys: rows of the
- * grid are padded to 8, 16, 32 or 64 keys. What the width adds to a score then depends on the column of the tile alone,
- * what the height adds is one number for 8 columns at least. Wider grids go by chunks of 64 columns. What a query adds
+ * With relative positions, key (y,x) of a grid takes column (y - y0) << SHIFT | x of a tile: rows of the grid are
+ * padded to 16 keys (SHIFT 4) or 64 (6); wider grids go by chunks of 64 columns; SHIFT 0: no relative positions. What
+ * the width adds to a score then depends on the column of the tile alone: products start from it instead of from zero.
+ * What the height adds is one number for a row of the grid: it goes into the shift of the exponents. What a query adds
  * for every row and column of the grid ("terms", queries contiguous) is made once by attention_rel.cu. */
 #ifndef MCS_KERNELS_ATTENTION_CUH
 #define MCS_KERNELS_ATTENTION_CUH
@@ -20,19 +21,24 @@ constexpr float ATT_LOG2E = 1.44269504088896f, ATT_LN2 = 0.693147180559945f;
 /* A launch's arguments: what the caller said and what follows from it. */
 struct att {
     struct k_attention a;
-    float scale, scale2; /* scale2 = scale log2(e) */
-    float keep;          /* 1 / (1 - p) */
-    unsigned below;      /* a draw below it is dropped */
-    int fast;            /* rows of q, k, v and their gradients lie on 16 bytes */
-    int fast_y;          /* so do those of y, dy */
-    int q_pad;           /* a row of terms: q_len rounded up to 4 */
-    int shift, chunks, tiles_y;
-    float *terms_h, *terms_w;   /* (n_seq heads, grid, q_pad), times log2(e) */
+    float scale, scale2;        /* scale2 = scale log2(e) */
+    float keep;                 /* 1 / (1 - p) */
+    unsigned below;             /* a draw below it is dropped */
+    int fast;                   /* rows of q, k, v and their gradients lie on 16 bytes */
+    int fast_y;                 /* so do those of y, dy */
+    int q_pad;                  /* a row of terms: q_len rounded up to 8 */
+    float *terms_h, *terms_w;   /* (n_seq heads, grid, q_pad), times log2(e); in bf16 over |scale| instead */
     float *dterms_h, *dterms_w; /* gradients, of the natural scores */
     float *lse2, *delta;        /* (heads, q_rows): lse log2(e); dy . y - dlse */
     float *parts;               /* (n_parts, 2 grid_h + 2 grid_w - 2, head_dim) */
     int n_parts;
 };
+
+/* Turns pairs of bf16 where the scale is negative: the products' factor is |scale|. */
+static DEV_INLINE unsigned att_sign(const att &x)
+{
+    return x.scale2 < 0 ? 0x80008000u : 0u;
+}
 
 struct att_piece {
     int seq, head, i0;  /* the first row of the tile within its sequence */
@@ -99,27 +105,19 @@ template <int TILE> static DEV_INLINE bool att_find(const struct k_attention &a,
     return found;
 }
 
-/* Tiles of a sequence's keys, and the key at column c of one: -1 where there is none. */
-template <bool REL> static DEV_INLINE int att_key_tiles(const att &x, int nk)
-{
-    return REL ? x.chunks * x.tiles_y : (nk + ATT_KEYS - 1) / ATT_KEYS;
-}
-struct att_grid { /* where a tile lies: grid row of column 0, first grid column */
+/* A tile of keys: grid row of column 0, first grid column; without relative positions y 0, x the first key. */
+struct att_grid {
     int y, x;
 };
-static DEV_INLINE att_grid att_grid_at(const att &x, int tile)
+/* The key at column c of a tile: -1 where there is none. */
+template <int SHIFT> static DEV_INLINE int att_key(const struct k_attention &a, att_grid at, int c, int nk)
 {
-    const int chunk = x.chunks > 1 ? tile / x.tiles_y : 0;
-    return {(tile - chunk * x.tiles_y) * (ATT_KEYS >> x.shift), chunk * ATT_KEYS};
-}
-template <bool REL> static DEV_INLINE int att_key(const att &x, int tile, att_grid at, int c, int nk)
-{
-    if constexpr (REL) {
-        const int ky = at.y + (c >> x.shift), kx = at.x + (c & ((1 << x.shift) - 1));
-        return ky < x.a.grid_h && kx < x.a.grid_w ? ky * x.a.grid_w + kx : -1;
+    const int kx = at.x + (SHIFT ? c & ((1 << SHIFT) - 1) : c);
+    if constexpr (SHIFT) {
+        const int ky = at.y + (c >> SHIFT);
+        return ky < a.grid_h && kx < a.grid_w ? ky * a.grid_w + kx : -1;
     } else {
-        const int j = tile * ATT_KEYS + c;
-        return j < nk ? j : -1;
+        return kx < nk ? kx : -1;
     }
 }
 
@@ -182,7 +180,7 @@ template <int D, int ROWS> static DEV_INLINE void att_place(int i, int *r, int *
 template <int D, int ROWS, class ROW>
 static DEV_INLINE void att_load(__nv_bfloat16 *to, const __nv_bfloat16 *from, int64_t ld, int hd, int fast, ROW row)
 {
-#pragma unroll 2 /* more would keep an address each in registers */
+#pragma unroll 1 /* more would keep an address each in registers */
     for (int i0 = 0; i0 < ROWS * D / 8; i0 += ATT_THREADS) {
         const int i = i0 + (int)threadIdx.x;
         if (ROWS * D / 8 % ATT_THREADS && i >= ROWS * D / 8) break;
@@ -195,11 +193,10 @@ static DEV_INLINE void att_load(__nv_bfloat16 *to, const __nv_bfloat16 *from, in
         if (fast) {
             dev_copy_async16(dst, src, in ? 16 : 0);
         } else {
-            float v[8];
-            for (int j = 0; j < 8; j++) v[j] = in && 8 * c + j < hd ? dev_load(src + j) : 0.0f;
-            dev_store16((float *)dst,
-                        make_float4(__uint_as_float(att_pack(v[0], v[1])), __uint_as_float(att_pack(v[2], v[3])),
-                                    __uint_as_float(att_pack(v[4], v[5])), __uint_as_float(att_pack(v[6], v[7]))));
+#pragma unroll 1
+            for (int j = 0; j < 8; j += 2)
+                *(unsigned *)(dst + j) = att_pack(in && 8 * c + j < hd ? dev_load(src + j) : 0.0f,
+                                                  in && 8 * c + j + 1 < hd ? dev_load(src + j + 1) : 0.0f);
         }
     }
 }
@@ -230,17 +227,17 @@ template <int D> static DEV_INLINE void att_load_table(__nv_bfloat16 *to, const 
 template <int D> static DEV_INLINE void att_frag_a(unsigned a[4], const __nv_bfloat16 *tile, int row, int col)
 {
     const int l = (int)threadIdx.x % DEV_WARP;
-    dev_ldmatrix_x4(a, tile + (row + l % 16) * att_pitch<D> + col + l / 16 * 8);
+    dev_ldmatrix_x4(a, tile + (l % 16 * att_pitch<D> + l / 16 * 8) + (row * att_pitch<D> + col));
 }
 template <int D> static DEV_INLINE void att_frag_b(unsigned b[4], const __nv_bfloat16 *tile, int row, int col)
 {
     const int l = (int)threadIdx.x % DEV_WARP;
-    dev_ldmatrix_x4(b, tile + (row + l % 8 + l / 16 * 8) * att_pitch<D> + col + l / 8 % 2 * 8);
+    dev_ldmatrix_x4(b, tile + ((l % 8 + l / 16 * 8) * att_pitch<D> + l / 8 % 2 * 8) + (row * att_pitch<D> + col));
 }
 template <int D> static DEV_INLINE void att_frag_b_trans(unsigned b[4], const __nv_bfloat16 *tile, int row, int col)
 {
     const int l = (int)threadIdx.x % DEV_WARP;
-    dev_ldmatrix_x4_trans(b, tile + (row + l % 16) * att_pitch<D> + col + l / 16 * 8);
+    dev_ldmatrix_x4_trans(b, tile + (l % 16 * att_pitch<D> + l / 16 * 8) + (row * att_pitch<D> + col));
 }
 /* Two neighbouring n-tiles of a product as the A of the next: 16 columns become k. */
 static DEV_INLINE void att_frag_of(unsigned a[4], const float s[2][4])
@@ -290,15 +287,48 @@ static DEV_INLINE void att_store(__nv_bfloat16 *stage, const float s[D / 8][4], 
     }
 }
 
-/* n rows of `width` (a multiple of 4) queries from i0 on, of terms (grid, q_pad), from grid row or column g0 on; zeros
- * outside. */
-static DEV_INLINE void att_load_terms(float *to, int pitch, const float *terms, int g0, int n, int grid, int i0,
-                                      int width, int q_pad)
+/* n rows of 64 MT queries from i0 on, of terms (grid, q_pad), from grid row or column g0 on. Rows past the grid: -inf,
+ * whose keys get no weight; queries past q_pad: 0. */
+template <int MT, int PITCH>
+static DEV_INLINE void att_load_terms(float *to, const float *terms, int g0, int n, int grid, int i0, int q_pad)
 {
-    for (int i = (int)threadIdx.x; i < n * (width / 4); i += ATT_THREADS) {
-        const int r = i / (width / 4), c = 4 * (i - r * (width / 4));
-        const bool in = g0 + r < grid && i0 + c < q_pad;
-        dev_copy_async16(to + r * pitch + c, in ? terms + (int64_t)(g0 + r) * q_pad + i0 + c : terms, in ? 16 : 0);
+#pragma unroll 1
+    for (int i = (int)threadIdx.x; i < n * 16 * MT; i += ATT_THREADS) {
+        const int r = i / (16 * MT), c = 4 * (i % (16 * MT));
+        const bool in = i0 + c < q_pad;
+        if (g0 + r < grid)
+            dev_copy_async16(to + r * PITCH + c, in ? terms + (int64_t)(g0 + r) * q_pad + i0 + c : terms, in ? 16 : 0);
+        else
+            dev_store16(to + r * PITCH + c, make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY));
+    }
+}
+
+/* n-tiles of a thread's sums in shared memory of its own, ATT_OWN floats from one to the next. */
+constexpr int ATT_OWN = 4 * ATT_THREADS;
+static DEV_INLINE void att_load_own(float v[4], const float *own, int n)
+{
+    const float4 w = dev_load16(own + n * ATT_OWN);
+    v[0] = w.x, v[1] = w.y, v[2] = w.z, v[3] = w.w;
+}
+static DEV_INLINE void att_store_own(float *own, int n, const float v[4])
+{
+    dev_store16(own + n * ATT_OWN, make_float4(v[0], v[1], v[2], v[3]));
+}
+
+/* What the width gives a thread's sums of WIDE n-tiles, queries i and i + 8, into memory of its own: -inf past the
+ * grid. One after the other: addresses would take registers. */
+template <int WIDE>
+static DEV_INLINE void att_width_terms(const att &x, const float *terms_w, int x0, int i, float *own)
+{
+    const int t = (int)threadIdx.x % 4;
+#pragma unroll 1
+    for (int n = 0; n < WIDE; n++) {
+        float w[4];
+        for (int e = 0; e < 4; e++) {
+            const int row = i + e / 2 * 8, kx = x0 + 8 * n + 2 * t + e % 2;
+            w[e] = kx < x.a.grid_w ? terms_w[(int64_t)kx * x.q_pad + (row < x.q_pad ? row : x.q_pad - 1)] : -INFINITY;
+        }
+        att_store_own(own, n, w);
     }
 }
 
@@ -316,30 +346,34 @@ static inline unsigned att_blocks(const int32_t *off, int n_seq, int len, int ro
     return off ? (unsigned)((rows + tile - 1) / tile + n_seq) : (unsigned)(n_seq * ((len + tile - 1) / tile));
 }
 
-/* Runs the compiled form that serves x: Pass::run<D, MT, REL, DROP>, D the head dimension's bucket, MT tiles of 16 rows
- * a warp; REL_MT: how many where relative positions take registers too. */
-template <class Pass, int REL_MT> static inline cudaError_t att_by_shape(const att &x, cudaStream_t s)
+/* Runs the compiled form that serves x: Pass::run<D, SHIFT, DROP>, D the head dimension's bucket. */
+template <class Pass, int SHIFT> static inline cudaError_t att_by_dimension(const att &x, cudaStream_t s)
 {
     const int hd = x.a.head_dim;
-    if (x.a.rel_h) {
-        if (x.a.dropout_p > 0)
-            return hd <= 16   ? Pass::template run<16, 1, true, true>(x, s)
-                   : hd <= 80 ? Pass::template run<80, 1, true, true>(x, s)
-                              : cudaErrorNotSupported;
-        return hd <= 16   ? Pass::template run<16, 1, true, false>(x, s)
-               : hd <= 64 ? Pass::template run<64, REL_MT, true, false>(x, s)
-               : hd <= 80 ? Pass::template run<80, REL_MT, true, false>(x, s)
-                          : Pass::template run<128, 1, true, false>(x, s);
-    }
     if (x.a.dropout_p > 0)
-        return hd <= 16   ? Pass::template run<16, 1, false, true>(x, s)
-               : hd <= 64 ? Pass::template run<64, 1, false, true>(x, s)
-                          : Pass::template run<128, 1, false, true>(x, s);
-    return hd <= 16   ? Pass::template run<16, 1, false, false>(x, s)
-           : hd <= 32 ? Pass::template run<32, 1, false, false>(x, s)
-           : hd <= 64 ? Pass::template run<64, 2, false, false>(x, s)
-           : hd <= 80 ? Pass::template run<80, 2, false, false>(x, s)
-                      : Pass::template run<128, 1, false, false>(x, s);
+        return hd <= 16 ? Pass::template run<16, SHIFT, true>(x, s)
+                        : hd <= (SHIFT ? 80 : 64)
+                   ? Pass::template run < SHIFT ? 80 : 64,
+               SHIFT,
+               true > (x, s)
+               : SHIFT                    ? cudaErrorNotSupported
+             : Pass::template run < SHIFT ? 80
+                                          : 128,
+               SHIFT, true > (x, s);
+    return hd <= 16 ? Pass::template run<16, SHIFT, false>(x, s)
+                    : hd <= 32 && !SHIFT
+               ? Pass::template run < SHIFT ? 64 : 32,
+           SHIFT,
+           false > (x, s)
+           : hd <= 64 ? Pass::template run<64, SHIFT, false>(x, s)
+         : hd <= 80   ? Pass::template run<80, SHIFT, false>(x, s)
+                      : Pass::template run<128, SHIFT, false>(x, s);
+}
+template <class Pass> static inline cudaError_t att_by_shape(const att &x, cudaStream_t s)
+{
+    return !x.a.rel_h         ? att_by_dimension<Pass, 0>(x, s)
+           : x.a.grid_w <= 16 ? att_by_dimension<Pass, 4>(x, s)
+                              : att_by_dimension<Pass, 6>(x, s);
 }
 
 template <class... P> static inline cudaError_t att_allow(void (*kernel)(P...), size_t bytes)

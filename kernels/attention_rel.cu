@@ -19,6 +19,7 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_terms(
     const struct k_attention &a = x.a;
     const int hd = a.head_dim, lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP;
     const int i0 = (int)blockIdx.x * 64;
+    const float each = 1.0f / fabsf(x.scale);
     const int64_t bh = blockIdx.y, seq = bh / a.heads, head = bh - seq * a.heads;
     att_load<D, 64>(qs, (const __nv_bfloat16 *)a.q + seq * a.q_len * a.q_ld + head * hd, a.q_ld, hd, x.fast,
                     [&](int r) { return i0 + r < a.q_len ? i0 + r : -1; });
@@ -53,7 +54,7 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_terms(
 #pragma unroll
                     for (int e = 0; e < 2; e++) {
                         const int k = own + grid - 1 - (w0 + 8 * n + lane % 4 * 2 + e);
-                        if (k >= 0 && k < grid) terms[(int64_t)k * x.q_pad + i] = s[n][2 * h + e] * ATT_LOG2E;
+                        if (k >= 0 && k < grid) terms[(int64_t)k * x.q_pad + i] = s[n][2 * h + e] * each;
                     }
             }
         }

@@ -152,6 +152,7 @@ if ($sass) {
                 elsif (/^(\.L_x_\d+):/) { $label{$1} = @code }
                 elsif (m{^\s+(?:/\*[0-9a-f]{4,}\*/)?\s+(?:\{\s*)?(?:\@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\b([^;]*)}) {
                     my ($op, $rest) = ($1, $2);
+                    $op = 'NEVER' if /\@!U?PT\s/; # takes its slot of issue, reads nothing
                     push @code, [$op, $op =~ /^BRA/ && $rest =~ /`\((\.L_x_\d+)\)/ ? $1 : undef] unless $op =~ /^NOP/;
                 }
             }
