@@ -346,28 +346,26 @@ static inline unsigned att_blocks(const int32_t *off, int n_seq, int len, int ro
     return off ? (unsigned)((rows + tile - 1) / tile + n_seq) : (unsigned)(n_seq * ((len + tile - 1) / tile));
 }
 
-/* Runs the compiled form that serves x: Pass::run<D, SHIFT, DROP>, D the head dimension's bucket. */
+/* Runs the compiled form that serves x: Pass::run<D, SHIFT, DROP>, D the head dimension's bucket. Few forms drop, and
+ * none of more than 80 with relative positions. */
 template <class Pass, int SHIFT> static inline cudaError_t att_by_dimension(const att &x, cudaStream_t s)
 {
     const int hd = x.a.head_dim;
-    if (x.a.dropout_p > 0)
-        return hd <= 16 ? Pass::template run<16, SHIFT, true>(x, s)
-                        : hd <= (SHIFT ? 80 : 64)
-                   ? Pass::template run < SHIFT ? 80 : 64,
-               SHIFT,
-               true > (x, s)
-               : SHIFT                    ? cudaErrorNotSupported
-             : Pass::template run < SHIFT ? 80
-                                          : 128,
-               SHIFT, true > (x, s);
-    return hd <= 16 ? Pass::template run<16, SHIFT, false>(x, s)
-                    : hd <= 32 && !SHIFT
-               ? Pass::template run < SHIFT ? 64 : 32,
-           SHIFT,
-           false > (x, s)
-           : hd <= 64 ? Pass::template run<64, SHIFT, false>(x, s)
-         : hd <= 80   ? Pass::template run<80, SHIFT, false>(x, s)
-                      : Pass::template run<128, SHIFT, false>(x, s);
+    if (x.a.dropout_p > 0) {
+        if (hd <= 16) return Pass::template run<16, SHIFT, true>(x, s);
+        if constexpr (SHIFT) {
+            return hd <= 80 ? Pass::template run<80, SHIFT, true>(x, s) : cudaErrorNotSupported;
+        } else {
+            return hd <= 64 ? Pass::template run<64, 0, true>(x, s) : Pass::template run<128, 0, true>(x, s);
+        }
+    }
+    if (hd <= 16) return Pass::template run<16, SHIFT, false>(x, s);
+    if constexpr (!SHIFT) {
+        if (hd <= 32) return Pass::template run<32, 0, false>(x, s);
+    }
+    if (hd <= 64) return Pass::template run<64, SHIFT, false>(x, s);
+    if (hd <= 80) return Pass::template run<80, SHIFT, false>(x, s);
+    return Pass::template run<128, SHIFT, false>(x, s);
 }
 template <class Pass> static inline cudaError_t att_by_shape(const att &x, cudaStream_t s)
 {

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
     constexpr int ROWS = REL ? ATT_KEYS >> SHIFT : 1, WIDE = REL ? (1 << SHIFT) / 8 : 1; /* of a tile */
     /* Registers: how much of what the width adds is held through the loop; are its gradients' sums in memory of one's
      * own. */
-    constexpr bool OWN_SUMS = SHIFT == 6 && (D == 128 || (DROP && D > 16));
+    constexpr bool OWN_SUMS = SHIFT == 6 && (D == 128 || DROP);
     constexpr int WIDE_HELD = SHIFT != 6 || D == 16 ? WIDE : OWN_SUMS ? 0 : 4;
     static_assert(!REL || MT == 1, "the terms and their gradients take the registers of a second 16 rows");
     SHARED_DYN(__nv_bfloat16, shared);
@@ -282,8 +282,9 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att x)
     constexpr int WIDTH = REL ? 1 << SHIFT : 0, ROWS = REL ? BK >> SHIFT : 0, TERMS = (WIDTH + ROWS) * TP;
     [[maybe_unused]] constexpr int UNROLL = D <= 80 && MT == 1 && !DROP ? 4 : 1; /* more would spill */
     SHARED_DYN(__nv_bfloat16, shared);
-    /* Two stages of q and dy. What is held whole of k and v lies in the second until that is needed. */
-    constexpr int K_HELD = MT == 2 ? 1 : HELD ? D / 16 : 0, STAGES = dkv_stages<D, DROP>;
+    /* Two stages of q and dy. What is held whole of k and v lies in the second until that is needed. How many fragments
+     * of k are held: what the compiler's registers are enough for. */
+    constexpr int K_HELD = MT == 2 ? (SHIFT == 4 ? 3 : 1) : HELD ? D / 16 : 0, STAGES = dkv_stages<D, DROP>;
     __nv_bfloat16 *const tiles_at = shared, *const ks = tiles_at + (STAGES - 1) * STAGE,
                          *const vs = HELD && MT == 2 ? tiles_at + STAGE : ks + BK * PITCH;
     float *const stats = (float *)(tiles_at + STAGES * STAGE), *const terms = stats + 4 * BQ;

@@ -49,6 +49,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att x)
     att_load<D, BQ>(qs, q, a.q_ld, hd, x.fast, [&](int r) { return p.i0 + r < p.nq ? p.i0 + r : -1; });
     const int row0 = warp * 16 * MT;       /* of this warp */
     constexpr bool HELD = !REL && D <= 64; /* else the fragments of q are read again for every tile: registers */
+    [[maybe_unused]] constexpr int UNROLL = REL && D == 80 ? 2 : D / 16; /* more would spill */
     unsigned qf[MT][HELD ? D / 16 : 1][4];
     const auto q_frag = [&](int m, int kk, unsigned f[4]) {
         att_frag_a<D>(f, qs, row0 + 16 * m, 16 * kk);
@@ -103,7 +104,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att x)
                             att_load_own(s[m][n], own, m * WIDE + n % WIDE);
                     }
             }
-#pragma unroll
+#pragma unroll UNROLL
             for (int kk = 0; kk < D / 16; kk++) {
                 if constexpr (!HELD)
                     for (int m = 0; m < MT; m++) q_frag(m, kk, qf[m][0]);
