@@ -198,7 +198,6 @@ static void place(int i, float scale, int n_in, int *first, int *second, float *
     *first = (int)at < n_in ? (int)at : n_in - 1;
     *second = *first + 1 < n_in ? *first + 1 : *first;
     *part = at - (float)*first;
-    if (*part > 1) *part = 1;
 }
 
 enum mcs_status mcs_map_resize(const struct map2 *src, int width, int height, struct map2 *dst)

@@ -30,9 +30,9 @@ static DEV_INLINE void reduce_range(struct range_part p, struct range_part *to)
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     threshold_range_parts(const float *map, int64_t n, struct range_part *part)
 {
-    const int64_t first = (int64_t)blockIdx.x * CHUNK;
+    const int64_t first = (int64_t)blockIdx.x * CHUNK, last = first + CHUNK < n ? first + CHUNK : n;
     struct range_part p = {-INFINITY, -INFINITY, 0};
-    for (int64_t i = first + threadIdx.x; i < first + CHUNK && i < n; i += CHUNK_THREADS) {
+    for (int64_t i = first + threadIdx.x; i < last; i += CHUNK_THREADS) {
         const float v = map[i];
         if (!(v - v == 0)) {
             p.bad++;
@@ -97,13 +97,12 @@ static DEV_INLINE int small_byte(const float *map, int height, int width, int y,
 template <int KIND>
 __global__ void __launch_bounds__(CHUNK_THREADS) threshold_histogram(struct k_threshold a, int64_t n, struct bins *b)
 {
-    SHARED_ARRAY(float, edge, [K_BINS + 1]);
+    SHARED_ARRAY(float, edge, [K_BINS]);
     SHARED_ARRAY(uint32_t, count, [K_BINS]);
     SHARED_ARRAY(unsigned long long, sum, [K_BINS]);
     const int64_t first = (int64_t)blockIdx.x * CHUNK, last = first + CHUNK < n ? first + CHUNK : n;
     const float low = a.result->low, high = a.result->high;
-    for (int k = (int)threadIdx.x; k <= K_BINS; k += CHUNK_THREADS) edge[k] = b->edge[k];
-    for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) count[k] = 0, sum[k] = 0;
+    for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) edge[k] = b->edge[k], count[k] = 0, sum[k] = 0;
     DEV_SYNC();
     for (int64_t i = first + threadIdx.x; i < last; i += CHUNK_THREADS) {
         if constexpr (KIND == K_KMEANS_RELEASE) {
@@ -163,13 +162,13 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     variance[k] = n0 == 0 || n1 == 0 ? -2 : n0 * n1 * (m0 - m1) * (m0 - m1);
     DEV_SYNC();
     if (k) return;
-    int best = 0, filled = 0;
+    int best = 0;
     double most = -1;
     for (int i = 0; i < K_BINS - 1; i++)
         if (variance[i] > most) most = variance[i], best = i;
-    for (int i = 0; i < K_BINS; i++)
-        if (number[i] > 0 && (i == 0 || number[i] > number[i - 1])) filled = i;
     if (a.kind == K_KMEANS_RELEASE && most < 0) { /* one filled bin */
+        int filled = 0;
+        while (number[filled] == 0) filled++;
         r->constant = 1;
         r->threshold = (float)filled / 255.0f;
         return;

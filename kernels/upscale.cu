@@ -18,7 +18,6 @@ static DEV_INLINE between between_at(int i, float scale, int n_in)
     b.first = (int)at < n_in ? (int)at : n_in - 1;
     b.second = b.first + 1 < n_in ? b.first + 1 : b.first;
     b.part = at - (float)b.first;
-    if (b.part > 1) b.part = 1;
     return b;
 }
 
@@ -72,9 +71,9 @@ static DEV_INLINE void reduce_map_range(struct map_range r, struct map_range *to
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     map_range_parts(const float *maps, int pixels, struct map_range *part)
 {
-    const int64_t first = (int64_t)blockIdx.x * CHUNK;
+    const int64_t first = (int64_t)blockIdx.x * CHUNK, last = first + CHUNK < pixels ? first + CHUNK : pixels;
     struct map_range r = {-INFINITY, -INFINITY};
-    for (int64_t i = first + threadIdx.x; i < first + CHUNK && i < pixels; i += CHUNK_THREADS) {
+    for (int64_t i = first + threadIdx.x; i < last; i += CHUNK_THREADS) {
         const float v = maps[(int64_t)blockIdx.y * pixels + i];
         r.negative_low = fmaxf(r.negative_low, -v);
         r.high = fmaxf(r.high, v);

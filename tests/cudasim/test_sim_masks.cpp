@@ -21,11 +21,13 @@ static std::string named(const char *what, size_t i, int seed)
 /* ---- thresholds ---- */
 
 struct map_case {
-    int height, width,
-        kind; /* 0 two bumps, 1 noise, 2 constant, 3 few values, 4 far from 0, 5 two neighbours of 1, 6 three levels */
+    int height, width, kind; /* 0 two bumps, 1 noise, 2 constant, 3 few values, 4 far from 0, 5 two neighbours of 1, 6
+                              * three levels, 7 noise, the least value and the greatest first and last in chunks of
+                              * 4096, 8 all edges of bins and their neighbours below */
 };
-static const map_case map_cases[] = {{1, 1, 1},   {1, 2, 1},   {17, 19, 0}, {64, 64, 0}, {70, 65, 1}, {9, 8, 2},
-                                     {33, 31, 3}, {40, 50, 4}, {16, 16, 5}, {12, 12, 6}, {5, 300, 0}, {300, 270, 0}};
+static const map_case map_cases[] = {{1, 1, 1},   {1, 2, 1},     {17, 19, 0},  {64, 64, 0}, {70, 65, 1},
+                                     {9, 8, 2},   {33, 31, 3},   {40, 50, 4},  {16, 16, 5}, {12, 12, 6},
+                                     {5, 300, 0}, {300, 270, 0}, {90, 100, 7}, {16, 32, 8}};
 
 static std::vector<float> draw_map(const map_case &c)
 {
@@ -40,6 +42,10 @@ static std::vector<float> draw_map(const map_case &c)
         if (c.kind == 4) v[i] = 1e6f + 100 * (float)bump + v[i];
         if (c.kind == 5) v[i] = v[i] > .5f ? 1.0f : 1.0f + 0x1p-23f;
         if (c.kind == 6) v[i] = (float)(i % 3) / 2;
+        if (c.kind == 7 && (i == 4096 || i == n - 1)) v[i] = i == 4096 ? -1 : 2;
+        if (c.kind == 8)
+            v[i] = i == 1 ? .8f : (float)((double).1f + (double)(i / 2) * (((double).8f - (double).1f) / 256));
+        if (c.kind == 8 && i > 1 && i % 2) v[i] = nextafterf(v[i], 0);
     }
     return v;
 }
