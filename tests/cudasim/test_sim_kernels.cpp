@@ -204,7 +204,8 @@ Test(kernels, counted)
     cr_expect_eq(f.partial_requests, 16);
     cr_expect_eq(f.collectives, 8 * 3 * 5);
     cr_expect_gt(cudasim_sector_use(&f), 0.99);
-    cr_expect_eq(p.barriers, 24);
-    cr_expect_eq(p.shared_requests, 24 * (8 * 2 + 2 * 8));
+    /* 6 blocks of 32 fours: 8 warps write two sums of each, two warps read 8 */
+    cr_expect_eq(p.barriers, 6);
+    cr_expect_eq(p.shared_requests, 6 * (8 * 2 * 4 + 2 * 8 * 4));
     cr_expect_eq(p.bank_conflicts, 0);
 }
