@@ -233,12 +233,18 @@ for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @tests];
     # A sample takes no file whose own tests are too slow for it.
-    my $slow = grep { $_->{left_out} and $_->{program} !~ /pipeline|joint/ } @{$tests_of{$f}};
+    my $slow = $sample && grep { $_->{left_out} and $_->{program} !~ /pipeline|joint/ } @{$tests_of{$f}};
     $tests_of{$f} = $slow ? [] : [grep { !$_->{left_out} } @{$tests_of{$f}}];
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and !$_->{left_out} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
     next if @{$tests_of{$f}};
-    say_err("$f: no test launches a kernel out of it" . ($quick ? ", or none that is quick enough: left out" : ''));
-    @wanted = grep { $_->{file} ne $f } @wanted if $quick;
+    # Its kernels are launched out of other files: any test may meet it.
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and !$_->{left_out} } @tests];
+    next if @{$tests_of{$f}} and !$sample;
+    say_err("$f: no test launches a kernel out of it, or none that is quick enough: left out");
+    @wanted = grep { $_->{file} ne $f } @wanted;
+}
+if (open my $f, '>', "$out/tests") { # what the measuring found
+    printf $f "%7.1f s %s\n", $_->{seconds}, name_of($_) for sort { $a->{seconds} <=> $b->{seconds} } grep { defined $_->{seconds} } @tests;
 }
 say_err(sprintf '%d mutants in %d files; compiled and measured in %d s', scalar @wanted, scalar keys %wanted_file, time - $start);
 
