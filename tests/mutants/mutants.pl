@@ -179,6 +179,7 @@ for my $t (sort keys %programs) {
 
 # Each test alone, no mutant awake: it must pass; how long it takes, and out of which files it launches kernels.
 my @tests;
+sub name_of { my ($test) = @_; return "$test->{program} $test->{filter}" }
 sub run_test { # test, mutant, seconds of processor time -> how it failed, or '' where it passed; and the seconds it took
     my ($test, $n, $limit, $launches) = @_;
     my $pid = fork // die "mutants: fork: $!\n";
@@ -205,7 +206,21 @@ for my $t (sort keys %programs) {
     }
 }
 die "mutants: the test programs name no tests\n" unless @tests;
-{ # measured one at a time, or J at a time
+# What the last run measured serves --resume while it would run the same programs.
+my $programs = digest(join "\0", $quick, map({ slurp("$object{$_}.key") } sort keys %object), map { $_ . (stat "$build/$_")[9] } sort keys %programs);
+sub measured { # from the file
+    open my $f, '<', "$out/tests" or return 0;
+    my %test = map { name_of($_) => $_ } @tests;
+    chomp(my $of = <$f> // '');
+    return 0 if $of ne $programs;
+    while (<$f>) {
+        chomp;
+        my ($seconds, $name, $left_out, @files) = split /\t/;
+        @{$test{$name} // next}{'seconds', 'left_out', 'files'} = ($seconds, $left_out, { map { $_ => 1 } @files });
+    }
+    return 1;
+}
+sub measure { # one at a time, or J at a time
     my (%at, @left);
     @left = @tests;
     while (@left or %at) {
@@ -213,21 +228,23 @@ die "mutants: the test programs name no tests\n" unless @tests;
             my $test = shift @left;
             my $log = "$absolute_out/launches." . @left;
             unlink $log;
-            $at{ run_test($test, 0, $quick || 900, $log) } = [$test, $log, POSIX::times()];
+            $at{ run_test($test, 0, $quick || 900, $log) } = [$test, $log];
         }
         my @before = POSIX::times();
         my $pid = wait;
-        my ($test, $log, $started) = @{ delete $at{$pid} // next };
+        my ($test, $log) = @{ delete $at{$pid} // next };
         my $rc = $?;
         my @after = POSIX::times();
         # Of children that end together the sum is told: only how long a test may take hangs on it.
         $test->{seconds} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
         next unless -e $log;
         $test->{files} = { map { s/\s+$//r => 1 } split /\n/, slurp($log) };
-        if ($rc and $quick) { $test->{left_out} = 1; say_err("$test->{program} $test->{filter} is left out: it fails, or takes more than $quick s"); next }
+        if ($rc and $quick) { $test->{left_out} = 1; say_err(name_of($test) . " is left out: it fails, or takes more than $quick s"); next }
         if ($rc) { print STDERR slurp("$log.log"); die "mutants: $test->{program} --filter $test->{filter} fails where no mutant is awake\n" }
     }
+    spit("$out/tests", join '', "$programs\n", map { join("\t", $_->{seconds}, name_of($_), $_->{left_out} // 0, sort keys %{$_->{files}}) . "\n" } grep { $_->{files} } @tests);
 }
+$resume && measured() or measure();
 my %tests_of; # source -> tests that launch out of it, quickest first
 for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
@@ -243,9 +260,6 @@ for my $f (sort keys %wanted_file) {
     say_err("$f: no test launches a kernel out of it, or none that is quick enough: left out");
     @wanted = grep { $_->{file} ne $f } @wanted;
 }
-if (open my $f, '>', "$out/tests") { # what the measuring found
-    printf $f "%7.1f s %s\n", $_->{seconds}, name_of($_) for sort { $a->{seconds} <=> $b->{seconds} } grep { defined $_->{seconds} } @tests;
-}
 say_err(sprintf '%d mutants in %d files; compiled and measured in %d s', scalar @wanted, scalar keys %wanted_file, time - $start);
 
 # What caught which mutant of which text of its source is written down: the next run asks that test first, or with
@@ -256,7 +270,8 @@ if (open my $f, '<', $results) {
     while (<$f>) { chomp; my ($key, $test) = split /\t/; if ($test eq '') { delete $caught_by{$key} } else { $caught_by{$key} = $test } }
 }
 sub result_key { my ($m) = @_; return "$m->{file}:$m->{line} $m->{kind}: $m->{from} => $m->{to} $text{$m->{file}}" }
-sub name_of { my ($test) = @_; return "$test->{program} $test->{filter}" }
+my %kills; # by source and test, which are asked in the order of what they are likely to catch in a second
+$kills{s/:.*//sr}{$caught_by{$_}}++ for keys %caught_by;
 
 # One process a mutant runs its tests until one fails, and leaves their number + 1 as its exit status.
 my (%running, @queue, @survivors, $caught);
@@ -276,7 +291,9 @@ while (@queue or %running) {
     while (@queue and keys %running < $jobs) {
         my $m = shift @queue;
         my $before = $caught_by{result_key($m)} // '';
-        my @mine = sort { (name_of($b) eq $before) <=> (name_of($a) eq $before) } @{$tests_of{$m->{file}}};
+        my $kills = $kills{$m->{file}} //= {};
+        my %hope = map { name_of($_) => (name_of($_) eq $before ? 1e9 : ($kills->{name_of($_)} // 0) + 0.2) / ($_->{seconds} + 0.1) } @{$tests_of{$m->{file}}};
+        my @mine = sort { $hope{name_of($b)} <=> $hope{name_of($a)} } @{$tests_of{$m->{file}}};
         @mine = grep { $_->{seconds} <= 4 } @mine if $why{key_of($m)}; # nothing is expected of the longest
         my $pid = fork // die "mutants: fork: $!\n";
         if (!$pid) {
@@ -294,7 +311,7 @@ while (@queue or %running) {
     my ($m, $mine) = @{delete $running{$pid} // next};
     print $record join("\t", result_key($m), $rc ? name_of($mine->[$rc - 1]) : ''), "\n";
     $done++;
-    if ($rc) { $caught++ } else { push @survivors, $m }
+    if ($rc) { $caught++, $kills{$m->{file}}{name_of($mine->[$rc - 1])}++ } else { push @survivors, $m }
     $how{$m->{kind}}[$rc ? 0 : 1]++;
     print STDERR "\rmutants: $done of " . @wanted . ', ' . @survivors . ' survive ' if -t STDERR;
 }
