@@ -245,6 +245,7 @@ sub measure { # one at a time, or J at a time
     spit("$out/tests", join '', "$programs\n", map { join("\t", $_->{seconds}, name_of($_), $_->{left_out} // 0, sort keys %{$_->{files}}) . "\n" } grep { $_->{files} } @tests);
 }
 $resume && measured() or measure();
+@tests = grep { $_->{files} } @tests; # the others launch nothing
 my %tests_of; # source -> tests that launch out of it, quickest first
 for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
