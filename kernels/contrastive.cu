@@ -437,9 +437,9 @@ struct mma_slab {
             for (int i = 0; i < 4; i += 2) {
                 const int64_t r = warp % 4 * 16 + lane / 4 + i / 2 * 8;
                 const int first = warp / 4 * 64 + 8 * j;
-                const float *a = v[j] + i, *b = v[j + 1] + i;
                 if constexpr (V) {
                     /* Neighbours swap, so that each has four columns: even lanes of a, odd ones of b. */
+                    const float *a = v[j] + i, *b = v[j + 1] + i;
                     const int odd = lane % 2, c = first + 8 * odd + lane % 4 / 2 * 4;
                     const float x = __shfl_xor_sync(DEV_FULL, odd ? a[0] : b[0], 1);
                     const float y = __shfl_xor_sync(DEV_FULL, odd ? a[1] : b[1], 1);
@@ -447,9 +447,10 @@ struct mma_slab {
                                             : make_float4(f * a[0], f * a[1], f * x, f * y);
                     if (r < rows && c < columns) dev_blend4(dx + r * d + c, beta, four);
                 } else {
+#pragma unroll
                     for (int e = 0; e < 4; e++) {
                         const int c = first + 8 * (e / 2) + lane % 4 * 2 + e % 2;
-                        if (r < rows && c < columns) dev_blend(dx + r * d + c, beta, f * (e < 2 ? a : b)[e % 2]);
+                        if (r < rows && c < columns) dev_blend(dx + r * d + c, beta, f * v[j + e / 2][i + e % 2]);
                     }
                 }
             }
