@@ -97,12 +97,13 @@ static DEV_INLINE int small_byte(const float *map, int height, int width, int y,
 template <int KIND>
 __global__ void __launch_bounds__(CHUNK_THREADS) threshold_histogram(struct k_threshold a, int64_t n, struct bins *b)
 {
-    SHARED_ARRAY(float, edge, [K_BINS]);
+    SHARED_ARRAY(float, edge, [K_BINS + 1]);
     SHARED_ARRAY(uint32_t, count, [K_BINS]);
     SHARED_ARRAY(unsigned long long, sum, [K_BINS]);
     const int64_t first = (int64_t)blockIdx.x * CHUNK, last = first + CHUNK < n ? first + CHUNK : n;
     const float low = a.result->low, high = a.result->high;
-    for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) edge[k] = b->edge[k], count[k] = 0, sum[k] = 0;
+    for (int k = (int)threadIdx.x; k <= K_BINS; k += CHUNK_THREADS) edge[k] = b->edge[k];
+    for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) count[k] = 0, sum[k] = 0;
     DEV_SYNC();
     for (int64_t i = first + threadIdx.x; i < last; i += CHUNK_THREADS) {
         if constexpr (KIND == K_KMEANS_RELEASE) {
