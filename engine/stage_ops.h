@@ -113,9 +113,8 @@ struct stage_masks {
     float weight; /* of each mask in `united` */
     const float *low_res;
     const int32_t *plane; /* (n) */
-    uint8_t
-        *united; /* or NULL; (height, width): 1 where the weights of the masks above 0 there add up to more than .5 */
-    uint32_t *counts; /* (n, 3): pixels above 0, above 1, above -1 */
+    uint8_t *united;      /* or NULL; (height, width): 1 where masks of over half the weight are above 0 */
+    uint32_t *counts;     /* (n, 3): pixels above 0, above 1, above -1 */
 };
 
 /* What is drawn for one patch (train/augment.h); 0 everywhere: nothing is done to it. */

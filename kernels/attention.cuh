@@ -143,6 +143,17 @@ static DEV_INLINE float2 att_kept2(const att &x, const att_dropout &d, int i, in
     return make_float2((uint32_t)(bits >> 32) < x.below ? 0.0f : x.keep, (uint32_t)bits < x.below ? 0.0f : x.keep);
 }
 
+/* Of columns c and c + 1 of a tile of keys, c even. */
+template <int SHIFT>
+static DEV_INLINE float2 att_kept_at(const att &x, const att_dropout &d, int i, att_grid at, int c, int nk)
+{
+    if constexpr (SHIFT)
+        return make_float2(att_kept(x, d, i, att_key<SHIFT>(x.a, at, c, nk)),
+                           att_kept(x, d, i, att_key<SHIFT>(x.a, at, c + 1, nk)));
+    else
+        return att_kept2(x, d, i, at.x + c);
+}
+
 /* ---- bfloat16 tiles ---- */
 
 template <int D> constexpr int att_pitch = D + 8;

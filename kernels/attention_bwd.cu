@@ -173,12 +173,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
 #pragma unroll
                             for (int h = 0; h < 2; h++) {
                                 const int i = p.i0 + row0 + 16 * m + g + 8 * h;
-                                float2 f;
-                                if (REL)
-                                    f = make_float2(att_kept(x, drop, i, att_key<SHIFT>(a, at, c, p.nk)),
-                                                    att_kept(x, drop, i, att_key<SHIFT>(a, at, c + 1, p.nk)));
-                                else
-                                    f = att_kept2(x, drop, i, from + c);
+                                const float2 f = att_kept_at<SHIFT>(x, drop, i, at, c, p.nk);
                                 ds_[m][e][2 * h] *= f.x;
                                 ds_[m][e][2 * h + 1] *= f.y;
                             }

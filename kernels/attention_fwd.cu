@@ -168,12 +168,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att x)
 #pragma unroll
                         for (int h = 0; h < 2; h++) {
                             const int i = p.i0 + row0 + 16 * m + g + 8 * h, c = 8 * n + 2 * t;
-                            float2 f;
-                            if (REL)
-                                f = make_float2(att_kept(x, drop, i, att_key<SHIFT>(a, at, c, p.nk)),
-                                                att_kept(x, drop, i, att_key<SHIFT>(a, at, c + 1, p.nk)));
-                            else
-                                f = att_kept2(x, drop, i, from + c);
+                            const float2 f = att_kept_at<SHIFT>(x, drop, i, at, c, p.nk);
                             s[m][n][2 * h] *= f.x;
                             s[m][n][2 * h + 1] *= f.y;
                         }

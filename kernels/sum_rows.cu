@@ -31,7 +31,10 @@ static cudaError_t launch(const T *x, int64_t stride, int64_t rows, int64_t n, U
     if (m <= 1) return dev_launch((sum_rows<T, U, V>), one, block, 0, s, x, stride, rows, per, n, y, beta);
     const cudaError_t e = dev_launch((sum_rows<T, float, V>), grid, block, 0, s, x, stride, rows, per, n, parts, 0.0f);
     if (e != cudaSuccess) return e;
-    return dev_launch((sum_rows<float, U, V>), one, block, 0, s, parts, n, m, m, n, y, beta);
+    constexpr int W = V < wide<float> ? V : wide<float>; /* whole sectors of the parts, which are floats */
+    const column_tile u = column_tile_of<W>(n / W);
+    const dim3 all(u.chunks), square((unsigned)u.tx, (unsigned)u.ty);
+    return dev_launch((sum_rows<float, U, W>), all, square, 0, s, parts, n, m, m, n, y, beta);
 }
 
 template <class T, class U> static cudaError_t run(const struct k_sum_rows *a, cudaStream_t s)
