@@ -41,9 +41,9 @@ template <class T> static cudaError_t run_delta(const att &x, cudaStream_t s)
     const struct k_attention &a = x.a;
     const T *y = (const T *)a.y, *dy = (const T *)a.dy;
     const dim3 blocks((unsigned)(((int64_t)a.q_rows * a.heads + 128 / LANES - 1) / (128 / LANES)));
-    if (a.head_dim % 8 == 0 && pack_fits<8>(y) && pack_fits<8>(dy))
-        return dev_launch((attention_delta<T, 8>), blocks, 128, 0, s, y, dy, a.lse, a.dlse, x.lse2, x.delta, a.q_rows,
-                          a.heads, a.head_dim);
+    if (a.head_dim % wide<T> == 0 && pack_fits<wide<T>>(y) && pack_fits<wide<T>>(dy))
+        return dev_launch((attention_delta<T, wide<T>>), blocks, 128, 0, s, y, dy, a.lse, a.dlse, x.lse2, x.delta,
+                          a.q_rows, a.heads, a.head_dim);
     return dev_launch((attention_delta<T, 1>), blocks, 128, 0, s, y, dy, a.lse, a.dlse, x.lse2, x.delta, a.q_rows,
                       a.heads, a.head_dim);
 }

@@ -14,11 +14,14 @@ static DEV_INLINE int own_place(const struct k_attention &a, int which, int i)
 
 template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_terms(const att x)
 {
+    constexpr int PITCH = 72, ROOM = 64 * (att_pitch<D> / 2 > PITCH ? att_pitch<D> / 2 : PITCH);
     SHARED_ARRAY(__nv_bfloat16, qs, [64 * att_pitch<D>]);
-    SHARED_ARRAY(__nv_bfloat16, rows, [64 * att_pitch<D>]);
+    SHARED_ARRAY(float, room, [ROOM]); /* 64 rows of the table, then 64 queries' products with them */
+    __nv_bfloat16 *const rows = (__nv_bfloat16 *)room;
     const struct k_attention &a = x.a;
-    const int hd = a.head_dim, lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP;
-    const int i0 = (int)blockIdx.x * 64;
+    const int hd = a.head_dim, lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP, g = lane / 4,
+              t = lane % 4, i0 = (int)blockIdx.x * 64, first = i0 + 16 * warp;
+    float *const own_room = room + 16 * warp * PITCH;
     const float each = 1.0f / fabsf(x.scale);
     const int64_t bh = blockIdx.y, seq = bh / a.heads, head = bh - seq * a.heads;
     att_load<D, 64>(qs, (const __nv_bfloat16 *)a.q + seq * a.q_len * a.q_ld + head * hd, a.q_ld, hd, x.fast,
@@ -45,17 +48,34 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_terms(
                     dev_mma_bf16(s[n + 1], q, b + 2);
                 }
             }
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const int i = i0 + 16 * warp + lane / 4 + 8 * h, own = own_place(a, which, i);
-                if (i >= x.q_pad) continue;
+            if (which) { /* neighbours are in different columns of the grid: what one row takes lies on a diagonal */
+                DEV_SYNC();
 #pragma unroll
                 for (int n = 0; n < 8; n++)
 #pragma unroll
-                    for (int e = 0; e < 2; e++) {
-                        const int k = own + grid - 1 - (w0 + 8 * n + lane % 4 * 2 + e);
-                        if (k >= 0 && k < grid) terms[(int64_t)k * x.q_pad + i] = s[n][2 * h + e] * each;
-                    }
+                    for (int h = 0; h < 2; h++)
+                        dev_store8(own_room + (g + 8 * h) * PITCH + 8 * n + 2 * t,
+                                   make_uint2(__float_as_uint(s[n][2 * h]), __float_as_uint(s[n][2 * h + 1])));
+                const int r = lane % 16, i = first + r, from = own_place(a, 1, i) + grid - 1 - w0;
+                for (int j = 0; j < (grid + 31) / 32 * 16; j++) { /* half a warp a row, 16 rows apart: no conflicts */
+                    const int k = j / 16 * 32 + lane / 16 * 16 + j % 16, w = from - k;
+                    __syncwarp(); /* the products are there; lanes that stored nothing go on with the others */
+                    if (i < x.q_pad && k < grid && w >= 0 && w < 64)
+                        terms[(int64_t)k * x.q_pad + i] = own_room[r * PITCH + w] * each;
+                }
+            } else {
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const int i = first + g + 8 * h, from = own_place(a, 0, i) + grid - 1 - w0;
+                    if (i >= x.q_pad) continue;
+#pragma unroll
+                    for (int n = 0; n < 8; n++)
+#pragma unroll
+                        for (int e = 0; e < 2; e++) {
+                            const int k = from - (8 * n + 2 * t + e);
+                            if (k >= 0 && k < grid) terms[(int64_t)k * x.q_pad + i] = s[n][2 * h + e] * each;
+                        }
+                }
             }
         }
     }
@@ -102,15 +122,11 @@ cudaError_t att_terms(const att &x, cudaStream_t s)
 /* ---- gradients of the tables: drel[w] = sum over queries of dterms[own - w + grid - 1] q. Block (part, 128 rows of a
  * table): tiles of 64 queries part, part + parts, ...; a warp 32 rows. ---- */
 
-static DEV_INLINE float table_weight(const float *dterms, int own, int w, int i, int grid, int q_len, int q_pad)
-{
-    const int k = own + grid - 1 - w;
-    return i < q_len && k >= 0 && k < grid ? dterms[(int64_t)k * q_pad + i] : 0.0f;
-}
-
 template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_tables(const att x)
 {
+    constexpr int PITCH = 67; /* 3 and a multiple of 16: a warp's reads along diagonals meet no bank twice */
     SHARED_ARRAY(__nv_bfloat16, qs, [64 * att_pitch<D>]);
+    SHARED_ARRAY(float, columns, [64 * PITCH]); /* of the width's dterms: 64 columns of the grid, 64 queries */
     const struct k_attention &a = x.a;
     const int hd = a.head_dim, lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP, g = lane / 4,
               t = lane % 4;
@@ -123,46 +139,77 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_tables
         const int64_t bh = tile / tiles, seq = bh / a.heads, head = bh - seq * a.heads;
         const int i0 = (int)(tile - bh * tiles) * 64;
         const float *const dterms = (which ? x.dterms_w : x.dterms_h) + bh * grid * x.q_pad;
-        DEV_SYNC();
-        att_load<D, 64>(qs, (const __nv_bfloat16 *)a.q + seq * a.q_len * a.q_ld + head * hd, a.q_ld, hd, x.fast,
-                        [&](int r) { return i0 + r < a.q_len ? i0 + r : -1; });
-        dev_copy_commit();
-        dev_copy_wait<0>();
-        DEV_SYNC();
-        for (int kk = 0; kk < 4; kk++) {
-            unsigned f[2][4];
-            int own[4];
-            for (int j = 0; j < 4; j++) own[j] = own_place(a, which, i0 + 16 * kk + 2 * t + j % 2 + j / 2 * 8);
-#pragma unroll
-            for (int m = 0; m < 2; m++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) { /* rows g, g + 8, g, g + 8; queries 2t, 2t + 1, and 8 further */
-                    const int w = w0 + 16 * m + g + j % 2 * 8, o = j / 2 * 2, i = i0 + 16 * kk + 2 * t + j / 2 * 8;
-                    f[m][j] = att_pack(table_weight(dterms, own[o], w, i, grid, a.q_len, x.q_pad),
-                                       table_weight(dterms, own[o + 1], w, i + 1, grid, a.q_len, x.q_pad));
+        for (int k0 = 0; k0 < (which ? grid : 1); k0 += 64) {
+            const int n_columns = grid - k0 < 64 ? grid - k0 : 64;
+            DEV_SYNC();
+            if (k0 == 0)
+                att_load<D, 64>(qs, (const __nv_bfloat16 *)a.q + seq * a.q_len * a.q_ld + head * hd, a.q_ld, hd, x.fast,
+                                [&](int r) { return i0 + r < a.q_len ? i0 + r : -1; });
+            for (int j = (int)threadIdx.x; which && j < 64 * n_columns; j += ATT_THREADS) {
+                const int k = j / 64, i = j % 64;
+                const bool in = i0 + i < a.q_len;
+                dev_copy_async4(columns + k * PITCH + i, in ? dterms + (int64_t)(k0 + k) * x.q_pad + i0 + i : dterms,
+                                in ? 4 : 0);
+            }
+            dev_copy_commit();
+            dev_copy_wait<0>();
+            DEV_SYNC();
+            /* What row w of the table gets of queries i and i + 1 of the tile. */
+            const auto weights = [&](int w, int i, int own, int next) {
+                const int k = own + grid - 1 - w - k0, l = next + grid - 1 - w - k0;
+                if (which)
+                    return att_pack(k >= 0 && k < n_columns ? columns[k * PITCH + i] : 0.0f,
+                                    l >= 0 && l < n_columns ? columns[l * PITCH + i + 1] : 0.0f);
+                const float *const from = dterms + i0 + i;
+                if (k == l && i0 + i + 1 < a.q_len) {
+                    const uint2 v = k >= 0 && k < grid ? dev_load8(from + (int64_t)k * x.q_pad) : make_uint2(0, 0);
+                    return att_pack(__uint_as_float(v.x), __uint_as_float(v.y));
                 }
+                return att_pack(i0 + i < a.q_len && k >= 0 && k < grid ? from[(int64_t)k * x.q_pad] : 0.0f,
+                                i0 + i + 1 < a.q_len && l >= 0 && l < grid ? from[(int64_t)l * x.q_pad + 1] : 0.0f);
+            };
+            for (int kk = 0; kk < 4; kk++) {
+                unsigned f[2][4];
+                int own[4];
+                for (int j = 0; j < 4; j++) own[j] = own_place(a, which, i0 + 16 * kk + 2 * t + j % 2 + j / 2 * 8);
 #pragma unroll
-            for (int n = 0; n < D / 8; n += 2) {
-                unsigned b[4];
-                att_frag_b_trans<D>(b, qs, 16 * kk, 8 * n);
+                for (int m = 0; m < 2; m++)
 #pragma unroll
-                for (int m = 0; m < 2; m++) {
-                    dev_mma_bf16(s[m][n], f[m], b);
-                    dev_mma_bf16(s[m][n + 1], f[m], b + 2);
+                    for (int j = 0; j < 4; j++) { /* rows g, g + 8, g, g + 8; queries 2t, 2t + 1, and 8 further */
+                        const int o = j / 2 * 2;
+                        f[m][j] = weights(w0 + 16 * m + g + j % 2 * 8, 16 * kk + 2 * t + j / 2 * 8, own[o], own[o + 1]);
+                    }
+#pragma unroll
+                for (int n = 0; n < D / 8; n += 2) {
+                    unsigned b[4];
+                    att_frag_b_trans<D>(b, qs, 16 * kk, 8 * n);
+#pragma unroll
+                    for (int m = 0; m < 2; m++) {
+                        dev_mma_bf16(s[m][n], f[m], b);
+                        dev_mma_bf16(s[m][n + 1], f[m], b + 2);
+                    }
                 }
             }
         }
     }
     const int64_t stride = (int64_t)(2 * a.grid_h + 2 * a.grid_w - 2) * hd;
     float *const part = x.parts + blockIdx.x * stride + (which ? (int64_t)(2 * a.grid_h - 1) * hd : 0);
+    const bool twos = hd % 2 == 0;
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll
         for (int n = 0; n < D / 8; n++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int w = w0 + 16 * m + g + i / 2 * 8, c = 8 * n + 2 * t + i % 2;
-                if (w < 2 * grid - 1 && c < hd) part[(int64_t)w * hd + c] = s[m][n][i];
+            for (int h = 0; h < 2; h++) {
+                const int w = w0 + 16 * m + g + 8 * h, c = 8 * n + 2 * t;
+                float *const to = part + (int64_t)w * hd + c;
+                if (w >= 2 * grid - 1 || c >= hd) continue;
+                if (twos) {
+                    dev_store8(to, make_uint2(__float_as_uint(s[m][n][2 * h]), __float_as_uint(s[m][n][2 * h + 1])));
+                } else {
+                    to[0] = s[m][n][2 * h];
+                    if (c + 1 < hd) to[1] = s[m][n][2 * h + 1];
+                }
             }
 }
 

@@ -66,6 +66,19 @@ cudaError_t counted_products(float *y)
     return dev_launch(products, 1, 64, 0, NULL, y);
 }
 
+static __global__ void diagonal(float *y, int meet)
+{
+    const int l = (int)threadIdx.x;
+    for (int i = 0; i < 32; i++) {
+        if (meet) __syncwarp();
+        if (i >= l) y[32 * i + l] = 0;
+    }
+}
+cudaError_t counted_diagonal(float *y, int meet)
+{
+    return dev_launch(diagonal, 1, 32, 0, NULL, y, meet);
+}
+
 static __global__ void turns(unsigned *turn, unsigned *y)
 {
     y[atomicAdd(turn, 1u)] = blockIdx.x * 64 + threadIdx.x;

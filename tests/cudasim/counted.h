@@ -14,6 +14,7 @@ cudaError_t counted_stride(const float *x, float *y, int stride);    /* every st
 cudaError_t counted_wide(const float *x, float *y);                  /* 16 bytes a lane, global and shared */
 cudaError_t counted_half_warp(const float *x, float *y);             /* lanes 0 to 15 load */
 cudaError_t counted_products(float *y);                              /* 6 mma.sync, 2 ldmatrix in each of 2 warps */
+cudaError_t counted_diagonal(float *y, int meet);                    /* 32 x 32: lane l stores rows l to 31 */
 /* Threads of 4 blocks of 64 take numbers in turn: y[n] is the thread that was n-th. */
 cudaError_t counted_turns(unsigned *turn, unsigned *y);
 /* A thread whose locals are larger than its stack. */

@@ -1,5 +1,5 @@
-/* Counters: the accesses of a warp's lanes at one place of the program, at the same count of passes, are one request.
- */
+/* Counters: the accesses of a warp's lanes at one place of the program, at the same count of passes since the warp's
+ * last collective, are one request. So lanes that leave out a pass fall out of step with the others until they meet. */
 #include <string.h>
 
 #include <algorithm>
@@ -20,8 +20,12 @@ struct request {
     uint64_t address[WARP];
     uint32_t mask;
 };
-static std::unordered_map<uint64_t, request> open_requests;      /* by place, warp and pass */
-static std::unordered_map<uint64_t, uint32_t> passes, place_ids; /* by place and thread; by pc */
+struct passes {
+    unsigned generation, n; /* of the warp; since then */
+};
+static std::unordered_map<uint64_t, request> open_requests; /* by place, warp, generation and pass */
+static std::unordered_map<uint64_t, passes> passes_of;      /* by place and thread */
+static std::unordered_map<uint64_t, uint32_t> place_ids;    /* by pc */
 
 cudasim_counters *counters_of(const std::string &kernel)
 {
@@ -78,9 +82,12 @@ void count_access(const void *p, size_t n, bool is_shared, uintptr_t pc)
     const thread *t = current();
     /* a cp.async reads and writes at one place, and its lanes without bytes only write */
     const uint64_t place = place_ids.emplace(pc * 2 + is_shared, (uint32_t)place_ids.size()).first->second;
-    const uint32_t pass = passes[place << 16 | t->index]++;
     const int w = t->index / WARP;
-    const uint64_t key = place << 40 | (uint64_t)w << 34 | pass; /* 2^34 passes, 32 warps, 2^24 places */
+    const unsigned generation = warps[w].generation;
+    passes &was = passes_of[place << 16 | t->index];
+    if (was.generation != generation) was = {generation, 0};
+    /* 2^14 places, 32 warps, and for what is open at once 2^20 collectives and 2^25 passes */
+    const uint64_t key = place << 50 | (uint64_t)w << 45 | (uint64_t)(generation & 0xfffff) << 25 | was.n++;
     request &r = open_requests[key];
     if (!r.lanes) r = {is_shared, 0, warps[w].lanes, n, {}, 0};
     r.address[t->self.lane] = (uint64_t)((const char *)p - (is_shared ? shared : NULL));
@@ -94,7 +101,7 @@ void count_block_end()
 {
     for (auto &r : open_requests) finish(r.second);
     open_requests.clear();
-    passes.clear();
+    passes_of.clear();
 }
 } // namespace sim
 

@@ -65,7 +65,8 @@ void cudasim_driver(int version);
 void cudasim_patience(int milliseconds);
 
 /* Counted by kernel name while switched on, of checked kernels only (it is their accesses that are seen). A request is
- * one access of a warp: what its lanes do at one place of the program at the same count of passes. */
+ * one access of a warp: what its lanes do at one place of the program at the same count of passes since they last met
+ * in a collective. */
 struct cudasim_counters {
     char kernel[96];
     uint64_t launches, blocks, threads, barriers;

@@ -64,6 +64,7 @@ static const shape shapes[] = {
     {"grid of 14 x 14, 64 columns", 1, 64, 1, 196, 196, 1, 14, 14, 0, 0, {}, {}, 0, 0, 1},
     {"grid of 3 x 33, 80 columns", 1, 80, 1, 99, 99, 1, 3, 33, 0, 0, {}, {}, 0, 0, 1},
     {"grid of 2 x 70: two chunks", 1, 16, 1, 140, 140, 1, 2, 70, 0, 0, {}, {}, 0, 0, 1},
+    {"grid of 1 x 70: the second chunk takes the first one's stage", 1, 16, 1, 70, 70, 1, 1, 70, 0, 0, {}, {}, 0, 0, 1},
     {"grid of 2 x 70, 128 columns, negative scale", 1, 128, 1, 140, 140, 1, 2, 70, 0, -0.05f, {}, {}, 0, 0, 1},
     {"grid of 2 x 20, dropout, 80 columns", 1, 80, 1, 40, 40, 1, 2, 20, 0.3f, 0, {}, {}, 0, 0, 1},
     {"grid of 20 x 3, 60 columns, rows off 16 bytes", 1, 60, 2, 60, 60, 1, 20, 3, 0, -0.1f, {}, {}, 0, 0, 1},

@@ -74,6 +74,17 @@ Test(counters, divergence, .init = open_arrays)
     cr_expect_eq(c.sectors, 2 + 4);
 }
 
+/* Rows of 1 to 32 floats are 1 to 4 sectors. A lane's n-th store is row l + n: where lanes never meet, each in a sector
+ * of its own. */
+Test(counters, lanes_that_leave_out_a_pass, .init = open_arrays)
+{
+    const cudasim_counters together = done(counted_diagonal(y, 1)), apart = done(counted_diagonal(y, 0));
+    cr_expect_eq(together.global_requests, 32);
+    cr_expect_eq(together.sectors, 8 * (1 + 2 + 3 + 4));
+    cr_expect_eq(apart.global_requests, 32);
+    cr_expect_eq(apart.sectors, 32 * 33 / 2);
+}
+
 Test(counters, tensor_cores, .init = open_arrays)
 {
     const cudasim_counters c = done(counted_products(y));
