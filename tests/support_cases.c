@@ -170,10 +170,16 @@ static void copy_from_device(struct runner *r, void *dst, const void *src, int64
         complain(r, "download", "%s", mcs_error_message());
 }
 
+static int guard_of(const struct runner *r)
+{
+    return r->b->exact ? 0 : GUARD;
+}
+
 /* Device memory with a guard behind it, filled from src or with NaN. */
 static void *device_new(struct runner *r, int64_t bytes, const void *src)
 {
     const struct backend *be = r->b->device ? r->b->device->backend : NULL;
+    const int guard = guard_of(r);
     unsigned char *image = malloc((size_t)bytes + GUARD);
     void *p = NULL;
     if (!image) abort();
@@ -183,12 +189,12 @@ static void *device_new(struct runner *r, int64_t bytes, const void *src)
         memset(image, 0xFF, (size_t)bytes); /* a NaN in float32 */
     memset(image + bytes, guard_byte, GUARD);
     if (be) {
-        if (be->alloc(r->b->device, bytes + GUARD, &p) != MCS_OK) abort();
+        if (be->alloc(r->b->device, bytes + guard, &p) != MCS_OK) abort();
     } else {
         p = mcs_aligned_alloc((size_t)bytes + GUARD);
         if (!p) abort();
     }
-    copy_to_device(r, p, image, bytes + GUARD);
+    copy_to_device(r, p, image, bytes + guard);
     free(image);
     if (r->n_made == r->cap_made) {
         r->cap_made = r->cap_made ? 2 * r->cap_made : 32;
@@ -206,8 +212,8 @@ static void device_free_from(struct runner *r, int from)
     unsigned char seen[GUARD];
     while (r->n_made > from) {
         struct memory m = r->made[--r->n_made];
-        copy_from_device(r, seen, (const char *)m.p + m.bytes, GUARD);
-        for (int i = 0; i < GUARD; i++)
+        copy_from_device(r, seen, (const char *)m.p + m.bytes, guard_of(r));
+        for (int i = 0; i < guard_of(r); i++)
             if (seen[i] != guard_byte) {
                 complain(r, "overrun", "wrote behind a buffer of %lld bytes", (long long)m.bytes);
                 break;

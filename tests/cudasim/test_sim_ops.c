@@ -26,7 +26,8 @@ static int run_cases(enum mcs_op op, int half, uint64_t seed)
     int failed = 0;
     cudasim_seed(seed);
     cr_assert(mcs_cuda_module.open(0, &device) == MCS_OK, "%s", mcs_error_message());
-    struct case_backend b = {.name = half ? "cuda bf16" : "cuda", .device = &device, .half = half};
+    struct case_backend b = {
+        .name = half ? "cuda bf16" : "cuda", .device = &device, .half = half, .exact = cudasim_checked()};
     b.impl[op] = &device.backend->ops[op];
     for (int i = 0; i < mcs_n_cases; i++) {
         if (mcs_cases[i].op != op) continue;
