@@ -191,10 +191,10 @@ template <int D, int ROWS> static DEV_INLINE void att_place(int i, int *r, int *
 template <int D, int ROWS, class ROW>
 static DEV_INLINE void att_load(__nv_bfloat16 *to, const __nv_bfloat16 *from, int64_t ld, int hd, int fast, ROW row)
 {
-#pragma unroll 1 /* more would keep an address each in registers */
+    static_assert(ROWS * D / 8 % ATT_THREADS == 0, "each thread as many copies");
+#pragma unroll 1 /* more would keep an address each in registers, and so would a loop over i */
     for (int i0 = 0; i0 < ROWS * D / 8; i0 += ATT_THREADS) {
         const int i = i0 + (int)threadIdx.x;
-        if (ROWS * D / 8 % ATT_THREADS && i >= ROWS * D / 8) break;
         int r, c;
         att_place<D, ROWS>(i, &r, &c);
         const int at = row(r);

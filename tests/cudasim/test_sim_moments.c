@@ -27,13 +27,14 @@ static void teardown(void)
 }
 TestSuite(moments, .init = setup, .fini = teardown, .timeout = 120);
 
-/* Ragged tiles of rows and columns, single channels and chunks of them; the last is split, as its sums are long and its
- * tiles few. */
+/* Ragged tiles of rows and columns, one row short of a tile, single channels and chunks of them; the last is split, as
+ * its sums are long and its tiles few. */
 static const struct shape {
     int nd;
     int64_t x[5], o, k[3], stride[3];
     int joined;
 } shapes[] = {{4, {2, 13, 11, 5}, 7, {3, 3}, {1, 1}, 1},
+              {4, {1, 7, 9, 5}, 7, {3, 3}, {1, 1}, 1},
               {4, {1, 9, 17, 24}, 72, {3, 1}, {1, 2}, 1},
               {5, {2, 5, 6, 7, 3}, 36, {3, 3, 3}, {1, 1, 1}, 1},
               {5, {1, 7, 8, 9, 8}, 40, {3, 3, 3}, {2, 2, 2}, 1},
