@@ -121,7 +121,7 @@ struct case_backend {
     const struct op_impl *impl[MCS_N_OPS];
     struct device *device;
     void (*set_threads)(int n);
-    int half; /* 1: activations in bf16, as amp.h says; every float input is then rounded to bf16 first */
+    int half;  /* 1: activations in bf16, as amp.h says; every float input is then rounded to bf16 first */
     int exact; /* 1: the device itself reports what leaves an allocation, so that none needs a guard behind it */
 };
 
