@@ -26,6 +26,7 @@ static const loss_case loss_cases[] = {
     {"released, pointers off", 66, 16, 4, 1, {0, 0.15f, 0.3f, 1 / 0.6f, 1}, 0},
     {"two slabs", 20, 136, 2, 0, {0, 0.15f, 0.15f, 0, 0}, 1},
     {"two slabs, the last odd", 9, 131, 3, 0, {1, 0.1f, 0.2f, 3, 0}, 0},
+    {"seven columns", 9, 7, 1, 0, {1, 0.1f, 0.2f, 3, 0}, 0},
 };
 
 static void contrastive(const loss_case &c, enum k_dtype t)

@@ -42,7 +42,7 @@ int mcs_mutant_launch(const char *file)
     return 0;
 }
 
-/* Local arrays and shifts: mutants are compiled with -fsanitize=bounds,shift-exponent, whose finding is a crash here as
+/* Local arrays and shifts: mutants are compiled with -fsanitize=bounds-strict,shift-exponent, whose finding is a crash here as
  * it would be chaos there. */
 #define CRASH(name, ...)                                                                                               \
     void name(__VA_ARGS__);                                                                                            \

@@ -130,7 +130,7 @@ sub command_of {
     $c =~ s/ -o \S+ -c \S+$//;
     # No inference from overruns: a mutant's loop that leaves its array must do so.
     $c =~ s/ -I/ -I$absolute_out\/src -I/;
-    return "$c -w -fno-aggressive-loop-optimizations -fsanitize=bounds,shift-exponent -fno-sanitize-recover=all -o $o -c $absolute_out/src/$f";
+    return "$c -w -fno-aggressive-loop-optimizations -fsanitize=bounds-strict,shift-exponent -fno-sanitize-recover=all -o $o -c $absolute_out/src/$f";
 }
 my $start = time;
 for my $f (@copies) {
@@ -237,26 +237,25 @@ sub measure { # one at a time, or J at a time
         my @after = POSIX::times();
         # Of children that end together the sum is told: only how long a test may take hangs on it.
         $test->{seconds} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
-        next unless -e $log;
-        $test->{files} = { map { s/\s+$//r => 1 } split /\n/, slurp($log) };
+        $test->{files} = { map { s/\s+$//r => 1 } -e $log ? split /\n/, slurp($log) : () };
         if ($rc and $quick) { $test->{left_out} = 1; say_err(name_of($test) . " is left out: it fails, or takes more than $quick s"); next }
         if ($rc) { print STDERR slurp("$log.log"); die "mutants: $test->{program} --filter $test->{filter} fails where no mutant is awake\n" }
     }
     spit("$out/tests", join '', "$programs\n", map { join("\t", $_->{seconds}, name_of($_), $_->{left_out} // 0, sort keys %{$_->{files}}) . "\n" } grep { $_->{files} } @tests);
 }
 $resume && measured() or measure();
-@tests = grep { $_->{files} } @tests; # the others launch nothing
+my @launching = grep { %{$_->{files}} } @tests;
 my %tests_of; # source -> tests that launch out of it, quickest first
 for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
-    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @tests];
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @launching];
     # A sample takes no file whose own tests are too slow for it.
     my $slow = $sample && grep { $_->{left_out} and $_->{program} !~ /pipeline|joint/ } @{$tests_of{$f}};
     $tests_of{$f} = $slow ? [] : [grep { !$_->{left_out} } @{$tests_of{$f}}];
-    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and !$_->{left_out} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { !$_->{left_out} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
     next if @{$tests_of{$f}};
     # Its kernels are launched out of other files: any test may meet it.
-    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { $_->{files} and !$_->{left_out} } @tests];
+    $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { !$_->{left_out} } @launching];
     next if @{$tests_of{$f}} and !$sample;
     say_err("$f: no test launches a kernel out of it, or none that is quick enough: left out");
     @wanted = grep { $_->{file} ne $f } @wanted;
