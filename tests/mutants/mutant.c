@@ -42,8 +42,8 @@ int mcs_mutant_launch(const char *file)
     return 0;
 }
 
-/* Local arrays and shifts: mutants are compiled with -fsanitize=bounds-strict,shift-exponent, whose finding is a crash here as
- * it would be chaos there. */
+/* Local arrays and shifts: mutants are compiled with -fsanitize=bounds-strict,shift-exponent, whose finding is a crash
+ * here as it would be chaos there. */
 #define CRASH(name, ...)                                                                                               \
     void name(__VA_ARGS__);                                                                                            \
     __attribute__((weak)) void name(__VA_ARGS__)                                                                       \
