@@ -4,7 +4,8 @@
 #   perl tests/mutants/mutants.pl --build DIR [--sample N [--files K]] [--seed S] [--jobs J] [--quick T] [--tolerate P] [--resume] [--list] [FILE...]
 # --sample N: N mutants of at most K files (6), chosen by the seed; --list: names them, runs nothing.
 # --quick T: tests that take more than T seconds are left out.
-# --resume: what an earlier run caught in a source that has not changed since is caught.
+# --resume: what an earlier run caught in a source that has not changed since is caught, and what survived there and is
+# explained is not asked again.
 # Exit 1 where a survivor is not explained in survivors.txt, or more than --tolerate P percent of the mutants are such
 # (for a sample). To be run in the root of the sources.
 use strict;
@@ -263,11 +264,11 @@ for my $f (sort keys %wanted_file) {
 say_err(sprintf '%d mutants in %d files; compiled and measured in %d s', scalar @wanted, scalar keys %wanted_file, time - $start);
 
 # What caught which mutant of which text of its source is written down: the next run asks that test first, or with
-# --resume none. A mutant that survived is always tried again.
-my ($results, %caught_by, %text) = ("$out/results");
+# --resume none. A mutant that survived is tried again, unless --resume finds it explained.
+my ($results, %caught_by, %survived, %text) = ("$out/results");
 $text{$_} = digest(slurp($_)) for keys %wanted_file;
 if (open my $f, '<', $results) {
-    while (<$f>) { chomp; my ($key, $test) = split /\t/; if ($test eq '') { delete $caught_by{$key} } else { $caught_by{$key} = $test } }
+    while (<$f>) { chomp; my ($key, $test) = split /\t/; if (($test // '') eq '') { delete $caught_by{$key}; $survived{$key} = 1 } else { $caught_by{$key} = $test; delete $survived{$key} } }
 }
 sub result_key { my ($m) = @_; return "$m->{file}:$m->{line} $m->{kind}: $m->{from} => $m->{to} $text{$m->{file}}" }
 my %kills; # by source and test, which are asked in the order of what they are likely to catch in a second
@@ -283,7 +284,11 @@ if ($resume) {
     $how{$_->{kind}}[0]++ for @known;
     $done = $caught = @known;
     @queue = grep { !$caught_by{result_key($_)} } @queue;
-    say_err("$done of them were caught by an earlier run");
+    @survivors = grep { $survived{result_key($_)} and $why{key_of($_)} } @queue;
+    $how{$_->{kind}}[1]++ for @survivors;
+    @queue = grep { !($survived{result_key($_)} and $why{key_of($_)}) } @queue;
+    say_err("an earlier run caught $done of them; " . @survivors . ' survived it, and are explained');
+    $done += @survivors;
 }
 open my $record, '>>', $results or die "mutants: cannot write $results: $!\n";
 $record->autoflush(1);
