@@ -1,31 +1,42 @@
 #include "engine/stop.h"
 
+#include "engine/log.h"
+
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 
-/* A signal handler can reach nothing but a global. */
-static volatile sig_atomic_t requested;
+static atomic_int requested;
 
-static void on_signal(int number)
+static void *wait_for_signals(void *set)
 {
-    (void)number;
-    requested = 1;
+    int number;
+    while (sigwait(set, &number) == 0) requested = 1;
+    return NULL;
 }
 
 void mcs_stop_install(void)
 {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = SA_RESTART; /* a step's reads and writes go on */
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
+    static sigset_t asking;
+    sigset_t before;
+    pthread_t waiting;
+    sigemptyset(&asking);
+    sigaddset(&asking, SIGTERM);
+    sigaddset(&asking, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &asking, &before);
+    const int error = pthread_create(&waiting, NULL, wait_for_signals, &asking);
+    if (error == 0) {
+        pthread_detach(waiting);
+        return;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    mcs_warn("no thread waits for SIGTERM and SIGUSR1 (%s): they end this process at once", strerror(error));
 }
 
 int mcs_stop_requested(void)
 {
-    return requested != 0;
+    return requested;
 }
 
 void mcs_stop_request(void)
