@@ -3,32 +3,47 @@
  * from one product to the next in registers. Nothing is added by two blocks: the order of sums is that of the tiles. */
 #include "kernels/attention.cuh"
 
-/* o (16 queries, hd) += dterms times the table, 64 rows of the table at a time; by the whole block. */
-template <int D>
+/* o (a warp's 16 queries, hd) += dterms times the table, 64 rows of the table at a time; by the whole block, whose
+ * first query is i0. DIAGONAL: neighbouring queries lie in different columns of the grid, and what one row of the table
+ * takes of them lies on a diagonal; so 64 columns at a time go through shared memory, behind rows. */
+template <int D, bool DIAGONAL>
 static DEV_INLINE void through_table(const att &x, __nv_bfloat16 *rows, const float *table, const float *dterms,
-                                     int grid, const int own[2], int i0, int nq, float o[D / 8][4])
+                                     int grid, const int own[2], int i0, float o[D / 8][4])
 {
-    const int lane = (int)threadIdx.x % DEV_WARP, g = lane / 4, t = lane % 4, hd = x.a.head_dim;
-    for (int w0 = 0; w0 < 2 * grid - 1; w0 += 64) {
-        DEV_SYNC();
-        att_load_table<D>(rows, table, w0, 2 * grid - 1, hd);
-        DEV_SYNC();
-        for (int kk = 0; kk < 4; kk++) {
-            unsigned f[4];
+    constexpr int PITCH = 68; /* a read's bank is 5g - 8t and a constant: none twice, unless a row of odd width ends */
+    float *const columns = (float *)(rows + 64 * att_pitch<D>);
+    const int lane = (int)threadIdx.x % DEV_WARP, warp = (int)threadIdx.x / DEV_WARP, g = lane / 4, t = lane % 4,
+              hd = x.a.head_dim;
+    for (int k0 = 0; k0 < (DIAGONAL ? grid : 1); k0 += 64) {
+        const int n_columns = DIAGONAL && grid - k0 > 64 ? 64 : grid - k0;
+        for (int w0 = 0; w0 < 2 * grid - 1; w0 += 64) {
+            DEV_SYNC();
+            if (DIAGONAL && w0 == 0) att_load_terms<1, PITCH>(columns, dterms, k0, n_columns, grid, i0, x.q_pad);
+            att_load_table<D>(rows, table, w0, 2 * grid - 1, hd);
+            dev_copy_commit();
+            dev_copy_wait<0>();
+            DEV_SYNC();
+            for (int kk = 0; kk < 4; kk++) {
+                unsigned f[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) { /* queries g, g + 8, g, g + 8; table rows 2t, 2t + 1, and 8 further */
-                const int h = j % 2, k = own[h] + grid - 1 - (w0 + 16 * kk + 2 * t + j / 2 * 8), i = i0 + g + 8 * h;
-                const float *const from = dterms + (int64_t)k * x.q_pad + i;
-                const bool in = i < nq;
-                f[j] = att_pack(in && k >= 0 && k < grid ? from[0] : 0.0f,
-                                in && k - 1 >= 0 && k - 1 < grid ? from[-x.q_pad] : 0.0f);
-            }
+                for (int j = 0; j < 4; j++) { /* queries g, g + 8, g, g + 8; table rows 2t, 2t + 1, and 8 further */
+                    __syncwarp();             /* lanes that read nothing go on with the others */
+                    const int h = j % 2, i = 16 * warp + g + 8 * h,
+                              k = own[h] + grid - 1 - k0 - (w0 + 16 * kk + 2 * t + j / 2 * 8);
+                    const auto weight = [&](int column) {
+                        const bool in = column >= 0 && column < n_columns && (DIAGONAL || i0 + i < x.q_pad);
+                        const int64_t at = DIAGONAL ? column * PITCH + i : (int64_t)column * x.q_pad + i0 + i;
+                        return in ? (DIAGONAL ? columns : dterms)[at] : 0.0f;
+                    };
+                    f[j] = att_pack(weight(k), weight(k - 1));
+                }
 #pragma unroll
-            for (int n = 0; n < D / 8; n += 2) {
-                unsigned b[4];
-                att_frag_b_trans<D>(b, rows, 16 * kk, 8 * n);
-                dev_mma_bf16(o[n], f, b);
-                dev_mma_bf16(o[n + 1], f, b + 2);
+                for (int n = 0; n < D / 8; n += 2) {
+                    unsigned b[4];
+                    att_frag_b_trans<D>(b, rows, 16 * kk, 8 * n);
+                    dev_mma_bf16(o[n], f, b);
+                    dev_mma_bf16(o[n + 1], f, b + 2);
+                }
             }
         }
     }
@@ -43,7 +58,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
     /* Registers: how much of what the width adds is held through the loop; are its gradients' sums in memory of one's
      * own. */
     constexpr bool OWN_SUMS = SHIFT == 6 && (D == 128 || DROP);
-    constexpr int WIDE_HELD = SHIFT != 6 || D == 16 ? WIDE : OWN_SUMS ? 0 : 4;
+    constexpr int WIDE_HELD = SHIFT != 6 || D == 16 ? WIDE : OWN_SUMS ? 0 : D == 80 ? 3 : 4;
     static_assert(!REL || MT == 1, "the terms and their gradients take the registers of a second 16 rows");
     SHARED_DYN(__nv_bfloat16, shared);
     __nv_bfloat16 *const qs = shared, *const ds = qs + BQ * PITCH, *const kv = ds + BQ * PITCH;
@@ -220,7 +235,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
                 for (int i = 0; i < 4; i++) {
                     const int ky = (from & ~7) + 2 * t + i % 2, row = p.i0 + row0 + g + i / 2 * 8;
                     float *const to = dterms_h + (int64_t)ky * x.q_pad + row;
-                    if (ky < a.grid_h && row < p.nq) *to = x0 ? *to + dhigh[i] : dhigh[i];
+                    if (ky < a.grid_h && row < x.q_pad) *to = x0 ? *to + dhigh[i] : dhigh[i];
                     dhigh[i] = 0;
                 }
             }
@@ -234,7 +249,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
                 att_load_own(v, sums, n);
                 for (int i = 0; i < 4; i++) {
                     const int kx = x0 + 8 * n + 2 * t + i % 2, row = p.i0 + row0 + g + i / 2 * 8;
-                    if (kx < a.grid_w && row < p.nq) dterms_w[(int64_t)kx * x.q_pad + row] = v[i];
+                    if (kx < a.grid_w && row < x.q_pad) dterms_w[(int64_t)kx * x.q_pad + row] = v[i];
                 }
             }
         }
@@ -250,8 +265,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
             own_y[h] = i / a.grid_w;
             own_x[h] = i - own_y[h] * a.grid_w;
         }
-        through_table<D>(x, kv, a.rel_h, dterms_h, a.grid_h, own_y, p.i0 + row0, p.nq, o[0]);
-        through_table<D>(x, kv, a.rel_w, dterms_w, a.grid_w, own_x, p.i0 + row0, p.nq, o[0]);
+        through_table<D, false>(x, kv, a.rel_h, dterms_h, a.grid_h, own_y, p.i0, o[0]);
+        through_table<D, SHIFT == 6>(x, kv, a.rel_w, dterms_w, a.grid_w, own_x, p.i0, o[0]);
     }
     if (!a.dq) return;
     __nv_bfloat16 *const dq = (__nv_bfloat16 *)a.dq + p.q0 * a.q_ld + p.head * hd;

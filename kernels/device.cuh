@@ -127,11 +127,11 @@ DEV_INLINE float dev_rcp(float x)
 /* What both of them offer:
  *   dev_load16, dev_load8, dev_store16, dev_store8   one access of 16 or 8 bytes to an address that is a multiple of it
  *   dev_mma_bf16(d, a, b)     D (16,8) += A (16,16) B (16,8), mma.sync.m16n8k16, registers as PTX lays them out
- *   dev_ldmatrix_x4, _x2, _trans   8 x 8 matrices of 2-byte elements from shared memory; lane 8i+r gives row r of
- * matrix i dev_copy_async16(dst, src, bytes)   cp.async: `bytes` (0 to 16) from global memory, zeros behind, to 16 of
- * shared memory dev_copy_async4           the same for 4 dev_copy_commit, dev_copy_wait<N>   ends a group; waits until
- * at most the N newest groups of this thread are open A copy's bytes are the issuing thread's after its wait, the
- * block's after a DEV_SYNC behind that.
+ *   dev_ldmatrix_x4, _x2, _trans   8 x 8 matrices of 2-byte elements, shared memory; lane 8i+r gives row r of matrix i
+ *   dev_copy_async16(dst, src, bytes)   cp.async: 0 to 16 bytes of global memory, zeros behind, to 16 of shared memory
+ *   dev_copy_async4           the same for 4
+ *   dev_copy_commit, dev_copy_wait<N>   ends a group; waits until at most the N newest of this thread are open
+ * (a copy's bytes are the issuing thread's after its wait, the block's after a DEV_SYNC behind that)
  *   dev_exp2(x)               2^x to 2 units in the last place, 0 below 2^-126
  *   dev_rcp(x)                1/x to one unit; x and results below 2^-126 in size count as 0 */
 
