@@ -280,13 +280,15 @@ my (%running, @queue, @survivors, $caught);
 $caught = 0;
 my ($done, %how) = (0);
 if ($resume) {
-    my @known = grep { $caught_by{result_key($_)} } @queue;
-    $how{$_->{kind}}[0]++ for @known;
+    my (@known, @open);
+    for my $m (@queue) {
+        my $key = result_key($m);
+        push @{$caught_by{$key} ? \@known : $survived{$key} && $why{key_of($m)} ? \@survivors : \@open}, $m;
+    }
+    @queue = @open;
     $done = $caught = @known;
-    @queue = grep { !$caught_by{result_key($_)} } @queue;
-    @survivors = grep { $survived{result_key($_)} and $why{key_of($_)} } @queue;
+    $how{$_->{kind}}[0]++ for @known;
     $how{$_->{kind}}[1]++ for @survivors;
-    @queue = grep { !($survived{result_key($_)} and $why{key_of($_)}) } @queue;
     say_err("an earlier run caught $done of them; " . @survivors . ' survived it, and are explained');
     $done += @survivors;
 }
