@@ -270,7 +270,7 @@ $text{$_} = digest(slurp($_)) for keys %wanted_file;
 if (open my $f, '<', $results) {
     while (<$f>) { chomp; my ($key, $test) = split /\t/; if (($test // '') eq '') { delete $caught_by{$key}; $survived{$key} = 1 } else { $caught_by{$key} = $test; delete $survived{$key} } }
 }
-sub result_key { my ($m) = @_; return "$m->{file}:$m->{line} $m->{kind}: $m->{from} => $m->{to} $text{$m->{file}}" }
+sub result_key { my ($m) = @_; return "$m->{file}:$m->{line} $m->{kind}: $m->{from} => $m->{to} $text{$m->{file}} $m->{n}" } # n: two of a line may look alike
 my %kills; # by source and test, which are asked in the order of what they are likely to catch in a second
 $kills{s/:.*//sr}{$caught_by{$_}}++ for keys %caught_by;
 
