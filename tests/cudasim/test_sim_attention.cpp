@@ -276,8 +276,17 @@ Test(attention, bf16)
     run_all(K_BF16);
 }
 
-/* The products' tiles: 64 and 80 columns, forward and backward; what is stored at the end is not counted apart. Where
- * rows of a wide grid end within 8 queries, and its width is odd, dq's diagonals may meet in a bank. */
+/* Where a row of a wide grid ends within 8 queries, and its width is odd, two of dq's reads along a diagonal may meet
+ * in a bank, a pass more: at most so many passes. For each end four words, 16 rows of the table at a time, by chunks.
+ */
+static int64_t passes_at_row_ends(const shape &c)
+{
+    if (c.grid_w <= 16 || c.grid_w % 2 == 0) return 0;
+    return (int64_t)c.n_seq * c.heads * (c.grid_h - 1) * 4 * ((2 * c.grid_w - 1 + 63) / 64 * 4) *
+           ((c.grid_w + 63) / 64);
+}
+
+/* The products' tiles: 64 and 80 columns, forward and backward; what is stored at the end is not counted apart. */
 Test(attention, no_bank_conflicts)
 {
     if (!cudasim_checked()) cr_skip_test("counters need the checked build");
@@ -291,9 +300,9 @@ Test(attention, no_bank_conflicts)
         cudasim_count(0);
         for (const char *kernel : {"attention_fwd", "attention_dq", "attention_dkv"}) {
             const struct cudasim_counters n = cudasim_counters_sum(kernel);
-            const bool odd = c.grid_w > 16 && c.grid_w % 2 && std::string(kernel) == "attention_dq";
-            cr_expect(odd || !n.bank_conflicts, "%s, %s: %d conflicts in %d requests", c.name, kernel,
-                      (int)n.bank_conflicts, (int)n.shared_requests);
+            const int64_t allowed = std::string(kernel) == "attention_dq" ? passes_at_row_ends(c) : 0;
+            cr_expect_leq((int64_t)n.bank_conflicts, allowed, "%s, %s: %d conflicts in %d requests", c.name, kernel,
+                          (int)n.bank_conflicts, (int)n.shared_requests);
             cr_expect_gt(n.mma, 0);
             if (getenv("SHOW_COUNTS"))
                 printf("%s %s: requests %d conflicts %d mma %d sectors %.2f\n", c.name, kernel, (int)n.shared_requests,
