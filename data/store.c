@@ -413,11 +413,12 @@ enum mcs_status mcs_store_get_text(struct store *s, const char *key, char *dst, 
     hid_t note = H5Aexists(s->file, key) > 0 ? H5Aopen(s->file, key, H5P_DEFAULT) : -1;
     MCS_REQUIRE_GOTO(note >= 0, MCS_E_DATA, st, done, "%s: no note %s", s->path, key);
     type = H5Aget_type(note);
-    int n = (int)H5Aget_storage_size(note);
-    MCS_REQUIRE_GOTO(H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && n == (int)H5Tget_size(type),
+    const hsize_t n = H5Aget_storage_size(note);
+    MCS_REQUIRE_GOTO(H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && n == H5Tget_size(type),
                      MCS_E_DATA, st, done, "%s: note %s is no text of fixed length", s->path, key);
-    MCS_REQUIRE_GOTO(n < dst_bytes, MCS_E_DATA, st, done, "%s: note %s has %d bytes, there is room for %d", s->path,
-                     key, n, dst_bytes - 1);
+    MCS_REQUIRE_GOTO(dst_bytes > 0 && n < (hsize_t)dst_bytes, MCS_E_DATA, st, done,
+                     "%s: note %s has %llu bytes, there is room for %d", s->path, key, (unsigned long long)n,
+                     dst_bytes - 1);
     MCS_REQUIRE_GOTO(H5Aread(note, type, dst) >= 0, MCS_E_DATA, st, done, "%s: note %s cannot be read: %s", s->path,
                      key, WHY);
     dst[n] = 0;

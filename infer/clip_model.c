@@ -1,5 +1,6 @@
 #include "infer/clip_model.h"
 
+#include "data/bounds.h"
 #include "data/file.h"
 #include "data/json.h"
 #include "engine/log.h"
@@ -18,10 +19,12 @@ enum { IMAGE_BATCH = 16, TEXT_BATCH = 32, TEXT_BUCKET = 128 };
 
 static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors", "model.safetensors"};
 
+/* Leaves *dst alone where the key is not there. A number that does not fit an int becomes INT_MAX, which check_config
+ * refuses as it does any size above 2^20. */
 static void get_int(const json_t *o, const char *key, int *dst)
 {
     const json_t *v = json_object_get(o, key);
-    if (json_is_integer(v)) *dst = (int)json_integer_value(v);
+    if (json_is_integer(v) && !mcs_size_to_int(json_integer_value(v), INT_MIN, INT_MAX, dst)) *dst = INT_MAX;
 }
 
 static void get_real(const json_t *o, const char *key, float *dst)

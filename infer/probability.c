@@ -1,5 +1,6 @@
 #include "infer/probability.h"
 
+#include "data/bounds.h"
 #include "data/file.h"
 #include "data/image.h"
 #include "data/store.h"
@@ -13,6 +14,7 @@
 #include <string.h>
 
 enum { PATH_BYTES = 4096, MAX_CLASSES = 256, ROW_BYTES = 512 };
+static const int64_t MAX_VALUES = (int64_t)1 << 34;
 
 static int64_t voxels(const struct probability *p)
 {
@@ -21,8 +23,13 @@ static int64_t voxels(const struct probability *p)
 
 enum mcs_status mcs_probability_alloc(struct probability *p, int classes, int nz, int ny, int nx)
 {
+    const int64_t n = mcs_size_mul(mcs_size_mul(mcs_size_mul(nz, ny), nx), classes);
+    *p = (struct probability){0};
+    MCS_REQUIRE(n >= 0 && n <= MAX_VALUES, MCS_E_SHAPE, "probabilities of %d x %d x %d in %d classes", nx, ny, nz,
+                classes);
     *p = (struct probability){.classes = classes, .nz = nz, .ny = ny, .nx = nx, .spacing = {1, 1, 1}};
-    p->values = calloc((size_t)(voxels(p) * classes) + 1, sizeof(float));
+    p->is_volume = nz > 1;
+    p->values = calloc((size_t)n + 1, sizeof(float));
     MCS_REQUIRE(p->values, MCS_E_NOMEM, "no memory for probabilities of %d x %d x %d", nx, ny, nz);
     return MCS_OK;
 }
@@ -50,13 +57,27 @@ done:
     return st;
 }
 
-/* Optional notes: what is missing keeps its default. */
+/* An optional note; a file without it has the default. */
 static double note(struct store *s, const char *key, double otherwise)
 {
     double v;
     if (mcs_store_get_number(s, key, &v) == MCS_OK && isfinite(v)) return v;
     mcs_error_clear();
     return otherwise;
+}
+
+/* The notes on geometry. Several slices are a volume whatever is_volume says: a PNG holds one. */
+static enum mcs_status read_notes(const char *path, struct store *s, struct probability *p)
+{
+    static const char *const keys[] = {"spacing_x", "spacing_y", "spacing_z"};
+    for (int a = 0; a < 3; a++) {
+        const double mm = note(s, keys[a], 1);
+        MCS_REQUIRE(mm > 0 && mm <= 1e6, MCS_E_DATA, "%s: %s is %g; want millimetres above 0, at most 1e6", path,
+                    keys[a], mm);
+        p->spacing[a] = (float)mm;
+    }
+    p->is_volume = p->nz > 1 || note(s, "is_volume", 0) != 0;
+    return MCS_OK;
 }
 
 static enum mcs_status check_sums(const char *path, const struct probability *p)
@@ -80,19 +101,20 @@ enum mcs_status mcs_probability_read(const char *path, struct probability *p)
     struct store *s = NULL;
     struct store_info info;
     enum mcs_status st;
+    int size[4];
+    char shape[160];
     *p = (struct probability){0};
     MCS_TRY(mcs_store_open(path, &s));
     MCS_TRY_GOTO(mcs_store_get_info(s, "probabilities", &info), st, done);
-    MCS_REQUIRE_GOTO(info.nd == 4 && info.dims[0] >= 2 && info.dims[0] <= MAX_CLASSES && info.n_values > 0 &&
-                         info.n_values <= (int64_t)1 << 34,
-                     MCS_E_DATA, st, done, "%s: probabilities must be (classes, slices, rows, columns)", path);
-    MCS_TRY_GOTO(mcs_probability_alloc(p, (int)info.dims[0], (int)info.dims[1], (int)info.dims[2], (int)info.dims[3]),
-                 st, done);
+    MCS_REQUIRE_GOTO(info.nd == 4 && mcs_sizes_to_int(4, info.dims, size) && size[0] >= 2 && size[0] <= MAX_CLASSES &&
+                         info.n_values <= MAX_VALUES,
+                     MCS_E_DATA, st, done,
+                     "%s: probabilities have shape %s; want (classes, slices, rows, columns), 2 to %d classes and at "
+                     "most 2^34 values",
+                     path, mcs_array_shape_text(info.nd, info.dims, shape, sizeof shape), MAX_CLASSES);
+    MCS_TRY_GOTO(mcs_probability_alloc(p, size[0], size[1], size[2], size[3]), st, done);
     MCS_TRY_GOTO(mcs_store_get(s, "probabilities", MCS_ARRAY_F32, 4, info.dims, p->values), st, done);
-    p->spacing[0] = (float)note(s, "spacing_x", 1);
-    p->spacing[1] = (float)note(s, "spacing_y", 1);
-    p->spacing[2] = (float)note(s, "spacing_z", 1);
-    p->is_volume = note(s, "is_volume", p->nz > 1) != 0;
+    MCS_TRY_GOTO(read_notes(path, s, p), st, done);
     MCS_TRY_GOTO(check_sums(path, p), st, done);
 done:
     mcs_store_close(s);
@@ -109,9 +131,13 @@ enum mcs_status mcs_probability_write_mask(const char *out, const char *stem, co
                                            const uint8_t *labels, const struct volume *like)
 {
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s.%s", out, stem, p->is_volume ? "nii.gz" : "png");
-    if (p->is_volume) {
+    const int is_volume = p->is_volume || p->nz > 1; /* a PNG holds one slice */
+    snprintf(path, sizeof path, "%s/%s.%s", out, stem, is_volume ? "nii.gz" : "png");
+    if (is_volume) {
         struct volume plain = {0};
+        MCS_REQUIRE(!like || (like->nx == p->nx && like->ny == p->ny && like->nz == p->nz), MCS_E_SHAPE,
+                    "%s: %d x %d x %d labels for a volume of %d x %d x %d", path, p->nx, p->ny, p->nz,
+                    like ? like->nx : 0, like ? like->ny : 0, like ? like->nz : 0);
         if (like) return mcs_volume_write_u8(path, labels, like);
         MCS_TRY(mcs_volume_alloc(&plain, p->nx, p->ny, p->nz, p->spacing));
         const enum mcs_status st = mcs_volume_write_u8(path, labels, &plain);
@@ -143,6 +169,7 @@ done:
 static enum mcs_status write_entropy_png(const char *path, const struct probability *p, const float *bits)
 {
     struct image img;
+    MCS_REQUIRE(p->nz == 1, MCS_E_SHAPE, "%s: a PNG holds one slice, not %d", path, p->nz);
     const float scale = 255 / log2f((float)p->classes);
     MCS_TRY(mcs_image_alloc(&img, p->nx, p->ny, 1));
     for (int64_t i = 0; i < voxels(p); i++) img.pixels[i] = (uint8_t)lrintf(fminf(bits[i] * scale, 255));

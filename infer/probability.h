@@ -12,21 +12,23 @@
 
 struct probability {
     int classes, nz, ny, nx;
-    int is_volume;    /* masks are NIfTI, not PNG */
+    int is_volume;    /* masks are NIfTI, not PNG; always 1 where nz > 1 */
     float spacing[3]; /* mm, x y z */
     float *values;    /* (classes, nz, ny, nx); owned */
 };
 enum mcs_status mcs_probability_alloc(struct probability *p, int classes, int nz, int ny, int nx); /* zeroed */
 void mcs_probability_free(struct probability *p);
 enum mcs_status mcs_probability_write(const char *path, const struct probability *p);
-/* E_NOINPUT; E_DATA: no such dataset, fewer than two classes, a value outside 0..1 or a sum that is not 1 (to 1e-3). */
+/* E_NOINPUT; E_DATA: no such dataset, fewer than two classes, more than 2^34 values or a dimension above INT_MAX, a
+ * spacing that is not above 0, a value outside 0..1 or a sum that is not 1 (to 1e-3). A file of several slices is a
+ * volume even where its is_volume is 0. */
 enum mcs_status mcs_probability_read(const char *path, struct probability *p);
 
 /* The class with the greatest probability; with two classes and a threshold above 0, foreground where its probability
  * is greater. labels (nz, ny, nx). */
 void mcs_probability_labels(const struct probability *p, double threshold, uint8_t *labels);
-/* OUT/STEM.png (two classes: 0 and 255; more: their numbers) or OUT/STEM.nii.gz (their numbers), with the geometry of
- * `like` where it is given. */
+/* OUT/STEM.png (one slice; two classes: 0 and 255, more: their numbers) or OUT/STEM.nii.gz (their numbers), with the
+ * geometry of `like`, of the same size, where it is given. */
 enum mcs_status mcs_probability_write_mask(const char *out, const char *stem, const struct probability *p,
                                            const uint8_t *labels, const struct volume *like);
 

@@ -1,0 +1,32 @@
+/* Sizes that come out of files, checked before they are multiplied or narrowed to int. A file can claim any 64-bit
+ * size: 2^32 + 1 slices become 1 by a cast, and a product of two sizes wraps to a small buffer. */
+#ifndef MCS_BOUNDS_H
+#define MCS_BOUNDS_H
+
+#include <limits.h>
+#include <stdint.h>
+
+/* a * b, or -1 where either is negative or the product passes INT64_MAX; -1 stays -1, so calls can be nested. */
+static inline int64_t mcs_size_mul(int64_t a, int64_t b)
+{
+    int64_t product;
+    return a < 0 || b < 0 || __builtin_mul_overflow(a, b, &product) ? -1 : product;
+}
+
+/* Stores a size of lo..hi as an int and returns 1; returns 0 and stores nothing for any other size. */
+static inline int mcs_size_to_int(int64_t size, int lo, int hi, int *dst)
+{
+    if (size < lo || size > hi) return 0;
+    *dst = (int)size;
+    return 1;
+}
+
+/* Stores n sizes of 1..INT_MAX as ints and returns 1; 0 where one of them is out of range. */
+static inline int mcs_sizes_to_int(int n, const int64_t *sizes, int *dst)
+{
+    for (int i = 0; i < n; i++)
+        if (!mcs_size_to_int(sizes[i], 1, INT_MAX, dst + i)) return 0;
+    return 1;
+}
+
+#endif
