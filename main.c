@@ -3,6 +3,7 @@
 #include "engine/devices.h"
 #include "engine/exec.h"
 #include "engine/log.h"
+#include "engine/memory.h"
 #include "engine/stop.h"
 
 #include <omp.h>
@@ -176,6 +177,9 @@ static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv,
         fputs(mcs_config_help(v, arena), stdout);
         return MCS_OK;
     }
+    int64_t max_memory = 0;
+    if (common->max_memory) MCS_TRY(mcs_memory_parse(common->max_memory, "--max-memory", &max_memory));
+    mcs_memory_limit_set(max_memory);
     MCS_TRY(mcs_device_check(common));
     mcs_log_quiet(common->quiet);
     if (common->threads) omp_set_num_threads((int)common->threads);

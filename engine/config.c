@@ -1,5 +1,7 @@
 #include "engine/config.h"
 
+#include "engine/memory.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -30,6 +32,9 @@ static const struct mcs_option common_table[] = {
              "metrics)"},
     {"precision", 0, MCS_FIELD(mcs_common, precision), .def = "auto", .choices = "auto|fp32|bf16",
      .help = "number format of activations and products; auto: bf16 on a GPU, fp32 on the CPU"},
+    {"max-memory", 0, MCS_FIELD(mcs_common, max_memory), .value = "SIZE",
+     .help = "memory that may be taken, as 8G or 512M; a file that needs more is refused (default: what the machine "
+             "has free)"},
     {"trace", 0, MCS_FIELD(mcs_common, trace), .value = "FILE", .help = "write a Perfetto trace of the steps"},
     {"dry-run", 0, MCS_FIELD(mcs_common, dry_run),
      .help = "say what would be done and the memory it needs, do nothing"},
@@ -566,6 +571,8 @@ enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char
     for (int i = 0; i < n_words; i++)
         MCS_TRY(set_value(&p, words[i].row, words[i].text, words[i].where, FROM_COMMAND_LINE));
     MCS_TRY(mcs_form_parse(common->form_text, common->form));
+    int64_t max_memory = 0;
+    if (common->max_memory) MCS_TRY(mcs_memory_parse(common->max_memory, "--max-memory", &max_memory));
     for (int i = 0; i < p.n_rows; i++)
         MCS_REQUIRE(!p.rows[i]->required || p.from[i] != FROM_NOWHERE, MCS_E_USAGE,
                     "%s: --%s %s is required (mcsam %s --help)", verb->name, p.rows[i]->name,
@@ -688,7 +695,7 @@ char *mcs_config_text(const void *options, struct arena *arena)
     }
     for (const struct mcs_option *o = common->verb->options ? common->verb->options : no_options; o->name; o++)
         put_row(&t, o, options);
-    static const char *const left_out[] = {"help", "config", "dry-run", "form", "json", "quiet", "trace"};
+    static const char *const left_out[] = {"help", "config", "dry-run", "form", "json", "quiet", "trace", "max-memory"};
     for (const struct mcs_option *o = common_table; o->name; o++) {
         int skip = 0;
         for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++) skip |= strcmp(o->name, left_out[k]) == 0;

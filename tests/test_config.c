@@ -252,6 +252,16 @@ Test(config, save_fails_cleanly)
     cr_expect(strstr(mcs_error_message(), "/nonexistent/folder/config.yaml"));
 }
 
+/* It is a property of the machine, not of the result: a saved config that went to another one leaves it out. */
+Test(config, max_memory_is_checked_and_not_saved)
+{
+    cr_expect_eq(PARSE("-i in --max-memory 8Q"), MCS_E_USAGE);
+    cr_expect(strstr(mcs_error_message(), "--max-memory: want a size"), "%s", mcs_error_message());
+    cr_assert_eq(PARSE("-i in --max-memory 8G"), MCS_OK, "%s", mcs_error_message());
+    cr_expect_str_eq(got.common.max_memory, "8G");
+    cr_expect_not(strstr(mcs_config_text(&got, &arena), "max-memory"));
+}
+
 Test(config, words)
 {
     cr_expect_eq(parse_as(&verb_args, NULL, "-i in one"), MCS_E_USAGE);

@@ -1,6 +1,7 @@
 /* The CPU backend: host memory and the table of its ops. */
 #include "engine/backend.h"
 #include "engine/cpu/optim_cpu.h"
+#include "engine/memory.h"
 
 #include <omp.h>
 #include <pthread.h>
@@ -10,10 +11,22 @@
 static enum mcs_status cpu_alloc(struct device *d, int64_t bytes, void **p)
 {
     (void)d;
+    MCS_TRY(mcs_memory_check_as(MCS_E_NOMEM, bytes, "the tensors on the CPU; use a smaller batch"));
     const size_t rounded = ((size_t)bytes + 63) / 64 * 64;
     *p = aligned_alloc(64, rounded ? rounded : 64);
     MCS_REQUIRE(*p, MCS_E_NOMEM, "no memory for %.1f MiB; use a smaller batch", (double)bytes / 1048576);
     return MCS_OK;
+}
+
+/* The batch that fits is told by division: by_batch bytes grow in proportion to it. */
+static enum mcs_status cpu_room(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
+{
+    (void)d;
+    if (mcs_memory_check_as(MCS_E_NOMEM, fixed + by_batch, "a batch of %lld on the CPU", (long long)batch) == MCS_OK)
+        return MCS_OK;
+    const int64_t left = mcs_memory_left() - fixed, fits = by_batch > 0 && left > 0 ? left / (by_batch / batch + 1) : 0;
+    if (fits > 0 && fits < batch) mcs_error_add("; a batch of %lld would fit", (long long)fits);
+    return MCS_E_NOMEM;
 }
 
 static void cpu_free(struct device *d, void *p)
@@ -54,6 +67,7 @@ static const struct backend cpu_backend = {
     .ops = cpu_ops,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .room = cpu_room,
     .upload = cpu_copy,
     .download = cpu_copy,
     .zero = cpu_zero,

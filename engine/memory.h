@@ -1,0 +1,39 @@
+/* How much memory may be taken: a file's header is compared with it before anything is allocated for its contents.
+ *
+ *     MCS_TRY(mcs_memory_check(n_voxels * 4, "%s: %d x %d x %d voxels", path, nx, ny, nz));
+ *     v->values = malloc((size_t)n_voxels * 4);
+ *
+ * The limit is --max-memory for the whole process (what it has resident counts), or, where none was set, the memory
+ * that the machine has free: MemAvailable, and what the cgroups (version 1 and 2) of the process leave. Nothing is
+ * reserved: two threads that check at the same time may together pass the limit. */
+#ifndef MCS_MEMORY_H
+#define MCS_MEMORY_H
+
+#include "engine/status.h"
+
+#include <stdint.h>
+
+/* Bytes from "8G", "512M", "1.5 GiB", "64k" or "1000000"; K, M, G and T are powers of 1024, in either case, with or
+ * without "B" or "iB". E_USAGE: no such size, or less than 1 byte, or more than 2^60. `where` stands in the message. */
+enum mcs_status mcs_memory_parse(const char *text, const char *where, int64_t *bytes);
+/* Sets the limit of the process in bytes; 0: what the machine has free. Call before threads are started. */
+void mcs_memory_limit_set(int64_t bytes);
+/* Bytes that may still be taken now; INT64_MAX where the system does not tell. */
+int64_t mcs_memory_left(void);
+/* E_DATA where `bytes` more (negative: a size that overflowed) may not be taken:
+ * "WHAT: needs 15.6 GiB of memory, --max-memory allows 3.0 GiB and 0.2 GiB are in use". `fmt` makes WHAT, which begins
+ * with the file's name. Requests of less than 1 MiB pass without a look at the system. */
+enum mcs_status mcs_memory_check(int64_t bytes, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same with another status, E_NOMEM where no file is to blame. */
+enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* a * b, or -1 where a or b is negative or the product passes 2^62: sizes for mcs_memory_check and malloc. */
+int64_t mcs_memory_product(int64_t a, int64_t b);
+/* "15.6 GiB", "512.0 MiB", "17 bytes" into dst; returns dst. */
+const char *mcs_memory_text(int64_t bytes, char *dst, int dst_bytes);
+
+/* What is free by the files of a system under `root` ("" for this one): proc/meminfo, proc/self/cgroup and
+ * sys/fs/cgroup. For mcs_memory_left and its test. */
+int64_t mcs_memory_free_under(const char *root);
+
+#endif

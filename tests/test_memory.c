@@ -1,0 +1,168 @@
+/* How much memory may be taken: sizes as people type them, the limit, and what the system's files say is free. */
+#include "engine/memory.h"
+#include "engine/status.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const int64_t KIB = 1024, MIB = 1 << 20, GIB = 1 << 30;
+
+static void reset(void)
+{
+    mcs_memory_limit_set(0);
+    mcs_error_clear();
+}
+
+TestSuite(memory, .init = reset, .fini = reset);
+
+Test(memory, sizes_are_read_as_people_type_them)
+{
+    const struct {
+        const char *text;
+        int64_t bytes;
+    } good[] = {{"1", 1},           {"1000000", 1000000}, {"64k", 64 * KIB},  {"512M", 512 * MIB},
+                {"8G", 8 * GIB},    {"8GB", 8 * GIB},     {"8 GiB", 8 * GIB}, {"1.5g", 3 * GIB / 2},
+                {"2T", 2048 * GIB}, {"0.5 KiB", 512},     {"17b", 17},        {"1048576T", (int64_t)1 << 60}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        int64_t bytes = 0;
+        cr_expect_eq(mcs_memory_parse(good[i].text, "--max-memory", &bytes), MCS_OK, "%s: %s", good[i].text,
+                     mcs_error_message());
+        cr_expect_eq(bytes, good[i].bytes, "%s: %lld", good[i].text, (long long)bytes);
+    }
+    static const char *const bad[] = {
+        "",  "G",   "-1G",  "+1G", "8X",  "8G8", "1e9",   "0x10",     "inf", "nan",
+        "0", "0.0", "1GiX", "8 i", "8ii", ".",   "8Gi B", "2097152T", "1e",  "9999999999999999999T"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        int64_t bytes = -7;
+        cr_expect_eq(mcs_memory_parse(bad[i], "--max-memory", &bytes), MCS_E_USAGE, "'%s' was read", bad[i]);
+        cr_expect(strstr(mcs_error_message(), "--max-memory"), "%s", mcs_error_message());
+        cr_expect_eq(bytes, -7);
+        mcs_error_clear();
+    }
+}
+
+Test(memory, products_that_overflow_are_minus_one)
+{
+    cr_expect_eq(mcs_memory_product(3, 4), 12);
+    cr_expect_eq(mcs_memory_product(0, INT64_MAX), 0);
+    cr_expect_eq(mcs_memory_product((int64_t)1 << 31, (int64_t)1 << 31), (int64_t)1 << 62);
+    cr_expect_eq(mcs_memory_product(((int64_t)1 << 31) + 1, (int64_t)1 << 31), -1);
+    cr_expect_eq(mcs_memory_product((int64_t)1 << 32, (int64_t)1 << 32), -1, "2^64 is no 0");
+    cr_expect_eq(mcs_memory_product(-1, 4), -1);
+    cr_expect_eq(mcs_memory_product(4, -1), -1);
+}
+
+Test(memory, the_limit_counts_what_is_in_use)
+{
+    mcs_memory_limit_set(64 * GIB);
+    const int64_t before = mcs_memory_left();
+    cr_assert(before > 0 && before < 64 * GIB, "%lld", (long long)before);
+    /* 64 MiB that are written to are resident; other pages of the process may come and go, 16 MiB at most */
+    char *taken = malloc((size_t)(64 * MIB));
+    cr_assert(taken);
+    memset(taken, 1, (size_t)(64 * MIB));
+    const int64_t after = mcs_memory_left();
+    cr_expect(after <= before - 48 * MIB, "%lld before, %lld after", (long long)before, (long long)after);
+    cr_assert_eq(taken[12345], 1);
+    free(taken);
+
+    cr_expect_eq(mcs_memory_check(32 * GIB, "a.nii"), MCS_OK);
+    cr_expect_eq(mcs_memory_check(64 * GIB, "%s", "a.nii"), MCS_E_DATA);
+    cr_expect(strstr(mcs_error_message(), "a.nii: needs 64.0 GiB of memory, --max-memory allows 64.0 GiB and "), "%s",
+              mcs_error_message());
+    mcs_error_clear();
+    cr_expect_eq(mcs_memory_check(-1, "a.nii"), MCS_E_DATA);
+    cr_expect(strstr(mcs_error_message(), "a.nii: needs more memory than can be addressed"), "%s", mcs_error_message());
+    mcs_error_clear();
+    cr_expect_eq(mcs_memory_check_as(MCS_E_NOMEM, 65 * GIB, "a batch"), MCS_E_NOMEM);
+    mcs_error_clear();
+    mcs_memory_limit_set(1);
+    cr_expect_eq(mcs_memory_check(MIB - 1, "a.nii"), MCS_OK, "small ones pass");
+    cr_expect_eq(mcs_memory_left(), 0);
+    cr_expect_eq(mcs_memory_check(MIB, "a.nii"), MCS_E_DATA);
+}
+
+Test(memory, without_a_limit_the_free_memory_is_one)
+{
+    const int64_t left = mcs_memory_left();
+    cr_assert_gt(left, 0);
+    cr_expect_eq(mcs_memory_check(MIB, "a.nii"), MCS_OK, "%s", mcs_error_message());
+    cr_expect_eq(mcs_memory_check((int64_t)1 << 60, "a.nii"), MCS_E_DATA, "an EiB, more than any machine has");
+    cr_expect(strstr(mcs_error_message(), "--max-memory SIZE sets another limit"), "%s", mcs_error_message());
+}
+
+/* ---- a system made of files ---- */
+
+static char root[64];
+
+static void make_root(void)
+{
+    reset();
+    snprintf(root, sizeof root, "/tmp/mcs_memory_XXXXXX");
+    cr_assert(mkdtemp(root));
+}
+
+static void remove_root(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", root);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(memory_system, .init = make_root, .fini = remove_root);
+
+static void put(const char *path, const char *text)
+{
+    char full[512];
+    snprintf(full, sizeof full, "%s/%s", root, path);
+    for (char *c = full + strlen(root) + 1; (c = strchr(c, '/')); *c++ = '/') {
+        *c = '\0';
+        mkdir(full, 0777);
+    }
+    FILE *f = fopen(full, "w");
+    cr_assert(f, "%s", full);
+    fputs(text, f);
+    fclose(f);
+}
+
+Test(memory_system, the_machine_alone)
+{
+    cr_expect_eq(mcs_memory_free_under(root), INT64_MAX, "a system that does not tell");
+    put("proc/meminfo", "MemTotal:       24683520 kB\nMemFree:          123456 kB\nMemAvailable:   10240 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), 10 * MIB);
+    put("proc/self/cgroup", "0::/\n");
+    put("sys/fs/cgroup/memory.max", "max\n");
+    put("sys/fs/cgroup/memory.current", "123\n");
+    cr_expect_eq(mcs_memory_free_under(root), 10 * MIB, "a group without a limit");
+}
+
+Test(memory_system, version_2_and_the_groups_above)
+{
+    put("proc/meminfo", "MemAvailable:   10240 kB\n");
+    put("proc/self/cgroup", "0::/slurm/job_7/step\n");
+    put("sys/fs/cgroup/slurm/job_7/step/memory.max", "max\n");
+    put("sys/fs/cgroup/slurm/job_7/step/memory.current", "1048576\n");
+    put("sys/fs/cgroup/slurm/job_7/memory.max", "4194304\n");
+    put("sys/fs/cgroup/slurm/job_7/memory.current", "3145728\n");
+    cr_expect_eq(mcs_memory_free_under(root), MIB);
+    put("sys/fs/cgroup/slurm/job_7/memory.stat", "anon 5\nactive_file 7\ninactive_file 2097152\n");
+    cr_expect_eq(mcs_memory_free_under(root), 3 * MIB, "the cache counts as free");
+    put("sys/fs/cgroup/slurm/job_7/memory.current", "6291456\n");
+    cr_expect_eq(mcs_memory_free_under(root), 0, "a group beyond its limit");
+}
+
+Test(memory_system, version_1)
+{
+    put("proc/meminfo", "MemAvailable:   10240 kB\n");
+    put("proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/box\n1:cpu:/\n0::/\n");
+    put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "5242880\n");
+    put("sys/fs/cgroup/memory/box/memory.usage_in_bytes", "2097152\n");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    put("sys/fs/cgroup/memory/memory.usage_in_bytes", "2097152\n");
+    cr_expect_eq(mcs_memory_free_under(root), 3 * MIB);
+    put("sys/fs/cgroup/memory/box/memory.stat", "inactive_file 5\ntotal_inactive_file 1048576\n");
+    cr_expect_eq(mcs_memory_free_under(root), 4 * MIB);
+}
