@@ -1,0 +1,29 @@
+/* Part of every Criterion program: says how many tests it ran, and why it skipped others, in lines that ./run reads.
+ *
+ *     mcsam-test-skip: volume/a_real_scan: /usr/share/... is not installed
+ *     mcsam-test-count: 11 passed, 0 failed, 1 skipped
+ *
+ * A program that ran nothing fails: a --filter that matches no test would otherwise pass. */
+#include <criterion/criterion.h>
+#include <criterion/hooks.h>
+#include <stdio.h>
+
+static size_t n_skipped; /* stats->tests_skipped also counts what --filter left out */
+
+ReportHook(POST_TEST)(struct criterion_test_stats *stats)
+{
+    if (stats->test_status != CR_STATUS_SKIPPED) return;
+    n_skipped++;
+    fprintf(stderr, "mcsam-test-skip: %s/%s: %s\n", stats->test->category, stats->test->name,
+            stats->message ? stats->message : "no reason given");
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+    if (stats->tests_passed + stats->tests_failed + n_skipped == 0) {
+        fprintf(stderr, "no test ran: the filter matches none (--list shows the names)\n");
+        stats->tests_failed++; /* the exit status */
+    }
+    fprintf(stderr, "mcsam-test-count: %zu passed, %zu failed, %zu skipped\n", stats->tests_passed, stats->tests_failed,
+            n_skipped);
+}
