@@ -1,4 +1,5 @@
 /* mcsam VERB [OPTION]...: the verb table, signals, and the one place where a status becomes an exit code. */
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "engine/devices.h"
 #include "engine/exec.h"
@@ -185,6 +186,7 @@ static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv,
     if (common->threads) omp_set_num_threads((int)common->threads);
     common->threads = omp_get_max_threads();
     if (!common->trace) return v->run(common);
+    MCS_TRY(mcs_run_check_trace(common));
     MCS_TRY(mcs_exec_trace_open(common->trace));
     const enum mcs_status st = v->run(common), traced = mcs_exec_trace_close();
     return st != MCS_OK ? st : traced;

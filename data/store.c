@@ -1,6 +1,7 @@
 /* The store: the one file that includes HDF5. */
 #include "data/store.h"
 #include "data/file.h"
+#include "data/run_folder.h"
 
 #include <hdf5.h>
 
@@ -164,6 +165,7 @@ enum mcs_status mcs_store_commit(struct store *s)
     if (image && H5Fget_file_image(s->file, image, (size_t)n) != n) n = -1;
     leave();
     MCS_REQUIRE_GOTO(image && n > 0, MCS_E_NOMEM, st, done, "%s: HDF5 cannot put the file together", s->path);
+    MCS_TRY_GOTO(mcs_run_note_bytes(s->path, image, n), st, done);
     MCS_TRY_GOTO(mcs_file_write(s->path, image, n), st, done);
 done:
     free(image);
