@@ -413,9 +413,7 @@ static enum mcs_status measure(struct bench *b, const struct model *m, const str
     uint64_t h[2];
     int finite[2];
     MCS_TRY(mcs_exec_new(n->graph, &b->device, &e));
-    const double planned =
-        (double)(e->plan.activation_bytes + e->plan.workspace_bytes + e->plan.param_bytes + e->plan.grad_bytes) /
-        1048576;
+    const double planned = (double)(mcs_plan_bytes(&e->plan) + e->plan.param_bytes + e->plan.grad_bytes) / 1048576;
     snprintf(row.shape, sizeof row.shape, "%lldx%lldx%lldx%lld", (long long)batch, (long long)n->image->dim[1],
              (long long)n->image->dim[2], (long long)n->image->dim[3]);
     if (b->o->common.dry_run) {

@@ -5,11 +5,33 @@
 #include "engine/backend.h"
 #include "engine/plan.h"
 
+/* Device memory that executors use in turn: activations, inputs and workspace, each as large as the largest of them
+ * asks for. Constants belong to each executor.
+ *
+ *     struct exec_memory memory = {.device = d};
+ *     for (int i = 0; i < n; i++) MCS_TRY(mcs_exec_new_in(&memory, graph[i], &exec[i])); // plans; takes no memory yet
+ *     MCS_TRY(mcs_exec_memory_alloc(&memory));                                           // now each of them can run
+ *     ... for (int i = 0; i < n; i++) mcs_exec_free(exec[i]); mcs_exec_memory_free(&memory);
+ *
+ * Inputs hold until inputs of another executor are set, kept tensors until another executor runs. So each run sets all
+ * of its executor's inputs but the constants; and the inputs of the next run, whichever executor it is of, may be set
+ * while a device still works on the last one, and before what that one leaves is read. */
+struct exec_memory {
+    struct device *device;
+    char *activations, *inputs, *workspace;
+    int64_t activation_bytes, input_bytes, workspace_bytes; /* allocated */
+    struct exec *first;                                     /* the executors that use it */
+};
+
 struct exec {
     struct graph *graph;
     struct device *device;
     struct plan plan;
-    char *arena, *workspace;
+    struct exec_memory *memory; /* shared, or own */
+    struct exec_memory own;
+    struct exec *next; /* in memory's list */
+    char *constants;
+    int bound; /* its tensors point into memory */
     /* Called after step i was enqueued, to enqueue what belongs behind it (collectives); NULL: nothing. Set once,
      * before the first run. no_capture: it waits for the device, so the steps cannot be recorded for replay. */
     enum mcs_status (*after_step)(void *ctx, int i);
@@ -28,6 +50,17 @@ struct exec {
  * outlive it. */
 enum mcs_status mcs_exec_new(struct graph *g, struct device *d, struct exec **e);
 void mcs_exec_free(struct exec *e);
+
+/* The same in memory that it shares, which must outlive it: plans and prepares alone, so that e->plan is known; the
+ * parameters may still be without memory. */
+enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct exec **e);
+/* Gives memory to all executors made since the last call. Where one needs more than there is, all memory is taken anew:
+ * inputs and kept tensors are lost, and what was captured is captured again. E_NOMEM: none of them can run. */
+enum mcs_status mcs_exec_memory_alloc(struct exec_memory *m);
+/* What mcs_exec_memory_alloc takes from the device in all, constants included; known before it is called. */
+int64_t mcs_exec_memory_bytes(const struct exec_memory *m);
+/* After its executors are freed. */
+void mcs_exec_memory_free(struct exec_memory *m);
 
 /* Copies into an input (or a seed's gradient) / out of a kept tensor: as many floats (or int32) as it has elements,
  * whatever the device keeps them in. */

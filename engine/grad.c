@@ -59,7 +59,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
         MCS_REQUIRE(r->needs_grad, MCS_E_SHAPE, "%s: no trainable parameter or wanted input leads to this seed",
                     r->name);
         MCS_REQUIRE(!r->grad, MCS_E_SHAPE, "%s: given twice as a seed", r->name);
-        r->grad = gradient_of(g, r, TENSOR_INPUT);
+        r->grad = gradient_of(g, r, TENSOR_SEED);
         seeds[i]->grad = view(g, seeds[i], r->grad);
     }
     struct tensor **param_grad = mcs_arena_alloc(&g->arena, (size_t)(g->params->n + 1) * sizeof *param_grad);
@@ -100,7 +100,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
                 b.beta[k] = b.beta[twin];
                 continue;
             }
-            MCS_REQUIRE(!r->grad || r->grad->role != TENSOR_INPUT, MCS_E_SHAPE,
+            MCS_REQUIRE(!r->grad || r->grad->role != TENSOR_SEED, MCS_E_SHAPE,
                         "%s: a seed of the gradient is also read by %s, which leads to a seed", r->name, f.scope);
             b.beta[k] = r->grad ? 1 : 0;
             if (!r->grad) {

@@ -36,8 +36,9 @@ static void find_lives(struct graph *g)
     }
     for (int i = 0; i < g->n_tensors; i++) {
         struct tensor *t = g->tensors[i];
-        if (t->role == TENSOR_INPUT) t->first_step = 0;
-        if (t->role == TENSOR_INPUT || t->keep) t->last_step = g->n_steps;
+        const int filled_before = t->role == TENSOR_INPUT || t->role == TENSOR_SEED;
+        if (filled_before) t->first_step = 0;
+        if (filled_before || t->keep) t->last_step = g->n_steps;
     }
 }
 
@@ -47,6 +48,26 @@ static int by_bytes_then_index(const void *pa, const void *pb)
     const int64_t na = bytes_of(a), nb = bytes_of(b);
     if (na != nb) return na < nb ? 1 : -1;
     return a->index < b->index ? -1 : 1;
+}
+
+enum plan_region mcs_plan_region(const struct tensor *t)
+{
+    const struct tensor *r = t->root;
+    if (r->role == TENSOR_SEED || r->constant) return PLAN_CONSTANTS;
+    return r->role == TENSOR_INPUT ? PLAN_INPUTS : PLAN_ACTIVATIONS;
+}
+
+int64_t mcs_plan_bytes(const struct plan *plan)
+{
+    return plan->activation_bytes + plan->input_bytes + plan->constant_bytes + plan->workspace_bytes;
+}
+
+/* Inputs and constants are alive in every step: one behind the other. */
+static void place_filled(struct tensor *t, struct plan *plan)
+{
+    int64_t *end = mcs_plan_region(t) == PLAN_INPUTS ? &plan->input_bytes : &plan->constant_bytes;
+    t->offset = *end;
+    *end += bytes_of(t);
 }
 
 /* Greedy by size: the largest tensor first, each at the lowest offset where no tensor placed before it lives at the
@@ -60,8 +81,15 @@ enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan)
     struct tensor **placed = malloc((size_t)(g->n_tensors + 1) * sizeof *placed);
     if (!todo || !placed) abort();
     int n_todo = 0, n_placed = 0;
-    for (int i = 0; i < g->n_tensors; i++)
-        if (is_planned(g->tensors[i]) && g->tensors[i]->last_step >= 0) todo[n_todo++] = g->tensors[i];
+    for (int i = 0; i < g->n_tensors; i++) {
+        struct tensor *t = g->tensors[i];
+        if (!is_planned(t) || t->last_step < 0) continue;
+        plan->sum_bytes += bytes_of(t);
+        if (mcs_plan_region(t) == PLAN_ACTIVATIONS)
+            todo[n_todo++] = t;
+        else
+            place_filled(t, plan);
+    }
     qsort(todo, (size_t)n_todo, sizeof *todo, by_bytes_then_index);
     for (int i = 0; i < n_todo; i++) {
         struct tensor *t = todo[i];
@@ -78,7 +106,6 @@ enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan)
         for (; slot > 0 && placed[slot - 1]->offset > at; slot--) placed[slot] = placed[slot - 1];
         placed[slot] = t;
         if (at + bytes > plan->activation_bytes) plan->activation_bytes = at + bytes;
-        plan->sum_bytes += bytes;
     }
     free(todo);
     free(placed);
@@ -96,11 +123,12 @@ static void print_shape(const struct tensor *t, FILE *f)
 
 void mcs_plan_dump(const struct graph *g, const struct plan *plan, FILE *f)
 {
-    fprintf(
-        f,
-        "# %d steps (%d forward), activations %.1f MiB (%.1f without reuse), workspace %.1f MiB, parameters %.1f MiB\n",
-        g->n_steps, g->n_forward, (double)plan->activation_bytes / 1048576, (double)plan->sum_bytes / 1048576,
-        (double)plan->workspace_bytes / 1048576, (double)plan->param_bytes / 1048576);
+    fprintf(f,
+            "# %d steps (%d forward), activations %.1f MiB, inputs %.1f MiB, constants %.1f MiB (%.1f without reuse), "
+            "workspace %.1f MiB, parameters %.1f MiB\n",
+            g->n_steps, g->n_forward, (double)plan->activation_bytes / 1048576, (double)plan->input_bytes / 1048576,
+            (double)plan->constant_bytes / 1048576, (double)plan->sum_bytes / 1048576,
+            (double)plan->workspace_bytes / 1048576, (double)plan->param_bytes / 1048576);
     for (int i = 0; i < g->n_steps; i++) {
         const struct step *s = &g->steps[i];
         fprintf(f, "%5d %-3s %-15s %-48s", i, s->backward ? "bwd" : "fwd", mcs_op_table[s->op].name, s->scope);

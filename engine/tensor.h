@@ -11,10 +11,11 @@ enum mcs_dtype { MCS_F32, MCS_I32, MCS_BF16 };
 enum { MCS_MAX_DIM = 6 };
 
 enum tensor_role {
-    TENSOR_PARAM,      /* a weight: lives in a struct params, shared by every graph built over it */
-    TENSOR_INPUT,      /* filled by the caller before a run, kept between runs */
-    TENSOR_ACT,        /* made by a step, its memory is reused after its last reader */
-    TENSOR_GRAD,       /* made by a backward step, planned like TENSOR_ACT */
+    TENSOR_PARAM, /* a weight: lives in a struct params, shared by every graph built over it */
+    TENSOR_INPUT, /* filled by the caller before a run, or a constant; kept between runs (exec.h says for how long) */
+    TENSOR_SEED,  /* the gradient of a loss, where mcs_grad begins: 1 unless the caller sets it; kept between runs */
+    TENSOR_ACT,   /* made by a step, its memory is reused after its last reader */
+    TENSOR_GRAD,  /* made by a backward step, planned like TENSOR_ACT */
     TENSOR_PARAM_GRAD, /* a part of params->grad */
 };
 

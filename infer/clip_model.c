@@ -212,23 +212,61 @@ void mcs_clip_model_close(struct clip_model *m)
 {
     plan_free(m->image_plan);
     for (size_t i = 0; i < sizeof m->text_plan / sizeof *m->text_plan; i++) plan_free(m->text_plan[i]);
+    mcs_exec_memory_free(&m->memory);
     mcs_params_free(m->params);
     mcs_tokenizer_close(m->tokenizer);
     memset(m, 0, sizeof *m);
 }
 
-static enum mcs_status image_plan(struct clip_model *m)
+/* Memory for the plan whose graph is recorded. Also where an earlier plan could get none: then all get it now. */
+static enum mcs_status make_exec(struct clip_model *m, struct clip_plan *p)
 {
-    if (m->image_plan) return MCS_OK;
+    m->memory.device = m->device;
+    if (!p->exec) MCS_TRY(mcs_exec_new_in(&m->memory, p->graph, &p->exec));
+    return mcs_exec_memory_alloc(&m->memory);
+}
+
+static enum mcs_status image_plan_new(struct clip_model *m, struct clip_plan *p)
+{
     const int64_t s = m->config.image_size;
-    struct clip_plan *p = m->image_plan = calloc(1, sizeof *p);
-    if (!p) abort();
     p->graph = mcs_graph_new(m->params);
     p->image = mcs_input(p->graph, "image", MCS_F32, MCS_DIMS(IMAGE_BATCH, s, s, 3));
     p->out = mcs_keep(mcs_clip_image(p->graph, p->image, &m->config));
     p->host = calloc((size_t)(IMAGE_BATCH * (s * s * 3 + m->config.embed)), sizeof(float));
     MCS_REQUIRE(p->host, MCS_E_NOMEM, "no memory for a batch of images");
-    return mcs_exec_new(p->graph, m->device, &p->exec);
+    return MCS_OK;
+}
+
+static enum mcs_status text_plan_new(struct clip_model *m, int64_t rows, struct clip_plan *p)
+{
+    const size_t capacity = (size_t)TEXT_BATCH * (size_t)m->config.context + TEXT_BUCKET;
+    p->graph = mcs_graph_new(m->params);
+    p->text = mcs_clip_text_inputs(p->graph, TEXT_BATCH, rows);
+    p->out = mcs_keep(mcs_clip_text(p->graph, &p->text, &m->config, 0));
+    p->ids = malloc(capacity * sizeof *p->ids);
+    p->position = calloc(capacity, sizeof *p->position);
+    p->key = calloc(capacity, sizeof *p->key);
+    p->offset = calloc(TEXT_BATCH + 1, sizeof *p->offset);
+    p->host = calloc((size_t)(TEXT_BATCH * m->config.embed), sizeof *p->host);
+    MCS_REQUIRE(p->ids && p->position && p->key && p->offset && p->host, MCS_E_NOMEM, "no memory for a batch of texts");
+    return MCS_OK;
+}
+
+/* The plan in a slot, made by `rows` (0: the image tower's) where the slot is empty; one that gets no memory is
+ * dropped. */
+static enum mcs_status plan_in(struct clip_model *m, struct clip_plan **slot, int64_t rows)
+{
+    enum mcs_status st = MCS_OK;
+    if (!*slot) {
+        *slot = calloc(1, sizeof **slot);
+        MCS_REQUIRE(*slot, MCS_E_NOMEM, "no memory for a plan");
+        st = rows ? text_plan_new(m, rows, *slot) : image_plan_new(m, *slot);
+    }
+    if (st == MCS_OK) st = make_exec(m, *slot);
+    if (st == MCS_OK) return st;
+    plan_free(*slot);
+    *slot = NULL;
+    return mcs_trace(st, __FILE__, __LINE__);
 }
 
 int64_t mcs_clip_text_bucket(int64_t n_rows)
@@ -247,21 +285,9 @@ static enum mcs_status text_plan(struct clip_model *m, int64_t n_rows, struct cl
     if (slot < 0) {
         slot = (int)(rows / TEXT_BUCKET % n_slots);
         plan_free(m->text_plan[slot]);
-        struct clip_plan *p = m->text_plan[slot] = calloc(1, sizeof *p);
-        if (!p) abort();
-        const size_t capacity = (size_t)TEXT_BATCH * (size_t)m->config.context + TEXT_BUCKET;
-        p->graph = mcs_graph_new(m->params);
-        p->text = mcs_clip_text_inputs(p->graph, TEXT_BATCH, rows);
-        p->out = mcs_keep(mcs_clip_text(p->graph, &p->text, &m->config, 0));
-        p->ids = malloc(capacity * sizeof *p->ids);
-        p->position = calloc(capacity, sizeof *p->position);
-        p->key = calloc(capacity, sizeof *p->key);
-        p->offset = calloc(TEXT_BATCH + 1, sizeof *p->offset);
-        p->host = calloc((size_t)(TEXT_BATCH * m->config.embed), sizeof *p->host);
-        MCS_REQUIRE(p->ids && p->position && p->key && p->offset && p->host, MCS_E_NOMEM,
-                    "no memory for a batch of texts");
-        MCS_TRY(mcs_exec_new(p->graph, m->device, &p->exec));
+        m->text_plan[slot] = NULL;
     }
+    MCS_TRY(plan_in(m, &m->text_plan[slot], rows));
     *plan = m->text_plan[slot];
     return MCS_OK;
 }
@@ -314,7 +340,7 @@ static void normalise_rows(float *x, int n, int width)
 
 enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images, int n, int normalise, float *dst)
 {
-    MCS_TRY(image_plan(m));
+    MCS_TRY(plan_in(m, &m->image_plan, 0));
     struct clip_plan *p = m->image_plan;
     const int64_t one = (int64_t)m->config.image_size * m->config.image_size * 3;
     const int embed = m->config.embed;
@@ -376,6 +402,7 @@ enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *te
         memcpy(p->position, position, (size_t)rows * sizeof *ids);
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.ids, p->ids), st, done);
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.position, p->position), st, done);
+        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.key, p->key), st, done); /* for dropout, which is off: zeros */
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.offset, offset), st, done);
         MCS_TRY_GOTO(mcs_exec_forward(p->exec), st, done);
         MCS_TRY_GOTO(mcs_exec_get(p->exec, p->out, p->host), st, done);

@@ -21,6 +21,7 @@ struct clip_model {
     char sha256[65]; /* of the weights file; "" when drawn at random */
     /* Planned graphs, made at first use. */
     struct clip_plan *image_plan, *text_plan[4];
+    struct exec_memory memory; /* they share it */
 };
 
 /* Reads config and vocabulary, names all parameters and gives them memory; then reads the weights. E_NOINPUT, E_DATA (a

@@ -124,7 +124,7 @@ enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_o
     if (st == MCS_OK) {
         const struct exec *const all[] = {s.prefix, s.exec, s.map_exec};
         const int64_t one = s.pairs * s.tokens * s.width;
-        for (int i = 0; i < 3; i++) *bytes += all[i]->plan.activation_bytes + all[i]->plan.workspace_bytes;
+        for (int i = 0; i < 3; i++) *bytes += mcs_plan_bytes(&all[i]->plan);
         *bytes += (one * (5 + o->copies) + s.pairs * ((int64_t)m->config.image_size * m->config.image_size * 3 +
                                                       s.tokens + 2 * m->config.embed)) *
                   (int64_t)sizeof(float);

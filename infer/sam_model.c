@@ -218,6 +218,7 @@ void mcs_sam_model_close(struct sam_model *m)
         next = p->next;
         plan_free(p);
     }
+    mcs_exec_memory_free(&m->memory);
     mcs_params_free(m->params);
     *m = (struct sam_model){0};
 }
@@ -251,7 +252,9 @@ static enum mcs_status plan_build(struct sam_model *m, struct sam_plan *p)
         p->embedding = mcs_keep(mcs_sam_encode(g, p->image, c));
     }
     MCS_TRY(mcs_graph_status(g));
-    return mcs_exec_new(g, m->device, &p->exec);
+    m->memory.device = m->device;
+    MCS_TRY(mcs_exec_new_in(&m->memory, g, &p->exec));
+    return mcs_exec_memory_alloc(&m->memory);
 }
 
 /* A planned graph, from the list or made now; the list keeps the MAX_PLANS last used. */
@@ -265,7 +268,7 @@ static enum mcs_status plan_get(struct sam_model *m, int decoder, int64_t n, int
             *at = p->next;
             p->next = m->plans;
             m->plans = *plan = p;
-            return MCS_OK;
+            return mcs_exec_memory_alloc(&m->memory); /* nothing to do but after another plan that got none */
         }
         if (++n_plans == MAX_PLANS) {
             *at = NULL; /* p was the last */

@@ -30,6 +30,7 @@ struct sam_model {
     char sha256[65]; /* of the weights file; "" when drawn at random */
     /* Planned graphs, made at first use: encoders by batch, decoders by prompts, tokens and mask. */
     struct sam_plan *plans;
+    struct exec_memory memory; /* they share it */
 };
 
 /* path: a safetensors file of segment-anything's or MedSAM's tensors, or a folder with sam.safetensors. The sizes come

@@ -87,8 +87,8 @@ static void run(int gradients)
     all_finite("iou", iou, n_iou);
     if (gradients) all_finite("gradients", p->grad, p->n_values);
 
-    const double planned = MIB(e->plan.activation_bytes + e->plan.workspace_bytes) +
-                           MIB(p->n_values * (int64_t)sizeof(float)) * (gradients ? 2 : 1);
+    const double planned =
+        MIB(mcs_plan_bytes(&e->plan)) + MIB(p->n_values * (int64_t)sizeof(float)) * (gradients ? 2 : 1);
     fprintf(
         stderr,
         "  forward %.1f s, backward %.1f s; planned %.0f MiB (activations %.0f, without reuse %.0f, workspace %.0f), "

@@ -81,9 +81,7 @@ static void run(int64_t batch)
         cr_expect(isfinite(v) && v > -1 && v < 20, "level %d: %g", i, (double)v);
     }
     const double mib = 1048576;
-    const double planned =
-        (double)(e->plan.activation_bytes + e->plan.workspace_bytes + 2 * m.params->n_values * (int64_t)sizeof(float)) /
-        mib;
+    const double planned = (double)(mcs_plan_bytes(&e->plan) + 2 * m.params->n_values * (int64_t)sizeof(float)) / mib;
     const double own = (double)(pixels * 8) / mib, taken = (double)(peak_rss() - before) / mib;
     fprintf(
         stderr,

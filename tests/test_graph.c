@@ -301,8 +301,15 @@ static void life(const struct graph *g, const struct tensor *t, int *first, int 
         if (used && *first > i) *first = i;
         if (used) *last = i;
     }
-    if (t->role == TENSOR_INPUT) *first = 0;
-    if (t->role == TENSOR_INPUT || t->keep) *last = g->n_steps;
+    const int filled = t->role == TENSOR_INPUT || t->role == TENSOR_SEED;
+    if (filled) *first = 0;
+    if (filled || t->keep) *last = g->n_steps;
+}
+
+static int64_t region_bytes(const struct plan *plan, const struct tensor *t)
+{
+    if (t->constant || t->role == TENSOR_SEED) return plan->constant_bytes;
+    return t->role == TENSOR_INPUT ? plan->input_bytes : plan->activation_bytes;
 }
 
 static void check_plan(const struct graph *g, const struct plan *plan)
@@ -316,12 +323,13 @@ static void check_plan(const struct graph *g, const struct plan *plan)
         if (a_last < 0) continue;
         const int64_t a_end = a->offset + 4 * mcs_count(a);
         sum += (4 * mcs_count(a) + 63) / 64 * 64;
-        cr_assert(a->offset >= 0 && a->offset % 64 == 0 && a_end <= plan->activation_bytes, "%s", a->name);
+        cr_assert(a->offset >= 0 && a->offset % 64 == 0 && a_end <= region_bytes(plan, a), "%s", a->name);
         for (int k = 0; k < i; k++) {
             const struct tensor *b = g->tensors[k];
             if (b->root != b || b->role == TENSOR_PARAM_GRAD) continue;
             life(g, b, &b_first, &b_last);
             if (b_last < 0 || a_last < b_first || b_last < a_first) continue;
+            if (mcs_plan_region(a) != mcs_plan_region(b)) continue;
             cr_assert(a_end <= b->offset || b->offset + 4 * mcs_count(b) <= a->offset,
                       "%s [%d, %d] and %s [%d, %d] lie on each other", a->name, a_first, a_last, b->name, b_first,
                       b_last);
@@ -372,8 +380,10 @@ Test(plan, random_networks)
         float *got = run_random(number, 0, &n, &plan), *kept = run_random(number, 1, &n_kept, &kept_plan);
         cr_assert_eq(n, n_kept);
         cr_assert_arr_eq(got, kept, (size_t)n * sizeof *got, "network %u differs where no memory is reused", number);
-        cr_expect_leq(plan.activation_bytes, plan.sum_bytes);
-        reused += plan.activation_bytes, all += plan.sum_bytes;
+        const int64_t planned = plan.activation_bytes + plan.input_bytes + plan.constant_bytes;
+        cr_expect_leq(planned, plan.sum_bytes);
+        cr_expect_eq(mcs_plan_bytes(&plan), planned + plan.workspace_bytes);
+        reused += planned, all += plan.sum_bytes;
         free(got);
         free(kept);
     }
@@ -416,7 +426,7 @@ Test(plan, dump_and_timeline)
         cr_expect_eq(live[i], want, "step %d: %lld, want %lld", i, (long long)live[i], (long long)want);
         if (live[i] > most) most = live[i];
     }
-    cr_expect_geq(plan.activation_bytes, most);
+    cr_expect_geq(plan.activation_bytes + plan.input_bytes + plan.constant_bytes, most);
     free(live);
     net_close(&n);
 }

@@ -40,9 +40,8 @@ static json_t *timeline_of(const struct graph *g, const struct plan *plan, const
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return json_pack("{s:s, s:I, s:I, s:o, s:o}", "name", name, "planned_bytes",
-                     (json_int_t)(plan->activation_bytes + plan->workspace_bytes + 4 * plan->param_bytes),
-                     "measured_peak_bytes", (json_int_t)usage.ru_maxrss * 1024, "step_names", names, "live_bytes",
-                     bytes);
+                     (json_int_t)(mcs_plan_bytes(plan) + 4 * plan->param_bytes), "measured_peak_bytes",
+                     (json_int_t)usage.ru_maxrss * 1024, "step_names", names, "live_bytes", bytes);
 }
 
 /* timeline.json: the arena of the network's training step. */

@@ -166,6 +166,6 @@ enum mcs_status mcs_joint_attach(struct joint *j, struct exec *e, const char *co
     MCS_TRY(mcs_buckets_make(j->graph, alone, j->comm, bucket_bytes, &j->buckets));
     e->after_step = after_step;
     e->after_ctx = j;
-    e->no_capture = !j->comm->ops->enqueues;
+    if (!j->comm->ops->enqueues) e->no_capture = 1;
     return MCS_OK;
 }

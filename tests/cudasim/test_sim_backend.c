@@ -479,8 +479,9 @@ Test(cuda_backend, allocations_that_fail)
         cr_assert_eq(cudasim_bytes_held(), 0, "%zu bytes left by allocation %d that fails", cudasim_bytes_held(), n);
     }
     cudasim_fail_alloc(0);
-    /* two buffers, the run; weights, gradients; arena, workspace; moments; the update's state and workspace */
-    cr_expect_eq(n - 1, 11, "%d allocations", n - 1);
+    /* two buffers, the run; weights, gradients; activations, inputs, workspace, constants; moments; the update's state
+     * and workspace */
+    cr_expect_eq(n - 1, 13, "%d allocations", n - 1);
 }
 
 Test(cuda_backend, a_graph_too_large_names_a_batch_that_fits)
@@ -614,7 +615,7 @@ Test(cuda_backend, a_kernel_that_faults)
     OK(net_open(&n, &d));
     cudasim_quiet(1);
     faulted = 1;
-    mcs_params_find(n.p, "norm.weight")->data = n.e->arena + ((size_t)1 << 28);
+    mcs_params_find(n.p, "norm.weight")->data = n.e->memory->activations + ((size_t)1 << 28);
     OK(mcs_exec_forward(n.e));
     fails(mcs_exec_get(n.e, n.loss, &loss), MCS_E_FAIL, "the GPU failed: a kernel touched an illegal address");
     fails(mcs_exec_forward(n.e), MCS_E_FAIL, "(cudaErrorIllegalAddress in ");
