@@ -1,12 +1,9 @@
-/* Whole-or-not-at-all files. The temporary file lies beside its target, since rename is atomic only within one file
- * system. */
 #include "data/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -63,116 +60,6 @@ enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes,
 done:
     free(buffer);
     close(fd);
-    return st;
-}
-
-enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_bytes)
-{
-    struct stat info;
-
-    MCS_REQUIRE(path[0], MCS_E_IO, "cannot write: empty file name");
-    if (stat(path, &info) == 0) {
-        MCS_REQUIRE(!S_ISDIR(info.st_mode), MCS_E_IO, "%s: cannot write: is a folder, a file name is needed", path);
-        MCS_REQUIRE(S_ISREG(info.st_mode), MCS_E_IO, "%s: cannot write: exists and is no regular file", path);
-    }
-    int n = snprintf(temporary, (size_t)temporary_bytes, "%s.tmp.%ld", path, (long)getpid());
-    MCS_REQUIRE(n < temporary_bytes, MCS_E_IO, "%s: cannot write: the name is too long", path);
-    /* Create it now, so that a missing or read-only folder is told before the work and not after it. */
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot write: %s", path, strerror(errno));
-    close(fd);
-    return MCS_OK;
-}
-
-static void folder_of(const char *path, char folder[PATH_MAX])
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        snprintf(folder, PATH_MAX, ".");
-    else if (slash == path)
-        snprintf(folder, PATH_MAX, "/");
-    else
-        snprintf(folder, PATH_MAX, "%.*s", (int)(slash - path), path);
-}
-
-static enum mcs_status sync_folder_of(const char *path)
-{
-    char folder[PATH_MAX];
-    folder_of(path, folder);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return MCS_OK; /* a folder that may be written but not listed */
-    int failed = fsync(fd) != 0 && errno == EIO;
-    close(fd);
-    MCS_REQUIRE(!failed, MCS_E_IO, "%s: cannot sync its folder: %s", path, strerror(EIO));
-    return MCS_OK;
-}
-
-enum mcs_status mcs_file_commit(const char *temporary, const char *path)
-{
-    enum mcs_status st = MCS_OK;
-    int fd = open(temporary, O_RDWR | O_CLOEXEC);
-    MCS_REQUIRE_GOTO(fd >= 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
-    MCS_REQUIRE_GOTO(fsync(fd) == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
-    int closed = close(fd);
-    fd = -1;
-    MCS_REQUIRE_GOTO(closed == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
-    MCS_REQUIRE_GOTO(rename(temporary, path) == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
-    MCS_TRY(sync_folder_of(path));
-    return MCS_OK;
-fail:
-    if (fd >= 0) close(fd);
-    unlink(temporary);
-    return st;
-}
-
-void mcs_file_abort(const char *temporary)
-{
-    unlink(temporary);
-}
-
-void mcs_file_sweep(const char *path)
-{
-    char folder[PATH_MAX], full[PATH_MAX];
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    const size_t n = strlen(name);
-    folder_of(path, folder);
-    DIR *d = opendir(folder);
-    if (!d) return;
-    for (struct dirent *e; (e = readdir(d));) {
-        char *end;
-        if (strncmp(e->d_name, name, n) != 0 || strncmp(e->d_name + n, ".tmp.", 5) != 0) continue;
-        const long pid = strtol(e->d_name + n + 5, &end, 10);
-        if (*end || end == e->d_name + n + 5 || pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH) continue;
-        if (snprintf(full, sizeof full, "%s/%s", folder, e->d_name) < (int)sizeof full) unlink(full);
-    }
-    closedir(d);
-}
-
-enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_bytes)
-{
-    char temporary[PATH_MAX + 32];
-    enum mcs_status st = MCS_OK;
-    const char *p = bytes;
-
-    MCS_TRY(mcs_file_begin(path, temporary, sizeof temporary));
-    int fd = open(temporary, O_WRONLY | O_CLOEXEC);
-    MCS_REQUIRE_GOTO(fd >= 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
-    for (int64_t left = n_bytes; left > 0;) {
-        ssize_t put = write(fd, p, left > (1 << 30) ? 1u << 30 : (size_t)left);
-        if (put < 0 && errno == EINTR) continue;
-        MCS_REQUIRE_GOTO(put > 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path,
-                         put ? strerror(errno) : "disk full");
-        p += put;
-        left -= put;
-    }
-    int closed = close(fd);
-    fd = -1;
-    MCS_REQUIRE_GOTO(closed == 0, MCS_E_IO, st, fail, "%s: cannot write: %s", path, strerror(errno));
-    MCS_TRY(mcs_file_commit(temporary, path));
-    return MCS_OK;
-fail:
-    if (fd >= 0) close(fd);
-    mcs_file_abort(temporary);
     return st;
 }
 

@@ -1,7 +1,9 @@
-/* Files and folders: whole-or-not-at-all writing, listing, stems, hashes. */
+/* Files and folders: reading, listing, stems, hashes. Writing whole or not at all is engine/newfile.h, which comes with
+ * this header. */
 #ifndef MCS_FILE_H
 #define MCS_FILE_H
 
+#include "engine/newfile.h"
 #include "engine/status.h"
 
 #include <stdint.h>
@@ -9,17 +11,6 @@
 
 /* Reads a whole file into a malloc'ed buffer with a trailing NUL (not counted). max_bytes bounds it. */
 enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes);
-/* Writes to "PATH.tmp.PID", syncs, renames, syncs the folder: a killed run leaves the old file or the new one. On a
- * full disk or a read-only folder the old file stays, the temporary one is removed and the error says which and why. */
-enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_bytes);
-/* The same in steps, for writers that need a path of their own (HDF5, NIfTI): begin gives the temporary name, commit
- * syncs and renames it, abort removes it. */
-enum mcs_status mcs_file_begin(const char *path, char *temporary, int temporary_bytes);
-enum mcs_status mcs_file_commit(const char *temporary, const char *path);
-void mcs_file_abort(const char *temporary);
-/* Removes temporary files of `path` whose process is gone: what killed runs leave. For large files that a resumed run
- * writes again; it reads the whole folder. */
-void mcs_file_sweep(const char *path);
 /* Creates a folder and its parents. */
 enum mcs_status mcs_folder_make(const char *path);
 int mcs_file_exists(const char *path);

@@ -345,7 +345,8 @@ enum mcs_status mcs_safetensors_write(const char *path, int n, const struct safe
                                       const char *const (*meta)[2])
 {
     enum mcs_status st = MCS_OK;
-    char temporary[PATH_MAX + 32] = "", *text = NULL;
+    struct mcs_new_file out = MCS_NEW_FILE;
+    char *text = NULL;
     uint64_t text_bytes = 0;
     FILE *f = NULL;
     const struct safetensor_out **sorted = calloc((size_t)n + 1, sizeof *sorted);
@@ -354,8 +355,8 @@ enum mcs_status mcs_safetensors_write(const char *path, int n, const struct safe
     for (int i = 0; i < n; i++) sorted[i] = &arrays[i];
     qsort(sorted, (size_t)n, sizeof *sorted, out_by_name);
     MCS_TRY_GOTO(header_make(path, n, sorted, n_meta, meta, &text, &text_bytes), st, done);
-    MCS_TRY_GOTO(mcs_file_begin(path, temporary, sizeof temporary), st, done);
-    f = fopen(temporary, "wbe");
+    MCS_TRY_GOTO(mcs_file_begin(path, &out), st, done);
+    f = fopen(out.path, "wbe");
     MCS_REQUIRE_GOTO(f, MCS_E_IO, st, done, "%s: cannot write: %s", path, strerror(errno));
     int good = fwrite(&text_bytes, 8, 1, f) == 1 && fwrite(text, 1, (size_t)text_bytes, f) == text_bytes;
     for (int i = 0; i < n && good; i++) good = put_values(f, sorted[i]);
@@ -364,11 +365,10 @@ enum mcs_status mcs_safetensors_write(const char *path, int n, const struct safe
         good = 0;
         error = errno;
     }
-    MCS_REQUIRE_GOTO(good, MCS_E_IO, st, done, "%s: cannot write: %s", path, strerror(error));
-    MCS_TRY_GOTO(mcs_file_commit(temporary, path), st, done);
-    temporary[0] = 0;
+    MCS_REQUIRE_GOTO(good, MCS_E_IO, st, done, "%s: cannot write: %s", path, mcs_file_write_error(error));
+    MCS_TRY_GOTO(mcs_file_commit(&out), st, done);
 done:
-    if (temporary[0]) mcs_file_abort(temporary);
+    mcs_file_abort(&out);
     free(text);
     free(sorted);
     return st;

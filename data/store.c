@@ -104,11 +104,11 @@ static enum mcs_status store_new(const char *path, int writing, struct store **s
 
 enum mcs_status mcs_store_create(const char *path, struct store **s)
 {
-    char temporary[4096 + 32];
+    struct mcs_new_file trial = MCS_NEW_FILE;
 
     *s = NULL;
-    MCS_TRY(mcs_file_begin(path, temporary, sizeof temporary)); /* can it be written there at all? */
-    mcs_file_abort(temporary);
+    MCS_TRY(mcs_file_begin(path, &trial)); /* can it be written there at all? */
+    mcs_file_abort(&trial);
     MCS_TRY(store_new(path, 1, s));
     enter();
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);

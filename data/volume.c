@@ -242,7 +242,7 @@ static nifti_image *header_from_sizes(const struct volume *v, int type)
 static enum mcs_status write_volume(const char *path, const void *voxels, int type, const struct volume *like)
 {
     enum mcs_status st = MCS_OK;
-    char temporary[PATH_MAX + 32] = "";
+    struct mcs_new_file out = MCS_NEW_FILE;
     nifti_image *nim = NULL;
     znzFile f = NULL;
     int byte_size, swap_size, header_bytes, two;
@@ -279,25 +279,24 @@ static enum mcs_status write_volume(const char *path, const void *voxels, int ty
     int failed = two ? nifti_convert_nim2n2hdr(nim, &header.two) : nifti_convert_nim2n1hdr(nim, &header.one);
     MCS_REQUIRE_GOTO(!failed, MCS_E_FAIL, st, done, "%s: its NIfTI header cannot be made", path);
 
-    MCS_TRY_GOTO(mcs_file_begin(path, temporary, sizeof temporary), st, done);
-    f = znzopen(temporary, "wb", packed);
-    MCS_REQUIRE_GOTO(!znz_isnull(f), MCS_E_IO, st, done, "%s: cannot write: %s", path, strerror(errno));
+    MCS_TRY_GOTO(mcs_file_begin(path, &out), st, done);
+    f = znzopen(out.path, "wb", packed);
+    MCS_REQUIRE_GOTO(!znz_isnull(f), MCS_E_IO, st, done, "%s: cannot write: %s", path, mcs_file_write_error(errno));
     errno = 0;
     MCS_REQUIRE_GOTO(znzwrite(header.bytes, 1, (size_t)header_bytes, f) == (size_t)header_bytes, MCS_E_IO, st, done,
-                     "%s: cannot write: %s", path, strerror(errno));
+                     "%s: cannot write: %s", path, mcs_file_write_error(errno));
     for (int64_t left = n * byte_size; left > 0;) {
         size_t part = left > (1 << 24) ? 1u << 24 : (size_t)left;
         MCS_REQUIRE_GOTO(znzwrite(p, 1, part, f) == part, MCS_E_IO, st, done, "%s: cannot write: %s", path,
-                         strerror(errno));
+                         mcs_file_write_error(errno));
         p += part;
         left -= (int64_t)part;
     }
-    MCS_REQUIRE_GOTO(Xznzclose(&f) == 0, MCS_E_IO, st, done, "%s: cannot write: %s", path, strerror(errno));
-    MCS_TRY_GOTO(mcs_file_commit(temporary, path), st, done);
-    temporary[0] = 0;
+    MCS_REQUIRE_GOTO(Xznzclose(&f) == 0, MCS_E_IO, st, done, "%s: cannot write: %s", path, mcs_file_write_error(errno));
+    MCS_TRY_GOTO(mcs_file_commit(&out), st, done);
 done:
     if (f) Xznzclose(&f);
-    if (temporary[0]) mcs_file_abort(temporary);
+    mcs_file_abort(&out);
     nifti_image_free(nim);
     return st;
 }

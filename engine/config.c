@@ -1,6 +1,7 @@
 #include "engine/config.h"
 
 #include "engine/memory.h"
+#include "engine/newfile.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <yaml.h>
 
 extern char **environ;
@@ -709,21 +709,10 @@ enum mcs_status mcs_config_save(const char *path, const void *options)
 {
     struct arena arena = {0};
     const char *text = mcs_config_text(options, &arena);
-    const char *temporary = mcs_arena_printf(&arena, "%s.tmp.%ld", path, (long)getpid());
-    FILE *f = fopen(temporary, "wb");
-    int good = f != NULL;
-    if (f) {
-        good = fputs(text, f) >= 0 && fflush(f) == 0 && fsync(fileno(f)) == 0;
-        good = (fclose(f) == 0) && good;
-        good = good && rename(temporary, path) == 0;
-    }
-    enum mcs_status st = MCS_OK;
-    if (!good) {
-        st = MCS_FAIL(MCS_E_IO, "%s: cannot write it: %s", path, strerror(errno));
-        if (f) unlink(temporary);
-    }
+    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
     mcs_arena_free(&arena);
-    return st;
+    MCS_TRY(st);
+    return MCS_OK;
 }
 
 /* One row of the help: "  -i, --input DIR    text", the text wrapped. */

@@ -1,6 +1,7 @@
 #include "engine/exec.h"
 
 #include "engine/log.h"
+#include "engine/newfile.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 /* The trace that is being written, one a program as standard output is: the graphs of the thread that opened it. */
 static struct {
     FILE *file; /* NULL: none */
+    struct mcs_new_file out;
     pthread_t owner;
     int n_graphs;
 } trace;
@@ -359,8 +361,13 @@ enum mcs_status mcs_exec_time_steps(struct exec *e)
 enum mcs_status mcs_exec_trace_open(const char *path)
 {
     MCS_REQUIRE(!trace.file, MCS_E_FAIL, "%s: a trace is being written already", path);
-    trace.file = fopen(path, "w");
-    MCS_REQUIRE(trace.file, MCS_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    MCS_TRY(mcs_file_begin(path, &trace.out));
+    trace.file = fopen(trace.out.path, "w");
+    if (!trace.file) {
+        const enum mcs_status st = MCS_FAIL(MCS_E_IO, "%s: cannot write: %s", path, mcs_file_write_error(errno));
+        mcs_file_abort(&trace.out);
+        return st;
+    }
     trace.owner = pthread_self();
     trace.n_graphs = 0;
     fputs("[", trace.file);
@@ -371,8 +378,9 @@ enum mcs_status mcs_exec_trace_close(void)
 {
     if (!trace.file) return MCS_OK;
     fputs("\n]\n", trace.file);
-    const int failed = ferror(trace.file), closed = fclose(trace.file);
+    const int failed = ferror(trace.file), closed = fclose(trace.file), why = errno;
     trace.file = NULL;
-    MCS_REQUIRE(!failed && closed == 0, MCS_E_IO, "the trace could not be written: %s", strerror(errno));
-    return MCS_OK;
+    if (!failed && closed == 0) return mcs_file_commit(&trace.out);
+    mcs_file_abort(&trace.out);
+    return MCS_FAIL(MCS_E_IO, "the trace could not be written: %s", mcs_file_write_error(why));
 }

@@ -1,11 +1,14 @@
 #include "engine/log.h"
 
+#include "engine/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+enum { LINE_BYTES = 8192 };
 static int be_quiet;
 static _Thread_local int mute_here;
 
@@ -26,14 +29,21 @@ double mcs_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* One line on stderr, in one write, so that lines of several threads do not mix. */
+static void print_line(const char *head, const char *fmt, va_list ap)
+{
+    char raw[LINE_BYTES], shown[2 * LINE_BYTES];
+    vsnprintf(raw, sizeof raw, fmt, ap);
+    mcs_text_escape(shown, sizeof shown, raw);
+    fprintf(stderr, "%s%s\n", head, shown);
+}
+
 void mcs_log(const char *fmt, ...)
 {
     if (be_quiet || mute_here) return;
     va_list ap;
     va_start(ap, fmt);
-    fputs("mcsam: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    print_line("mcsam: ", fmt, ap);
     va_end(ap);
 }
 
@@ -42,9 +52,7 @@ void mcs_warn(const char *fmt, ...)
     if (mute_here) return;
     va_list ap;
     va_start(ap, fmt);
-    fputs("mcsam: warning: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    print_line("mcsam: warning: ", fmt, ap);
     va_end(ap);
 }
 

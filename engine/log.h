@@ -1,5 +1,7 @@
 /* What people see while something runs: messages and progress on stderr; stdout is for results.
- * On a terminal a progress is one bar that redraws itself; elsewhere a line every few seconds. */
+ * Control characters and bytes that are not UTF-8 are shown as \x1b (engine/escape.h), so that a file name cannot
+ * command the terminal; a message is one line of at most 8 KB. On a terminal a progress is one bar that redraws itself;
+ * elsewhere a line every few seconds. */
 #ifndef MCS_LOG_H
 #define MCS_LOG_H
 

@@ -1,5 +1,7 @@
 #include "engine/status.h"
 
+#include "engine/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,12 +32,20 @@ static void trace_append(const char *file, int line)
     snprintf(held_trace + used, TRACE_BYTES - used, "%s%s:%d", used ? " < " : "", file, line);
 }
 
+/* Names and texts in a message come from outside: none of it may reach a terminal as a command. */
+static void format_escaped(char *dst, size_t bytes, const char *fmt, va_list ap)
+{
+    char raw[MESSAGE_BYTES];
+    vsnprintf(raw, sizeof raw, fmt, ap);
+    mcs_text_escape(dst, bytes, raw);
+}
+
 enum mcs_status mcs_fail(enum mcs_status st, const char *file, int line, const char *fmt, ...)
 {
     if (held_message[0]) return mcs_trace(st, file, line);
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(held_message, MESSAGE_BYTES, fmt, ap);
+    format_escaped(held_message, MESSAGE_BYTES, fmt, ap);
     va_end(ap);
     held_trace[0] = '\0';
     trace_append(file, line);
@@ -70,6 +80,6 @@ void mcs_error_add(const char *fmt, ...)
     if (!used) return;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(held_message + used, MESSAGE_BYTES - used, fmt, ap);
+    format_escaped(held_message + used, MESSAGE_BYTES - used, fmt, ap);
     va_end(ap);
 }

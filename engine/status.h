@@ -36,7 +36,8 @@ enum mcs_status {
 int mcs_exit_code(enum mcs_status st);
 const char *mcs_status_text(enum mcs_status st);
 
-/* Records a message (printf style) unless one is already held, and returns st. */
+/* Records a message (printf style) unless one is already held, and returns st. Control characters and bytes that are
+ * not UTF-8 stand in it as \x1b (engine/escape.h). */
 enum mcs_status mcs_fail(enum mcs_status st, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 /* Adds "file:line" to the trace of the held message; returns st. */

@@ -64,7 +64,6 @@ enum mcs_status mcs_weights_write(const char *path, const struct params *p, int 
                                   const char *note)
 {
     float *host;
-    mcs_file_sweep(path);
     MCS_TRY(download(p, &host));
     struct safetensor_out *out = calloc((size_t)p->n + 1, sizeof *out);
     if (!out) abort();

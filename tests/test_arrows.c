@@ -20,7 +20,10 @@ static const struct layer {
     const char *name, *patterns, *may_include;
 } layers[] = {
     {"kernels", "kernels", ""},
-    {"base", "engine/status engine/log engine/arena engine/rng engine/memory engine/config engine/stop engine/h5", ""},
+    {"base",
+     "engine/status engine/escape engine/newfile engine/log engine/arena engine/rng engine/memory engine/config "
+     "engine/stop engine/h5",
+     ""},
     {"tensor", "engine/tensor", "base"},
     {"op", "engine/op engine/ops", "base tensor"},
     {"graph", "engine/graph engine/amp engine/backend engine/stage_ops",

@@ -2,6 +2,8 @@
 #include "data/file.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +49,17 @@ static void holds(const char *path, const char *text)
     free(bytes);
 }
 
+/* Whatever lies in a folder, hidden files too. */
+static int n_entries(const char *path)
+{
+    int n = 0;
+    DIR *d = opendir(path);
+    cr_assert(d);
+    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(d);
+    return n;
+}
+
 static int n_files(const char *path)
 {
     struct file_list l;
@@ -76,20 +89,75 @@ Test(file, written_and_replaced)
 
 Test(file, in_steps)
 {
-    char temporary[256], small[8];
-    cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
-    cr_assert_eq(mcs_file_begin(in_folder("a"), temporary, sizeof temporary), MCS_OK);
-    FILE *f = fopen(temporary, "w");
-    fputs("new", f);
-    fclose(f);
-    holds(in_folder("a"), "old"); /* until the commit */
-    cr_assert_eq(mcs_file_commit(temporary, in_folder("a")), MCS_OK);
-    holds(in_folder("a"), "new");
-    cr_assert_eq(mcs_file_begin(in_folder("a"), temporary, sizeof temporary), MCS_OK);
-    mcs_file_abort(temporary);
-    holds(in_folder("a"), "new");
-    cr_assert_eq(n_files(folder), 1);
-    fails(mcs_file_begin(in_folder("a"), small, sizeof small), MCS_E_IO, "too long");
+    struct mcs_new_file new = MCS_NEW_FILE;
+    static char longest[MCS_PATH_BYTES + 10];
+    for (int named = 0; named < 2; named++) {
+        mcs_file_always_named(named);
+        cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &new), MCS_OK);
+        cr_expect_eq(new.named, named);
+        FILE *f = fopen(new.path, "w");
+        fputs("new", f);
+        fclose(f);
+        holds(in_folder("a"), "old"); /* until the commit */
+        cr_assert_eq(mcs_file_commit(&new), MCS_OK);
+        cr_expect_eq(new.fd, -1);
+        holds(in_folder("a"), "new");
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &new), MCS_OK);
+        mcs_file_abort(&new);
+        mcs_file_abort(&new); /* nothing is left to do */
+        holds(in_folder("a"), "new");
+        cr_assert_eq(n_entries(folder), 1);
+    }
+    mcs_file_always_named(0);
+    memset(longest, 'x', sizeof longest - 1);
+    fails(mcs_file_begin(longest, &new), MCS_E_IO, "too long");
+    fails(mcs_file_begin(longest + sizeof longest - 300, &new), MCS_E_IO, "name too long");
+}
+
+/* The permissions are those of any new file, and a link is replaced, not written through. */
+Test(file, permissions_and_links)
+{
+    struct stat info;
+    const mode_t before = umask(027);
+    for (int named = 0; named < 2; named++) {
+        mcs_file_always_named(named);
+        unlink(in_folder("a"));
+        cr_assert_eq(mcs_file_write(in_folder("a"), "1", 1), MCS_OK);
+        cr_assert_eq(stat(in_folder("a"), &info), 0);
+        cr_expect_eq(info.st_mode & 0777, 0640);
+        cr_assert_eq(mcs_file_write(in_folder("a"), "2", 1), MCS_OK); /* now over an older file */
+        cr_assert_eq(stat(in_folder("a"), &info), 0);
+        cr_expect_eq(info.st_mode & 0777, 0640);
+        cr_assert_eq(symlink("a", in_folder("link")), 0);
+        cr_assert_eq(mcs_file_write(in_folder("link"), "3", 1), MCS_OK);
+        holds(in_folder("a"), "2");
+        holds(in_folder("link"), "3");
+        cr_assert_eq(lstat(in_folder("link"), &info), 0);
+        cr_expect(S_ISREG(info.st_mode));
+        unlink(in_folder("link"));
+    }
+    mcs_file_always_named(0);
+    umask(before);
+}
+
+/* As in two containers with equal process numbers that write one file: neither touches the other's half. */
+Test(file, two_writers)
+{
+    struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
+    for (int named = 0; named < 2; named++) {
+        mcs_file_always_named(named);
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &one), MCS_OK);
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
+        cr_assert_eq(write(one.fd, "one", 3), 3);
+        cr_assert_eq(write(two.fd, "other", 5), 5);
+        cr_assert_eq(mcs_file_commit(&one), MCS_OK);
+        holds(in_folder("a"), "one");
+        cr_assert_eq(mcs_file_commit(&two), MCS_OK);
+        holds(in_folder("a"), "other");
+        cr_assert_eq(n_entries(folder), 1);
+    }
+    mcs_file_always_named(0);
 }
 
 Test(file, what_is_in_the_way)
@@ -128,7 +196,7 @@ Test(file, limit_on_size)
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     enum mcs_status st = mcs_file_write(in_folder("a"), big, sizeof big);
     setrlimit(RLIMIT_FSIZE, &before);
-    fails(st, MCS_E_IO, "too large");
+    fails(st, MCS_E_IO, "1000 bytes here (ulimit -f)");
     holds(in_folder("a"), "old");
     cr_assert_eq(n_files(folder), 1);
 }
@@ -244,31 +312,67 @@ Test(file, sha256_by_the_processor)
     cr_assert_str_eq(plain, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
-/* Half files of processes that are gone, and of no others. */
-Test(file, sweep)
+/* A process that ends in the middle of a write; with `name` also one whose file system knows no files without a name.
+ */
+static void die_writing(const char *path, int named)
 {
-    char name[64];
+    const pid_t child = fork();
+    if (child == 0) {
+        struct mcs_new_file f = MCS_NEW_FILE;
+        mcs_file_always_named(named);
+        if (mcs_file_begin(path, &f) != MCS_OK || write(f.fd, "half", 4) != 4) _exit(1);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+Test(file, a_killed_writer_leaves_nothing)
+{
+    die_writing(in_folder("a"), 0);
+    cr_expect_eq(n_entries(folder), 0);
+}
+
+/* Without O_TMPFILE its half file stays, until the same file is written again; those of others stay. */
+Test(file, leftovers)
+{
+    struct mcs_new_file alive = MCS_NEW_FILE;
+    die_writing(in_folder("a"), 1);
+    die_writing(in_folder("a"), 1);
+    die_writing(in_folder("b"), 1);
+    mcs_file_always_named(1);
+    const pid_t writer = fork(); /* lives: its file of the same name must stay */
+    if (writer == 0) {
+        if (mcs_file_begin(in_folder("a"), &alive) != MCS_OK) _exit(1);
+        cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
+        for (;;) pause();
+    }
+    while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
+    /* its begin has removed the two of "a"; left are: its own, that of "b", "ready" */
+    cr_expect_eq(n_entries(folder), 3);
+    cr_assert_eq(mcs_file_write(in_folder(".mcsam-0123456789abcdef-short"), "x", 1), MCS_OK); /* no such name */
     cr_assert_eq(mcs_file_write(in_folder("a"), "x", 1), MCS_OK);
-    const pid_t gone = fork();
-    if (gone == 0) _exit(0);
-    cr_assert_eq(waitpid(gone, NULL, 0), gone);
-    const struct {
-        const char *name;
-        long pid;
-        int stays;
-    } files[] = {{"a.tmp.%ld", (long)gone, 0}, {"a.tmp.%ld", (long)getpid(), 1}, {"a.tmp.%ldx", (long)gone, 1},
-                 {"b.tmp.%ld", (long)gone, 1}, {"aa.tmp.%ld", (long)gone, 1},    {"a.tmp.-%ld", 1, 1},
-                 {"a.tmp.%.0ld", 0, 1}};
-    const int n = sizeof files / sizeof *files;
-    for (int i = 0; i < n; i++) {
-        snprintf(name, sizeof name, files[i].name, files[i].pid);
-        cr_assert_eq(mcs_file_write(in_folder(name), "x", 1), MCS_OK);
-    }
-    mcs_file_sweep(in_folder("a"));
-    for (int i = 0; i < n; i++) {
-        snprintf(name, sizeof name, files[i].name, files[i].pid);
-        cr_expect_eq(mcs_file_exists(in_folder(name)), files[i].stays, "%s", name);
-    }
-    cr_expect(mcs_file_exists(in_folder("a")));
-    mcs_file_sweep("/nowhere/at/all");
+    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder));
+    cr_assert_eq(mcs_file_write(in_folder("b"), "x", 1), MCS_OK);
+    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder)); /* "b" for its half */
+    kill(writer, SIGKILL);
+    waitpid(writer, NULL, 0);
+    mcs_file_always_named(0);
+}
+
+/* What waits under a name that a writer might take is never opened: names are random, and O_EXCL refuses it. */
+Test(file, temporary_names_differ)
+{
+    struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
+    mcs_file_always_named(1);
+    cr_assert_eq(mcs_file_begin(in_folder("a"), &one), MCS_OK);
+    cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
+    cr_expect_str_neq(one.scratch, two.scratch);
+    cr_expect(fcntl(one.fd, F_GETFD) & FD_CLOEXEC);
+    cr_expect_eq(strlen(strrchr(one.scratch, '/') + 1), strlen(".mcsam-") + 16 + 1 + 16); /* short, whatever the name */
+    cr_expect_eq(strrchr(one.scratch, '/')[1], '.');                                      /* no listing takes it */
+    mcs_file_abort(&one);
+    mcs_file_abort(&two);
+    mcs_file_always_named(0);
 }

@@ -48,7 +48,6 @@ enum mcs_status mcs_state_save(const char *path, const struct params *p, const s
     const int n = flat_arrays(p, o, flat);
     const int64_t bytes = p->n_values * (int64_t)sizeof(float), one = 1;
     char hashes[3][65], hex[65];
-    mcs_file_sweep(path);
     float *host = malloc((size_t)bytes + 1);
     MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for a copy of the state");
     enum mcs_status st;
