@@ -73,7 +73,7 @@ static void add_case(struct box_list *list, const char *stem, int width, int hei
 
 static const char *made_by(struct arena *a, const struct coarse_options *o)
 {
-    static const char *const ranks[] = {"confidence", "area", "text"};
+    static const char *const ranks[] = {"confidence", "area", "text", "both"};
     const char *threshold = o->threshold == MCS_COARSE_OTSU     ? "\"otsu\""
                             : o->threshold == MCS_COARSE_KMEANS ? "\"kmeans\""
                                                                 : mcs_arena_printf(a, "%.9g", o->threshold_value);
