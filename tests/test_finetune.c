@@ -293,7 +293,8 @@ Test(finetune, crops_are_drawn_anew_in_each_epoch)
     const double low = 0.3;
     static struct rectangle all[N][EPOCHS];
     int n_of[N] = {0}, left = 0, right = 0, top = 0, bottom = 0, same = 0;
-    double area = 0, ratio = 0, place_x = 0, place_y = 0, least = 1, most = 0, want_area, want_ratio;
+    double area = 0, ratio = 0, place_x = 0, place_y = 0, least = 1, most = 0, tall = 0, wide = 0, want_area,
+           want_ratio;
     struct pair_source s;
     open_source(&s, low, 9);
     for (int64_t step = 0; step < STEPS; step++) {
@@ -309,6 +310,7 @@ Test(finetune, crops_are_drawn_anew_in_each_epoch)
                       r.height);
             area += share / DRAWS, ratio += log((double)r.width / r.height) / DRAWS;
             least = fmin(least, share), most = fmax(most, share);
+            tall = fmin(tall, log((double)r.width / r.height)), wide = fmax(wide, log((double)r.width / r.height));
             place_x += (room_x ? (double)r.x / room_x : 0.5) / DRAWS;
             place_y += (room_y ? (double)r.y / room_y : 0.5) / DRAWS;
             left += r.x == 0 && room_x, right += r.x == room_x && room_x;
@@ -328,6 +330,7 @@ Test(finetune, crops_are_drawn_anew_in_each_epoch)
     cr_expect_float_eq(place_x, 0.5, 0.3 * error);
     cr_expect_float_eq(place_y, 0.5, 0.3 * error);
     cr_expect(least < low + 0.05 && most > 0.9, "areas from %g to %g", least, most);
+    cr_expect(tall < log(0.75) + 0.03 && wide > log(4.0 / 3) - 0.03, "log ratios from %g to %g", tall, wide);
     cr_expect(left && right && top && bottom, "%d %d %d %d crops touch the borders", left, right, top, bottom);
     mcs_pair_source_close(&s);
 }
