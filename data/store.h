@@ -8,7 +8,15 @@
  *     mcs_store_close(s);              // without a commit nothing is written
  *
  * A file being made lives in memory until it is committed, whole or not at all. Object times are off: the same contents
- * in the same order give the same bytes. Calls from several threads are taken one at a time. */
+ * in the same order give the same bytes. Calls from several threads are taken one at a time.
+ *
+ * Who could do harm: whoever made the file that is opened. libhdf5 1.10.8 writes past its memory on damaged files, and
+ * the format can point to other files. So a file is read in this process only where its SHA-256, taken first, stands in
+ * the record of the run folder that it lies in (data/run_folder.h), that is, where this program wrote these bytes. All
+ * others are read by a helper program that can open and write nothing (data/h5_helper.h), a process a file. What a file
+ * says is bounded: names of up to 1023 bytes, 100,000 datasets, 6 dimensions, chunks of up to 1 GiB, 10 million texts
+ * of 256 MiB together, values of up to --max-memory and of no more than the bytes that are stored can unpack to.
+ * External links, external storage, virtual datasets and filters that are plugins are refused by name. */
 #ifndef MCS_STORE_H
 #define MCS_STORE_H
 
@@ -22,7 +30,9 @@ enum { MCS_STORE_MAX_ND = 6 };
 
 /* Fails at once with E_IO where `path` cannot be written. */
 enum mcs_status mcs_store_create(const char *path, struct store **s);
-/* E_NOINPUT, E_DATA (no HDF5 file, or truncated), E_IO. */
+/* E_NOINPUT; E_DATA: no HDF5 file, truncated, or damaged so that the library failed on it; E_IO: cannot be read, or is
+ * no regular file; E_FAIL: the helper program is missing or cannot be started. Any call below may end with the same
+ * E_DATA where the library fails on the file later; the store is then only good to be closed. */
 enum mcs_status mcs_store_open(const char *path, struct store **s);
 /* Writes the file and closes the store, also when it fails (E_IO: the old file is kept). */
 enum mcs_status mcs_store_commit(struct store *s);
@@ -44,7 +54,8 @@ struct store_info {
     int64_t dims[MCS_STORE_MAX_ND];
     int64_t n_values;
 };
-/* E_DATA: no such dataset, or more than 6 dimensions. */
+/* E_DATA: no such dataset, more than 6 dimensions, values outside the file, or more of them than memory allows
+ * (mcs_memory_check counts them once for the caller, who will have to allocate them). */
 enum mcs_status mcs_store_get_info(struct store *s, const char *name, struct store_info *info);
 /* Copies an array of exactly this type and shape (F32 also from stored float16 and float64). E_DATA otherwise, both
  * told. */

@@ -77,7 +77,7 @@ static enum mcs_status all_cases(const struct ensemble_command *c, const struct 
     MCS_TRY(mcs_folder_make(c->output));
     for (int i = 0; i < lists[0].n; i++) {
         const enum mcs_status st = one_case(c, lists, lists[0].files[i].stem);
-        if (st == MCS_E_NOMEM || st == MCS_E_IO) return st;
+        if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* the next case would fail alike */
         if (st != MCS_OK)
             mcs_failures_add_held(failures, lists[0].files[i].stem);
         else

@@ -50,7 +50,7 @@ static enum mcs_status all_cases(const struct uncertainty_command *c, const stru
     MCS_TRY(mcs_folder_make(c->output));
     for (int i = 0; i < list->n; i++) {
         const enum mcs_status st = one_case(c, &list->files[i], &rows[n]);
-        if (st == MCS_E_NOMEM || st == MCS_E_IO) return st;
+        if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* the next case would fail alike */
         if (st != MCS_OK)
             mcs_failures_add_held(failures, list->files[i].stem);
         else

@@ -139,7 +139,7 @@ enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *
     for (int i = 0; i < cases.n; i++) {
         int read;
         const enum mcs_status one = run_case(on, cases.files + i, out, o, scorer, &list, &read);
-        if (one != MCS_OK && (read || one == MCS_E_NOMEM || one == MCS_E_USAGE)) {
+        if (one != MCS_OK && (read || one == MCS_E_NOMEM || one == MCS_E_USAGE || one == MCS_E_FAIL)) {
             st = one;
             goto done;
         }

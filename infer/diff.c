@@ -1,11 +1,13 @@
 #include "infer/diff.h"
 
+#include "data/bounds.h"
 #include "data/file.h"
 #include "data/image.h"
 #include "data/npy.h"
 #include "data/safetensors.h"
 #include "data/store.h"
 #include "data/volume.h"
+#include "engine/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -47,6 +49,9 @@ static enum mcs_status add(struct content *c, const char *name, int nd, const in
     }
     struct array *a = &c->v[c->n];
     *a = (struct array){.nd = nd, .n = mcs_array_count(nd, dims)};
+    /* The values, and what they are converted from. */
+    MCS_TRY(mcs_memory_check(mcs_size_mul(a->n, 2 * (int64_t)sizeof *a->values), "%s%s%lld values to compare", name,
+                             *name ? ": " : "", (long long)a->n));
     for (int i = 0; i < nd; i++) a->dims[i] = dims[i];
     a->name = strdup(name);
     a->values = malloc(((size_t)a->n + 1) * sizeof *a->values);

@@ -4,6 +4,7 @@
 #include "data/file.h"
 #include "data/image.h"
 #include "data/store.h"
+#include "engine/memory.h"
 #include "infer/cases.h"
 #include "infer/ensemble.h"
 #include "infer/uncertainty.h"
@@ -27,6 +28,8 @@ enum mcs_status mcs_probability_alloc(struct probability *p, int classes, int nz
     *p = (struct probability){0};
     MCS_REQUIRE(n >= 0 && n <= MAX_VALUES, MCS_E_SHAPE, "probabilities of %d x %d x %d in %d classes", nx, ny, nz,
                 classes);
+    MCS_TRY(mcs_memory_check(n * (int64_t)sizeof(float), "probabilities of %d x %d x %d in %d classes", nx, ny, nz,
+                             classes));
     *p = (struct probability){.classes = classes, .nz = nz, .ny = ny, .nx = nx, .spacing = {1, 1, 1}};
     p->is_volume = nz > 1;
     p->values = calloc((size_t)n + 1, sizeof(float));

@@ -2,15 +2,20 @@
  * libhdf5 does not survive. The files are made here, those that mcs_store_put never writes through libhdf5 itself. */
 #include "data/bounds.h"
 #include "data/file.h"
+#include "data/hdf5_read.h"
 #include "data/store.h"
+#include "engine/memory.h"
 #include "infer/clip_model.h"
 #include "infer/probability.h"
 #include "tests/support_tiny.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <hdf5.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
@@ -155,8 +160,318 @@ Test(store_hostile, a_dimension_above_int_is_refused)
     struct probability p;
     const hsize_t dims[] = {2, ((hsize_t)1 << 32) + 1, 1, 1}, chunk[] = {1, 1 << 20, 1, 1};
     put_sparse("a.h5", "probabilities", 4, dims, chunk, 34 << 20);
+    mcs_memory_limit_set((int64_t)1 << 60); /* else it is refused for its memory already */
     fails(mcs_probability_read(at("a.h5"), &p), MCS_E_DATA, "(2, 4294967297, 1, 1)");
 }
+
+/* ---- values and names outside the file ---- */
+
+static hid_t create(const char *name)
+{
+    const hid_t file = H5Fcreate(at(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    cr_assert(file >= 0);
+    return file;
+}
+
+static void put_floats(hid_t file, const char *name, hid_t properties, int write)
+{
+    static const float x[4] = {1, 2, 3, 4};
+    const hsize_t dims[1] = {4};
+    const hid_t space = H5Screate_simple(1, dims, NULL);
+    const hid_t set = H5Dcreate2(file, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    cr_assert(set >= 0);
+    if (write) cr_assert(H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) >= 0);
+    H5Dclose(set);
+    H5Sclose(space);
+}
+
+/* Info and values of a dataset must be refused with these words, by the reader in this process too. */
+static void refused(const char *file, const char *dataset, const char *word)
+{
+    const int64_t four[1] = {4};
+    struct store_info info;
+    struct store *s;
+    float x[4];
+    OK(mcs_store_open(at(file), &s));
+    fails(mcs_store_get_info(s, dataset, &info), MCS_E_DATA, word);
+    fails(mcs_store_get(s, dataset, MCS_ARRAY_F32, 1, four, x), MCS_E_DATA, word);
+    mcs_store_close(s);
+    struct hdf5_file *f;
+    const int fd = open(at(file), O_RDONLY);
+    OK(mcs_hdf5_open(fd, "it", &f));
+    fails(mcs_hdf5_get(f, dataset, MCS_ARRAY_F32, 1, four, x), MCS_E_DATA, word);
+    mcs_hdf5_close(f);
+    close(fd);
+}
+
+static void read_four(const char *file, const char *dataset)
+{
+    const int64_t four[1] = {4};
+    struct store *s;
+    float x[4] = {0};
+    OK(mcs_store_open(at(file), &s));
+    OK(mcs_store_get(s, dataset, MCS_ARRAY_F32, 1, four, x));
+    cr_expect(x[0] == 1 && x[3] == 4);
+    mcs_store_close(s);
+}
+
+/* Exit 65 and one line with the words, by the program; so `diff` shows nothing of another file. */
+static void diff_refuses(const char *file, const char *word)
+{
+    const int rc =
+        tiny_wait(tiny_spawn(MCS_BINARY, folder, (const char *const[]){"diff", file, file, "--quiet", NULL}, NULL));
+    cr_expect_eq(rc, 65, "exit %d: %s", rc, tiny_log(folder));
+    cr_expect(strstr(tiny_log(folder), word), "no '%s' in: %s", word, tiny_log(folder));
+}
+
+Test(store_hostile, external_storage_is_not_opened)
+{
+    const hid_t file = create("a.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_external(properties, "/etc/passwd", 0, 16);
+    put_floats(file, "probabilities", properties, 0);
+    H5Pclose(properties);
+    H5Fclose(file);
+    refused("a.h5", "probabilities", "dataset probabilities has external storage: its values lie in /etc/passwd");
+    diff_refuses("a.h5", "external storage");
+}
+
+Test(store_hostile, virtual_datasets_are_not_opened)
+{
+    hid_t file = create("source.h5");
+    const hsize_t dims[1] = {4};
+    put_floats(file, "x", H5P_DEFAULT, 1);
+    H5Fclose(file);
+    file = create("a.h5");
+    const hid_t properties = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, dims, NULL);
+    cr_assert(H5Pset_virtual(properties, space, at("source.h5"), "x", space) >= 0);
+    put_floats(file, "v", properties, 0);
+    H5Sclose(space);
+    H5Pclose(properties);
+    H5Fclose(file);
+    refused("a.h5", "v", "dataset v is a virtual dataset");
+    diff_refuses("a.h5", "virtual dataset");
+}
+
+Test(store_hostile, external_links_are_not_followed)
+{
+    hid_t file = create("source.h5");
+    H5Gclose(H5Gcreate2(file, "g", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    put_floats(file, "g/x", H5P_DEFAULT, 1);
+    H5Fclose(file);
+    file = create("a.h5");
+    put_floats(file, "inside", H5P_DEFAULT, 1);
+    H5Lcreate_external(at("source.h5"), "/g/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_external(at("source.h5"), "/g", file, "group", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_soft("/group/x", file, "soft", H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    read_four("a.h5", "inside");
+    refused("a.h5", "x", "x is a link into another file");
+    refused("a.h5", "group/x", "dataset group/x: group is a link into another file");
+    refused("a.h5", "soft", "group is a link into another file");
+    refused("a.h5", "x", "source.h5");
+    diff_refuses("a.h5", "is a link into another file");
+}
+
+Test(store_hostile, soft_links_inside_the_file_are_followed)
+{
+    const hid_t file = create("a.h5");
+    char name[16], target[16];
+    H5Gclose(H5Gcreate2(file, "g", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    put_floats(file, "g/x", H5P_DEFAULT, 1);
+    H5Lcreate_soft("/g/x", file, "absolute", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_soft("x", file, "g/relative", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_soft("g", file, "folder", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_soft("b", file, "a", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_soft("a", file, "b", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_soft("/nothing", file, "dangling", H5P_DEFAULT, H5P_DEFAULT);
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "l%d", i);
+        snprintf(target, sizeof target, "l%d", i + 1);
+        H5Lcreate_soft(i < 19 ? target : "g/x", file, name, H5P_DEFAULT, H5P_DEFAULT);
+    }
+    H5Fclose(file);
+    read_four("a.h5", "absolute");
+    read_four("a.h5", "g/relative");
+    read_four("a.h5", "folder/relative");
+    read_four("a.h5", "//folder/./x");
+    read_four("a.h5", "l5");
+    refused("a.h5", "a", "leads nowhere, or over more than 16");
+    refused("a.h5", "l0", "leads nowhere, or over more than 16");
+    refused("a.h5", "dangling", "no dataset dangling");
+}
+
+/* ---- filters, sizes and names ---- */
+
+Test(store_hostile, filters_that_are_plugins_are_not_loaded)
+{
+    const hid_t file = create("a.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
+    const hsize_t chunk[1] = {4};
+    H5Pset_chunk(properties, 1, chunk);
+    H5Pset_filter(properties, 32001, H5Z_FLAG_OPTIONAL, 0, NULL);
+    put_floats(file, "x", properties, 1);
+    H5Pclose(properties);
+    H5Fclose(file);
+    setenv("HDF5_PLUGIN_PATH", folder, 1);
+    refused("a.h5", "x", "dataset x is stored with filter 32001");
+}
+
+Test(store_hostile, built_in_filters_are_read)
+{
+    const hid_t file = create("a.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
+    const hsize_t chunk[1] = {4};
+    H5Pset_chunk(properties, 1, chunk);
+    H5Pset_shuffle(properties);
+    H5Pset_deflate(properties, 6);
+    H5Pset_fletcher32(properties);
+    put_floats(file, "x", properties, 1);
+    H5Pclose(properties);
+    H5Fclose(file);
+    read_four("a.h5", "x");
+}
+
+Test(store_hostile, sizes_names_and_layouts_are_bounded)
+{
+    const hid_t file = create("a.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
+    const hsize_t seven[7] = {1, 1, 1, 1, 1, 1, 4}, many[1] = {1 << 20}, chunk[1] = {(hsize_t)1 << 29};
+    const hsize_t huge[1] = {(hsize_t)1 << 30};
+    char name[1200];
+    hid_t space = H5Screate_simple(7, seven, NULL);
+    H5Dclose(H5Dcreate2(file, "seven", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    H5Sclose(space);
+    space = H5Screate(H5S_NULL);
+    H5Dclose(H5Dcreate2(file, "nothing", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    H5Sclose(space);
+    space = H5Screate_simple(1, many, NULL);
+    H5Dclose(H5Dcreate2(file, "unwritten", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    H5Sclose(space);
+    space = H5Screate_simple(1, huge, NULL);
+    H5Pset_chunk(properties, 1, chunk);
+    H5Dclose(H5Dcreate2(file, "chunks", H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT));
+    H5Sclose(space);
+    H5Pclose(properties);
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 1] = 0;
+    put_floats(file, name, H5P_DEFAULT, 1);
+    H5Fclose(file);
+    refused("a.h5", "seven", "dataset seven has 7 dimensions");
+    refused("a.h5", "nothing", "dataset nothing holds nothing");
+    refused("a.h5", "unwritten", "1048576 values cannot lie in 0 bytes");
+    refused("a.h5", "chunks", "chunks of more than 1 GiB");
+    refused("a.h5", name, "name of 1199 bytes");
+    diff_refuses("a.h5", "or a name of more than 1023 bytes");
+}
+
+Test(store_hostile, only_regular_files_are_read)
+{
+    struct store *s;
+    cr_assert_eq(mkfifo(at("pipe.h5"), 0600), 0);
+    fails(mcs_store_open(at("pipe.h5"), &s), MCS_E_IO, "not a regular file");
+    fails(mcs_store_open("/dev/zero", &s), MCS_E_IO, "not a regular file");
+}
+
+/* ---- memory ---- */
+
+/* Zeros that take 1000 times less room in the file than in memory, in chunks of 16 MiB. */
+static void put_bomb(const char *name, hsize_t n_chunks)
+{
+    const hsize_t chunk[4] = {1, 1, 1 << 11, 1 << 11}, dims[4] = {2, n_chunks / 2, 1 << 11, 1 << 11};
+    float *zeros = calloc((size_t)1 << 22, sizeof *zeros);
+    const hid_t file = create(name), properties = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t space = H5Screate_simple(4, dims, NULL);
+    H5Pset_chunk(properties, 4, chunk);
+    H5Pset_deflate(properties, 1);
+    const hid_t set = H5Dcreate2(file, "probabilities", H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    cr_assert(set >= 0 && zeros);
+    /* The first chunk is packed by the library; the others are copies of it. */
+    const hid_t part = H5Scopy(space), memory = H5Screate_simple(4, chunk, NULL);
+    hsize_t first[4] = {0}, packed_bytes;
+    H5Sselect_hyperslab(part, H5S_SELECT_SET, first, NULL, chunk, NULL);
+    cr_assert(H5Dwrite(set, H5T_NATIVE_FLOAT, memory, part, H5P_DEFAULT, zeros) >= 0);
+    H5Fflush(file, H5F_SCOPE_LOCAL);
+    cr_assert(H5Dget_chunk_storage_size(set, first, &packed_bytes) >= 0);
+    uint32_t filters = 0;
+    cr_assert(H5Dread_chunk(set, H5P_DEFAULT, first, &filters, zeros) >= 0);
+    for (hsize_t i = 1; i < n_chunks; i++) {
+        const hsize_t to[4] = {i / (n_chunks / 2), i % (n_chunks / 2), 0, 0};
+        cr_assert(H5Dwrite_chunk(set, H5P_DEFAULT, 0, to, packed_bytes, zeros) >= 0);
+    }
+    H5Sclose(memory);
+    H5Sclose(part);
+    H5Dclose(set);
+    H5Sclose(space);
+    H5Pclose(properties);
+    H5Fclose(file);
+    free(zeros);
+}
+
+static int64_t peak_bytes(int who)
+{
+    struct rusage used;
+    getrusage(who, &used);
+    return (int64_t)used.ru_maxrss * 1024;
+}
+
+/* 3.5 GiB in a file of a few MB are refused before memory is taken, for the case alone. */
+Test(store_hostile, a_bomb_is_refused_before_it_takes_memory)
+{
+    struct probability p;
+    struct stat about;
+    tiny_shell("mkdir %s", at("in"));
+    put_bomb("in/bomb.h5", 224);
+    put_probabilities("in/good.h5", 1, 0, 1);
+    cr_assert(stat(at("in/bomb.h5"), &about) == 0 && about.st_size < 20 << 20);
+    const int64_t before = peak_bytes(RUSAGE_SELF);
+    mcs_memory_limit_set((int64_t)1 << 30);
+    fails(mcs_probability_read(at("in/bomb.h5"), &p), MCS_E_DATA, "of memory, --max-memory allows 1.0 GiB");
+    cr_expect(peak_bytes(RUSAGE_SELF) - before < 64 << 20);
+    cr_expect(peak_bytes(RUSAGE_CHILDREN) < 512 << 20);
+    const int rc = tiny_wait(tiny_spawn(
+        MCS_BINARY, folder,
+        (const char *const[]){"ensemble", "-i", "in", "-o", "out", "--max-memory", "1G", "--threads", "1", NULL},
+        NULL));
+    cr_expect_eq(rc, 3, "exit %d: %s", rc, tiny_log(folder));
+    cr_expect(mcs_file_exists(at("out/good.png")) && !mcs_file_exists(at("out/bomb.nii.gz")));
+}
+
+#ifndef MCS_SANITIZE /* with the address sanitizer the helper has no memory limit */
+/* A chunk that says it has 16 bytes and unpacks to 384 MiB: libhdf5's buffer grows with it, in the helper and only up
+ * to its limit. */
+Test(store_hostile, a_chunk_that_unpacks_to_more_than_it_says_is_refused)
+{
+    const int64_t shape[1] = {1 << 14};
+    const hsize_t dims[1] = {1 << 14}, large[1] = {(hsize_t)192 << 20};
+    static float x[1 << 14];
+    struct store *s;
+    hid_t file = create("large.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t space = H5Screate_simple(1, large, NULL);
+    H5Pset_chunk(properties, 1, large);
+    H5Pset_deflate(properties, 1);
+    hid_t set = H5Dcreate2(file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    uint8_t *zeros = calloc((size_t)large[0], 1);
+    cr_assert(zeros && H5Dwrite(set, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+    H5Fflush(file, H5F_SCOPE_LOCAL);
+    hsize_t first[1] = {0}, packed_bytes;
+    uint32_t filters;
+    cr_assert(H5Dget_chunk_storage_size(set, first, &packed_bytes) >= 0 && packed_bytes < 4 << 20);
+    cr_assert(H5Dread_chunk(set, H5P_DEFAULT, first, &filters, zeros) >= 0);
+    H5Dclose(set);
+    H5Sclose(space);
+    H5Fclose(file);
+    file = create("a.h5");
+    space = H5Screate_simple(1, dims, NULL);
+    H5Pset_chunk(properties, 1, dims);
+    set = H5Dcreate2(file, "x", H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    cr_assert(H5Dwrite_chunk(set, H5P_DEFAULT, 0, first, packed_bytes, zeros) >= 0);
+    H5Dclose(set);
+    H5Sclose(space);
+    H5Pclose(properties);
+    H5Fclose(file);
+    free(zeros);
+    OK(mcs_store_open(at("a.h5"), &s));
+    fails(mcs_store_get(s, "x", MCS_ARRAY_F32, 1, shape, x), MCS_E_DATA, "a.h5: ");
+    mcs_store_close(s);
+}
+#endif
 
 Test(store_hostile, a_note_longer_than_its_buffer_is_refused)
 {
