@@ -84,6 +84,7 @@ my (%why, $key, $stale);
 if (open my $f, '<', dirname(__FILE__) . '/survivors.txt') {
     while (<$f>) {
         next if /^#/ or /^\s*$/;
+        if (/^cpu \|/) { undef $key; next } # of mutants_cpu.pl
         if (/^\S/) { s/\s+$//; $key = $_; $why{$key} = '' } elsif (defined $key) { s/^\s+|\s+$//g; $why{$key} .= ($why{$key} eq '' ? '' : ' ') . $_ }
     }
 }

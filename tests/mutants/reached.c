@@ -1,0 +1,21 @@
+/* The points that a test and the programs it starts execute: a file of one byte a point, named by MUTANT_REACHED,
+ * mapped by all of them. Compiled into the copies' library with -DN_POINTS=n. */
+#include "tests/mutants/reached.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static unsigned char nowhere[N_POINTS];
+unsigned char *mcs_reached = nowhere;
+
+__attribute__((constructor)) static void open_map(void)
+{
+    const char *path = getenv("MUTANT_REACHED");
+    const int f = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    if (f < 0) return;
+    void *map = mmap(NULL, N_POINTS, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+    if (map != MAP_FAILED) mcs_reached = map;
+    close(f);
+}
