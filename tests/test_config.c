@@ -316,3 +316,20 @@ Test(config, signals_ask_to_stop)
     }
     mcs_stop_reset();
 }
+
+/* Words that are no options: the command line's go before the file's, all of them; without any the file's count. */
+Test(config, words_of_the_command_line_beat_the_files)
+{
+    write_file("args: [from, file]\ninput: x\n");
+    cr_assert_eq(parse_as(&verb_args, NULL, "--config %"), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(got.common.args.n, 2);
+    cr_expect_str_eq(got.common.args.v[0], "from");
+    cr_expect_str_eq(got.common.args.v[1], "file");
+    cr_assert_eq(parse_as(&verb_args, NULL, "--config % the line"), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(got.common.args.n, 2);
+    cr_expect_str_eq(got.common.args.v[0], "the");
+    cr_expect_str_eq(got.common.args.v[1], "line");
+    cr_assert_eq(parse_as(&verb_args, NULL, "before --config % after"), MCS_OK, "%s", mcs_error_message());
+    cr_expect_str_eq(got.common.args.v[0], "before");
+    cr_expect_str_eq(got.common.args.v[1], "after");
+}

@@ -4,7 +4,9 @@
 
 #include "engine/backend.h"
 
-extern const struct op_impl mcs_cpu_gather, mcs_cpu_dice_ce, mcs_cpu_resize;
+#include <math.h>
+
+extern const struct op_impl mcs_cpu_gather, mcs_cpu_dice_ce, mcs_cpu_resize, mcs_cpu_gelu, mcs_cpu_relu;
 
 static struct tensor tensor(int nd, int64_t d0, int64_t d1, int64_t d2, int64_t d3, void *data)
 {
@@ -58,4 +60,25 @@ Test(op_inputs, resize)
     struct step s = {.scope = "resize", .attr = &a, .in = {&x}};
     expect(mcs_cpu_resize.prepare(&s, NULL), MCS_E_SHAPE);
     mcs_cpu_resize.release(&s);
+}
+
+/* A value that is not a number must not become one: whoever looks at the result would take it for good. */
+Test(op_inputs, activations_keep_nan)
+{
+    enum { N = 37 };
+    const struct op_impl *const ops[] = {&mcs_cpu_gelu, &mcs_cpu_relu};
+    for (int k = 0; k < 2; k++)
+        for (int at = 0; at < N; at++) {
+            float x[N], y[N], dy[N], dx[N];
+            for (int i = 0; i < N; i++) x[i] = (float)(i % 5) - 2, dy[i] = 1, dx[i] = 0;
+            x[at] = NAN;
+            struct tensor tx = tensor(1, N, 0, 0, 0, x), ty = tensor(1, N, 0, 0, 0, y), tdy = tensor(1, N, 0, 0, 0, dy),
+                          tdx = tensor(1, N, 0, 0, 0, dx);
+            const struct step s = {.scope = "act", .in = {&tx}, .out = {&ty}, .dout = {&tdy}, .din = {&tdx}};
+            expect(ops[k]->fwd(&s), MCS_OK);
+            for (int i = 0; i < N; i++) cr_expect_eq(isnan(y[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
+            if (k == 1) continue; /* relu's gradient looks at y > 0 alone */
+            expect(ops[k]->bwd(&s), MCS_OK);
+            for (int i = 0; i < N; i++) cr_expect_eq(isnan(dx[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
+        }
 }

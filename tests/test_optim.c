@@ -320,3 +320,57 @@ Test(optim, refuses_bad_options)
     mcs_error_clear();
     model_close(&m);
 }
+
+/* Five steps at five learning rates against torch's formulas in double: weight decay is taken in proportion to the rate
+ * of the step, not to another one. A step rounds about ten times, each to 2^-24 of the largest weight: 64 in all. */
+static void at_several_rates(const struct optim_options *o)
+{
+    enum { N = 300, STEPS = 5 };
+    static const double rates[STEPS] = {0.01, 0.3, 0.002, 0.1, 0.05};
+    struct model m;
+    struct optim *opt;
+    double w[N], m1[N] = {0}, v2[N] = {0}, largest = 0;
+    const struct mcs_rng r = {.seed = 2, .site = mcs_rng_site("tests.rates")};
+    model_open(&m);
+    struct tensor *t = mcs_param(m.g, "layer.weight", 2, (int64_t[]){20, 15}, zero);
+    model_alloc(&m);
+    float *weights = t->data, *grad = mcs_params_grad(m.p, t);
+    for (int i = 0; i < N; i++) w[i] = weights[i] = (float)mcs_rng_normal(r, (uint32_t)i);
+    OK(mcs_optim_new(m.p, o, NULL, &opt));
+    const double b1 = mcs_optim_decimal(o->beta1), b2 = mcs_optim_decimal(o->beta2);
+    for (int s = 0; s < STEPS; s++) {
+        for (int i = 0; i < N; i++) grad[i] = (float)mcs_rng_normal(r, (uint32_t)(1000 + s * N + i));
+        OK(mcs_optim_step(opt, rates[s], NULL));
+        for (int i = 0; i < N; i++) {
+            double g = grad[i];
+            if (o->kind == OPTIM_ADAMW) {
+                m1[i] = b1 * m1[i] + (1 - b1) * g;
+                v2[i] = b2 * v2[i] + (1 - b2) * g * g;
+                w[i] -= rates[s] * (double)o->weight_decay * w[i];
+                w[i] -= rates[s] * m1[i] / (1 - pow(b1, s + 1)) / (sqrt(v2[i] / (1 - pow(b2, s + 1))) + (double)o->eps);
+            } else {
+                g += (double)o->weight_decay * w[i];
+                m1[i] = (double)o->momentum * m1[i] + g;
+                w[i] -= rates[s] * (g + (double)o->momentum * m1[i]);
+            }
+            largest = fmax(largest, fabs(w[i]));
+        }
+    }
+    for (int i = 0; i < N; i++)
+        cr_assert_float_eq(weights[i], w[i], 64 * 0x1p-24 * largest, "weight %d is %.9g, want %.9g", i,
+                           (double)weights[i], w[i]);
+    mcs_optim_free(opt);
+    model_close(&m);
+}
+
+Test(optim, adamw_at_several_rates)
+{
+    at_several_rates(&(struct optim_options){
+        .kind = OPTIM_ADAMW, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .weight_decay = 0.2f});
+}
+
+Test(optim, sgd_at_several_rates)
+{
+    at_several_rates(
+        &(struct optim_options){.kind = OPTIM_SGD, .momentum = 0.9f, .weight_decay = 0.1f, .decay_all = 1});
+}

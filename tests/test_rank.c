@@ -320,6 +320,26 @@ Test(rank, equal_scores_go_by_area_then_by_place)
     mcs_coarse_free(&r);
 }
 
+/* One box around all: its area is their sum, its confidence the mean over their pixels. */
+Test(rank, a_merged_box_weighs_confidence_by_area)
+{
+    static const float confidence[N] = {0.6f, 0.9f, 0.7f};
+    static const int area[N] = {64, 60, 63};
+    float map[PIXELS];
+    uint8_t mask[PIXELS];
+    double sum = 0;
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    o.keep = 0, o.merge_boxes = 1;
+    make_map(confidence, map);
+    struct coarse_result r = kept(map, &o, NULL, mask);
+    cr_assert(r.components.n == N && r.n_boxes == 1);
+    for (int k = 0; k < N; k++) sum += (double)confidence[k] * area[k];
+    cr_expect_eq(r.boxes->area, 187);
+    cr_expect_float_eq(r.boxes->confidence, sum / 187, 1e-6);
+    cr_expect(r.boxes->x0 == 5 && r.boxes->y0 == 4 && r.boxes->x1 == 39 && r.boxes->y1 == 33);
+    mcs_coarse_free(&r);
+}
+
 /* ---- defaults and words ---- */
 
 /* The paper's form drops components whose mean saliency is below 0.5, the released one none. */
