@@ -1,8 +1,6 @@
-/* The helper program that reads HDF5 files: the same values as in this process, files on which libhdf5 fails, helpers
- * that lie, hang or are missing, and the limits on the process. */
+/* The helper program that reads HDF5 files: the same values as in this process, files on which libhdf5 fails, the
+ * limits on the process. Helpers that lie, hang or are missing: test_store_liars.c. */
 #include "data/file.h"
-#include "data/h5_helper.h"
-#include "data/h5_protocol.h"
 #include "data/store.h"
 #include "tests/support_tiny.h"
 
@@ -295,154 +293,6 @@ Test(store_helper, changed_bytes_never_end_this_process)
     free(bytes);
 }
 
-/* ---- helpers that are not as they should be ---- */
-
-/* A shell script in the helper's place. */
-static void put_script(const char *text)
-{
-    tiny_shell("mkdir -p %s", at("bin"));
-    OK(mcs_file_write(at("bin/" H5_HELPER_NAME), text, (int64_t)strlen(text)));
-    cr_assert_eq(chmod(at("bin/" H5_HELPER_NAME), 0755), 0);
-    setenv("MCSAM_LIBEXEC", at("bin"), 1);
-    put_kinds("a.h5");
-}
-
-/* A helper that says a good hello, opens every file, and then answers each request with `reply` and n_bytes bytes of
- * shared memory. */
-static void put_liar(const struct h5_reply *reply, const char *memory, size_t n_bytes)
-{
-    struct h5_hello hello = {.request_bytes = sizeof(struct h5_request), .reply_bytes = sizeof(struct h5_reply)};
-    static const struct h5_reply good = {0};
-    memcpy(hello.magic, H5_MAGIC, sizeof hello.magic);
-    snprintf(hello.version, sizeof hello.version, "%s", MCS_VERSION);
-    OK(mcs_file_write(at("hello"), &hello, sizeof hello));
-    OK(mcs_file_write(at("good"), &good, sizeof good));
-    OK(mcs_file_write(at("reply"), reply, sizeof *reply));
-    OK(mcs_file_write(at("memory"), memory, (int64_t)n_bytes));
-    char script[4096];
-    snprintf(script, sizeof script,
-             "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\n"
-             "while dd bs=65536 count=1 <&4 of=/dev/null 2>/dev/null; do cat %s/memory >&5; cat %s/reply >&4; done\n",
-             folder, folder, folder, folder);
-    put_script(script);
-}
-
-Test(store_helper, one_that_is_missing_is_told_with_what_to_do)
-{
-    struct store *s;
-    put_kinds("a.h5");
-    const char *const diff[] = {"diff", "a.h5", "a.h5", NULL};
-    setenv("MCSAM_LIBEXEC", folder, 1);
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "want the full path of a folder with the program mcsam-h5read");
-    cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, folder, diff, NULL)), 1, "%s", tiny_log(folder));
-    setenv("MCSAM_LIBEXEC", ".", 1);
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "MCSAM_LIBEXEC is .");
-
-    unsetenv("MCSAM_LIBEXEC");
-    tiny_shell("mkdir -p %s && cp %s %s", at("prefix/bin"), MCS_BINARY, at("prefix/bin/mcsam"));
-    cr_expect_eq(tiny_wait(tiny_spawn(at("prefix/bin/mcsam"), folder, diff, NULL)), 1, "%s", tiny_log(folder));
-    cr_expect(strstr(tiny_log(folder), "install mcsam again, or set MCSAM_LIBEXEC"), "%s", tiny_log(folder));
-    tiny_shell("mkdir -p %s && cp %s/" H5_HELPER_NAME " %s", at("prefix/libexec/mcsam"), MCS_BUILD,
-               at("prefix/libexec/mcsam"));
-    cr_expect_eq(tiny_wait(tiny_spawn(at("prefix/bin/mcsam"), folder, diff, NULL)), 0, "%s", tiny_log(folder));
-}
-
-/* A missing helper fails every case alike: the verb ends at once, and not with a list of failures. */
-Test(store_helper, a_batch_without_one_ends_at_once)
-{
-    put_kinds("a.h5");
-    tiny_shell("mkdir %s && cp %s %s", at("in"), at("a.h5"), at("in/a.h5"));
-    setenv("MCSAM_LIBEXEC", folder, 1);
-    const char *const verbs[][7] = {{"ensemble", "-i", "in", "-o", "out", NULL},
-                                    {"uncertainty", "-i", "in", "-o", "out", NULL},
-                                    {"coarse", "-i", "in", "-o", "out", NULL}};
-    for (int i = 0; i < 3; i++) {
-        cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, folder, verbs[i], NULL)), 1, "%s", tiny_log(folder));
-        cr_expect(strstr(tiny_log(folder), "mcsam-h5read"), "%s", tiny_log(folder));
-    }
-}
-
-Test(store_helper, one_of_another_version_or_that_hangs_is_refused)
-{
-    struct store *s;
-    put_script("#!/bin/sh\nprintf 'mcsam-h5 something else' >&4\nsleep 60\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
-    put_script("#!/bin/sh\nexit 0\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
-    mcs_h5_helper_patience_ms = 200;
-    put_script("#!/bin/sh\nexec sleep 60\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
-    put_script("no program\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "cannot be started: Exec format error");
-}
-
-Test(store_helper, a_file_that_makes_it_hang_is_damaged)
-{
-    static const struct h5_reply nothing = {0};
-    struct store *s;
-    double x;
-    put_liar(&nothing, "", 0);
-    char script[1024];
-    snprintf(script, sizeof script, "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\nexec sleep 60\n", folder, folder);
-    put_script(script);
-    OK(mcs_store_open(at("a.h5"), &s));
-    mcs_h5_helper_patience_ms = 200;
-    fails(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "the HDF5 library failed on it (it took too long)");
-    fails(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "failed on it before");
-    mcs_store_close(s);
-}
-
-/* Each of these numbers, believed, would read or write past memory. */
-Test(store_helper, what_it_answers_is_checked)
-{
-    const struct h5_reply infos[] = {
-        {.nd = 7},
-        {.nd = -1},
-        {.nd = 1, .dims = {-4}},
-        {.nd = 2, .dims = {(int64_t)1 << 31, (int64_t)1 << 31}},
-        {.nd = 1, .dims = {4}, .type = 99},
-        {.nd = 1, .dims = {4}, .type = -1},
-        {.nd = 1, .dims = {4}, .chunk_bytes = -1},
-    };
-    const struct h5_reply texts[] = {
-        {.n = -1, .bytes = 4},
-        {.n = 4, .bytes = -4},
-        {.n = 4, .bytes = 3},
-        {.n = INT64_MAX, .bytes = INT64_MAX},
-        {.n = 1, .bytes = (int64_t)1 << 40},
-        {.n = 2, .bytes = 8},
-        {.n = 1, .bytes = 4},
-    };
-    struct store_info info;
-    struct store *s;
-    char note[8], **list;
-    int n;
-    for (size_t i = 0; i < sizeof infos / sizeof *infos; i++) {
-        put_liar(&infos[i], "", 0);
-        OK(mcs_store_open(at("a.h5"), &s));
-        fails(mcs_store_get_info(s, "f32", &info), MCS_E_DATA, "failed on it (it answered nonsense)");
-        mcs_store_close(s);
-    }
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        put_liar(&texts[i], "abcdefg", 8); /* one NUL, at the end */
-        OK(mcs_store_open(at("a.h5"), &s));
-        fails(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
-        mcs_store_close(s);
-    }
-    const struct h5_reply long_note = {.n = 1, .bytes = 9};
-    put_liar(&long_note, "abcdefgh", 9);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_text(s, "text", note, sizeof note), MCS_E_DATA, "failed on it (it answered nonsense)");
-    mcs_store_close(s);
-    struct h5_reply message = {.status = MCS_E_USAGE,
-                               .message = "a\x1b[31mred\n\xc2\x9b"
-                                          "31m"};
-    put_liar(&message, "", 0);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_info(s, "f32", &info), MCS_E_DATA, "a.h5: a?[31mred???31m");
-    mcs_store_close(s);
-}
-
 /* ---- the process ---- */
 
 /* The one child of this process. */
@@ -455,6 +305,26 @@ static pid_t child(void)
     if (!fgets(line, sizeof line, f)) line[0] = 0;
     fclose(f);
     return (pid_t)atoi(line);
+}
+
+/* /proc/PID/NAME with runs of blanks as one; malloc'ed. */
+static char *proc_text(pid_t pid, const char *name)
+{
+    char path[64], *text = calloc(1, 16384), *to = text;
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    FILE *f = fopen(path, "r");
+    cr_assert(f && text, "%s: %s", path, strerror(errno));
+    for (int c, before = 0; (c = fgetc(f)) != EOF && to < text + 16383; before = c) {
+        if (c == '\t') c = ' ';
+        if (c != ' ' || before != ' ') *to++ = (char)c;
+    }
+    fclose(f);
+    return text;
+}
+
+static int has_words(const char *text, const char *words)
+{
+    return strstr(text, words) != NULL;
 }
 
 static int n_open(pid_t pid)
@@ -481,17 +351,19 @@ Test(store_helper, has_no_more_than_it_needs_and_ignores_the_terminal)
         if (geteuid() == 0) cr_expect_eq(n_open(pid), 6); /* it cannot be looked into by others */
         const int sent[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
         for (int i = 0; i < 4; i++) cr_assert_eq(kill(pid, sent[i]), 0);
-#if !defined(MCS_SANITIZE) && defined(__x86_64__)
-        char name[64], *text;
-        int64_t n;
-        snprintf(name, sizeof name, "/proc/%d/status", (int)pid);
-        FILE *f = fopen(name, "r");
-        text = calloc(1, 8192);
-        n = (int64_t)fread(text, 1, 8191, f);
-        fclose(f);
-        cr_expect(n > 0 && strstr(text, "NoNewPrivs:\t1") && strstr(text, "Seccomp:\t2"), "%s", text);
-        free(text);
+        if (geteuid() == 0) {
+            char *limits = proc_text(pid, "limits"), *status = proc_text(pid, "status");
+            cr_expect(has_words(limits, "Max file size 0 0") && has_words(limits, "Max core file size 0 0") &&
+                          has_words(limits, "Max open files 16 16") && has_words(limits, "Max cpu time 30"),
+                      "%s", limits);
+            cr_expect(has_words(status, "NoNewPrivs: 1"), "%s", status);
+#ifndef MCS_SANITIZE
+            cr_expect(has_words(limits, "Max data size 134217728 6442450944"), "%s", limits);
+            cr_expect(has_words(status, "Seccomp: 2"), "%s", status);
 #endif
+            free(limits);
+            free(status);
+        }
     }
     OK(mcs_store_get_number(s, "number", &x));
     cr_expect_eq(x, -7);

@@ -1,7 +1,8 @@
-/* HDF5 files made to do harm: sizes that overflow, files that point outside themselves, memory bombs, damage that
- * libhdf5 does not survive. The files are made here, those that mcs_store_put never writes through libhdf5 itself. */
+/* HDF5 files made to do harm: sizes that overflow, and files that point outside themselves. The files are made here,
+ * by libhdf5 where mcs_store_put never writes such. Memory: test_store_memory.c; damage: test_store_helper.c. */
 #include "data/bounds.h"
 #include "data/file.h"
+#include "data/hdf5_library.h"
 #include "data/hdf5_read.h"
 #include "data/store.h"
 #include "engine/memory.h"
@@ -14,7 +15,6 @@
 #include <hdf5.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -272,6 +272,33 @@ Test(store_hostile, external_links_are_not_followed)
     diff_refuses("a.h5", "is a link into another file");
 }
 
+/* The file driver's own refusal, for whatever the checks of names and layouts overlook. */
+Test(store_hostile, the_file_driver_opens_one_file)
+{
+    hid_t file = create("source.h5");
+    put_floats(file, "x", H5P_DEFAULT, 1);
+    H5Fclose(file);
+    file = create("a.h5");
+    put_floats(file, "inside", H5P_DEFAULT, 1);
+    H5Lcreate_external(at("source.h5"), "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    const int fd = open(at("a.h5"), O_RDONLY);
+    struct stat about;
+    int opens = 0;
+    cr_assert(fd >= 0 && fstat(fd, &about) == 0);
+    const hid_t access = mcs_hdf5_fd_access(fd, (int64_t)about.st_size, &opens);
+    file = H5Fopen("any name", H5F_ACC_RDONLY, access);
+    cr_assert(file >= 0);
+    const hid_t set = H5Dopen2(file, "inside", H5P_DEFAULT);
+    cr_expect(set >= 0);
+    cr_expect(H5Dopen2(file, "x", H5P_DEFAULT) < 0);
+    cr_expect(H5Fopen("any name", H5F_ACC_RDONLY, access) < 0);
+    H5Dclose(set);
+    H5Fclose(file);
+    H5Pclose(access);
+    close(fd);
+}
+
 Test(store_hostile, soft_links_inside_the_file_are_followed)
 {
     const hid_t file = create("a.h5");
@@ -333,8 +360,10 @@ Test(store_hostile, sizes_names_and_layouts_are_bounded)
 {
     const hid_t file = create("a.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
     const hsize_t seven[7] = {1, 1, 1, 1, 1, 1, 4}, many[1] = {1 << 20}, chunk[1] = {(hsize_t)1 << 29};
-    const hsize_t huge[1] = {(hsize_t)1 << 30};
-    char name[1200];
+    const hsize_t huge[1] = {(hsize_t)1 << 30}, texts[1] = {10000001};
+    const hid_t early = H5Pcreate(H5P_DATASET_CREATE);
+    char name[1200], **list;
+    int n_texts;
     hid_t space = H5Screate_simple(7, seven, NULL);
     H5Dclose(H5Dcreate2(file, "seven", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
     H5Sclose(space);
@@ -352,7 +381,16 @@ Test(store_hostile, sizes_names_and_layouts_are_bounded)
     memset(name, 'n', sizeof name);
     name[sizeof name - 1] = 0;
     put_floats(file, name, H5P_DEFAULT, 1);
+    space = H5Screate_simple(1, texts, NULL);
+    H5Pset_alloc_time(early, H5D_ALLOC_TIME_EARLY);
+    H5Dclose(H5Dcreate2(file, "texts", H5T_C_S1, space, H5P_DEFAULT, early, H5P_DEFAULT));
+    H5Sclose(space);
+    H5Pclose(early);
     H5Fclose(file);
+    struct store *s;
+    OK(mcs_store_open(at("a.h5"), &s));
+    fails(mcs_store_get_texts(s, "texts", &n_texts, &list), MCS_E_DATA, "10000001 texts of 1 bytes; at most 10000000");
+    mcs_store_close(s);
     refused("a.h5", "seven", "dataset seven has 7 dimensions");
     refused("a.h5", "nothing", "dataset nothing holds nothing");
     refused("a.h5", "unwritten", "1048576 values cannot lie in 0 bytes");
@@ -368,110 +406,6 @@ Test(store_hostile, only_regular_files_are_read)
     fails(mcs_store_open(at("pipe.h5"), &s), MCS_E_IO, "not a regular file");
     fails(mcs_store_open("/dev/zero", &s), MCS_E_IO, "not a regular file");
 }
-
-/* ---- memory ---- */
-
-/* Zeros that take 1000 times less room in the file than in memory, in chunks of 16 MiB. */
-static void put_bomb(const char *name, hsize_t n_chunks)
-{
-    const hsize_t chunk[4] = {1, 1, 1 << 11, 1 << 11}, dims[4] = {2, n_chunks / 2, 1 << 11, 1 << 11};
-    float *zeros = calloc((size_t)1 << 22, sizeof *zeros);
-    const hid_t file = create(name), properties = H5Pcreate(H5P_DATASET_CREATE);
-    const hid_t space = H5Screate_simple(4, dims, NULL);
-    H5Pset_chunk(properties, 4, chunk);
-    H5Pset_deflate(properties, 1);
-    const hid_t set = H5Dcreate2(file, "probabilities", H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
-    cr_assert(set >= 0 && zeros);
-    /* The first chunk is packed by the library; the others are copies of it. */
-    const hid_t part = H5Scopy(space), memory = H5Screate_simple(4, chunk, NULL);
-    hsize_t first[4] = {0}, packed_bytes;
-    H5Sselect_hyperslab(part, H5S_SELECT_SET, first, NULL, chunk, NULL);
-    cr_assert(H5Dwrite(set, H5T_NATIVE_FLOAT, memory, part, H5P_DEFAULT, zeros) >= 0);
-    H5Fflush(file, H5F_SCOPE_LOCAL);
-    cr_assert(H5Dget_chunk_storage_size(set, first, &packed_bytes) >= 0);
-    uint32_t filters = 0;
-    cr_assert(H5Dread_chunk(set, H5P_DEFAULT, first, &filters, zeros) >= 0);
-    for (hsize_t i = 1; i < n_chunks; i++) {
-        const hsize_t to[4] = {i / (n_chunks / 2), i % (n_chunks / 2), 0, 0};
-        cr_assert(H5Dwrite_chunk(set, H5P_DEFAULT, 0, to, packed_bytes, zeros) >= 0);
-    }
-    H5Sclose(memory);
-    H5Sclose(part);
-    H5Dclose(set);
-    H5Sclose(space);
-    H5Pclose(properties);
-    H5Fclose(file);
-    free(zeros);
-}
-
-static int64_t peak_bytes(int who)
-{
-    struct rusage used;
-    getrusage(who, &used);
-    return (int64_t)used.ru_maxrss * 1024;
-}
-
-/* 3.5 GiB in a file of a few MB are refused before memory is taken, for the case alone. */
-Test(store_hostile, a_bomb_is_refused_before_it_takes_memory)
-{
-    struct probability p;
-    struct stat about;
-    tiny_shell("mkdir %s", at("in"));
-    put_bomb("in/bomb.h5", 224);
-    put_probabilities("in/good.h5", 1, 0, 1);
-    cr_assert(stat(at("in/bomb.h5"), &about) == 0 && about.st_size < 20 << 20);
-    const int64_t before = peak_bytes(RUSAGE_SELF);
-    mcs_memory_limit_set((int64_t)1 << 30);
-    fails(mcs_probability_read(at("in/bomb.h5"), &p), MCS_E_DATA, "of memory, --max-memory allows 1.0 GiB");
-    cr_expect(peak_bytes(RUSAGE_SELF) - before < 64 << 20);
-    cr_expect(peak_bytes(RUSAGE_CHILDREN) < 512 << 20);
-    const int rc = tiny_wait(tiny_spawn(
-        MCS_BINARY, folder,
-        (const char *const[]){"ensemble", "-i", "in", "-o", "out", "--max-memory", "1G", "--threads", "1", NULL},
-        NULL));
-    cr_expect_eq(rc, 3, "exit %d: %s", rc, tiny_log(folder));
-    cr_expect(mcs_file_exists(at("out/good.png")) && !mcs_file_exists(at("out/bomb.nii.gz")));
-}
-
-#ifndef MCS_SANITIZE /* with the address sanitizer the helper has no memory limit */
-/* A chunk that says it has 16 bytes and unpacks to 384 MiB: libhdf5's buffer grows with it, in the helper and only up
- * to its limit. */
-Test(store_hostile, a_chunk_that_unpacks_to_more_than_it_says_is_refused)
-{
-    const int64_t shape[1] = {1 << 14};
-    const hsize_t dims[1] = {1 << 14}, large[1] = {(hsize_t)192 << 20};
-    static float x[1 << 14];
-    struct store *s;
-    hid_t file = create("large.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
-    hid_t space = H5Screate_simple(1, large, NULL);
-    H5Pset_chunk(properties, 1, large);
-    H5Pset_deflate(properties, 1);
-    hid_t set = H5Dcreate2(file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
-    uint8_t *zeros = calloc((size_t)large[0], 1);
-    cr_assert(zeros && H5Dwrite(set, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
-    H5Fflush(file, H5F_SCOPE_LOCAL);
-    hsize_t first[1] = {0}, packed_bytes;
-    uint32_t filters;
-    cr_assert(H5Dget_chunk_storage_size(set, first, &packed_bytes) >= 0 && packed_bytes < 4 << 20);
-    cr_assert(H5Dread_chunk(set, H5P_DEFAULT, first, &filters, zeros) >= 0);
-    H5Dclose(set);
-    H5Sclose(space);
-    H5Fclose(file);
-    file = create("a.h5");
-    space = H5Screate_simple(1, dims, NULL);
-    H5Pset_chunk(properties, 1, dims);
-    set = H5Dcreate2(file, "x", H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
-    cr_assert(H5Dwrite_chunk(set, H5P_DEFAULT, 0, first, packed_bytes, zeros) >= 0);
-    H5Dclose(set);
-    H5Sclose(space);
-    H5Pclose(properties);
-    H5Fclose(file);
-    free(zeros);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get(s, "x", MCS_ARRAY_F32, 1, shape, x), MCS_E_DATA, "a.h5: ");
-    mcs_store_close(s);
-}
-#endif
 
 Test(store_hostile, a_note_longer_than_its_buffer_is_refused)
 {

@@ -144,6 +144,7 @@ sub run_tests {
         open STDOUT, '>', $log;
         open STDERR, '>&', \*STDOUT;
         $ENV{LD_LIBRARY_PATH} = $o{library} if $shared;
+        $ENV{MCSAM_LIBEXEC} = $build; # the program lies in another folder than mcsam-h5read
         $ENV{LD_PRELOAD} = $preload;
         $ENV{MUTANT_FOLDERS} = $folders;
         $ENV{MUTANT_REACHED} = $o{reached} if $o{reached};
