@@ -2,13 +2,14 @@
 #include "data/array.h"
 #include "data/file.h"
 #include "data/image.h"
+#include "data/json.h"
 #include "data/safetensors.h"
 #include "data/volume.h"
 #include "engine/config.h"
+#include "engine/escape.h"
 #include "engine/log.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,7 +150,7 @@ static void print_text(const char *path, const json_t *o)
 {
     const json_t *size = json_object_get(o, "size"), *values = json_object_get(o, "values");
     const json_t *spacing = json_object_get(o, "spacing_mm"), *list = json_object_get(o, "list");
-    printf("%s: %s", path, json_string_value(json_object_get(o, "format")));
+    printf("%s: %s", mcs_text_shown(path), json_string_value(json_object_get(o, "format")));
     for (size_t d = 0; d < json_array_size(size); d++)
         printf("%s%lld", d ? " x " : ", ", (long long)json_integer_value(json_array_get(size, d)));
     if (json_object_get(o, "channels"))
@@ -171,7 +172,7 @@ static void print_text(const char *path, const json_t *o)
         printf("  %-5s (", json_string_value(json_object_get(t, "type")));
         for (size_t d = 0; d < json_array_size(shape); d++)
             printf("%s%lld", d ? ", " : "", (long long)json_integer_value(json_array_get(shape, d)));
-        printf(") %s\n", json_string_value(json_object_get(t, "name")));
+        printf(") %s\n", mcs_text_shown(json_string_value(json_object_get(t, "name"))));
     }
 }
 
@@ -195,7 +196,7 @@ static enum mcs_status run(const void *o)
             continue;
         }
         if (!opt->common.json) print_text(files->v[i], one);
-        json_object_set_new(all, files->v[i], one);
+        mcs_json_put(all, files->v[i], one);
     }
     if (opt->common.json) {
         json_dumpf(all, stdout, JSON_INDENT(1) | JSON_SORT_KEYS);

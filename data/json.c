@@ -1,6 +1,8 @@
 #include "data/json.h"
 
 #include "data/file.h"
+#include "engine/escape.h"
+#include "engine/memory.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -8,18 +10,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096 };
+enum {
+    PATH_BYTES = 4096,
+    MAX_DEPTH = 64,
+    VALUE_BYTES = 192 /* of a value in memory, at most: an empty object is 64 + 8 buckets of 16 */
+};
+
+/* An upper bound of the values: each but the first stands after one of [ { , :. Brackets in texts count too. */
+enum mcs_status mcs_json_check_size(const char *path, const char *bytes, int64_t n_bytes)
+{
+    int64_t n_values = 1, depth = 0;
+    int in_text = 0, line = 1;
+    for (int64_t i = 0; i < n_bytes; i++) {
+        const char c = bytes[i];
+        line += c == '\n';
+        if (in_text) {
+            if (c == '\\')
+                i++;
+            else
+                in_text = c != '"';
+            continue;
+        }
+        in_text = c == '"';
+        n_values += c == '[' || c == '{' || c == ',' || c == ':';
+        depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+        MCS_REQUIRE(depth <= MAX_DEPTH, MCS_E_DATA, "%s:%d: JSON nested more than %d deep", path, line, MAX_DEPTH);
+    }
+    MCS_TRY(mcs_memory_check(n_values * VALUE_BYTES + n_bytes, "%s: %lld values of JSON", path, (long long)n_values));
+    return MCS_OK;
+}
+
+enum mcs_status mcs_json_parse(const char *path, const char *bytes, int64_t n_bytes, size_t flags, json_t **root)
+{
+    json_error_t error;
+    *root = NULL;
+    MCS_TRY(mcs_json_check_size(path, bytes, n_bytes));
+    *root = json_loadb(bytes, (size_t)n_bytes, flags, &error);
+    MCS_REQUIRE(*root, MCS_E_DATA, "%s:%d: not JSON: %s", path, error.line, error.text);
+    return MCS_OK;
+}
 
 enum mcs_status mcs_json_read(const char *path, int64_t max_bytes, size_t flags, json_t **root)
 {
     char *text;
     int64_t n_bytes;
-    json_error_t error;
     *root = NULL;
     MCS_TRY(mcs_file_read(path, max_bytes, &text, &n_bytes));
-    *root = json_loadb(text, (size_t)n_bytes, flags, &error);
+    const enum mcs_status st = mcs_json_parse(path, text, n_bytes, flags, root);
     free(text);
-    MCS_REQUIRE(*root, MCS_E_DATA, "%s:%d: not JSON: %s", path, error.line, error.text);
+    MCS_TRY(st);
     return MCS_OK;
 }
 
@@ -36,6 +75,27 @@ enum mcs_status mcs_json_write(json_t *root, size_t flags, const char *fmt, ...)
     const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
     free(text);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+json_t *mcs_json_text(const char *text)
+{
+    struct arena a = {0};
+    json_t *value = text ? json_string(mcs_text_encode(&a, text)) : json_null();
+    mcs_arena_free(&a);
+    return value;
+}
+
+int mcs_json_put(json_t *object, const char *name, json_t *value)
+{
+    struct arena a = {0};
+    const int failed = json_object_set_new(object, mcs_text_encode(&a, name), value);
+    mcs_arena_free(&a);
+    return failed;
+}
+
+const char *mcs_json_name(struct arena *a, const char *text)
+{
+    return text ? mcs_text_decode(a, text) : NULL;
 }
 
 json_t *mcs_json_number(double v)

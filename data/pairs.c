@@ -3,6 +3,7 @@
 
 #include "data/file.h"
 #include "data/unicode.h"
+#include "engine/escape.h"
 #include "engine/log.h"
 
 #include <limits.h>
@@ -138,6 +139,13 @@ static char *trimmed(char *text)
     while (n && strchr(blanks, text[n - 1])) n--;
     text[n] = 0;
     return text;
+}
+
+/* Without the apostrophe that mcs_csv_field put before what a spreadsheet would take for a formula. */
+static char *unguarded(char *text)
+{
+    const char *first = text + strspn(text, "'");
+    return text[0] == '\'' && *first && strchr("=+-@\t\r\n", *first) ? text + 1 : text;
 }
 
 int mcs_csv_column(const struct csv_table *table, const char *name)
@@ -339,6 +347,7 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
     const char *caption_name = o->caption_column ? o->caption_column : "Caption", *slash = strrchr(csv_path, '/');
     enum mcs_status st = MCS_OK;
     struct csv_table table = {0};
+    struct arena names = {0};
     char path[PATH_MAX], stem[MAX_STEM];
     int room = 0, left_room = 0;
 
@@ -351,8 +360,8 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
         "%s: no column \"%s\" among %d, the first of which is \"%.60s\"; name the columns and the separator", csv_path,
         image < 0 ? image_name : caption_name, table.n_columns, table.cells[0]);
     for (int r = 1; r < table.n_rows; r++) {
-        char *name = trimmed(table.cells[r * table.n_columns + image]);
-        char *text = trimmed(table.cells[r * table.n_columns + caption]);
+        char *name = mcs_text_decode(&names, unguarded(trimmed(table.cells[r * table.n_columns + image])));
+        char *text = unguarded(trimmed(table.cells[r * table.n_columns + caption]));
         int line = table.lines[r], n;
         while (strncmp(name, "./", 2) == 0) name += 2;
         table.cells[r * table.n_columns + image] = name;
@@ -388,6 +397,7 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
     MCS_TRY_GOTO(check_stems(csv_path, pairs), st, done);
 done:
     mcs_csv_free(&table);
+    mcs_arena_free(&names);
     if (st != MCS_OK) mcs_pairs_free(pairs);
     return st;
 }

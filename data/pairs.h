@@ -51,10 +51,12 @@ struct pairs {
     struct pair_left_out *left_out; /* in the table's order, then images of image_folder that no row names */
 };
 const char *mcs_pair_fault_text(enum pair_fault fault);
-/* Reads a table of pairs. Rows that can't be used are listed in left_out and the rest goes on; images (PNG, JPEG,
- * NIfTI, NPY) without a row are listed when image_folder is given, the table's own folder is not searched. One image
- * may have several rows. E_DATA: a column is missing, two different images share a stem (both named), or nothing is
- * left. */
+/* Cells of image and caption are read as mcsam writes them: an apostrophe before = + - @, a tab or a line end (after
+ * more apostrophes, where there are some) is taken off, since it only keeps spreadsheets from taking the cell for a
+ * formula; an image's name may have bytes that are not UTF-8 as \xff (mcs_text_encode). Reads a table of pairs. Rows
+ * that can't be used are listed in left_out and the rest goes on; images (PNG, JPEG, NIfTI, NPY) without a row are
+ * listed when image_folder is given, the table's own folder is not searched. One image may have several rows. E_DATA: a
+ * column is missing, two different images share a stem (both named), or nothing is left. */
 enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options *options, struct pairs *pairs);
 void mcs_pairs_free(struct pairs *pairs);
 /* Warns of the rows that were left out: the first ten by line and reason, the rest as a number. */

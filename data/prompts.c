@@ -2,8 +2,8 @@
 #include "data/prompts.h"
 
 #include "data/file.h"
+#include "data/json.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,6 +73,7 @@ enum mcs_status mcs_prompts_read(const char *path, struct prompts *prompts)
     enum mcs_status st = MCS_OK;
     char *bytes = NULL;
     int64_t n_bytes;
+    struct arena names = {0};
     json_error_t error;
     json_t *root = NULL, *value;
     const char *name;
@@ -81,15 +82,19 @@ enum mcs_status mcs_prompts_read(const char *path, struct prompts *prompts)
     MCS_TRY_GOTO(mcs_file_read(path, PROMPT_BYTES, &bytes, &n_bytes), st, done);
     const char *begin = bytes;
     if (n_bytes >= 3 && memcmp(begin, "\xEF\xBB\xBF", 3) == 0) begin += 3; /* a BOM */
-    root = json_loadb(begin, (size_t)(bytes + n_bytes - begin), JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    const int64_t n = bytes + n_bytes - begin;
+    MCS_TRY_GOTO(mcs_json_check_size(path, begin, n), st, done);
+    root = json_loadb(begin, (size_t)n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     MCS_REQUIRE_GOTO(root, MCS_E_DATA, st, done, "%s: line %d, column %d: not valid JSON: %s", path, error.line,
                      error.column, error.text);
     MCS_REQUIRE_GOTO(json_is_object(root), MCS_E_DATA, st, done,
                      "%s: line 1: want an object {\"image name or *\": \"text\" or [\"text\", ...]}", path);
-    json_object_foreach(root, name, value) MCS_TRY_GOTO(read_entry(path, name, value, prompts), st, done);
+    json_object_foreach(root, name, value)
+        MCS_TRY_GOTO(read_entry(path, mcs_json_name(&names, name), value, prompts), st, done);
     MCS_REQUIRE_GOTO(prompts->n, MCS_E_DATA, st, done,
                      "%s: no prompt in it; use {\"*\": \"text\"} for one of all images", path);
 done:
+    mcs_arena_free(&names);
     json_decref(root);
     free(bytes);
     if (st != MCS_OK) mcs_prompts_free(prompts);
@@ -107,10 +112,10 @@ enum mcs_status mcs_prompts_write(const char *path, const struct prompts *prompt
         const struct prompt *p = &prompts->v[i];
         json_t *value = p->n == 1 ? json_string(p->texts[0]) : json_array();
         for (int k = 0; k < p->n && p->n > 1; k++) bad |= json_array_append_new(value, json_string(p->texts[k])) != 0;
-        bad |= json_object_set_new(root, p->name, value) != 0;
+        bad |= mcs_json_put(root, p->name, value) != 0;
     }
     /* jansson takes no text that is not UTF-8, and tells that and lack of memory alike */
-    MCS_REQUIRE_GOTO(!bad, MCS_E_DATA, st, done, "%s: a prompt or a name is not UTF-8", path);
+    MCS_REQUIRE_GOTO(!bad, MCS_E_DATA, st, done, "%s: a prompt is not UTF-8", path);
     text = json_dumps(root, JSON_INDENT(2));
     MCS_REQUIRE_GOTO(text, MCS_E_NOMEM, st, done, "%s: no memory for the text", path);
     size_t n = strlen(text);

@@ -1,8 +1,7 @@
 /* Reading and writing safetensors. */
 #include "data/safetensors.h"
 #include "data/file.h"
-
-#include <jansson.h>
+#include "data/json.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -99,6 +98,7 @@ static enum mcs_status parse(struct safetensors *f, int64_t n_bytes)
     MCS_REQUIRE((int64_t)header_bytes <= n_bytes - 8, MCS_E_DATA,
                 "%s: truncated: a header of %llu bytes in a file of %lld", f->path, (unsigned long long)header_bytes,
                 (long long)n_bytes);
+    MCS_TRY(mcs_json_check_size(f->path, f->bytes + 8, (int64_t)header_bytes));
     f->root = json_loadb(f->bytes + 8, (size_t)header_bytes, JSON_REJECT_DUPLICATES, &error);
     MCS_REQUIRE(f->root, MCS_E_DATA, "%s: damaged safetensors header: %.200s", f->path, error.text);
     MCS_REQUIRE(json_is_object(f->root), MCS_E_DATA, "%s: damaged safetensors header: no JSON object", f->path);

@@ -1,20 +1,33 @@
 #include "engine/config.h"
 
+#include "engine/escape.h"
 #include "engine/memory.h"
 #include "engine/newfile.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <yaml.h>
 
 extern char **environ;
 
-enum { NAME_MAX_BYTES = 64, YAML_MAX_BYTES = 1 << 20, YAML_MAX_DEPTH = 4, HELP_COLUMN = 32, HELP_WIDTH = 110 };
+enum {
+    NAME_MAX_BYTES = 64,
+    YAML_MAX_BYTES = 1 << 20,
+    YAML_MAX_DEPTH = 4,    /* of mappings with a meaning */
+    YAML_MAX_NESTING = 16, /* of lists and mappings that are read at all */
+    YAML_MAX_NODES = 1 << 14,
+    YAML_MAX_DIRECTIVES = 8, /* lines that begin with %: libyaml compares each with all others */
+    HELP_COLUMN = 32,
+    HELP_WIDTH = 110
+};
 enum source { FROM_NOWHERE, FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_COMMAND_LINE };
 
 static const struct mcs_option common_table[] = {
@@ -224,7 +237,7 @@ static enum mcs_status set_value(struct parse *p, int row, const char *text, con
     switch (o->type) {
     case MCS_OPT_STRING:
         if (o->choices) MCS_TRY(set_choice(o, text, where, field));
-        *(const char **)field = mcs_arena_strdup(p->arena, text);
+        *(const char **)field = from == FROM_FILE ? mcs_text_decode(p->arena, text) : mcs_arena_strdup(p->arena, text);
         return MCS_OK;
     case MCS_OPT_INT: {
         const long long v = strtoll(text, &end, 10);
@@ -249,7 +262,8 @@ static enum mcs_status set_value(struct parse *p, int row, const char *text, con
         if (from == FROM_DEFAULT || from == FROM_ENVIRONMENT)
             list_append_words(p->arena, field, text);
         else
-            list_append(p->arena, field, mcs_arena_strdup(p->arena, text));
+            list_append(p->arena, field,
+                        from == FROM_FILE ? mcs_text_decode(p->arena, text) : mcs_arena_strdup(p->arena, text));
         return MCS_OK;
     }
     return MCS_OK;
@@ -395,7 +409,7 @@ static enum mcs_status read_args(struct parse *p, yaml_document_t *doc, const ya
     for (yaml_node_item_t *it = node->data.sequence.items.start; it < node->data.sequence.items.top; it++) {
         const char *text = NULL;
         MCS_TRY(scalar_of(yaml_document_get_node(doc, *it), where, &text));
-        list_append(p->arena, &args, mcs_arena_strdup(p->arena, text));
+        list_append(p->arena, &args, mcs_text_decode(p->arena, text));
     }
     if (p->args_from < FROM_FILE) common->args = args;
     return MCS_OK;
@@ -453,39 +467,84 @@ static enum mcs_status read_mapping(struct parse *p, const char *path, yaml_docu
     return MCS_OK;
 }
 
+static enum mcs_status not_yaml(const char *path, const yaml_parser_t *parser)
+{
+    return MCS_FAIL(MCS_E_DATA, "%s:%d: not YAML: %s", path, (int)parser->problem_mark.line + 1,
+                    parser->problem ? parser->problem : "no memory");
+}
+
+/* Goes through the file without building anything: what libyaml takes far longer for than the file is long (nested
+ * brackets, aliases, directives) is refused, and so is a second document. */
+static enum mcs_status check_yaml(const char *path, const unsigned char *bytes, size_t n)
+{
+    yaml_parser_t parser;
+    yaml_event_t event;
+    enum mcs_status st = MCS_OK;
+    int nodes = 0, nesting = 0, documents = 0, directives = 0;
+    for (size_t i = 0; i < n; i++)
+        directives += bytes[i] == '%' && (i == 0 || bytes[i - 1] == '\n' || bytes[i - 1] == '\r');
+    MCS_REQUIRE(directives <= YAML_MAX_DIRECTIVES, MCS_E_DATA, "%s: more than %d directives (lines that begin with %%)",
+                path, YAML_MAX_DIRECTIVES);
+    MCS_REQUIRE(yaml_parser_initialize(&parser), MCS_E_NOMEM, "%s: no memory to parse it", path);
+    yaml_parser_set_input_string(&parser, bytes, n);
+    for (yaml_event_type_t type = YAML_NO_EVENT; type != YAML_STREAM_END_EVENT;) {
+        if (!yaml_parser_parse(&parser, &event)) {
+            st = not_yaml(path, &parser);
+            break;
+        }
+        type = event.type;
+        const int line = (int)event.start_mark.line + 1;
+        yaml_event_delete(&event);
+        nesting += type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT;
+        nesting -= type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT;
+        nodes += type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT || type == YAML_SCALAR_EVENT;
+        documents += type == YAML_DOCUMENT_START_EVENT;
+        MCS_REQUIRE_GOTO(type != YAML_ALIAS_EVENT, MCS_E_DATA, st, done,
+                         "%s:%d: aliases (*name) are not read here; write the value itself", path, line);
+        MCS_REQUIRE_GOTO(nesting <= YAML_MAX_NESTING, MCS_E_DATA, st, done, "%s:%d: nested more than %d deep", path,
+                         line, YAML_MAX_NESTING);
+        MCS_REQUIRE_GOTO(nodes <= YAML_MAX_NODES, MCS_E_DATA, st, done,
+                         "%s:%d: more than %d keys and values, not a file of options", path, line, YAML_MAX_NODES);
+        MCS_REQUIRE_GOTO(documents <= 1, MCS_E_DATA, st, done, "%s: more than one YAML document", path);
+    }
+done:
+    yaml_parser_delete(&parser);
+    return st;
+}
+
+/* At most YAML_MAX_BYTES of a regular file, into the arena. */
+static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigned char **bytes, size_t *n)
+{
+    struct stat info;
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a FIFO without a writer would wait for ever */
+    MCS_REQUIRE(fd >= 0, MCS_E_NOINPUT, "%s: %s", path, strerror(errno));
+    FILE *f = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? fdopen(fd, "rb") : NULL;
+    if (!f) {
+        close(fd);
+        return MCS_FAIL(MCS_E_IO, "%s: no regular file; copy its content to one", path);
+    }
+    *bytes = mcs_arena_alloc(arena, YAML_MAX_BYTES + 1);
+    *n = fread(*bytes, 1, YAML_MAX_BYTES + 1, f);
+    const int broken = ferror(f), why = errno;
+    fclose(f);
+    MCS_REQUIRE(!broken, MCS_E_IO, "%s: %s", path, strerror(why));
+    MCS_REQUIRE(*n <= YAML_MAX_BYTES, MCS_E_DATA, "%s: more than %d bytes, not a file of options", path,
+                YAML_MAX_BYTES);
+    return MCS_OK;
+}
+
 /* Loads the one document of a file. On MCS_OK the caller deletes `doc`; a file without a document gives one without a
  * root. */
 static enum mcs_status load_yaml(const char *path, struct arena *arena, yaml_document_t *doc)
 {
-    FILE *f = fopen(path, "rb");
-    MCS_REQUIRE(f, MCS_E_NOINPUT, "%s: %s", path, strerror(errno));
-    unsigned char *bytes = mcs_arena_alloc(arena, YAML_MAX_BYTES + 1);
-    const size_t n = fread(bytes, 1, YAML_MAX_BYTES + 1, f);
-    const int broken = ferror(f), why = errno;
-    fclose(f);
-    MCS_REQUIRE(!broken, MCS_E_IO, "%s: %s", path, strerror(why));
-    MCS_REQUIRE(n <= YAML_MAX_BYTES, MCS_E_DATA, "%s: more than %d bytes, not a file of options", path, YAML_MAX_BYTES);
+    unsigned char *bytes;
+    size_t n;
     yaml_parser_t parser;
+    MCS_TRY(read_bytes(path, arena, &bytes, &n));
+    MCS_TRY(check_yaml(path, bytes, n));
     MCS_REQUIRE(yaml_parser_initialize(&parser), MCS_E_NOMEM, "%s: no memory to parse it", path);
     yaml_parser_set_input_string(&parser, bytes, n);
-    enum mcs_status st = MCS_OK;
-    yaml_document_t more;
-    if (!yaml_parser_load(&parser, doc)) {
-        st = MCS_FAIL(MCS_E_DATA, "%s:%d: not YAML: %s", path, (int)parser.problem_mark.line + 1,
-                      parser.problem ? parser.problem : "no memory");
-    } else if (!yaml_document_get_root_node(doc)) {
-        st = MCS_OK; /* an empty file sets nothing */
-    } else if (!yaml_parser_load(&parser, &more)) {
-        st = MCS_FAIL(MCS_E_DATA, "%s:%d: not YAML: %s", path, (int)parser.problem_mark.line + 1,
-                      parser.problem ? parser.problem : "no memory");
-        yaml_document_delete(doc);
-    } else {
-        if (yaml_document_get_root_node(&more)) {
-            st = MCS_FAIL(MCS_E_DATA, "%s: more than one YAML document", path);
-            yaml_document_delete(doc);
-        }
-        yaml_document_delete(&more);
-    }
+    const enum mcs_status st = yaml_parser_load(&parser, doc) ? MCS_OK : not_yaml(path, &parser);
     yaml_parser_delete(&parser);
     return st;
 }
@@ -612,17 +671,28 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char
     t->used += n;
 }
 
+/* The code point of the character of n bytes at s, where YAML wants it written as an escape: controls, what counts as a
+ * line end, byte order marks; else 0. */
+static unsigned escaped_code(const char *s, int n)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    if (n == 1) return p[0] < 32 || p[0] == 127 ? p[0] : 0;
+    if (n == 2) return p[0] == 0xC2 && p[1] < 0xA0 ? p[1] : 0;
+    const unsigned code = n == 3 ? (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u) : 0;
+    return code == 0x2028 || code == 0x2029 || code == 0xFEFF || code >= 0xFFFE ? code : 0;
+}
+
+/* YAML is UTF-8: other bytes of a path are written as mcs_text_encode does, and decoded where a file is read. */
 static void put_quoted(struct text *t, const char *s)
 {
+    s = mcs_text_encode(t->arena, s);
     put(t, "\"");
-    for (; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            put(t, "\\%c", c);
-        else if (c < 32 || c == 127)
-            put(t, "\\x%02X", c);
+    for (int n; (n = mcs_text_utf8_length(s)) > 0; s += n) {
+        const unsigned code = escaped_code(s, n);
+        if (code)
+            put(t, code < 256 ? "\\x%02X" : "\\u%04X", code);
         else
-            put(t, "%c", c);
+            put(t, "%s%.*s", *s == '"' || *s == '\\' ? "\\" : "", n, s);
     }
     put(t, "\"");
 }

@@ -148,6 +148,31 @@ static void sweep(const char *path)
     pthread_mutex_unlock(&leftovers.lock);
 }
 
+static void remove_contents(int fd)
+{
+    DIR *d = fdopendir(dup(fd));
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) unlinkat(fd, e->d_name, 0); /* fails for . and .. */
+    closedir(d);
+}
+
+void mcs_leftovers_remove(const char *folder, const char *prefix_wanted)
+{
+    DIR *d = opendir(folder);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) {
+        struct stat info;
+        if (strncmp(e->d_name, prefix_wanted, strlen(prefix_wanted)) != 0) continue;
+        const int fd = openat(dirfd(d), e->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0) continue;
+        const int mine = fstat(fd, &info) == 0 && info.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0;
+        if (mine && S_ISDIR(info.st_mode)) remove_contents(fd);
+        if (mine) unlinkat(dirfd(d), e->d_name, S_ISDIR(info.st_mode) ? AT_REMOVEDIR : 0);
+        close(fd);
+    }
+    closedir(d);
+}
+
 /* ---- the new file ---- */
 
 static enum mcs_status scratch_name(struct mcs_new_file *f)

@@ -53,6 +53,11 @@ const char *mcs_file_write_error(int error);
 /* The folder part of a path: ".", "/" or what stands before the last slash. */
 void mcs_folder_of(const char *path, char folder[MCS_PATH_BYTES]);
 
+/* Removes what killed processes of this user left in a folder for temporary things ("/tmp"): files, and folders of
+ * files, whose names begin with `prefix` and that nobody has locked (flock). Who makes such a thing locks it before
+ * use, and looks whether it is still there. */
+void mcs_leftovers_remove(const char *folder, const char *prefix);
+
 /* For tests: from now on all new files have a name, as on a file system without O_TMPFILE. */
 void mcs_file_always_named(int always);
 

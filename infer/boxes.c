@@ -10,7 +10,7 @@ enum { MAX_FILE_BYTES = 1 << 28, MAX_SIDE = 1 << 20, NAME_BYTES = 512 };
 
 /* ---- writing ---- */
 
-/* jansson returns NULL where it has no memory, a name is not UTF-8 or a real is not finite; the NULL travels up. */
+/* jansson returns NULL where it has no memory, a reason is not UTF-8 or a real is not finite; the NULL travels up. */
 static json_t *component_to_json(const struct box_component *c)
 {
     json_t *points = json_array();
@@ -31,9 +31,9 @@ static json_t *case_to_json(const struct box_case *b)
             json_decref(components);
             return NULL;
         }
-    json_t *o =
-        json_pack("{s:s, s:[ii], s:o}", "image", b->image, "size", b->width, b->height, "components", components);
-    if (o && b->reason && json_object_set_new(o, "reason", json_string(b->reason))) {
+    json_t *o = json_pack("{s:o, s:[ii], s:o}", "image", mcs_json_text(b->image), "size", b->width, b->height,
+                          "components", components);
+    if (o && b->reason && json_object_set_new(o, "reason", mcs_json_text(b->reason))) {
         json_decref(o);
         return NULL;
     }
@@ -47,8 +47,8 @@ enum mcs_status mcs_boxes_write(const char *path, const struct box_list *list)
     MCS_REQUIRE_GOTO(root && cases, MCS_E_NOMEM, st, done, "%s: no memory", path);
     for (int i = 0; i < list->n; i++) {
         json_t *one = case_to_json(list->cases + i);
-        MCS_REQUIRE_GOTO(one, MCS_E_DATA, st, done, "%s: case %d (%s): a name is not UTF-8 or a number is not finite",
-                         path, i, list->cases[i].image);
+        MCS_REQUIRE_GOTO(one, MCS_E_DATA, st, done, "%s: case %d (%s): a number is not finite", path, i,
+                         list->cases[i].image);
         json_array_append_new(cases, one);
     }
     if (list->made_by) {
@@ -114,7 +114,7 @@ static enum mcs_status read_case(const char *path, const json_t *o, int i, struc
     const json_t *image = json_object_get(o, "image"), *size = json_object_get(o, "size");
     MCS_REQUIRE(json_is_string(image) && json_string_value(image)[0], MCS_E_DATA,
                 "%s: case %d: want \"image\": a file name", path, i);
-    b->image = mcs_arena_strdup(&list->arena, json_string_value(image));
+    b->image = mcs_json_name(&list->arena, json_string_value(image));
     MCS_REQUIRE(json_array_size(size) == 2 && int_at(size, 0, 1, MAX_SIDE, &b->width) &&
                     int_at(size, 1, 1, MAX_SIDE, &b->height),
                 MCS_E_DATA, "%s: %s: want \"size\": [width, height]", path, b->image);

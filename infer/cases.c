@@ -1,10 +1,13 @@
 #include "infer/cases.h"
 
 #include "data/file.h"
+#include "engine/escape.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { STEM_BYTES = 512, PATH_BYTES = 4096 };
 
@@ -87,6 +90,18 @@ const struct case_file *mcs_cases_find(const struct case_list *list, const char 
     return NULL;
 }
 
+enum mcs_status mcs_case_name_check(const char *folder, const char *stem, const char *suffix)
+{
+    const long limit = pathconf(folder, _PC_NAME_MAX), most = limit > 0 ? limit : NAME_MAX;
+    const size_t n = strlen(stem) + strlen(suffix), whole = strlen(folder) + 1 + n;
+    MCS_REQUIRE(n <= (size_t)most, MCS_E_DATA,
+                "the name is too long: its result would have %zu bytes with \"%s\", %ld are allowed; rename the file",
+                n, suffix, most);
+    MCS_REQUIRE(whole < PATH_MAX, MCS_E_DATA, "the path of its result would have %zu bytes, %d are allowed", whole,
+                PATH_MAX - 1);
+    return MCS_OK;
+}
+
 /* ---- failures ---- */
 
 void mcs_failures_add(struct failure_list *f, const char *stem, const char *reason)
@@ -109,7 +124,9 @@ void mcs_failures_add_held(struct failure_list *f, const char *stem)
 
 const char *mcs_csv_field(struct arena *a, const char *text)
 {
-    if (!strpbrk(text, ",\"\r\n")) return mcs_arena_strdup(a, text);
+    const char *guard = text[strspn(text, "'")] && strchr("=+-@\t\r\n", text[strspn(text, "'")]) ? "'" : "";
+    text = mcs_arena_printf(a, "%s%s", guard, mcs_text_encode(a, text));
+    if (!strpbrk(text, ",\"\r\n")) return text;
     char *quoted = mcs_arena_alloc(a, 2 * strlen(text) + 3), *to = quoted;
     *to++ = '"';
     for (; *text; text++) {

@@ -23,6 +23,10 @@ void mcs_cases_free(struct case_list *list);
 /* The file with this stem, or NULL. */
 const struct case_file *mcs_cases_find(const struct case_list *list, const char *stem);
 
+/* E_DATA where the file system takes no file "FOLDER/STEM" + suffix: the name, or the whole path, is too long. To be
+ * asked before the case is computed, so that one long name does not end a run. */
+enum mcs_status mcs_case_name_check(const char *folder, const char *stem, const char *suffix);
+
 /* Cases that failed, in the order in which they did. Start with {0}. */
 struct case_failure {
     const char *stem, *reason;
@@ -39,7 +43,10 @@ void mcs_failures_add_held(struct failure_list *f, const char *stem);
 enum mcs_status mcs_failures_write(const struct failure_list *f, const char *folder);
 void mcs_failures_free(struct failure_list *f);
 
-/* A text as a CSV field: quoted where it must be. Owned by the arena. */
+/* A text as a CSV field, owned by the arena: quoted where it must be, bytes that are not UTF-8 as mcs_text_encode
+ * writes them. A spreadsheet takes a cell that begins with = + - @, a tab or a line end for a formula: such a text gets
+ * an apostrophe before it, and so does one that begins with apostrophes before such a character; mcs_pairs_read takes
+ * it off again. Numbers are not written through this function, so -1.5 stays a number. */
 const char *mcs_csv_field(struct arena *a, const char *text);
 
 #endif

@@ -1,6 +1,7 @@
 /* mcsam diff A B: how two maps, masks, weights or folders of them differ. */
 #include "data/json.h"
 #include "engine/config.h"
+#include "engine/escape.h"
 #include "infer/diff.h"
 
 #include <math.h>
@@ -37,13 +38,14 @@ static void print_table(const struct diff_command *c, const struct diff *d)
         if (!r->differs && !c->all && d->n > SHORT) continue;
         if (!head++) printf("%12s %12s %12s  %s\n", "max abs", "relative", "Dice", "what");
         if (r->fault) {
-            printf("%12s %12s %12s  %s%s%s\n", "-", "-", "-", r->name, *r->name ? ": " : "", r->fault);
+            printf("%12s %12s %12s  %s%s%s\n", "-", "-", "-", mcs_text_shown(r->name), *r->name ? ": " : "",
+                   mcs_text_shown(r->fault));
             continue;
         }
         printf("%12.6g", r->max_abs);
         print_number(r->relative);
         print_number(r->dice);
-        printf("  %s\n", *r->name ? r->name : c->common.args.v[0]);
+        printf("  %s\n", mcs_text_shown(*r->name ? r->name : c->common.args.v[0]));
     }
     printf("%d of %d differ\n", d->n_different, d->n);
 }
@@ -53,10 +55,10 @@ static enum mcs_status print_json(const struct diff *d)
     json_t *rows = json_array();
     for (int i = 0; i < d->n; i++) {
         const struct diff_row *r = &d->rows[i];
-        json_t *o = r->fault
-                        ? json_pack("{s:s, s:s}", "name", r->name, "fault", r->fault)
-                        : json_pack("{s:s, s:o, s:o, s:o}", "name", r->name, "max_abs", mcs_json_number(r->max_abs),
-                                    "relative", mcs_json_number(r->relative), "dice", mcs_json_number(r->dice));
+        json_t *o = r->fault ? json_pack("{s:o, s:o}", "name", mcs_json_text(r->name), "fault", mcs_json_text(r->fault))
+                             : json_pack("{s:o, s:o, s:o, s:o}", "name", mcs_json_text(r->name), "max_abs",
+                                         mcs_json_number(r->max_abs), "relative", mcs_json_number(r->relative), "dice",
+                                         mcs_json_number(r->dice));
         json_object_set_new(o, "differs", json_boolean(r->differs));
         json_array_append_new(rows, o);
     }

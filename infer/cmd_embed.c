@@ -3,6 +3,7 @@
 #include "data/store.h"
 #include "engine/config.h"
 #include "engine/devices.h"
+#include "engine/escape.h"
 #include "engine/log.h"
 #include "infer/requests.h"
 
@@ -78,7 +79,7 @@ static enum mcs_status embed_images(const struct embed_command *c, struct clip_m
         st = prepare(&m->config, path, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, prepared + waiting * pixels);
         if (st == MCS_E_NOMEM) goto done;
         if (st == MCS_OK)
-            e->names[e->n + waiting++] = files->names[i];
+            e->names[e->n + waiting++] = mcs_text_encode(&e->arena, files->names[i]);
         else
             mcs_failures_add_held(failures, files->names[i]);
         if (waiting < CHUNK && i + 1 < files->n) continue;

@@ -58,6 +58,7 @@ static enum mcs_status one_case(const struct ensemble_command *c, const struct c
         MCS_REQUIRE_GOTO(file, MCS_E_DATA, st, done, "%s: has no %s.h5", c->inputs.v[i], stem);
         MCS_TRY_GOTO(add(file, 1 / (float)c->inputs.n, &mean), st, done);
     }
+    MCS_TRY_GOTO(mcs_case_name_check(c->output, stem, mean.is_volume ? ".nii.gz" : ".png"), st, done);
     labels = malloc((size_t)mean.nz * (size_t)mean.ny * (size_t)mean.nx);
     MCS_REQUIRE_GOTO(labels, MCS_E_NOMEM, st, done, "%s: no memory for its mask", stem);
     mcs_probability_labels(&mean, c->threshold >= 0 ? c->threshold : otherwise, labels);

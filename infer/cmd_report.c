@@ -1,9 +1,10 @@
 /* mcsam report: a run folder as one HTML page. */
 #include "data/file.h"
+#include "data/json.h"
 #include "engine/config.h"
+#include "engine/escape.h"
 #include "infer/report.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,13 +21,13 @@ static const struct mcs_option options[] = {
 static enum mcs_status print_result(const char *path, int64_t n_bytes, int json)
 {
     if (!json) {
-        printf("%s\n", path);
+        printf("%s\n", mcs_text_shown(path));
         return MCS_OK;
     }
-    json_t *o = json_pack("{s:s, s:I}", "report", path, "bytes", (json_int_t)n_bytes);
+    json_t *o = json_pack("{s:o, s:I}", "report", mcs_json_text(path), "bytes", (json_int_t)n_bytes);
     char *text = o ? json_dumps(o, JSON_PRESERVE_ORDER) : NULL;
     json_decref(o);
-    MCS_REQUIRE(text, MCS_E_DATA, "%s: a name that is not UTF-8 cannot be printed as JSON", path);
+    MCS_REQUIRE(text, MCS_E_NOMEM, "%s: no memory to print it as JSON", path);
     printf("%s\n", text);
     free(text);
     return MCS_OK;

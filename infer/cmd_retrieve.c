@@ -52,8 +52,8 @@ static enum mcs_status print_result(const struct retrieve_command *c, const stru
 {
     json_t *failed = json_array();
     for (int i = 0; i < failures->n; i++)
-        json_array_append_new(
-            failed, json_pack("{s:s, s:s}", "case", failures->items[i].stem, "reason", failures->items[i].reason));
+        json_array_append_new(failed, json_pack("{s:o, s:o}", "case", mcs_json_text(failures->items[i].stem), "reason",
+                                                mcs_json_text(failures->items[i].reason)));
     json_t *root =
         json_pack("{s:o, s:o, s:i, s:I, s:i, s:i, s:i, s:o, s:{s:s, s:s, s:I, s:I, s:s, s:s}}", "image_to_text",
                   both(r->image_to_text), "text_to_image", both(r->text_to_image), "pairs", n_used, "batch",
@@ -61,7 +61,7 @@ static enum mcs_status print_result(const struct retrieve_command *c, const stru
                   r->n_left_out, "rows_left_out", pairs->n_left_out, "failed", failed, "made_by", "verb", "retrieve",
                   "version", MCS_VERSION, "seed", (json_int_t)c->common.seed, "runs", (json_int_t)c->runs, "view",
                   c->whole ? "whole" : "crop", "weights_sha256", m->sha256);
-    MCS_REQUIRE(root, MCS_E_FAIL, "the result cannot be written as JSON (a name that is not UTF-8?)");
+    MCS_REQUIRE(root, MCS_E_FAIL, "the result cannot be written as JSON");
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     printf("\n");
     json_decref(root);

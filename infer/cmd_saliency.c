@@ -69,7 +69,8 @@ static enum mcs_status run_chunk(struct work *w, const struct request *requests,
     int used = 0;
     enum mcs_status st = MCS_OK;
     for (int i = 0; i < n; i++) {
-        st = mcs_image_read(requests[i].path, 0, &images[used]);
+        st = mcs_case_name_check(w->c->output, requests[i].stem, ".png");
+        if (st == MCS_OK) st = mcs_image_read(requests[i].path, 0, &images[used]);
         if (st == MCS_E_NOMEM) goto done;
         if (st != MCS_OK) {
             mcs_failures_add_held(&w->failures, requests[i].stem);

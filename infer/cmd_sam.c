@@ -4,6 +4,7 @@
 #include "data/npy.h"
 #include "engine/config.h"
 #include "engine/devices.h"
+#include "engine/escape.h"
 #include "engine/log.h"
 #include "infer/cases.h"
 #include "infer/sam_prompts.h"
@@ -136,8 +137,8 @@ static enum mcs_status read_request(const struct sam_command *c, const struct sa
 
 static json_t *head_of(const struct sam_command *c, const struct sam_model *m, struct arena *a)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:i}", "version", MCS_VERSION, "model", m->path, "sha256", m->sha256, "form",
-                     mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
+    return json_pack("{s:s, s:o, s:s, s:s, s:i}", "version", MCS_VERSION, "model", mcs_json_text(m->path), "sha256",
+                     m->sha256, "form", mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
 }
 
 /* What SAM said of one image. */
@@ -253,7 +254,7 @@ static enum mcs_status write_one(const struct sam_command *c, const struct sam_m
         json_array_append_new(list,
                               prompt_json(c, &r->prompts[i], from->iou + i * SAM_MASKS, from->counts + i * SAM_MASKS));
     for (int64_t i = 0; i < (int64_t)f->width * f->height; i++) area += from->mask[i];
-    json_object_set_new(root, "image", json_string(c->input));
+    json_object_set_new(root, "image", mcs_json_text(c->input));
     json_object_set_new(root, "size", json_pack("[ii]", f->width, f->height));
     json_object_set_new(root, "area", json_integer(area));
     json_object_set_new(root, "prompts", list);
@@ -308,10 +309,10 @@ static json_t *result_to_json(const struct box_case *b, const struct sam_result 
                                               q->box[3], "points", q->n_points, "chosen", q->chosen, "iou",
                                               (double)q->iou, "stability", q->stability));
     }
-    json_t *o = json_pack("{s:s, s:[ii], s:i, s:o}", "image", b->image, "size", b->width, b->height, "area", r->area,
-                          "prompts", list);
+    json_t *o = json_pack("{s:o, s:[ii], s:i, s:o}", "image", mcs_json_text(b->image), "size", b->width, b->height,
+                          "area", r->area, "prompts", list);
     if (o && !r->n_prompts)
-        json_object_set_new(o, "reason", json_string(b->reason ? b->reason : "the coarse mask is empty"));
+        json_object_set_new(o, "reason", mcs_json_text(b->reason ? b->reason : "the coarse mask is empty"));
     return o;
 }
 
@@ -359,7 +360,8 @@ static void walk(struct folder_run *f)
         const struct box_case *b = mcs_boxes_find(&f->boxes, file->stem);
         if (!b) {
             mcs_failures_add(&f->failures, file->stem, "boxes.json has no such case");
-        } else if (mcs_image_read(file->path, 3, &images[n]) != MCS_OK) {
+        } else if (mcs_case_name_check(f->c->output, file->stem, ".png") != MCS_OK ||
+                   mcs_image_read(file->path, 3, &images[n]) != MCS_OK) {
             mcs_failures_add_held(&f->failures, file->stem);
         } else {
             cases[n] = (struct sam_case){&images[n], b};
@@ -430,7 +432,7 @@ static enum mcs_status run(const void *command)
     MCS_TRY(mcs_device_open(&c->common, &d));
     enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
     if (st == MCS_OK && c->common.dry_run)
-        printf("%s, %lld values; image %d, embedding %d x %d\n", m.path, (long long)m.params->n_values,
+        printf("%s, %lld values; image %d, embedding %d x %d\n", mcs_text_shown(m.path), (long long)m.params->n_values,
                m.config.image_size, mcs_sam_grid(&m.config), mcs_sam_grid(&m.config));
     else if (st == MCS_OK)
         st = folder ? run_folder(c, &m) : run_one(c, &m);

@@ -138,11 +138,19 @@ static enum mcs_status write_image_case(struct work *w, const struct request *r,
     MCS_TRY(mcs_image_write_mask(path, s->mask, width, height));
     json_t *o = describe(w, s);
     snprintf(path, sizeof path, "%s.png", s->stem);
-    json_object_set_new(o, "image", json_string(r->name));
-    json_object_set_new(o, "mask", json_string(path));
-    json_object_set_new(o, "text", json_string(r->text));
+    json_object_set_new(o, "image", mcs_json_text(r->name));
+    json_object_set_new(o, "mask", mcs_json_text(path));
+    json_object_set_new(o, "text", mcs_json_text(r->text));
     json_array_append_new(w->cases, o);
     return MCS_OK;
+}
+
+/* Before a case is computed: can its files have their names? Those of its stages lie deeper. */
+static enum mcs_status name_check(const struct segment_command *c, const char *stem, const char *suffix)
+{
+    char folder[PATH_BYTES];
+    snprintf(folder, sizeof folder, c->keep_stages ? "%s/saliency" : "%s", c->output);
+    return mcs_case_name_check(folder, stem, suffix);
 }
 
 /* ---- images ---- */
@@ -179,7 +187,8 @@ static enum mcs_status run_images(struct work *w, const struct request *const *r
     enum mcs_status state[CHUNK], st = MCS_OK;
     int used = 0;
     for (int i = 0; i < n; i++) {
-        st = mcs_image_read(requests[i]->path, 0, &images[used]);
+        st = name_check(w->c, requests[i]->stem, ".png");
+        if (st == MCS_OK) st = mcs_image_read(requests[i]->path, 0, &images[used]);
         if (st == MCS_E_NOMEM) goto done;
         if (st != MCS_OK) {
             mcs_failures_add_held(&w->failures, requests[i]->stem);
@@ -295,6 +304,7 @@ static enum mcs_status run_volume(struct work *w, const struct request *r)
     float window[2];
     char mask[600];
     const int empty_before = w->n_empty;
+    MCS_TRY(name_check(w->c, r->stem, ".nii.gz"));
     MCS_TRY(mcs_volume_read(r->path, &v));
     const size_t n = (size_t)v.nx * (size_t)v.ny * (size_t)v.nz;
     struct volume_out out = {calloc(n, 1), calloc(n, 1), calloc(n, sizeof(float)), json_array()};
@@ -305,8 +315,9 @@ static enum mcs_status run_volume(struct work *w, const struct request *r)
         MCS_TRY_GOTO(run_slices(w, r, &v, window, z, v.nz - z < CHUNK ? v.nz - z : CHUNK, &out), st, done);
     MCS_TRY_GOTO(write_volume(w, r, &v, &out), st, done);
     snprintf(mask, sizeof mask, "%s.nii.gz", r->stem);
-    json_array_append_new(w->cases, json_pack("{s:s, s:s, s:s, s:O}", "image", r->name, "mask", mask, "text", r->text,
-                                              "slices", out.slices));
+    json_array_append_new(w->cases,
+                          json_pack("{s:o, s:o, s:o, s:O}", "image", mcs_json_text(r->name), "mask",
+                                    mcs_json_text(mask), "text", mcs_json_text(r->text), "slices", out.slices));
 done:
     if (st != MCS_OK) w->n_empty = empty_before;
     json_decref(out.slices);

@@ -30,6 +30,7 @@ static enum mcs_status one_case(const struct uncertainty_command *c, const struc
     const enum mcs_form form = c->common.form[MCS_FORM_TRAIN];
     const double threshold = c->threshold >= 0 ? c->threshold : form == MCS_RELEASE ? 0.2 : 0;
     struct probability p;
+    MCS_TRY(mcs_case_name_check(c->output, file->stem, "_entropy.png"));
     MCS_TRY(mcs_probability_read(file->path, &p));
     enum mcs_status st = MCS_OK;
     uint8_t *labels = malloc((size_t)p.nz * (size_t)p.ny * (size_t)p.nx);

@@ -96,6 +96,7 @@ static enum mcs_status run_case(struct stage_room *on, const struct case_file *f
     struct image mask = {0};
     struct coarse_result r = {0};
     *read = 0;
+    MCS_TRY_GOTO(mcs_case_name_check(out, file->stem, ".png"), st, done);
     MCS_TRY_GOTO(read_map(file->path, &map), st, done);
     MCS_TRY_GOTO(mcs_image_alloc(&mask, map.width, map.height, 1), st, done);
     MCS_TRY_GOTO(mcs_coarse_mask(on, &map, file->stem, o, scorer, NULL, mask.pixels, &r), st, done);

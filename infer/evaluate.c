@@ -264,15 +264,13 @@ static enum mcs_status write_summary(const char *out, const struct evaluate_opti
         json_t *metrics = json_object(), *one = json_object();
         json_object_set_new(metrics, "1", metrics_to_json(&c->m));
         json_object_set_new(one, "metrics", metrics);
-        /* a name that is not UTF-8 cannot stand in JSON: it becomes null, the stem is in cases.csv all the same */
-        json_t *pred = json_string(c->pred), *ref = json_string(c->ref);
-        json_object_set_new(one, "prediction_file", pred ? pred : json_null());
-        json_object_set_new(one, "reference_file", ref ? ref : json_null());
+        json_object_set_new(one, "prediction_file", mcs_json_text(c->pred));
+        json_object_set_new(one, "reference_file", mcs_json_text(c->ref));
         json_array_append_new(cases, one);
     }
     for (int i = 0; i < e->failures.n; i++)
-        json_array_append_new(failures, json_pack("{s:s*, s:s*}", "case", e->failures.items[i].stem, "reason",
-                                                  e->failures.items[i].reason));
+        json_array_append_new(failures, json_pack("{s:o, s:o}", "case", mcs_json_text(e->failures.items[i].stem),
+                                                  "reason", mcs_json_text(e->failures.items[i].reason)));
     json_object_set_new(mean, "1", means_to_json(e));
     json_object_set_new(interval, "1", intervals_to_json(e));
     json_object_set_new(root, "foreground_mean", means_to_json(e));

@@ -237,11 +237,23 @@ static int is_done(const struct job *j, const struct case_file *file)
     return mcs_file_exists(path);
 }
 
+/* Can all files of a case have their names? Of the folders the last one has the longest path. */
+static enum mcs_status name_check(const struct job *j, const struct case_file *file)
+{
+    char folder[PATH_BYTES + 64];
+    snprintf(folder, sizeof folder, j->o->uncertainty ? "%s/uncertainty" : "%s", j->folder[j->o->n_choices - 1]);
+    return mcs_case_name_check(folder, file->stem,
+                               j->o->uncertainty       ? "_entropy.png"
+                               : is_volume(file->name) ? ".nii.gz"
+                                                       : ".png");
+}
+
 /* A case goes into the group if it fits there, else the group is run first. */
 static enum mcs_status add_case(struct job *j, const struct case_file *file)
 {
-    struct waiting w;
-    const enum mcs_status st = read_case(file, j->ensemble.model.plans.net.in_channels, &w);
+    struct waiting w = {0};
+    enum mcs_status st = name_check(j, file);
+    if (st == MCS_OK) st = read_case(file, j->ensemble.model.plans.net.in_channels, &w);
     if (st != MCS_OK) {
         waiting_free(&w);
         if (st == MCS_E_NOMEM) return st;

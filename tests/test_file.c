@@ -1,5 +1,6 @@
 /* Files: written whole or not at all, whatever is in the way; listing, stems, SHA-256. */
 #include "data/file.h"
+#include "engine/dist/ranks.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -7,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -375,4 +377,83 @@ Test(file, temporary_names_differ)
     mcs_file_abort(&one);
     mcs_file_abort(&two);
     mcs_file_always_named(0);
+}
+
+/* ---- what ranks leave ---- */
+
+static enum mcs_status die(void *context, struct ranks *r)
+{
+    (void)context;
+    if (r->rank == 0) kill(getpid(), SIGKILL);
+    pause();
+    return MCS_OK;
+}
+
+/* Ready; then waits until "go" is there. */
+static enum mcs_status wait_for_go(void *context, struct ranks *r)
+{
+    (void)context;
+    if (r->rank) return MCS_OK;
+    cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
+    while (!mcs_file_exists(in_folder("go"))) usleep(1000);
+    cr_expect(mcs_folder_exists(r->folder)); /* the other run has left it alone */
+    return MCS_OK;
+}
+
+static enum mcs_status nothing(void *context, struct ranks *r)
+{
+    (void)context;
+    return mcs_folder_exists(r->folder) ? MCS_OK : MCS_E_FAIL;
+}
+
+/* The folder in which the ranks of a killed run met is removed by the next run; that of a run which lives is not. */
+Test(file, folder_of_killed_ranks)
+{
+    setenv("TMPDIR", folder, 1);
+    pid_t child = fork();
+    if (child == 0) _exit(mcs_ranks_run(2, die, NULL));
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_assert_eq(n_entries(folder), 1);
+    DIR *d = opendir(folder);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] == 'm') {
+            char alive[512];
+            snprintf(alive, sizeof alive, "%s/alive.0", e->d_name);
+            cr_assert_eq(mcs_file_write(in_folder(alive), "x", 1), MCS_OK);
+        }
+    closedir(d);
+    child = fork();
+    if (child == 0) _exit(mcs_ranks_run(2, wait_for_go, NULL));
+    while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
+    cr_expect_eq(n_entries(folder), 2); /* "ready" and its own */
+    cr_expect_eq(mcs_ranks_run(2, nothing, NULL), MCS_OK);
+    cr_expect_eq(n_entries(folder), 2);
+    cr_assert_eq(mcs_file_write(in_folder("go"), "", 0), MCS_OK);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_expect_eq(n_entries(folder), 2); /* "ready" and "go" */
+}
+
+/* Nobody else's, and nothing with another name. */
+Test(file, leftovers_by_name)
+{
+    cr_assert_eq(mcs_file_write(in_folder("part-1"), "x", 1), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("part-2"), "x", 1), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("other"), "x", 1), MCS_OK);
+    cr_assert_eq(symlink("other", in_folder("part-link")), 0);
+    cr_assert_eq(mcs_folder_make(in_folder("part-3")), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("part-3/a"), "x", 1), MCS_OK);
+    const int fd = open(in_folder("part-2"), O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+    mcs_leftovers_remove(in_folder("none"), "part-");
+    mcs_leftovers_remove(folder, "part-");
+    close(fd);
+    cr_expect_not(mcs_file_exists(in_folder("part-1")) || mcs_folder_exists(in_folder("part-3")));
+    cr_expect(mcs_file_exists(in_folder("part-2")) && mcs_file_exists(in_folder("other")));
+    cr_expect_eq(n_entries(folder), 3); /* and the link */
+    if (geteuid() != 0) return;
+    cr_assert_eq(chown(in_folder("part-2"), 65534, 65534), 0);
+    mcs_leftovers_remove(folder, "part-");
+    cr_expect(mcs_file_exists(in_folder("part-2")));
 }

@@ -1,6 +1,7 @@
 /* mcsam replay RUN: runs a run folder's saved options again and compares what comes out. */
 #include "data/file.h"
 #include "engine/config.h"
+#include "engine/escape.h"
 #include "engine/log.h"
 #include "infer/diff.h"
 
@@ -96,12 +97,12 @@ static enum mcs_status verdict(const struct replay_command *c, const char *verb,
     if (c->common.json)
         printf("{\"verb\": \"%s\", \"compared\": %d, \"different\": %d}\n", verb, d->n, d->n_different);
     else
-        printf("%s: %d arrays, maps and masks compared with %s: %s\n", verb, d->n, output,
+        printf("%s: %d arrays, maps and masks compared with %s: %s\n", verb, d->n, mcs_text_shown(output),
                d->n_different ? "NOT the same" : "the same");
     for (int i = 0; i < d->n && !c->common.json; i++)
         if (d->rows[i].differs)
-            printf("  %s%s%s\n", d->rows[i].name, d->rows[i].fault ? ": " : "",
-                   d->rows[i].fault ? d->rows[i].fault : "");
+            printf("  %s%s%s\n", mcs_text_shown(d->rows[i].name), d->rows[i].fault ? ": " : "",
+                   mcs_text_shown(d->rows[i].fault ? d->rows[i].fault : ""));
     MCS_REQUIRE(!d->n_different, MCS_E_FAIL, "%s: the second run differs in %d of %d", run, d->n_different, d->n);
     return MCS_OK;
 }
@@ -122,7 +123,7 @@ static enum mcs_status run(const void *command)
                      "%s exists: choose another --output, or remove it", output);
     MCS_REQUIRE_GOTO(strcmp(verb, "replay") != 0, MCS_E_DATA, st, done, "%s: a replay is not replayed", config);
     if (c->common.dry_run) {
-        printf("mcsam %s --config %s --output %s\n", verb, config, output);
+        printf("mcsam %s --config %s --output %s\n", verb, mcs_text_shown(config), mcs_text_shown(output));
         goto done;
     }
     mcs_log("replay: mcsam %s --config %s --output %s", verb, config, output);

@@ -1,5 +1,6 @@
 /* The CPU backend: host memory and the table of its ops. */
 #include "engine/backend.h"
+#include "engine/cpu/limits_cpu.h"
 #include "engine/cpu/optim_cpu.h"
 #include "engine/memory.h"
 
@@ -87,6 +88,7 @@ static void fill_table(void)
 enum mcs_status mcs_cpu_open(int threads, struct device *d)
 {
     static pthread_once_t filled = PTHREAD_ONCE_INIT;
+    MCS_TRY(mcs_cpu_check_limits(threads > 0 ? threads : omp_get_max_threads()));
     pthread_once(&filled, fill_table);
     if (threads > 0) omp_set_num_threads(threads);
     d->backend = &cpu_backend;

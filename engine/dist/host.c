@@ -3,6 +3,7 @@
  * each other by counters that only their owner raises, so that a rank that dies holds nothing. */
 #include "engine/dist/comm.h"
 #include "engine/log.h"
+#include "engine/newfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,16 +38,23 @@ struct host {
     int64_t phase;
 };
 
+/* Rank 0's gift, open and locked until all ranks have mapped it: one without a lock is a killed run's. */
+static _Thread_local int gift_lock = -1;
+
 static void host_gift(char gift[MEET_GIFT])
 {
     const char *const places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (!places[i]) continue;
+        mcs_leftovers_remove(places[i], "mcsam-comm-");
         snprintf(gift, MEET_GIFT, "%s/mcsam-comm-XXXXXX", places[i]);
-        const int fd = mkstemp(gift);
-        if (fd < 0) continue;
-        close(fd);
-        return;
+        gift_lock = mkstemp(gift);
+        if (gift_lock < 0) continue;
+        fcntl(gift_lock, F_SETFD, FD_CLOEXEC);
+        flock(gift_lock, LOCK_EX | LOCK_NB);
+        if (access(gift, F_OK) == 0) return;
+        close(gift_lock); /* another run took it for a leftover before it was locked */
+        gift_lock = -1;
     }
     gift[0] = '\0';
 }
@@ -53,6 +62,8 @@ static void host_gift(char gift[MEET_GIFT])
 static void host_take_back(const char gift[MEET_GIFT])
 {
     if (gift[0]) unlink(gift);
+    if (gift_lock >= 0) close(gift_lock);
+    gift_lock = -1;
 }
 
 /* Also where it has ended and its parent has not asked yet. */
@@ -151,7 +162,7 @@ static enum mcs_status host_attach(struct comm *c, const char gift[MEET_GIFT])
     h->shared = at;
     h->shared->slot[c->rank].pid = getpid();
     MCS_TRY(arrive(c));
-    if (c->rank == 0) unlink(gift);
+    if (c->rank == 0) host_take_back(gift);
     return MCS_OK;
 }
 

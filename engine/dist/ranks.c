@@ -1,12 +1,16 @@
 #include "engine/dist/ranks.h"
 
 #include "engine/log.h"
+#include "engine/newfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -109,16 +113,38 @@ static const struct member *culprit(const struct member *m, int n)
     return NULL;
 }
 
+/* ---- the folder in which they meet ----
+ * It is locked while its ranks run, so that a later run can tell, and remove, the folder of one that was killed. */
+
+static const char folder_name[] = "mcsam-ranks-";
+
+/* *lock: the folder, open and locked; closing it unlocks. */
+static enum mcs_status make_folder(char folder[1024], int *lock)
+{
+    const char *tmp = getenv("TMPDIR");
+    if (!tmp) tmp = "/tmp";
+    mcs_leftovers_remove(tmp, folder_name);
+    for (;;) {
+        struct stat opened, there;
+        snprintf(folder, 1024, "%s/%sXXXXXX", tmp, folder_name);
+        MCS_REQUIRE(mkdtemp(folder), MCS_E_IO, "%s: cannot be made: %s", folder, strerror(errno));
+        *lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const int locked = *lock >= 0 && (flock(*lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK);
+        if (locked && fstat(*lock, &opened) == 0 && stat(folder, &there) == 0 && there.st_ino == opened.st_ino)
+            return MCS_OK;
+        if (*lock >= 0) close(*lock); /* another run took it for a leftover before it was locked: once more */
+    }
+}
+
 enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct ranks *r), void *ctx)
 {
     char folder[1024];
-    const char *tmp = getenv("TMPDIR");
+    int lock = -1;
     enum mcs_status st = MCS_OK;
     if (n == 1) return body(ctx, &(struct ranks){.size = 1});
-    snprintf(folder, sizeof folder, "%s/mcsam-ranks-XXXXXX", tmp ? tmp : "/tmp");
     struct member *m = calloc((size_t)n, sizeof *m);
     MCS_REQUIRE(m, MCS_E_NOMEM, "no memory for %d ranks", n);
-    MCS_REQUIRE_GOTO(mkdtemp(folder), MCS_E_IO, st, done, "%s: cannot be made: %s", folder, strerror(errno));
+    MCS_TRY_GOTO(make_folder(folder, &lock), st, done);
     for (int i = 0; i < n; i++)
         m[i] = (struct member){.ranks = {.rank = i, .size = n, .local_rank = i, .folder = folder},
                                .body = body,
@@ -142,6 +168,7 @@ enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct r
         unlink(path);
     }
     rmdir(folder);
+    close(lock);
 done:
     free(m);
     return st;
