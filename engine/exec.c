@@ -124,12 +124,12 @@ static struct plan wanted(const struct exec_memory *m)
     return all;
 }
 
-int64_t mcs_exec_memory_bytes(const struct exec_memory *m)
+struct plan mcs_exec_memory_plan(const struct exec_memory *m)
 {
     struct plan all = wanted(m);
     for (const struct exec *e = m->first; e; e = e->next)
         if (e->constants) all.constant_bytes += e->plan.constant_bytes;
-    return mcs_plan_bytes(&all);
+    return all;
 }
 
 /* Before anything is allocated, so that the message can say which batch would fit: the first input's. */

@@ -57,8 +57,9 @@ enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct e
 /* Gives memory to all executors made since the last call. Where one needs more than there is, all memory is taken anew:
  * inputs and kept tensors are lost, and what was captured is captured again. E_NOMEM: none of them can run. */
 enum mcs_status mcs_exec_memory_alloc(struct exec_memory *m);
-/* What mcs_exec_memory_alloc takes from the device in all, constants included; known before it is called. */
-int64_t mcs_exec_memory_bytes(const struct exec_memory *m);
+/* What all of them take together, known before mcs_exec_memory_alloc: the largest activations, inputs and workspace,
+ * and everyone's constants. mcs_plan_bytes of it is what is allocated. */
+struct plan mcs_exec_memory_plan(const struct exec_memory *m);
 /* After its executors are freed. */
 void mcs_exec_memory_free(struct exec_memory *m);
 

@@ -4,6 +4,7 @@
 #include "engine/grad.h"
 #include "engine/model/layers.h"
 #include "engine/rng.h"
+#include "tests/support_counting.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -13,52 +14,14 @@
 
 enum { WIDTH = 16, MAX_ROWS = 64 };
 
-/* ---- a device that counts ---- */
-
-static struct backend counting;
-static enum mcs_status (*really_alloc)(struct device *d, int64_t bytes, void **p);
-static void (*really_free)(struct device *d, void *p);
-static struct {
-    void *p;
-    int64_t bytes;
-} taken[256];
-static int n_taken, fail_from; /* from the allocation of so many bytes on; 0: none fails */
-
-static int64_t held(void)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < n_taken; i++) sum += taken[i].p ? taken[i].bytes : 0;
-    return sum;
-}
-
-static enum mcs_status count_alloc(struct device *d, int64_t bytes, void **p)
-{
-    MCS_REQUIRE(!fail_from || bytes < fail_from, MCS_E_NOMEM, "no %lld bytes here", (long long)bytes);
-    MCS_TRY(really_alloc(d, bytes, p));
-    memset(*p, 0xFF, (size_t)bytes); /* NaN: what is read before it is written shows */
-    cr_assert_lt(n_taken, 256);
-    taken[n_taken].p = *p, taken[n_taken++].bytes = bytes;
-    return MCS_OK;
-}
-
-static void count_free(struct device *d, void *p)
-{
-    for (int i = 0; i < n_taken; i++)
-        if (taken[i].p == p) taken[i].p = NULL;
-    really_free(d, p);
-}
+static struct counting counted;
 
 static struct device device_open(void)
 {
     struct device d;
     OK(mcs_cpu_open(1, &d));
-    counting = *d.backend;
-    really_alloc = counting.alloc;
-    really_free = counting.free;
-    counting.alloc = count_alloc;
-    counting.free = count_free;
-    d.backend = &counting;
-    n_taken = fail_from = 0;
+    count_device(&d, &counted);
+    counted.poison = 1;
     return d;
 }
 
@@ -169,7 +132,7 @@ Test(exec_memory, the_same_bits_as_alone)
         OK(mcs_exec_new_in(&memory, n[i].g, &n[i].e));
     }
     OK(mcs_exec_memory_alloc(&memory));
-    const int before = n_taken;
+    const int before = counted.n_allocations;
     for (int i = 0; i < 3; i++) OK(mcs_exec_set(n[i].e, n[i].loss->grad, &(float){(float)(i + 1)}));
     set(&n[turns[0]], 0);
     for (int t = 0; t < 7; t++) {
@@ -178,10 +141,9 @@ Test(exec_memory, the_same_bits_as_alone)
         OK(mcs_exec_run(now->e));
         if (t + 1 < 7) set(&n[turns[t + 1]], (uint32_t)t + 1);
         const struct result got = result_of(now);
-        cr_assert_eq(n_taken, before, "memory was taken in a step");
-        const int so_far = n_taken;
+        cr_assert_eq(counted.n_allocations, before, "memory was taken in a step");
         same(p, got, alone(p, &d, now->rows, (uint32_t)t, (float)(turns[t] + 1)), "in turn");
-        n_taken = so_far;
+        counted.n_allocations = before;
     }
     for (int i = 0; i < 3; i++) net_free(&n[i]);
     mcs_exec_memory_free(&memory);
@@ -197,7 +159,7 @@ Test(exec_memory, takes_what_was_planned)
     struct params *p = params_open(&d);
     struct exec_memory memory = {.device = &d};
     struct net n[3];
-    int64_t activations = 0, inputs = 0, workspace = 0, constants = 0, before = held();
+    int64_t activations = 0, inputs = 0, workspace = 0, constants = 0, before = counted.held;
     for (int i = 0; i < 3; i++) {
         record(&n[i], p, rows[i]);
         OK(mcs_exec_new_in(&memory, n[i].g, &n[i].e));
@@ -209,20 +171,22 @@ Test(exec_memory, takes_what_was_planned)
         cr_expect_eq(plan->input_bytes, 2 * ((rows[i] * WIDTH * 4 + 63) / 64 * 64));
         cr_expect_eq(plan->constant_bytes, (rows[i] * 4 + 63) / 64 * 64 + 64, "the order and the loss's weight");
     }
-    cr_expect_eq(held(), before, "planning took %lld bytes", (long long)(held() - before));
+    cr_expect_eq(counted.held, before, "planning took %lld bytes", (long long)(counted.held - before));
     cr_expect_eq(mcs_exec_set(n[0].e, n[0].x, p), MCS_E_FAIL);
     cr_expect_eq(mcs_exec_run(n[0].e), MCS_E_FAIL);
     mcs_error_clear();
-    const int64_t wanted = mcs_exec_memory_bytes(&memory);
+    const struct plan all = mcs_exec_memory_plan(&memory);
+    const int64_t wanted = mcs_plan_bytes(&all);
     cr_expect_eq(wanted, activations + inputs + workspace + constants);
     OK(mcs_exec_memory_alloc(&memory));
-    cr_expect_eq(held() - before, wanted);
-    cr_expect_eq(mcs_exec_memory_bytes(&memory), wanted);
+    cr_expect_eq(counted.held - before, wanted);
+    const struct plan still = mcs_exec_memory_plan(&memory);
+    cr_expect_eq(mcs_plan_bytes(&still), wanted);
     OK(mcs_exec_memory_alloc(&memory));
-    cr_expect_eq(held() - before, wanted, "a second call takes nothing");
+    cr_expect_eq(counted.held - before, wanted, "a second call takes nothing");
     for (int i = 0; i < 3; i++) net_free(&n[i]);
     mcs_exec_memory_free(&memory);
-    cr_expect_eq(held(), before);
+    cr_expect_eq(counted.held, before);
     mcs_params_free(p);
     mcs_device_close(&d);
 }
@@ -249,13 +213,13 @@ Test(exec_memory, grows)
 
     record(&largest, p, MAX_ROWS);
     OK(mcs_exec_new_in(&memory, largest.g, &largest.e));
-    fail_from = (int)largest.e->plan.activation_bytes;
+    counted.fail_from = largest.e->plan.activation_bytes;
     cr_expect_eq(mcs_exec_memory_alloc(&memory), MCS_E_NOMEM);
     cr_expect_eq(mcs_exec_run(small.e), MCS_E_FAIL, "it has no memory");
     mcs_error_clear();
     net_free(&largest);
     OK(mcs_exec_memory_alloc(&memory));
-    fail_from = 0;
+    counted.fail_from = 0;
 
     struct net *const all[] = {&large, &small};
     for (int i = 0; i < 2; i++) {

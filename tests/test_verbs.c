@@ -119,7 +119,12 @@ static void expect_array(const char *file, const char *name, int nd, const int64
 Test(verbs, finetune_says_what_it_would_take)
 {
     expect("mcsam finetune -m clip --pairs pairs.csv --images img --batch 2 --steps 7 --dry-run -o never; ls never", 2,
-           "7 steps; activations ");
+           "7 steps; at most ");
+    expect("mcsam finetune -m clip --pairs pairs.csv --images img --batch 2 --steps 7 --dry-run --json -o never | "
+           "grep -o '\"[a-z_]*\"' | tr -d '\"' | tr '\\n' ' '; ls never",
+           2,
+           "steps max_tokens weights_mib gradients_mib moments_mib activations_mib inputs_mib constants_mib "
+           "workspace_mib all_mib bytes ");
 }
 
 /* ---- embed ---- */

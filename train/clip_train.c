@@ -1,12 +1,11 @@
 #include "train/clip_train.h"
 
 #include "data/file.h"
-#include "engine/dist/joint.h"
 #include "engine/grad.h"
 #include "engine/log.h"
-#include "engine/model/layers.h"
 #include "engine/optim.h"
 #include "engine/stop.h"
+#include "train/clip_plans.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/state.h"
@@ -16,82 +15,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_BUCKET = 256, MAX_PLANS = 8, LOG_EVERY = 5 };
-
-/* The training graph for one number of token rows. */
-struct train_plan {
-    struct graph *graph;
-    struct exec *exec;
-    struct joint joint;
-    struct tensor *images, *image_out, *text_out; /* the embeddings of all ranks */
-    struct clip_text text;
-    struct tensor *loss[1 + CLIP_MAX_EXTRA];
-    const char *loss_name[1 + CLIP_MAX_EXTRA];
-    int n_losses;
-};
+enum { LOG_EVERY = 5 };
 
 struct trainer {
     struct clip_model *model;
     const struct clip_train_options *o;
     const struct clip_extra *extra;
     struct optim *optim;
-    struct train_plan plan[MAX_PLANS];
-    int n_plans;
+    struct clip_plans plans;
     struct clip_batch batch;
     int32_t *ids, *position, *key, *offset;
     float *image_host, *text_host;
+    float *agreed;      /* (ranks,2), of a step: see agree */
     const char **alone; /* parameters whose gradient is not summed over ranks */
 };
-
-/* Of one rank. */
-static int64_t own_batch(const struct clip_train_options *o)
-{
-    return o->batch / mcs_comm_size(o->comm);
-}
-
-static enum mcs_status make_plan(struct trainer *t, int64_t rows, int *index)
-{
-    const struct clip_config *c = &t->model->config;
-    const int64_t batch = own_batch(t->o), s = c->image_size;
-    for (int i = 0; i < t->n_plans; i++)
-        if (t->plan[i].text.ids->dim[0] == rows) {
-            *index = i;
-            return MCS_OK;
-        }
-    MCS_REQUIRE(t->n_plans < MAX_PLANS, MCS_E_FAIL, "captions vary too much in length: more than %d plans", MAX_PLANS);
-    struct train_plan *p = &t->plan[t->n_plans];
-    float weight[1 + CLIP_MAX_EXTRA] = {1};
-    struct graph *g = p->graph = mcs_graph_new(t->model->params);
-    g->frozen = t->o->frozen;
-    g->run.seed = t->o->seed;
-    p->images = mcs_input(g, "image", MCS_F32, MCS_DIMS(batch, s, s, 3));
-    p->text = mcs_clip_text_inputs(g, batch, rows);
-    p->text.first = mcs_comm_rank(t->o->comm) * (int)batch;
-    struct clip_nodes n;
-    struct tensor *x = mcs_clip_embed_image(g, p->images, c);
-    struct tensor *qkv[64] = {0};
-    MCS_REQUIRE(c->v_depth <= 64, MCS_E_DATA, "%d blocks are more than this program plans for", c->v_depth);
-    n.tokens = mcs_clip_blocks(g, x, c, 0, c->v_depth - 1, qkv);
-    n.qkv[0] = c->v_depth > 1 ? qkv[c->v_depth - 2] : NULL;
-    n.image_embedding = mcs_clip_finish(g, n.tokens, c, 0, &n.qkv[1]);
-    mcs_joint_begin(&p->joint, t->o->comm, g);
-    p->image_out = mcs_keep(mcs_joint_rows(&p->joint, mcs_l2norm(g, n.image_embedding)));
-    p->text_out = mcs_keep(mcs_joint_rows(&p->joint, mcs_l2norm(g, mcs_clip_text(g, &p->text, c, 1))));
-    struct tensor *scale = t->o->loss.inv_tau > 0 ? NULL : mcs_clip_logit_scale(g);
-    p->loss[0] =
-        mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){p->image_out, p->text_out, scale}, &t->o->loss);
-    p->loss_name[0] = "loss";
-    p->n_losses = 1;
-    if (t->extra) p->n_losses += t->extra->build(t->extra->ctx, g, &n, p->loss + 1, weight + 1, p->loss_name + 1);
-    MCS_TRY(mcs_graph_status(g));
-    for (int i = 0; i < p->n_losses; i++) mcs_keep(p->loss[i]);
-    MCS_TRY(mcs_grad(g, p->loss, p->n_losses));
-    MCS_TRY(mcs_exec_new(g, t->model->device, &p->exec));
-    MCS_TRY(mcs_joint_attach(&p->joint, p->exec, t->alone, 0));
-    for (int i = 0; i < p->n_losses; i++) MCS_TRY(mcs_exec_set(p->exec, p->loss[i]->grad, &weight[i]));
-    *index = t->n_plans++;
-    return MCS_OK;
-}
 
 /* What is frozen, and the temperature: every rank computes the whole loss, so each has its whole gradient. */
 static enum mcs_status set_alone(struct trainer *t)
@@ -108,7 +45,7 @@ static enum mcs_status set_alone(struct trainer *t)
 static enum mcs_status trainer_open(struct trainer *t)
 {
     const struct clip_config *c = &t->model->config;
-    const int64_t batch = own_batch(t->o), rows = batch * c->context + TEXT_BUCKET,
+    const int64_t batch = mcs_clip_own_batch(t->o), rows = batch * c->context + CLIP_BUCKET_STEP,
                   pixels = (int64_t)c->image_size * c->image_size * 3;
     const int size = mcs_comm_size(t->o->comm);
     MCS_REQUIRE(t->o->batch >= 2, MCS_E_USAGE,
@@ -122,8 +59,9 @@ static enum mcs_status trainer_open(struct trainer *t)
     t->batch.sample = calloc((size_t)batch, sizeof *t->batch.sample);
     t->ids = calloc((size_t)(3 * rows + batch + 1), sizeof *t->ids);
     t->image_host = malloc((size_t)(2 * t->o->batch * c->embed) * sizeof(float));
-    MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host, MCS_E_NOMEM,
-                "no memory for a batch of %lld", (long long)batch);
+    t->agreed = malloc(2 * (size_t)size * sizeof *t->agreed);
+    MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host && t->agreed,
+                MCS_E_NOMEM, "no memory for a batch of %lld", (long long)batch);
     t->position = t->ids + rows;
     t->key = t->position + rows;
     t->offset = t->key + rows;
@@ -135,44 +73,68 @@ static enum mcs_status trainer_open(struct trainer *t)
 
 static void trainer_close(struct trainer *t)
 {
-    for (int i = 0; i < MAX_PLANS; i++) {
-        mcs_joint_end(&t->plan[i].joint);
-        mcs_exec_free(t->plan[i].exec);
-        mcs_graph_free(t->plan[i].graph);
-    }
+    mcs_clip_plans_free(&t->plans);
     mcs_optim_free(t->optim);
     free(t->batch.images);
     free(t->batch.texts);
     free(t->batch.sample);
     free(t->ids);
     free(t->image_host);
+    free(t->agreed);
     free(t->alone);
 }
 
-/* Fills a plan's inputs for `step`: while the device is still at the step before, which reads them in its own order.
- * The extra losses' parameters are named by the first plan, so the first
- * plan is made before the parameters get memory: see mcs_clip_train. */
-static enum mcs_status set_batch(struct trainer *t, const struct clip_source *source, int64_t step, int *plan)
+/* The batch of `step` on the host, and the plan that would hold this rank's part of it. */
+static enum mcs_status fill_host(struct trainer *t, const struct clip_source *source, int64_t step, int *plan)
 {
     int64_t rows;
     MCS_TRY(source->fill(source->ctx, step, &t->batch));
     MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->batch.n, t->ids, t->position, t->key,
                                 t->offset, &rows));
-    const int64_t planned = (rows + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET;
-    for (int64_t i = rows; i < planned; i++) t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0;
+    *plan = mcs_clip_plans_find(&t->plans, rows);
+    MCS_REQUIRE(*plan >= 0, MCS_E_FAIL, "step %lld: %lld caption tokens, at most %lld were announced",
+                (long long)step + 1, (long long)rows, (long long)t->plans.rows[t->plans.n - 1]);
+    return MCS_OK;
+}
+
+/* All ranks run the same plan, the largest that one of them needs: the collectives inside it are recorded and replayed
+ * by all at the same step, as NCCL demands. In the same exchange, whether one of them is asked to stop. */
+static enum mcs_status agree(struct trainer *t, int *plan, int *stop)
+{
+    const float mine[2] = {(float)*plan, (float)mcs_stop_requested()};
+    MCS_TRY(mcs_comm_values(t->o->comm, mine, 2, t->agreed, "size of the next batch"));
+    for (int r = 0; r < mcs_comm_size(t->o->comm); r++) {
+        if (t->agreed[2 * r] > (float)*plan) *plan = (int)t->agreed[2 * r];
+        if (t->agreed[2 * r + 1] > 0) *stop = 1;
+    }
+    return MCS_OK;
+}
+
+/* Fills the inputs of `step` and says which plan has them. The device is still at the step before; inputs have memory
+ * of their own, and their copies are ordered behind that step's reads. A rank without a batch (an image that cannot be
+ * read) still takes part in the exchange, and leaves when the others have ended their step. */
+static enum mcs_status set_batch(struct trainer *t, const struct clip_source *source, int64_t step, int *plan,
+                                 int *stop)
+{
+    int next = 0;
+    const enum mcs_status filled = fill_host(t, source, step, &next);
     MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
-    MCS_TRY(make_plan(t, planned, plan));
-    struct train_plan *p = &t->plan[*plan];
+    MCS_TRY(agree(t, &next, stop));
+    MCS_TRY(filled);
+    const struct clip_train_plan *p = &t->plans.plan[next];
+    for (int64_t i = t->offset[t->batch.n]; i < t->plans.rows[next]; i++)
+        t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0; /* of no caption */
     MCS_TRY(mcs_exec_set(p->exec, p->images, t->batch.images));
     MCS_TRY(mcs_exec_set(p->exec, p->text.ids, t->ids));
     MCS_TRY(mcs_exec_set(p->exec, p->text.position, t->position));
     MCS_TRY(mcs_exec_set(p->exec, p->text.key, t->key));
     MCS_TRY(mcs_exec_set(p->exec, p->text.offset, t->offset));
-    return t->extra && t->extra->fill ? t->extra->fill(t->extra->ctx, *plan, p->exec) : MCS_OK;
+    *plan = next;
+    return t->extra && t->extra->fill ? t->extra->fill(t->extra->ctx, next, p->exec) : MCS_OK;
 }
 
 /* The step whose inputs are set, and its update: enqueued, on a device that works on its own. */
-static enum mcs_status begin_step(struct trainer *t, const struct train_plan *p, int64_t step, double lr)
+static enum mcs_status begin_step(struct trainer *t, const struct clip_train_plan *p, int64_t step, double lr)
 {
     p->graph->run.step = (uint32_t)step;
     mcs_params_zero_grad(t->model->params);
@@ -181,7 +143,8 @@ static enum mcs_status begin_step(struct trainer *t, const struct train_plan *p,
 }
 
 /* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
-static enum mcs_status end_step(struct trainer *t, const struct train_plan *p, int64_t step, float *loss, double *norm)
+static enum mcs_status end_step(struct trainer *t, const struct clip_train_plan *p, int64_t step, float *loss,
+                                double *norm)
 {
     MCS_TRY(mcs_comm_wait(t->o->comm));
     for (int i = 0; i < p->n_losses; i++) {
@@ -203,7 +166,7 @@ static enum mcs_status clamp_scale(struct clip_model *m)
     return m->device->backend->upload(m->device, scale->data, &v, sizeof v);
 }
 
-static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct train_plan *p, int64_t step,
+static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct clip_train_plan *p, int64_t step,
                                 double lr, double norm, const float *loss)
 {
     mcs_run_log_begin(log, step + 1);
@@ -231,21 +194,18 @@ static enum mcs_status log_step(struct trainer *t, struct run_log *log, const st
     return mcs_run_log_end(log);
 }
 
-enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
-                               const struct clip_source *source, const struct clip_extra *extra)
-{
-    struct trainer t = {.model = m, .o = o, .extra = extra};
-    struct run_log log = {0};
-    struct mcs_progress bar;
+/* Where a run stands. */
+struct position {
+    int64_t step, saved; /* steps done; at the last checkpoint */
     char checkpoint[1200];
-    int64_t step = 0;
-    int resumed = 0;
-    enum mcs_status st = trainer_open(&t);
-    if (st != MCS_OK) goto done;
-    const int writes = mcs_comm_rank(o->comm) == 0;
-    if (writes) MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
-    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
-    MCS_TRY_GOTO(mcs_params_alloc_grad(m->params), st, done);
+    struct run_log log;
+    int writes; /* this rank reads and writes the run's folder */
+};
+
+static enum mcs_status start_run(struct trainer *t, struct position *at)
+{
+    const struct clip_train_options *o = t->o;
+    struct params *params = t->model->params;
     const struct optim_options adamw = {.kind = OPTIM_ADAMW,
                                         .beta1 = 0.9f,
                                         .beta2 = 0.98f,
@@ -253,61 +213,91 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
                                         .weight_decay = (float)o->weight_decay,
                                         .clip_norm = (float)o->clip_norm,
                                         .decay_all = 0};
-    MCS_TRY_GOTO(mcs_optim_new(m->params, &adamw, o->frozen, &t.optim), st, done);
-    if (writes) MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
-    MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
-    if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
-    if (writes) MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
-    mcs_progress_start(&bar, "train CLIP", "step", o->steps);
-    int plan = 0;
-    int64_t saved = step;
-    if (step < o->steps) MCS_TRY_GOTO(set_batch(&t, source, step, &plan), st, done);
-    for (; step < o->steps; step++) {
-        float loss[1 + CLIP_MAX_EXTRA];
-        double norm;
-        const double lr = mcs_lr_cosine(step, o->lr, o->warmup, o->steps);
-        const struct train_plan *p = &t.plan[plan];
-        MCS_TRY_GOTO(begin_step(&t, p, step, lr), st, failed);
-        const enum mcs_status next = step + 1 < o->steps ? set_batch(&t, source, step + 1, &plan) : MCS_OK;
-        MCS_TRY_GOTO(end_step(&t, p, step, loss, &norm), st, failed);
-        if (!(o->loss.inv_tau > 0)) MCS_TRY_GOTO(clamp_scale(m), st, failed);
-        if (writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
-            MCS_TRY_GOTO(log_step(&t, &log, p, step, lr, norm, loss), st, done);
-        snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
-        mcs_progress_set(&bar, step + 1);
-        int stop;
-        MCS_TRY_GOTO(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"), st, done);
-        const int last = step + 1 == o->steps;
-        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
-            if (writes) MCS_TRY_GOTO(mcs_state_save(checkpoint, m->params, t.optim, step + 1, o->config), st, done);
-            saved = step + 1;
-        }
-        if (stop && !last) {
-            st = MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
-                          (long long)step + 1, checkpoint);
-            goto done;
-        }
-        MCS_TRY_GOTO(next, st, failed);
-    }
-    mcs_progress_set(&bar, step);
-    mcs_progress_end(&bar);
-failed:
-    if (st != MCS_OK && !(o->comm && o->comm->broken)) mcs_state_tell(st, checkpoint, saved);
-done:
-    mcs_run_log_close(&log);
-    trainer_close(&t);
-    return st;
+    int resumed = 0;
+    at->writes = mcs_comm_rank(o->comm) == 0;
+    if (at->writes) MCS_TRY(mcs_folder_make(o->run));
+    snprintf(at->checkpoint, sizeof at->checkpoint, "%s/checkpoint.h5", o->run);
+    MCS_TRY(mcs_params_alloc_grad(params));
+    MCS_TRY(mcs_clip_plans_make(&t->plans, t->model, o, t->extra));
+    MCS_TRY(mcs_clip_plans_alloc(&t->plans, t->alone));
+    MCS_TRY(mcs_optim_new(params, &adamw, o->frozen, &t->optim));
+    if (at->writes) MCS_TRY(mcs_state_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
+    MCS_TRY(mcs_team_start(o->comm, params, t->optim, &at->step));
+    at->saved = at->step;
+    if (resumed) mcs_log("%s: going on after step %lld", at->checkpoint, (long long)at->step);
+    return at->writes ? mcs_run_log_open(&at->log, o->run, resumed ? at->step : -1) : MCS_OK;
 }
 
-enum mcs_status mcs_clip_train_plan(struct clip_model *m, const struct clip_train_options *o, struct plan *plan)
+/* After step at->step - 1: the checkpoint, where one is due or a stop is asked for. */
+static enum mcs_status save_and_stop(const struct trainer *t, struct position *at, int stop)
 {
-    struct trainer t = {.model = m, .o = o};
-    int index = 0;
-    enum mcs_status st = mcs_params_alloc_grad(m->params);
-    if (st == MCS_OK)
-        st = make_plan(&t, (o->batch * m->config.context + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET, &index);
-    if (st == MCS_OK) *plan = t.plan[index].exec->plan;
+    const struct clip_train_options *o = t->o;
+    const int last = at->step == o->steps;
+    if (stop || last || (o->checkpoint_every && at->step % o->checkpoint_every == 0)) {
+        if (at->writes) MCS_TRY(mcs_state_save(at->checkpoint, t->model->params, t->optim, at->step, o->config));
+        at->saved = at->step;
+    }
+    if (!stop || last) return MCS_OK;
+    return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
+                    (long long)at->step, at->checkpoint);
+}
+
+static enum mcs_status run_steps(struct trainer *t, const struct clip_source *source, struct position *at)
+{
+    const struct clip_train_options *o = t->o;
+    struct mcs_progress bar;
+    int plan = 0, stop = 0;
+    mcs_progress_start(&bar, "train CLIP", "step", o->steps);
+    if (at->step < o->steps) MCS_TRY(set_batch(t, source, at->step, &plan, &stop));
+    while (at->step < o->steps) {
+        float loss[1 + CLIP_MAX_EXTRA];
+        double norm;
+        const int64_t step = at->step;
+        const double lr = mcs_lr_cosine(step, o->lr, o->warmup, o->steps);
+        const struct clip_train_plan *p = &t->plans.plan[plan];
+        stop = 0;
+        MCS_TRY(begin_step(t, p, step, lr));
+        const enum mcs_status next = step + 1 < o->steps ? set_batch(t, source, step + 1, &plan, &stop) : MCS_OK;
+        MCS_TRY(end_step(t, p, step, loss, &norm));
+        if (!(o->loss.inv_tau > 0)) MCS_TRY(clamp_scale(t->model));
+        if (at->writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
+            MCS_TRY(log_step(t, &at->log, p, step, lr, norm, loss));
+        snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
+        mcs_progress_set(&bar, ++at->step);
+        if (!o->comm) stop = mcs_stop_requested(); /* alone: also one that came since */
+        MCS_TRY(save_and_stop(t, at, stop));
+        MCS_TRY(next);
+    }
+    mcs_progress_set(&bar, at->step);
+    mcs_progress_end(&bar);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
+                               const struct clip_source *source, const struct clip_extra *extra)
+{
+    struct trainer t = {.model = m, .o = o, .extra = extra};
+    struct position at = {0};
+    enum mcs_status st = trainer_open(&t);
+    if (st == MCS_OK) st = start_run(&t, &at);
+    if (st == MCS_OK) {
+        st = run_steps(&t, source, &at);
+        if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken))
+            mcs_state_tell(st, at.checkpoint, at.saved);
+    }
+    mcs_run_log_close(&at.log);
     trainer_close(&t);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+enum mcs_status mcs_clip_train_memory(struct clip_model *m, const struct clip_train_options *o,
+                                      struct train_memory *memory)
+{
+    struct clip_plans plans;
+    const enum mcs_status st = mcs_clip_plans_make(&plans, m, o, NULL);
+    *memory = mcs_memory_of(m->params, OPTIM_ADAMW);
+    memory->plan = mcs_exec_memory_plan(&plans.memory);
+    mcs_clip_plans_free(&plans);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
 

@@ -5,6 +5,7 @@
 
 #include "engine/dist/comm.h"
 #include "infer/clip_model.h"
+#include "train/memory_table.h"
 
 /* Where batches come from. Everything must depend on (step, i) alone, never on what was asked before. A rank asks for
  * its part of the batch alone: items first to first + n - 1, which come to places 0 to n - 1. */
@@ -25,13 +26,14 @@ struct clip_nodes {
     struct tensor *tokens;          /* (B,T,width), output of block depth-2 */
     struct tensor *qkv[2];          /* of the last two blocks, (B,T,3 width) */
 };
-enum { CLIP_MAX_EXTRA = 4 };
+enum { CLIP_MAX_EXTRA = 4, CLIP_MAX_BUCKETS = 12 };
 struct clip_extra {
     /* Records losses and their weights; returns how many. */
     int (*build)(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
                  float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA]);
     /* Fills the inputs that build made, for the batch just filled by the source. `plan` is a number for the graph that
-     * is about to run: build is called once a plan, in order from 0. */
+     * is about to run: build is called once a plan, in order from 0, at most CLIP_MAX_BUCKETS times, before the first
+     * step. */
     enum mcs_status (*fill)(void *ctx, int plan, struct exec *e);
     void *ctx;
 };
@@ -46,6 +48,8 @@ struct clip_train_options {
     const char *config; /* resolved options as YAML, kept in the checkpoint; a checkpoint of other options is refused */
     const char *const *frozen; /* prefixes of parameter names, NULL-ended, or NULL */
     struct comm *comm;         /* the ranks that share each batch, NULL: one; their number must divide it */
+    int64_t max_rows; /* no rank's part of a batch has more caption tokens than this; 0: every caption may be as long as
+                         the context. Bounds the memory that is taken */
 };
 
 /* Several ranks train as one would on the whole batch, to rounding: the loss is over all embeddings, the gradients are
@@ -55,8 +59,10 @@ struct clip_train_options {
 enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
                                const struct clip_source *source, const struct clip_extra *extra);
 
-/* What a training step takes: the largest of its plans, all captions as long as the context. m gets gradients. */
-enum mcs_status mcs_clip_train_plan(struct clip_model *m, const struct clip_train_options *o, struct plan *plan);
+/* The device memory that mcs_clip_train takes on each rank. Of o->comm only the size is read, so that a dry run can ask
+ * for ranks that are not there. */
+enum mcs_status mcs_clip_train_memory(struct clip_model *m, const struct clip_train_options *o,
+                                      struct train_memory *memory);
 
 /* What a form of DHN-NCE does to negatives (i != j) whose similarity its gradient wants to raise: their share of all,
  * and their share of the summed size of the gradient on negatives. With a low temperature the paper's form lets go of

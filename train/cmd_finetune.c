@@ -89,64 +89,64 @@ static enum mcs_status resolve_loss(const struct finetune_command *c, struct con
     return MCS_OK;
 }
 
-/* --dry-run. */
-static enum mcs_status print_plan(const struct finetune_command *c, struct clip_model *m,
-                                  const struct clip_train_options *o)
+/* --dry-run: what each of `ranks` ranks would take. */
+static enum mcs_status print_memory(const struct finetune_command *c, struct clip_model *m,
+                                    const struct clip_train_options *train, int ranks)
 {
-    struct plan plan;
-    const double mib = 1048576;
-    MCS_TRY(mcs_clip_train_plan(m, o, &plan));
-    const double all = (double)(plan.activation_bytes + plan.workspace_bytes) +
-                       4.0 * (double)m->params->n_values * sizeof(float); /* weights, gradients, two moments */
-    printf(c->common.json
-               ? "{\"steps\": %lld, \"activations_mib\": %.1f, \"workspace_mib\": %.1f, \"all_mib\": %.1f}\n"
-               : "%lld steps; activations %.1f MiB, workspace %.1f MiB, with weights and moments %.1f MiB at "
-                 "most; a smaller --batch needs less\n",
-           (long long)o->steps, (double)plan.activation_bytes / mib, (double)plan.workspace_bytes / mib, all / mib);
+    struct train_memory memory;
+    struct comm not_there = {.size = ranks}; /* so many ranks; none of them is started */
+    struct clip_train_options o = *train;
+    char head[128], json[128];
+    o.comm = ranks > 1 ? &not_there : NULL;
+    MCS_TRY(mcs_clip_train_memory(m, &o, &memory));
+    snprintf(head, sizeof head, "%lld steps; at most %lld caption tokens a step; a smaller --batch needs less",
+             (long long)o.steps, (long long)o.max_rows);
+    snprintf(json, sizeof json, "\"steps\": %lld, \"max_tokens\": %lld", (long long)o.steps, (long long)o.max_rows);
+    mcs_memory_print(&memory, c->common.json, head, json);
     return MCS_OK;
+}
+
+static enum mcs_status run_steps(const struct finetune_command *c, const struct team *t, struct clip_model *m,
+                                 struct pair_source *source, struct clip_train_options *o)
+{
+    o->steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(source);
+    o->warmup = c->warmup < o->steps ? c->warmup : o->steps / 10;
+    MCS_TRY(mcs_pair_source_max_rows(source, m->tokenizer, o->steps, t->size, &o->max_rows));
+    if (c->common.dry_run) return print_memory(c, m, o, t->size);
+    return mcs_clip_train(m, o, &(struct clip_source){mcs_pair_source_fill, source}, NULL);
 }
 
 static enum mcs_status train(const struct finetune_command *c, const struct team *t, struct clip_model *m,
                              const struct pairs *pairs, const char *config)
 {
     struct pair_source source;
-    struct contrastive_attr loss;
     const char *frozen[65] = {0};
-    int64_t n_steps = 0;
     char path[1200];
+    struct clip_train_options o = {.batch = c->batch,
+                                   .checkpoint_every = c->checkpoint_every,
+                                   .lr = c->lr,
+                                   .weight_decay = c->weight_decay,
+                                   .clip_norm = c->clip_norm,
+                                   .seed = (uint64_t)c->common.seed,
+                                   .diagnose = c->diagnose,
+                                   .run = c->output,
+                                   .config = config,
+                                   .frozen = frozen,
+                                   .comm = t->comm};
     MCS_REQUIRE(c->freeze.n <= 64, MCS_E_USAGE, "--freeze was given more than 64 times");
     for (int i = 0; i < c->freeze.n; i++) frozen[i] = c->freeze.v[i];
-    MCS_TRY(resolve_loss(c, &loss));
+    MCS_TRY(resolve_loss(c, &o.loss));
     MCS_REQUIRE(c->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise --batch");
     MCS_TRY(mcs_team_check(t->size, c->batch));
     enum mcs_status st = mcs_pair_source_open(&source, pairs, &m->config, c->batch, c->crop, (uint64_t)c->common.seed);
-    if (st == MCS_OK) {
-        const int64_t steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(&source);
-        const struct clip_train_options o = {.batch = c->common.dry_run ? c->batch / t->size : c->batch,
-                                             .steps = steps,
-                                             .warmup = c->warmup < steps ? c->warmup : steps / 10,
-                                             .checkpoint_every = c->checkpoint_every,
-                                             .lr = c->lr,
-                                             .weight_decay = c->weight_decay,
-                                             .clip_norm = c->clip_norm,
-                                             .loss = loss,
-                                             .seed = (uint64_t)c->common.seed,
-                                             .diagnose = c->diagnose,
-                                             .run = c->output,
-                                             .config = config,
-                                             .frozen = frozen,
-                                             .comm = t->comm};
-        st = c->common.dry_run ? print_plan(c, m, &o)
-                               : mcs_clip_train(m, &o, &(struct clip_source){mcs_pair_source_fill, &source}, NULL);
-        n_steps = steps;
-    }
+    if (st == MCS_OK) st = run_steps(c, t, m, &source, &o);
     mcs_pair_source_close(&source);
     MCS_TRY(st);
     if (c->common.dry_run || t->rank) return MCS_OK;
     snprintf(path, sizeof path, "%s/model", c->output);
     MCS_TRY(mcs_clip_model_save(m, path, 0));
-    printf(c->common.json ? "{\"steps\": %lld, \"pairs\": %d}\n" : "%lld steps on %d pairs\n", (long long)n_steps,
+    printf(c->common.json ? "{\"steps\": %lld, \"pairs\": %d}\n" : "%lld steps on %d pairs\n", (long long)o.steps,
            pairs->n);
     return MCS_OK;
 }

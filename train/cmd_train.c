@@ -2,6 +2,7 @@
 #include "data/file.h"
 #include "engine/devices.h"
 #include "engine/log.h"
+#include "train/memory_table.h"
 #include "train/state.h"
 #include "train/team.h"
 #include "train/unet_train.h"
@@ -92,6 +93,24 @@ static enum mcs_status make_plans(const struct train_command *c, const struct un
     return MCS_OK;
 }
 
+/* --dry-run: what each rank would take. */
+static enum mcs_status print_memory(const struct train_command *c, const struct team *team,
+                                    const struct unet_cases *cases, struct unet_model *m,
+                                    const struct unet_train_options *o)
+{
+    struct unet_trainer t;
+    char head[128], json[64];
+    struct train_memory memory = mcs_memory_of(m->params, o->optim.kind);
+    m->plans.batch /= team->size;
+    MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
+    memory.plan = t.exec->plan;
+    mcs_unet_trainer_close(&t);
+    snprintf(head, sizeof head, "%lld steps; a smaller --batch needs less", (long long)(c->epochs * c->iterations));
+    snprintf(json, sizeof json, "\"steps\": %lld", (long long)(c->epochs * c->iterations));
+    mcs_memory_print(&memory, c->common.json, head, json);
+    return MCS_OK;
+}
+
 static enum mcs_status train(const struct train_command *c, const struct team *team, const struct unet_cases *cases,
                              struct unet_model *m, const char *config)
 {
@@ -121,23 +140,7 @@ static enum mcs_status train(const struct train_command *c, const struct team *t
     MCS_TRY(mcs_cycle_check(&o.cycle));
     mcs_log("%d cases; patch %lldx%lld, batch %lld, %d stages, %lld parameters", cases->n, (long long)p->patch[0],
             (long long)p->patch[1], (long long)p->batch, p->net.n_stages, (long long)m->params->n_values);
-    if (c->common.dry_run) {
-        struct unet_trainer t;
-        m->plans.batch /= team->size;
-        MCS_TRY(mcs_unet_trainer_open(&t, m, cases, &o));
-        const struct plan *plan = &t.exec->plan;
-        const double mib = 1048576, all = (double)(plan->activation_bytes + plan->workspace_bytes +
-                                                   4 * m->params->n_values * (int64_t)sizeof(float)) /
-                                          mib;
-        printf(c->common.json ? "{\"steps\": %lld, \"activations_mib\": %.1f, \"workspace_mib\": %.1f, \"all_mib\": "
-                                "%.1f}\n"
-                              : "%lld steps; activations %.1f MiB, workspace %.1f MiB, with weights and moments %.1f "
-                                "MiB; a smaller --batch needs less\n",
-               (long long)(c->epochs * c->iterations), (double)plan->activation_bytes / mib,
-               (double)plan->workspace_bytes / mib, all);
-        mcs_unet_trainer_close(&t);
-        return MCS_OK;
-    }
+    if (c->common.dry_run) return print_memory(c, team, cases, m, &o);
     MCS_TRY(mcs_unet_train(m, cases, &o));
     if (team->rank) return MCS_OK;
     printf(c->common.json ? "{\"steps\": %lld, \"cases\": %d}\n" : "%lld steps on %d cases\n",

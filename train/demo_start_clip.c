@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PLANS = 8, GUIDED_HEADS = 3, WORD_SAMPLES = 2000, FIRST_WORD = 5 /* after the special tokens */ };
+enum { GUIDED_HEADS = 3, WORD_SAMPLES = 2000, FIRST_WORD = 5 /* after the special tokens */ };
 
 struct clip_config mcs_demo_clip_config(void)
 {
@@ -47,7 +47,7 @@ struct maker {
     struct demo_clip_start *samples; /* of the batch */
     float *word_weight;              /* (vocab) rare words count more */
     float *words, *weights, *dense, *dense_weight, *coverage, *guided;
-    struct nodes plan[MAX_PLANS];
+    struct nodes plan[CLIP_MAX_BUCKETS];
     int n_plans;
 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CACHE_BYTES = 1 << 30 };
+enum { CACHE_BYTES = 1 << 30, MAX_DRAWN = 1 << 26 };
 
 enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c,
                                      int64_t batch, double crop_low, uint64_t seed)
@@ -39,6 +39,73 @@ int64_t mcs_pair_source_steps_per_epoch(const struct pair_source *s)
 {
     return s->pairs->n / s->batch;
 }
+
+static void shuffle(struct pair_source *s, int64_t epoch)
+{
+    if (epoch != s->order_epoch)
+        mcs_rng_permutation((struct mcs_rng){s->seed, mcs_rng_site("finetune.order"), 0, (uint32_t)epoch}, s->order,
+                            (uint32_t)s->pairs->n);
+    s->order_epoch = epoch;
+}
+
+/* ---- how many token rows a batch may have ---- */
+
+static enum mcs_status count_tokens(const struct pair_source *s, const struct tokenizer *tokenizer, int *n_tokens)
+{
+    enum mcs_status worst = MCS_OK;
+    char message[1024] = "no memory for a caption's tokens";
+#pragma omp parallel
+    {
+        int32_t *ids = malloc((size_t)s->config->context * sizeof *ids);
+#pragma omp for schedule(dynamic, 64)
+        for (int i = 0; i < s->pairs->n; i++) {
+            const enum mcs_status st =
+                ids ? mcs_tokenizer_encode(tokenizer, s->pairs->v[i].caption, s->config->context, ids, &n_tokens[i])
+                    : MCS_E_NOMEM;
+            if (st == MCS_OK) continue;
+#pragma omp critical(caption_error)
+            if (worst == MCS_OK) {
+                worst = st;
+                if (ids) snprintf(message, sizeof message, "%s", mcs_error_message());
+            }
+            mcs_error_clear();
+        }
+        free(ids);
+    }
+    return worst == MCS_OK ? MCS_OK : MCS_FAIL(worst, "%s", message);
+}
+
+static int by_size_down(const void *a, const void *b)
+{
+    const int x = *(const int *)a, y = *(const int *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+enum mcs_status mcs_pair_source_max_rows(struct pair_source *s, const struct tokenizer *tokenizer, int64_t steps,
+                                         int ranks, int64_t *rows)
+{
+    const int64_t per_epoch = mcs_pair_source_steps_per_epoch(s), own = s->batch / ranks;
+    int *n_tokens = calloc((size_t)s->pairs->n + 1, sizeof *n_tokens);
+    MCS_REQUIRE(n_tokens, MCS_E_NOMEM, "no memory for the lengths of %d captions", s->pairs->n);
+    const enum mcs_status st = count_tokens(s, tokenizer, n_tokens);
+    *rows = 0;
+    if (st == MCS_OK && steps > MAX_DRAWN / s->batch) {
+        qsort(n_tokens, (size_t)s->pairs->n, sizeof *n_tokens, by_size_down);
+        for (int64_t i = 0; i < own; i++) *rows += n_tokens[i];
+    } else if (st == MCS_OK) {
+        for (int64_t part = 0; part < steps * ranks; part++) {
+            const int64_t step = part / ranks, first = step % per_epoch * s->batch + part % ranks * own;
+            int64_t sum = 0;
+            shuffle(s, step / per_epoch);
+            for (int64_t i = 0; i < own; i++) sum += n_tokens[s->order[first + i]];
+            if (sum > *rows) *rows = sum;
+        }
+    }
+    free(n_tokens);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+/* ---- images ---- */
 
 static void random_rectangle(struct mcs_rng r, double crop_low, int w, int h, int rect[4])
 {
@@ -86,10 +153,7 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
     const int64_t per_epoch = mcs_pair_source_steps_per_epoch(s), epoch = step / per_epoch,
                   first = step % per_epoch * s->batch + b->first;
     const int64_t pixels = (int64_t)s->config->image_size * s->config->image_size * 3;
-    if (epoch != s->order_epoch)
-        mcs_rng_permutation((struct mcs_rng){s->seed, mcs_rng_site("finetune.order"), 0, (uint32_t)epoch}, s->order,
-                            (uint32_t)s->pairs->n);
-    s->order_epoch = epoch;
+    shuffle(s, epoch);
     enum mcs_status worst = MCS_OK;
     char message[1024] = "";
 #pragma omp parallel for schedule(dynamic)

@@ -26,5 +26,9 @@ void mcs_pair_source_close(struct pair_source *s);
 /* Batch `step`: pairs in a new random order each epoch, the remainder of an epoch dropped. */
 enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_batch *b);
 int64_t mcs_pair_source_steps_per_epoch(const struct pair_source *s);
+/* The most caption tokens that one of `ranks` ranks holds in any of the first `steps` batches; of a very long run (more
+ * than 2^26 pairs drawn) those of the longest captions that it could hold at once. E_DATA: a caption is not UTF-8. */
+enum mcs_status mcs_pair_source_max_rows(struct pair_source *s, const struct tokenizer *tokenizer, int64_t steps,
+                                         int ranks, int64_t *rows);
 
 #endif

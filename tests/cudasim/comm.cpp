@@ -68,13 +68,23 @@ ncclResult_t check(ncclComm *c, const call &x)
     return ncclSuccess;
 }
 
+/* Which of the captures that the communicator was called in the stream is in now, from 1; 0: in none. */
+uint64_t capture_number(ncclComm *c, const CUstream_st *s)
+{
+    if (!s->into) return 0;
+    auto at = std::find(c->captures.begin(), c->captures.end(), s->into);
+    if (at == c->captures.end()) at = c->captures.insert(at, s->into);
+    return (uint64_t)(at - c->captures.begin()) + 1;
+}
+
 /* The calls of one rank in a group, as one operation. */
 ncclResult_t submit(ncclComm *c, cudaStream_t stream, const std::vector<call> &calls)
 {
     CUstream_st *s = stream ? sim::resolve(stream) : sim::default_stream_of(c->device);
     if (!s || s->device != c->device) return refuse(ncclInvalidArgument, "a stream that is not of the rank's device");
-    const cudaError_t e = sim::submit(s, "nccl", [c, calls]() {
-        c->newest = std::make_shared<bundle>(c, calls);
+    const uint64_t capture = capture_number(c, s);
+    const cudaError_t e = sim::submit(s, "nccl", [c, calls, capture]() {
+        c->newest = std::make_shared<bundle>(c, calls, capture);
         return sim::work{[b = c->newest]() { return b->run(); }, c->newest};
     });
     return e == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
@@ -133,7 +143,7 @@ ncclResult_t wait_for_ranks(const std::vector<ncclComm *> &those)
 ncclComm *new_rank(std::shared_ptr<clique> q, int rank, int device)
 {
     if (sim::give_up.empty()) sim::give_up.push_back(give_up);
-    ncclComm *c = new ncclComm{q, rank, device, sim::this_host_thread(), ncclSuccess, NULL, 0, {}, {}};
+    ncclComm *c = new ncclComm{q, rank, device, sim::this_host_thread(), ncclSuccess, NULL, 0, {}, {}, {}};
     q->ranks[(size_t)rank] = c;
     q->joined++;
     comms.insert(c);

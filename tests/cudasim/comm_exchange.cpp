@@ -95,6 +95,33 @@ static std::string counted(const bundle &b, size_t i)
     return b.numbers[i] ? " (its collective " + std::to_string(b.numbers[i]) + ")" : "";
 }
 
+static std::string origin_of(uint64_t capture)
+{
+    return capture ? "from the graph of its capture " + std::to_string(capture) : "outside a graph";
+}
+
+/* Do the two that meet fit, in what they call and in how it was captured? Reports what does not. */
+static bool check_pair(const member &first, const bundle &b, size_t i)
+{
+    const bundle &a = *first.of;
+    const call &c = b.calls[i];
+    if (!agree(a.calls[first.call], c)) {
+        sim::report(CUDASIM_COMM, 0, 0,
+                    "rank " + std::to_string(a.comm->rank) + " calls " + text_of(a.calls[first.call]) + ", rank " +
+                        std::to_string(b.comm->rank) + " calls " + text_of(c) + counted(b, i));
+        return false;
+    }
+    if (a.capture == b.capture) return true;
+    const bool in_order = a.comm->rank < b.comm->rank;
+    sim::report(CUDASIM_COMM, 0, 0,
+                "not captured alike: " + text_of(c) + counted(b, i) + ": rank " +
+                    std::to_string((in_order ? a : b).comm->rank) + " launches it " +
+                    origin_of((in_order ? a : b).capture) + ", rank " + std::to_string((in_order ? b : a).comm->rank) +
+                    " " + origin_of((in_order ? b : a).capture) +
+                    "; all ranks or none must capture a collective, and all launch the graph of that capture");
+    return false;
+}
+
 static void join_meeting(bundle *b, size_t i, const std::string &key, size_t need)
 {
     clique &q = *b->comm->all;
@@ -105,22 +132,13 @@ static void join_meeting(bundle *b, size_t i, const std::string &key, size_t nee
     }
     const std::shared_ptr<meeting> mine = m;
     b->meetings.push_back(mine);
-    const call &c = b->calls[i];
-    const bool fits =
-        mine->here.empty() || agree(mine->here.begin()->second.of->calls[mine->here.begin()->second.call], c);
-    if (!fits) {
-        const auto &first = *mine->here.begin();
-        sim::report(CUDASIM_COMM, 0, 0,
-                    "rank " + std::to_string(first.first) + " calls " +
-                        text_of(first.second.of->calls[first.second.call]) + ", rank " + std::to_string(b->comm->rank) +
-                        " calls " + text_of(c) + counted(*b, i));
-    }
+    const bool fits = mine->here.empty() || check_pair(mine->here.begin()->second, *b, i);
     mine->here[b->comm->rank] = {b, i};
     if (mine->here.size() == need) q.meetings.erase(key);
     if (!fits || mine->bad) end_badly(mine);
 }
 
-bundle::bundle(ncclComm *c, std::vector<call> x) : comm(c), calls(std::move(x))
+bundle::bundle(ncclComm *c, std::vector<call> x, uint64_t capture_) : comm(c), calls(std::move(x)), capture(capture_)
 {
     after = c->newest ? c->newest->own : 0;
     c->all->waiting.insert(this);

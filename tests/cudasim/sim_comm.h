@@ -40,8 +40,9 @@ struct bundle : sim::gate {
     std::vector<std::shared_ptr<meeting>> meetings;
     std::vector<uint64_t> numbers;               /* of each call: the rank's how manyth collective; 0: a message */
     std::vector<std::vector<char>> sent, result; /* of each call, once released */
+    uint64_t capture; /* launched from the graph of the communicator's capture of this number, from 1; 0: from none */
     bool released = false, failed = false, aborted = false;
-    bundle(ncclComm *c, std::vector<call> x);
+    bundle(ncclComm *c, std::vector<call> x, uint64_t capture);
     ~bundle();
     bool open() override;
     void dropped() override;
@@ -72,6 +73,7 @@ struct ncclComm {
     std::shared_ptr<comm::bundle> newest; /* the next one comes after it, whatever its stream */
     uint64_t collectives;
     std::map<int, uint64_t> sends, recvs;
+    std::vector<std::shared_ptr<sim::capture>> captures; /* of streams, in which it was called */
 };
 
 #endif

@@ -275,6 +275,51 @@ Test(comm, ranks_that_disagree, .timeout = 30)
     });
 }
 
+static cudaGraphExec_t captured_sum(rank &r)
+{
+    cudaGraph_t g;
+    cudaGraphExec_t x;
+    OK(cudaStreamBeginCapture(r.s, cudaStreamCaptureModeThreadLocal));
+    DONE(ncclAllReduce(r.a, r.b, 2, ncclFloat, ncclSum, r.comm, r.s));
+    OK(cudaStreamEndCapture(r.s, &g));
+    OK(cudaGraphInstantiateWithFlags(&x, g, 0));
+    OK(cudaGraphDestroy(g));
+    return x;
+}
+
+/* NCCL's demand: a collective is captured by all ranks or by none, and all launch the graph of that capture. */
+Test(comm, captures_must_be_uniform, .timeout = 30)
+{
+    by_threads(2, [](rank &r) { /* two captures, launched in any order, and a call outside them: all alike */
+                                const cudaGraphExec_t first = captured_sum(r), second = captured_sum(r);
+                                r.put({1, 2});
+                                OK(cudaGraphLaunch(second, r.s));
+                                DONE(ncclAllReduce(r.a, r.b, 2, ncclFloat, ncclSum, r.comm, r.s));
+                                OK(cudaGraphLaunch(first, r.s));
+                                OK(cudaGraphLaunch(second, r.s));
+                                cr_expect(r.get(r.b, 2) == std::vector<float>({2, 4}));
+                                OK(cudaGraphExecDestroy(first));
+                                OK(cudaGraphExecDestroy(second));
+                                r.close();
+    });
+    no_reports();
+    expect_told(2, "AllReduce of 2 float, sum (its collective 1): rank 0 launches it from the graph of its capture 1",
+                ", rank 1 outside a graph", [](rank &r) {
+                    const cudaGraphExec_t x = captured_sum(r);
+                    if (r.index)
+                        (void)ncclAllReduce(r.a, r.b, 2, ncclFloat, ncclSum, r.comm, r.s);
+                    else
+                        (void)cudaGraphLaunch(x, r.s);
+                    expect_failed(r);
+                });
+    expect_told(2, "rank 0 launches it from the graph of its capture 1", ", rank 1 from the graph of its capture 2",
+                [](rank &r) {
+                    const cudaGraphExec_t first = captured_sum(r), second = captured_sum(r);
+                    (void)cudaGraphLaunch(r.index ? second : first, r.s);
+                    expect_failed(r);
+                });
+}
+
 Test(comm, a_rank_that_stays_away, .timeout = 30)
 {
     expect_told(3, "waits in AllReduce of 4 float, sum (its collective 2)", "rank 1 has not called: it has left",
