@@ -235,3 +235,41 @@ Test(safetensors, reads_the_reference_library)
     }
     if (!seen) cr_skip_test("no golden file here");
 }
+
+/* Doubles become the nearest floats and 64-bit integers stay as they are, over more values than are converted at once.
+ */
+Test(safetensors, wide_numbers)
+{
+    enum { N = 5000 };
+    const char *header = "{\"f\":{\"dtype\":\"F64\",\"shape\":[5000],\"data_offsets\":[0,40000]},"
+                         "\"i\":{\"dtype\":\"I64\",\"shape\":[5000],\"data_offsets\":[40000,80000]}}";
+    const uint64_t len = strlen(header);
+    const int64_t n = N, total = 8 + (int64_t)len + 16 * N;
+    char *bytes = malloc((size_t)total);
+    float *floats = malloc(N * sizeof *floats);
+    int64_t *whole = malloc(N * sizeof *whole);
+    struct safetensors *f;
+    cr_assert(bytes && floats && whole);
+    memcpy(bytes, &len, 8);
+    memcpy(bytes + 8, header, len);
+    for (int i = 0; i < N; i++) {
+        const double x = (i % 2 ? -1 : 1) * ldexp(1 + i / 7.0, i % 40 - 20);
+        const int64_t k = (int64_t)i * 1234567890123 - 4000000000;
+        memcpy(bytes + 8 + len + 8 * i, &x, 8);
+        memcpy(bytes + 8 + len + 8 * (N + i), &k, 8);
+    }
+    cr_assert_eq(mcs_safetensors_parse("x.safetensors", bytes, total, &f), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_safetensors_read_f32(f, "f", 1, &n, floats), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_safetensors_read_i64(f, "i", 1, &n, whole), MCS_OK, "%s", mcs_error_message());
+    for (int i = 0; i < N; i++) {
+        cr_assert_eq(floats[i], (float)((i % 2 ? -1 : 1) * ldexp(1 + i / 7.0, i % 40 - 20)), "value %d", i);
+        cr_assert_eq(whole[i], (int64_t)i * 1234567890123 - 4000000000, "value %d", i);
+    }
+    cr_expect_eq(mcs_safetensors_read_f32(f, "i", 1, &n, floats), MCS_E_DATA, "integers are no floats");
+    mcs_error_clear();
+    cr_expect_eq(mcs_safetensors_read_i64(f, "f", 1, &n, whole), MCS_E_DATA, "floats are no integers");
+    mcs_error_clear();
+    mcs_safetensors_close(f);
+    free(floats);
+    free(whole);
+}

@@ -134,6 +134,72 @@ Test(sliding, mirroring_and_batches)
     mcs_cpu_close(&d);
 }
 
+/* One window of image `i` at (y0, x0), seen mirrored as the bits of `flip` say (1: columns, 2: rows), its logits turned
+ * back: dst (16, 16, 2). */
+static void one_window(struct unet_model *m, const float *image, int width, int y0, int x0, int flip, float *dst)
+{
+    enum { P = 16 };
+    float window[P * P], logits[P * P * 2];
+    for (int y = 0; y < P; y++)
+        for (int x = 0; x < P; x++) {
+            const int v = flip & 2 ? P - 1 - y : y, u = flip & 1 ? P - 1 - x : x;
+            window[v * P + u] = image[(y0 + y) * width + x0 + x];
+        }
+    predict(m, (struct sliding_options){.step = 1, .mirror = 0, .batch = 1}, window, 1, P, P, logits);
+    for (int y = 0; y < P; y++)
+        for (int x = 0; x < P; x++) {
+            const int v = flip & 2 ? P - 1 - y : y, u = flip & 1 ? P - 1 - x : x;
+            for (int k = 0; k < 2; k++) dst[(y * P + x) * 2 + k] = logits[(v * P + u) * 2 + k];
+        }
+}
+
+/* Windows along rows and columns, by hand: each by itself in its four mirrorings, their mean added with the Gaussian's
+ * weight, divided by the weights. At most 9 windows of 4 mirrorings add up: 40 roundings of the largest logit, and as
+ * many of the products of another batch size. */
+Test(sliding, rows_and_columns_equal_windows_one_by_one)
+{
+    enum { N = 2, H = 27, W = 37, P = 16, PIXELS = H * W };
+    struct device d;
+    struct unet_model m;
+    struct unet_plans p;
+    static float images[N * PIXELS], got[N * PIXELS * 2], gaussian[P * P], window[P * P * 2];
+    static double sum[PIXELS * 2], weight[PIXELS];
+    int64_t start_y[16], start_x[16];
+    cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
+    cr_assert_eq(mcs_unet_plans_make(1, 2, P, P, 3, 4, 16, &p), MCS_OK);
+    cr_assert_eq(mcs_unet_model_new(&p, 3, &d, &m), MCS_OK);
+    mcs_rng_fill_normal((struct mcs_rng){6, 5, 5, 5}, images, N * PIXELS);
+    predict(&m, (struct sliding_options){.step = 0.5, .mirror = 1, .batch = 7}, images, N, H, W, got);
+    mcs_sliding_gaussian(P, P, gaussian);
+    const int n_y = mcs_sliding_starts(H, P, 0.5, start_y, 16), n_x = mcs_sliding_starts(W, P, 0.5, start_x, 16);
+    cr_assert(n_y == 3 && n_x == 4);
+    for (int i = 0; i < N; i++) {
+        double largest = 0;
+        memset(sum, 0, sizeof sum);
+        memset(weight, 0, sizeof weight);
+        for (int at = 0; at < n_y * n_x; at++) {
+            const int y0 = (int)start_y[at / n_x], x0 = (int)start_x[at % n_x];
+            for (int flip = 0; flip < 4; flip++) {
+                one_window(&m, images + i * PIXELS, W, y0, x0, flip, window);
+                for (int q = 0; q < P * P; q++) {
+                    const int pixel = (y0 + q / P) * W + x0 + q % P;
+                    for (int k = 0; k < 2; k++) {
+                        sum[2 * pixel + k] += (double)gaussian[q] * window[2 * q + k] / 4;
+                        largest = fmax(largest, fabs((double)window[2 * q + k]));
+                    }
+                    if (!flip) weight[pixel] += gaussian[q];
+                }
+            }
+        }
+        for (int q = 0; q < PIXELS; q++)
+            for (int k = 0; k < 2; k++)
+                cr_assert_float_eq(got[(i * PIXELS + q) * 2 + k], sum[2 * q + k] / weight[q], 80 * 0x1p-24 * largest,
+                                   "image %d, row %d, column %d", i, q / W, q % W);
+    }
+    mcs_unet_model_close(&m);
+    mcs_cpu_close(&d);
+}
+
 Test(sliding, what_cannot_be_is_refused)
 {
     struct device d;
