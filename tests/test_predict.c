@@ -179,6 +179,55 @@ Test(predict, volumes_keep_their_geometry_and_bad_cases_are_listed)
     mcs_probability_free(&p);
 }
 
+/* The same eleven slices in reverse: masks and probabilities in reverse, though they go in chunks of eight. Mean and
+ * deviation of the volume are sums in another order: 1e-5 of a probability. */
+Test(predict, every_slice_of_a_volume_gets_its_own_mask)
+{
+    enum { NX = 20, NY = 18, NZ = 11, PIXELS = NX * NY };
+    struct predict_options o = mcs_predict_defaults();
+    struct probability p[2];
+    struct volume mask[2], v;
+    char path[256];
+    int n, n_apart = 0;
+    cr_assert_eq(mcs_volume_alloc(&v, NX, NY, NZ, NULL), MCS_OK);
+    path_of(path, "volumes");
+    cr_assert_eq(mcs_folder_make(path), MCS_OK);
+    for (int reversed = 0; reversed < 2; reversed++) {
+        for (int z = 0; z < NZ; z++)
+            for (int i = 0; i < PIXELS; i++)
+                v.values[(reversed ? NZ - 1 - z : z) * PIXELS + i] =
+                    (float)mcs_rng_normal((struct mcs_rng){3, 3, (uint32_t)z, 3}, (uint32_t)i) + (float)(i % NX > z);
+        path_of(path, reversed ? "volumes/r.nii.gz" : "volumes/a.nii.gz");
+        cr_assert_eq(mcs_volume_write_f32(path, v.values, &v), MCS_OK, "%s", mcs_error_message());
+    }
+    mcs_volume_free(&v);
+    o.save_probabilities = 1;
+    cr_assert_eq(predict("volumes", "out", &o, &n), MCS_OK, "%s", mcs_error_message());
+    for (int reversed = 0; reversed < 2; reversed++) {
+        path_of(path, reversed ? "out/r.h5" : "out/a.h5");
+        cr_assert_eq(mcs_probability_read(path, &p[reversed]), MCS_OK, "%s", mcs_error_message());
+        path_of(path, reversed ? "out/r.nii.gz" : "out/a.nii.gz");
+        cr_assert_eq(mcs_volume_read(path, &mask[reversed]), MCS_OK, "%s", mcs_error_message());
+    }
+    for (int z = 0; z < NZ; z++)
+        for (int i = 0; i < PIXELS; i++) {
+            const int a = z * PIXELS + i, b = (NZ - 1 - z) * PIXELS + i;
+            const double foreground = (double)p[0].values[NZ * PIXELS + a];
+            for (int k = 0; k < 2; k++)
+                cr_assert_float_eq(p[0].values[k * NZ * PIXELS + a], p[1].values[k * NZ * PIXELS + b], 1e-5, "slice %d",
+                                   z);
+            if (fabs(foreground - 0.5) < 1e-4) continue;
+            cr_assert_eq(mask[0].values[a], mask[1].values[b], "slice %d, pixel %d", z, i);
+            cr_assert_eq(mask[0].values[a], foreground > 0.5, "slice %d, pixel %d", z, i);
+            n_apart += z && mask[0].values[a] != mask[0].values[a - PIXELS];
+        }
+    cr_expect(n_apart > PIXELS / 2, "the slices' masks are alike");
+    for (int k = 0; k < 2; k++) {
+        mcs_probability_free(&p[k]);
+        mcs_volume_free(&mask[k]);
+    }
+}
+
 Test(predict, wrong_words_and_folders)
 {
     struct predict_options o = mcs_predict_defaults();

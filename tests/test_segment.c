@@ -1,6 +1,8 @@
 /* The zero-shot pipeline as a whole: forms by stage, the mean of SAM's IoU, batches in which one image is at fault, and
  * the released multimask against its definition. */
+#include "data/npy.h"
 #include "data/store.h"
+#include "data/volume.h"
 #include "engine/rng.h"
 #include "infer/segment.h"
 #include "tests/support_golden.h"
@@ -217,6 +219,65 @@ Test(segment, a_batch_with_one_bad_image_loses_that_one_only)
     expect("for f in a b c; do cmp u/$f.png v/$f.png || exit 9; done; ls v/b2.*", 2, "");
     expect("mkdir only; cp bad/b2.png only; mcsam saliency -m clip -i only --text tumor --form release -o w", 65,
            "1 of 1");
+}
+
+/* ---- volumes ---- */
+
+/* Slice z of the volume: a disc whose place and size only it has, on a ramp. */
+static void paint_slice(float *values, int z, int n)
+{
+    for (int y = 0; y < HEIGHT; y++)
+        for (int x = 0; x < WIDTH; x++) {
+            const int dx = x - 4 - z % 28, dy = y - 5 - z / 3, in = dx * dx + dy * dy < 12 + z;
+            values[y * WIDTH + x] = (float)(in ? 700 : -300 + 5 * x + 3 * y + 100 * z / n);
+        }
+}
+
+static void write_volume(const char *name, int n, int reversed)
+{
+    struct volume v;
+    OK(mcs_volume_alloc(&v, WIDTH, HEIGHT, n, (const float[]){0.5f, 0.75f, 2}));
+    for (int z = 0; z < n; z++) paint_slice(v.values + (reversed ? n - 1 - z : z) * PIXELS, z, n);
+    OK(mcs_volume_write_f32(shell_path(name), v.values, &v));
+    mcs_volume_free(&v);
+}
+
+/* Both volumes hold the same slices, the second one in reverse. */
+static void check_reversed(const char *a, const char *b, int n, int least)
+{
+    struct volume v, w;
+    int n_apart = 0;
+    OK(mcs_volume_read(shell_path(a), &v));
+    OK(mcs_volume_read(shell_path(b), &w));
+    cr_assert(v.nz == n && w.nz == n && v.nx == WIDTH && w.ny == HEIGHT);
+    for (int z = 0; z < n; z++) {
+        const float *p = v.values + z * PIXELS, *q = w.values + (n - 1 - z) * PIXELS;
+        cr_expect_arr_eq(p, q, PIXELS * sizeof *p, "%s: slice %d", a, z);
+        n_apart += z && memcmp(p, p - PIXELS, PIXELS * sizeof *p) != 0;
+    }
+    cr_expect(n_apart >= least, "%s: only %d slices differ from the one before", a, n_apart);
+    mcs_volume_free(&v);
+    mcs_volume_free(&w);
+}
+
+/* More slices than are in memory at once: every slice gets the mask and the map of its own, wherever it lies. The noise
+ * is given, since it is drawn by the slice's number otherwise. */
+Test(segment, every_slice_of_a_volume_gets_its_own_mask)
+{
+    enum { SLICES = 34, TOKENS = 5, CHANNELS = 16, N = 2 * TOKENS * CHANNELS };
+    float noise[N];
+    mcs_rng_fill_normal((struct mcs_rng){.seed = 4}, noise, N);
+    OK(mcs_npy_write(shell_path("noise.npy"), noise, 4, (const int64_t[]){2, 1, TOKENS, CHANNELS}));
+    expect("mkdir v", 0, "");
+    write_volume("v/a.nii.gz", SLICES, 0);
+    write_volume("v/b.nii.gz", SLICES, 1);
+    expect("mcsam segment --clip clip --sam sam -i v --text tumor --steps 2 --copies 1 --pairs 1 --noise noise.npy "
+           "--min-confidence 0 --keep-stages -o o",
+           0, "2 cases");
+    check_reversed("o/saliency/a.nii.gz", "o/saliency/b.nii.gz", SLICES, 25);
+    check_reversed("o/coarse/a.nii.gz", "o/coarse/b.nii.gz", SLICES, 20);
+    check_reversed("o/a.nii.gz", "o/b.nii.gz", SLICES, 15);
+    expect("grep -c '\"slice\": ' o/summary.json", 0, "68");
 }
 
 /* ---- dry runs ---- */
