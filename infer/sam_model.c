@@ -478,7 +478,7 @@ static enum mcs_status predict(struct sam_model *m, const float *embeddings, con
     }
     MCS_TRY_GOTO(buffers_alloc(&m->config, most, &b), st, end);
     for (int first = 0; first < n; first++) {
-        int list[MAX_CHUNK], k = 0;
+        int list[MAX_CHUNK] = {0}, k = 0;
         if (done[first]) continue;
         for (int i = first; i < n && k < MAX_CHUNK; i++)
             if (!done[i] && n_tokens(&prompts[i]) == n_tokens(&prompts[first]) &&

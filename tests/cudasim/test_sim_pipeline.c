@@ -106,7 +106,10 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
             low = fminf(low, want->values[k]), high = fmaxf(high, want->values[k]);
         }
         cr_assert(low == 0 && high == 1, "a map of nothing shows nothing");
-        cr_expect_float_eq(cases[GPU][i].presence, cases[CPU][i].presence, 1e-2);
+        /* A cosine less a cosine, of features that are right to 1e-5 of their range in float32 (test_clip_model.c). In
+         * bf16 each of some ten values on the way from pixel to feature is rounded to 2^-9: as a random walk,
+         * sqrt(10) 2^-9 = 0.6 % of a feature, in both cosines. */
+        cr_expect_float_eq(cases[GPU][i].presence, cases[CPU][i].presence, half ? 1e-2 : 2e-5);
     }
     /* Of the last batch one pair is none: its noise is whatever was there. */
     cr_assert_eq(seen[GPU].n, watches ? 2 * (STEPS - 1) : 0);
