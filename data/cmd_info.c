@@ -7,13 +7,14 @@
 #include "data/volume.h"
 #include "engine/config.h"
 #include "engine/escape.h"
+#include "engine/input.h"
 #include "engine/log.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_ARGS = 10000 };
 
@@ -40,10 +41,13 @@ static int ends_with(const char *s, const char *end)
 static enum mcs_status kind_of(const char *path, enum kind *kind)
 {
     unsigned char head[8] = {0};
-    FILE *f = fopen(path, "rb");
-    MCS_REQUIRE(f, errno == ENOENT || errno == ENOTDIR ? MCS_E_NOINPUT : MCS_E_IO, "%s: %s", path, strerror(errno));
-    const size_t n = fread(head, 1, sizeof head, f);
-    fclose(f);
+    int fd;
+    int64_t n_bytes;
+    MCS_TRY(mcs_input_open(path, &fd, &n_bytes));
+    const int n = n_bytes < (int64_t)sizeof head ? (int)n_bytes : (int)sizeof head;
+    const enum mcs_status st = mcs_input_read(fd, path, head, n, 0);
+    close(fd);
+    MCS_TRY(st);
     *kind = KIND_UNKNOWN;
     if (n == 8 && memcmp(head, "\x89PNG\r\n\x1a\n", 8) == 0)
         *kind = KIND_PNG;

@@ -1,4 +1,6 @@
 #include "data/file.h"
+#include "engine/input.h"
+#include "engine/memory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,48 +20,27 @@ static enum mcs_status open_status(int error)
 enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes)
 {
     enum mcs_status st = MCS_OK;
-    char *buffer = NULL;
-    int64_t n = 0, room = 1 << 16;
-    struct stat info;
+    int fd;
+    int64_t n;
 
     *bytes = NULL;
     *n_bytes = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    MCS_REQUIRE(fd >= 0, open_status(errno), "%s: cannot read: %s", path, strerror(errno));
-    MCS_REQUIRE_GOTO(fstat(fd, &info) == 0, MCS_E_IO, st, done, "%s: cannot read: %s", path, strerror(errno));
-    MCS_REQUIRE_GOTO(!S_ISDIR(info.st_mode), MCS_E_IO, st, done, "%s: is a folder, a file is needed", path);
-    if (S_ISREG(info.st_mode)) {
-        MCS_REQUIRE_GOTO(info.st_size >= 0 && info.st_size <= max_bytes, MCS_E_DATA, st, done,
-                         "%s: %lld bytes, more than the %lld that such a file may have", path, (long long)info.st_size,
-                         (long long)max_bytes);
-        room = info.st_size;
-    }
-    /* Two bytes more than the size: one for the NUL, one so that the read which finds the end needs no larger buffer.
-     */
-    buffer = malloc((size_t)room + 2);
-    MCS_REQUIRE_GOTO(buffer, MCS_E_NOMEM, st, done, "%s: no memory for %lld bytes", path, (long long)room);
-    for (;;) {
-        if (n > room) { /* a pipe, or a file that grows while it is read */
-            char *larger = realloc(buffer, (size_t)(room * 2) + 2);
-            MCS_REQUIRE_GOTO(larger, MCS_E_NOMEM, st, done, "%s: no memory for %lld bytes", path, (long long)room * 2);
-            buffer = larger;
-            room *= 2;
-        }
-        ssize_t got = read(fd, buffer + n, (size_t)(room + 1 - n));
-        if (got < 0 && errno == EINTR) continue;
-        MCS_REQUIRE_GOTO(got >= 0, MCS_E_IO, st, done, "%s: cannot read: %s", path, strerror(errno));
-        if (got == 0) break;
-        n += got;
-        MCS_REQUIRE_GOTO(n <= max_bytes, MCS_E_DATA, st, done, "%s: more than the %lld bytes that such a file may have",
-                         path, (long long)max_bytes);
-    }
-    buffer[n] = 0;
-    *bytes = buffer;
+    MCS_TRY(mcs_input_open(path, &fd, &n));
+    MCS_REQUIRE_GOTO(n <= max_bytes, MCS_E_DATA, st, done,
+                     "%s: %lld bytes, more than the %lld that such a file may have", path, (long long)n,
+                     (long long)max_bytes);
+    MCS_TRY_GOTO(mcs_memory_check(n, "%s", path), st, done);
+    *bytes = malloc((size_t)n + 1);
+    MCS_REQUIRE_GOTO(*bytes, MCS_E_NOMEM, st, done, "%s: no memory for %lld bytes", path, (long long)n);
+    MCS_TRY_GOTO(mcs_input_read(fd, path, *bytes, n, 0), st, done);
+    (*bytes)[n] = 0;
     *n_bytes = n;
-    buffer = NULL;
 done:
-    free(buffer);
     close(fd);
+    if (st != MCS_OK) {
+        free(*bytes);
+        *bytes = NULL;
+    }
     return st;
 }
 

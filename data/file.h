@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Reads a whole file into a malloc'ed buffer with a trailing NUL (not counted). max_bytes bounds it. */
+/* Reads a whole regular file into a malloc'ed buffer with a trailing NUL (not counted); a file that grows meanwhile is
+ * read up to the size it had. E_NOINPUT; E_IO: not readable, or no regular file; E_DATA: more than max_bytes or than
+ * --max-memory allows, or it became shorter meanwhile. */
 enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes);
 /* Creates a folder and its parents. */
 enum mcs_status mcs_folder_make(const char *path);

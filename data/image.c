@@ -1,6 +1,7 @@
 /* Images: what does not depend on a format. */
 #include "data/image.h"
 #include "data/file.h"
+#include "engine/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int ch
     memset(img, 0, sizeof *img);
     MCS_TRY(mcs_image_check_size("image", width, height));
     MCS_REQUIRE(channels == 1 || channels == 3, MCS_E_SHAPE, "an image of %d channels; want 1 or 3", channels);
+    MCS_TRY(mcs_memory_check((int64_t)width * height * channels, "an image of %d x %d x %d", width, height, channels));
     img->pixels = calloc((size_t)width * (size_t)height, (size_t)channels);
     MCS_REQUIRE(img->pixels, MCS_E_NOMEM, "no memory for an image of %d x %d x %d", width, height, channels);
     img->width = width;
@@ -130,6 +132,7 @@ enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height)
 {
     memset(m, 0, sizeof *m);
     MCS_TRY(mcs_image_check_size("map", width, height));
+    MCS_TRY(mcs_memory_check((int64_t)width * height * (int64_t)sizeof *m->values, "a map of %d x %d", width, height));
     m->values = calloc((size_t)width * (size_t)height, sizeof *m->values);
     MCS_REQUIRE(m->values, MCS_E_NOMEM, "no memory for a map of %d x %d", width, height);
     m->width = width;

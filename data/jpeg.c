@@ -1,6 +1,7 @@
 /* JPEG through TurboJPEG: accurate DCT and smooth chroma upsampling, as Pillow decodes. */
 #include "data/image.h"
 #include "engine/log.h"
+#include "engine/memory.h"
 
 #include <turbojpeg.h>
 
@@ -21,6 +22,10 @@ enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_b
     MCS_REQUIRE_GOTO(colours != TJCS_CMYK && colours != TJCS_YCCK, MCS_E_DATA, st, done,
                      "%s: a CMYK JPEG (made for printing); want grey or RGB", name);
     int grey = colours == TJCS_GRAY;
+    /* A progressive JPEG's coefficients are held until its last scan: two bytes a pixel and channel. */
+    MCS_TRY_GOTO(
+        mcs_memory_check((int64_t)width * height * (grey ? 1 : 3) * 3, "%s: %d x %d pixels", name, width, height), st,
+        done);
     MCS_TRY_GOTO(mcs_image_alloc(img, width, height, grey ? 1 : 3), st, done);
     failed = tjDecompress2(tj, bytes, (unsigned long)n_bytes, img->pixels, width, 0, height,
                            grey ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);

@@ -1,12 +1,14 @@
 /* Reading and writing .npy. */
 #include "data/npy.h"
 #include "data/file.h"
+#include "engine/memory.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const int64_t MAX_FILE_BYTES = (int64_t)1 << 36;
+static const int64_t MAX_HEADER_BYTES = 1 << 16; /* of eight sizes and three words some hundred are needed */
 static const char magic[6] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y'};
 
 /* A cursor over the header, which is a Python dict of three literals. The file's buffer ends in NUL, so reading one
@@ -109,6 +111,9 @@ static enum mcs_status parse(const char *path, const char *bytes, int64_t n_byte
         header_bytes |= (int64_t)u[10] << 16 | (int64_t)u[11] << 24;
         start = 12;
     }
+    MCS_REQUIRE(header_bytes <= MAX_HEADER_BYTES, MCS_E_DATA,
+                "%s: a header of %lld bytes, more than the %lld of any .npy", path, (long long)header_bytes,
+                (long long)MAX_HEADER_BYTES);
     MCS_REQUIRE(header_bytes <= n_bytes - start, MCS_E_DATA, "%s: truncated: a header of %lld bytes in a file of %lld",
                 path, (long long)header_bytes, (long long)n_bytes);
     struct cursor c = {bytes + start, bytes + start + header_bytes};
@@ -127,6 +132,8 @@ static enum mcs_status parse(const char *path, const char *bytes, int64_t n_byte
                 "%s: %s: %lld bytes of values, its header promises %lld", path,
                 value_bytes < a->n_values * width ? "truncated" : "too long", (long long)value_bytes,
                 (long long)(a->n_values * width));
+    MCS_TRY(
+        mcs_memory_check(a->n_values * (int64_t)sizeof *a->values, "%s: %lld values", path, (long long)a->n_values));
     a->values = malloc((size_t)(a->n_values ? a->n_values : 1) * sizeof *a->values);
     MCS_REQUIRE(a->values, MCS_E_NOMEM, "%s: no memory for %lld values", path, (long long)a->n_values);
     if (width == 4) memcpy(a->values, values, (size_t)value_bytes);
@@ -180,6 +187,7 @@ enum mcs_status mcs_npy_write(const char *path, const float *values, int nd, con
     char first[32] = "";
     int room = nd ? 21 - snprintf(first, sizeof first, "%lld", (long long)dims[0]) : 0;
     int header_bytes = (10 + dict_bytes + room + 1 + 63) / 64 * 64;
+    MCS_TRY(mcs_memory_check(header_bytes + 4 * n, "%s: %lld values", path, (long long)n));
     bytes = malloc((size_t)(header_bytes + 4 * n));
     MCS_REQUIRE(bytes, MCS_E_NOMEM, "%s: no memory for %lld values", path, (long long)n);
     memset(bytes, ' ', (size_t)header_bytes);

@@ -5,6 +5,7 @@
 #include "data/unicode.h"
 #include "engine/escape.h"
 #include "engine/log.h"
+#include "engine/memory.h"
 
 #include <limits.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@ static enum mcs_status make_room(void **items, int n, int *room, size_t item_byt
     if (n < *room) return MCS_OK;
     MCS_REQUIRE(*room <= INT_MAX / 4, MCS_E_DATA, "%s: too many entries", what);
     int more = *room ? *room * 2 : 64;
+    MCS_TRY(mcs_memory_check((int64_t)more * (int64_t)item_bytes, "%s: %d entries", what, more));
     void *larger = realloc(*items, (size_t)more * item_bytes);
     MCS_REQUIRE(larger, MCS_E_NOMEM, "%s: no memory for %d entries", what, more);
     *items = larger;

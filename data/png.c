@@ -1,6 +1,7 @@
 /* PNG through libspng. */
 #include "data/image.h"
 #include "engine/log.h"
+#include "engine/memory.h"
 
 #include <spng.h>
 
@@ -39,6 +40,9 @@ enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_by
     error = spng_decoded_image_size(ctx, format, &decoded_bytes);
     MCS_REQUIRE_GOTO(!error && decoded_bytes == (size_t)ihdr.width * ihdr.height * (direct ? 1 : 3), MCS_E_DATA, st,
                      done, "%s: damaged PNG: %s", name, spng_strerror(error));
+    MCS_TRY_GOTO(mcs_memory_check((int64_t)decoded_bytes + (grey && !direct ? (int64_t)decoded_bytes / 3 : 0),
+                                  "%s: %u x %u pixels", name, ihdr.width, ihdr.height),
+                 st, done);
     MCS_TRY_GOTO(mcs_image_alloc(img, (int)ihdr.width, (int)ihdr.height, grey ? 1 : 3), st, done);
     if (grey && !direct) {
         whole = malloc(decoded_bytes);

@@ -2,6 +2,7 @@
 #include "data/safetensors.h"
 #include "data/file.h"
 #include "data/json.h"
+#include "engine/memory.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -167,6 +168,7 @@ enum mcs_status mcs_safetensors_open(const char *path, struct safetensors **file
 enum mcs_status mcs_safetensors_parse(const char *name, const void *bytes, int64_t n_bytes, struct safetensors **file)
 {
     *file = NULL;
+    MCS_TRY(mcs_memory_check(n_bytes, "%s", name));
     char *copy = malloc((size_t)n_bytes + 1);
     MCS_REQUIRE(copy, MCS_E_NOMEM, "%s: no memory for %lld bytes", name, (long long)n_bytes);
     if (n_bytes) memcpy(copy, bytes, (size_t)n_bytes);

@@ -3,6 +3,7 @@
 #include "data/sha256.h"
 
 #include "data/file.h"
+#include "engine/input.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -163,29 +164,6 @@ void mcs_sha256_plain(const void *bytes, int64_t n_bytes, char hex[65])
     finish(&c, hex);
 }
 
-enum mcs_status mcs_file_sha256(const char *path, char hex[65])
-{
-    enum { PART = 1 << 18 };
-    struct sha256 c;
-    enum mcs_status st = MCS_OK;
-    size_t got;
-    uint8_t *part = NULL;
-
-    hex[0] = 0;
-    FILE *f = fopen(path, "rbe");
-    MCS_REQUIRE(f, errno == ENOENT ? MCS_E_NOINPUT : MCS_E_IO, "%s: cannot read: %s", path, strerror(errno));
-    part = malloc(PART);
-    MCS_REQUIRE_GOTO(part, MCS_E_NOMEM, st, done, "%s: no memory to read it", path);
-    begin(&c);
-    while ((got = fread(part, 1, PART, f)) > 0) update(&c, part, got);
-    MCS_REQUIRE_GOTO(!ferror(f), MCS_E_IO, st, done, "%s: cannot read: %s", path, strerror(errno));
-    finish(&c, hex);
-done:
-    free(part);
-    fclose(f);
-    return st;
-}
-
 enum mcs_status mcs_sha256_fd(int fd, const char *path, char hex[65])
 {
     enum { PART = 1 << 18 };
@@ -206,4 +184,15 @@ enum mcs_status mcs_sha256_fd(int fd, const char *path, char hex[65])
     MCS_REQUIRE(got == 0, MCS_E_IO, "%s: cannot read: %s", path, strerror(errno));
     finish(&c, hex);
     return MCS_OK;
+}
+
+enum mcs_status mcs_file_sha256(const char *path, char hex[65])
+{
+    int fd;
+    int64_t n_bytes;
+    hex[0] = 0;
+    MCS_TRY(mcs_input_open(path, &fd, &n_bytes));
+    const enum mcs_status st = mcs_sha256_fd(fd, path, hex);
+    close(fd);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }

@@ -3,6 +3,7 @@
 
 #include "data/file.h"
 #include "data/unicode.h"
+#include "engine/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,10 @@ enum mcs_status mcs_tokenizer_open(const char *vocab_path, struct tokenizer **ou
     MCS_REQUIRE(tok, MCS_E_NOMEM, "%s: no memory for the vocabulary", vocab_path);
     MCS_TRY_GOTO(mcs_file_read(vocab_path, VOCAB_BYTES, &tok->bytes, &n_bytes), st, fail);
     for (int64_t i = 0; i < n_bytes; i++) n_lines += tok->bytes[i] == '\n';
+    MCS_REQUIRE_GOTO(n_lines <= VOCAB_PIECES, MCS_E_DATA, st, fail, "%s: more than %d lines", vocab_path, VOCAB_PIECES);
+    MCS_TRY_GOTO(mcs_memory_check(n_lines * (int64_t)(sizeof *tok->pieces + 4 * sizeof *tok->slots), "%s: %lld pieces",
+                                  vocab_path, (long long)n_lines),
+                 st, fail);
     for (tok->n_slots = 16; tok->n_slots < 2 * n_lines;) tok->n_slots *= 2;
     tok->pieces = malloc((size_t)n_lines * sizeof *tok->pieces);
     tok->slots = malloc(tok->n_slots * sizeof *tok->slots);

@@ -1,18 +1,17 @@
 #include "engine/config.h"
 
 #include "engine/escape.h"
+#include "engine/input.h"
 #include "engine/memory.h"
 #include "engine/newfile.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <yaml.h>
 
@@ -515,22 +514,17 @@ done:
 /* At most YAML_MAX_BYTES of a regular file, into the arena. */
 static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigned char **bytes, size_t *n)
 {
-    struct stat info;
-    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a FIFO without a writer would wait for ever */
-    MCS_REQUIRE(fd >= 0, MCS_E_NOINPUT, "%s: %s", path, strerror(errno));
-    FILE *f = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? fdopen(fd, "rb") : NULL;
-    if (!f) {
-        close(fd);
-        return MCS_FAIL(MCS_E_IO, "%s: no regular file; copy its content to one", path);
-    }
-    *bytes = mcs_arena_alloc(arena, YAML_MAX_BYTES + 1);
-    *n = fread(*bytes, 1, YAML_MAX_BYTES + 1, f);
-    const int broken = ferror(f), why = errno;
-    fclose(f);
-    MCS_REQUIRE(!broken, MCS_E_IO, "%s: %s", path, strerror(why));
-    MCS_REQUIRE(*n <= YAML_MAX_BYTES, MCS_E_DATA, "%s: more than %d bytes, not a file of options", path,
-                YAML_MAX_BYTES);
-    return MCS_OK;
+    int64_t n_bytes = 0;
+    int fd;
+    MCS_TRY(mcs_input_open(path, &fd, &n_bytes));
+    *n = (size_t)n_bytes;
+    *bytes = mcs_arena_alloc(arena, YAML_MAX_BYTES);
+    const enum mcs_status st =
+        n_bytes <= YAML_MAX_BYTES
+            ? mcs_input_read(fd, path, *bytes, n_bytes, 0)
+            : MCS_FAIL(MCS_E_DATA, "%s: more than %d bytes, not a file of options", path, YAML_MAX_BYTES);
+    close(fd);
+    return st;
 }
 
 /* Loads the one document of a file. On MCS_OK the caller deletes `doc`; a file without a document gives one without a

@@ -92,9 +92,9 @@ struct mcs_common {
     struct mcs_strings args; /* words that are no options */
     const char *config, *form_text, *trace;
     const char *max_memory; /* NULL, or a size that mcs_memory_parse reads */
-    int64_t threads, seed; /* threads: never 0 once parsed by main */
-    int64_t gpu;           /* index of the GPU */
-    int device, precision; /* enum mcs_device_kind, enum mcs_precision_kind */
+    int64_t threads, seed;  /* threads: never 0 once parsed by main */
+    int64_t gpu;            /* index of the GPU */
+    int device, precision;  /* enum mcs_device_kind, enum mcs_precision_kind */
     int help, dry_run, json, quiet;
     enum mcs_form form[MCS_FORM_STAGES]; /* common.form[MCS_FORM_LOSS] == MCS_RELEASE */
 };
@@ -122,8 +122,8 @@ enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char
 /* The table as help text; owned by the arena. */
 char *mcs_config_help(const struct mcs_verb *verb, struct arena *arena);
 /* The resolved options as YAML, in the table's order, readable by --config and by mcs_config_verb; owned by the arena.
- * The same options give the same text: help, config, dry-run, json, quiet, trace and max-memory are left out, since they
- * change no result. */
+ * The same options give the same text: help, config, dry-run, json, quiet, trace and max-memory are left out, since
+ * they change no result. */
 char *mcs_config_text(const void *options, struct arena *arena);
 /* Writes mcs_config_text to a file, whole or not at all. E_IO. */
 enum mcs_status mcs_config_save(const char *path, const void *options);

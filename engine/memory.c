@@ -10,7 +10,7 @@
 enum { PATH_BYTES = 4096, NAME_BYTES = 1024, LINE_BYTES = 2048 };
 static const int64_t SMALL_BYTES = (int64_t)1 << 20; /* not worth a look at the system */
 static const int64_t MAX_LIMIT = (int64_t)1 << 60;   /* larger than any machine; sums of two stay in int64_t */
-static const int64_t MAX_PRODUCT = (int64_t)1 << 62;
+static const int64_t MAX_REQUEST = (int64_t)1 << 62;
 static int64_t limit_bytes; /* 0: what the machine has free */
 
 enum mcs_status mcs_memory_parse(const char *text, const char *where, int64_t *bytes)
@@ -41,13 +41,6 @@ enum mcs_status mcs_memory_parse(const char *text, const char *where, int64_t *b
 void mcs_memory_limit_set(int64_t bytes)
 {
     limit_bytes = bytes > 0 ? bytes : 0;
-}
-
-int64_t mcs_memory_product(int64_t a, int64_t b)
-{
-    int64_t product = 0;
-    if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &product) || product > MAX_PRODUCT) return -1;
-    return product;
 }
 
 const char *mcs_memory_text(int64_t bytes, char *dst, int dst_bytes)
@@ -172,7 +165,7 @@ static int64_t resident_bytes(void)
     if (!f) return 0;
     const int n = fscanf(f, "%lld %lld", &total, &resident);
     fclose(f);
-    return n == 2 ? mcs_memory_product(resident, sysconf(_SC_PAGESIZE)) : 0;
+    return n == 2 ? (int64_t)resident * sysconf(_SC_PAGESIZE) : 0;
 }
 
 int64_t mcs_memory_left(void)
@@ -188,7 +181,7 @@ static enum mcs_status check(enum mcs_status failure, int64_t bytes, const char 
 {
     char needed[32], allowed[32], used[32];
     if (bytes >= 0 && bytes < SMALL_BYTES) return MCS_OK;
-    MCS_REQUIRE(bytes >= 0 && bytes <= MAX_PRODUCT, failure, "%s: needs more memory than can be addressed", what);
+    MCS_REQUIRE(bytes >= 0 && bytes <= MAX_REQUEST, failure, "%s: needs more memory than can be addressed", what);
     const int64_t left = mcs_memory_left();
     if (bytes <= left) return MCS_OK;
     mcs_memory_text(bytes, needed, sizeof needed);

@@ -27,8 +27,6 @@ enum mcs_status mcs_memory_check(int64_t bytes, const char *fmt, ...) __attribut
 /* The same with another status, E_NOMEM where no file is to blame. */
 enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* a * b, or -1 where a or b is negative or the product passes 2^62: sizes for mcs_memory_check and malloc. */
-int64_t mcs_memory_product(int64_t a, int64_t b);
 /* "15.6 GiB", "512.0 MiB", "17 bytes" into dst; returns dst. */
 const char *mcs_memory_text(int64_t bytes, char *dst, int dst_bytes);
 

@@ -39,6 +39,7 @@ static int is_jpeg(const char *name)
     return dot && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg"));
 }
 
+/* On failure too, m->values is the caller's to free. */
 static enum mcs_status read_volume(const char *path, float above, struct mask *m)
 {
     struct volume v;
@@ -48,13 +49,14 @@ static enum mcs_status read_volume(const char *path, float above, struct mask *m
     *m = (struct mask){v.nx, v.ny, v.nz, {v.spacing[0], v.spacing[1]}, malloc((size_t)n)};
     MCS_REQUIRE_GOTO(m->values, MCS_E_NOMEM, st, done, "%s: no memory for the mask", path);
     for (int64_t i = 0; i < n; i++) {
-        MCS_REQUIRE_GOTO(!isnan(v.values[i]), MCS_E_DATA, st, done, "%s: voxel %lld of a mask is NaN", path,
-                         (long long)i);
+        MCS_REQUIRE_GOTO(isfinite(v.values[i]), MCS_E_DATA, st, done,
+                         "%s: voxel (%lld, %lld, %lld), counted from 0, is %s; a mask holds finite numbers", path,
+                         (long long)(i % v.nx), (long long)(i / v.nx % v.ny), (long long)(i / v.nx / v.ny),
+                         isnan(v.values[i]) ? "NaN" : "infinite");
         m->values[i] = above > 0.0f ? v.values[i] > above : v.values[i] != 0.0f;
     }
 done:
     mcs_volume_free(&v);
-    if (st != MCS_OK) free(m->values);
     return st;
 }
 

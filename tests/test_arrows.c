@@ -21,8 +21,8 @@ static const struct layer {
 } layers[] = {
     {"kernels", "kernels", ""},
     {"base",
-     "engine/status engine/escape engine/newfile engine/log engine/arena engine/rng engine/memory engine/config "
-     "engine/stop engine/h5",
+     "engine/status engine/escape engine/newfile engine/log engine/arena engine/rng engine/memory engine/input "
+     "engine/config engine/stop engine/h5",
      ""},
     {"tensor", "engine/tensor", "base"},
     {"op", "engine/op engine/ops", "base tensor"},
@@ -45,9 +45,9 @@ static const struct layer {
 enum { N_LAYERS = sizeof layers / sizeof *layers };
 
 /* Headers of libraries. One file may include each, so that a library can be replaced in one place. */
-static const char *const vendors[] = {"oneapi/dnnl", "dnnl",       "hdf5", "nifti", "znzlib", "spng",  "png.h",
-                                      "turbojpeg",   "jpeglib",    "yaml", "zlib",  "cublas", "cudnn", "nccl",
-                                      "mpi.h",       "libdeflate", "tiff", "curl/", "dcmtk"};
+static const char *const vendors[] = {"oneapi/dnnl", "dnnl",       "hdf5", "spng",   "png.h", "turbojpeg",
+                                      "jpeglib",     "yaml",       "zlib", "cublas", "cudnn", "nccl",
+                                      "mpi.h",       "libdeflate", "tiff", "curl/",  "dcmtk"};
 /* jansson's values and accessors are how JSON is read wherever JSON is read; a cover of them would be the same calls
  * again. */
 static const char *const vendors_anywhere[] = {"jansson"};

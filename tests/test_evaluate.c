@@ -196,6 +196,51 @@ Test(evaluate, nifti_counts_voxels_and_measures_in_mm)
     mcs_evaluation_free(&e);
 }
 
+static void write_volume(const char *name, int at_voxel, float value)
+{
+    struct volume v;
+    cr_assert_eq(mcs_volume_alloc(&v, 10, 8, 3, NULL), MCS_OK);
+    for (int i = 30; i < 60; i++) v.values[i] = 1;
+    v.values[at_voxel] = value;
+    cr_assert_eq(mcs_volume_write_f32(at(name), v.values, &v), MCS_OK, "%s", mcs_error_message());
+    mcs_volume_free(&v);
+}
+
+/* A value that is no number, in the prediction or in the reference: that case fails by name, the others are compared.
+ */
+Test(evaluate, masks_that_are_not_finite_are_listed)
+{
+    static const struct {
+        const char *name, *side;
+        float value;
+        int voxel;
+        const char *reason;
+    } broken[] = {
+        {"a", "pred", NAN, 0, "pred/a.nii.gz: voxel (0, 0, 0), counted from 0, is NaN"},
+        {"b", "ref", NAN, 239, "ref/b.nii.gz: voxel (9, 7, 2), counted from 0, is NaN"},
+        {"c", "pred", INFINITY, 80, "pred/c.nii.gz: voxel (0, 0, 1), counted from 0, is infinite"},
+        {"d", "ref", -INFINITY, 91, "ref/d.nii.gz: voxel (1, 1, 1), counted from 0, is infinite"},
+    };
+    struct evaluation e;
+    char name[64];
+    for (int i = 0; i < 5; i++) {
+        for (int side = 0; side < 2; side++) {
+            snprintf(name, sizeof name, "%s/%c.nii.gz", side ? "ref" : "pred", 'a' + i);
+            const int here = i < 4 && strcmp(broken[i].side, side ? "ref" : "pred") == 0;
+            write_volume(name, here ? broken[i].voxel : 0, here ? broken[i].value : 0);
+        }
+    }
+    cr_assert_eq(evaluate(&e), MCS_E_PARTIAL, "%s", mcs_error_message());
+    cr_expect(e.n == 1 && e.n_failed == 4 && strcmp(e.cases[0].stem, "e") == 0 && e.cases[0].m.dice == 1);
+    cr_assert_eq(e.failures.n, 4);
+    for (int i = 0; i < 4; i++) {
+        cr_expect_str_eq(e.failures.items[i].stem, broken[i].name);
+        cr_expect(strstr(e.failures.items[i].reason, broken[i].reason), "%s", e.failures.items[i].reason);
+    }
+    cr_expect(mcs_file_exists(at("out/failures.csv")));
+    mcs_evaluation_free(&e);
+}
+
 Test(evaluate, output_that_cannot_be_written)
 {
     struct evaluation e;

@@ -44,17 +44,6 @@ Test(memory, sizes_are_read_as_people_type_them)
     }
 }
 
-Test(memory, products_that_overflow_are_minus_one)
-{
-    cr_expect_eq(mcs_memory_product(3, 4), 12);
-    cr_expect_eq(mcs_memory_product(0, INT64_MAX), 0);
-    cr_expect_eq(mcs_memory_product((int64_t)1 << 31, (int64_t)1 << 31), (int64_t)1 << 62);
-    cr_expect_eq(mcs_memory_product(((int64_t)1 << 31) + 1, (int64_t)1 << 31), -1);
-    cr_expect_eq(mcs_memory_product((int64_t)1 << 32, (int64_t)1 << 32), -1, "2^64 is no 0");
-    cr_expect_eq(mcs_memory_product(-1, 4), -1);
-    cr_expect_eq(mcs_memory_product(4, -1), -1);
-}
-
 Test(memory, the_limit_counts_what_is_in_use)
 {
     mcs_memory_limit_set(64 * GIB);

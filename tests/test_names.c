@@ -308,7 +308,7 @@ Test(names, yaml_is_bounded)
     refused_many("", "x", (1 << 20) + 1, "more than 1048576 bytes");
     refused_many("verb: train\n", "---\na: b\n", 2, "more than one YAML document");
     mkfifo(at("%s", "fifo"), 0600);
-    expect("timeout 20 " MCS_BINARY " info x --config fifo", 74, "no regular file");
+    expect("timeout 20 " MCS_BINARY " info x --config fifo", 74, "is a named pipe");
 }
 
 Test(names, json_is_bounded)
@@ -329,7 +329,7 @@ Test(names, json_is_bounded)
     mcs_memory_limit_set(16 << 20);
     cr_expect_eq(mcs_json_parse("many.json", text, n, 0, &root), MCS_E_DATA);
     mcs_memory_limit_set(0);
-    cr_expect(strstr(mcs_error_message(), "many.json: 200000 values of JSON"), "%s", mcs_error_message());
+    cr_expect(strstr(mcs_error_message(), "many.json: its values of JSON: needs"), "%s", mcs_error_message());
     mcs_error_clear();
     OK(mcs_json_parse("many.json", text, n, 0, &root));
     cr_expect_eq(json_array_size(root), 100000);

@@ -193,7 +193,7 @@ Test(volume, damage_is_refused)
     int16_t big = 32767, one = 1, rgb = 128, bits = 24, minus = -3;
     float far = 1e9f;
 
-    refused("absent.nii", MCS_E_NOINPUT, "no such file");
+    refused("absent.nii", MCS_E_NOINPUT, "No such file");
     mcs_file_write(in_folder("cut.nii"), good, n - 1);
     refused("cut.nii", MCS_E_DATA, "truncated");
     mcs_file_write(in_folder("header.nii"), good, 200);
