@@ -6,6 +6,7 @@
 #include "bench/bench.h"
 
 #include "engine/log.h"
+#include "engine/stop.h"
 #include "train/team.h"
 
 #include <math.h>
@@ -195,7 +196,10 @@ static enum mcs_status measure(void *ctx, const struct team *t)
         for (int64_t bytes = b->o->small ? 1 << 6 : 1 << 10; bytes <= most && st == MCS_OK; bytes *= 16) {
             u.what = (enum collective)k;
             u.count = bytes / 4 / t->size * t->size;
-            st = one(b, &u);
+            int stop = 0;
+            st = mcs_comm_most(t->comm, mcs_stop_requested(), &stop, "request to stop"); /* all ranks or none */
+            if (st == MCS_OK && stop) st = mcs_stop_check();
+            if (st == MCS_OK) st = one(b, &u);
         }
     if (st == MCS_OK) st = mcs_comm_wait(t->comm);
     for (int i = 0; i < 2; i++)

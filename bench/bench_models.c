@@ -14,6 +14,7 @@
 #include "engine/model/sam.h"
 #include "engine/model/unet.h"
 #include "engine/rng.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -492,8 +493,11 @@ enum mcs_status mcs_bench_models(const struct bench_options *o)
         st = mcs_bench_peaks(o, &b.device, &b.peaks);
         if (st == MCS_OK) put_head(&b);
     }
-    for (int i = 0; i < N_MODELS && st == MCS_OK; i++)
-        if (chosen(o, &models[i])) st = bench_model(&b, &models[i]);
+    for (int i = 0; i < N_MODELS && st == MCS_OK; i++) {
+        if (!chosen(o, &models[i])) continue;
+        st = mcs_stop_check();
+        if (st == MCS_OK) st = bench_model(&b, &models[i]);
+    }
     mcs_device_close(&b.device);
     if (st == MCS_OK && !o->common.dry_run) st = mcs_bench_write(&b.text, o->output);
     if (st == MCS_OK && b.n_wrong)

@@ -7,6 +7,7 @@
 #include "bench/case.h"
 #include "bench/shapes.h"
 #include "engine/devices.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -192,6 +193,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     put_head(&r);
     for (size_t i = 0; i < n; i++) {
         if (!chosen(o, &cases[i])) continue;
+        MCS_TRY_GOTO(mcs_stop_check(), st, done);
         st = bench_case(&r, &cases[i], &u);
         mcs_bench_tear_down(&u);
         if (st != MCS_OK) goto done;

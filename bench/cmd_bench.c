@@ -1,7 +1,9 @@
 /* mcsam bench ops, models, comm, compare: what the machine reaches on the program's own ops, on whole networks, and on
  * collectives between ranks. */
 #include "bench/bench.h"
+#include "data/run_folder.h"
 
+#include <limits.h>
 #include <string.h>
 
 static const struct mcs_option options[] = {
@@ -26,11 +28,26 @@ static const struct mcs_option options[] = {
     {0},
 };
 
+/* Nothing but --config is read. */
+static enum mcs_status check_paths(const struct bench_options *b)
+{
+    struct arena a = {0};
+    char folder[PATH_MAX];
+    const char *name;
+    if (!b->output) return MCS_OK;
+    mcs_path_split(b->output, folder, sizeof folder, &name);
+    const struct run_output out = {folder, mcs_arena_printf(&a, "%s.md;%s.csv;%s.jsonl", name, name, name)};
+    const enum mcs_status st = mcs_run_check_paths(&b->common, &out, 1, NULL, 0);
+    mcs_arena_free(&a);
+    return st;
+}
+
 static enum mcs_status run(const void *o)
 {
     const struct bench_options *b = o;
     const struct mcs_strings *args = &b->common.args;
     const char *what = args->n ? args->v[0] : "ops";
+    MCS_TRY(check_paths(b));
     if (strcmp(what, "compare") == 0) {
         MCS_REQUIRE(args->n == 3, MCS_E_USAGE, "bench compare: want two files, A and B, got %d", args->n - 1);
         return mcs_bench_compare(args->v[1], args->v[2], b);

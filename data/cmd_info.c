@@ -9,6 +9,7 @@
 #include "engine/escape.h"
 #include "engine/input.h"
 #include "engine/log.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -188,6 +189,11 @@ static enum mcs_status run(const void *o)
     int failed = 0;
     for (int i = 0; i < files->n; i++) {
         json_t *one = NULL;
+        const enum mcs_status stopped = mcs_stop_check();
+        if (stopped != MCS_OK) {
+            json_decref(all);
+            return mcs_trace(stopped, __FILE__, __LINE__);
+        }
         const enum mcs_status st = info_file(files->v[i], opt->filter, &one);
         if (st != MCS_OK && files->n == 1) {
             json_decref(all);
@@ -207,7 +213,8 @@ static enum mcs_status run(const void *o)
         printf("\n");
     }
     json_decref(all);
-    MCS_REQUIRE(!failed, MCS_E_PARTIAL, "%d of %d files could not be read", failed, files->n);
+    MCS_REQUIRE(!failed, failed < files->n ? MCS_E_PARTIAL : MCS_E_DATA, "%d of %d files could not be read", failed,
+                files->n);
     return MCS_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "data/file.h"
 #include "data/image.h"
 #include "data/json.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -162,8 +163,8 @@ enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atla
         /* A message belongs to its thread: that of the first failing sample is carried over. */
 #pragma omp parallel for schedule(dynamic, 8)
     for (int i = 0; i < what->n; i++) {
-        const enum mcs_status one =
-            write_sample(folder, atlas, config, what, what->first_id + (uint32_t)i, &records[i]);
+        enum mcs_status one = mcs_stop_check();
+        if (one == MCS_OK) one = write_sample(folder, atlas, config, what, what->first_id + (uint32_t)i, &records[i]);
         if (one == MCS_OK) continue;
 #pragma omp critical(mcs_demo_write_failure)
         if (failed < 0 || i < failed) {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Change no result of a case or a step: where results go, what is shown, how the work is spread. */
-static const char *const beside[] = {"output", "quiet", "json", "trace", "gpus", "gpu", "checkpoint-every", "args"};
+static const char *const beside[] = {"output", "quiet", "json", "trace", "gpus", "gpu", "checkpoint-every"};
 /* Name inputs, whose contents are compared. */
 static const char *const inputs[] = {"input", "inputs", "images", "labels", "model",        "clip",  "sam",
                                      "pairs", "texts",  "noise",  "mask",   "prompts-from", "atlas", "prompts"};

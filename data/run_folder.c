@@ -23,7 +23,9 @@ struct run_folder {
     struct run_record record;
     const char *verb, *options; /* the options that count */
     char options_hash[65];
-    int fd; /* the record, for appending; -1: not open yet */
+    int made;        /* the folder is this run's own */
+    int fd;          /* the record, for appending; -1: not open yet */
+    json_t *waiting; /* lines of cases that mcs_run_flush appends */
     struct arena arena;
     struct run_folder *next;
 };
@@ -34,13 +36,21 @@ static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the record ---- */
 
-/* Appends one line whole and waits until it is on the disk; releases it. */
-static enum mcs_status append_line(struct run_folder *run, json_t *line)
+/* Appends lines (an array, released here) in one write and waits until they are on the disk. */
+static enum mcs_status append_lines(struct run_folder *run, json_t *lines)
 {
-    char *text = json_dumps(line, RECORD_DUMP);
+    char *text = NULL;
     enum mcs_status st = MCS_OK;
-    size_t n;
-    MCS_REQUIRE_GOTO(text, MCS_E_NOMEM, st, done, "%s: a line cannot be made", run->path);
+    size_t n = 0, i;
+    json_t *line;
+    FILE *f = open_memstream(&text, &n);
+    MCS_REQUIRE_GOTO(f, MCS_E_NOMEM, st, done, "%s: no memory", run->path);
+    json_array_foreach(lines, i, line)
+    {
+        json_dumpf(line, f, RECORD_DUMP);
+        fputc('\n', f);
+    }
+    MCS_REQUIRE_GOTO(fclose(f) == 0, MCS_E_NOMEM, st, done, "%s: no memory", run->path);
     if (run->fd < 0) {
         run->fd = open(run->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         MCS_REQUIRE_GOTO(run->fd >= 0, MCS_E_IO, st, done, "%s: cannot write: %s", run->path, strerror(errno));
@@ -48,16 +58,14 @@ static enum mcs_status append_line(struct run_folder *run, json_t *line)
     MCS_REQUIRE_GOTO(!run->record.cut || write(run->fd, "\n", 1) == 1, MCS_E_IO, st, done, "%s: cannot write: %s",
                      run->path, strerror(errno));
     run->record.cut = 0;
-    n = strlen(text);
-    text[n++] = '\n'; /* in the place of the NUL */
     const ssize_t put = write(run->fd, text, n);
     if (put != (ssize_t)n) run->record.cut = put > 0;
     MCS_REQUIRE_GOTO(put == (ssize_t)n && fdatasync(run->fd) == 0, MCS_E_IO, st, done, "%s: cannot write: %s",
                      run->path, put >= 0 ? "disk full" : strerror(errno));
-    mcs_record_line(&run->record, json_incref(line));
+    json_array_foreach(lines, i, line) mcs_record_line(&run->record, json_incref(line));
 done:
     free(text);
-    json_decref(line);
+    json_decref(lines);
     return st;
 }
 
@@ -119,6 +127,7 @@ static enum mcs_status open_run(const void *options, const char *folder, const c
     run->common = options;
     run->verb = run->common->verb->name;
     run->fd = run->lock.fd = -1;
+    run->waiting = json_array();
     const int n = snprintf(run->path, sizeof run->path, "%s/.%s.record", folder, *name ? name : "mcsam");
     snprintf(run->folder, sizeof run->folder, "%s", folder);
     snprintf(run->name, sizeof run->name, "%s", name);
@@ -126,6 +135,7 @@ static enum mcs_status open_run(const void *options, const char *folder, const c
     snprintf(what, sizeof what, *name ? "%s/%s" : "%s", folder, name);
     MCS_REQUIRE_GOTO(n < (int)sizeof run->path && strlen(name) + 9 <= NAME_MAX, MCS_E_IO, st, fail,
                      "%s: cannot write: the name is too long", what);
+    run->made = !mcs_folder_exists(folder);
     MCS_TRY_GOTO(mcs_folder_make(folder), st, fail);
     MCS_REQUIRE_GOTO(realpath(folder, run->real), MCS_E_IO, st, fail, "%s: cannot write: %s", folder, strerror(errno));
     MCS_TRY_GOTO(mcs_run_lock(lock, what, run->verb, &run->lock), st, fail);
@@ -142,6 +152,7 @@ static enum mcs_status open_run(const void *options, const char *folder, const c
     return MCS_OK;
 fail:
     mcs_run_unlock(&run->lock);
+    json_decref(run->waiting);
     mcs_record_free(&run->record);
     mcs_arena_free(&run->arena);
     free(run);
@@ -180,6 +191,11 @@ enum mcs_status mcs_run_save_config(struct run_folder *run)
             "name, or choose another folder",
             config);
     } else {
+        const char *verb;
+        const enum mcs_status read = mcs_file_exists(path) ? mcs_config_verb(path, &a, &verb) : MCS_E_NOINPUT;
+        mcs_error_clear();
+        MCS_REQUIRE_GOTO(read != MCS_OK || !strcmp(verb, run->verb), MCS_E_USAGE, st, done,
+                         "%s: has the results of mcsam %s (config.yaml); choose another folder", run->folder, verb);
         st = mcs_config_save(path, run->common);
     }
 done:
@@ -191,6 +207,8 @@ done:
 enum mcs_status mcs_run_close(struct run_folder *run, enum mcs_status st)
 {
     if (!run) return st;
+    const enum mcs_status flushed = mcs_run_flush(run);
+    if (flushed != MCS_OK && (st == MCS_OK || st == MCS_E_PARTIAL)) st = flushed;
     pthread_mutex_lock(&guard);
     for (struct run_folder **at = &open_runs; *at; at = &(*at)->next)
         if (*at == run) {
@@ -205,6 +223,8 @@ enum mcs_status mcs_run_close(struct run_folder *run, enum mcs_status st)
         if (wrote != MCS_OK && st == MCS_OK) st = wrote;
     }
     mcs_run_unlock(&run->lock);
+    if (run->made && st != MCS_OK) rmdir(run->folder); /* where nothing came into it */
+    json_decref(run->waiting);
     mcs_record_free(&run->record);
     mcs_arena_free(&run->arena);
     free(run);
@@ -231,50 +251,80 @@ static int files_are_whole(const struct run_folder *run, json_t *files)
     return whole;
 }
 
-int mcs_run_case_done(struct run_folder *run, const char *stem, const char input[65], json_t **result)
+static enum mcs_status hash_source(const struct run_source *source, char hex[65])
+{
+    char one[65];
+    struct arena a = {0};
+    const char *all = "";
+    enum mcs_status st = MCS_OK;
+    for (const char *const *f = source->files; f && *f; f++) {
+        MCS_TRY_GOTO(mcs_file_sha256(*f, one), st, done);
+        all = mcs_arena_printf(&a, "%s%s\n", all, one);
+    }
+    for (const char *const *t = source->texts; t && *t; t++) {
+        mcs_sha256(*t, (int64_t)strlen(*t), one);
+        all = mcs_arena_printf(&a, "%s%s\n", all, one);
+    }
+    mcs_sha256(all, (int64_t)strlen(all), hex);
+done:
+    mcs_arena_free(&a);
+    return st;
+}
+
+int mcs_run_case_done(struct run_folder *run, const char *stem, const struct run_source *source, json_t **result)
 {
     struct arena a = {0};
+    char hex[65];
     const char *key = mcs_arena_printf(&a, "%s/%s", run->verb, mcs_record_text(&a, stem));
     pthread_mutex_lock(&guard);
     json_t *line = json_object_get(run->record.cases, key);
     pthread_mutex_unlock(&guard);
     mcs_arena_free(&a);
-    const int done = line && !strcmp(mcs_record_get(line, "options"), run->options_hash) &&
-                     !strcmp(mcs_record_get(line, "input"), input) &&
-                     files_are_whole(run, json_object_get(line, "files"));
+    int done = line && !strcmp(mcs_record_get(line, "options"), run->options_hash);
+    done = done && hash_source(source, hex) == MCS_OK && !strcmp(mcs_record_get(line, "input"), hex) &&
+           files_are_whole(run, json_object_get(line, "files"));
+    mcs_error_clear();
     if (result) *result = done ? json_object_get(line, "result") : NULL;
     return done;
 }
 
-/* The options' line comes before the first case that refers to it. */
-static enum mcs_status add_options(struct run_folder *run, struct arena *a)
-{
-    if (json_object_get(run->record.options, mcs_arena_printf(a, "%s/%s", run->verb, run->options_hash))) return MCS_OK;
-    return append_line(
-        run, json_pack("{s:s, s:s, s:s}", "verb", run->verb, "options", run->options_hash, "text", run->options));
-}
-
-enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const char input[65],
-                                 const char *const *files, int n_files, json_t *result)
+enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const struct run_source *source,
+                                 const char *const *files, json_t *result)
 {
     struct arena a = {0};
     json_t *hashes = json_object();
     enum mcs_status st = MCS_OK;
     char hex[65];
-    for (int i = 0; i < n_files; i++) {
-        MCS_TRY_GOTO(mcs_file_sha256(mcs_arena_printf(&a, "%s/%s", run->folder, files[i]), hex), st, done);
-        json_object_set_new(hashes, mcs_record_text(&a, files[i]), json_string(hex));
+    for (; *files; files++) {
+        MCS_TRY_GOTO(mcs_file_sha256(mcs_arena_printf(&a, "%s/%s", run->folder, *files), hex), st, done);
+        json_object_set_new(hashes, mcs_record_text(&a, *files), json_string(hex));
     }
-    pthread_mutex_lock(&guard);
-    st = add_options(run, &a);
-    if (st == MCS_OK)
-        st = append_line(run, json_pack("{s:s, s:s, s:s, s:s, s:O, s:O*}", "verb", run->verb, "case",
-                                        mcs_record_text(&a, stem), "options", run->options_hash, "input", input,
-                                        "files", hashes, "result", result));
-    pthread_mutex_unlock(&guard);
+    MCS_TRY_GOTO(hash_source(source, hex), st, done);
+    json_array_append_new(run->waiting, json_pack("{s:s, s:s, s:s, s:s, s:O, s:O*}", "verb", run->verb, "case",
+                                                  mcs_record_text(&a, stem), "options", run->options_hash, "input", hex,
+                                                  "files", hashes, "result", result));
 done:
     json_decref(hashes);
     json_decref(result);
+    mcs_arena_free(&a);
+    return st;
+}
+
+enum mcs_status mcs_run_flush(struct run_folder *run)
+{
+    struct arena a = {0};
+    json_t *lines = run->waiting;
+    enum mcs_status st = MCS_OK;
+    if (!json_array_size(lines)) return MCS_OK;
+    run->waiting = json_array();
+    pthread_mutex_lock(&guard);
+    /* The options' line comes before the first case that refers to it. */
+    if (!json_object_get(run->record.options, mcs_arena_printf(&a, "%s/%s", run->verb, run->options_hash)))
+        json_array_insert_new(
+            lines, 0,
+            json_pack("{s:s, s:s, s:s}", "verb", run->verb, "options", run->options_hash, "text", run->options));
+    st = append_lines(run, lines);
+    pthread_mutex_unlock(&guard);
     mcs_arena_free(&a);
     return st;
 }
@@ -283,26 +333,6 @@ void mcs_run_tell_done(int n_done, int n)
 {
     if (n_done == n && n) mcs_log("all %d cases are finished already", n);
     if (n_done && n_done < n) mcs_log("%d of %d cases are finished already; going on with %d", n_done, n, n - n_done);
-}
-
-enum mcs_status mcs_run_input_hash(const char *const *files, const char *const *texts, char hex[65])
-{
-    char one[65];
-    struct arena a = {0};
-    const char *all = "";
-    enum mcs_status st = MCS_OK;
-    for (; files && *files; files++) {
-        MCS_TRY_GOTO(mcs_file_sha256(*files, one), st, done);
-        all = mcs_arena_printf(&a, "%s%s\n", all, one);
-    }
-    for (; texts && *texts; texts++) {
-        mcs_sha256(*texts, (int64_t)strlen(*texts), one);
-        all = mcs_arena_printf(&a, "%s%s\n", all, one);
-    }
-    mcs_sha256(all, (int64_t)strlen(all), hex);
-done:
-    mcs_arena_free(&a);
-    return st;
 }
 
 enum mcs_status mcs_run_stopped(int n_done, int n)
@@ -344,7 +374,7 @@ enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t 
         const char *stored = mcs_record_text(&a, relative);
         const char *before = json_string_value(json_object_get(run->record.files, stored));
         if (!before || strcmp(before, hex) != 0)
-            st = append_line(run, json_pack("{s:s, s:s}", "file", stored, "sha256", hex));
+            st = append_lines(run, json_pack("[{s:s, s:s}]", "file", stored, "sha256", hex));
         mcs_arena_free(&a);
     }
     pthread_mutex_unlock(&guard);

@@ -7,9 +7,10 @@
  *     MCS_TRY(mcs_run_open(c, c->output, "clip_sha256: ...\n", &run));      // folder, lock, record
  *     MCS_TRY_GOTO(mcs_run_save_config(run), st, done);
  *     for (each case) {
- *         if (mcs_run_case_done(run, stem, input_hash, &result)) continue;  // its files are there, unchanged
+ *         if (mcs_run_case_done(run, stem, &source, &result)) continue;      // its files are there, unchanged
  *         ... write the case's files ...
- *         MCS_TRY_GOTO(mcs_run_case_add(run, stem, input_hash, files, n_files, result), st, done);
+ *         MCS_TRY_GOTO(mcs_run_case_add(run, stem, &source, files, result), st, done);
+ *         MCS_TRY_GOTO(mcs_run_flush(run), st, done);                        // here, or after a few cases
  *     }
  * done:
  *     st = mcs_run_close(run, st);
@@ -82,17 +83,21 @@ enum mcs_status mcs_run_save_config(struct run_folder *run);
  * older options. Returns st, or what went wrong. run NULL: does nothing. */
 enum mcs_status mcs_run_close(struct run_folder *run, enum mcs_status st);
 
-/* 1 where the record has this case with the same options and the same hash of its input, and its files are there with
- * the recorded contents. *result (may be NULL) is then the case's recorded result, owned by the run. */
-int mcs_run_case_done(struct run_folder *run, const char *stem, const char input[65], json_t **result);
-/* Records a finished case: names of its files relative to the folder, which must be written already, and its result
- * (any JSON value, released here, also on failure; NULL: none). */
-enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const char input[65],
-                                 const char *const *files, int n_files, json_t *result);
+/* What a case is made from: files, whose contents count, and texts. Both end with NULL, or are NULL. */
+struct run_source {
+    const char *const *files, *const *texts;
+};
+/* 1 where the record has this case with the same options and the same source, and its files are there with the
+ * recorded contents. *result (may be NULL) is then the case's recorded result, owned by the run. */
+int mcs_run_case_done(struct run_folder *run, const char *stem, const struct run_source *source, json_t **result);
+/* Notes a finished case. files: names relative to the folder, NULL-ended, written already. result: any JSON value,
+ * released here, also on failure; NULL: none. The case is in the record after mcs_run_flush: cases that were computed
+ * together are recorded together, so that a run that goes on computes the same groups. */
+enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const struct run_source *source,
+                                 const char *const *files, json_t *result);
+enum mcs_status mcs_run_flush(struct run_folder *run);
 /* Says on standard error "12 of 40 cases are finished already; going on with 28", where n_done > 0. */
 void mcs_run_tell_done(int n_done, int n);
-/* The hash of what a case is made from: the contents of its files, then texts. Lists end with NULL. */
-enum mcs_status mcs_run_input_hash(const char *const *files, const char *const *texts, char hex[65]);
 
 /* The message of a verb that a signal stopped before all n cases were done. E_STOPPED. */
 enum mcs_status mcs_run_stopped(int n_done, int n);

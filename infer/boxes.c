@@ -23,7 +23,7 @@ static json_t *component_to_json(const struct box_component *c)
                      c->confidence, "area", c->area);
 }
 
-static json_t *case_to_json(const struct box_case *b)
+json_t *mcs_box_case_json(const struct box_case *b)
 {
     json_t *components = json_array();
     for (int i = 0; i < b->n_components; i++)
@@ -40,27 +40,33 @@ static json_t *case_to_json(const struct box_case *b)
     return o;
 }
 
+enum mcs_status mcs_boxes_write_json(const char *path, json_t *cases, const char *made_by)
+{
+    json_t *root = json_pack("{s:O}", "cases", cases);
+    MCS_REQUIRE(root, MCS_E_NOMEM, "%s: no memory", path);
+    if (made_by) {
+        json_t *by = json_loads(made_by, 0, NULL);
+        if (!by) json_decref(root);
+        MCS_REQUIRE(by, MCS_E_FAIL, "%s: made_by is not JSON: %s", path, made_by);
+        json_object_set_new(root, "made_by", by);
+    }
+    return mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), "%s", path);
+}
+
 enum mcs_status mcs_boxes_write(const char *path, const struct box_list *list)
 {
     enum mcs_status st = MCS_OK;
-    json_t *root = json_object(), *cases = json_array();
-    MCS_REQUIRE_GOTO(root && cases, MCS_E_NOMEM, st, done, "%s: no memory", path);
+    json_t *cases = json_array();
+    MCS_REQUIRE(cases, MCS_E_NOMEM, "%s: no memory", path);
     for (int i = 0; i < list->n; i++) {
-        json_t *one = case_to_json(list->cases + i);
+        json_t *one = mcs_box_case_json(list->cases + i);
         MCS_REQUIRE_GOTO(one, MCS_E_DATA, st, done, "%s: case %d (%s): a number is not finite", path, i,
                          list->cases[i].image);
         json_array_append_new(cases, one);
     }
-    if (list->made_by) {
-        json_t *made_by = json_loads(list->made_by, 0, NULL);
-        MCS_REQUIRE_GOTO(made_by, MCS_E_FAIL, st, done, "%s: made_by is not JSON: %s", path, list->made_by);
-        json_object_set_new(root, "made_by", made_by);
-    }
-    json_object_set(root, "cases", cases);
-    st = mcs_json_write(json_incref(root), JSON_INDENT(1) | JSON_REAL_PRECISION(9), "%s", path);
+    st = mcs_boxes_write_json(path, cases, list->made_by);
 done:
     json_decref(cases);
-    json_decref(root);
     return st;
 }
 

@@ -12,6 +12,8 @@
 #include "engine/arena.h"
 #include "engine/status.h"
 
+#include <jansson.h>
+
 struct box_point {
     int x, y, label;
 };
@@ -39,6 +41,10 @@ struct box_list {
 
 /* Writes the file whole or not at all. E_IO; E_DATA a name that is not UTF-8 or a number that is not finite. */
 enum mcs_status mcs_boxes_write(const char *path, const struct box_list *list);
+/* The same from cases as JSON: an array of what mcs_box_case_json made; the caller's. made_by may be NULL. */
+enum mcs_status mcs_boxes_write_json(const char *path, json_t *cases, const char *made_by);
+/* A case as in the file; NULL: a number is not finite. */
+json_t *mcs_box_case_json(const struct box_case *b);
 /* Reads and checks: sizes positive, boxes inside their image with x0 <= x1 and y0 <= y1, points inside, labels 0 or 1,
  * no two images with one stem. E_NOINPUT, E_IO, E_DATA naming the case and what is wrong; on failure the list is empty.
  */

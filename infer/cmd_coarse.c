@@ -1,5 +1,6 @@
 /* mcsam coarse: saliency maps to coarse masks, boxes and points. */
 #include "data/file.h"
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "engine/devices.h"
 #include "infer/cases.h"
@@ -114,6 +115,24 @@ done:
     return st;
 }
 
+/* A line for the run's options: what --rank text compares the components with. */
+static enum mcs_status ranker_text(const struct text_ranker *r, struct arena *a, const char **more)
+{
+    const char *all = mcs_arena_strdup(a, r->clip.sha256);
+    char hex[65];
+    for (int i = 0; i < r->requests.n; i++) {
+        const struct request *q = &r->requests.v[i];
+        MCS_TRY(mcs_file_sha256(q->path, hex));
+        all = mcs_arena_printf(a, "%s\n%s %s", all, hex, q->stem);
+        mcs_sha256(q->text, (int64_t)strlen(q->text), hex);
+        all = mcs_arena_printf(a, "%s %s", all, hex);
+        mcs_sha256(all, (int64_t)strlen(all), hex);
+        all = mcs_arena_strdup(a, hex);
+    }
+    *more = mcs_arena_printf(a, "rank_by: %s\n", all);
+    return MCS_OK;
+}
+
 static enum mcs_status plan(const struct coarse_command *c)
 {
     struct case_list cases;
@@ -123,28 +142,56 @@ static enum mcs_status plan(const struct coarse_command *c)
     return MCS_OK;
 }
 
+static enum mcs_status check_paths(const struct coarse_command *c)
+{
+    const struct run_output out = {c->output, "*.png;boxes.json;config.yaml;failures.csv"};
+    const struct run_input in[] = {{"--input", c->input, ".h5;.png"},
+                                   {"--model", c->model, NULL},
+                                   {"--images", c->images, ".png;.jpg;.jpeg"},
+                                   {"--prompts", c->prompts, NULL}};
+    return mcs_run_check_paths(&c->common, &out, 1, in, 4);
+}
+
+static enum mcs_status run_all(const struct coarse_command *c, const struct coarse_options *o, struct device *d)
+{
+    const int by_text = o->rank == MCS_COARSE_TEXT || o->rank == MCS_COARSE_BOTH;
+    struct text_ranker ranker = {0};
+    const struct coarse_text_scorer scorer = {rank_case, &ranker};
+    struct run_folder *run = NULL;
+    struct arena a = {0};
+    const char *more = NULL;
+    int n_cases = 0, n_empty = 0;
+    enum mcs_status st = MCS_OK;
+    struct case_list cases; /* asked before anything is written */
+    MCS_TRY_GOTO(mcs_cases_list(c->input, ".h5;.png", ".h5", &cases), st, done);
+    mcs_cases_free(&cases);
+    if (by_text) {
+        MCS_TRY_GOTO(ranker_open(&ranker, c, d), st, done);
+        MCS_TRY_GOTO(ranker_text(&ranker, &a, &more), st, done);
+    }
+    MCS_TRY_GOTO(mcs_run_open(c, c->output, more, &run), st, done);
+    MCS_TRY_GOTO(mcs_run_save_config(run), st, done);
+    st = mcs_coarse_folder(d, c->input, c->output, o, by_text ? &scorer : NULL, run, &n_cases, &n_empty);
+    if (st == MCS_OK || st == MCS_E_PARTIAL)
+        printf(c->common.json ? "{\"cases\": %d, \"empty\": %d}\n" : "%d masks, %d of them empty\n", n_cases, n_empty);
+done:
+    st = mcs_run_close(run, st);
+    ranker_close(&ranker);
+    mcs_arena_free(&a);
+    return st;
+}
+
 static enum mcs_status run(const void *command)
 {
     const struct coarse_command *c = command;
     struct coarse_options o;
-    int n_cases = 0, n_empty = 0;
-    MCS_TRY(resolve(c, &o));
-    if (c->common.dry_run) return plan(c);
-    struct text_ranker ranker = {0};
-    const struct coarse_text_scorer scorer = {rank_case, &ranker};
-    const int by_text = o.rank == MCS_COARSE_TEXT || o.rank == MCS_COARSE_BOTH;
     struct device d;
+    MCS_TRY(resolve(c, &o));
+    MCS_TRY(check_paths(c));
+    if (c->common.dry_run) return plan(c);
     MCS_TRY(mcs_device_open(&c->common, &d));
-    enum mcs_status st = by_text ? ranker_open(&ranker, c, &d) : MCS_OK;
-    if (st == MCS_OK) st = mcs_coarse_folder(&d, c->input, c->output, &o, by_text ? &scorer : NULL, &n_cases, &n_empty);
-    ranker_close(&ranker);
+    const enum mcs_status st = run_all(c, &o, &d);
     mcs_device_close(&d);
-    if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
-    char path[4096];
-    snprintf(path, sizeof path, "%s/config.yaml", c->output);
-    enum mcs_status saved = mcs_config_save(path, command);
-    if (saved != MCS_OK) return mcs_trace(saved, __FILE__, __LINE__);
-    printf(c->common.json ? "{\"cases\": %d, \"empty\": %d}\n" : "%d masks, %d of them empty\n", n_cases, n_empty);
     return st;
 }
 

@@ -5,6 +5,8 @@
 #include "engine/devices.h"
 #include "engine/escape.h"
 #include "engine/log.h"
+#include "engine/stop.h"
+#include "infer/embed_part.h"
 #include "infer/requests.h"
 
 #include <stdio.h>
@@ -61,36 +63,80 @@ static enum mcs_status prepare(const struct clip_config *c, const char *path, en
     return st;
 }
 
+/* Rows that are computed together. */
+struct batch {
+    int n, row[CHUNK];         /* their places in the embedding */
+    const char *source[CHUNK]; /* path of an image, or a text */
+    const char *stem[CHUNK];   /* in the record */
+    float *prepared, *out;     /* images: (CHUNK, pixels); (CHUNK, embed) */
+};
+
+/* An image's source is its file, a text's the text. */
+static struct run_source source_of(const char *const list[2], int is_text)
+{
+    return is_text ? (struct run_source){NULL, list} : (struct run_source){list, NULL};
+}
+
+/* Computes the rows that wait, keeps them in the part file, and looks for a request to stop. */
+static enum mcs_status run_batch(const struct embed_command *c, struct clip_model *m, struct batch *b,
+                                 struct embed_part *part, struct embedding *e)
+{
+    const int embed = m->config.embed;
+    if (!b->n) return MCS_OK;
+    MCS_TRY(mcs_stop_check());
+    if (b->prepared)
+        MCS_TRY(mcs_clip_embed_images(m, b->prepared, b->n, !c->raw, b->out));
+    else
+        MCS_TRY(mcs_clip_embed_texts(m, b->source, b->n, !c->raw, b->out));
+    for (int k = 0; k < b->n; k++) {
+        const char *const list[2] = {b->source[k], NULL};
+        const struct run_source source = source_of(list, !b->prepared);
+        memcpy(e->values + (int64_t)b->row[k] * embed, b->out + (int64_t)k * embed, (size_t)embed * sizeof *b->out);
+        MCS_TRY(mcs_embed_part_add(part, b->stem[k], &source, b->out + (int64_t)k * embed));
+    }
+    b->n = 0;
+    return mcs_embed_part_flush(part);
+}
+
 /* All images of the folder; those that cannot be read are failures and have no row. */
 static enum mcs_status embed_images(const struct embed_command *c, struct clip_model *m, const struct file_list *files,
-                                    struct failure_list *failures, struct embedding *e)
+                                    struct failure_list *failures, struct embed_part *part, struct embedding *e)
 {
     const int64_t pixels = (int64_t)m->config.image_size * m->config.image_size * 3;
     const int embed = m->config.embed;
     struct mcs_progress bar;
-    int waiting = 0;
-    MCS_TRY(embedding_alloc(e, files->n, embed));
-    float *prepared = malloc((size_t)(CHUNK * pixels) * sizeof *prepared);
-    MCS_REQUIRE(prepared, MCS_E_NOMEM, "no memory for a batch of images");
+    struct batch b = {.prepared = malloc((size_t)(CHUNK * pixels) * sizeof(float)),
+                      .out = malloc((size_t)(CHUNK * embed) * sizeof(float))};
     enum mcs_status st = MCS_OK;
+    MCS_TRY_GOTO(embedding_alloc(e, files->n, embed), st, done);
+    MCS_REQUIRE_GOTO(b.prepared && b.out, MCS_E_NOMEM, st, done, "no memory for a batch of images");
     mcs_progress_start(&bar, "embed", "image", files->n);
     for (int i = 0; i < files->n; i++) {
-        const char *path = mcs_arena_printf(&e->arena, "%s/%s", c->images, files->names[i]);
-        st = prepare(&m->config, path, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, prepared + waiting * pixels);
-        if (st == MCS_E_NOMEM) goto done;
-        if (st == MCS_OK)
-            e->names[e->n + waiting++] = mcs_text_encode(&e->arena, files->names[i]);
-        else
-            mcs_failures_add_held(failures, files->names[i]);
-        if (waiting < CHUNK && i + 1 < files->n) continue;
-        MCS_TRY_GOTO(mcs_clip_embed_images(m, prepared, waiting, !c->raw, e->values + (int64_t)e->n * embed), st, done);
-        e->n += waiting;
-        waiting = 0;
+        const char *path = mcs_arena_printf(&e->arena, "%s/%s", c->images, files->names[i]),
+                   *stem = mcs_arena_printf(&e->arena, "image %s", files->names[i]);
+        const char *const list[2] = {path, NULL};
+        const struct run_source source = source_of(list, 0);
+        const int taken = mcs_embed_part_take(part, stem, &source, e->values + (int64_t)e->n * embed);
+        if (!taken) {
+            st = prepare(&m->config, path, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, b.prepared + b.n * pixels);
+            if (st == MCS_E_NOMEM) goto done;
+            if (st != MCS_OK) {
+                mcs_failures_add_held(failures, files->names[i]);
+                continue;
+            }
+            b.source[b.n] = path, b.stem[b.n] = stem, b.row[b.n++] = e->n;
+        }
+        e->names[e->n++] = mcs_text_encode(&e->arena, files->names[i]);
+        if (b.n < CHUNK) continue;
+        MCS_TRY_GOTO(run_batch(c, m, &b, part, e), st, done);
         mcs_progress_set(&bar, i + 1);
     }
+    MCS_TRY_GOTO(run_batch(c, m, &b, part, e), st, done);
+    mcs_progress_set(&bar, files->n);
     mcs_progress_end(&bar);
 done:
-    free(prepared);
+    free(b.prepared);
+    free(b.out);
     return st;
 }
 
@@ -112,8 +158,38 @@ static int split_lines(char *bytes, int64_t n_bytes, char ***lines)
     return n;
 }
 
+static enum mcs_status embed_lines(const struct embed_command *c, struct clip_model *m, char *const *lines, int n,
+                                   struct failure_list *failures, struct embed_part *part, struct embedding *e)
+{
+    const int embed = m->config.embed;
+    struct batch b = {.out = malloc((size_t)(CHUNK * embed) * sizeof(float))};
+    enum mcs_status st;
+    MCS_REQUIRE(b.out, MCS_E_NOMEM, "no memory for a batch of texts");
+    MCS_TRY_GOTO(embedding_alloc(e, n, embed), st, done);
+    for (int i = 0; i < n; i++) {
+        const char *text = mcs_arena_strdup(&e->arena, lines[i]), *stem = mcs_arena_printf(&e->arena, "text %d", i + 1);
+        const char *const list[2] = {text, NULL};
+        const struct run_source source = source_of(list, 1);
+        if (!mcs_embed_part_take(part, stem, &source, e->values + (int64_t)e->n * embed)) {
+            st = mcs_text_check(m, text);
+            if (st == MCS_E_NOMEM) goto done;
+            if (st != MCS_OK) {
+                mcs_failures_add_held(failures, mcs_arena_printf(&e->arena, "%s:%d", c->texts, i + 1));
+                continue;
+            }
+            b.source[b.n] = text, b.stem[b.n] = stem, b.row[b.n++] = e->n;
+        }
+        e->names[e->n++] = text;
+        if (b.n == CHUNK) MCS_TRY_GOTO(run_batch(c, m, &b, part, e), st, done);
+    }
+    st = run_batch(c, m, &b, part, e);
+done:
+    free(b.out);
+    return st;
+}
+
 static enum mcs_status embed_texts(const struct embed_command *c, struct clip_model *m, struct failure_list *failures,
-                                   int *n_lines, struct embedding *e)
+                                   struct embed_part *part, int *n_lines, struct embedding *e)
 {
     char *bytes = NULL, **lines = NULL;
     int64_t n_bytes;
@@ -125,16 +201,7 @@ static enum mcs_status embed_texts(const struct embed_command *c, struct clip_mo
     const int n = *n_lines = split_lines(bytes + bom, n_bytes - bom, &lines);
     MCS_REQUIRE_GOTO(lines, MCS_E_NOMEM, st, done, "%s: no memory for its lines", c->texts);
     MCS_REQUIRE_GOTO(n, MCS_E_DATA, st, done, "%s: is empty, want a text a line", c->texts);
-    MCS_TRY_GOTO(embedding_alloc(e, n, m->config.embed), st, done);
-    for (int i = 0; i < n; i++) {
-        st = mcs_text_check(m, lines[i]);
-        if (st == MCS_E_NOMEM) goto done;
-        if (st == MCS_OK)
-            e->names[e->n++] = mcs_arena_strdup(&e->arena, lines[i]);
-        else
-            mcs_failures_add_held(failures, mcs_arena_printf(&e->arena, "%s:%d", c->texts, i + 1));
-    }
-    st = mcs_clip_embed_texts(m, e->names, e->n, !c->raw, e->values);
+    st = embed_lines(c, m, lines, n, failures, part, e);
 done:
     free(lines);
     free(bytes);
@@ -177,12 +244,60 @@ done:
     return st;
 }
 
-/* The folder in which the output lies: that of failures.csv. */
-static void folder_of(const char *path, char *dst, int dst_bytes)
+static enum mcs_status check_paths(const struct embed_command *c)
 {
-    const char *slash = strrchr(path, '/');
-    snprintf(dst, (size_t)dst_bytes, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    if (slash == path) snprintf(dst, (size_t)dst_bytes, "/");
+    struct arena a = {0};
+    char folder[PATH_MAX];
+    const char *name;
+    mcs_path_split(c->output, folder, sizeof folder, &name);
+    const struct run_output out = {folder, mcs_arena_printf(&a, "%s;failures.csv", name)};
+    const struct run_input in[] = {
+        {"--images", c->images, ".png;.jpg;.jpeg"}, {"--texts", c->texts, NULL}, {"--model", c->model, NULL}};
+    const enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 3);
+    mcs_arena_free(&a);
+    return st;
+}
+
+/* Everything but opening: rows, then the file. */
+static enum mcs_status run_all(const struct embed_command *c, struct clip_model *m, const struct file_list *files)
+{
+    struct failure_list failures = {0};
+    struct embedding images = {0}, texts = {0};
+    struct embed_part part = {.fd = -1};
+    struct run_folder *run = NULL;
+    struct arena a = {0};
+    char folder[PATH_MAX];
+    const char *name;
+    int n_lines = 0, written = 0;
+    enum mcs_status st;
+    mcs_path_split(c->output, folder, sizeof folder, &name);
+    MCS_TRY_GOTO(mcs_run_open_file(c, c->output, mcs_arena_printf(&a, "model_sha256: %s\n", m->sha256), &run), st,
+                 done);
+    MCS_TRY_GOTO(mcs_embed_part_open(&part, run, c->output, m->config.embed), st, done);
+    st = c->images ? embed_images(c, m, files, &failures, &part, &images) : MCS_OK;
+    if (st == MCS_OK && c->texts) st = embed_texts(c, m, &failures, &part, &n_lines, &texts);
+    if (st == MCS_E_STOPPED) {
+        mcs_error_clear();
+        st = MCS_FAIL(MCS_E_STOPPED,
+                      "stopped: %lld embeddings are finished and kept; run the same command again to go on",
+                      (long long)part.n_rows);
+    }
+    MCS_TRY_GOTO(st, st, done);
+    if (part.n_taken) mcs_log("%d of %d embeddings were finished already", part.n_taken, images.n + texts.n);
+    if (images.n + texts.n) MCS_TRY_GOTO(write_store(c, m, &images, &texts), st, done);
+    written = 1;
+    printf(c->common.json ? "{\"images\": %d, \"texts\": %d, \"dimensions\": %d}\n"
+                          : "%d images, %d texts, embeddings of %d values\n",
+           images.n, texts.n, m->config.embed);
+    st = mcs_failures_finish(&failures, folder, files->n + n_lines);
+done:
+    mcs_embed_part_close(&part, written);
+    st = mcs_run_close(run, st);
+    embedding_free(&images);
+    embedding_free(&texts);
+    mcs_failures_free(&failures);
+    mcs_arena_free(&a);
+    return st;
 }
 
 static enum mcs_status run(const void *options)
@@ -191,12 +306,9 @@ static enum mcs_status run(const void *options)
     struct device d = {0};
     struct clip_model m = {0};
     struct file_list files = {0};
-    struct failure_list failures = {0};
-    struct embedding images = {0}, texts = {0};
-    char folder[4096];
-    int n_lines = 0;
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE(c->images || c->texts, MCS_E_USAGE, "want --images, --texts or both");
+    MCS_TRY(check_paths(c));
     if (c->images) {
         MCS_REQUIRE(mcs_folder_exists(c->images), MCS_E_NOINPUT, "%s: no such folder", c->images);
         MCS_TRY(mcs_folder_list(c->images, ".png;.jpg;.jpeg", &files));
@@ -204,26 +316,14 @@ static enum mcs_status run(const void *options)
     }
     MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
-    if (c->common.dry_run) {
+    if (c->common.dry_run)
         printf(c->common.json ? "{\"images\": %d, \"dimensions\": %d}\n" : "%d images, embeddings of %d values\n",
                files.n, m.config.embed);
-        goto done;
-    }
-    folder_of(c->output, folder, sizeof folder);
-    MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
-    if (c->images) MCS_TRY_GOTO(embed_images(c, &m, &files, &failures, &images), st, done);
-    if (c->texts) MCS_TRY_GOTO(embed_texts(c, &m, &failures, &n_lines, &texts), st, done);
-    if (images.n + texts.n) MCS_TRY_GOTO(write_store(c, &m, &images, &texts), st, done);
-    printf(c->common.json ? "{\"images\": %d, \"texts\": %d, \"dimensions\": %d}\n"
-                          : "%d images, %d texts, embeddings of %d values\n",
-           images.n, texts.n, m.config.embed);
-    st = mcs_failures_finish(&failures, folder, files.n + n_lines);
+    else
+        st = run_all(c, &m, &files);
 done:
     if (m.params) mcs_clip_model_close(&m);
     mcs_device_close(&d);
-    embedding_free(&images);
-    embedding_free(&texts);
-    mcs_failures_free(&failures);
     mcs_file_list_free(&files);
     return st;
 }

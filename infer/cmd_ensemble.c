@@ -1,8 +1,11 @@
 /* mcsam ensemble: the mean of several predictions' probabilities, as masks. */
 #include "data/file.h"
+#include "data/run_folder.h"
 #include "engine/config.h"
+#include "engine/stop.h"
 #include "infer/cases.h"
 #include "infer/probability.h"
+#include "infer/requests.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,74 +49,126 @@ done:
     return st;
 }
 
-static enum mcs_status one_case(const struct ensemble_command *c, const struct case_list *lists, const char *stem)
+struct job {
+    const struct ensemble_command *c;
+    struct case_list *lists; /* by folder */
+    struct failure_list failures;
+    struct run_folder *run;
+    int n_done;
+    struct arena arena;
+};
+
+/* The same case of all folders; E_DATA where one has none. */
+static enum mcs_status source_of(struct job *j, const char *stem, struct run_source *source)
 {
+    const int n = j->c->inputs.n;
+    const char **files = mcs_arena_alloc(&j->arena, ((size_t)n + 1) * sizeof *files);
+    for (int i = 0; i < n; i++) {
+        const struct case_file *file = mcs_cases_find(&j->lists[i], stem);
+        MCS_REQUIRE(file, MCS_E_DATA, "%s: has no %s.h5", j->c->inputs.v[i], stem);
+        files[i] = file->path;
+    }
+    *source = (struct run_source){files, NULL};
+    return MCS_OK;
+}
+
+static enum mcs_status one_case(struct job *j, const char *stem)
+{
+    const struct ensemble_command *c = j->c;
     const double otherwise = c->common.form[MCS_FORM_TRAIN] == MCS_RELEASE ? 0.2 : 0;
     struct probability mean = {0};
+    struct run_source source;
     uint8_t *labels = NULL;
-    char path[4096];
     enum mcs_status st = MCS_OK;
-    for (int i = 0; i < c->inputs.n; i++) {
-        const struct case_file *file = mcs_cases_find(&lists[i], stem);
-        MCS_REQUIRE_GOTO(file, MCS_E_DATA, st, done, "%s: has no %s.h5", c->inputs.v[i], stem);
-        MCS_TRY_GOTO(add(file, 1 / (float)c->inputs.n, &mean), st, done);
-    }
+    MCS_TRY_GOTO(source_of(j, stem, &source), st, done);
+    for (int i = 0; i < c->inputs.n; i++)
+        MCS_TRY_GOTO(add(mcs_cases_find(&j->lists[i], stem), 1 / (float)c->inputs.n, &mean), st, done);
     MCS_TRY_GOTO(mcs_case_name_check(c->output, stem, mean.is_volume ? ".nii.gz" : ".png"), st, done);
     labels = malloc((size_t)mean.nz * (size_t)mean.ny * (size_t)mean.nx);
     MCS_REQUIRE_GOTO(labels, MCS_E_NOMEM, st, done, "%s: no memory for its mask", stem);
     mcs_probability_labels(&mean, c->threshold >= 0 ? c->threshold : otherwise, labels);
-    snprintf(path, sizeof path, "%s/%s.h5", c->output, stem);
-    if (c->save_probabilities) MCS_TRY_GOTO(mcs_probability_write(path, &mean), st, done);
+    const char *store = mcs_arena_printf(&j->arena, "%s.h5", stem);
+    if (c->save_probabilities)
+        MCS_TRY_GOTO(mcs_probability_write(mcs_arena_printf(&j->arena, "%s/%s", c->output, store), &mean), st, done);
     MCS_TRY_GOTO(mcs_probability_write_mask(c->output, stem, &mean, labels, NULL), st, done);
+    const char *ending = mean.is_volume || mean.nz > 1 ? "nii.gz" : "png",
+               *files[] = {mcs_arena_printf(&j->arena, "%s.%s", stem, ending), c->save_probabilities ? store : NULL,
+                           NULL};
+    MCS_TRY_GOTO(mcs_run_case_add(j->run, stem, &source, files, NULL), st, done);
+    st = mcs_run_flush(j->run);
 done:
     mcs_probability_free(&mean);
     free(labels);
     return st;
 }
 
-static enum mcs_status all_cases(const struct ensemble_command *c, const struct case_list *lists,
-                                 struct failure_list *failures)
+/* By case of the first folder: 1 where it is finished already. */
+static char *find_done(struct job *j)
 {
-    int n = 0;
-    MCS_TRY(mcs_folder_make(c->output));
-    for (int i = 0; i < lists[0].n; i++) {
-        const enum mcs_status st = one_case(c, lists, lists[0].files[i].stem);
+    const struct case_list *first = &j->lists[0];
+    char *done = mcs_arena_alloc(&j->arena, (size_t)first->n + 1);
+    for (int i = 0; i < first->n; i++) {
+        struct run_source source;
+        done[i] = source_of(j, first->files[i].stem, &source) == MCS_OK &&
+                  mcs_run_case_done(j->run, first->files[i].stem, &source, NULL);
+        mcs_error_clear();
+        j->n_done += done[i];
+    }
+    mcs_run_tell_done(j->n_done, first->n);
+    return done;
+}
+
+static enum mcs_status all_cases(struct job *j)
+{
+    const struct ensemble_command *c = j->c;
+    const struct case_list *first = &j->lists[0];
+    const char *done = find_done(j);
+    for (int i = 0; i < first->n; i++) {
+        if (done[i]) continue;
+        if (mcs_stop_requested()) return mcs_run_stopped(j->n_done, first->n);
+        const enum mcs_status st = one_case(j, first->files[i].stem);
         if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* the next case would fail alike */
         if (st != MCS_OK)
-            mcs_failures_add_held(failures, lists[0].files[i].stem);
+            mcs_failures_add_held(&j->failures, first->files[i].stem);
         else
-            n++;
+            j->n_done++;
     }
     for (int k = 1; k < c->inputs.n; k++)
-        for (int i = 0; i < lists[k].n; i++)
-            if (!mcs_cases_find(&lists[0], lists[k].files[i].stem))
-                mcs_failures_add(failures, lists[k].files[i].stem, "not in the first folder");
-    MCS_TRY(mcs_failures_write(failures, c->output));
-    printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases\n", n);
-    MCS_REQUIRE(!failures->n, MCS_E_PARTIAL, "%d cases failed; %s/failures.csv says why", failures->n, c->output);
-    return MCS_OK;
+        for (int i = 0; i < j->lists[k].n; i++)
+            if (!mcs_cases_find(first, j->lists[k].files[i].stem))
+                mcs_failures_add(&j->failures, j->lists[k].files[i].stem, "not in the first folder");
+    printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases\n", j->n_done);
+    return mcs_failures_finish(&j->failures, c->output, j->n_done + j->failures.n);
+}
+
+static enum mcs_status run_job(struct job *j)
+{
+    const struct ensemble_command *c = j->c;
+    const int n = c->inputs.n;
+    struct run_input *in = mcs_arena_alloc(&j->arena, ((size_t)n + 1) * sizeof *in);
+    const struct run_output out = {c->output, "*.h5;*.png;*.nii.gz;config.yaml;failures.csv"};
+    for (int i = 0; i < n; i++) in[i] = (struct run_input){"--inputs", c->inputs.v[i], ".h5"};
+    MCS_TRY(mcs_run_check_paths(&c->common, &out, 1, in, n));
+    for (int i = 0; i < n; i++) MCS_TRY(mcs_cases_list(c->inputs.v[i], ".h5", NULL, &j->lists[i]));
+    if (c->common.dry_run) {
+        printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases would be written\n", j->lists[0].n);
+        return MCS_OK;
+    }
+    MCS_TRY(mcs_run_open(c, c->output, NULL, &j->run));
+    const enum mcs_status st = mcs_run_save_config(j->run);
+    return mcs_run_close(j->run, st == MCS_OK ? all_cases(j) : st);
 }
 
 static enum mcs_status run(const void *command)
 {
     const struct ensemble_command *c = command;
-    struct failure_list failures = {0};
-    enum mcs_status st = MCS_OK;
-    struct case_list *lists = calloc((size_t)c->inputs.n + 1, sizeof *lists);
-    MCS_REQUIRE(lists, MCS_E_NOMEM, "no memory for the folders");
-    for (int i = 0; i < c->inputs.n; i++)
-        MCS_REQUIRE_GOTO(strcmp(c->inputs.v[i], c->output) != 0, MCS_E_USAGE, st, done,
-                         "-o must be another folder than %s, whose files it reads", c->inputs.v[i]);
-    for (int i = 0; i < c->inputs.n; i++)
-        MCS_TRY_GOTO(mcs_cases_list(c->inputs.v[i], ".h5", NULL, &lists[i]), st, done);
-    if (c->common.dry_run)
-        printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases would be written\n", lists[0].n);
-    else
-        MCS_TRY_GOTO(all_cases(c, lists, &failures), st, done);
-done:
-    for (int i = 0; i < c->inputs.n; i++) mcs_cases_free(&lists[i]);
-    free(lists);
-    mcs_failures_free(&failures);
+    struct job j = {.c = c, .lists = calloc((size_t)c->inputs.n + 1, sizeof *j.lists)};
+    MCS_REQUIRE(j.lists, MCS_E_NOMEM, "no memory for the folders");
+    const enum mcs_status st = run_job(&j);
+    for (int i = 0; i < c->inputs.n; i++) mcs_cases_free(&j.lists[i]);
+    free(j.lists);
+    mcs_failures_free(&j.failures);
+    mcs_arena_free(&j.arena);
     return st;
 }
 

@@ -1,4 +1,7 @@
 /* mcsam evaluate: predicted masks against references. */
+#include "data/file.h"
+#include "data/json.h"
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "infer/evaluate.h"
 
@@ -52,14 +55,43 @@ static void print_means(const struct evaluation *e, int json)
     if (json) printf("}\n");
 }
 
+/* Scores may lie beside the masks, but not replace another verb's summary.json. */
+static enum mcs_status check_paths(const struct evaluate_command *c)
+{
+    static const char endings[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
+    const struct run_output out = {c->output, "summary.json;cases.csv;failures.csv"};
+    const struct run_input in[] = {{"--pred", c->pred, endings}, {"--ref", c->ref, endings}};
+    struct arena a = {0};
+    const char *path = mcs_arena_printf(&a, "%s/summary.json", c->output);
+    json_t *old = NULL;
+    enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 2);
+    if (st == MCS_OK && mcs_file_exists(path)) {
+        if (mcs_json_read(path, 1 << 30, 0, &old) != MCS_OK) mcs_error_clear();
+        if (old && !json_object_get(old, "metric_per_case"))
+            st = MCS_FAIL(MCS_E_USAGE, "%s: is not of an evaluation and would be overwritten; choose another -o", path);
+    }
+    json_decref(old);
+    mcs_arena_free(&a);
+    return st;
+}
+
+static enum mcs_status evaluate(const struct evaluate_command *c, const struct evaluate_options *o,
+                                struct evaluation *e)
+{
+    struct run_folder *run;
+    if (c->common.dry_run) return mcs_evaluate(c->pred, c->ref, o, e);
+    MCS_TRY(mcs_run_open(c, c->output, NULL, &run));
+    return mcs_run_close(run, mcs_evaluate_folder(c->pred, c->ref, c->output, o, e));
+}
+
 static enum mcs_status run(const void *command)
 {
     const struct evaluate_command *c = command;
     struct evaluate_options o = mcs_evaluate_defaults(c->common.form[MCS_FORM_METRICS]);
     struct evaluation e;
     o.tolerance = c->tolerance;
-    enum mcs_status st = c->common.dry_run ? mcs_evaluate(c->pred, c->ref, &o, &e)
-                                           : mcs_evaluate_folder(c->pred, c->ref, c->output, &o, &e);
+    MCS_TRY(check_paths(c));
+    const enum mcs_status st = evaluate(c, &o, &e);
     if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
     print_means(&e, c->common.json);
     mcs_evaluation_free(&e);

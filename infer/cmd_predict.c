@@ -1,5 +1,4 @@
 /* mcsam predict: masks by the checkpoints of a training run. */
-#include "data/file.h"
 #include "engine/config.h"
 #include "engine/devices.h"
 #include "infer/predict.h"
@@ -41,7 +40,6 @@ static enum mcs_status run(const void *command)
     const struct predict_command *c = command;
     struct predict_options o = mcs_predict_defaults();
     struct device d = {0};
-    char path[4096];
     int n = 0;
     o.sliding = (struct sliding_options){.step = c->step_size, .mirror = !c->disable_tta, .batch = c->batch};
     o.threshold = c->threshold;
@@ -49,6 +47,7 @@ static enum mcs_status run(const void *command)
     o.uncertainty = c->uncertainty;
     o.continue_prediction = c->continue_prediction;
     o.form = c->common.form[MCS_FORM_TRAIN];
+    o.command = c;
     MCS_TRY(mcs_predict_parse_choices(c->checkpoints, &o));
     MCS_TRY(mcs_device_open(&c->common, &d));
     enum mcs_status st = MCS_OK;
@@ -64,8 +63,6 @@ static enum mcs_status run(const void *command)
         (void)mcs_trace(st, __FILE__, __LINE__);
         goto done;
     }
-    snprintf(path, sizeof path, "%s/config.yaml", c->output);
-    if (st == MCS_OK) MCS_TRY_GOTO(mcs_config_save(path, command), st, done);
     printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases\n", n);
 done:
     mcs_device_close(&d);

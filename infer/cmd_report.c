@@ -1,12 +1,17 @@
 /* mcsam report: a run folder as one HTML page. */
 #include "data/file.h"
 #include "data/json.h"
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "engine/escape.h"
+#include "engine/stop.h"
 #include "infer/report.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 struct report_command {
     struct mcs_common common;
@@ -33,6 +38,23 @@ static enum mcs_status print_result(const char *path, int64_t n_bytes, int json)
     return MCS_OK;
 }
 
+/* The pictures and tables of the page may be anywhere in the run's folder, so nothing there is replaced but a page. */
+static enum mcs_status check_paths(const struct report_command *c, const char *run, const char *page)
+{
+    char folder[PATH_MAX], real_run[PATH_MAX], real_page[PATH_MAX];
+    const char *name;
+    mcs_path_split(page, folder, sizeof folder, &name);
+    const size_t n = strlen(name);
+    const struct run_output out = {folder, name};
+    MCS_TRY(mcs_run_check_paths(&c->common, &out, 1, NULL, 0));
+    if ((n > 5 && !strcasecmp(name + n - 5, ".html")) || (n > 4 && !strcasecmp(name + n - 4, ".htm"))) return MCS_OK;
+    if (!realpath(run, real_run) || !realpath(folder, real_page)) return MCS_OK; /* what is not there says so itself */
+    const size_t m = strlen(real_run);
+    MCS_REQUIRE(strncmp(real_run, real_page, m) != 0 || (real_page[m] && real_page[m] != '/'), MCS_E_USAGE,
+                "%s: lies in the folder that is read; there, a page must end in .html", page);
+    return MCS_OK;
+}
+
 static enum mcs_status run(const void *command)
 {
     const struct report_command *c = command;
@@ -41,6 +63,8 @@ static enum mcs_status run(const void *command)
     int64_t n_bytes;
     snprintf(beside, sizeof beside, "%s/report.html", folder);
     const char *path = c->output ? c->output : beside;
+    MCS_TRY(check_paths(c, folder, path));
+    MCS_TRY(mcs_stop_check());
     MCS_TRY(mcs_report_render(folder, &html, &n_bytes)); /* --dry-run: reads all, writes nothing */
     enum mcs_status st = c->common.dry_run ? MCS_OK : mcs_file_write(path, html, n_bytes);
     free(html);

@@ -1,15 +1,18 @@
 /* mcsam saliency: where a text's finding is in an image, as a map of the image's size. */
 #include "data/file.h"
+#include "data/run_folder.h"
 #include "engine/devices.h"
 #include "engine/log.h"
 #include "engine/rng.h"
+#include "engine/stop.h"
 #include "infer/requests.h"
 #include "infer/saliency_command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHUNK = 64 /* images that are in memory at once */ };
+enum { CHUNK = 64 /* images that are in memory at once, at most */ };
+static const char ENDINGS[] = ".png;.jpg;.jpeg";
 
 struct saliency_command {
     struct mcs_common common;
@@ -35,8 +38,23 @@ struct work {
     struct clip_model *model;
     struct saliency_options o;
     struct failure_list failures;
+    struct run_folder *run;
+    const struct request *requests; /* the first */
+    char *finished;                 /* by request: by this run or an earlier one */
     int n_done;
 };
+
+static enum mcs_status write_case(struct work *w, const struct request *r, const struct saliency_case *s)
+{
+    const struct saliency_command *c = w->c;
+    struct arena a = {0};
+    MCS_TRY(mcs_saliency_write(&c->common, w->model, c->output, r->stem, &s->map, s->presence, r->text));
+    const struct run_source source = {(const char *const[]){r->path, NULL}, (const char *const[]){r->text, NULL}};
+    const char *files[] = {mcs_arena_printf(&a, "%s.h5", r->stem), mcs_arena_printf(&a, "%s.png", r->stem), NULL};
+    const enum mcs_status st = mcs_run_case_add(w->run, r->stem, &source, files, NULL);
+    mcs_arena_free(&a);
+    return st;
+}
 
 /* n cases at once: maps, then files. Where that fails, none of them is written. */
 static enum mcs_status run_cases(struct work *w, struct saliency_case *cases, const struct request *const *requests,
@@ -46,21 +64,19 @@ static enum mcs_status run_cases(struct work *w, struct saliency_case *cases, co
     enum mcs_status st = mcs_saliency_run(w->model, &w->o, cases, n, c->m2ib.null.v, c->m2ib.null.n, NULL, NULL, 0);
     for (int i = 0; i < n; i++) {
         enum mcs_status wrote = st;
-        if (st == MCS_OK)
-            wrote = mcs_saliency_write(&c->common, w->model, c->output, requests[i]->stem, &cases[i].map,
-                                       cases[i].presence, requests[i]->text);
+        if (st == MCS_OK) wrote = write_case(w, requests[i], &cases[i]);
         mcs_map_free(&cases[i].map);
         if (st == MCS_OK && wrote == MCS_E_DATA)
             mcs_failures_add_held(&w->failures, requests[i]->stem);
         else if (wrote != MCS_OK)
             st = wrote;
         else
-            w->n_done++;
+            w->finished[requests[i] - w->requests] = 1, w->n_done++;
     }
-    return st;
+    return st == MCS_OK ? mcs_run_flush(w->run) : st;
 }
 
-/* At most CHUNK requests: what cannot be read, or fails alone, is a failure. */
+/* Those of at most CHUNK requests that are not finished: what cannot be read, or fails alone, is a failure. */
 static enum mcs_status run_chunk(struct work *w, const struct request *requests, int n)
 {
     struct image images[CHUNK] = {0};
@@ -69,6 +85,7 @@ static enum mcs_status run_chunk(struct work *w, const struct request *requests,
     int used = 0;
     enum mcs_status st = MCS_OK;
     for (int i = 0; i < n; i++) {
+        if (w->finished[&requests[i] - w->requests]) continue;
         st = mcs_case_name_check(w->c->output, requests[i].stem, ".png");
         if (st == MCS_OK) st = mcs_image_read(requests[i].path, 0, &images[used]);
         if (st == MCS_E_NOMEM) goto done;
@@ -109,23 +126,71 @@ static enum mcs_status plan(struct work *w, int n)
     return MCS_OK;
 }
 
-static enum mcs_status run_all(struct work *w, const struct request_list *list)
+static enum mcs_status check_paths(const struct saliency_command *c)
+{
+    const struct run_output out = {c->output, "*.png;*.h5;config.yaml;failures.csv"};
+    const struct run_input in[] = {{"--input", c->input, ENDINGS},
+                                   {"--model", c->model, NULL},
+                                   {"--prompts", c->prompts, NULL},
+                                   {"--noise", c->m2ib.noise, NULL}};
+    return mcs_run_check_paths(&c->common, &out, 1, in, 4);
+}
+
+/* Opens the run and finds what is finished already. */
+static enum mcs_status start(struct work *w, const struct request_list *list, struct arena *a)
 {
     const struct saliency_command *c = w->c;
-    char path[4096];
+    const char *more = mcs_arena_printf(a, "model_sha256: %s\n", w->model->sha256);
+    if (c->m2ib.noise) {
+        char hex[65];
+        MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
+        more = mcs_arena_printf(a, "%snoise_sha256: %s\n", more, hex);
+    }
+    MCS_TRY(mcs_run_open(c, c->output, more, &w->run));
+    MCS_TRY(mcs_run_save_config(w->run));
+    w->requests = list->v;
+    w->finished = mcs_arena_alloc(a, (size_t)list->n + 1);
+    for (int i = 0; i < list->n; i++) {
+        const struct request *r = &list->v[i];
+        const struct run_source source = {(const char *const[]){r->path, NULL}, (const char *const[]){r->text, NULL}};
+        w->finished[i] = (char)mcs_run_case_done(w->run, r->stem, &source, NULL);
+        w->n_done += w->finished[i];
+    }
+    mcs_run_tell_done(w->n_done, list->n);
+    return MCS_OK;
+}
+
+static enum mcs_status run_chunks(struct work *w, const struct request_list *list)
+{
+    const int size = w->o.pairs < CHUNK ? w->o.pairs : CHUNK;
     struct mcs_progress bar;
-    MCS_TRY(mcs_folder_make(c->output));
-    snprintf(path, sizeof path, "%s/config.yaml", c->output);
-    MCS_TRY(mcs_config_save(path, c));
     mcs_progress_start(&bar, "saliency", "map", list->n);
-    for (int at = 0; at < list->n; at += CHUNK) {
-        const int n = list->n - at < CHUNK ? list->n - at : CHUNK;
+    for (int at = 0; at < list->n; at += size) {
+        const int n = list->n - at < size ? list->n - at : size;
+        MCS_TRY(mcs_stop_check());
         MCS_TRY(run_chunk(w, list->v + at, n));
         mcs_progress_set(&bar, at + n);
     }
     mcs_progress_end(&bar);
-    printf(c->common.json ? "{\"maps\": %d}\n" : "%d maps\n", w->n_done);
-    return mcs_failures_finish(&w->failures, c->output, list->n_asked);
+    return MCS_OK;
+}
+
+static enum mcs_status run_all(struct work *w, const struct request_list *list)
+{
+    struct arena a = {0};
+    enum mcs_status st = start(w, list, &a);
+    if (st == MCS_OK) st = run_chunks(w, list);
+    if (st == MCS_E_STOPPED) {
+        mcs_error_clear();
+        st = mcs_run_stopped(w->n_done, list->n);
+    }
+    if (st == MCS_OK) {
+        printf(w->c->common.json ? "{\"maps\": %d}\n" : "%d maps\n", w->n_done);
+        st = mcs_failures_finish(&w->failures, w->c->output, list->n_asked);
+    }
+    st = mcs_run_close(w->run, st);
+    mcs_arena_free(&a);
+    return st;
 }
 
 static enum mcs_status run(const void *options)
@@ -138,9 +203,10 @@ static enum mcs_status run(const void *options)
     struct npy noise = {0};
     enum mcs_status st;
     MCS_REQUIRE(!c->text != !c->prompts, MCS_E_USAGE, "want one of --text and --prompts");
+    MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
-    MCS_TRY_GOTO(mcs_requests_read(&m, c->input, ".png;.jpg;.jpeg", c->text, c->prompts, &w.failures, &list), st, done);
+    MCS_TRY_GOTO(mcs_requests_read(&m, c->input, ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
     MCS_TRY_GOTO(mcs_saliency_resolve(&c->common, &c->m2ib, &m, list.n, &noise, &w.o), st, done);
     st = c->common.dry_run ? plan(&w, list.n) : run_all(&w, &list);
 done:

@@ -2,26 +2,19 @@
 #include "data/file.h"
 #include "data/json.h"
 #include "data/npy.h"
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "engine/devices.h"
 #include "engine/escape.h"
 #include "engine/log.h"
-#include "infer/cases.h"
-#include "infer/sam_prompts.h"
+#include "engine/stop.h"
+#include "infer/sam_command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 16 /* images of a folder that are in memory at once */, PATH_BYTES = 4096 };
-
-struct sam_command {
-    struct mcs_common common;
-    const char *model, *input, *output, *mask, *prompts_from;
-    struct mcs_strings box, point;
-    int64_t grow, keep;
-    int multimask, prompts, boxes;
-};
+enum { PATH_BYTES = 4096 };
 
 static const struct mcs_option options[] = {
     {"model", 'm', MCS_FIELD(sam_command, model), .value = "CKPT", .required = 1,
@@ -135,12 +128,6 @@ static enum mcs_status read_request(const struct sam_command *c, const struct sa
     return MCS_OK;
 }
 
-static json_t *head_of(const struct sam_command *c, const struct sam_model *m, struct arena *a)
-{
-    return json_pack("{s:s, s:o, s:s, s:s, s:i}", "version", MCS_VERSION, "model", mcs_json_text(m->path), "sha256",
-                     m->sha256, "form", mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
-}
-
 /* What SAM said of one image. */
 struct answer {
     struct sam_frame frame;
@@ -249,7 +236,7 @@ static enum mcs_status write_one(const struct sam_command *c, const struct sam_m
 {
     const struct sam_frame *f = &from->frame;
     int64_t area = 0;
-    json_t *root = head_of(c, m, a), *list = json_array();
+    json_t *root = mcs_sam_json_head(c, m, a), *list = json_array();
     for (int i = 0; i < r->n; i++)
         json_array_append_new(list,
                               prompt_json(c, &r->prompts[i], from->iou + i * SAM_MASKS, from->counts + i * SAM_MASKS));
@@ -269,6 +256,7 @@ static enum mcs_status write_one(const struct sam_command *c, const struct sam_m
 
 static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
 {
+    struct run_folder *run = NULL;
     struct image img;
     struct arena a = {0};
     struct request r = {0};
@@ -278,145 +266,27 @@ static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
                 "say where: --box, --point or --mask for one image, --prompts-from for a folder");
     MCS_TRY(mcs_image_read(c->input, 3, &img));
     MCS_TRY_GOTO(read_request(c, &m->config, &img, &a, &r), st, done);
-    MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+    MCS_TRY_GOTO(mcs_run_open(c, c->output, NULL, &run), st, done);
     MCS_TRY_GOTO(ask(c, m, &img, &r, &a, &answer), st, done);
     MCS_TRY_GOTO(write_one(c, m, &r, &answer, &a), st, done);
 done:
+    st = mcs_run_close(run, st);
     mcs_image_free(&img);
     mcs_arena_free(&a);
     return st;
 }
 
-/* ---- a folder ---- */
+/* ---- all ---- */
 
-struct folder_run {
-    const struct sam_command *c;
-    struct sam_model *model;
-    struct sam_options o;
-    struct box_list boxes;
-    struct case_list images;
-    struct failure_list failures;
-    json_t *cases;
-    int n_done, n_empty;
-};
-
-static json_t *result_to_json(const struct box_case *b, const struct sam_result *r)
+static enum mcs_status check_paths(const struct sam_command *c)
 {
-    json_t *list = json_array();
-    for (int i = 0; i < r->n_prompts; i++) {
-        const struct sam_prompt_result *q = &r->prompts[i];
-        json_array_append_new(list, json_pack("{s:[ffff], s:i, s:i, s:f, s:f}", "box", q->box[0], q->box[1], q->box[2],
-                                              q->box[3], "points", q->n_points, "chosen", q->chosen, "iou",
-                                              (double)q->iou, "stability", q->stability));
-    }
-    json_t *o = json_pack("{s:o, s:[ii], s:i, s:o}", "image", mcs_json_text(b->image), "size", b->width, b->height,
-                          "area", r->area, "prompts", list);
-    if (o && !r->n_prompts)
-        json_object_set_new(o, "reason", mcs_json_text(b->reason ? b->reason : "the coarse mask is empty"));
-    return o;
-}
-
-/* Segments n cases that were read; one that SAM refuses is tried alone, so that the others go on. */
-static void segment_some(struct folder_run *f, const struct sam_case *cases, const char *const *stems, int n)
-{
-    struct sam_result results[CHUNK];
-    char name[PATH_BYTES];
-    enum mcs_status st = mcs_sam_segment(f->model, &f->o, cases, n, results);
-    for (int i = 0; i < n; i++) {
-        if (st != MCS_OK && n > 1) {
-            mcs_error_clear();
-            segment_some(f, &cases[i], &stems[i], 1);
-        } else if (st != MCS_OK) {
-            mcs_failures_add_held(&f->failures, stems[i]);
-        } else {
-            snprintf(name, sizeof name, "%s/%s.png", f->c->output, stems[i]);
-            if (mcs_image_write_mask(name, results[i].mask, cases[i].image->width, cases[i].image->height) != MCS_OK)
-                mcs_failures_add_held(&f->failures, stems[i]);
-            json_array_append_new(f->cases, result_to_json(cases[i].prompts, &results[i]));
-            f->n_done++;
-            f->n_empty += !results[i].n_prompts;
-        }
-        mcs_sam_result_free(&results[i]);
-    }
-}
-
-/* Every image that boxes.json and the folder share; the rest is listed as failed. */
-static void walk(struct folder_run *f)
-{
-    struct image images[CHUNK];
-    struct sam_case cases[CHUNK];
-    const char *stems[CHUNK];
-    struct mcs_progress bar;
-    int n = 0;
-    mcs_progress_start(&bar, "sam", "image", f->images.n);
-    for (int i = 0; i <= f->images.n; i++) {
-        if (n == CHUNK || (i == f->images.n && n)) {
-            segment_some(f, cases, stems, n);
-            while (n) mcs_image_free(&images[--n]);
-        }
-        mcs_progress_set(&bar, i);
-        if (i == f->images.n) break;
-        const struct case_file *file = &f->images.files[i];
-        const struct box_case *b = mcs_boxes_find(&f->boxes, file->stem);
-        if (!b) {
-            mcs_failures_add(&f->failures, file->stem, "boxes.json has no such case");
-        } else if (mcs_case_name_check(f->c->output, file->stem, ".png") != MCS_OK ||
-                   mcs_image_read(file->path, 3, &images[n]) != MCS_OK) {
-            mcs_failures_add_held(&f->failures, file->stem);
-        } else {
-            cases[n] = (struct sam_case){&images[n], b};
-            stems[n++] = file->stem;
-        }
-    }
-    mcs_progress_end(&bar);
-    for (int i = 0; i < f->boxes.n; i++) {
-        char stem[PATH_BYTES];
-        mcs_file_stem(f->boxes.cases[i].image, stem, sizeof stem);
-        if (!mcs_cases_find(&f->images, stem)) mcs_failures_add(&f->failures, stem, "no such image in the folder");
-    }
-}
-
-static enum mcs_status write_folder(struct folder_run *f, struct arena *a)
-{
-    char path[PATH_BYTES];
-    json_t *root = head_of(f->c, f->model, a);
-    if (root) json_object_set(root, "cases", f->cases);
-    MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/sam.json", f->c->output));
-    MCS_TRY(mcs_failures_write(&f->failures, f->c->output));
-    snprintf(path, sizeof path, "%s/config.yaml", f->c->output);
-    MCS_TRY(mcs_config_save(path, f->c));
-    printf(f->c->common.json ? "{\"masks\": %d, \"empty\": %d, \"failed\": %d}\n"
-                             : "%d masks, %d of them without prompts; %d cases failed\n",
-           f->n_done, f->n_empty, f->failures.n);
-    MCS_REQUIRE(!f->failures.n, MCS_E_PARTIAL, "%d cases failed: see %s/failures.csv", f->failures.n, f->c->output);
-    return MCS_OK;
-}
-
-static enum mcs_status run_folder(const struct sam_command *c, struct sam_model *m)
-{
-    struct folder_run f = {.c = c, .model = m, .o = mcs_sam_defaults(c->common.form[MCS_FORM_SAM])};
-    struct arena a = {0};
-    enum mcs_status st;
-    MCS_REQUIRE(!c->box.n && !c->point.n && !c->mask, MCS_E_USAGE,
-                "--box, --point and --mask are for one image; with --prompts-from the prompts come from that file");
-    f.o.kind = (enum sam_prompt_kind)c->prompts;
-    f.o.merge_boxes = c->boxes;
-    f.o.grow_px = (int)c->grow;
-    f.o.keep = (int)c->keep;
-    f.o.multimask = c->multimask;
-    f.cases = json_array();
-    MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
-    MCS_TRY_GOTO(mcs_cases_list(c->input, ".png;.jpg;.jpeg", NULL, &f.images), st, done);
-    MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
-    walk(&f);
-    MCS_TRY_GOTO(write_folder(&f, &a), st, done);
-done:
-    json_decref(f.cases);
-    mcs_boxes_free(&f.boxes);
-    mcs_cases_free(&f.images);
-    mcs_failures_free(&f.failures);
-    mcs_arena_free(&a);
-    return st;
+    const struct run_output out = {c->output, c->prompts_from ? "*.png;sam.json;config.yaml;failures.csv"
+                                                              : "mask.png;low_res.npy;sam.json"};
+    const struct run_input in[] = {{"--input", c->input, SAM_ENDINGS},
+                                   {"--model", c->model, NULL},
+                                   {"--mask", c->mask, NULL},
+                                   {"--prompts-from", c->prompts_from, NULL}};
+    return mcs_run_check_paths(&c->common, &out, 1, in, 4);
 }
 
 static enum mcs_status run(const void *command)
@@ -429,13 +299,14 @@ static enum mcs_status run(const void *command)
                 c->input);
     MCS_REQUIRE(folder || !c->prompts_from, mcs_file_exists(c->input) ? MCS_E_USAGE : MCS_E_NOINPUT,
                 "%s: with --prompts-from, -i is a folder of images", c->input);
+    MCS_TRY(check_paths(c));
     MCS_TRY(mcs_device_open(&c->common, &d));
     enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
     if (st == MCS_OK && c->common.dry_run)
         printf("%s, %lld values; image %d, embedding %d x %d\n", mcs_text_shown(m.path), (long long)m.params->n_values,
                m.config.image_size, mcs_sam_grid(&m.config), mcs_sam_grid(&m.config));
     else if (st == MCS_OK)
-        st = folder ? run_folder(c, &m) : run_one(c, &m);
+        st = folder ? mcs_sam_folder(c, &m) : run_one(c, &m);
     mcs_sam_model_close(&m);
     mcs_device_close(&d);
     return st;

@@ -1,9 +1,11 @@
 /* mcsam segment: text to mask in one go, images and volumes. */
 #include "data/file.h"
 #include "data/json.h"
+#include "data/run_folder.h"
 #include "data/volume.h"
 #include "engine/devices.h"
 #include "engine/log.h"
+#include "engine/stop.h"
 #include "infer/requests.h"
 #include "infer/saliency_command.h"
 #include "infer/segment.h"
@@ -13,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 32 /* images or slices that are in memory at once */, PATH_BYTES = 4096 };
+enum { CHUNK = 32 /* images or slices that are in memory at once, at most */, PATH_BYTES = 4096 };
+
+static const char ENDINGS[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
 
 struct segment_command {
     struct mcs_common common;
@@ -59,9 +63,10 @@ struct work {
     struct sam_model sam;
     struct segment_options o;
     struct failure_list failures;
-    struct box_list boxes; /* of 2-D images, with --keep-stages */
-    json_t *cases;
-    int n_empty;
+    struct run_folder *run;
+    const struct request *requests; /* the first; a case's place in `results` is its distance from here */
+    json_t **results;               /* by request, NULL: not done. {"case": for summary.json, "box": of an image} */
+    int n_done;
 };
 
 static enum mcs_status resolve(struct work *w, int n, struct npy *noise)
@@ -86,7 +91,7 @@ static enum mcs_status resolve(struct work *w, int n, struct npy *noise)
 /* ---- results ---- */
 
 /* What the summary says of an image or a slice. */
-static json_t *describe(struct work *w, const struct segment_case *s)
+static json_t *describe(const struct segment_case *s)
 {
     json_t *boxes = json_array();
     int64_t area = 0;
@@ -97,29 +102,42 @@ static json_t *describe(struct work *w, const struct segment_case *s)
                                                "confidence", mcs_json_number(b->confidence), "area", b->area));
     }
     const int empty = s->coarse.state != MCS_MASK_OK;
-    w->n_empty += empty;
     return json_pack("{s:o, s:o, s:o, s:I, s:o}", "presence", mcs_json_number((double)s->presence), "boxes", boxes,
                      "iou", empty ? json_null() : mcs_json_number((double)s->iou), "area", (json_int_t)area, "empty",
                      empty ? json_string(mcs_mask_state_text(s->coarse.state)) : json_null());
 }
 
-/* A case's boxes for coarse/boxes.json, copied. */
-static void keep_boxes(struct box_list *list, const struct segment_case *s, const char *name)
+/* A case's boxes for coarse/boxes.json. */
+static json_t *boxes_of(const struct segment_case *s, const char *name)
 {
-    struct arena *a = &list->arena;
-    struct box_case *b = &list->cases[list->n++];
-    *b = (struct box_case){.image = mcs_arena_strdup(a, name),
+    return mcs_box_case_json(
+        &(struct box_case){.image = name,
                            .width = s->image->width,
                            .height = s->image->height,
-                           .n_components = s->coarse.n_boxes};
-    b->components = mcs_arena_alloc(a, ((size_t)s->coarse.n_boxes + 1) * sizeof *b->components);
-    for (int i = 0; i < s->coarse.n_boxes; i++) {
-        struct box_component *c = &b->components[i];
-        *c = s->coarse.boxes[i];
-        c->points = mcs_arena_alloc(a, ((size_t)c->n_points + 1) * sizeof *c->points);
-        if (c->n_points) memcpy(c->points, s->coarse.boxes[i].points, (size_t)c->n_points * sizeof *c->points);
+                           .n_components = s->coarse.n_boxes,
+                           .components = s->coarse.boxes,
+                           .reason = s->coarse.state == MCS_MASK_OK ? NULL : mcs_mask_state_text(s->coarse.state)});
+}
+
+/* Records a case whose files are written; ending: of its masks. Takes over `summary` and `box` (may be NULL). */
+static enum mcs_status add_case(struct work *w, const struct request *r, const char *ending, json_t *summary,
+                                json_t *box)
+{
+    struct arena a = {0};
+    const struct run_source source = {(const char *const[]){r->path, NULL}, (const char *const[]){r->text, NULL}};
+    const char *mask = mcs_arena_printf(&a, "%s%s", r->stem, ending), *files[5] = {mask}, *map = ".nii.gz";
+    int n = 1;
+    if (w->c->keep_stages) {
+        files[n++] = mcs_arena_printf(&a, "coarse/%s", mask);
+        if (box) files[n++] = mcs_arena_printf(&a, "saliency/%s.h5", r->stem), map = ".png";
+        files[n++] = mcs_arena_printf(&a, "saliency/%s%s", r->stem, map);
     }
-    if (s->coarse.state != MCS_MASK_OK) b->reason = mcs_mask_state_text(s->coarse.state);
+    json_t *result = json_pack("{s:o, s:o*}", "case", summary, "box", box);
+    w->results[r - w->requests] = json_incref(result);
+    w->n_done++;
+    const enum mcs_status st = mcs_run_case_add(w->run, r->stem, &source, files, result);
+    mcs_arena_free(&a);
+    return st;
 }
 
 static enum mcs_status write_image_case(struct work *w, const struct request *r, const struct segment_case *s)
@@ -132,17 +150,15 @@ static enum mcs_status write_image_case(struct work *w, const struct request *r,
         MCS_TRY(mcs_saliency_write(&c->common, &w->clip, path, s->stem, &s->map, s->presence, s->text));
         snprintf(path, sizeof path, "%s/coarse/%s.png", c->output, s->stem);
         MCS_TRY(mcs_image_write_mask(path, s->coarse_mask, width, height));
-        keep_boxes(&w->boxes, s, r->name);
     }
     snprintf(path, sizeof path, "%s/%s.png", c->output, s->stem);
     MCS_TRY(mcs_image_write_mask(path, s->mask, width, height));
-    json_t *o = describe(w, s);
+    json_t *o = describe(s);
     snprintf(path, sizeof path, "%s.png", s->stem);
     json_object_set_new(o, "image", mcs_json_text(r->name));
     json_object_set_new(o, "mask", mcs_json_text(path));
     json_object_set_new(o, "text", mcs_json_text(r->text));
-    json_array_append_new(w->cases, o);
-    return MCS_OK;
+    return add_case(w, r, ".png", o, boxes_of(s, r->name));
 }
 
 /* Before a case is computed: can its files have their names? Those of its stages lie deeper. */
@@ -179,6 +195,7 @@ static enum mcs_status run_cases(struct work *w, struct segment_case *cases, int
     return MCS_OK;
 }
 
+/* A group of images: those that are not finished already. They are recorded together. */
 static enum mcs_status run_images(struct work *w, const struct request *const *requests, int n)
 {
     struct image images[CHUNK] = {0};
@@ -187,6 +204,7 @@ static enum mcs_status run_images(struct work *w, const struct request *const *r
     enum mcs_status state[CHUNK], st = MCS_OK;
     int used = 0;
     for (int i = 0; i < n; i++) {
+        if (w->results[requests[i] - w->requests]) continue;
         st = name_check(w->c, requests[i]->stem, ".png");
         if (st == MCS_OK) st = mcs_image_read(requests[i]->path, 0, &images[used]);
         if (st == MCS_E_NOMEM) goto done;
@@ -202,6 +220,7 @@ static enum mcs_status run_images(struct work *w, const struct request *const *r
     MCS_TRY_GOTO(run_cases(w, cases, used, state), st, done);
     for (int i = 0; i < used; i++)
         if (state[i] == MCS_OK) MCS_TRY_GOTO(write_image_case(w, of[i], &cases[i]), st, done);
+    st = mcs_run_flush(w->run);
 done:
     for (int i = 0; i < CHUNK; i++) {
         mcs_segment_case_free(&cases[i]);
@@ -272,7 +291,7 @@ static enum mcs_status run_slices(struct work *w, const struct request *r, const
         memcpy(out->mask + at, cases[i].mask, (size_t)plane);
         memcpy(out->coarse + at, cases[i].coarse_mask, (size_t)plane);
         memcpy(out->map + at, cases[i].map.values, (size_t)plane * sizeof *out->map);
-        json_t *o = describe(w, &cases[i]);
+        json_t *o = describe(&cases[i]);
         json_object_set_new(o, "slice", json_integer(first + i));
         json_array_append_new(out->slices, o);
     }
@@ -303,7 +322,6 @@ static enum mcs_status run_volume(struct work *w, const struct request *r)
     struct volume v = {0};
     float window[2];
     char mask[600];
-    const int empty_before = w->n_empty;
     MCS_TRY(name_check(w->c, r->stem, ".nii.gz"));
     MCS_TRY(mcs_volume_read(r->path, &v));
     const size_t n = (size_t)v.nx * (size_t)v.ny * (size_t)v.nz;
@@ -311,15 +329,17 @@ static enum mcs_status run_volume(struct work *w, const struct request *r)
     enum mcs_status st;
     MCS_REQUIRE_GOTO(out.mask && out.coarse && out.map, MCS_E_NOMEM, st, done, "%s: no memory for its masks", r->path);
     MCS_TRY_GOTO(find_window(&v, window), st, done);
-    for (int z = 0; z < v.nz; z += CHUNK)
+    for (int z = 0; z < v.nz; z += CHUNK) {
+        MCS_TRY_GOTO(mcs_stop_check(), st, done);
         MCS_TRY_GOTO(run_slices(w, r, &v, window, z, v.nz - z < CHUNK ? v.nz - z : CHUNK, &out), st, done);
+    }
     MCS_TRY_GOTO(write_volume(w, r, &v, &out), st, done);
     snprintf(mask, sizeof mask, "%s.nii.gz", r->stem);
-    json_array_append_new(w->cases,
-                          json_pack("{s:o, s:o, s:o, s:O}", "image", mcs_json_text(r->name), "mask",
-                                    mcs_json_text(mask), "text", mcs_json_text(r->text), "slices", out.slices));
+    json_t *summary = json_pack("{s:o, s:o, s:o, s:O}", "image", mcs_json_text(r->name), "mask", mcs_json_text(mask),
+                                "text", mcs_json_text(r->text), "slices", out.slices);
+    MCS_TRY_GOTO(add_case(w, r, ".nii.gz", summary, NULL), st, done);
+    st = mcs_run_flush(w->run);
 done:
-    if (st != MCS_OK) w->n_empty = empty_before;
     json_decref(out.slices);
     free(out.mask);
     free(out.coarse);
@@ -336,61 +356,150 @@ static int is_volume(const char *name)
     return dot && (!strcmp(dot, ".nii") || !strcmp(dot, ".gz"));
 }
 
-static enum mcs_status make_folders(const struct segment_command *c)
+/* Folder `name` of the output, "" for itself. */
+static const char *folder_of(const struct segment_command *c, const char *name, struct arena *a)
 {
-    static const char *const more[] = {"", "/saliency", "/coarse"};
-    char path[PATH_BYTES];
-    for (int i = 0; i < (c->keep_stages ? 3 : 1); i++) {
-        snprintf(path, sizeof path, "%s%s", c->output, more[i]);
-        MCS_TRY(mcs_folder_make(path));
-    }
-    snprintf(path, sizeof path, "%s/config.yaml", c->output);
-    return mcs_config_save(path, c);
+    return mcs_arena_printf(a, "%s%s", c->output, name);
 }
 
-static enum mcs_status write_summary(struct work *w)
+static enum mcs_status check_paths(const struct segment_command *c)
+{
+    struct arena a = {0};
+    const int stages = c->keep_stages;
+    const struct run_output out[] = {
+        {c->output, "*.png;*.nii.gz;summary.json;config.yaml;failures.csv"},
+        {stages ? folder_of(c, "/saliency", &a) : NULL, "*.png;*.h5;*.nii.gz"},
+        {stages ? folder_of(c, "/coarse", &a) : NULL, "*.png;*.nii.gz;boxes.json"},
+    };
+    const struct run_input in[] = {{"--input", c->input, ENDINGS},
+                                   {"--clip", c->clip, NULL},
+                                   {"--sam", c->sam, NULL},
+                                   {"--prompts", c->prompts, NULL},
+                                   {"--noise", c->m2ib.noise, NULL}};
+    const enum mcs_status st = mcs_run_check_paths(&c->common, out, 3, in, 5);
+    mcs_arena_free(&a);
+    return st;
+}
+
+/* Opens the run and its folders, and finds what is finished already. */
+static enum mcs_status start(struct work *w, const struct request_list *list, struct arena *a)
+{
+    const struct segment_command *c = w->c;
+    const char *more = mcs_arena_printf(a, "clip_sha256: %s\nsam_sha256: %s\n", w->clip.sha256, w->sam.sha256);
+    if (c->m2ib.noise) {
+        char hex[65];
+        MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
+        more = mcs_arena_printf(a, "%snoise_sha256: %s\n", more, hex);
+    }
+    MCS_TRY(mcs_run_open(c, c->output, more, &w->run));
+    if (c->keep_stages) {
+        MCS_TRY(mcs_folder_make(folder_of(c, "/saliency", a)));
+        MCS_TRY(mcs_folder_make(folder_of(c, "/coarse", a)));
+    }
+    MCS_TRY(mcs_run_save_config(w->run));
+    w->requests = list->v;
+    w->results = mcs_arena_alloc(a, ((size_t)list->n + 1) * sizeof *w->results);
+    for (int i = 0; i < list->n; i++) {
+        const struct request *r = &list->v[i];
+        const struct run_source source = {(const char *const[]){r->path, NULL}, (const char *const[]){r->text, NULL}};
+        json_t *result;
+        if (!mcs_run_case_done(w->run, r->stem, &source, &result) || !json_object_get(result, "case")) continue;
+        w->results[i] = json_incref(result);
+        w->n_done++;
+    }
+    mcs_run_tell_done(w->n_done, list->n);
+    return MCS_OK;
+}
+
+static int is_empty(const json_t *described)
+{
+    return json_is_string(json_object_get(described, "empty"));
+}
+
+/* summary.json, and with stages coarse/boxes.json. Returns in *n_empty how many images and slices had no coarse mask.
+ */
+static enum mcs_status write_summary(struct work *w, int n, int *n_empty)
 {
     const struct segment_command *c = w->c;
     struct arena a = {0};
-    char path[PATH_BYTES];
+    json_t *cases = json_array(), *boxes = json_array();
+    enum mcs_status st;
+    *n_empty = 0;
+    for (int i = 0; i < n; i++) {
+        json_t *one = json_object_get(w->results[i], "case"), *box = json_object_get(w->results[i], "box"), *slice;
+        size_t k;
+        if (one) json_array_append(cases, one);
+        if (box) json_array_append(boxes, box);
+        *n_empty += is_empty(one);
+        json_array_foreach(json_object_get(one, "slices"), k, slice) *n_empty += is_empty(slice);
+    }
     json_t *root = json_pack("{s:{s:s, s:s, s:s, s:I, s:s, s:s}, s:O}", "made_by", "verb", "segment", "version",
                              MCS_VERSION, "form", mcs_form_text(&c->common, &a), "seed", (json_int_t)c->common.seed,
-                             "clip_sha256", w->clip.sha256, "sam_sha256", w->sam.sha256, "cases", w->cases);
+                             "clip_sha256", w->clip.sha256, "sam_sha256", w->sam.sha256, "cases", cases);
+    st = mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/summary.json", c->output);
+    if (st == MCS_OK && c->keep_stages && json_array_size(boxes))
+        st = mcs_boxes_write_json(folder_of(c, "/coarse/boxes.json", &a), boxes, NULL);
+    json_decref(cases);
+    json_decref(boxes);
     mcs_arena_free(&a);
-    MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/summary.json", c->output));
-    if (!c->keep_stages || !w->boxes.n) return MCS_OK;
-    snprintf(path, sizeof path, "%s/coarse/boxes.json", c->output);
-    return mcs_boxes_write(path, &w->boxes);
+    return st;
 }
 
-static enum mcs_status run_all(struct work *w, const struct request_list *list)
+/* Images at once: whole groups of the saliency's, so that a group does not depend on where an earlier run stopped, and
+ * few, so that a request to stop does not wait long. */
+static int group_size(const struct work *w)
+{
+    const int pairs = w->o.saliency.pairs;
+    return pairs >= CHUNK ? CHUNK : pairs >= 8 ? pairs : 8 / pairs * pairs;
+}
+
+static enum mcs_status run_cases_of(struct work *w, const struct request_list *list)
 {
     const struct request *waiting[CHUNK];
     struct mcs_progress bar;
     int n = 0;
-    MCS_TRY(make_folders(w->c));
-    w->boxes.cases = mcs_arena_alloc(&w->boxes.arena, ((size_t)list->n + 1) * sizeof *w->boxes.cases);
     mcs_progress_start(&bar, "segment", "case", list->n);
     for (int i = 0; i < list->n; i++) {
         const struct request *r = &list->v[i];
-        if (is_volume(r->name)) {
-            const enum mcs_status st = run_volume(w, r);
-            if (st == MCS_E_NOMEM || st == MCS_E_USAGE || st == MCS_E_IO) return mcs_trace(st, __FILE__, __LINE__);
-            if (st != MCS_OK) mcs_failures_add_held(&w->failures, r->stem);
-        } else {
+        if (!n) MCS_TRY(mcs_stop_check());
+        if (!is_volume(r->name)) {
             waiting[n++] = r;
+        } else if (!w->results[i]) {
+            const enum mcs_status st = run_volume(w, r);
+            if (st == MCS_E_NOMEM || st == MCS_E_USAGE || st == MCS_E_IO || st == MCS_E_STOPPED)
+                return mcs_trace(st, __FILE__, __LINE__);
+            if (st != MCS_OK) mcs_failures_add_held(&w->failures, r->stem);
         }
-        if (n < CHUNK && i + 1 < list->n) continue;
+        if (n < group_size(w) && i + 1 < list->n) continue;
         MCS_TRY(run_images(w, waiting, n));
         n = 0;
         mcs_progress_set(&bar, i + 1);
     }
     mcs_progress_end(&bar);
-    MCS_TRY(write_summary(w));
-    if (w->n_empty) mcs_warn("%d coarse masks are empty; \"empty\" in summary.json says why", w->n_empty);
-    printf(w->c->common.json ? "{\"cases\": %d, \"empty\": %d}\n" : "%d cases, %d empty coarse masks\n",
-           (int)json_array_size(w->cases), w->n_empty);
-    return mcs_failures_finish(&w->failures, w->c->output, list->n_asked);
+    return MCS_OK;
+}
+
+static enum mcs_status run_all(struct work *w, const struct request_list *list)
+{
+    struct arena a = {0};
+    int n_empty = 0;
+    enum mcs_status st = start(w, list, &a);
+    if (st == MCS_OK) st = run_cases_of(w, list);
+    if (st == MCS_E_STOPPED) {
+        mcs_error_clear();
+        st = mcs_run_stopped(w->n_done, list->n);
+    }
+    MCS_TRY_GOTO(st, st, done);
+    MCS_TRY_GOTO(write_summary(w, list->n, &n_empty), st, done);
+    if (n_empty) mcs_warn("%d coarse masks are empty; \"empty\" in summary.json says why", n_empty);
+    printf(w->c->common.json ? "{\"cases\": %d, \"empty\": %d}\n" : "%d cases, %d empty coarse masks\n", w->n_done,
+           n_empty);
+    st = mcs_failures_finish(&w->failures, w->c->output, list->n_asked);
+done:
+    st = mcs_run_close(w->run, st);
+    for (int i = 0; w->results && i < list->n; i++) json_decref(w->results[i]);
+    mcs_arena_free(&a);
+    return st;
 }
 
 static enum mcs_status plan(struct work *w, int n)
@@ -407,17 +516,16 @@ static enum mcs_status run(const void *options)
 {
     const struct segment_command *c = options;
     struct device d = {0};
-    struct work w = {.c = c, .cases = json_array()};
+    struct work w = {.c = c};
     struct request_list list = {0};
     struct npy noise = {0};
     enum mcs_status st;
     MCS_REQUIRE_GOTO(!c->text != !c->prompts, MCS_E_USAGE, st, done, "want one of --text and --prompts");
+    MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
     MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
-    MCS_TRY_GOTO(
-        mcs_requests_read(&w.clip, c->input, ".png;.jpg;.jpeg;.nii;.nii.gz", c->text, c->prompts, &w.failures, &list),
-        st, done);
+    MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
     int slices = 0; /* of volumes: their number is not known before they are read */
     for (int i = 0; i < list.n; i++) slices |= is_volume(list.v[i].name);
     MCS_TRY_GOTO(resolve(&w, slices ? 0 : list.n, &noise), st, done);
@@ -426,9 +534,7 @@ done:
     if (w.clip.params) mcs_clip_model_close(&w.clip);
     if (w.sam.params) mcs_sam_model_close(&w.sam);
     mcs_device_close(&d);
-    json_decref(w.cases);
     mcs_npy_free(&noise);
-    mcs_boxes_free(&w.boxes);
     mcs_requests_free(&list);
     mcs_failures_free(&w.failures);
     return st;

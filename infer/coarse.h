@@ -78,8 +78,11 @@ void mcs_coarse_free(struct coarse_result *result);
 /* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (8 bits = 0..1) of a folder -> out/STEM.png (0 and
  * 255) and out/boxes.json. d or NULL: as `on` above. Where a stem has both, the HDF5 file is read. A bad case goes to
  * out/failures.csv and the rest goes on: E_PARTIAL. *n_cases and *n_empty may be NULL. E_NOINPUT no folder or nothing
- * in it; E_DATA two images with one stem. */
+ * in it; E_DATA two images with one stem, or no case done; E_STOPPED after the case at hand. run: records the cases,
+ * and those that it has already are not made again; NULL: all are made. */
+struct run_folder;
 enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *out, const struct coarse_options *o,
-                                  const struct coarse_text_scorer *scorer, int *n_cases, int *n_empty);
+                                  const struct coarse_text_scorer *scorer, struct run_folder *run, int *n_cases,
+                                  int *n_empty);
 
 #endif

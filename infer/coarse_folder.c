@@ -1,10 +1,14 @@
 /* mcs_coarse_folder: a folder of saliency maps to masks and boxes.json. */
 #include "data/file.h"
 #include "data/image.h"
+#include "data/json.h"
+#include "data/run_folder.h"
 #include "data/store.h"
 #include "engine/log.h"
+#include "engine/stop.h"
 #include "infer/cases.h"
 #include "infer/coarse.h"
+#include "infer/requests.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -53,22 +57,16 @@ static enum mcs_status read_map(const char *path, struct map2 *map)
     return MCS_OK;
 }
 
-/* Copies a result's boxes into the list that becomes boxes.json. */
-static void add_case(struct box_list *list, const char *stem, int width, int height, const struct coarse_result *r)
+/* What boxes.json says of a case. */
+static json_t *boxes_of(struct arena *a, const char *stem, int width, int height, const struct coarse_result *r)
 {
-    struct arena *a = &list->arena;
-    struct box_case *b = list->cases + list->n++;
-    *b = (struct box_case){.image = mcs_arena_printf(a, "%s.png", stem), .width = width, .height = height};
-    b->n_components = r->n_boxes;
-    b->components = mcs_arena_alloc(a, ((size_t)r->n_boxes + 1) * sizeof *b->components);
-    for (int i = 0; i < r->n_boxes; i++) {
-        struct box_component *c = b->components + i;
-        size_t bytes = (size_t)r->boxes[i].n_points * sizeof *c->points;
-        *c = r->boxes[i];
-        c->points = mcs_arena_alloc(a, bytes + 1);
-        memcpy(c->points, r->boxes[i].points, bytes);
-    }
-    if (r->state != MCS_MASK_OK) b->reason = mcs_mask_state_text(r->state);
+    return mcs_box_case_json(
+        &(struct box_case){.image = mcs_arena_printf(a, "%s.png", stem),
+                           .width = width,
+                           .height = height,
+                           .n_components = r->n_boxes,
+                           .components = r->boxes,
+                           .reason = r->state == MCS_MASK_OK ? NULL : mcs_mask_state_text(r->state)});
 }
 
 static const char *made_by(struct arena *a, const struct coarse_options *o)
@@ -86,31 +84,106 @@ static const char *made_by(struct arena *a, const struct coarse_options *o)
         o->keep, o->min_confidence, o->min_area, o->grow_px, o->merge_boxes, o->n_points, o->n_negative);
 }
 
+struct job {
+    struct stage_room *on;
+    const char *out;
+    const struct coarse_options *o;
+    const struct coarse_text_scorer *scorer;
+    struct run_folder *run;
+    struct failure_list failures;
+    json_t *boxes; /* of the cases done, in order */
+    struct arena arena;
+};
+
 /* One case: *read is 0 where the input was at fault, 1 where writing was, which no other case will survive either. */
-static enum mcs_status run_case(struct stage_room *on, const struct case_file *file, const char *out,
-                                const struct coarse_options *o, const struct coarse_text_scorer *scorer,
-                                struct box_list *list, int *read)
+static enum mcs_status run_case(struct job *j, const struct case_file *file, int *read)
 {
     enum mcs_status st = MCS_OK;
     struct map2 map = {0};
     struct image mask = {0};
     struct coarse_result r = {0};
+    json_t *boxes = NULL;
     *read = 0;
     MCS_TRY_GOTO(mcs_case_name_check(out, file->stem, ".png"), st, done);
     MCS_TRY_GOTO(read_map(file->path, &map), st, done);
     MCS_TRY_GOTO(mcs_image_alloc(&mask, map.width, map.height, 1), st, done);
-    MCS_TRY_GOTO(mcs_coarse_mask(on, &map, file->stem, o, scorer, NULL, mask.pixels, &r), st, done);
+    MCS_TRY_GOTO(mcs_coarse_mask(j->on, &map, file->stem, j->o, j->scorer, NULL, mask.pixels, &r), st, done);
+    boxes = boxes_of(&j->arena, file->stem, map.width, map.height, &r);
+    MCS_REQUIRE_GOTO(boxes, MCS_E_DATA, st, done, "%s: boxes.json cannot hold it: its name is not UTF-8", file->path);
     *read = 1;
     for (int64_t i = 0; i < (int64_t)map.width * map.height; i++) mask.pixels[i] = mask.pixels[i] ? 255 : 0;
-    char path[PATH_BYTES];
-    snprintf(path, PATH_BYTES, "%s/%s.png", out, file->stem);
-    MCS_TRY_GOTO(mcs_image_write_png(path, &mask), st, done);
-    add_case(list, file->stem, map.width, map.height, &r);
+    const char *name = mcs_arena_printf(&j->arena, "%s.png", file->stem);
+    MCS_TRY_GOTO(mcs_image_write_png(mcs_arena_printf(&j->arena, "%s/%s", j->out, name), &mask), st, done);
+    json_array_append(j->boxes, boxes);
+    if (!j->run) goto done;
+    const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
+    MCS_TRY_GOTO(mcs_run_case_add(j->run, file->stem, &source, (const char *const[]){name, NULL}, json_incref(boxes)),
+                 st, done);
+    st = mcs_run_flush(j->run);
 done:
+    json_decref(boxes);
     mcs_map_free(&map);
     mcs_image_free(&mask);
     mcs_coarse_free(&r);
     return st;
+}
+
+/* The recorded boxes of the cases that are finished already, NULL for the others. */
+static json_t **find_done(struct job *j, const struct case_list *cases)
+{
+    json_t **boxes = mcs_arena_alloc(&j->arena, ((size_t)cases->n + 1) * sizeof *boxes);
+    int n = 0;
+    for (int i = 0; j->run && i < cases->n; i++) {
+        const struct case_file *file = &cases->files[i];
+        const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
+        if (!mcs_run_case_done(j->run, file->stem, &source, &boxes[i])) boxes[i] = NULL;
+        n += boxes[i] != NULL;
+    }
+    mcs_run_tell_done(n, cases->n);
+    return boxes;
+}
+
+static enum mcs_status run_cases(struct job *j, const struct case_list *cases)
+{
+    struct mcs_progress progress;
+    json_t **done = find_done(j, cases);
+    mcs_progress_start(&progress, "coarse", "case", cases->n);
+    for (int i = 0; i < cases->n; i++) {
+        int read = 0;
+        if (done[i]) {
+            json_array_append(j->boxes, done[i]);
+            continue;
+        }
+        if (mcs_stop_requested()) {
+            int n = (int)json_array_size(j->boxes);
+            for (int k = i; k < cases->n; k++) n += done[k] != NULL;
+            return mcs_run_stopped(n, cases->n);
+        }
+        const enum mcs_status one = run_case(j, cases->files + i, &read);
+        if (one != MCS_OK && (read || one == MCS_E_NOMEM || one == MCS_E_USAGE || one == MCS_E_FAIL)) return one;
+        if (one != MCS_OK) mcs_failures_add_held(&j->failures, cases->files[i].stem);
+        mcs_progress_set(&progress, i + 1);
+    }
+    mcs_progress_end(&progress);
+    return MCS_OK;
+}
+
+/* Returns how many masks are empty, and warns. */
+static int warn_empty(const json_t *boxes, const char *out)
+{
+    size_t i;
+    json_t *b;
+    int n = 0;
+    json_array_foreach(boxes, i, b)
+    {
+        const char *reason = json_string_value(json_object_get(b, "reason"));
+        if (reason && !n++)
+            mcs_warn("%s: the coarse mask is empty: %s", json_string_value(json_object_get(b, "image")), reason);
+    }
+    if (n > 1)
+        mcs_warn("%d of %d coarse masks are empty; \"reason\" in %s/boxes.json says why", n,
+                 (int)json_array_size(boxes), out);
+    return n;
 }
 
 static enum mcs_status check_apart(const char *in, const char *out)
@@ -122,51 +195,29 @@ static enum mcs_status check_apart(const char *in, const char *out)
 }
 
 enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *out, const struct coarse_options *o,
-                                  const struct coarse_text_scorer *scorer, int *n_cases, int *n_empty)
+                                  const struct coarse_text_scorer *scorer, struct run_folder *run, int *n_cases,
+                                  int *n_empty)
 {
     struct case_list cases;
-    struct box_list list = {0};
-    struct failure_list failures = {0};
+    struct stage_room room = {.device = d};
+    struct job j = {.on = d ? &room : NULL, .out = out, .o = o, .scorer = scorer, .run = run};
     enum mcs_status st = MCS_OK;
-    int n_void = 0;
-    struct stage_room room = {.device = d}, *on = d ? &room : NULL;
     MCS_TRY(mcs_cases_list(in, ".h5;.png", ".h5", &cases));
+    j.boxes = json_array();
     MCS_TRY_GOTO(mcs_folder_make(out), st, done);
     MCS_TRY_GOTO(check_apart(in, out), st, done);
-    list.cases = mcs_arena_alloc(&list.arena, (size_t)cases.n * sizeof *list.cases);
-    list.made_by = made_by(&list.arena, o);
-    struct mcs_progress progress;
-    mcs_progress_start(&progress, "coarse", "case", cases.n);
-    for (int i = 0; i < cases.n; i++) {
-        int read;
-        const enum mcs_status one = run_case(on, cases.files + i, out, o, scorer, &list, &read);
-        if (one != MCS_OK && (read || one == MCS_E_NOMEM || one == MCS_E_USAGE || one == MCS_E_FAIL)) {
-            st = one;
-            goto done;
-        }
-        if (one != MCS_OK) mcs_failures_add_held(&failures, cases.files[i].stem);
-        mcs_progress_set(&progress, i + 1);
-    }
-    mcs_progress_end(&progress);
-    char path[PATH_BYTES];
-    snprintf(path, PATH_BYTES, "%s/boxes.json", out);
-    MCS_TRY_GOTO(mcs_boxes_write(path, &list), st, done);
-    MCS_TRY_GOTO(mcs_failures_write(&failures, out), st, done);
-    for (int i = 0; i < list.n; i++)
-        if (list.cases[i].reason) {
-            if (!n_void++) mcs_warn("%s: the coarse mask is empty: %s", list.cases[i].image, list.cases[i].reason);
-        }
-    if (n_void > 1)
-        mcs_warn("%d of %d coarse masks are empty; \"reason\" in %s/boxes.json says why", n_void, list.n, out);
-    if (n_cases) *n_cases = list.n;
+    MCS_TRY_GOTO(run_cases(&j, &cases), st, done);
+    MCS_TRY_GOTO(mcs_boxes_write_json(mcs_arena_printf(&j.arena, "%s/boxes.json", out), j.boxes, made_by(&j.arena, o)),
+                 st, done);
+    const int n_void = warn_empty(j.boxes, out);
+    if (n_cases) *n_cases = (int)json_array_size(j.boxes);
     if (n_empty) *n_empty = n_void;
-    MCS_REQUIRE_GOTO(!failures.n, MCS_E_PARTIAL, st, done,
-                     "%d of %d cases failed, see %s/failures.csv; the first: %s: %s", failures.n, cases.n, out,
-                     failures.items[0].stem, failures.items[0].reason);
+    st = mcs_failures_finish(&j.failures, out, cases.n);
 done:
     mcs_stage_room_free(&room);
     mcs_cases_free(&cases);
-    mcs_boxes_free(&list);
-    mcs_failures_free(&failures);
+    json_decref(j.boxes);
+    mcs_failures_free(&j.failures);
+    mcs_arena_free(&j.arena);
     return st;
 }

@@ -8,6 +8,7 @@
 #include "data/store.h"
 #include "data/volume.h"
 #include "engine/memory.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -302,6 +303,7 @@ static enum mcs_status compare_folders(const char *a, const char *b, double tole
     MCS_TRY_GOTO(mcs_folder_list(b, ENDINGS, &y), st, done);
     MCS_REQUIRE_GOTO(x.n + y.n, MCS_E_NOINPUT, st, done, "%s and %s: no file in them ends in %s", a, b, ENDINGS);
     for (int i = 0, k = 0; i < x.n || k < y.n;) { /* both are sorted */
+        MCS_TRY_GOTO(mcs_stop_check(), st, done);
         const int order = i == x.n ? 1 : k == y.n ? -1 : strcmp(x.names[i], y.names[k]);
         if (order) {
             add_fault(d, order < 0 ? x.names[i] : y.names[k], "",

@@ -5,6 +5,7 @@
 #include "data/json.h"
 #include "data/volume.h"
 #include "engine/log.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -140,6 +141,7 @@ static enum mcs_status evaluate_pairs(const struct case_list *p, const struct ca
     mcs_progress_start(&progress, "evaluate", "case", p->n);
     for (int i = 0; i < p->n; i++) {
         const struct case_file *a = p->files + i, *b = mcs_cases_find(r, a->stem);
+        MCS_TRY(mcs_stop_check());
         mcs_progress_set(&progress, i + 1);
         if (!b) {
             mcs_failures_add(&e->failures, a->stem, "a prediction without a reference");

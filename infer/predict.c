@@ -2,14 +2,18 @@
 
 #include "data/file.h"
 #include "data/image.h"
+#include "data/run_folder.h"
 #include "engine/log.h"
-#include "infer/cases.h"
+#include "engine/stop.h"
+#include "infer/requests.h"
+#include "infer/row_record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PATH_BYTES = 4096, GROUP = 8 };
+static const char ENDINGS[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
 
 struct predict_options mcs_predict_defaults(void)
 {
@@ -58,8 +62,9 @@ struct job {
     char folder[3][PATH_BYTES];
     struct waiting group[GROUP];
     int n_group, n_done;
-    struct uncertainty_row *rows[3];
-    int n_rows;
+    const struct case_list *list;
+    struct uncertainty_row *rows[3]; /* by choice and case of the list; stem NULL: not done */
+    struct run_folder *run;          /* NULL: no record */
     struct failure_list failures;
     struct arena arena;
 };
@@ -137,8 +142,8 @@ static enum mcs_status write_case(struct job *j, int choice, const struct waitin
         MCS_TRY(mcs_probability_write(path, &r->prob));
     }
     if (j->o->uncertainty) {
-        struct uncertainty_row *row = &j->rows[choice][j->n_rows];
-        row->stem = mcs_arena_strdup(&j->arena, stem);
+        struct uncertainty_row *row = &j->rows[choice][w->file - j->list->files];
+        row->stem = stem;
         snprintf(path, sizeof path, "%s/uncertainty",
                  folder); /* apart: who reads masks takes every image of a folder */
         MCS_TRY(mcs_probability_write_entropy(path, stem, &r->prob, r->bits, r->labels, j->o->form, row));
@@ -159,6 +164,26 @@ static void place(const struct ensemble_maps *m, int64_t from, int64_t n, int64_
     if (m->bits) memcpy(r->bits + first * pixels, m->bits + from * pixels, (size_t)(n * pixels) * sizeof *m->bits);
 }
 
+/* Records a case whose files are written. */
+static enum mcs_status record(struct job *j, const struct waiting *w)
+{
+    const char *stem = w->file->stem, *files[4 * ENSEMBLE_MAX_CHOICES + 1] = {NULL};
+    const struct run_source source = {(const char *const[]){w->file->path, NULL}, NULL};
+    json_t *rows = json_array();
+    int n = 0;
+    if (!j->run) return json_decref(rows), MCS_OK;
+    for (int g = 0; g < j->o->n_choices; g++) {
+        const char *in = g ? mcs_arena_printf(&j->arena, "%s/", mcs_predict_choice_name(j->o->choices[g])) : "";
+        files[n++] = mcs_arena_printf(&j->arena, "%s%s.%s", in, stem, w->is_volume ? "nii.gz" : "png");
+        if (j->o->save_probabilities) files[n++] = mcs_arena_printf(&j->arena, "%s%s.h5", in, stem);
+        if (!j->o->uncertainty) continue;
+        files[n++] = mcs_arena_printf(&j->arena, "%suncertainty/%s_entropy.h5", in, stem);
+        if (w->depth == 1) files[n++] = mcs_arena_printf(&j->arena, "%suncertainty/%s_entropy.png", in, stem);
+        json_array_append_new(rows, mcs_row_json(&j->rows[g][w->file - j->list->files]));
+    }
+    return mcs_run_case_add(j->run, stem, &source, files, rows);
+}
+
 /* One case whose results for each choice are there, written; a failure of its own is listed. */
 static enum mcs_status finish(struct job *j, const struct waiting *w, struct result *results)
 {
@@ -168,9 +193,8 @@ static enum mcs_status finish(struct job *j, const struct waiting *w, struct res
         if (w->is_volume) memcpy(p->spacing, w->volume.spacing, sizeof p->spacing);
         MCS_TRY(write_case(j, g, w, &results[g]));
     }
-    j->n_rows++;
     j->n_done++;
-    return MCS_OK;
+    return record(j, w);
 }
 
 /* Room for the results of a group of images; one block a choice. */
@@ -204,6 +228,7 @@ static enum mcs_status run_group(struct job *j)
         MCS_TRY_GOTO(result_alloc(j, first, &results[g]), st, done);
     }
     for (int64_t z = 0; z < first->depth; z += GROUP) { /* images: depth 1, once */
+        if (z) MCS_TRY_GOTO(mcs_stop_check(), st, done);
         const int64_t n = first->is_volume ? first->depth - z < GROUP ? first->depth - z : GROUP : j->n_group;
         for (int64_t i = 0; i < n; i++)
             memcpy(images + i * slice, first->is_volume ? first->values + (z + i) * slice : j->group[i].values,
@@ -217,6 +242,7 @@ static enum mcs_status run_group(struct job *j)
         for (int g = 0; !first->is_volume && g < n_choices; g++) place(&out[g], i, 1, 0, &results[g]);
         MCS_TRY_GOTO(finish(j, &j->group[i], results), st, done);
     }
+    if (j->run) st = mcs_run_flush(j->run);
 done:
     for (int g = 0; g < n_choices; g++) {
         result_free(&results[g]);
@@ -230,11 +256,25 @@ done:
     return st;
 }
 
-static int is_done(const struct job *j, const struct case_file *file)
+static int mask_exists(const struct job *j, const struct case_file *file)
 {
     char path[PATH_BYTES + 256];
     snprintf(path, sizeof path, "%s/%s.%s", j->folder[0], file->stem, is_volume(file->name) ? "nii.gz" : "png");
     return mcs_file_exists(path);
+}
+
+/* 1 where the record has the case; its rows are then taken from there. */
+static int is_recorded(struct job *j, const struct case_file *file)
+{
+    const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
+    json_t *rows;
+    if (!j->run || !mcs_run_case_done(j->run, file->stem, &source, &rows)) return 0;
+    for (int g = 0; j->o->uncertainty && g < j->o->n_choices; g++) {
+        struct uncertainty_row *row = &j->rows[g][file - j->list->files];
+        if (!mcs_row_read(json_array_get(rows, (size_t)g), row)) return 0;
+        row->stem = file->stem;
+    }
+    return 1;
 }
 
 /* Can all files of a case have their names? Of the folders the last one has the longest path. */
@@ -273,29 +313,94 @@ static enum mcs_status add_case(struct job *j, const struct case_file *file)
     return MCS_OK;
 }
 
-static enum mcs_status run_cases(struct job *j, const struct case_list *list)
+/* By case of the list: 1 where it is there already. */
+static char *find_done(struct job *j)
 {
-    struct mcs_progress bar;
-    int passed = 0;
+    const struct case_list *list = j->list;
+    char *done = mcs_arena_alloc(&j->arena, (size_t)list->n + 1);
+    int recorded = 0, passed = 0;
     for (int g = 0; g < j->o->n_choices; g++)
         j->rows[g] = mcs_arena_alloc(&j->arena, ((size_t)list->n + 1) * sizeof *j->rows[g]);
-    mcs_progress_start(&bar, "predict", "case", list->n);
     for (int i = 0; i < list->n; i++) {
-        if (j->o->continue_prediction && is_done(j, &list->files[i]))
-            passed++;
-        else
-            MCS_TRY(add_case(j, &list->files[i]));
-        mcs_progress_set(&bar, i + 1 - j->n_group);
+        const int known = is_recorded(j, &list->files[i]),
+                  kept = !known && j->o->continue_prediction && mask_exists(j, &list->files[i]);
+        recorded += known;
+        passed += kept;
+        done[i] = (char)(known || kept);
     }
-    MCS_TRY(run_group(j));
-    mcs_progress_set(&bar, list->n);
-    mcs_progress_end(&bar);
+    mcs_run_tell_done(recorded, list->n);
     if (passed) mcs_log("%d cases were there already", passed);
+    j->n_done = recorded;
+    return done;
+}
+
+static enum mcs_status write_tables(struct job *j)
+{
     for (int g = 0; j->o->uncertainty && g < j->o->n_choices; g++) {
         char path[PATH_BYTES + 64];
+        int n = 0;
+        for (int i = 0; i < j->list->n; i++)
+            if (j->rows[g][i].stem) j->rows[g][n++] = j->rows[g][i];
         snprintf(path, sizeof path, "%s/uncertainty", j->folder[g]);
-        MCS_TRY(mcs_uncertainty_write_csv(path, j->rows[g], j->n_rows));
+        MCS_TRY(mcs_uncertainty_write_csv(path, j->rows[g], n));
     }
+    return MCS_OK;
+}
+
+static enum mcs_status run_cases(struct job *j)
+{
+    const struct case_list *list = j->list;
+    struct mcs_progress bar;
+    enum mcs_status st = MCS_OK;
+    const char *done = find_done(j);
+    mcs_progress_start(&bar, "predict", "case", list->n);
+    for (int i = 0; i < list->n && st == MCS_OK; i++) {
+        st = mcs_stop_check();
+        if (st == MCS_OK && !done[i]) st = add_case(j, &list->files[i]);
+        mcs_progress_set(&bar, i + 1 - j->n_group);
+    }
+    if (st == MCS_OK) st = mcs_stop_check();
+    if (st == MCS_OK) st = run_group(j);
+    if (st == MCS_E_STOPPED) {
+        mcs_error_clear();
+        st = mcs_run_stopped(j->n_done, list->n);
+    }
+    MCS_TRY(st);
+    mcs_progress_set(&bar, list->n);
+    mcs_progress_end(&bar);
+    return write_tables(j);
+}
+
+/* Makes the folders; where the output is a run, opens it, with the weights as a part of its options. */
+static enum mcs_status open_folders(struct job *j, const char *input, const char *output, const char *model)
+{
+    const struct predict_options *o = j->o;
+    struct run_output out[2 * ENSEMBLE_MAX_CHOICES];
+    const struct run_input in[] = {{"--input", input, ENDINGS}, {"--model", model, NULL}};
+    const int64_t bytes = j->ensemble.model.params->n_values * (int64_t)sizeof(float);
+    const char *plans = mcs_arena_printf(&j->arena, "%s/plans.json", model), *more = "";
+    char hex[65];
+    int n = 0;
+    for (int g = 0; g < o->n_choices; g++) {
+        snprintf(j->folder[g], sizeof j->folder[g], g ? "%s/%s" : "%s", output, mcs_predict_choice_name(o->choices[g]));
+        out[n++] = (struct run_output){j->folder[g], "*.png;*.nii.gz;*.h5;config.yaml;failures.csv"};
+        if (o->uncertainty)
+            out[n++] = (struct run_output){mcs_arena_printf(&j->arena, "%s/uncertainty", j->folder[g]),
+                                           "*.png;*.h5;uncertainty.csv"};
+    }
+    if (o->command) {
+        MCS_TRY(mcs_run_check_paths(o->command, out, n, in, 2));
+        MCS_TRY(mcs_file_sha256(plans, hex));
+        more = mcs_arena_strdup(&j->arena, hex);
+        for (int i = 0; i < j->ensemble.n; i++) {
+            mcs_sha256(j->ensemble.weights[i], bytes, hex);
+            more = mcs_arena_printf(&j->arena, "%s %s", more, hex);
+        }
+        mcs_sha256(more, (int64_t)strlen(more), hex);
+        MCS_TRY(mcs_run_open(o->command, output, mcs_arena_printf(&j->arena, "model_sha256: %s\n", hex), &j->run));
+        MCS_TRY(mcs_run_save_config(j->run));
+    }
+    for (int i = 0; i < n; i++) MCS_TRY(mcs_folder_make(out[i].folder));
     return MCS_OK;
 }
 
@@ -307,20 +412,15 @@ enum mcs_status mcs_predict_folder(const char *input, const char *output, const 
     enum mcs_status st;
     MCS_REQUIRE(j, MCS_E_NOMEM, "no memory for a list of cases");
     j->o = o;
-    MCS_TRY_GOTO(mcs_cases_list(input, ".png;.jpg;.jpeg;.nii;.nii.gz", NULL, &list), st, done);
+    j->list = &list;
+    MCS_TRY_GOTO(mcs_cases_list(input, ENDINGS, NULL, &list), st, done);
     MCS_TRY_GOTO(mcs_ensemble_open(run, o->choices, o->n_choices, d, &j->ensemble), st, done);
-    for (int g = 0; g < o->n_choices; g++) {
-        snprintf(j->folder[g], sizeof j->folder[g], g ? "%s/%s" : "%s", output, mcs_predict_choice_name(o->choices[g]));
-        char path[PATH_BYTES + 64];
-        snprintf(path, sizeof path, o->uncertainty ? "%s/uncertainty" : "%s", j->folder[g]);
-        MCS_TRY_GOTO(mcs_folder_make(path), st, done);
-    }
+    MCS_TRY_GOTO(open_folders(j, input, output, run), st, done);
     mcs_log("%d checkpoints, %d cases", j->ensemble.n, list.n);
-    MCS_TRY_GOTO(run_cases(j, &list), st, done);
-    MCS_TRY_GOTO(mcs_failures_write(&j->failures, output), st, done);
-    if (j->failures.n)
-        st = MCS_FAIL(MCS_E_PARTIAL, "%d of %d cases failed; %s/failures.csv says why", j->failures.n, list.n, output);
+    MCS_TRY_GOTO(run_cases(j), st, done);
+    st = mcs_failures_finish(&j->failures, output, list.n);
 done:
+    st = mcs_run_close(j->run, st);
     *n_done = j->n_done;
     for (int i = 0; i < j->n_group; i++) waiting_free(&j->group[i]);
     mcs_ensemble_close(&j->ensemble);

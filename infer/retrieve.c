@@ -1,5 +1,6 @@
 #include "infer/retrieve.h"
 
+#include "engine/stop.h"
 #include "infer/requests.h"
 
 #include <stdlib.h>
@@ -36,6 +37,7 @@ static enum mcs_status retrieve(struct clip_model *m, const struct pairs *pairs,
         else
             mcs_failures_add_held(failures, pairs->v[i].stem);
         if (waiting < CHUNK && i + 1 < n) continue;
+        MCS_TRY_GOTO(mcs_stop_check(), st, done);
         MCS_TRY_GOTO(mcs_clip_embed_images(m, prepared, waiting, 1, images + (int64_t)used * embed), st, done);
         used += waiting;
         waiting = 0;
@@ -44,7 +46,12 @@ static enum mcs_status retrieve(struct clip_model *m, const struct pairs *pairs,
     MCS_REQUIRE_GOTO(used >= 2, MCS_E_DATA, st, done, "%d of %d pairs can be used, retrieval needs two%s%s", used, n,
                      failures && failures->n ? "; the first that failed: " : "",
                      failures && failures->n ? failures->items[0].reason : "");
-    MCS_TRY_GOTO(mcs_clip_embed_texts(m, captions, used, 1, texts), st, done);
+    for (int at = 0; at < used; at += CHUNK) {
+        MCS_TRY_GOTO(mcs_stop_check(), st, done);
+        MCS_TRY_GOTO(mcs_clip_embed_texts(m, captions + at, used - at < CHUNK ? used - at : CHUNK, 1,
+                                          texts + (int64_t)at * embed),
+                     st, done);
+    }
     st = mcs_recall(images, texts, used, embed, o, r);
 done:
     free(images);

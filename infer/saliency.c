@@ -5,6 +5,7 @@
 #include "engine/model/layers.h"
 #include "engine/rng.h"
 #include "engine/stage_ops.h"
+#include "engine/stop.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -365,6 +366,7 @@ enum mcs_status mcs_saliency_run(struct clip_model *m, const struct saliency_opt
     if (progress) mcs_progress_start(&bar, "saliency", "map", n);
     for (int at = 0; at < n; at += (int)s.pairs) {
         const int count = n - at < (int)s.pairs ? n - at : (int)s.pairs;
+        if (at) MCS_TRY_GOTO(mcs_stop_check(), st, done);
         MCS_TRY_GOTO(run_batch(&s, cases + at, count, nulls, n_null, on_alpha, ctx), st, done);
         if (progress) mcs_progress_set(&bar, at + count);
     }

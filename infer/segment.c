@@ -2,6 +2,7 @@
 
 #include "engine/log.h"
 #include "engine/rng.h"
+#include "engine/stop.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,7 @@ enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_opti
     if (progress) mcs_progress_start(&bar, "SAM", "image", n);
     for (int at = 0; at < n; at += BATCH) {
         const int count = n - at < BATCH ? n - at : BATCH;
+        if (at) MCS_TRY(mcs_stop_check());
         struct box_case prompts[BATCH] = {0};
         struct sam_case sam_cases[BATCH];
         struct sam_result results[BATCH] = {0};

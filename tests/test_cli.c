@@ -69,7 +69,7 @@ Test(cli, info)
     expect("mcsam info .", 65, ".");
     expect("echo text > a.txt; mcsam info a.txt", 65, "a.txt: none of the kinds that are known");
     expect("printf '\\211PNG\\r\\n\\032\\n' > b.png; mcsam info b.png", 65, "b.png");
-    expect("echo x > c.safetensors; echo y > d.nii; mcsam info c.safetensors d.nii", 3,
+    expect("echo x > c.safetensors; echo y > d.nii; mcsam info c.safetensors d.nii", 65,
            "2 of 2 files could not be read");
     expect("h='{\"a\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]}}'; "
            "{ printf '\\100\\0\\0\\0\\0\\0\\0\\0%-64s' \"$h\"; printf '\\0\\0\\0\\0\\0\\0\\0\\0'; } > w.safetensors; "

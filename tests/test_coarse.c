@@ -328,17 +328,17 @@ Test(coarse, a_folder_of_maps)
     float map[N];
     int n_cases, n_empty;
     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("nowhere"), at("out"), &o, NULL, NULL, NULL), MCS_E_NOINPUT);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("nowhere"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
     mcs_error_clear();
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL), MCS_E_NOINPUT);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
     mcs_error_clear();
     make_map(map);
     write_map("in/a.png", map);
     for (int i = 0; i < N; i++) map[i] = 0.2f;
     write_map("in/b.png", map);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("in"), &o, NULL, NULL, NULL), MCS_E_USAGE);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("in"), &o, NULL, NULL, NULL, NULL), MCS_E_USAGE);
     mcs_error_clear();
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, &n_cases, &n_empty), MCS_OK, "%s",
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK, "%s",
                  mcs_error_message());
     cr_expect(n_cases == 2 && n_empty == 1 && !mcs_file_exists(at("out/failures.csv")));
     struct image mask;
@@ -356,13 +356,13 @@ Test(coarse, a_folder_of_maps)
     /* twice the same bytes */
     char first[65], second[65];
     cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), first), MCS_OK);
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL), MCS_OK);
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
     cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), second), MCS_OK);
     cr_expect_str_eq(first, second);
 
     /* a damaged map is listed, the rest goes on; a repaired one leaves no list behind */
     cr_assert_eq(mcs_file_write(at("in/c.png"), "\x89PNG\r\n\x1a\n damaged", 16), MCS_OK);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
     cr_expect(n_cases == 2 && strstr(mcs_error_message(), "1 of 3"), "%s", mcs_error_message());
     mcs_error_clear();
     char *text;
@@ -371,7 +371,7 @@ Test(coarse, a_folder_of_maps)
     cr_expect(!strncmp(text, "case,reason\nc,", 14), "%s", text);
     free(text);
     cr_assert_eq(remove(at("in/c.png")), 0);
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL), MCS_OK);
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
     cr_expect(!mcs_file_exists(at("out/failures.csv")));
 }
 
@@ -392,7 +392,7 @@ Test(coarse, hdf5_maps_go_before_their_pictures)
     make_map(map);
     write_store("in/a.h5", "saliency", 2, map);
     write_map("in/a.png", flat);
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, &n_cases, &n_empty), MCS_OK, "%s",
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK, "%s",
                  mcs_error_message());
     cr_expect(n_cases == 1 && n_empty == 0);
     struct box_list list;
@@ -407,6 +407,6 @@ Test(coarse, hdf5_maps_go_before_their_pictures)
     cr_assert_eq(mcs_file_write(at("in/d.h5"), "nonsense", 8), MCS_OK);
     map[3] = NAN;
     write_store("in/e.h5", "saliency", 2, map);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
     cr_expect(n_cases == 1 && strstr(mcs_error_message(), "4 of 5"), "%s", mcs_error_message());
 }

@@ -48,8 +48,8 @@ static char *bytes_of(const char *path)
     return text;
 }
 
-static const char input_a[65] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-static const char input_b[65] = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+static const struct run_source source_a = {.texts = (const char *const[]){"a", NULL}},
+                               source_b = {.texts = (const char *const[]){"b", NULL}};
 
 static struct run_folder *open_run(const struct options *o, const char *more)
 {
@@ -60,10 +60,11 @@ static struct run_folder *open_run(const struct options *o, const char *more)
 
 static void add(struct run_folder *run, const char *folder, const char *stem)
 {
-    const char *file = tiny_path(folder, "%s.txt", stem), *names[] = {strrchr(file, '/') + 1};
+    const char *file = tiny_path(folder, "%s.txt", stem), *names[] = {strrchr(file, '/') + 1, NULL};
     put(file, stem);
-    cr_assert_eq(mcs_run_case_add(run, stem, input_a, names, 1, json_pack("{s:f}", "v", 0.1)), MCS_OK, "%s",
+    cr_assert_eq(mcs_run_case_add(run, stem, &source_a, names, json_pack("{s:f}", "v", 0.1)), MCS_OK, "%s",
                  mcs_error_message());
+    cr_assert_eq(mcs_run_flush(run), MCS_OK, "%s", mcs_error_message());
 }
 
 /* ---- the record ---- */
@@ -74,32 +75,32 @@ Test(run_folder, finished_cases_are_known_while_all_is_as_it_was)
     const struct options o = options_of(folder, 0.5), other = options_of(folder, 0.25);
     json_t *result;
     struct run_folder *run = open_run(&o, "weights: w1\n");
-    cr_expect(!mcs_run_case_done(run, "a", input_a, NULL));
+    cr_expect(!mcs_run_case_done(run, "a", &source_a, NULL));
     add(run, folder, "a");
     add(run, folder, "b");
-    cr_expect(mcs_run_case_done(run, "a", input_a, &result), "within the run");
+    cr_expect(mcs_run_case_done(run, "a", &source_a, &result), "within the run");
     cr_expect_eq(mcs_run_close(run, MCS_E_STOPPED), MCS_E_STOPPED);
 
     run = open_run(&o, "weights: w1\n");
-    cr_expect(mcs_run_case_done(run, "a", input_a, &result));
+    cr_expect(mcs_run_case_done(run, "a", &source_a, &result));
     cr_expect_eq(json_real_value(json_object_get(result, "v")), 0.1, "a result comes back to the last bit");
-    cr_expect(!mcs_run_case_done(run, "a", input_b, NULL), "another input");
-    cr_expect(!mcs_run_case_done(run, "c", input_a, NULL), "another case");
+    cr_expect(!mcs_run_case_done(run, "a", &source_b, NULL), "another input");
+    cr_expect(!mcs_run_case_done(run, "c", &source_a, NULL), "another case");
     put(tiny_path(folder, "a.txt"), "A");
-    cr_expect(!mcs_run_case_done(run, "a", input_a, NULL), "a file of other bytes");
+    cr_expect(!mcs_run_case_done(run, "a", &source_a, NULL), "a file of other bytes");
     remove(tiny_path(folder, "b.txt"));
-    cr_expect(!mcs_run_case_done(run, "b", input_a, NULL), "a file that is gone");
+    cr_expect(!mcs_run_case_done(run, "b", &source_a, NULL), "a file that is gone");
     mcs_run_close(run, MCS_E_STOPPED);
 
     put(tiny_path(folder, "a.txt"), "a");
     run = open_run(&other, "weights: w1\n");
-    cr_expect(!mcs_run_case_done(run, "a", input_a, NULL), "other options");
+    cr_expect(!mcs_run_case_done(run, "a", &source_a, NULL), "other options");
     mcs_run_close(run, MCS_E_STOPPED);
     run = open_run(&o, "weights: w2\n");
-    cr_expect(!mcs_run_case_done(run, "a", input_a, NULL), "other weights");
+    cr_expect(!mcs_run_case_done(run, "a", &source_a, NULL), "other weights");
     mcs_run_close(run, MCS_E_STOPPED);
     run = open_run(&o, "weights: w1\n");
-    cr_expect(mcs_run_case_done(run, "a", input_a, NULL));
+    cr_expect(mcs_run_case_done(run, "a", &source_a, NULL));
     mcs_run_close(run, MCS_OK);
     tiny_remove(folder);
 }
@@ -147,17 +148,17 @@ Test(run_folder, a_record_cut_anywhere_is_read_to_its_last_whole_line)
     for (size_t cut = 0; cut <= n; cut++) {
         cr_assert_eq(mcs_file_write(path, text, (int64_t)cut), MCS_OK);
         run = open_run(&o, NULL);
-        cr_assert_eq(mcs_run_case_done(run, "a", input_a, NULL), cut >= (size_t)(first - text), "cut at %zu", cut);
-        cr_assert_eq(mcs_run_case_done(run, "b", input_a, NULL), cut == n, "cut at %zu", cut);
+        cr_assert_eq(mcs_run_case_done(run, "a", &source_a, NULL), cut >= (size_t)(first - text), "cut at %zu", cut);
+        cr_assert_eq(mcs_run_case_done(run, "b", &source_a, NULL), cut == n, "cut at %zu", cut);
         add(run, folder, "c");
         mcs_run_close(run, MCS_E_STOPPED);
         run = open_run(&o, NULL);
-        cr_assert(mcs_run_case_done(run, "c", input_a, NULL), "appended behind a cut at %zu", cut);
+        cr_assert(mcs_run_case_done(run, "c", &source_a, NULL), "appended behind a cut at %zu", cut);
         mcs_run_close(run, MCS_E_STOPPED);
     }
     put(path, "[1]\n{\"case\": 3}\n{\"file\": 1}\n\xff\xfe\n{}\n{\"verb\":\"testverb\",\"case\":\"a\",\"files\":7}\n");
     run = open_run(&o, NULL);
-    cr_expect(!mcs_run_case_done(run, "a", input_a, NULL));
+    cr_expect(!mcs_run_case_done(run, "a", &source_a, NULL));
     mcs_run_close(run, MCS_OK);
     free(text);
     tiny_remove(folder);
@@ -173,11 +174,39 @@ Test(run_folder, names_of_any_bytes)
     for (int i = 0; i < N; i++) {
         add(run, folder, stems[i]);
         for (int k = 0; k < N; k++)
-            cr_expect_eq(mcs_run_case_done(run, stems[k], input_a, NULL), k <= i, "%d after %d", k, i);
+            cr_expect_eq(mcs_run_case_done(run, stems[k], &source_a, NULL), k <= i, "%d after %d", k, i);
     }
     mcs_run_close(run, MCS_E_STOPPED);
     run = open_run(&o, NULL);
-    for (int i = 0; i < N; i++) cr_expect(mcs_run_case_done(run, stems[i], input_a, NULL), "%d", i);
+    for (int i = 0; i < N; i++) cr_expect(mcs_run_case_done(run, stems[i], &source_a, NULL), "%d", i);
+    mcs_run_close(run, MCS_OK);
+    tiny_remove(folder);
+}
+
+/* Files that a case is made from count by their contents, texts too, and where one ends. */
+Test(run_folder, the_source_of_a_case_is_its_files_and_texts)
+{
+    const char *folder = tiny_folder("source"), *in = tiny_path(folder, "in.png"), *none[] = {NULL};
+    const struct options o = options_of(folder, 0.5);
+    const struct run_source source = {(const char *const[]){in, NULL}, (const char *const[]){"x", "y", NULL}},
+                            joined = {(const char *const[]){in, NULL}, (const char *const[]){"xy", NULL}},
+                            missing = {(const char *const[]){tiny_path(folder, "none"), NULL}, NULL};
+    struct run_folder *run = open_run(&o, NULL);
+    put(in, "one");
+    cr_assert_eq(mcs_run_case_add(run, "a", &source, none, NULL), MCS_OK, "%s", mcs_error_message());
+    cr_expect(!mcs_run_case_done(run, "a", &source, NULL), "recorded before its group is whole");
+    cr_assert_eq(mcs_run_flush(run), MCS_OK);
+    cr_expect(mcs_run_case_done(run, "a", &source, NULL));
+    cr_expect(!mcs_run_case_done(run, "a", &joined, NULL));
+    cr_expect(!mcs_run_case_done(run, "a", &missing, NULL));
+    put(in, "two");
+    cr_expect(!mcs_run_case_done(run, "a", &source, NULL));
+    put(in, "one");
+    cr_expect(mcs_run_case_done(run, "a", &source, NULL));
+    cr_expect_neq(mcs_run_case_add(run, "b", &missing, none, json_true()), MCS_OK);
+    mcs_error_clear();
+    cr_expect_neq(mcs_run_case_add(run, "b", &source, (const char *const[]){"none", NULL}, json_true()), MCS_OK);
+    mcs_error_clear();
     mcs_run_close(run, MCS_OK);
     tiny_remove(folder);
 }
