@@ -234,6 +234,7 @@ static enum mcs_status save_and_stop(const struct trainer *t, struct position *a
     const struct clip_train_options *o = t->o;
     const int last = at->step == o->steps;
     if (stop || last || (o->checkpoint_every && at->step % o->checkpoint_every == 0)) {
+        if (at->writes) MCS_TRY(mcs_run_log_sync(&at->log));
         if (at->writes) MCS_TRY(mcs_state_save(at->checkpoint, t->model->params, t->optim, at->step, o->config));
         at->saved = at->step;
     }

@@ -1,11 +1,12 @@
 /* mcsam finetune: CLIP on image-caption pairs. */
-#include "data/file.h"
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "engine/devices.h"
 #include "engine/log.h"
 #include "train/finetune.h"
 #include "train/state.h"
 #include "train/team.h"
+#include "train/training_data.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -154,6 +155,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct team
 struct rank_task {
     const struct finetune_command *command;
     const char *config;
+    struct run_folder *run; /* on rank 0 */
 };
 
 static enum mcs_status run_rank(void *ctx, const struct team *t)
@@ -168,31 +170,46 @@ static enum mcs_status run_rank(void *ctx, const struct team *t)
     char path[1200];
     struct pairs pairs = {0};
     struct clip_model m = {0};
+    struct arena arena = {0};
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, t->device, &m), st, done);
+    const char *config = task->config; /* rank 0's alone is written: with what the run starts from */
     if (!c->common.dry_run && t->rank == 0) {
-        MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+        const char *lines;
+        MCS_TRY_GOTO(mcs_training_pairs_lines(&pairs, &arena, &lines), st, done);
+        config =
+            mcs_arena_printf(&arena, "%s%s%s", config, lines, mcs_training_weights_line("model", m.sha256, &arena));
         snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-        MCS_TRY_GOTO(mcs_state_check(path, task->config), st, done);
-        snprintf(path, sizeof path, "%s/config.yaml", c->output);
-        MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
+        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
+        MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
     }
-    st = train(c, t, &m, &pairs, task->config);
+    st = train(c, t, &m, &pairs, config);
 done:
+    mcs_arena_free(&arena);
     if (m.params) mcs_clip_model_close(&m);
     mcs_pairs_free(&pairs);
     return st;
+}
+
+static enum mcs_status check_paths(const struct finetune_command *c, struct arena *a)
+{
+    const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(a, "%s/model", c->output), "*"}};
+    const struct run_input in[] = {
+        {"--model", c->model, NULL}, {"--pairs", c->pairs, NULL}, {"--images", c->images, ""}};
+    return mcs_run_check_paths(&c->common, out, 2, in, 3);
 }
 
 static enum mcs_status run(const void *o)
 {
     const struct finetune_command *c = o;
     struct arena arena = {0};
-    struct rank_task task = {c, mcs_config_text(c, &arena)};
-    const enum mcs_status st =
-        mcs_team_run(&(struct team_options){&c->common, c->gpus, c->output, task.config}, run_rank, &task);
+    struct rank_task task = {c, mcs_config_text(c, &arena), NULL};
+    const struct team_options team = {&c->common, c->gpus, c->output, task.config};
+    enum mcs_status st = check_paths(c, &arena);
+    if (st == MCS_OK) st = mcs_team_open_run(&team, &task.run);
+    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_team_run(&team, run_rank, &task));
     mcs_arena_free(&arena);
     return st;
 }

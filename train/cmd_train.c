@@ -1,10 +1,11 @@
 /* mcsam train: a segmentation network on masks, in cycles. */
-#include "data/file.h"
+#include "data/run_folder.h"
 #include "engine/devices.h"
 #include "engine/log.h"
 #include "train/memory_table.h"
 #include "train/state.h"
 #include "train/team.h"
+#include "train/training_data.h"
 #include "train/unet_train.h"
 
 #include <stdio.h>
@@ -151,6 +152,7 @@ static enum mcs_status train(const struct train_command *c, const struct team *t
 struct rank_task {
     const struct train_command *command;
     const char *config;
+    struct run_folder *run; /* on rank 0 */
 };
 
 static enum mcs_status run_rank(void *ctx, const struct team *t)
@@ -160,21 +162,23 @@ static enum mcs_status run_rank(void *ctx, const struct team *t)
     struct unet_cases cases = {0};
     struct unet_plans plans;
     struct unet_model m = {0};
+    struct arena arena = {0};
     char path[1200];
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
     MCS_TRY_GOTO(mcs_team_check(t->size, plans.batch), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, t->device, &m), st, done);
+    const char *config = task->config; /* rank 0's alone is written: with what the run starts from */
     if (!c->common.dry_run && t->rank == 0) {
-        MCS_TRY_GOTO(mcs_folder_make(c->output), st, done);
+        config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
         snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-        MCS_TRY_GOTO(mcs_state_check(path, task->config), st, done);
-        snprintf(path, sizeof path, "%s/config.yaml", c->output);
-        MCS_TRY_GOTO(mcs_config_save(path, c), st, done);
+        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
+        MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
     }
-    MCS_TRY_GOTO(train(c, t, &cases, &m, task->config), st, done);
+    MCS_TRY_GOTO(train(c, t, &cases, &m, config), st, done);
 done:
+    mcs_arena_free(&arena);
     if (m.params) mcs_unet_model_close(&m);
     mcs_unet_cases_free(&cases);
     return st;
@@ -184,9 +188,13 @@ static enum mcs_status run(const void *command)
 {
     const struct train_command *c = command;
     struct arena arena = {0};
-    struct rank_task task = {c, mcs_config_text(c, &arena)};
-    const enum mcs_status st =
-        mcs_team_run(&(struct team_options){&c->common, c->gpus, c->output, task.config}, run_rank, &task);
+    struct rank_task task = {c, mcs_config_text(c, &arena), NULL};
+    const struct team_options team = {&c->common, c->gpus, c->output, task.config};
+    const struct run_output out = {c->output, "*"};
+    const struct run_input in[] = {{"--images", c->images, ""}, {"--labels", c->labels, ""}};
+    enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 2);
+    if (st == MCS_OK) st = mcs_team_open_run(&team, &task.run);
+    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_team_run(&team, run_rank, &task));
     mcs_arena_free(&arena);
     return st;
 }

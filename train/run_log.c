@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- TensorBoard: TFRecord framing (length, masked CRC-32C of both) around a hand-written Event protobuf ---- */
 
@@ -148,6 +149,13 @@ enum mcs_status mcs_run_log_end(struct run_log *log)
 {
     fputs("}\n", log->json);
     MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
+                "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
+    return MCS_OK;
+}
+
+enum mcs_status mcs_run_log_sync(struct run_log *log)
+{
+    MCS_REQUIRE(fsync(fileno(log->json)) == 0 && fsync(fileno(log->events)) == 0, MCS_E_IO,
                 "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
     return MCS_OK;
 }

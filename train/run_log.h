@@ -21,6 +21,8 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
 void mcs_run_log_begin(struct run_log *log, int64_t step);
 void mcs_run_log_value(struct run_log *log, const char *name, double value);
 enum mcs_status mcs_run_log_end(struct run_log *log);
+/* Waits until both files are on the disk: before a checkpoint, so that it never is of a step that they lack. E_IO. */
+enum mcs_status mcs_run_log_sync(struct run_log *log);
 void mcs_run_log_close(struct run_log *log);
 
 #endif

@@ -386,6 +386,7 @@ static enum mcs_status loop(struct trainer *t, const struct sam_train_source *so
         mcs_progress_set(&bar, step + 1);
         const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
+            MCS_TRY(mcs_run_log_sync(log));
             MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
             *saved = step + 1;
         }

@@ -1,6 +1,7 @@
 #include "train/state.h"
 
 #include "data/file.h"
+#include "data/run_folder.h"
 #include "data/store.h"
 #include "engine/backend.h"
 
@@ -69,44 +70,21 @@ done:
     return st;
 }
 
-/* The next line of `*at` that says something about the result, its length in *n; NULL at the end. Where a run writes
- * and what it shows may change from one start to the next. */
-static const char *next_line(const char **at, size_t *n)
-{
-    static const char *const beside[] = {"output: ", "quiet: ", "json: ", "trace: ", "gpus: "};
-    while (**at) {
-        const char *line = *at;
-        int skip = 0;
-        *n = strcspn(line, "\n");
-        *at = line + *n + (line[*n] == '\n');
-        for (size_t k = 0; k < sizeof beside / sizeof *beside; k++)
-            skip |= strncmp(line, beside[k], strlen(beside[k])) == 0;
-        if (!skip) return line;
-    }
-    return NULL;
-}
-
-static int same_options(const char *a, const char *b)
-{
-    for (;;) {
-        size_t n = 0, m = 0;
-        const char *x = next_line(&a, &n), *y = next_line(&b, &m);
-        if (!x || !y) return x == y;
-        if (n != m || memcmp(x, y, n) != 0) return 0;
-    }
-}
-
 /* Opens a checkpoint of these options; stored (MAX_CONFIG) receives its own. */
 static enum mcs_status open_of(const char *path, const char *config, char *stored, struct store **s)
 {
     enum mcs_status st;
+    struct arena a = {0};
+    const char *differ;
     *s = NULL;
     MCS_REQUIRE(stored, MCS_E_NOMEM, "no memory for the options of a run");
     MCS_TRY_GOTO(mcs_store_open(path, s), st, done);
     MCS_TRY_GOTO(mcs_store_get_text(*s, "config", stored, MAX_CONFIG), st, done);
-    MCS_REQUIRE_GOTO(same_options(stored, config), MCS_E_DATA, st, done,
-                     "%s: is of a run with other options; use the same ones to go on, or another output folder", path);
+    MCS_REQUIRE_GOTO(!mcs_options_differ(config, stored, 1, &a, &differ), MCS_E_DATA, st, done,
+                     "%s: is of a run with other options: %s; use the same ones to go on, or another output folder",
+                     path, differ);
 done:
+    mcs_arena_free(&a);
     if (st != MCS_OK) {
         mcs_store_close(*s);
         *s = NULL;

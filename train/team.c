@@ -1,6 +1,7 @@
 #include "train/team.h"
 
 #include "data/file.h"
+#include "data/run_folder.h"
 #include "engine/devices.h"
 #include "engine/log.h"
 
@@ -85,6 +86,16 @@ enum mcs_status mcs_team_run(const struct team_options *o, enum mcs_status (*bod
     if (o->common->dry_run) return run_member(&m, &(struct ranks){.size = (int)o->gpus});
     m.threads = m.threads / (int)o->gpus > 0 ? m.threads / (int)o->gpus : 1;
     return mcs_ranks_run((int)o->gpus, run_member, &m);
+}
+
+enum mcs_status mcs_team_open_run(const struct team_options *o, struct run_folder **run)
+{
+    struct ranks found;
+    *run = NULL;
+    if (o->common->dry_run) return MCS_OK;
+    MCS_TRY(mcs_ranks_find(NULL, &found));
+    if (found.size > 1 && found.rank) return MCS_OK;
+    return mcs_run_open(o->common, o->run, NULL, run); /* the options' structure begins with what is common */
 }
 
 /* ---- training ---- */

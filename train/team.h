@@ -36,6 +36,11 @@ struct team_options {
 enum mcs_status mcs_team_run(const struct team_options *o, enum mcs_status (*body)(void *ctx, const struct team *t),
                              void *ctx);
 
+/* Opens the run's folder for a training verb: makes it and locks it, on the process that has rank 0. *run is NULL in a
+ * dry run and on launched processes of other ranks. */
+struct run_folder;
+enum mcs_status mcs_team_open_run(const struct team_options *o, struct run_folder **run);
+
 /* E_USAGE where a batch does not divide into the ranks. */
 enum mcs_status mcs_team_check(int size, int64_t batch);
 /* Gives rank 0's weights, moments and number of steps done to all. c == NULL: one rank. */

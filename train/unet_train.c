@@ -278,6 +278,7 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
         MCS_TRY(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"));
         const int last = step + 1 == steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
+            if (writes) MCS_TRY(mcs_run_log_sync(log));
             if (writes) MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
             *saved = step + 1;
         }
