@@ -109,7 +109,7 @@ static enum mcs_status run_case(struct job *j, const struct case_file *file, int
     MCS_TRY_GOTO(mcs_image_alloc(&mask, map.width, map.height, 1), st, done);
     MCS_TRY_GOTO(mcs_coarse_mask(j->on, &map, file->stem, j->o, j->scorer, NULL, mask.pixels, &r), st, done);
     boxes = boxes_of(&j->arena, file->stem, map.width, map.height, &r);
-    MCS_REQUIRE_GOTO(boxes, MCS_E_DATA, st, done, "%s: boxes.json cannot hold it: its name is not UTF-8", file->path);
+    MCS_REQUIRE_GOTO(boxes, MCS_E_DATA, st, done, "%s: its boxes have a number that is not finite", file->path);
     *read = 1;
     for (int64_t i = 0; i < (int64_t)map.width * map.height; i++) mask.pixels[i] = mask.pixels[i] ? 255 : 0;
     const char *name = mcs_arena_printf(&j->arena, "%s.png", file->stem);
