@@ -104,7 +104,7 @@ static enum mcs_status run_case(struct job *j, const struct case_file *file, int
     struct coarse_result r = {0};
     json_t *boxes = NULL;
     *read = 0;
-    MCS_TRY_GOTO(mcs_case_name_check(out, file->stem, ".png"), st, done);
+    MCS_TRY_GOTO(mcs_case_name_check(j->out, file->stem, ".png"), st, done);
     MCS_TRY_GOTO(read_map(file->path, &map), st, done);
     MCS_TRY_GOTO(mcs_image_alloc(&mask, map.width, map.height, 1), st, done);
     MCS_TRY_GOTO(mcs_coarse_mask(j->on, &map, file->stem, j->o, j->scorer, NULL, mask.pixels, &r), st, done);
