@@ -12,6 +12,7 @@
 #include "tests/support_tiny.h"
 
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -429,4 +430,82 @@ Test(each_alone, evaluate)
     expect("for c in c0 c1 c2 c3 c4 c5 c6 c7 c8 c9; do grep ^$c, alone/$c/cases.csv | cut -d, -f1-13 > row; grep ^$c, "
            "all/cases.csv | cut -d, -f1-13 | cmp - row || exit 1; done; cut -d, -f2-13 all/cases.csv | sort -u | wc -l",
            0, "11"); /* ten rows that all differ, and the header */
+}
+
+/* ---- retrieve ---- */
+
+static const char *const captions[N] = {
+    "lung nodule", "brain tumor left",    "no evidence of lesion",           "breast mass", "pneumonia", "left brain",
+    "cyst",        "malignant carcinoma", "benign lesion of the right lung", "glioma"};
+
+/* Of each batch of b pairs, the share whose own partner has fewer than k rivals at least as similar: [0], [1] images
+ * that look for their text at 1 and 2, [2], [3] texts that look for their image. Means over n / b batches. */
+static void recall_by_hand(const float *images, const float *texts, int n, int b, double share[4])
+{
+    memset(share, 0, 4 * sizeof *share);
+    for (int i = 0; i < n / b * b; i++) {
+        int rivals[2] = {0};
+        for (int j = i / b * b; j < (i / b + 1) * b; j++) {
+            double own = 0, text = 0, image = 0;
+            for (int k = 0; k < EMBED; k++) {
+                own += (double)images[i * EMBED + k] * (double)texts[i * EMBED + k];
+                text += (double)images[i * EMBED + k] * (double)texts[j * EMBED + k];
+                image += (double)images[j * EMBED + k] * (double)texts[i * EMBED + k];
+            }
+            rivals[0] += j != i && text >= own;
+            rivals[1] += j != i && image >= own;
+        }
+        for (int k = 0; k < 4; k++) share[k] += (double)(rivals[k / 2] < k % 2 + 1) / (n / b * b);
+    }
+}
+
+static void check_recall(const char *file, const double want[4], int n_pairs)
+{
+    static const char *const ways[] = {"image_to_text", "text_to_image"}, *const at[] = {"recall@1", "recall@2"};
+    json_t *root = json_load_file(shell_path(file), 0, NULL);
+    cr_assert(root, "%s", file);
+    cr_expect_eq(json_integer_value(json_object_get(root, "pairs")), n_pairs);
+    for (int k = 0; k < 4; k++) {
+        const double got =
+            json_number_value(json_object_get(json_object_get(json_object_get(root, ways[k / 2]), at[k % 2]), "mean"));
+        cr_expect_float_eq(got, want[k], 1e-8, "%s, %s %s: %g, want %g", file, ways[k / 2], at[k % 2], got, want[k]);
+    }
+    json_decref(root);
+}
+
+/* Recall from the embeddings that embed writes, and the same where a row of the table has no image that can be read:
+ * the pairs after it must not be taken for one another. */
+Test(each_alone, retrieve)
+{
+    float images[N * EMBED], texts[N * EMBED];
+    char table[2048] = "filename,Caption\n", damaged[2048] = "filename,Caption\n", lines[1024] = "";
+    double want[4];
+    struct store *s;
+    for (int i = 0; i < N; i++) {
+        char row[128];
+        snprintf(row, sizeof row, "c%d.png,%s\n", i, captions[i]);
+        strcat(table, row);
+        if (i == 2) strcat(damaged, "bad.png,glioma of the brain\n");
+        strcat(damaged, row);
+        strcat(strcat(lines, captions[i]), "\n");
+    }
+    shell_write("pairs.csv", table);
+    shell_write("damaged.csv", damaged);
+    shell_write("texts", lines);
+    expect("mcsam embed -m clip --images img --texts texts -o e.h5", 0, "10 images, 10 texts");
+    OK(mcs_store_open(shell_path("e.h5"), &s));
+    OK(mcs_store_get(s, "image_embeddings", MCS_ARRAY_F32, 2, (const int64_t[]){N, EMBED}, images));
+    OK(mcs_store_get(s, "text_embeddings", MCS_ARRAY_F32, 2, (const int64_t[]){N, EMBED}, texts));
+    mcs_store_close(s);
+    recall_by_hand(images, texts, N, 4, want);
+    cr_assert(want[0] != want[2] || want[1] != want[3], "these captions do not tell one way from the other");
+    expect("mcsam retrieve -m clip --pairs pairs.csv --images img --batch 4 > r.json", 0, "");
+    check_recall("r.json", want, N);
+    expect("head -c 60 img/c0.png > img/bad.png; mcsam retrieve -m clip --pairs damaged.csv --images img --batch 4 > "
+           "d.json",
+           3, "1 of 11 pairs");
+    check_recall("d.json", want, N);
+    recall_by_hand(images, texts, N, N, want);
+    expect("mcsam retrieve -m clip --pairs pairs.csv --images img --batch 50 > a.json", 0, "");
+    check_recall("a.json", want, N);
 }
