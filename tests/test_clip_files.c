@@ -1,4 +1,5 @@
-/* CLIP folders and prompts as files: what of open_clip_config.json counts, what is refused, and which prompt is whose.
+/* CLIP model folders and prompt files: the values of open_clip_config.json are used, impossible ones refused, and each
+ * image gets the right prompt.
  */
 #include "data/file.h"
 #include "data/prompts.h"
@@ -116,7 +117,7 @@ Test(clip_files, impossible_sizes)
     expect("rm -rf bad; cp -r clip bad; sed -i 's/\"positions\": 16/\"positions\": 17/' bad/open_clip_config.json; "
            "echo x > "
            "t; mcsam embed -m bad --texts t -o e.h5",
-           65, "position_embeddings"); /* possible, but not what the weights are */
+           65, "position_embeddings"); /* possible, but of another shape than the weights */
 }
 
 /* ---- prompts ---- */
@@ -168,7 +169,7 @@ Test(clip_files, the_nearest_prompt_counts)
     }
 }
 
-/* What is written is read again: one text, several, names that JSON must escape. */
+/* Writing and reading again: one text, several texts, names that JSON must escape. */
 Test(clip_files, prompts_there_and_back)
 {
     struct prompts p = {0}, q;

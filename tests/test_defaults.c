@@ -213,7 +213,8 @@ Test(defaults, of_the_tables_are_those_of_the_program)
     cr_expect(n >= 16, "only %d tables", n);
 }
 
-/* Every verb that has options of its own with defaults has such a table; the demo's are in configs/demo.yaml. */
+/* Every verb with defaults beside the common options has such a table, except the demo, whose defaults are in
+ * configs/demo.yaml. */
 Test(defaults, every_verb_has_a_table)
 {
     char verbs[64][32];
@@ -289,7 +290,7 @@ static void check_coarse_row(const char *section, char *line)
         for (int i = 0; i < n; i++) {
             const char *want = coarse_default(row[i]->name, form ? MCS_RELEASE : MCS_PAPER);
             cr_expect_str_eq(n_words == n ? word[i] : "", want, "%s: --%s is '%s'", where, row[i]->name, want);
-            /* what the program's table states is the same in both forms, or -1, which leaves it to the form */
+            /* a default in the option table must hold in both forms, or be -1, which leaves the choice to the form */
             cr_expect(!row[i]->def[0] || !strcmp(row[i]->def, "-1") || !strcmp(row[i]->def, want),
                       "%s: --%s: help says %s", where, row[i]->name, row[i]->def);
             row[i]->documented = 1;

@@ -1,6 +1,6 @@
-/* Every verb that takes several cases at once: what it makes of each of ten different images among the others is what
- * it makes of that image alone, and no two images get the same. A batch, a group of predict or a chunk that gives one
- * case the result of another fails here. */
+/* Verbs that process several cases at once, run on ten different images together and on each image alone: both runs
+ * must give each image the same result, and no two images the same. Giving one case the result of another, in a batch,
+ * a group of predict or a chunk, fails here. */
 #include "data/image.h"
 #include "data/store.h"
 #include "engine/rng.h"
@@ -263,7 +263,7 @@ Test(each_alone, coarse)
     mcs_boxes_free(&all);
 }
 
-/* Boxes of a folder's images: each image has two, of its own. Case 3 has none. */
+/* Two boxes for each image, at places that no other image has. Case 3 has none. */
 static void write_boxes(void)
 {
     struct box_component two[N][2] = {{{0}}};

@@ -28,7 +28,7 @@ static int component_at(int x, int y)
     return 0;
 }
 
-/* Coarse noise all over, so that blurring a part changes what the model sees; colour: the channels differ. */
+/* Noise in blocks of 3 x 3 pixels: blurring any part changes the model's input. In colour the channels differ. */
 static struct image picture(int channels)
 {
     const struct mcs_rng r = {.seed = 5, .site = mcs_rng_site("tests.rank")};

@@ -286,8 +286,8 @@ Test(saliency, noise_is_drawn_by_seed_key_step_and_copy)
 
 /* ---- many cases ---- */
 
-/* Five cases whose pictures, sizes and prompts all differ, three at once: each as it is alone. What a batch changes is
- * the rounding of products of other sizes, as good as that of the golden comparison and carried on in the same way. */
+/* Five cases whose pictures, sizes and prompts all differ, three at once: each gets the map that it gets alone. A batch
+ * of another size rounds its matrix products in another order; the golden comparison's bound covers that too. */
 Test(saliency, each_of_several_cases_is_as_it_is_alone)
 {
     enum { N = 5 };

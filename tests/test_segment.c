@@ -260,8 +260,8 @@ static void check_reversed(const char *a, const char *b, int n, int least)
     mcs_volume_free(&w);
 }
 
-/* More slices than are in memory at once: every slice gets the mask and the map of its own, wherever it lies. The noise
- * is given, since it is drawn by the slice's number otherwise. */
+/* More slices than are in memory at once: the masks and maps follow the slices when their order is reversed. The noise
+ * comes from a file, since the drawn noise depends on the slice's number. */
 Test(segment, every_slice_of_a_volume_gets_its_own_mask)
 {
     enum { SLICES = 34, TOKENS = 5, CHANNELS = 16, N = 2 * TOKENS * CHANNELS };
