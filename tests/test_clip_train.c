@@ -1,6 +1,7 @@
 /* Training CLIP: six steps against open_clip's loss and recipe with torch's AdamW (tests/golden/make_clip_train.py),
  * and that a model learns the pairs it is given. */
 #include "data/file.h"
+#include "data/store.h"
 #include "engine/rng.h"
 #include "tests/golden/formula.h"
 #include "tests/support_golden.h"
@@ -403,6 +404,33 @@ Test(clip_train, diagnosis_of_the_first_batch)
     cr_expect_float_eq(logged(s.o.run, 1, "attracted_release"), released.share, 1.5 / 240);
     cr_expect_float_eq(logged(s.o.run, 1, "pull_paper"), paper.pull, 1e-4);
     cr_expect_float_eq(logged(s.o.run, 1, "pull_release"), released.pull, 1e-4);
+    session_close(&s);
+}
+
+/* Pairs, but from the third step on images of NaN. */
+static enum mcs_status fill_until_damaged(void *source, int64_t step, struct clip_batch *b)
+{
+    const enum mcs_status st = mcs_pair_source_fill(source, step, b);
+    if (step >= 2) b->images[5] = NAN;
+    return st;
+}
+
+Test(clip_train, a_loss_that_is_not_finite_keeps_the_last_checkpoint)
+{
+    struct session s;
+    struct store *state;
+    int64_t step = 0;
+    const int64_t one = 1;
+    session_open(&s, &infonce, 5, 0);
+    s.o.checkpoint_every = 1;
+    cr_expect_eq(mcs_clip_train(&s.m, &s.o, &(struct clip_source){fill_until_damaged, &s.source}, NULL), MCS_E_DATA);
+    cr_expect(strstr(mcs_error_message(), "step 3: loss is not finite"), "%s", mcs_error_message());
+    cr_expect(strstr(mcs_error_message(), "checkpoint.h5, is of step 2"), "%s", mcs_error_message());
+    mcs_error_clear();
+    OK(mcs_store_open(tiny_path(s.o.run, "checkpoint.h5"), &state));
+    OK(mcs_store_get(state, "step", MCS_ARRAY_I64, 1, &one, &step));
+    cr_expect_eq(step, 2);
+    mcs_store_close(state);
     session_close(&s);
 }
 

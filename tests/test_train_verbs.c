@@ -350,3 +350,17 @@ Test(train_verbs, train_in_the_released_form)
                            step - 1);
     }
 }
+
+/* ---- replay ---- */
+
+Test(train_verbs, replay_says_what_it_would_run_and_what_it_compared)
+{
+    tiny_masks(tiny_path(folder, "data"), 6);
+    run(ARGS(TRAIN, SMALL, "--epochs", "1", "--iterations", "2", "--cycles", "1", "--checkpoints", "1"));
+    run(ARGS("replay", "run", "--dry-run"));
+    cr_expect_str_eq(tiny_log(folder), "mcsam train --config run/config.yaml --output run.replay\n");
+    cr_expect_neq(tiny_shell("ls %s/run.replay 2>/dev/null", folder), 0, "a dry run wrote something");
+    cr_expect_geq(said(ARGS("replay", "run/", "--json", "--quiet"), "compared"), 1);
+    const char *log = tiny_log(folder);
+    cr_expect(strstr(log, "\"verb\": \"train\"") && strstr(log, "\"different\": 0"), "%s", log);
+}
