@@ -8,6 +8,7 @@
 use strict;
 use warnings;
 
+my $message = qr/(?:mcs_log|mcs_warn|mcs_error_add|mcs_progress_\w+|fprintf\(stderr)/;
 my $not_mutated = qr/\b(?:mcs_log|mcs_warn|mcs_error_add|mcs_fail|mcs_trace|MCS_FAIL|mcs_progress_\w+|mcs_seconds|mcs_trace_\w+|perror|assert|static_assert|_Static_assert|sizeof|offsetof|__attribute__|va_start|va_end|omp_\w+|\w*alloc|strdup|kill)\s*(?=\()/;
 my $release = qr/^\s*(?:\(void\))?(?:free|close|closedir|munmap|va_end|\w*_(?:free|close|release|destroy|cleanup|clear|quiet))\s*\(/;
 my $symmetric = qr/^(?:strn?(?:case)?cmp|memcmp|fminf?|fmaxf?|MIN|MAX|hypotf?|cr_\w+|\w*_equal|\w*_same|\w*min|\w*max|\w*gcd|\w*swap)$/;
@@ -251,6 +252,23 @@ sub mistakes {
                 pos($c) = $q;
             }
         };
+        # Sizes of memory: variables named so that go to an allocation of this function.
+        my %size;
+        pos($c) = $from;
+        while ($c =~ /\b\w*alloc\w*(?=\()/g) {
+            last if pos $c > $end;
+            my $open = pos $c;
+            $size{$_} = 1 for grep { /bytes|room|capacity|size$/ } substr($c, $open, ($to->{$open} // $open) - $open) =~ /\b([a-z]\w*)\b/g;
+        }
+        for my $one (grep { $_->{kind} eq 'simple' } @statements) {
+            my ($name) = substr($c, $one->{from}, $one->{to} - $one->{from}) =~ /^(?:(?:const )?(?:size_t|int64_t|int) )?(\w+) [-+*]?= [^,]*;$/ or next;
+            $leave->($one->{from}, $one->{to}) if $size{$name};
+        }
+        # What only decides whether a message is shown.
+        for my $one (grep { $_->{kind} eq 'if' and !$_->{other} } @statements) {
+            my @does = $one->{body}[0]{kind} eq 'block' ? @{$one->{body}[0]{body}} : $one->{body}[0];
+            $leave->($one->{from}, $one->{to}) unless grep { substr($c, $_->{from}, $_->{to} - $_->{from}) !~ /^$message\b/ } @does;
+        }
         $numbers->($from, $end, 0);
 
         # Statements dropped; conditions negated; predicates that say the opposite.

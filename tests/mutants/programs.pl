@@ -143,11 +143,10 @@ sub run_tests {
         open STDIN, '<', '/dev/null';
         open STDOUT, '>', $log;
         open STDERR, '>&', \*STDOUT;
-        $ENV{LD_LIBRARY_PATH} = $o{library} if $shared;
+        $ENV{LD_LIBRARY_PATH} = join ':', $shared ? $o{library} : '/nonexistent', $o{reached} // '/nonexistent';
         $ENV{MCSAM_LIBEXEC} = $build; # the program lies in another folder than mcsam-h5read
         $ENV{LD_PRELOAD} = $preload;
         $ENV{MUTANT_FOLDERS} = $folders;
-        $ENV{MUTANT_REACHED} = $o{reached} if $o{reached};
         $ENV{TEST_FIRST_FAILURE} = 1;
         $ENV{OMP_WAIT_POLICY} = 'passive';
         exec 'sh', '-c', 'ulimit -c 0; ulimit -t "$1"; ulimit -f 4000000; ulimit -v 8000000; shift; exec "$@"', 'sh', int($o{limit} + 1), $binary, '-j1',
@@ -328,6 +327,16 @@ sub reviewed {
             for my $p (@spans) {
                 my $part = substr $s->{text}, $p->[0], $p->[1] - $p->[0];
                 while ($part =~ /$pattern/g) { push @at, {file => $file, at => $p->[0] + $-[0], end => $p->[0] + pos $part, point => $p->[2]} }
+            }
+        }
+        if (!@at) { # the function has another name now: the text may say enough
+            for my $file (sort keys %$source) {
+                my $text = $source->{$file}{text};
+                while ($text =~ /$pattern/g) {
+                    my ($from, $end) = ($-[0], pos $text);
+                    my ($in) = grep { $_->{head} <= $from and $end <= $_->{to} } @{$source->{$file}{functions}};
+                    push @at, {file => $file, at => $from, end => $end, point => $in ? $in->{point} : undef};
+                }
             }
         }
         my @hinted = grep { defined $hint and $_->{file} =~ m{(?:^|/)\Q$hint\E$} } @at;

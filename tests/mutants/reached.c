@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,8 +13,8 @@ unsigned char *mcs_reached = nowhere;
 
 __attribute__((constructor)) static void open_map(void)
 {
-    const char *path = getenv("MUTANT_REACHED");
-    const int f = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    const char *folders = getenv("LD_LIBRARY_PATH"), *path = folders ? strrchr(folders, ':') : NULL;
+    const int f = path ? open(path + 1, O_RDWR | O_CLOEXEC) : -1;
     if (f < 0) return;
     void *map = mmap(NULL, N_POINTS, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
     if (map != MAP_FAILED) mcs_reached = map;
