@@ -399,6 +399,29 @@ Test(store_hostile, sizes_names_and_layouts_are_bounded)
     diff_refuses("a.h5", "or a name of more than 1023 bytes");
 }
 
+/* A header changed to claim twice the values: the others would be whatever follows them in the file. */
+Test(store_hostile, more_values_than_bytes_are_refused)
+{
+    static const float x[77] = {0};
+    const int64_t n = 77, twice = 154;
+    struct store_info info;
+    struct store *s;
+    char *bytes;
+    int64_t n_bytes, changed = 0;
+    OK(mcs_store_create(at("a.h5"), &s));
+    OK(mcs_store_put(s, "x", MCS_ARRAY_F32, 1, &n, x));
+    OK(mcs_store_commit(s));
+    OK(mcs_file_read(at("a.h5"), 1 << 20, &bytes, &n_bytes));
+    for (int64_t i = 0; i + 8 <= n_bytes; i++)
+        if (memcmp(bytes + i, &n, 8) == 0) memcpy(bytes + i, &twice, 8), changed++;
+    cr_assert(changed > 0);
+    OK(mcs_file_write(at("a.h5"), bytes, n_bytes));
+    free(bytes);
+    OK(mcs_store_open(at("a.h5"), &s));
+    fails(mcs_store_get_info(s, "x", &info), MCS_E_DATA, "154 values cannot lie in 308 bytes");
+    mcs_store_close(s);
+}
+
 Test(store_hostile, only_regular_files_are_read)
 {
     struct store *s;

@@ -151,6 +151,7 @@ Test(store_liars, what_it_answers_is_checked)
         {.nd = -1},
         {.nd = 1, .dims = {-4}},
         {.nd = 2, .dims = {(int64_t)1 << 31, (int64_t)1 << 31}},
+        {.nd = 1, .dims = {(int64_t)1 << 39}},
         {.nd = 1, .dims = {4}, .type = 99},
         {.nd = 1, .dims = {4}, .type = -1},
         {.nd = 1, .dims = {4}, .chunk_bytes = -1},
@@ -180,6 +181,11 @@ Test(store_liars, what_it_answers_is_checked)
         fails(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
         mcs_store_close(s);
     }
+    const struct h5_reply no_end = {.n = 1, .bytes = 6};
+    put_liar(&no_end, "abc\0de", 6); /* one NUL, not at the end */
+    OK(mcs_store_open(at("a.h5"), &s));
+    fails(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
+    mcs_store_close(s);
     const struct h5_reply long_note = {.n = 1, .bytes = 9};
     put_liar(&long_note, "abcdefgh", 9);
     OK(mcs_store_open(at("a.h5"), &s));
