@@ -93,8 +93,8 @@ static void put_bomb(const char *name, hsize_t n_chunks)
 /* A chunk that needs more than the helper's first limit of 128 MiB to unpack. */
 Test(store_memory, large_chunks_are_read)
 {
-    const int64_t shape[1] = {24 << 20};
-    const hsize_t dims[1] = {24 << 20};
+    const int64_t shape[1] = {40 << 20};
+    const hsize_t dims[1] = {40 << 20};
     struct store *s;
     float *x = calloc((size_t)dims[0], sizeof *x);
     const hid_t file = create("a.h5"), properties = H5Pcreate(H5P_DATASET_CREATE);
