@@ -275,6 +275,30 @@ Test(augment_draws, each_transform_is_applied)
     }
 }
 
+/* A transform of one channel of two is that of the channel by itself, and the other channel stays. */
+Test(augment_draws, a_channel_among_others)
+{
+    static float alone[PIXELS], other[PIXELS];
+    const struct augment_plane one = {alone, H, W, 1};
+    paint_source();
+    for (int t = 0; t < 5; t++) {
+        mcs_augment_spatial(NULL, &src, &wanted);
+        for (int i = 0; i < PIXELS; i++) alone[i] = want[2 * i + 1], other[i] = want[2 * i];
+        for (int k = 0; k < 2; k++) {
+            const struct augment_plane p = k ? plane(1) : one;
+            if (t == 0) mcs_augment_blur(p, 0.6, 0.9, scratch);
+            if (t == 1) mcs_augment_contrast(p, 1.2);
+            if (t == 2) mcs_augment_lowres(p, 0.55, scratch);
+            if (t == 3) mcs_augment_gamma(p, 1.4, 1);
+            if (t == 4) mcs_augment_gamma(p, 0.8, 0);
+        }
+        for (int i = 0; i < PIXELS; i++) {
+            cr_assert_eq(want[2 * i + 1], alone[i], "transform %d, pixel %d", t, i);
+            cr_assert_eq(want[2 * i], other[i], "transform %d touched the other channel", t);
+        }
+    }
+}
+
 /* All at once: turned, noise, then in each channel blur, brightness, contrast, low resolution, inverted gamma, gamma,
  * and mirrored last. */
 Test(augment_draws, transforms_come_in_order)

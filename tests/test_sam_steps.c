@@ -155,20 +155,24 @@ struct answer {
     float predicted[4];             /* the IoU head */
 };
 
-/* 2 BCE + Dice, as sam_train.h says; IoU of the pixels above 0. */
+static double focal; /* weight of the focal loss with gamma 2 and alpha .25 (Lin et al. 2017) */
+
+/* 2 BCE + Dice, as sam_train.h says, and the focal loss where it has a weight; IoU of the pixels above 0. */
 static double loss_of(const float *logits, const uint8_t *mask, int n, double *iou)
 {
-    double bce = 0, both = 0, sum = 0, hit = 0, any = 0;
+    double bce = 0, focused = 0, both = 0, sum = 0, hit = 0, any = 0;
     for (int i = 0; i < n; i++) {
         const double x = (double)logits[i], p = 1 / (1 + exp(-x));
-        bce += (mask[i] ? log1p(exp(-x)) : log1p(exp(x))) / n;
+        const double ce = mask[i] ? log1p(exp(-x)) : log1p(exp(x)), wrong = mask[i] ? 1 - p : p;
+        bce += ce / n;
+        focused += (mask[i] ? 0.25 : 0.75) * wrong * wrong * ce / n;
         both += mask[i] ? p : 0;
         sum += p + mask[i];
         hit += mask[i] && x > 0;
         any += mask[i] || x > 0;
     }
     *iou = hit / any;
-    return 2 * bce + 1 - (2 * both + 1) / (sum + 1);
+    return 2 * bce + focal * focused + 1 - (2 * both + 1) / (sum + 1);
 }
 
 /* The predictor's answer to a box, scored against a mask. */
@@ -252,6 +256,34 @@ Test(sam_steps, an_inverted_image)
     for (int i = 0; i < PIXELS; i++) inverted.image[i] = (uint8_t)(255 - s.image[i]);
     expect_scene(&o, &inverted, &s, "inverted");
     mcs_sam_model_close(&model);
+}
+
+Test(sam_steps, the_focal_loss)
+{
+    struct scene s = make_scene(0, 1);
+    struct sam_train_options o = plain_options();
+    o.focal = 20, o.focal_alpha = 0.25f;
+    restore(train(&o, &s, 3));
+    const double without = ask_scene(&s, 0).loss;
+    focal = 20;
+    const struct answer a = ask_scene(&s, 0);
+    cr_assert(a.loss > without + 0.1);
+    cr_expect_float_eq(logged(&o, "loss"), a.loss, LOSS_ERROR * 5, "loss %g, want %g", logged(&o, "loss"), a.loss);
+    cr_expect_float_eq(logged(&o, "loss_multimask"), fmin(a.low_loss[1], fmin(a.low_loss[2], a.low_loss[3])),
+                       LOSS_ERROR * 5);
+    mcs_sam_model_close(&model);
+}
+
+/* As sam_train.h says. */
+Test(sam_steps, defaults)
+{
+    const struct sam_train_options o = mcs_sam_train_defaults();
+    cr_expect(o.steps == 1000 && o.images == 10 && o.boxes == 4 && o.warmup == 50);
+    cr_expect(o.lr == 1e-3 && o.weight_decay == 0.01 && o.clip_norm == 1);
+    cr_expect_eq(o.n_jitters, 5);
+    for (int i = 0; i < 5; i++) cr_expect_float_eq(o.jitter[i], 0.2 * i, 1e-12);
+    cr_expect(o.scale == 0.3 && o.flip == 0.5 && o.invert == 0.2);
+    cr_expect(o.bce == 2 && o.dice == 1 && o.focal == 0 && o.multimask == 0.2f && o.iou == 0.1f);
 }
 
 /* Two images with two targets each, every target once: means over the four boxes. */

@@ -298,6 +298,35 @@ Test(train_verbs, train_defaults)
     cr_expect_neq(said(ARGS(TRAIN, "--dry-run", "--json", "--features", "31"), "all_mib"), memory);
 }
 
+/* What a dry run says it would take is the sum of the parts that it lists. */
+static double part(const char *name)
+{
+    char key[64];
+    snprintf(key, sizeof key, "\"%s_mib\": ", name);
+    const char *at = strstr(tiny_log(folder), key);
+    cr_assert(at, "no %s in %s", name, tiny_log(folder));
+    return atof(at + strlen(key));
+}
+
+Test(train_verbs, train_counts_its_memory)
+{
+    static const char *const parts[] = {"weights", "gradients", "moments",  "activations",
+                                        "inputs",  "constants", "workspace"};
+    int64_t rows, columns, parameters;
+    double sum = 0;
+    tiny_masks(tiny_path(folder, "data"), 6);
+    const double all = said(ARGS(TRAIN, "--dry-run", "--json", "--patch", "16x24", "--stages", "3"), "all_mib");
+    cr_assert_eq(sscanf(strstr(tiny_log(folder), "patch "), "patch %ldx%ld, batch 12, 3 stages, %ld parameters", &rows,
+                        &columns, &parameters),
+                 3, "%s", tiny_log(folder));
+    cr_expect(rows == 16 && columns == 24, "%s", tiny_log(folder));
+    for (int i = 0; i < 7; i++) sum += part(parts[i]);
+    /* numbers rounded to a thousandth; SGD has one moment */
+    cr_expect_float_eq(all, sum, 8 * 0.0005, "all %g, sum of the parts %g: %s", all, sum, tiny_log(folder));
+    for (int i = 0; i < 3; i++)
+        cr_expect_float_eq(part(parts[i]), 4 * (double)parameters / 1048576, 0.0006, "%s", parts[i]);
+}
+
 /* AdamW's own decay where none is given, and a rate that restarts elsewhere. */
 Test(train_verbs, train_with_adamw)
 {
