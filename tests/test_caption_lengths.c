@@ -206,6 +206,7 @@ struct job {
     enum mcs_status (*body)(const struct job *job, struct comm *c, struct clip_model *m, int rank);
     const char *run;
     int64_t steps, max_rows;
+    float weight; /* of a further loss */
     float *grad[2];
     int64_t n_values;
 };
@@ -314,6 +315,18 @@ Test(captions, ranks_in_different_buckets)
 #endif
 }
 
+/* With --trace the calling thread's rank goes step by step, so the other one may not capture either. */
+Test(captions, no_rank_captures_in_a_traced_run)
+{
+    struct job job = {.body = train, .steps = 4, .max_rows = MOST_OWN, .run = tiny_path(folder, "traced")};
+    OK(mcs_exec_trace_open(tiny_path(folder, "trace.json")));
+    OK(mcs_ranks_run(2, run_rank, &job));
+    OK(mcs_exec_trace_close());
+    no_reports();
+    free(job.grad[0]);
+    free(job.grad[1]);
+}
+
 /* One batch in buckets of other sizes: rows that belong to no caption change nothing. */
 Test(captions, the_bucket_does_not_matter)
 {
@@ -356,6 +369,73 @@ Test(captions, what_a_step_leaves_is_read_late)
     free(more.grad[0]);
     no_reports();
 }
+
+#ifndef TEST_CUDASIM
+/* A further loss on the image embeddings, with a weight. */
+struct further {
+    float weight;
+    struct tensor *target[CLIP_MAX_BUCKETS];
+    int n;
+};
+
+static int build_further(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
+                         float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
+{
+    struct further *f = ctx;
+    struct tensor *target = f->target[f->n++] =
+        mcs_input(g, "target", MCS_F32, n->image_embedding->nd, n->image_embedding->dim);
+    loss[0] = mcs_apply(g, OP_mse, "further", (struct tensor *[]){n->image_embedding, target, NULL}, NULL);
+    weight[0] = f->weight;
+    name[0] = "further";
+    return 1;
+}
+
+static enum mcs_status fill_further(void *ctx, int plan, struct exec *e)
+{
+    static const float zeros[BATCH * 64];
+    return mcs_exec_set(e, ((struct further *)ctx)->target[plan], zeros);
+}
+
+static enum mcs_status train_further(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+{
+    (void)rank;
+    const struct clip_train_options o = options(job, c);
+    struct further f = {.weight = job->weight};
+    return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL},
+                          &(struct clip_extra){build_further, fill_further, &f});
+}
+
+/* Gradients are linear in a further loss's weight, in whichever plan: the third step runs another one than the first.
+ */
+Test(captions, further_losses_have_their_weight)
+{
+    const float weights[3] = {0, 1, 3};
+    for (int64_t steps = 1; steps <= 3; steps += 2) {
+        struct job jobs[3];
+        for (int i = 0; i < 3; i++) {
+            jobs[i] = (struct job){.body = train_further,
+                                   .steps = steps,
+                                   .max_rows = MOST_ROWS,
+                                   .weight = weights[i],
+                                   .run = tiny_path(folder, "weight_%d_%d", (int)steps, i)};
+            OK(mcs_ranks_run(1, run_rank, &jobs[i]));
+        }
+        const int64_t n = jobs[0].n_values;
+        float *three = malloc((size_t)n * sizeof *three), most = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const float one = jobs[1].grad[0][i] - jobs[0].grad[0][i];
+            three[i] = jobs[0].grad[0][i] + 3 * one;
+            most = fmaxf(most, fabsf(one));
+        }
+        cr_expect_gt(most, 1e-3f, "the further loss has a gradient");
+        const double off = worst(jobs[2].grad[0], three, n);
+        cr_expect_leq(off, 4, "%lld steps: %g times what rounding of one gradient explains; here are four of them",
+                      (long long)steps, off);
+        free(three);
+        for (int i = 0; i < 3; i++) free(jobs[i].grad[0]);
+    }
+}
+#endif
 
 #if defined TEST_CUDASIM && !defined TEST_CUDASIM_CHECKED
 /* What the exchange before each step prevents: each rank in the plan that its own captions need. Rank 0 replays its
