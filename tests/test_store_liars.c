@@ -105,8 +105,8 @@ Test(store_liars, a_batch_without_one_ends_at_once)
     tiny_shell("mkdir %s && cp %s %s", at("in"), at("a.h5"), at("in/a.h5"));
     setenv("MCSAM_LIBEXEC", folder, 1);
     const char *const verbs[][7] = {{"ensemble", "-i", "in", "-o", "out", NULL},
-                                    {"uncertainty", "-i", "in", "-o", "out", NULL},
-                                    {"coarse", "-i", "in", "-o", "out", NULL}};
+                                    {"uncertainty", "-i", "in", "-o", "out2", NULL},
+                                    {"coarse", "-i", "in", "-o", "out3", NULL}};
     for (int i = 0; i < 3; i++) {
         cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, folder, verbs[i], NULL)), 1, "%s", tiny_log(folder));
         cr_expect(strstr(tiny_log(folder), "mcsam-h5read"), "%s", tiny_log(folder));
