@@ -1,4 +1,4 @@
-/* What nnU-Net's augmentation draws: chances and ranges against the published ones, over many samples; and that each
+/* Draws of nnU-Net augmentation: chances and ranges against the published ones, over many samples; and that each
  * drawn transform is applied, in nnU-Net's order. */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -209,7 +209,7 @@ Test(augment_draws, transforms_are_independent)
         }
 }
 
-/* ---- what is drawn is done ---- */
+/* ---- drawn transforms are applied ---- */
 
 enum { H = 18, W = 14, PIXELS = H * W, SRC_H = 24, SRC_W = 22 };
 

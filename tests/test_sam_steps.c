@@ -1,5 +1,5 @@
 /* One step of SAM's training against brute force: the loss of the prompted mask by the predictor that users have, which
- * of multimask's three is trained, what the IoU head is taught, the update, and how boxes are jittered. */
+ * of multimask's three is trained, the targets of the IoU head, the update, and how boxes are jittered. */
 #include "data/file.h"
 #include "data/store.h"
 #include "engine/rng.h"

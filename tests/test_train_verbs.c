@@ -1,4 +1,4 @@
-/* The training verbs by what they do: their defaults, and which loss each word of finetune means. */
+/* The training verbs by their behaviour: defaults, and which loss each word of finetune means. */
 #include "data/file.h"
 #include "data/pairs.h"
 #include "infer/clip_model.h"
@@ -72,7 +72,8 @@ static void expect_defaults(const char *const *argv, const char *const *defaults
     cr_assert(n < 64);
     all[n] = NULL;
     run(all);
-    cr_expect(tiny_same(tiny_path(folder, "short"), tiny_path(folder, "run")), "a default is not what is published");
+    cr_expect(tiny_same(tiny_path(folder, "short"), tiny_path(folder, "run")),
+              "a default differs from the published one");
 }
 
 /* The number of a verb's JSON line. */

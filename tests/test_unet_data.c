@@ -92,7 +92,7 @@ static int light_grey(int y, int x)
     return 136;
 }
 
-/* Black in a JPEG is not 0 near an edge: foreground is what is above 127, or the ringing would be foreground too. */
+/* Black in a JPEG is not 0 near an edge: pixels above 127 are foreground, or the ringing would be foreground too. */
 Test(unet_data, a_jpeg_mask_is_cut_at_half_of_white)
 {
     struct unet_cases c;
@@ -261,7 +261,7 @@ Test(unet_data, pairs_that_do_not_fit)
     refused(2, "an image and a volume");
 }
 
-/* A colour image beside a grey one: the first decides, or --channels. Each channel has a mean of its own. */
+/* A colour image beside a grey one: the first decides, or --channels. Each channel has its mean and deviation. */
 Test(unet_data, channels)
 {
     struct unet_cases c;

@@ -42,9 +42,9 @@ static double size_of(const struct safetensors *file, const char *name)
     return most;
 }
 
-/* Each gradient within 1e-5 of the largest of its own tensor, 168 roundings of float32: some 30 sums of up to 72
+/* Each gradient within 1e-5 of the largest of its tensor, 168 roundings of float32: some 30 sums of up to 72
  * products on a path, backward twice as many, whose roundings of 2^-24 add up as a random walk does, sqrt(60 * 72) = 66
- * units, at 1 to 2 units each. A bias before an instance norm has gradient 0 in exact arithmetic: what is left of it
+ * units, at 1 to 2 units each. A bias before an instance norm has gradient 0 in exact arithmetic: its rounding error
  * is held to 1e-5 of the gradient of its convolution's weights, which sums the same terms. Returns how many. */
 static int check_gradients(const struct safetensors *file, const char *prefix, const struct params *p)
 {
