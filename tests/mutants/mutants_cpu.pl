@@ -75,7 +75,7 @@ if ($list) {
         printf "%s:%d: %s: %s => %s [%s]\n", @$_{qw(file line kind from to function)} for @{$queue{$d}}[0 .. $quota{$d} - 1];
     }
     print "$n_wanted mutants\n";
-    exit 0;
+    exit($stale ? 1 : 0);
 }
 
 my $start = time;
