@@ -16,23 +16,17 @@ enum {
     /* What jansson 2.13 and 2.14 take at most on a 64-bit system, the allocator's own bytes included;
      * tests/test_memory_readers.c measures it. A value: its structure, and its place in the array (which doubles, so
      * old and new are held at once) or the object's table with its key. */
-    VALUE_BYTES = 176,
-    OBJECT_BYTES = 320,
-    ARRAY_BYTES = 160,
+    VALUE_BYTES = 160,
     TEXT_FACTOR = 4, /* a text is held in a buffer that doubles, and copied */
 };
 
 /* Each value but the first stands after one of [ { , :, which count inside of texts too. */
 int64_t mcs_json_memory(const char *bytes, int64_t n_bytes)
 {
-    int64_t objects = 0, arrays = 0, separators = 0;
-    for (int64_t i = 0; i < n_bytes; i++) {
-        objects += bytes[i] == '{';
-        arrays += bytes[i] == '[';
-        separators += bytes[i] == ',' || bytes[i] == ':';
-    }
-    return TEXT_FACTOR * n_bytes + (objects + arrays + separators + 1) * VALUE_BYTES + objects * OBJECT_BYTES +
-           arrays * ARRAY_BYTES;
+    int64_t n_values = 1;
+    for (int64_t i = 0; i < n_bytes; i++)
+        n_values += bytes[i] == '[' || bytes[i] == '{' || bytes[i] == ',' || bytes[i] == ':';
+    return TEXT_FACTOR * n_bytes + n_values * VALUE_BYTES;
 }
 
 enum mcs_status mcs_json_check_size(const char *path, const char *bytes, int64_t n_bytes)

@@ -196,17 +196,15 @@ static enum mcs_status check_dims(const char *name, struct nifti_header *h)
     const int64_t nd = h->dim[0];
     MCS_REQUIRE(nd >= 1 && nd <= 7, MCS_E_DATA, "%s: %lld dimensions, want 1 to 3: its header is damaged", name,
                 (long long)nd);
-    for (int i = 1; i <= 3; i++) {
-        if (i > nd) h->dim[i] = 1;
+    for (int i = (int)nd + 1; i < 8; i++) h->dim[i] = 1;
+    for (int i = 1; i <= 3; i++)
         MCS_REQUIRE(h->dim[i] >= 1 && h->dim[i] <= MCS_NIFTI_MAX_SIDE, MCS_E_DATA,
                     "%s: %lld voxels along %c, want 1 to %d", name, (long long)h->dim[i], "xyz"[i - 1],
                     MCS_NIFTI_MAX_SIDE);
-    }
     for (int i = 4; i <= nd; i++)
         MCS_REQUIRE(h->dim[i] == 1, MCS_E_DATA,
                     "%s: %lld dimensions (%lld %s); want one volume: split the series first", name, (long long)nd,
                     (long long)h->dim[i], i == 4 ? "volumes" : "values along the last");
-    for (int i = (int)nd + 1; i < 8; i++) h->dim[i] = 1;
     /* At most 65535^2 voxels a slice, so the product fits. */
     MCS_REQUIRE(h->dim[1] * h->dim[2] <= MAX_VOXELS / h->dim[3], MCS_E_DATA,
                 "%s: %lld x %lld x %lld voxels are too many", name, (long long)h->dim[1], (long long)h->dim[2],
@@ -290,7 +288,7 @@ enum mcs_status mcs_nifti_spacing(const char *name, const struct nifti_header *h
         if (units == UNITS_METRE) mm *= 1e3;
         if (units == UNITS_MICRON) mm *= 1e-3;
         if ((i > h->dim[0] && !(mm > 0 && mm < 1e6)) || (h->dim[i] == 1 && mm == 0)) mm = 1;
-        MCS_REQUIRE(isfinite(mm) && (float)mm > 0 && mm < 1e6, MCS_E_DATA,
+        MCS_REQUIRE((float)mm > 0 && mm < 1e6, MCS_E_DATA,
                     "%s: a voxel spacing of %g mm along %c (pixdim[%d]); want more than 0 and less than 1 km", name, mm,
                     "xyz"[i - 1], i);
         spacing[i - 1] = (float)mm;

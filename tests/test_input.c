@@ -12,6 +12,7 @@
 #include "engine/config.h"
 #include "engine/input.h"
 #include "engine/log.h"
+#include "support_nifti.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -255,4 +256,42 @@ Test(input, verbs_do_not_wait)
         cr_expect(strstr(log, "is a named pipe"), "mcsam %s: %s", runs[i].command, log);
         free(log);
     }
+}
+
+/* A small file that wants more memory than is allowed costs its own case; the others are compared. */
+Test(input, a_memory_bomb_is_one_failed_case)
+{
+    static struct nifti_file f;
+    const double values[24] = {0, 1};
+    struct nifti_spec s = nifti_spec();
+    char command[1024], *text;
+    int64_t n;
+    cr_assert_eq(mkdir(in_folder("pred"), 0777) + mkdir(in_folder("ref"), 0777), 0);
+    nifti_header(&s, &f);
+    nifti_append(&s, &f, values, 24);
+    nifti_save(in_folder("pred/good.nii.gz"), f.bytes, f.n, 1);
+    nifti_save(in_folder("ref/good.nii.gz"), f.bytes, f.n, 1);
+    s.dim[1] = s.dim[2] = s.dim[3] = 400; /* 64 MB of uint8, 244 MiB as float32 */
+    s.datatype = 2;
+    s.bitpix = 8;
+    nifti_header(&s, &f);
+    nifti_save(in_folder("head"), f.bytes, f.n, 0);
+    snprintf(command, sizeof command,
+             "cd %s && (cat head; head -c 64000000 /dev/zero) | gzip -nc1 > pred/bomb.nii.gz && "
+             "cp pred/bomb.nii.gz ref && %s evaluate -i pred -r ref -o out --max-memory 200M 2>log >out.txt",
+             folder, MCS_BINARY);
+    const int status = system(command);
+    cr_assert_eq(mcs_file_read(in_folder("log"), 1 << 20, &text, &n), MCS_OK);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "exit %d: %s", WEXITSTATUS(status), text);
+    free(text);
+    cr_assert_eq(mcs_file_read(in_folder("out/failures.csv"), 1 << 20, &text, &n), MCS_OK);
+    cr_expect(strstr(text, "pred/bomb.nii.gz: 400 x 400 x 400 voxels: needs 24") &&
+                  strstr(text, "--max-memory allows 200.0 MiB"),
+              "%s", text);
+    free(text);
+    cr_assert_eq(mcs_file_read(in_folder("out/cases.csv"), 1 << 20, &text, &n), MCS_OK);
+    cr_expect(strstr(text, "\ngood,1,1,"), "%s", text);
+    free(text);
+    snprintf(command, sizeof command, "cd %s && %s info pred/bomb.nii.gz --max-memory 200M 2>log", folder, MCS_BINARY);
+    cr_expect_eq(WEXITSTATUS(system(command)), 65);
 }

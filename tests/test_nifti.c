@@ -174,7 +174,7 @@ Test(nifti, fewer_dimensions)
         double pixdim_z;
         float spacing_z;
     } shapes[] = {{{1, 24, 9, 9}, 0, 1},  {{2, 6, 4, 9}, 0, 1}, {{2, 6, 4, 9}, 2.5, 2.5f},
-                  {{2, 6, 4, 9}, NAN, 1}, {{3, 6, 4, 1}, 0, 1}, {{3, 24, 1, 1}, 3, 3}};
+                  {{2, 6, 4, 0}, NAN, 1}, {{3, 6, 4, 1}, 0, 1}, {{3, 24, 1, 1}, 3, 3}};
     const double values[N] = {1, 2, 3};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct nifti_spec s = nifti_spec();
@@ -308,6 +308,7 @@ Test(nifti, a_mask_has_its_image_s_geometry)
         s.vox_offset = s.paired ? 0 : s.version == 1 ? 352 : 544;
         s.slope = 2;
         s.inter = -1024;
+        s.pixdim[2] = -s.pixdim[2]; /* distances are written without a sign */
         cr_assert_eq(mcs_volume_read(save(&s, values, N, 0), &v), MCS_OK, "%s", mcs_error_message());
         cr_assert_eq(mcs_volume_write_u8(in_folder("mask.nii"), labels, &v), MCS_OK, "%s", mcs_error_message());
         cr_assert_eq(mcs_volume_write_u8(in_folder("mask.nii.gz"), labels, &v), MCS_OK, "%s", mcs_error_message());
@@ -328,6 +329,36 @@ Test(nifti, a_mask_has_its_image_s_geometry)
         for (int i = 0; i < N; i++) cr_assert_eq(again.values[i], labels[i]);
         cr_expect_arr_eq(again.spacing, v.spacing, sizeof v.spacing);
         mcs_volume_free(&again);
+        mcs_volume_free(&v);
+    }
+}
+
+static float get_real(const char *bytes, int at)
+{
+    float v;
+    memcpy(&v, bytes + at, 4);
+    return v;
+}
+
+Test(nifti, a_volume_that_came_from_no_file)
+{
+    const float spacing[3] = {0.7f, 0.8f, 3};
+    for (int nz = 1; nz <= 2; nz++) {
+        struct volume v;
+        char *got;
+        int64_t n;
+        cr_assert_eq(mcs_volume_alloc(&v, 5, 4, nz, spacing), MCS_OK);
+        cr_assert_eq(mcs_volume_write_f32(in_folder("n.nii"), v.values, &v), MCS_OK, "%s", mcs_error_message());
+        cr_assert_eq(mcs_file_read(in_folder("n.nii"), 1 << 20, &got, &n), MCS_OK);
+        cr_expect_eq(n, 352 + 4 * 20 * nz);
+        const int64_t dim[8] = {nz == 1 ? 2 : 3, 5, 4, nz, 1, 1, 1, 1};
+        for (int i = 0; i < 8; i++) cr_expect_eq(get_int(got, 40 + 2 * i, 2), dim[i], "dim[%d]", i);
+        cr_expect(get_int(got, 70, 2) == 16 && get_int(got, 72, 2) == 32 && get_real(got, 108) == 352);
+        cr_expect(get_real(got, 76) == 1, "right-handed");
+        for (int i = 0; i < 3; i++) cr_expect_eq(get_real(got, 80 + 4 * i), spacing[i]);
+        cr_expect(got[123] == 2, "mm");
+        cr_expect(get_int(got, 252, 2) == 1 && get_int(got, 254, 2) == 0, "scanner coordinates by qform alone");
+        free(got);
         mcs_volume_free(&v);
     }
 }
@@ -388,4 +419,21 @@ Test(nifti, packed_files_hold_no_time)
     free(a);
     free(b);
     mcs_volume_free(&v);
+}
+
+/* More bytes than are handed to zlib at once (16 MiB). */
+Test(nifti, large_files_in_parts)
+{
+    enum { NX = 300, NY = 300, NZ = 200 };
+    struct volume v, again;
+    cr_assert_eq(mcs_volume_alloc(&v, NX, NY, NZ, NULL), MCS_OK);
+    uint8_t *labels = malloc((size_t)NX * NY * NZ);
+    cr_assert(labels);
+    for (int i = 0; i < NX * NY * NZ; i++) labels[i] = (uint8_t)(i / 70000);
+    cr_assert_eq(mcs_volume_write_u8(in_folder("large.nii.gz"), labels, &v), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_volume_read(in_folder("large.nii.gz"), &again), MCS_OK, "%s", mcs_error_message());
+    for (int i = 0; i < NX * NY * NZ; i++) cr_assert(again.values[i] == labels[i], "voxel %d", i);
+    free(labels);
+    mcs_volume_free(&v);
+    mcs_volume_free(&again);
 }

@@ -77,9 +77,9 @@ Test(nifti_hostile, dimensions)
         int64_t dim[8];
         const char *word;
     } rows[] = {
-        {{0, 4, 3, 2}, "0 dimensions"},
-        {{-1, 4, 3, 2}, "-1 dimensions"},
-        {{8, 4, 3, 2, 1, 1, 1, 1}, "8 dimensions"},
+        {{0, 4, 3, 2}, "0 dimensions, want"},
+        {{-1, 4, 3, 2}, "-1 dimensions, want"},
+        {{8, 4, 3, 2, 1, 1, 1, 1}, "8 dimensions, want 1 to 3"},
         {{1000, 4, 3, 2}, "1000 dimensions"},
         {{3, 0, 3, 2}, "0 voxels along x"},
         {{3, 4, -3, 2}, "-3 voxels along y"},
@@ -135,13 +135,13 @@ Test(nifti_hostile, types_by_name)
     static const struct {
         int datatype, bitpix;
         const char *word;
-    } rows[] = {{1, 1, "BINARY"},
-                {32, 64, "COMPLEX64"},
-                {128, 24, "RGB24"},
-                {1536, 128, "FLOAT128"},
-                {1792, 128, "COMPLEX128"},
-                {2048, 256, "COMPLEX256"},
-                {2304, 32, "RGBA32"},
+    } rows[] = {{1, 1, "voxels of type BINARY; want"},
+                {32, 64, "voxels of type COMPLEX64; want"},
+                {128, 24, "voxels of type RGB24; want"},
+                {1536, 128, "voxels of type FLOAT128; want"},
+                {1792, 128, "voxels of type COMPLEX128; want"},
+                {2048, 256, "voxels of type COMPLEX256; want"},
+                {2304, 32, "voxels of type RGBA32; want"},
                 {0, 16, "unknown type"},
                 {3, 16, "unknown type"},
                 {-4, 16, "unknown type"},
@@ -320,6 +320,15 @@ Test(nifti_hostile, a_memory_bomb_is_refused_by_its_header)
     cr_expect_lt(peak_bytes() - before, 8 * MIB);
 }
 
+Test(nifti_hostile, a_volume_in_memory_is_bounded_too)
+{
+    struct volume v;
+    mcs_memory_limit_set(peak_bytes() + 10 * MIB);
+    cr_expect_eq(mcs_volume_alloc(&v, 200, 200, 100, NULL), MCS_E_DATA);
+    cr_expect(strstr(mcs_error_message(), "200 x 200 x 100 voxels: needs 15.3 MiB"), "%s", mcs_error_message());
+    cr_expect(!v.values);
+}
+
 /* The header tells the truth about too much, the stream does not hold it: memory grows by what came, not by what was
  * promised. */
 Test(nifti_hostile, streams_that_end_early_or_go_on)
@@ -347,6 +356,30 @@ Test(nifti_hostile, bytes_after_the_last_voxel)
     nifti_append(&s, &f, values, N + 1);
     nifti_save(in_folder("long.nii"), f.bytes, f.n, 0);
     fails(in_folder("long.nii"), "too long: 402 bytes, its header promises 400");
+}
+
+/* The header's own file is read to its end, for the checksum. */
+Test(nifti_hostile, a_damaged_packed_header)
+{
+    static struct nifti_file f, image;
+    static uint8_t packed[4096];
+    struct nifti_spec s = nifti_spec();
+    struct volume v;
+    const double values[N] = {0};
+    s.paired = 1;
+    s.vox_offset = 0;
+    nifti_header(&s, &f);
+    nifti_append(&s, &image, values, N);
+    nifti_save(in_folder("h.img.gz"), image.bytes, image.n, 1);
+    nifti_save(in_folder("h.hdr.gz"), f.bytes, f.n, 1);
+    cr_assert_eq(mcs_volume_read(in_folder("h.hdr.gz"), &v), MCS_OK, "%s", mcs_error_message());
+    mcs_volume_free(&v);
+    FILE *file = fopen(in_folder("h.hdr.gz"), "rb");
+    const int n = (int)fread(packed, 1, sizeof packed, file);
+    fclose(file);
+    packed[n - 6] ^= 1; /* the third byte of the checksum */
+    nifti_save(in_folder("h.hdr.gz"), packed, n, 0);
+    fails(in_folder("h.hdr.gz"), "damaged");
 }
 
 /* A gzip file cut at every length, and with every byte changed: whole or refused. What is not noticed are bytes of
