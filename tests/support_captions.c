@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 const char *caption_of(int n)
 {
@@ -44,13 +43,17 @@ int caption_tokens(const struct pairs *p, int i)
     return 2 + (int)(strlen(p->v[i].caption) + 1) / 2; /* "a a a" */
 }
 
+/* Of memory that no file backs: the system may drop and read again pages of programs and libraries at any time. */
 static double resident_mib(void)
 {
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f || fscanf(f, "%*d %ld", &pages) != 1) abort();
-    fclose(f);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1048576;
+    char line[200];
+    double kib = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lf kB", &kib) == 1) break;
+    if (f) fclose(f);
+    cr_assert_geq(kib, 0, "/proc/self/status says no RssAnon");
+    return kib / 1024;
 }
 
 /* The pair source, watched. */

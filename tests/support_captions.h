@@ -25,7 +25,7 @@ struct caption_run {
     int64_t max_rows[CAPTION_RANKS];                      /* announced */
     int64_t most_rows[CAPTION_RANKS];                     /* that came */
     int allocations[CAPTION_RANKS];                       /* of device memory after the first step */
-    double early_mib, last_mib;                           /* resident, of the process */
+    double early_mib, last_mib;                           /* resident and anonymous, of the process */
 };
 enum mcs_status caption_run(struct caption_run *run, int ranks);
 

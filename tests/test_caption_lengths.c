@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "data/file.h"
+#ifdef TEST_CUDASIM
+#include "kernels/optimizers.h"
+#endif
 #include "engine/log.h"
 #include "engine/rng.h"
 #include "tests/support_captions.h"
@@ -438,6 +441,35 @@ Test(captions, further_losses_have_their_weight)
 #endif
 
 #if defined TEST_CUDASIM && !defined TEST_CUDASIM_CHECKED
+static size_t held_in_step;
+
+static enum mcs_status fill_measured(void *ctx, int64_t step, struct clip_batch *b)
+{
+    if (step == 2) held_in_step = cudasim_bytes_held();
+    return fill(ctx, step, b);
+}
+
+static enum mcs_status train_measured(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+{
+    (void)rank;
+    const struct clip_train_options o = options(job, c);
+    struct train_memory memory;
+    MCS_TRY(mcs_clip_train_memory(m, &o, &memory));
+    const int64_t before = (int64_t)cudasim_bytes_held() - memory.weights; /* the device's own, for uploads */
+    MCS_TRY(mcs_clip_train(m, &o, &(struct clip_source){fill_measured, NULL}, NULL));
+    const int64_t taken = (int64_t)held_in_step - before, norm_bytes = 2 * K_SQUARES_BYTES; /* optim_cuda.c's */
+    cr_expect(taken >= mcs_memory_bytes(&memory) && taken <= mcs_memory_bytes(&memory) + norm_bytes,
+              "the dry run says %lld bytes, a run takes %lld", (long long)mcs_memory_bytes(&memory), (long long)taken);
+    return MCS_OK;
+}
+
+Test(captions, a_gpu_gives_what_the_dry_run_says)
+{
+    struct job job = {.body = train_measured, .steps = 4, .run = tiny_path(folder, "measured")};
+    OK(mcs_ranks_run(1, run_rank, &job));
+    free(job.grad[0]);
+}
+
 /* What the exchange before each step prevents: each rank in the plan that its own captions need. Rank 0 replays its
  * graph while rank 1 runs another plan for the first time, and the simulation says so. */
 static enum mcs_status each_its_own(const struct job *job, struct comm *c, struct clip_model *m, int rank)
