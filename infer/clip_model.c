@@ -57,7 +57,7 @@ static enum mcs_status check_config(const char *path, const struct clip_config *
     return MCS_OK;
 }
 
-static enum mcs_status read_config(const char *folder, struct clip_config *c)
+enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c)
 {
     char path[1100];
     json_t *root;
@@ -152,7 +152,7 @@ enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct
     char path[1200], vocab[1200];
     memset(m, 0, sizeof *m);
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
-    MCS_TRY(read_config(folder, &c));
+    MCS_TRY(mcs_clip_config_read(folder, &c));
     snprintf(vocab, sizeof vocab, "%s/vocab.txt", folder);
     enum mcs_status st = make(&c, vocab, d, NULL, m);
     snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[0]);

@@ -115,7 +115,7 @@ static enum mcs_status parse_config(const char *path, const json_t *root, struct
     return check_config(path, c);
 }
 
-static enum mcs_status read_config(const char *path, struct sam_config *c)
+enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c)
 {
     json_t *root;
     MCS_TRY(mcs_json_read(path, 1 << 20, 0, &root));
@@ -200,7 +200,7 @@ enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sa
                 "%s: no such file; a SAM model is a safetensors file, or a "
                 "folder with sam.safetensors and sam_config.json",
                 m->path);
-    MCS_TRY(mcs_file_exists(config) ? read_config(config, &m->config) : guess_config(m->path, &m->config));
+    MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config) : guess_config(m->path, &m->config));
     MCS_TRY(name_params(m, d));
     return mcs_weights_read(m->path, m->params, m->sha256);
 }

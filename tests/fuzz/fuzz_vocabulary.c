@@ -1,0 +1,23 @@
+#include "data/tokenizer.h"
+#include "tests/fuzz/support_fuzz.h"
+
+#include <string.h>
+
+FUZZ(vocabulary)
+{
+    enum { CONTEXT = 16 };
+    struct tokenizer *t;
+    int32_t ids[CONTEXT];
+    int n;
+    if (!fuzz_ended(mcs_tokenizer_open(fuzz_file(data, size, "vocab.txt"), &t))) return;
+    const int pieces = mcs_tokenizer_n_pieces(t);
+    for (int i = 0; i < pieces; i++)
+        FUZZ_REQUIRE(mcs_tokenizer_id(t, mcs_tokenizer_piece(t, i)) == i, "piece %d of %d is found elsewhere", i,
+                     pieces);
+    FUZZ_REQUIRE(!mcs_tokenizer_piece(t, pieces) && !mcs_tokenizer_piece(t, -1), "pieces beyond %d", pieces);
+    FUZZ_REQUIRE(mcs_tokenizer_encode(t, "A bright lesion, unlike the others!", CONTEXT, ids, &n) == MCS_OK, "%s",
+                 mcs_error_message());
+    FUZZ_REQUIRE(n >= 2 && n <= CONTEXT, "%d tokens", n);
+    for (int i = 0; i < n; i++) FUZZ_REQUIRE(ids[i] >= 0 && ids[i] < pieces, "id %d of %d", ids[i], pieces);
+    mcs_tokenizer_close(t);
+}

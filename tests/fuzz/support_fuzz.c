@@ -1,0 +1,84 @@
+#include "tests/fuzz/support_fuzz.h"
+
+#include "engine/log.h"
+#include "engine/memory.h"
+#include "engine/newfile.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { MAX_FILES = 32, PATH_BYTES = 128, MEMORY_MIB = 512 };
+
+static char folder[64];
+static struct {
+    int n, fd[MAX_FILES];
+    char path[MAX_FILES][PATH_BYTES];
+} files;
+
+static void remove_folder(void)
+{
+    for (int i = 0; i < files.n; i++) unlink(files.path[i]);
+    rmdir(folder);
+}
+
+const char *fuzz_folder(void)
+{
+    static const char *const places[] = {"/dev/shm", "/tmp"};
+    for (int i = 0; i < 2 && !folder[0]; i++) {
+        mcs_leftovers_remove(places[i], "mcsam-fuzz-");
+        snprintf(folder, sizeof folder, "%s/mcsam-fuzz-XXXXXX", places[i]);
+        if (!mkdtemp(folder)) folder[0] = '\0';
+        if (!folder[0]) continue;
+        flock(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), LOCK_EX | LOCK_NB); /* until the process ends */
+        atexit(remove_folder);
+        mcs_log_mute_here(1); /* warnings of thousands of inputs */
+        mcs_memory_limit_set((int64_t)MEMORY_MIB << 20);
+    }
+    FUZZ_REQUIRE(folder[0], "no folder can be made in /dev/shm or /tmp");
+    return folder;
+}
+
+const char *fuzz_file(const uint8_t *data, size_t size, const char *name)
+{
+    int i = 0;
+    while (i < files.n && strcmp(strrchr(files.path[i], '/') + 1, name) != 0) i++;
+    if (i == files.n) {
+        FUZZ_REQUIRE(i < MAX_FILES, "more than %d names", MAX_FILES);
+        snprintf(files.path[i], PATH_BYTES, "%s/%s", fuzz_folder(), name);
+        files.fd[i] = open(files.path[i], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        files.n++;
+    }
+    FUZZ_REQUIRE(ftruncate(files.fd[i], (off_t)size) == 0 && pwrite(files.fd[i], data, size, 0) == (ssize_t)size,
+                 "%s cannot be written", files.path[i]);
+    return files.path[i];
+}
+
+char *fuzz_as_text(const uint8_t *data, size_t size)
+{
+    char *text = malloc(size + 1);
+    FUZZ_REQUIRE(text, "no memory");
+    if (size) memcpy(text, data, size);
+    text[size] = '\0';
+    return text;
+}
+
+int fuzz_ended(enum mcs_status st)
+{
+    const char *message = mcs_error_message();
+    FUZZ_REQUIRE(st == MCS_OK || st == MCS_E_DATA || st == MCS_E_IO || st == MCS_E_USAGE, "status %d: %s", (int)st,
+                 message);
+    FUZZ_REQUIRE((st == MCS_OK) == !message[0], "status %d with the message '%s'", (int)st, message);
+    for (const char *p = message; *p; p++)
+        FUZZ_REQUIRE((unsigned char)*p >= 0x20 && *p != 0x7F, "byte 0x%02x in '%s'", (unsigned char)*p, message);
+    mcs_error_clear();
+    return st == MCS_OK;
+}
+
+void fuzz_use(const void *bytes, size_t size)
+{
+    uint8_t sum = 0;
+    for (size_t i = 0; i < size; i++) sum = (uint8_t)(sum + ((const uint8_t *)bytes)[i]);
+    __asm__ volatile("" : : "r"(sum));
+}
