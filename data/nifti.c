@@ -310,6 +310,7 @@ int mcs_nifti_make(const struct nifti_header *like, enum nifti_type type, uint8_
     h.scl_slope = 1;
     h.scl_inter = 0;
     for (int i = 1; i < 8; i++) h.pixdim[i] = fabs(h.pixdim[i]);
+    h.xyzt_units &= 63; /* six bits have a meaning; with more set, the unit of length would not fit NIfTI-1 */
     memset(bytes, 0, MCS_NIFTI_MAX_BYTES);
     store_fields(&h, bytes);
     memcpy(bytes, &header_bytes, 4);
