@@ -358,20 +358,24 @@ Test(nifti_hostile, bytes_after_the_last_voxel)
     fails(in_folder("long.nii"), "too long: 402 bytes, its header promises 400");
 }
 
-/* The header's own file is read to its end, for the checksum. */
+/* The header's own file is read to its end, for the checksum: also past an extension larger than zlib's buffer. */
 Test(nifti_hostile, a_damaged_packed_header)
 {
     static struct nifti_file f, image;
-    static uint8_t packed[4096];
+    static uint8_t packed[1 << 21];
     struct nifti_spec s = nifti_spec();
     struct volume v;
+    char command[400];
     const double values[N] = {0};
     s.paired = 1;
     s.vox_offset = 0;
     nifti_header(&s, &f);
     nifti_append(&s, &image, values, N);
     nifti_save(in_folder("h.img.gz"), image.bytes, image.n, 1);
-    nifti_save(in_folder("h.hdr.gz"), f.bytes, f.n, 1);
+    nifti_save(in_folder("head"), f.bytes, f.n, 0);
+    snprintf(command, sizeof command, "cd %s && (cat head; head -c 1000000 /dev/urandom) | gzip -nc1 > h.hdr.gz",
+             folder);
+    cr_assert_eq(system(command), 0);
     cr_assert_eq(mcs_volume_read(in_folder("h.hdr.gz"), &v), MCS_OK, "%s", mcs_error_message());
     mcs_volume_free(&v);
     FILE *file = fopen(in_folder("h.hdr.gz"), "rb");
