@@ -38,9 +38,11 @@ static void setup(void)
 {
     const struct sam_config s = tiny_sam_config();
     shell_open(MCS_BINARY, "--threads 1 --quiet");
-    tiny_clip_model(shell_path("clip"));
+    struct clip_config c = tiny_clip_config();
+    c.image_size = 48; /* 6 x 6 tokens: maps of several components */
     OK(mcs_cpu_open(1, &device));
-    OK(mcs_clip_model_open(shell_path("clip"), &device, &clip));
+    OK(mcs_clip_model_new(&c, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 11, &device, NULL, &clip));
+    OK(mcs_clip_model_save(&clip, shell_path("clip"), 0));
     OK(mcs_sam_model_new(&s, 2, &device, &sam));
     OK(mcs_sam_model_save(&sam, shell_path("sam"), 0, NULL));
     expect("mkdir img", 0, "");
@@ -112,6 +114,49 @@ Test(segment, the_verbs_forms_are_those_of_its_stages)
     }
     expect("cmp kept/1/b.png kept/2/b.png && echo same", 0, "same"); /* both with the released saliency */
     expect("cmp kept/0/b.png kept/1/b.png", 1, "differ");
+}
+
+/* Each option of segment is that of the stage it belongs to: the pipeline with it equals the three verbs one after the
+ * other with it, and differs from the run without it. */
+Test(segment, options_are_those_of_the_stages)
+{
+    static const struct {
+        const char *segment, *saliency, *coarse, *sam, *differs; /* options, and a file that they change */
+    } options[] = {
+        {"--keep 0", "", "--keep 0", "", "coarse/boxes.json"},
+        {"--keep 0 --grow 3", "", "--keep 0 --grow 3", "", "coarse/boxes.json"},
+        {"--threshold kmeans", "", "--threshold kmeans", "", "coarse/a.png"},
+        {"--rank text", "", "--rank text -m clip --images img --text tumor", "", "coarse/boxes.json"},
+        {"--min-confidence 0.85", "", "--min-confidence 0.85", "", "coarse/boxes.json"},
+        {"--seed 9", "--seed 9", "--seed 9", "", "saliency/a.h5"},
+        {"--null lung --null 'breast mass'", "--null lung --null 'breast mass'", "", "", "saliency/a.h5"},
+        {"--beta 3 --lr 0.5 --copies 2 --layer 0", "--beta 3 --lr 0.5 --copies 2 --layer 0", "", "", "saliency/a.h5"},
+        {"--sam-prompts points", "", "", "--prompts points", "summary.json"},
+        {"--sam-prompts both", "", "", "--prompts both", "summary.json"},
+        {"--multimask", "", "", "--multimask", "summary.json"},
+    };
+    golden_fill_params(sam.params); /* masks that differ by prompt */
+    OK(mcs_sam_model_save(&sam, shell_path("sam"), 0, NULL));
+    expect("mcsam segment --clip clip --sam sam -i img --text tumor --steps 3 --keep-stages --min-confidence 0 "
+           "--threshold 0.7 -o plain",
+           0, "3 cases");
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char least[64] = "";
+        if (!strstr(options[i].segment, "--min-confidence")) strcat(least, "--min-confidence 0 ");
+        if (!strstr(options[i].segment, "--threshold")) strcat(least, "--threshold 0.7");
+        char line[2048];
+        snprintf(
+            line, sizeof line,
+            "rm -rf out sal coa fin; mcsam segment --clip clip --sam sam -i img --text tumor --steps 3 --keep-stages "
+            "%s %s -o out && mcsam saliency -m clip -i img --text tumor --steps 3 %s -o sal && mcsam coarse -i sal %s "
+            "%s -o coa && mcsam sam -m sam -i img --prompts-from coa/boxes.json %s -o fin && for f in a b c; do cmp "
+            "sal/$f.h5 out/saliency/$f.h5 && cmp coa/$f.png out/coarse/$f.png && cmp fin/$f.png out/$f.png || exit 9; "
+            "done",
+            least, options[i].segment, options[i].saliency, least, options[i].coarse, options[i].sam);
+        expect(line, 0, "");
+        snprintf(line, sizeof line, "cmp -s out/%s plain/%s && echo the same", options[i].differs, options[i].differs);
+        cr_expect_neq(shell(line), 0, "%s changes nothing in %s", options[i].segment, options[i].differs);
+    }
 }
 
 /* ---- SAM's part ---- */
@@ -264,7 +309,7 @@ static void check_reversed(const char *a, const char *b, int n, int least)
  * comes from a file, since the drawn noise depends on the slice's number. */
 Test(segment, every_slice_of_a_volume_gets_its_own_mask)
 {
-    enum { SLICES = 34, TOKENS = 5, CHANNELS = 16, N = 2 * TOKENS * CHANNELS };
+    enum { SLICES = 34, TOKENS = 37, CHANNELS = 16, N = 2 * TOKENS * CHANNELS };
     float noise[N];
     mcs_rng_fill_normal((struct mcs_rng){.seed = 4}, noise, N);
     OK(mcs_npy_write(shell_path("noise.npy"), noise, 4, (const int64_t[]){2, 1, TOKENS, CHANNELS}));
@@ -278,6 +323,62 @@ Test(segment, every_slice_of_a_volume_gets_its_own_mask)
     check_reversed("o/coarse/a.nii.gz", "o/coarse/b.nii.gz", SLICES, 20);
     check_reversed("o/a.nii.gz", "o/b.nii.gz", SLICES, 15);
     expect("grep -c '\"slice\": ' o/summary.json", 0, "68");
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* A volume is segmented as the pictures of its slices are, after its 0.5 and 99.5 percentiles (nearest rank, of all
+ * slices together) became 0 and 255. Ten voxels in a thousand are far outside, so other percentiles make other
+ * pictures. */
+Test(segment, a_volume_is_the_pictures_of_its_slices)
+{
+    enum { SLICES = 3, N = SLICES * PIXELS };
+    float *sorted = malloc(N * sizeof *sorted);
+    struct volume v, mask;
+    cr_assert(sorted);
+    OK(mcs_volume_alloc(&v, WIDTH, HEIGHT, SLICES, NULL));
+    for (int z = 0; z < SLICES; z++) paint_slice(v.values + z * PIXELS, 5 * z, 15);
+    for (int i = 0; i < N; i++) v.values[i] += (float)mcs_rng_below((struct mcs_rng){.seed = 3}, (uint32_t)i, 100);
+    for (int i = 0; i + 200 < N; i += 400) v.values[i] = (float)(9000 + i), v.values[i + 200] = (float)(-9000 - i);
+    memcpy(sorted, v.values, N * sizeof *sorted);
+    qsort(sorted, N, sizeof *sorted, ascending);
+    const double low = sorted[(int)(0.005 * (N - 1))], high = sorted[(int)ceil(0.995 * (N - 1))];
+    cr_assert(high < 9000 && low > -9000 && high - low < 2000, "from %g to %g", low, high);
+    expect("mkdir v slices", 0, "");
+    OK(mcs_volume_write_f32(shell_path("v/v.nii.gz"), v.values, &v));
+    for (int z = 0; z < SLICES; z++) {
+        struct image img;
+        char name[32];
+        OK(mcs_image_alloc(&img, WIDTH, HEIGHT, 1));
+        for (int i = 0; i < PIXELS; i++) {
+            const double share = ((double)v.values[z * PIXELS + i] - low) / (high - low);
+            img.pixels[i] = (uint8_t)lrint(255 * fmin(fmax(share, 0), 1));
+        }
+        snprintf(name, sizeof name, "slices/v_z%04d.png", z);
+        OK(mcs_image_write_png(shell_path(name), &img));
+        mcs_image_free(&img);
+    }
+    expect("for i in v slices; do mcsam segment --clip clip --sam sam -i $i --text tumor --steps 3 --pairs 1 "
+           "--min-confidence 0 --keep-stages -o out_$i || exit 1; done",
+           0, "1 cases");
+    OK(mcs_volume_read(shell_path("out_v/coarse/v.nii.gz"), &mask));
+    for (int z = 0; z < SLICES; z++) {
+        struct image want;
+        char name[64];
+        int wrong = 0;
+        snprintf(name, sizeof name, "out_slices/coarse/v_z%04d.png", z);
+        OK(mcs_image_read(shell_path(name), 0, &want));
+        for (int i = 0; i < PIXELS; i++) wrong += (mask.values[z * PIXELS + i] != 0) != (want.pixels[i] != 0);
+        cr_expect(wrong <= PIXELS / 100, "slice %d: %d pixels", z, wrong); /* a grey level half way between two */
+        mcs_image_free(&want);
+    }
+    mcs_volume_free(&mask);
+    mcs_volume_free(&v);
+    free(sorted);
 }
 
 /* ---- dry runs ---- */
