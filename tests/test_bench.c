@@ -61,7 +61,7 @@ Test(bench, a_trace_of_every_graph)
     }
     cr_expect_eq(last, 3, "three models, so three graphs");
     json_decref(events);
-    expect("mcsam devices --trace no/where/t.json", 74, "no/where/t.json: cannot be written");
+    expect("mcsam devices --trace no/where/t.json", 74, "no/where/t.json: cannot write");
 }
 
 Test(bench, bad_files_and_words)

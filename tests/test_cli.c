@@ -66,7 +66,7 @@ Test(cli, info)
 {
     expect("mcsam info", 2, "FILE...");
     expect("mcsam info none.png", 66, "none.png");
-    expect("mcsam info .", 65, ".");
+    expect("mcsam info .", 74, "is a folder");
     expect("echo text > a.txt; mcsam info a.txt", 65, "a.txt: none of the kinds that are known");
     expect("printf '\\211PNG\\r\\n\\032\\n' > b.png; mcsam info b.png", 65, "b.png");
     expect("echo x > c.safetensors; echo y > d.nii; mcsam info c.safetensors d.nii", 65,

@@ -5,6 +5,7 @@
 #include "infer/saliency.h"
 #include "infer/segment.h"
 #include "tests/support_golden.h"
+#include "tests/support_isa.h"
 #include "tests/support_tiny.h"
 
 #include <criterion/criterion.h>
@@ -151,28 +152,6 @@ static void expect_bits(const char *what, int number, const struct result *a, co
                        (double)b->iou);
 }
 
-/* Alone or in company, in whatever order: noise is keyed by the case, and with the same number of pairs planned at once
- * a product makes a row of its result in the same way wherever the row lies. So the maps are the same bits. */
-Test(determinism, a_case_does_not_depend_on_its_company, .timeout = 60)
-{
-    static struct result together[CASES], other[CASES];
-    static const int backwards[CASES] = {4, 3, 2, 1, 0};
-    struct models m;
-    make_images();
-    models_open(&m, 2);
-    for (int pairs = 2; pairs <= 8; pairs *= 2) {
-        chain(&m, all, CASES, pairs, together);
-        memset(other, 0, sizeof other);
-        chain(&m, backwards, CASES, pairs, other);
-        for (int i = 0; i < CASES; i++) expect_bits("backwards, case", i, &other[i], &together[i]);
-        for (int i = 0; i < CASES; i++) {
-            chain(&m, &i, 1, pairs, other);
-            expect_bits("alone, case", i, &other[i], &together[i]);
-        }
-    }
-    models_close(&m);
-}
-
 /* Two right evaluations of a network of a few blocks are within 1e-5 of the range of the exact one each (the bound that
  * tests/test_clip_model.c holds against another implementation), so within 2e-5 of each other. A map is the bottleneck
  * after nine steps of Adam, whose first steps have the length lr whatever the gradient's size: an element whose
@@ -186,6 +165,50 @@ static void expect_close(const char *what, const struct result *a, const struct 
     cr_expect_leq(sum / (WIDTH * HEIGHT), 2e-5 + 1e-4, "%s: maps differ by %g on average", what,
                   sum / (WIDTH * HEIGHT));
     cr_expect_float_eq(a->presence, b->presence, 4e-5, "%s: presence", what); /* a difference of two cosines */
+}
+
+/* All cases together, backwards and each alone, `pairs` at once; compares each with itself. */
+static void in_company(void (*compare)(const char *what, int number, const struct result *a, const struct result *b))
+{
+    static struct result together[CASES], other[CASES];
+    static const int backwards[CASES] = {4, 3, 2, 1, 0};
+    struct models m;
+    make_images();
+    models_open(&m, 2);
+    for (int pairs = 2; pairs <= 8; pairs *= 2) {
+        chain(&m, all, CASES, pairs, together);
+        memset(other, 0, sizeof other);
+        chain(&m, backwards, CASES, pairs, other);
+        for (int i = 0; i < CASES; i++) compare("backwards, case", i, &other[i], &together[i]);
+        for (int i = 0; i < CASES; i++) {
+            chain(&m, &i, 1, pairs, other);
+            compare("alone, case", i, &other[i], &together[i]);
+        }
+    }
+    models_close(&m);
+}
+
+/* Alone or in company, in whatever order: noise is keyed by the case, and with the same number of pairs planned at once
+ * oneDNN's AVX-512 product makes a row of its result in the same way wherever the row lies. So the maps are the same
+ * bits. */
+Test(determinism, a_case_does_not_depend_on_its_company, .timeout = 60)
+{
+    test_isa(TEST_AVX512);
+    in_company(expect_bits);
+}
+
+static void expect_close_case(const char *what, int number, const struct result *a, const struct result *b)
+{
+    (void)number;
+    expect_close(what, a, b);
+}
+
+/* oneDNN's AVX2 product computes rows in blocks of 6 and the 1 to 3 rows that are left by another kernel, which rounds
+ * differently: there a case is the same to rounding, by the bound of expect_close. */
+Test(determinism, a_case_depends_on_its_company_by_rounding_at_most, .timeout = 60)
+{
+    test_isa(TEST_AVX2);
+    in_company(expect_close_case);
 }
 
 /* Another number at once is another shape of the products, which oneDNN then cuts into other pieces. */
