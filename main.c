@@ -90,7 +90,7 @@ static void print_help(FILE *f)
     }
     fprintf(
         f, "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 done but some cases failed, 65 bad data, 66 missing input,\n"
-           "69 no such device, 74 input/output error, 75 stopped early with a checkpoint: run again to go on.\n");
+           "69 no such device, 74 input/output error, 75 stopped early: the same command goes on.\n");
 }
 
 static enum mcs_status unknown_verb(const char *name)

@@ -41,13 +41,11 @@ static enum mcs_status append_lines(struct run_folder *run, json_t *lines)
 {
     char *text = NULL;
     enum mcs_status st = MCS_OK;
-    size_t n = 0, i;
-    json_t *line;
+    size_t n = 0;
     FILE *f = open_memstream(&text, &n);
     MCS_REQUIRE_GOTO(f, MCS_E_NOMEM, st, done, "%s: no memory", run->path);
-    json_array_foreach(lines, i, line)
-    {
-        json_dumpf(line, f, RECORD_DUMP);
+    for (size_t i = 0; i < json_array_size(lines); i++) {
+        json_dumpf(json_array_get(lines, i), f, RECORD_DUMP);
         fputc('\n', f);
     }
     MCS_REQUIRE_GOTO(fclose(f) == 0, MCS_E_NOMEM, st, done, "%s: no memory", run->path);
@@ -62,7 +60,8 @@ static enum mcs_status append_lines(struct run_folder *run, json_t *lines)
     if (put != (ssize_t)n) run->record.cut = put > 0;
     MCS_REQUIRE_GOTO(put == (ssize_t)n && fdatasync(run->fd) == 0, MCS_E_IO, st, done, "%s: cannot write: %s",
                      run->path, put >= 0 ? "disk full" : strerror(errno));
-    json_array_foreach(lines, i, line) mcs_record_line(&run->record, json_incref(line));
+    for (size_t i = 0; i < json_array_size(lines); i++)
+        mcs_record_line(&run->record, json_incref(json_array_get(lines, i)));
 done:
     free(text);
     json_decref(lines);

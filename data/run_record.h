@@ -7,7 +7,8 @@
 
 #include <jansson.h>
 
-enum { RECORD_DUMP = JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17) }; /* reals come back as they were */
+/* Reals come back as they were, keys in their order: results that are read back are written as at first. */
+enum { RECORD_DUMP = JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17) };
 
 /* JSON objects that serve as tables. */
 struct run_record {

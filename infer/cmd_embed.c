@@ -282,7 +282,7 @@ static enum mcs_status run_all(const struct embed_command *c, struct clip_model 
                       "stopped: %lld embeddings are finished and kept; run the same command again to go on",
                       (long long)part.n_rows);
     }
-    MCS_TRY_GOTO(st, st, done);
+    if (st != MCS_OK) goto done;
     if (part.n_taken) mcs_log("%d of %d embeddings were finished already", part.n_taken, images.n + texts.n);
     if (images.n + texts.n) MCS_TRY_GOTO(write_store(c, m, &images, &texts), st, done);
     written = 1;

@@ -371,15 +371,10 @@ static enum mcs_status run_cases(struct job *j)
     return write_tables(j);
 }
 
-/* Makes the folders; where the output is a run, opens it, with the weights as a part of its options. */
-static enum mcs_status open_folders(struct job *j, const char *input, const char *output, const char *model)
+/* Names the folders of the output into the job and `out` (2 x choices); returns how many. */
+static int name_folders(struct job *j, const char *output, struct run_output out[2 * ENSEMBLE_MAX_CHOICES])
 {
     const struct predict_options *o = j->o;
-    struct run_output out[2 * ENSEMBLE_MAX_CHOICES];
-    const struct run_input in[] = {{"--input", input, ENDINGS}, {"--model", model, NULL}};
-    const int64_t bytes = j->ensemble.model.params->n_values * (int64_t)sizeof(float);
-    const char *plans = mcs_arena_printf(&j->arena, "%s/plans.json", model), *more = "";
-    char hex[65];
     int n = 0;
     for (int g = 0; g < o->n_choices; g++) {
         snprintf(j->folder[g], sizeof j->folder[g], g ? "%s/%s" : "%s", output, mcs_predict_choice_name(o->choices[g]));
@@ -388,20 +383,24 @@ static enum mcs_status open_folders(struct job *j, const char *input, const char
             out[n++] = (struct run_output){mcs_arena_printf(&j->arena, "%s/uncertainty", j->folder[g]),
                                            "*.png;*.h5;uncertainty.csv"};
     }
-    if (o->command) {
-        MCS_TRY(mcs_run_check_paths(o->command, out, n, in, 2));
-        MCS_TRY(mcs_file_sha256(plans, hex));
-        more = mcs_arena_strdup(&j->arena, hex);
-        for (int i = 0; i < j->ensemble.n; i++) {
-            mcs_sha256(j->ensemble.weights[i], bytes, hex);
-            more = mcs_arena_printf(&j->arena, "%s %s", more, hex);
-        }
-        mcs_sha256(more, (int64_t)strlen(more), hex);
-        MCS_TRY(mcs_run_open(o->command, output, mcs_arena_printf(&j->arena, "model_sha256: %s\n", hex), &j->run));
-        MCS_TRY(mcs_run_save_config(j->run));
+    return n;
+}
+
+/* Opens the output as a run, with the weights as a part of its options. */
+static enum mcs_status open_run(struct job *j, const char *output, const char *model)
+{
+    const int64_t bytes = j->ensemble.model.params->n_values * (int64_t)sizeof(float);
+    const char *all;
+    char hex[65];
+    MCS_TRY(mcs_file_sha256(mcs_arena_printf(&j->arena, "%s/plans.json", model), hex));
+    all = mcs_arena_strdup(&j->arena, hex);
+    for (int i = 0; i < j->ensemble.n; i++) {
+        mcs_sha256(j->ensemble.weights[i], bytes, hex);
+        all = mcs_arena_printf(&j->arena, "%s %s", all, hex);
     }
-    for (int i = 0; i < n; i++) MCS_TRY(mcs_folder_make(out[i].folder));
-    return MCS_OK;
+    mcs_sha256(all, (int64_t)strlen(all), hex);
+    MCS_TRY(mcs_run_open(j->o->command, output, mcs_arena_printf(&j->arena, "model_sha256: %s\n", hex), &j->run));
+    return mcs_run_save_config(j->run);
 }
 
 enum mcs_status mcs_predict_folder(const char *input, const char *output, const char *run,
@@ -409,13 +408,18 @@ enum mcs_status mcs_predict_folder(const char *input, const char *output, const 
 {
     struct job *j = calloc(1, sizeof *j);
     struct case_list list = {0};
+    struct run_output out[2 * ENSEMBLE_MAX_CHOICES];
+    const struct run_input in[] = {{"--input", input, ENDINGS}, {"--model", run, NULL}};
     enum mcs_status st;
     MCS_REQUIRE(j, MCS_E_NOMEM, "no memory for a list of cases");
     j->o = o;
     j->list = &list;
+    const int n_folders = name_folders(j, output, out);
+    if (o->command) MCS_TRY_GOTO(mcs_run_check_paths(o->command, out, n_folders, in, 2), st, done);
     MCS_TRY_GOTO(mcs_cases_list(input, ENDINGS, NULL, &list), st, done);
     MCS_TRY_GOTO(mcs_ensemble_open(run, o->choices, o->n_choices, d, &j->ensemble), st, done);
-    MCS_TRY_GOTO(open_folders(j, input, output, run), st, done);
+    if (o->command) MCS_TRY_GOTO(open_run(j, output, run), st, done);
+    for (int i = 0; i < n_folders; i++) MCS_TRY_GOTO(mcs_folder_make(out[i].folder), st, done);
     mcs_log("%d checkpoints, %d cases", j->ensemble.n, list.n);
     MCS_TRY_GOTO(run_cases(j), st, done);
     st = mcs_failures_finish(&j->failures, output, list.n);

@@ -1,4 +1,5 @@
 /* mcsam demo-start: makes the demo's starting weights, which are shipped in data/demo. */
+#include "data/run_folder.h"
 #include "engine/config.h"
 #include "engine/devices.h"
 #include "train/start_models.h"
@@ -43,7 +44,16 @@ static enum mcs_status run(const void *o)
     }
     struct device d;
     struct arena arena = {0};
-    MCS_TRY(mcs_device_open(&c->common, &d));
+    struct run_folder *run = NULL;
+    const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
+    const struct run_input in = {"--atlas", c->atlas, ""};
+    enum mcs_status st = mcs_run_check_paths(&c->common, out, 2, &in, 1);
+    if (st == MCS_OK) st = mcs_device_open(&c->common, &d);
+    if (st == MCS_OK && (st = mcs_run_open(c, c->output, NULL, &run)) != MCS_OK) mcs_device_close(&d);
+    if (st != MCS_OK) {
+        mcs_arena_free(&arena);
+        return mcs_trace(st, __FILE__, __LINE__);
+    }
     const struct demo_start_options start = {.out = c->output,
                                              .atlas = c->atlas,
                                              .config = mcs_config_text(c, &arena),
@@ -54,7 +64,7 @@ static enum mcs_status run(const void *o)
                                              .lr = c->lr,
                                              .data = c->data,
                                              .device = &d};
-    const enum mcs_status st = clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
+    st = mcs_run_close(run, clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start));
     mcs_arena_free(&arena);
     mcs_device_close(&d);
     return st;

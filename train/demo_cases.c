@@ -107,7 +107,6 @@ enum mcs_status mcs_demo_make_data(struct demo_run *run)
     const struct demo_options *o = run->o;
     const enum demo_split split = o->evaluate ? DEMO_VALIDATION : DEMO_TEST;
     const int n_test = (int)(o->test_images > o->retrieval_images ? o->test_images : o->retrieval_images);
-    MCS_TRY(mcs_demo_atlas_load(o->atlas, &run->atlas));
     MCS_TRY(write_folder(run, "train", DEMO_TRAIN, DEMO_MIXED, (int)o->train_images));
     MCS_TRY(write_folder(run, "test", split, DEMO_ONE, n_test));
     MCS_TRY(write_folder(run, "test_two", split, DEMO_TWO, (int)o->two_images));

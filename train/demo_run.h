@@ -99,6 +99,7 @@ struct demo_results {
 /* What a run holds while it goes. */
 struct demo_run {
     const struct demo_options *o;
+    const char *config; /* resolved options, and what the trainings start from */
     struct device device;
     struct demo_atlas atlas;
     struct clip_model clip;

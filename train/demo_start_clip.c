@@ -4,6 +4,7 @@
 #include "engine/model/layers.h"
 #include "train/clip_train.h"
 #include "train/start_models.h"
+#include "train/training_data.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -216,6 +217,8 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     m.samples = calloc((size_t)o->batch, sizeof *m.samples);
     if (!m.samples) abort();
 
+    struct arena arena = {0};
+    const char *config = mcs_arena_printf(&arena, "%s%s", o->config, mcs_training_atlas_lines(&m.atlas, &arena));
     const struct clip_train_options train = {.batch = o->batch,
                                              .steps = o->steps,
                                              .warmup = 60,
@@ -226,7 +229,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
                                              .loss = {.a = 1},
                                              .seed = (uint64_t)o->seed,
                                              .run = o->out,
-                                             .config = o->config};
+                                             .config = config};
     const struct clip_source source = {fill_batch, &m};
     const struct clip_extra extra = {build_losses, fill_losses, &m};
     enum mcs_status st = weigh_words(&m);
@@ -238,5 +241,6 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     free(m.samples);
     mcs_clip_model_close(&m.model);
     mcs_demo_atlas_free(&m.atlas);
+    mcs_arena_free(&arena);
     return st;
 }

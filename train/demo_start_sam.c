@@ -4,8 +4,10 @@
 #include "data/demo_start.h"
 #include "data/file.h"
 #include "engine/log.h"
+#include "engine/stop.h"
 #include "train/sam_train.h"
 #include "train/start_models.h"
+#include "train/training_data.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +93,7 @@ static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, 
     MCS_REQUIRE_GOTO(pixels && embedding && low_res, MCS_E_NOMEM, st, done, "no memory for an evaluation");
     for (uint32_t id = 0; id < EVALUATED; id++) {
         struct score s;
+        MCS_TRY_GOTO(mcs_stop_check(), st, done);
         MCS_TRY_GOTO(score_one(model, m, seed, id, pixels, embedding, low_res, &s), st, done);
         for (int k = 0; k < 3; k++) sum[k] += s.dsc[k] / EVALUATED;
         part[s.small] += s.dsc[1], n_part[s.small]++;
@@ -120,6 +123,7 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     struct sam_model model = {0};
     const struct sam_config config = mcs_sam_small();
     char path[1200], note[200];
+    struct arena arena = {0};
     enum mcs_status st;
     MCS_TRY(mcs_demo_atlas_load(o->atlas, &m.atlas));
     struct sam_train_options t = mcs_sam_train_defaults();
@@ -131,7 +135,7 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     t.lr = o->lr;
     t.seed = (uint64_t)o->seed;
     t.run = o->out;
-    t.config = o->config;
+    t.config = mcs_arena_printf(&arena, "%s%s", o->config, mcs_training_atlas_lines(&m.atlas, &arena));
     const struct sam_train_source source = {draw, &m};
     MCS_TRY_GOTO(mcs_sam_model_new(&config, t.seed, o->device, &model), st, done);
     MCS_TRY_GOTO(mcs_sam_train(&model, &t, &source), st, done);
@@ -143,5 +147,6 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
 done:
     mcs_sam_model_close(&model);
     mcs_demo_atlas_free(&m.atlas);
+    mcs_arena_free(&arena);
     return st;
 }

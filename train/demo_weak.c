@@ -85,7 +85,6 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     struct unet_cases cases = {0};
     struct unet_plans plans;
     struct unet_model m = {0};
-    struct arena arena = {0};
     char folder[1200];
     enum mcs_status st;
     snprintf(folder, sizeof folder, "%s/%s", o->output, name);
@@ -104,7 +103,7 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
                                    .seed = (uint64_t)o->common.seed,
                                    .checkpoint_every = o->checkpoint_every,
                                    .run = folder,
-                                   .config = mcs_config_text(o, &arena)};
+                                   .config = run->config};
     MCS_TRY_GOTO(make_cases(run, true_masks, &cases), st, done);
     MCS_TRY_GOTO(mcs_unet_plans_make(1, 2, DEMO_SIZE, DEMO_SIZE, NETWORK_STAGES, (int)o->network_features,
                                      8 * (int)o->network_features, &plans),
@@ -125,7 +124,6 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
 done:
     mcs_unet_model_close(&m);
     mcs_unet_cases_free(&cases);
-    mcs_arena_free(&arena);
     return st;
 }
 

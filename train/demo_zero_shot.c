@@ -1,6 +1,7 @@
 /* The demo's stages without training a network: baselines, fine-tuning and retrieval, saliency to SAM, the controls. */
 #include "data/file.h"
 #include "engine/log.h"
+#include "engine/stop.h"
 #include "infer/components.h"
 #include "infer/metrics.h"
 #include "train/demo_run.h"
@@ -104,6 +105,7 @@ enum mcs_status mcs_demo_baselines(struct demo_run *run)
     };
     uint8_t mask[DEMO_PIXELS];
     for (int k = 0; k < 5; k++) {
+        MCS_TRY(mcs_stop_check());
         double sum = 0;
         for (int i = 0; i < run->test.n; i++) {
             const struct demo_case *c = &run->test.cases[i];
@@ -171,7 +173,6 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
 {
     const struct demo_options *o = run->o;
     struct pairs train = {0}, test = {0};
-    struct arena arena = {0};
     struct recall_options recall = mcs_recall_defaults();
     char folder[1200], model[1300];
     enum mcs_status st;
@@ -198,7 +199,7 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
                                   .seed = (uint64_t)o->common.seed,
                                   .diagnose = 1,
                                   .run = folder,
-                                  .config = mcs_config_text(o, &arena)}};
+                                  .config = run->config}};
     if (o->gpus > 1) {
         const struct team_options team = {&o->common, o->gpus, folder, task.train.config};
         MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
@@ -213,7 +214,6 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
 done:
     mcs_pairs_free(&train);
     mcs_pairs_free(&test);
-    mcs_arena_free(&arena);
     return st;
 }
 

@@ -11,8 +11,9 @@
 enum mcs_status mcs_state_save(const char *path, const struct params *p, const struct optim *o, int64_t step,
                                const char *config);
 /* Reads them back where the file exists (*found 1), else leaves everything alone (*found 0). E_DATA: damaged (also
- * where only the SHA-256 shows it), or of other options (each is named), data or shapes: an old checkpoint is never mixed with a new run;
- * move it away or choose another folder. After an error params and moments may hold parts of the file. */
+ * where only the SHA-256 shows it), or of other options (each is named), data or shapes: an old checkpoint is never
+ * mixed with a new run; move it away or choose another folder. After an error params and moments may hold parts of the
+ * file. */
 enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim *o, const char *config, int64_t *step,
                                int *found);
 
