@@ -404,3 +404,69 @@ Test(rank, thresholds_by_word)
     expect("mcsam coarse -i maps -o def --keep 0 --min-confidence 0", 0, ""); /* the paper's default is otsu */
     same_mask("def/a.png", want[0]);
 }
+
+/* The case of boxes.json that a verb wrote against the result of mcs_coarse_mask with the same options. */
+static void same_boxes(const char *options, const struct box_case *got, const struct coarse_result *want)
+{
+    cr_assert_eq(got->n_components, want->n_boxes, "%s: %d boxes, want %d", options, got->n_components, want->n_boxes);
+    for (int k = 0; k < want->n_boxes; k++) {
+        const struct box_component *a = &got->components[k], *b = &want->boxes[k];
+        cr_expect(a->x0 == b->x0 && a->y0 == b->y0 && a->x1 == b->x1 && a->y1 == b->y1 && a->area == b->area,
+                  "%s: box %d", options, k);
+        cr_assert_eq(a->n_points, b->n_points, "%s: %d points, want %d", options, a->n_points, b->n_points);
+        for (int i = 0; i < b->n_points; i++)
+            cr_expect(a->points[i].x == b->points[i].x && a->points[i].y == b->points[i].y &&
+                          a->points[i].label == b->points[i].label,
+                      "%s: point %d", options, i);
+    }
+}
+
+/* Each option of the verb coarse is that of mcs_coarse_mask, in both forms. */
+Test(rank, options_of_the_verb)
+{
+    float map[PIXELS];
+    uint8_t mask[PIXELS];
+    struct store *s;
+    struct row {
+        const char *words;
+        struct coarse_options o;
+    } rows[10];
+    const struct coarse_options paper = mcs_coarse_defaults(MCS_PAPER), release = mcs_coarse_defaults(MCS_RELEASE);
+    int n = 0;
+    rows[n] = (struct row){"", paper};
+    rows[n].o.seed = 1, n++; /* the default of --seed */
+    rows[n] = rows[0], rows[n].words = "--keep 0", rows[n++].o.keep = 0;
+    rows[n] = rows[0], rows[n].words = "--keep 0 --min-area 62", rows[n].o.keep = 0, rows[n++].o.min_area = 62;
+    rows[n] = rows[0], rows[n].words = "--min-confidence 0.95", rows[n++].o.min_confidence = 0.95f;
+    rows[n] = rows[0], rows[n].words = "--rank area", rows[n++].o.rank = MCS_COARSE_AREA;
+    rows[n] = rows[0], rows[n].words = "--grow -2", rows[n++].o.grow_px = -2;
+    rows[n] = rows[0], rows[n].words = "--keep 0 --boxes merged", rows[n].o.keep = 0, rows[n++].o.merge_boxes = 1;
+    rows[n] = rows[0], rows[n].words = "--points 4 --negative-points 3", rows[n].o.n_points = 4,
+    rows[n++].o.n_negative = 3;
+    rows[n] = rows[0], rows[n].words = "--seed 8", rows[n++].o.seed = 8;
+    rows[n] = (struct row){"--form release --keep 0 --boxes each", release};
+    rows[n].o.seed = 1, rows[n].o.keep = 0, rows[n++].o.merge_boxes = 0;
+    make_map((float[]){0.8f, 0.9f, 0.7f}, map);
+    expect("mkdir maps", 0, "");
+    OK(mcs_store_create(shell_path("maps/a.h5"), &s));
+    OK(mcs_store_put(s, "saliency", MCS_ARRAY_F32, 2, (const int64_t[]){HEIGHT, WIDTH}, map));
+    OK(mcs_store_commit(s));
+    for (int i = 0; i < n; i++) {
+        char line[256];
+        struct box_list list;
+        snprintf(line, sizeof line, "mcsam coarse -i maps %s -o out%d", rows[i].words, i);
+        expect(line, 0, "1 masks");
+        snprintf(line, sizeof line, "out%d/boxes.json", i);
+        OK(mcs_boxes_read(shell_path(line), &list));
+        struct coarse_result r = kept(map, &rows[i].o, NULL, mask);
+        same_boxes(rows[i].words, &list.cases[0], &r);
+        snprintf(line, sizeof line, "out%d/a.png", i);
+        same_mask(line, mask);
+        mcs_coarse_free(&r);
+        mcs_boxes_free(&list);
+        if (!i) continue;
+        snprintf(line, sizeof line,
+                 "grep -v made_by out0/boxes.json > x; grep -v made_by out%d/boxes.json | cmp -s - x", i);
+        cr_expect_neq(shell(line), 0, "%s changes nothing", rows[i].words);
+    }
+}

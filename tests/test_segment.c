@@ -239,6 +239,67 @@ Test(segment, released_multimask_averages_over_the_boxes)
     mcs_image_free(&img);
 }
 
+/* Each option of the verb sam on a folder is that of mcs_sam_segment: the same mask, and another one than without it.
+ */
+Test(segment, options_of_sam_on_a_folder)
+{
+    static struct box_point first[] = {{5, 5, 1}, {9, 8, 1}}, second[] = {{25, 15, 1}};
+    struct box_component components[] = {two[0], two[1]};
+    struct row {
+        const char *words;
+        struct sam_options o;
+    } rows[] = {{"", mcs_sam_defaults(MCS_PAPER)},
+                {"--prompts points", {.kind = SAM_POINTS}},
+                {"--prompts both", {.kind = SAM_BOTH}},
+                {"--boxes merged", {.merge_boxes = 1}},
+                {"--grow 4", {.grow_px = 4}},
+                {"--multimask", {.multimask = 1}},
+                {"--keep 1 --multimask", {.multimask = 1, .keep = 1}},
+                {"--form release --prompts both", {.form = MCS_RELEASE, .kind = SAM_BOTH}}};
+    struct image img;
+    uint8_t *plain = NULL;
+    components[0].points = first, components[0].n_points = 2;
+    components[1].points = second, components[1].n_points = 1;
+    struct box_case boxes = {
+        .image = "a.png", .width = WIDTH, .height = HEIGHT, .n_components = 2, .components = components};
+    golden_fill_params(sam.params);
+    OK(mcs_sam_model_save(&sam, shell_path("sam"), 0, NULL));
+    expect("mkdir one; cp img/a.png one", 0, "");
+    OK(mcs_boxes_write(shell_path("boxes.json"), &(struct box_list){.n = 1, .cases = &boxes}));
+    OK(mcs_image_read(shell_path("one/a.png"), 3, &img));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char line[256];
+        struct image got;
+        struct sam_result r;
+        int wrong = 0, moved = 0;
+        snprintf(line, sizeof line, "rm -rf out; mcsam sam -m sam -i one --prompts-from boxes.json %s -o out",
+                 rows[i].words);
+        expect(line, 0, "1 masks");
+        OK(mcs_image_read(shell_path("out/a.png"), 0, &got));
+        OK(mcs_sam_segment(&sam, &rows[i].o, &(struct sam_case){&img, &boxes}, 1, &r));
+        for (int q = 0; q < PIXELS; q++) wrong += (got.pixels[q] != 0) != r.mask[q];
+        cr_expect_eq(wrong, 0, "%s: %d pixels", rows[i].words, wrong);
+        if (!plain) {
+            plain = r.mask;
+            r.mask = NULL;
+        } else if (rows[i].o.keep) { /* against the same without it */
+            struct sam_options all = rows[i].o;
+            struct sam_result more;
+            all.keep = 0;
+            OK(mcs_sam_segment(&sam, &all, &(struct sam_case){&img, &boxes}, 1, &more));
+            moved = more.area > r.area;
+            mcs_sam_result_free(&more);
+        } else {
+            for (int q = 0; q < PIXELS; q++) moved += r.mask[q] != plain[q];
+        }
+        cr_expect(!i || moved, "%s changes nothing", rows[i].words);
+        mcs_sam_result_free(&r);
+        mcs_image_free(&got);
+    }
+    free(plain);
+    mcs_image_free(&img);
+}
+
 /* ---- one image at fault ---- */
 
 /* An image of 60000 x 1 pixels can be read, but its shortest side cannot be fitted to the model's square, which fails
