@@ -32,7 +32,7 @@ enum { CYCLES = 2, CYCLE_STEPS = 10, KEPT = 2, FEATURES = 4, PATCHES = 4 };
     "--seeds 2 --seed 3 --threads 2 --train-images 60 --label-images 12 --test-images 6 --two-images 4 "               \
     "--none-images 4 --retrieval-images 100 --finetune-steps 6 --finetune-batch 16 --finetune-warmup 2 --cycles 2 "    \
     "--cycle-steps 10 --cycle-checkpoints 2 --saliency-steps 10 --saliency-copies 2 --network-features 4 "             \
-    "--network-batch 4"
+    "--network-batch 4 --grow 12"
 
 /* ---- the run, once for all tests ---- */
 
@@ -487,7 +487,7 @@ Test(demo, zero_shot_masks_are_those_of_the_verb_segment)
     run_line("mkdir few && cp run/seed3/data/test/images/test_0000[0-5].png few/");
     run_line("mcsam segment --clip run/seed3/finetune/model --sam $DEMO/sam -i few "
              "--prompts run/seed3/data/test/prompts.json -o seg --keep-stages --rank both --min-confidence 0 "
-             "--grow 0 " SALIENCY " " NULL_PROMPTS);
+             "--grow 12 " SALIENCY " " NULL_PROMPTS);
     run_line("mcsam coarse -i seg/saliency -o all --keep 0 --min-confidence 0");
     run_line("mcsam saliency -m $DEMO/clip -i few --prompts run/seed3/data/test/prompts.json -o start " SALIENCY);
     json_t *summary = read_json("seg/summary.json");
