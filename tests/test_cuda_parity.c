@@ -151,7 +151,9 @@ Test(parity, coarse_masks)
     tiny_masks(tiny_path(work, "data"), 4);
     run(line, "cpu", "fp32", "cpu");
     run(line, "cudasim", "fp32", "sim");
-    cr_expect_eq(tiny_shell("cd %s && ls cpu sim && rm */config.yaml && diff -r -x .mcsam.record -x .mcsam.lock cpu sim", work), 0);
+    cr_expect_eq(
+        tiny_shell("cd %s && ls cpu sim && rm */config.yaml && diff -r -x .mcsam.record -x .mcsam.lock cpu sim", work),
+        0);
 }
 
 /* Logits agree to 1e-5 of their size, so one of the 576 pixels may lie elsewhere, of a mask or of what is counted. */
