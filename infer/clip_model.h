@@ -24,8 +24,8 @@ struct clip_model {
     struct exec_memory memory; /* they share it */
 };
 
-/* open_clip_config.json of a folder, on top of BiomedCLIP's sizes. E_NOINPUT; E_DATA: not JSON, no model_cfg, sizes that
- * cannot be. */
+/* open_clip_config.json of a folder, on top of BiomedCLIP's sizes. E_NOINPUT; E_DATA: not JSON, no model_cfg, sizes
+ * that cannot be. */
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);
 /* Reads config and vocabulary, names all parameters and gives them memory; then reads the weights. E_NOINPUT, E_DATA (a
  * tensor missing or of another shape, by name), E_NOMEM. Freed with mcs_clip_model_close. */
