@@ -132,7 +132,7 @@ static int put(gzFile f, const void *bytes, int64_t n)
 enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int packed, const void *head, int64_t head_bytes,
                                const void *body, int64_t body_bytes)
 {
-    const int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0); /* zlib closes what it is given */
+    const int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0); /* gzclose closes its descriptor, f->fd stays open */
     MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot write: %s", f->target, strerror(errno));
     gzFile out = gzdopen(fd, packed ? "wb" : "wbT"); /* T: the bytes as they are */
     if (!out) {

@@ -9,7 +9,7 @@
 
 static const haddr_t LARGEST_ADDRESS = ((haddr_t)1 << 62);
 
-/* What the access list carries to open_file. */
+/* State of our HDF5 file driver, handed to open_file through the file access property list. */
 struct fd_source {
     int fd;
     int64_t size;

@@ -43,7 +43,7 @@ static const int stored_bytes[] = {1, 1, 2, 4, 8, 4, 8};
     X(aux_file, 24, 228, TEXT, 320, TEXT)                                                                              \
     X(intent_name, 16, 328, TEXT, 508, TEXT)
 
-/* What a field is in struct nifti_header. */
+/* Type of a field in struct nifti_header. */
 enum held { HELD_TEXT, HELD_INT, HELD_REAL };
 static const struct field {
     size_t at;

@@ -48,10 +48,10 @@ struct nifti_header {
     double vox_offset;              /* where the voxels start */
     double scl_slope, scl_inter;    /* value = slope * stored + inter */
     int64_t xyzt_units;             /* low three bits: space; next three: time */
-    int64_t qform_code, sform_code; /* what the two orientations are about, 0: not given */
+    int64_t qform_code, sform_code; /* coordinate systems of qform and sform, 0: not given */
     double quatern[3], qoffset[3];  /* qform: rotation and shift */
     double srow[12];                /* sform: the rows of an affine matrix */
-    int64_t intent_code, dim_info;  /* what the values mean; which axis was read out how */
+    int64_t intent_code, dim_info;  /* meaning of the values; frequency, phase and slice axes */
     double intent_p[3];
     int64_t slice_start, slice_end, slice_code;
     double slice_duration, toffset;

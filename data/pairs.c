@@ -143,7 +143,7 @@ static char *trimmed(char *text)
     return text;
 }
 
-/* Without the apostrophe that mcs_csv_field put before what a spreadsheet would take for a formula. */
+/* Removes the apostrophe that mcs_csv_field puts before a cell that a spreadsheet would read as a formula. */
 static char *unguarded(char *text)
 {
     const char *first = text + strspn(text, "'");

@@ -193,17 +193,6 @@ static enum mcs_status check(enum mcs_status failure, int64_t bytes, const char 
                     mcs_memory_text(resident_bytes(), used, sizeof used));
 }
 
-enum mcs_status mcs_memory_check(int64_t bytes, const char *fmt, ...)
-{
-    char what[NAME_BYTES + PATH_BYTES];
-    va_list ap;
-    if (bytes >= 0 && bytes < SMALL_BYTES) return MCS_OK;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return check(MCS_E_DATA, bytes, what);
-}
-
 enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)
 {
     char what[NAME_BYTES + PATH_BYTES];

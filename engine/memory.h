@@ -23,7 +23,7 @@ int64_t mcs_memory_left(void);
 /* E_DATA where `bytes` more (negative: a size that overflowed) may not be taken:
  * "WHAT: needs 15.6 GiB of memory, --max-memory allows 3.0 GiB and 0.2 GiB are in use". `fmt` makes WHAT, which begins
  * with the file's name. Requests of less than 1 MiB pass without a look at the system. */
-enum mcs_status mcs_memory_check(int64_t bytes, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define mcs_memory_check(bytes, ...) mcs_memory_check_as(MCS_E_DATA, (bytes), __VA_ARGS__)
 /* The same with another status, E_NOMEM where no file is to blame. */
 enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -136,7 +136,7 @@ static enum mcs_status check_paths(const struct saliency_command *c)
     return mcs_run_check_paths(&c->common, &out, 1, in, 4);
 }
 
-/* Opens the run and finds what is finished already. */
+/* Opens the run and reads which cases are finished. */
 static enum mcs_status start(struct work *w, const struct request_list *list, struct arena *a)
 {
     const struct saliency_command *c = w->c;

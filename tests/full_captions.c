@@ -26,18 +26,6 @@ static void teardown(void)
 }
 TestSuite(full_captions, .init = setup, .fini = teardown, .timeout = 3600);
 
-static struct clip_config small_towers(void)
-{
-    struct clip_config c = tiny_clip_config();
-    c.image_size = 8;
-    c.v_depth = c.t_depth = 1;
-    c.v_width = c.t_width = 8;
-    c.v_heads = c.t_heads = 1;
-    c.v_mlp = c.t_mlp = 16;
-    c.context = c.positions = CAPTION_CONTEXT;
-    return c;
-}
-
 /* As many pieces as BiomedCLIP has; captions use one of them. */
 static const char *vocabulary(int n)
 {
@@ -84,19 +72,19 @@ static void train(struct clip_config c, const char *words, int64_t batch, int ra
 #define GOLDEN_VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
 Test(full_captions, batch_64_one_rank)
 {
-    train(small_towers(), GOLDEN_VOCABULARY, 64, 1, 2000, 100);
+    train(caption_towers(), GOLDEN_VOCABULARY, 64, 1, 2000, 100);
 }
 Test(full_captions, batch_64_two_ranks)
 {
-    train(small_towers(), GOLDEN_VOCABULARY, 64, 2, 2000, 100);
+    train(caption_towers(), GOLDEN_VOCABULARY, 64, 2, 2000, 100);
 }
 Test(full_captions, batch_256_one_rank)
 {
-    train(small_towers(), GOLDEN_VOCABULARY, 256, 1, 2000, 100);
+    train(caption_towers(), GOLDEN_VOCABULARY, 256, 1, 2000, 100);
 }
 Test(full_captions, batch_256_two_ranks)
 {
-    train(small_towers(), GOLDEN_VOCABULARY, 256, 2, 2000, 100);
+    train(caption_towers(), GOLDEN_VOCABULARY, 256, 2, 2000, 100);
 }
 
 Test(full_captions, full_size_one_rank)

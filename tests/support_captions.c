@@ -3,6 +3,7 @@
 #include "engine/dist/comm.h"
 #include "engine/rng.h"
 #include "tests/support_counting.h"
+#include "tests/support_tiny.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +16,18 @@ const char *caption_of(int n)
     if (!words[0])
         for (int i = 0; i < CAPTION_CONTEXT; i++) memcpy(words + 2 * i, " a", 2);
     return words + 2 * (CAPTION_CONTEXT - (n - 2)) + 1;
+}
+
+struct clip_config caption_towers(void)
+{
+    struct clip_config c = tiny_clip_config();
+    c.image_size = 8;
+    c.v_depth = c.t_depth = 1;
+    c.v_width = c.t_width = 8;
+    c.v_heads = c.t_heads = 1;
+    c.v_mlp = c.t_mlp = 16;
+    c.context = c.positions = CAPTION_CONTEXT;
+    return c;
 }
 
 struct pairs caption_pairs(int n, const char *image)

@@ -7,6 +7,9 @@
 
 enum { CAPTION_CONTEXT = 256, CAPTION_RANKS = 4 };
 
+/* Towers of one block of width 8 on 8 x 8 pixels, with CAPTION_CONTEXT tokens: a step takes a millisecond or so. */
+struct clip_config caption_towers(void);
+
 /* n pairs in memory, all of one image. Release with caption_pairs_free. */
 struct pairs caption_pairs(int n, const char *image);
 void caption_pairs_free(struct pairs *p);

@@ -111,3 +111,27 @@ int golden_check_grads(const struct safetensors *file, const char *prefix, const
     }
     return n_compared;
 }
+
+struct clip_config golden_clip_config(int v_depth)
+{
+    return (struct clip_config){.embed = 16,
+                                .image_size = 32,
+                                .patch = 8,
+                                .v_width = 32,
+                                .v_depth = v_depth,
+                                .v_heads = 2,
+                                .v_mlp = 128,
+                                .v_eps = 1e-6f,
+                                .vocab = 64,
+                                .context = 24,
+                                .positions = 24,
+                                .types = 2,
+                                .t_width = 32,
+                                .t_depth = 2,
+                                .t_heads = 2,
+                                .t_mlp = 64,
+                                .t_proj = 24,
+                                .t_eps = 1e-12f,
+                                .mean = {0, 0, 0},
+                                .std = {1, 1, 1}};
+}

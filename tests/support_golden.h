@@ -4,6 +4,7 @@
 
 #include "data/safetensors.h"
 #include "engine/exec.h"
+#include "engine/model/clip.h"
 
 /* The golden file `name` of tests/golden; ends the test when it cannot be read. */
 struct safetensors *golden_open(const char *name);
@@ -11,6 +12,8 @@ struct safetensors *golden_open(const char *name);
 float *golden_values(const struct safetensors *file, const char *name, int64_t *n);
 /* Every parameter and buffer by the formula. */
 void golden_fill_params(struct params *p);
+/* The sizes of tests/golden/tiny_clip.py, with v_depth blocks in the image tower. */
+struct clip_config golden_clip_config(int v_depth);
 /* An image by the formula from the reference's (N,C,sp...) to channels last, n_sp pixels an image. dst (n, n_sp, c). */
 void golden_fill_image(const char *name, int64_t n, int64_t c, int64_t n_sp, float *dst);
 /* (n,c,sp) -> (n,sp,c), in place of a copy: malloc'ed. */

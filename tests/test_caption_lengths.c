@@ -35,18 +35,6 @@ static void teardown(void)
 }
 TestSuite(captions, .init = setup, .fini = teardown, .timeout = 300);
 
-static struct clip_config small_towers(void)
-{
-    struct clip_config c = tiny_clip_config();
-    c.image_size = 8;
-    c.v_depth = c.t_depth = 1;
-    c.v_width = c.t_width = 8;
-    c.v_heads = c.t_heads = 1;
-    c.v_mlp = c.t_mlp = 16;
-    c.context = c.positions = CAPTION_CONTEXT;
-    return c;
-}
-
 /* ---- buckets ---- */
 
 #ifndef TEST_CUDASIM
@@ -90,7 +78,7 @@ Test(captions, the_longest_batch_is_known_before)
     struct device d;
     struct clip_model m;
     struct pair_source s;
-    const struct clip_config config = small_towers();
+    const struct clip_config config = caption_towers();
     const char *image = tiny_path(folder, "image.png");
     write_image(image);
     struct pairs pairs = caption_pairs(50, image);
@@ -150,7 +138,7 @@ static void ends_well(int64_t batch, int ranks, int64_t steps)
     const char *image = tiny_path(folder, "image.png");
     write_image(image);
     struct pairs pairs = caption_pairs(2000, image);
-    struct caption_run run = {.config = small_towers(),
+    struct caption_run run = {.config = caption_towers(),
                               .vocabulary = VOCABULARY,
                               .folder = tiny_path(folder, "run_%d_%d", (int)batch, ranks),
                               .pairs = &pairs,
@@ -220,7 +208,7 @@ static enum mcs_status run_rank(void *ctx, struct ranks *r)
     struct device d;
     struct clip_model m;
     struct comm *c = NULL;
-    const struct clip_config config = small_towers();
+    const struct clip_config config = caption_towers();
     MCS_TRY(test_device_open(r->local_rank, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
     if (st == MCS_OK) st = mcs_clip_model_new(&config, VOCABULARY, 11, &d, NULL, &m);

@@ -10,30 +10,6 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-static struct clip_config tiny(int v_depth)
-{
-    return (struct clip_config){.embed = 16,
-                                .image_size = 32,
-                                .patch = 8,
-                                .v_width = 32,
-                                .v_depth = v_depth,
-                                .v_heads = 2,
-                                .v_mlp = 128,
-                                .v_eps = 1e-6f,
-                                .vocab = 64,
-                                .context = 24,
-                                .positions = 24,
-                                .types = 2,
-                                .t_width = 32,
-                                .t_depth = 2,
-                                .t_heads = 2,
-                                .t_mlp = 64,
-                                .t_proj = 24,
-                                .t_eps = 1e-12f,
-                                .mean = {0, 0, 0},
-                                .std = {1, 1, 1}};
-}
-
 enum { BATCH = 3, MAX_ROWS = 32, PADDED_ROWS = 30 };
 
 /* The golden file's padded ids (3,12) as packed rows, padded at the end to PADDED_ROWS. Returns the rows used. */
@@ -75,7 +51,7 @@ static void check_kept(struct exec *e, const struct safetensors *file, const str
  * 72, at 1 to 2 units each. */
 static void check_clip(void)
 {
-    const struct clip_config c = tiny(2);
+    const struct clip_config c = golden_clip_config(2);
     struct device d;
     struct exec *e;
     struct safetensors *file = golden_open("clip.safetensors");
@@ -168,7 +144,7 @@ static void check_map(struct exec *e, const struct m2ib *b, const struct safeten
 static void check_m2ib(const char *beta_name, float beta)
 {
     enum { STEPS = 10, COPIES = 4, TOKENS = 17, WIDTH = 32, ALL = TOKENS * WIDTH };
-    const struct clip_config c = tiny(4);
+    const struct clip_config c = golden_clip_config(4);
     struct device d;
     struct exec *e;
     struct safetensors *file = golden_open("m2ib.safetensors");

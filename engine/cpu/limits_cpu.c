@@ -12,7 +12,7 @@
  * generated code, one heap of malloc a thread as far as there is room). */
 enum { RESERVE_MIB = 64, GUARD_KIB = 64 };
 
-/* Bytes mapped, and of these private and writable: what the two limits count. */
+/* Bytes mapped (RLIMIT_AS counts them), and of these private and writable (RLIMIT_DATA). */
 static int mapped_bytes(int64_t *all, int64_t *data)
 {
     long long pages = 0, data_pages = 0;

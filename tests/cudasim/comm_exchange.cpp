@@ -100,7 +100,7 @@ static std::string origin_of(uint64_t capture)
     return capture ? "from the graph of its capture " + std::to_string(capture) : "outside a graph";
 }
 
-/* Do the two that meet fit, in what they call and in how it was captured? Reports what does not. */
+/* Compares two ranks' collectives: the same call, captured alike. Reports a mismatch. */
 static bool check_pair(const member &first, const bundle &b, size_t i)
 {
     const bundle &a = *first.of;

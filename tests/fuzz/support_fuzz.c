@@ -1,5 +1,6 @@
 #include "tests/fuzz/support_fuzz.h"
 
+#include "data/image.h"
 #include "engine/log.h"
 #include "engine/memory.h"
 #include "engine/newfile.h"
@@ -81,4 +82,17 @@ void fuzz_use(const void *bytes, size_t size)
     uint8_t sum = 0;
     for (size_t i = 0; i < size; i++) sum = (uint8_t)(sum + ((const uint8_t *)bytes)[i]);
     __asm__ volatile("" : : "r"(sum));
+}
+
+void fuzz_image(const char *path)
+{
+    struct image img;
+    for (int channels = 0; channels <= 3; channels += 3) { /* as stored, and as models want it */
+        if (!fuzz_ended(mcs_image_read(path, channels, &img))) continue;
+        FUZZ_REQUIRE(img.width > 0 && img.height > 0 && (img.channels == 1 || img.channels == 3), "%d x %d x %d",
+                     img.width, img.height, img.channels);
+        FUZZ_REQUIRE(!channels || img.channels == 3, "%d channels", img.channels);
+        fuzz_use(img.pixels, (size_t)img.width * (size_t)img.height * (size_t)img.channels);
+        mcs_image_free(&img);
+    }
 }

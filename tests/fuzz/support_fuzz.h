@@ -35,6 +35,8 @@ char *fuzz_as_text(const uint8_t *data, size_t size);
 /* A reader has ended with this status: 1 for MCS_OK. Bad data must give E_DATA, E_IO or E_USAGE and one line that can
  * be printed as it is; lack of memory is none of its excuses, since no input here needs much. Clears the message. */
 int fuzz_ended(enum mcs_status st);
+/* Reads the file as an image in both ways that the program asks for, and checks what comes. */
+void fuzz_image(const char *path);
 /* A value that the compiler must compute: reading it shows memory that was never written, or lies outside. */
 void fuzz_use(const void *bytes, size_t size);
 
