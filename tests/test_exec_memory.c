@@ -7,8 +7,11 @@
 #include "tests/support_counting.h"
 
 #include <criterion/criterion.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
@@ -234,5 +237,25 @@ Test(exec_memory, grows)
     net_free(&small);
     mcs_exec_memory_free(&memory);
     mcs_params_free(p);
+    mcs_device_close(&d);
+}
+
+/* The CPU's memory is backed by pages from the start: a large batch that comes late finds its pages there. */
+Test(exec_memory, pages_are_taken_at_once)
+{
+    enum { BYTES = 48 << 20 };
+    struct device d;
+    void *p;
+    OK(mcs_cpu_open(1, &d));
+    OK(d.backend->alloc(&d, BYTES, &p));
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)p + page - 1) / page * page;
+    const size_t n = ((uintptr_t)p + BYTES - first) / page;
+    unsigned char *resident = malloc(n);
+    size_t missing = 0;
+    cr_assert_eq(mincore((void *)first, n * page, resident), 0);
+    for (size_t i = 0; i < n; i++) missing += !(resident[i] & 1);
+    cr_expect_eq(missing, 0, "%zu of %zu pages are not resident", missing, n);
+    free(resident);
+    d.backend->free(&d, p);
     mcs_device_close(&d);
 }

@@ -487,7 +487,7 @@ Test(stop_verbs, two_runs_into_one_folder, .timeout = 120)
     tiny_pairs(tiny_path(a, "pairs"), 24);
     cr_assert_eq(tiny_shell("mv %s/clip %s/model", a, a), 0);
     const pid_t first = tiny_start(TINY_CLIP, MCS_BINARY, a, NULL, NULL);
-    cr_assert(wait_for_file(first, tiny_path(a, "run/.mcsam.lock")), "%s", tiny_log(a));
+    cr_assert(wait_for_text(first, tiny_path(a, "run/.mcsam.lock"), "mcsam finetune, process"), "%s", tiny_log(a));
     kill(first, SIGSTOP);
     const char *const other[] = {"--seed", "4", NULL};
     cr_assert_eq(tiny_shell("mkdir %s/b && cp -r %s/model %s/pairs %s/b/ && ln -s ../run %s/b/run", a, a, a, a, a), 0);

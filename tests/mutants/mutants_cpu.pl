@@ -115,13 +115,11 @@ sub steps_of {
         $hope{$t->{name}} = $hope / ($t->{seconds} + 0.15);
     }
     @tests = sort { $hope{$b->{name}} <=> $hope{$a->{name}} || $a->{name} cmp $b->{name} } @tests;
-    my @steps = map { [$_] } splice @tests, 0, 6;
-    my %open;
+    my (@steps, %open);
     for my $t (@tests) {
         my $g = $open{$t->{program}};
-        my $sum = 0;
-        $sum += $_->{seconds} for @{$g // []};
-        if (!$g or $sum + $t->{seconds} > 6 or @$g >= 40) { $g = $open{$t->{program}} = []; push @steps, $g }
+        if (!$t->{setup} and @steps < 6) { push @steps, [$t]; next }
+        if (!$g or !$t->{setup} && (seconds_of([@$g, $t]) > 6 or @$g >= 40)) { $g = $open{$t->{program}} = []; push @steps, $g }
         push @$g, $t;
     }
     return @steps;
@@ -136,10 +134,11 @@ sub try_mutant {
     return ('survived', '', 'no test executes it') unless @steps;
     my $left_out = 0;
     for my $step (@steps) {
-        my $expected = 0;
-        $expected += $_->{seconds} for @$step;
-        if (processor_seconds() + $expected > $seconds) { $left_out += @$step; next }
-        my ($how, $test) = run_tests($step, slot => $slot, library => $library, limit => 3 + 6 * $expected);
+        my @asked = @$step;
+        while (@asked and processor_seconds() + seconds_of(\@asked) > $seconds) { pop @asked; $left_out++ }
+        next unless @asked;
+        my $expected = seconds_of(\@asked);
+        my ($how, $test) = run_tests(\@asked, slot => $slot, library => $library, limit => 3 + 6 * $expected);
         return ('caught', $test, $how) if $how;
     }
     return ('survived', '', $left_out ? "$left_out tests left out for time" : '');

@@ -246,7 +246,21 @@ sub measure {
             $t->{reached}{$f} = $d eq ($digest{$f} // '') ? unpack('b*', pack 'H*', $bits) : '';
         }
     }
+    # A program may prepare something before its first test (test_demo runs the demo): the least that any of its tests takes. Tests
+    # that are run together share it.
+    my %least;
+    push @{$least{$_->{program}}}, $_->{seconds} for @tests;
+    for my $p (keys %least) { my ($min) = sort { $a <=> $b } @{$least{$p}}; $least{$p} = @{$least{$p}} > 2 && $min > 2 ? $min : 0 }
+    $_->{setup} = $least{$_->{program}} for @tests;
     return {tests => \@tests};
+}
+
+# Seconds of processor time that tests of one program take together.
+sub seconds_of {
+    my ($step) = @_;
+    my $sum = $step->[0]{setup};
+    $sum += $_->{seconds} - $_->{setup} for @$step;
+    return $sum;
 }
 
 # The tests that execute a mutant.
