@@ -518,7 +518,7 @@ static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigne
     int fd;
     MCS_TRY(mcs_input_open(path, &fd, &n_bytes));
     *n = (size_t)n_bytes;
-    *bytes = mcs_arena_alloc(arena, YAML_MAX_BYTES);
+    *bytes = mcs_arena_alloc(arena, n_bytes <= YAML_MAX_BYTES ? *n + 1 : 1); /* +1: an empty file */
     const enum mcs_status st =
         n_bytes <= YAML_MAX_BYTES
             ? mcs_input_read(fd, path, *bytes, n_bytes, 0)
