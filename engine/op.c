@@ -12,14 +12,13 @@ static void like(struct tensor *out, const struct tensor *in)
     memcpy(out->dim, in->dim, sizeof out->dim);
 }
 
-static void set_dims(struct tensor *out, int nd, int64_t d0, int64_t d1, int64_t d2)
+static void set_shape(struct tensor *out, int nd, const int64_t *dim)
 {
     out->dt = MCS_F32;
     out->nd = nd;
-    out->dim[0] = d0;
-    out->dim[1] = d1;
-    out->dim[2] = d2;
+    memcpy(out->dim, dim, (size_t)nd * sizeof *dim);
 }
+#define DIMS(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), ((int64_t[]){__VA_ARGS__})
 
 static int same_shape(const struct tensor *a, const struct tensor *b)
 {
@@ -98,7 +97,7 @@ static enum mcs_status shape_layernorm(const char *where, struct tensor *const *
     (void)attr;
     MCS_TRY(norm_affine(where, in));
     like(&out[0], in[0]);
-    set_dims(&out[1], 2, mcs_rows(in[0]), 2, 0);
+    set_shape(&out[1], DIMS(mcs_rows(in[0]), 2));
     return MCS_OK;
 }
 
@@ -109,7 +108,7 @@ static enum mcs_status shape_instance_norm(const char *where, struct tensor *con
     WANT(in[0]->nd >= 3, "%s: instance norm wants (N,sp...,C), got %d dimensions", where, in[0]->nd);
     MCS_TRY(norm_affine(where, in));
     like(&out[0], in[0]);
-    set_dims(&out[1], 3, in[0]->dim[0], mcs_last(in[0]), 2);
+    set_shape(&out[1], DIMS(in[0]->dim[0], mcs_last(in[0]), 2));
     return MCS_OK;
 }
 
@@ -169,7 +168,7 @@ static enum mcs_status shape_attention(const char *where, struct tensor *const *
              where, a->grid_h, a->head_dim, a->grid_w, a->head_dim);
     like(&out[0], q);
     out[0].dim[out[0].nd - 1] = width;
-    set_dims(&out[1], 2, mcs_rows(q), a->heads, 0);
+    set_shape(&out[1], DIMS(mcs_rows(q), a->heads));
     return MCS_OK;
 }
 
@@ -205,7 +204,7 @@ static enum mcs_status shape_gather(const char *where, struct tensor *const *in,
 {
     (void)attr;
     WANT(in[1]->dt == MCS_I32 && in[1]->nd == 1, "%s: gather wants an int32 vector of row numbers", where);
-    set_dims(out, 2, in[1]->dim[0], mcs_last(in[0]), 0);
+    set_shape(out, DIMS(in[1]->dim[0], mcs_last(in[0])));
     return MCS_OK;
 }
 
@@ -239,7 +238,7 @@ static enum mcs_status shape_l2norm(const char *where, struct tensor *const *in,
     (void)where;
     (void)attr;
     like(&out[0], in[0]);
-    set_dims(&out[1], 1, mcs_rows(in[0]), 0, 0);
+    set_shape(&out[1], DIMS(mcs_rows(in[0])));
     return MCS_OK;
 }
 
@@ -253,8 +252,8 @@ static enum mcs_status shape_contrastive(const char *where, struct tensor *const
          "%s: a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise the batch size",
          where);
     WANT((a->inv_tau > 0) == !in[2], "%s: give either a fixed temperature or the learned log scale", where);
-    set_dims(&out[0], 1, 1, 0, 0);
-    set_dims(&out[1], 3, 2, in[0]->dim[0], 2);
+    set_shape(&out[0], DIMS(1));
+    set_shape(&out[1], DIMS(2, in[0]->dim[0], 2));
     return MCS_OK;
 }
 
@@ -277,8 +276,8 @@ static enum mcs_status shape_bottleneck(const char *where, struct tensor *const 
              noise->dim[2] == x->dim[2] && noise->dim[0] % x->dim[0] == 0,
          "%s: bottleneck wants x and alpha (P,T,C) and noise (P*copies,T,C)", where);
     like(&out[0], noise);
-    set_dims(&out[1], 1, x->dim[0], 0, 0);
-    set_dims(&out[2], 2, x->dim[0], x->dim[1], 0);
+    set_shape(&out[1], DIMS(x->dim[0]));
+    set_shape(&out[2], DIMS(x->dim[0], x->dim[1]));
     return MCS_OK;
 }
 
@@ -287,8 +286,8 @@ static enum mcs_status shape_cosine(const char *where, struct tensor *const *in,
     (void)attr;
     WANT(in[0]->nd == 2 && in[1]->nd == 2 && in[0]->dim[1] == in[1]->dim[1] && in[0]->dim[0] % in[1]->dim[0] == 0,
          "%s: cosine wants (N,D) and (M,D) with N a multiple of M", where);
-    set_dims(&out[0], 1, in[0]->dim[0], 0, 0);
-    set_dims(&out[1], 2, in[0]->dim[0], 2, 0);
+    set_shape(&out[0], DIMS(in[0]->dim[0]));
+    set_shape(&out[1], DIMS(in[0]->dim[0], 2));
     return MCS_OK;
 }
 
@@ -298,8 +297,8 @@ static enum mcs_status shape_dice_ce(const char *where, struct tensor *const *in
     const struct tensor *x = in[0], *t = in[1];
     WANT(t->dt == MCS_I32 && x->nd >= 3 && mcs_last(x) >= 2 && mcs_count(t) == mcs_rows(x) && t->dim[0] == x->dim[0],
          "%s: dice_ce wants logits (N,sp...,C) with C >= 2 and an int32 target (N,sp...)", where);
-    set_dims(&out[0], 1, 1, 0, 0);
-    set_dims(&out[1], 3, x->dim[0], mcs_last(x), 3);
+    set_shape(&out[0], DIMS(1));
+    set_shape(&out[1], DIMS(x->dim[0], mcs_last(x), 3));
     return MCS_OK;
 }
 
@@ -321,7 +320,7 @@ static enum mcs_status shape_fourier_pe(const char *where, struct tensor *const 
          "%s: fourier_pe wants coords (n,2) and a matrix (2,F)", where);
     WANT(!in[1] || (in[1]->dt == MCS_I32 && is_vector(in[1], in[0]->dim[0])), "%s: fourier_pe wants a label a row",
          where);
-    set_dims(out, 2, in[0]->dim[0], 2 * in[2]->dim[1], 0);
+    set_shape(out, DIMS(in[0]->dim[0], 2 * in[2]->dim[1]));
     return MCS_OK;
 }
 
@@ -331,7 +330,7 @@ static enum mcs_status shape_bmm_nt(const char *where, struct tensor *const *in,
     const struct tensor *a = in[0], *b = in[1];
     WANT(a->nd == 3 && b->nd == 3 && a->dim[0] == b->dim[0] && a->dim[2] == b->dim[2],
          "%s: bmm_nt wants (B,M,K) and (B,N,K)", where);
-    set_dims(out, 3, a->dim[0], a->dim[1], b->dim[1]);
+    set_shape(out, DIMS(a->dim[0], a->dim[1], b->dim[1]));
     return MCS_OK;
 }
 
@@ -341,9 +340,9 @@ static enum mcs_status shape_mask_loss(const char *where, struct tensor *const *
     (void)attr;
     WANT(in[0]->nd == 2 && same_shape(in[0], in[1]) && is_vector(in[2], in[0]->dim[0]),
          "%s: mask_loss wants logits and target (B,n) and a weight a mask", where);
-    set_dims(&out[0], 1, 1, 0, 0);
-    set_dims(&out[1], 1, in[0]->dim[0], 0, 0);
-    set_dims(&out[2], 2, in[0]->dim[0], 4, 0);
+    set_shape(&out[0], DIMS(1));
+    set_shape(&out[1], DIMS(in[0]->dim[0]));
+    set_shape(&out[2], DIMS(in[0]->dim[0], 4));
     return MCS_OK;
 }
 
@@ -353,7 +352,7 @@ static enum mcs_status shape_pointwise_loss(const char *where, struct tensor *co
     (void)attr;
     WANT(mcs_count(in[0]) == mcs_count(in[1]) && (!in[2] || mcs_count(in[2]) == mcs_count(in[0])),
          "%s: prediction, target and weight must have as many elements", where);
-    set_dims(out, 1, 1, 0, 0);
+    set_shape(out, DIMS(1));
     return MCS_OK;
 }
 #define shape_mse shape_pointwise_loss
@@ -370,8 +369,8 @@ static enum mcs_status shape_attn_guide(const char *where, struct tensor *const 
     WANT(in[1]->nd == 2 && in[1]->dim[0] == qkv->dim[0] && in[1]->dim[1] == qkv->dim[1] &&
              is_vector(in[2], qkv->dim[0]),
          "%s: attn_guide wants coverage (B,T) and weight (B)", where);
-    set_dims(&out[0], 1, 1, 0, 0);
-    set_dims(&out[1], 3, qkv->dim[0], a->heads_used, qkv->dim[1]);
+    set_shape(&out[0], DIMS(1));
+    set_shape(&out[1], DIMS(qkv->dim[0], a->heads_used, qkv->dim[1]));
     return MCS_OK;
 }
 
