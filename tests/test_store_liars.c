@@ -73,8 +73,9 @@ static void put_liar(const struct h5_reply *reply, const char *memory, size_t n_
     char script[4096];
     snprintf(script, sizeof script,
              "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\n"
-             "while dd bs=65536 count=1 <&4 of=/dev/null 2>/dev/null; do cat %s/memory >&5; cat %s/reply >&4; done\n",
-             folder, folder, folder, folder);
+             "while dd bs=65536 count=1 <&4 of=%s/request 2>/dev/null && [ -s %s/request ]; do " /* empty: closed */
+             "cat %s/memory >&5; cat %s/reply >&4; done\n",
+             folder, folder, folder, folder, folder, folder);
     put_script(script);
 }
 
