@@ -19,11 +19,6 @@ enum mcs_status mcs_json_check_size(const char *path, const char *bytes, int64_t
 /* Reads a file of at most max_bytes. flags: jansson's JSON_REJECT_DUPLICATES ... *root is the caller's, NULL on
  * failure. E_NOINPUT, E_IO; E_DATA: too large, or not JSON ("FILE:LINE: not JSON: ..."). */
 enum mcs_status mcs_json_read(const char *path, int64_t max_bytes, size_t flags, json_t **root);
-/* The most bytes that the values of this text take once json_loadb has read it. jansson takes some hundred times the
- * bytes of `[{},{},...]`, so the text is looked through for what it will allocate. */
-int64_t mcs_json_memory(const char *text, int64_t n_bytes);
-/* Before json_loadb: E_DATA where that is more than --max-memory allows. `name` stands in the message. */
-enum mcs_status mcs_json_check_memory(const char *name, const char *text, int64_t n_bytes);
 /* Writes root to the path that fmt makes, and releases it, also on failure. flags: jansson's JSON_INDENT(n) ...
  * E_DATA: root is NULL, as json_pack's result is when a text is not UTF-8 or a number not finite; E_IO. */
 enum mcs_status mcs_json_write(json_t *root, size_t flags, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -251,7 +251,8 @@ void mcs_chart_bars(FILE *out, const struct chart_frame *f, const struct chart_b
         nothing(out, f);
         return;
     }
-    const struct axis a = value_axis(f, r, 5);
+    if (r.lo == r.hi) r.hi = 1; /* all bars are 0: their axis begins at 0 all the same */
+    const struct axis a = value_axis(f, r, f->is_count && r.hi < 5 ? (int)fmax(1, r.hi) : 5);
     double v;
     begin_figure(out, f, "");
     begin_svg(out, f, BAR_WIDTH, height);
@@ -279,7 +280,8 @@ void mcs_chart_bars(FILE *out, const struct chart_frame *f, const struct chart_b
             fprintf(out, "<path class=\"w\" d=\"M%.1f %.1fv8m0 -4H%.1fm0 -4v8\"/>\n",
                     BAR_LEFT + share(&a, b->lo) * plot, y - 4, BAR_LEFT + share(&a, b->hi) * plot);
         fprintf(out, "<text x=\"%d\" y=\"%.1f\">%.*f", BAR_WIDTH - BAR_RIGHT + 10, y + 4.5,
-                a.step < 1                    ? 3
+                f->is_count                   ? 0
+                : a.step < 1                  ? 3
                 : b->value == floor(b->value) ? 0
                                               : 1,
                 b->value);

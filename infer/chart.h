@@ -11,6 +11,7 @@ struct chart_frame {
     const char *note;  /* a line under the chart, or NULL */
     double y_lo, y_hi; /* of the y axis (bars: of the value axis); equal = from the data */
     int y_from_zero;   /* the axis begins at 0 at the latest */
+    int is_count;      /* bars: values and ticks are whole numbers */
 };
 
 struct chart_series {

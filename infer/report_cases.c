@@ -284,7 +284,8 @@ static void write_spread(FILE *out, const struct ranked *r, size_t rated)
         bars[k] = (struct chart_bar){.name = names[k], .lo = NAN, .hi = NAN};
     }
     for (size_t i = 0; i < rated; i++) bars[(int)fmin(9, fmax(0, floor(10 * r[i].dsc)))].value += 1;
-    const struct chart_frame f = {.title = "All cases by the DSC of the network's mask", .x_label = "cases"};
+    const struct chart_frame f = {
+        .title = "All cases by the DSC of the network's mask", .x_label = "cases", .is_count = 1};
     mcs_chart_bars(out, &f, bars, 10, "");
 }
 
