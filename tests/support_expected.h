@@ -11,5 +11,7 @@
 
 /* Fails the test where `text` is not what tests/expected/name holds; the first line that differs is shown. */
 void expected_check(const char *name, const char *text);
+/* The same with numbers that may differ by `tolerance` of their size. */
+void expected_check_within(const char *name, const char *text, double tolerance);
 
 #endif
