@@ -91,11 +91,11 @@ struct known {
     const char *key, *label, *explanation;
 };
 
-static const struct known *find_known(const struct known *k, int n, const char *key)
+static int is_known(const struct known *k, int n, const char *key)
 {
     for (int i = 0; i < n; i++)
-        if (strcmp(k[i].key, key) == 0) return k + i;
-    return NULL;
+        if (strcmp(k[i].key, key) == 0) return 1;
+    return 0;
 }
 
 static void known_row(FILE *out, const json_t *o, const char *key, const struct known *k)
@@ -122,7 +122,7 @@ static void known_table(FILE *out, const json_t *o, const struct known *known, i
         if (json_is_number(json_object_get(o, known[i].key))) known_row(out, o, known[i].key, known + i);
     json_object_foreach((json_t *)o, key, value)
     {
-        if (json_is_number(value) && !find_known(known, n, key)) known_row(out, o, key, NULL);
+        if (json_is_number(value) && !is_known(known, n, key)) known_row(out, o, key, NULL);
     }
     fputs("</table></div>\n", out);
 }

@@ -136,8 +136,7 @@ static enum mcs_status write_config(const char *path, const struct sam_config *c
     return mcs_json_write(root, JSON_INDENT(1), "%s", path);
 }
 
-/* ViT-B, -L or -H by the width of the position table. */
-static enum mcs_status guess_config(const char *path, struct sam_config *c)
+enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c)
 {
     static const char *const names[] = {"image_encoder.pos_embed", "module.image_encoder.pos_embed"};
     const struct sam_config known[] = {mcs_sam_vit_b(), vit_l(), vit_h()};
@@ -200,7 +199,7 @@ enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sa
                 "%s: no such file; a SAM model is a safetensors file, or a "
                 "folder with sam.safetensors and sam_config.json",
                 m->path);
-    MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config) : guess_config(m->path, &m->config));
+    MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config) : mcs_sam_config_guess(m->path, &m->config));
     MCS_TRY(name_params(m, d));
     return mcs_weights_read(m->path, m->params, m->sha256);
 }
