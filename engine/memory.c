@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, NAME_BYTES = 1024, LINE_BYTES = 2048 };
@@ -157,21 +158,47 @@ int64_t mcs_memory_free_under(const char *root)
     return machine < groups ? machine : groups;
 }
 
-/* Bytes of the process that are in memory; 0 where the system does not tell. */
-static int64_t resident_bytes(void)
+/* Bytes that the process has mapped, in memory, and private and writable; 0 where the system does not tell. */
+struct process {
+    int64_t mapped, resident, data;
+};
+
+static struct process this_process(void)
 {
-    long long total = 0, resident = 0;
+    long long mapped = 0, resident = 0, data = 0;
+    const int64_t page = sysconf(_SC_PAGESIZE);
     FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return 0;
-    const int n = fscanf(f, "%lld %lld", &total, &resident);
+    if (!f) return (struct process){0};
+    const int n = fscanf(f, "%lld %lld %*d %*d %*d %lld", &mapped, &resident, &data);
     fclose(f);
-    return n == 2 ? (int64_t)resident * sysconf(_SC_PAGESIZE) : 0;
+    return n == 3 ? (struct process){mapped * page, resident * page, data * page} : (struct process){0};
+}
+
+/* What the process's limits on address space and data leave (ulimit -v and -d); INT64_MAX: no limit. */
+static int64_t limits_left(void)
+{
+    const struct process p = this_process();
+    const struct {
+        int resource;
+        int64_t used;
+    } limits[] = {{RLIMIT_AS, p.mapped}, {RLIMIT_DATA, p.data}};
+    int64_t left = INT64_MAX;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct rlimit r;
+        if (getrlimit(limits[i].resource, &r) != 0 || r.rlim_cur > INT64_MAX) continue; /* RLIM_INFINITY too */
+        const int64_t allowed = (int64_t)r.rlim_cur, here = allowed > limits[i].used ? allowed - limits[i].used : 0;
+        if (here < left) left = here;
+    }
+    return left;
 }
 
 int64_t mcs_memory_left(void)
 {
-    if (limit_bytes == 0) return mcs_memory_free_under("");
-    const int64_t used = resident_bytes();
+    if (limit_bytes == 0) {
+        const int64_t machine = mcs_memory_free_under(""), limits = limits_left();
+        return machine < limits ? machine : limits;
+    }
+    const int64_t used = this_process().resident;
     return used < limit_bytes ? limit_bytes - used : 0;
 }
 
@@ -185,12 +212,16 @@ static enum mcs_status check(enum mcs_status failure, int64_t bytes, const char 
     const int64_t left = mcs_memory_left();
     if (bytes <= left) return MCS_OK;
     mcs_memory_text(bytes, needed, sizeof needed);
+    if (limit_bytes == 0 && left >= limits_left())
+        return MCS_FAIL(failure,
+                        "%s: needs %s of memory, but the limits on this process (ulimit -v, -d) leave %s; raise them",
+                        what, needed, mcs_memory_text(left, allowed, sizeof allowed));
     if (limit_bytes == 0)
         return MCS_FAIL(failure, "%s: needs %s of memory, but %s are free; --max-memory SIZE sets another limit", what,
                         needed, mcs_memory_text(left, allowed, sizeof allowed));
     return MCS_FAIL(failure, "%s: needs %s of memory, --max-memory allows %s and %s are in use", what, needed,
                     mcs_memory_text(limit_bytes, allowed, sizeof allowed),
-                    mcs_memory_text(resident_bytes(), used, sizeof used));
+                    mcs_memory_text(this_process().resident, used, sizeof used));
 }
 
 enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)

@@ -184,7 +184,7 @@ static enum mcs_status scratch_name(struct mcs_new_file *f)
                 strerror(errno));
     const int n = snprintf(f->scratch, sizeof f->scratch, "%s/%s%016llx-%016llx", folder, prefix,
                            name_hash(name_of(f->target)), random);
-    MCS_REQUIRE(n < (int)sizeof f->scratch, MCS_E_IO, "%s: cannot write: the path is too long", f->target);
+    MCS_REQUIRE(n < (int)sizeof f->scratch, MCS_E_IO, "%.200s...: cannot write: the path is too long", f->target);
     return MCS_OK;
 }
 

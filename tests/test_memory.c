@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static const int64_t KIB = 1024, MIB = 1 << 20, GIB = 1 << 30;
@@ -83,6 +84,83 @@ Test(memory, without_a_limit_the_free_memory_is_one)
     cr_expect(strstr(mcs_error_message(), "--max-memory SIZE sets another limit"), "%s", mcs_error_message());
 }
 
+/* What /proc/self/status says of the process, in bytes. */
+static int64_t status_bytes(const char *key)
+{
+    char line[256];
+    long long kib = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    cr_assert(f);
+    while (kib < 0 && fgets(line, sizeof line, f))
+        if (strncmp(line, key, strlen(key)) == 0) kib = strtoll(line + strlen(key), NULL, 10);
+    fclose(f);
+    cr_assert(kib >= 0, "no %s", key);
+    return kib * KIB;
+}
+
+/* Without --max-memory, what ulimit -v and -d leave of the process counts where it is less than what the machine has
+ * free. */
+Test(memory, limits_of_the_process_count)
+{
+    static const struct {
+        int resource;
+        const char *key;
+    } limits[] = {{RLIMIT_AS, "VmSize:"}, {RLIMIT_DATA, "VmData:"}};
+    for (int i = 0; i < 2; i++) {
+        struct rlimit before, now;
+        cr_assert_eq(getrlimit(limits[i].resource, &before), 0);
+        now = before;
+        /* data counts the stack too, 8 MiB of it at most by default */
+        now.rlim_cur = (rlim_t)(status_bytes(limits[i].key) + 96 * MIB);
+        cr_assert_eq(setrlimit(limits[i].resource, &now), 0);
+        const int64_t left = mcs_memory_left();
+        const enum mcs_status fits = mcs_memory_check(64 * MIB, "a.nii"),
+                              too_much = mcs_memory_check(97 * MIB, "a.nii");
+        char said[256];
+        snprintf(said, sizeof said, "%s", mcs_error_message());
+        mcs_error_clear();
+        now.rlim_cur = 4096; /* less than it has already */
+        cr_assert_eq(setrlimit(limits[i].resource, &now), 0);
+        const int64_t none = mcs_memory_left();
+        mcs_memory_limit_set(64 * GIB);
+        const int64_t by_option = mcs_memory_left();
+        mcs_memory_limit_set(0);
+        cr_assert_eq(setrlimit(limits[i].resource, &before), 0);
+        cr_expect(left <= 96 * MIB && left > 80 * MIB, "%s %lld", limits[i].key, (long long)left);
+        cr_expect_eq(fits, MCS_OK, "%s", limits[i].key);
+        cr_expect_eq(too_much, MCS_E_DATA, "%s", limits[i].key);
+        cr_expect(
+            strstr(said, "a.nii: needs 97.0 MiB of memory, but the limits on this process (ulimit -v, -d) leave "),
+            "%s", said);
+        cr_expect_eq(none, 0, "%s %lld", limits[i].key, (long long)none);
+        cr_expect(by_option > 32 * GIB, "--max-memory says how much");
+    }
+}
+
+Test(memory, sizes_are_shown_in_the_largest_unit)
+{
+    static const struct {
+        int64_t bytes;
+        const char *text;
+    } cases[] = {{0, "0 bytes"},
+                 {1023, "1023 bytes"},
+                 {1024, "1.0 KiB"},
+                 {1536, "1.5 KiB"},
+                 {1024 * 1024 - 103, "1023.9 KiB"},
+                 {1 << 20, "1.0 MiB"},
+                 {(int64_t)5 << 30, "5.0 GiB"},
+                 {(int64_t)3 << 40, "3.0 TiB"},
+                 {(int64_t)7 << 50, "7.0 PiB"},
+                 {(int64_t)4 << 60, "4.0 EiB"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[32], small[6];
+        cr_expect_eq(mcs_memory_text(cases[i].bytes, text, sizeof text), text);
+        cr_expect_str_eq(text, cases[i].text);
+        mcs_memory_text(cases[i].bytes, small, sizeof small);
+        cr_expect(strncmp(small, cases[i].text, 5) == 0 && strlen(small) <= 5);
+    }
+}
+
 /* ---- a system made of files ---- */
 
 static char root[64];
@@ -154,4 +232,52 @@ Test(memory_system, version_1)
     cr_expect_eq(mcs_memory_free_under(root), 3 * MIB);
     put("sys/fs/cgroup/memory/box/memory.stat", "inactive_file 5\ntotal_inactive_file 1048576\n");
     cr_expect_eq(mcs_memory_free_under(root), 4 * MIB);
+}
+
+/* Version 2 beside version 1: its files lie under "unified". */
+Test(memory_system, version_2_beside_version_1)
+{
+    put("proc/meminfo", "MemAvailable:   10240 kB\n");
+    put("proc/self/cgroup", "3:memory:/one\n0::/two\n");
+    put("sys/fs/cgroup/memory/one/memory.limit_in_bytes", "8388608\n");
+    put("sys/fs/cgroup/memory/one/memory.usage_in_bytes", "1048576\n");
+    cr_expect_eq(mcs_memory_free_under(root), 7 * MIB);
+    put("sys/fs/cgroup/unified/two/memory.max", "8388608\n");
+    put("sys/fs/cgroup/unified/two/memory.current", "6291456\n");
+    cr_expect_eq(mcs_memory_free_under(root), 2 * MIB);
+    put("sys/fs/cgroup/unified/two/memory.stat", "inactive_file 1048576\n");
+    cr_expect_eq(mcs_memory_free_under(root), 3 * MIB);
+    put("sys/fs/cgroup/unified/two/memory.stat", "inactive_file 16777216\n");
+    cr_expect_eq(mcs_memory_free_under(root), 7 * MIB, "more cache than use: all of the limit is free");
+    put("proc/meminfo", "MemAvailable:   1024 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), MIB, "the machine has less");
+}
+
+/* A group's files that are missing or hold no number say nothing; the root's own group counts. */
+Test(memory_system, odd_files)
+{
+    put("proc/meminfo", "MemAvailable: -5 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), INT64_MAX, "no number of that size");
+    put("proc/meminfo", "MemAvailable: 99999999999999999999 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), INT64_MAX);
+    put("proc/meminfo", "MemAvailable: 9007199254740992 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), INT64_MAX, "2^63 bytes");
+    put("proc/meminfo", "MemAvailable: 9007199254740991 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), INT64_MAX - 1023);
+    put("proc/meminfo", "MemAvailable: none\nMemAvailable: 0 kB\n");
+    cr_expect_eq(mcs_memory_free_under(root), 0);
+    put("proc/meminfo", "MemAvailable:   10240 kB\n");
+    put("proc/self/cgroup", "no colon\n7:memory\n5:cpu,memories:/a\n0::/\n");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "1\n");
+    put("sys/fs/cgroup/memory/memory.usage_in_bytes", "0\n");
+    put("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1\n");
+    put("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "0\n");
+    cr_expect_eq(mcs_memory_free_under(root), 10 * MIB, "memory is not limited by version 1");
+    put("sys/fs/cgroup/memory.max", "2097152\n");
+    cr_expect_eq(mcs_memory_free_under(root), 10 * MIB, "its use is unknown");
+    put("sys/fs/cgroup/memory.current", "1048576\n");
+    cr_expect_eq(mcs_memory_free_under(root), MIB, "the group above all");
+    put("sys/fs/cgroup/memory.max", "0\n");
+    put("sys/fs/cgroup/memory.current", "0\n");
+    cr_expect_eq(mcs_memory_free_under(root), 0);
 }
