@@ -209,12 +209,15 @@ static enum mcs_status set_flag(const char *text, const char *where, int *field)
     return MCS_FAIL(MCS_E_USAGE, "%s: want true or false, got '%s'", where, text);
 }
 
+/* The array doubles when its length is a power of two. */
 static void list_append(struct arena *arena, struct mcs_strings *list, const char *text)
 {
-    const char **v = mcs_arena_alloc(arena, sizeof *v * ((size_t)list->n + 1));
-    if (list->n) memcpy(v, list->v, sizeof *v * (size_t)list->n);
-    v[list->n++] = text;
-    list->v = v;
+    if ((list->n & (list->n - 1)) == 0) {
+        const char **v = mcs_arena_alloc(arena, sizeof *v * (2 * (size_t)list->n + 1));
+        if (list->n) memcpy(v, list->v, sizeof *v * (size_t)list->n);
+        list->v = v;
+    }
+    list->v[list->n++] = text;
 }
 
 /* Appends the words of "a b c". */
@@ -332,7 +335,7 @@ static enum mcs_status read_words(struct parse *p, int argc, char **argv, struct
             row = find_letter(p, a[1]);
             if (row >= 0 && a[2]) value = a + 2 + (a[2] == '=');
         }
-        if (row < 0 && strncmp(key, "no-", 3) == 0) {
+        if (row < 0 && fold(key[0]) == 'n' && fold(key[1]) == 'o' && fold(key[2]) == '-') {
             row = find_row(p, key + 3);
             if (row >= 0 && takes_value(p->rows[row])) row = -1;
             off = row >= 0;
