@@ -312,6 +312,77 @@ Test(coarse, bad_boxes_are_named)
     cr_expect(!mcs_file_exists(at("nan.json")));
 }
 
+/* Each number at its limits; the picture has 10 x 8 pixels unless the text says otherwise. */
+Test(coarse, limits_of_boxes_json)
+{
+    static const struct {
+        const char *text;
+        int fits;
+    } rows[] = {
+        {CASE("{\"box\": [0, 0, 9, 7]}"), 1},
+        {CASE("{\"box\": [9, 7, 9, 7]}"), 1},
+        {CASE("{\"box\": [10, 7, 10, 7]}"), 0},
+        {CASE("{\"box\": [9, 8, 9, 8]}"), 0},
+        {CASE("{\"box\": [-1, 0, 9, 7]}"), 0},
+        {CASE("{\"box\": [0, -1, 9, 7]}"), 0},
+        {CASE("{\"box\": [0, 0, 9, 8]}"), 0},
+        {CASE("{\"box\": [0, 3, 9, 2]}"), 0},
+        {CASE("{\"box\": [0, 3, 9, 3]}"), 1},
+        {CASE("{\"box\": [0, 0, 9, 7, 0]}"), 0},
+        {CASE("{\"box\": [0, 0, 9.0, 7]}"), 0},
+        {CASE("{}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0, 0], [9, 7, 1]]}"), 1},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[10, 7, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[9, 8, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[-1, 0, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, -1, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0, -1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0, 1, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": 5}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 0}"), 1},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 80}"), 1},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 81}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 1.0}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"confidence\": 1}"), 1},
+        {"{\"cases\": []}", 1},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 1], \"components\": []}]}", 1},
+        {"{\"cases\": [{\"image\": \"\", \"size\": [1, 1], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 0], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 1, 1], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048576, 1048576], \"components\": []}]}", 1},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048577, 1], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 1048577], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048576, 1048576], \"components\": [{\"box\": [0, 0, 1, 1], "
+         "\"area\": 2147483647}]}]}",
+         1},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048576, 1048576], \"components\": [{\"box\": [0, 0, 1, 1], "
+         "\"area\": 2147483648}]}]}",
+         0},
+        {"{\"cases\": [], \"cases\": []}", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct box_list list;
+        cr_assert_eq(mcs_file_write(at("limits.json"), rows[i].text, (int64_t)strlen(rows[i].text)), MCS_OK);
+        cr_expect_eq(mcs_boxes_read(at("limits.json"), &list), rows[i].fits ? MCS_OK : MCS_E_DATA, "%s: %s",
+                     rows[i].text, mcs_error_message());
+        mcs_error_clear();
+        if (rows[i].fits) mcs_boxes_free(&list);
+    }
+    struct box_list list;
+    const char *text =
+        CASE("{\"box\": [1, 2, 4, 3], \"points\": [[5, 6, 1], [7, 4, 0]], \"area\": 9}, {\"box\": [0, 0, 0, 0], "
+             "\"confidence\": 0.5}");
+    cr_assert_eq(mcs_file_write(at("limits.json"), text, (int64_t)strlen(text)), MCS_OK);
+    cr_assert_eq(mcs_boxes_read(at("limits.json"), &list), MCS_OK, "%s", mcs_error_message());
+    const struct box_component *c = list.cases[0].components;
+    cr_expect(c[0].x0 == 1 && c[0].y0 == 2 && c[0].x1 == 4 && c[0].y1 == 3 && c[0].area == 9 && c[0].confidence == 0);
+    cr_expect(c[0].n_points == 2 && c[0].points[0].x == 5 && c[0].points[0].y == 6 && c[0].points[0].label == 1);
+    cr_expect(c[0].points[1].x == 7 && c[0].points[1].y == 4 && c[0].points[1].label == 0);
+    cr_expect(c[1].n_points == 0 && c[1].area == 0 && c[1].confidence == 0.5);
+    mcs_boxes_free(&list);
+}
+
 /* ---- a folder ---- */
 
 static void write_map(const char *name, const float *map)

@@ -351,7 +351,17 @@ static const struct path_row rows[] = {
     {"in", "notes.txt", "in", ".png", 0}, /* there, but not read */
     {"in", "notes.txt", "in", "", 1},
     {"in", "new.txt", "in", "", 0},
-    {"out", "*.png", "in", ".png", 1}, /* in/alias.png is out/b.png */
+    {"in", "*.txt", "in", ".png", 1}, /* pictures are read, and each gets a text beside it */
+    {"in", "*.png", "in", ".txt", 1}, /* a *.txt in the folder names pictures that lie there too */
+    {"in", "*.png;new.txt", "in", ".txt", 1},
+    {"in", "new.txt;other.png", "in", ".txt", 0},
+    {"in", "notes.txt", "in", ".png;.txt", 1},
+    {"in", "NOTES.txt", "in", ".txt", 0},
+    {"in", "notes.tx", "in", ".txt", 0},
+    {"in", "otes.txt", "in", ".txt", 0},
+    {"/", "*.png", "in", ".png", 0},
+    {"in/../../../../../../../../../..", "*.png", "in", ".png", 0}, /* more than there are folders above */
+    {"out", "*.png", "in", ".png", 1},                              /* in/alias.png is out/b.png */
     {"out", "*.txt", "in", ".png", 0},
     {"in", "*.png", "in/a.png", NULL, 1},
     {"link", "*.png", "in/a.png", NULL, 1},
