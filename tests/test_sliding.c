@@ -145,7 +145,9 @@ static void one_window(struct unet_model *m, const float *image, int width, int 
             const int v = flip & 2 ? P - 1 - y : y, u = flip & 1 ? P - 1 - x : x;
             window[v * P + u] = image[(y0 + y) * width + x0 + x];
         }
-    predict(m, (struct sliding_options){.step = 1, .mirror = 0, .batch = 1}, window, 1, P, P, logits);
+    cr_assert_eq(mcs_exec_set(m->exec, m->image, window), MCS_OK); /* the plan of a batch of 1 */
+    cr_assert_eq(mcs_exec_forward(m->exec), MCS_OK);
+    cr_assert_eq(mcs_exec_get(m->exec, m->logits, logits), MCS_OK);
     for (int y = 0; y < P; y++)
         for (int x = 0; x < P; x++) {
             const int v = flip & 2 ? P - 1 - y : y, u = flip & 1 ? P - 1 - x : x;
@@ -171,6 +173,7 @@ Test(sliding, rows_and_columns_equal_windows_one_by_one)
     mcs_rng_fill_normal((struct mcs_rng){6, 5, 5, 5}, images, N * PIXELS);
     predict(&m, (struct sliding_options){.step = 0.5, .mirror = 1, .batch = 7}, images, N, H, W, got);
     mcs_sliding_gaussian(P, P, gaussian);
+    cr_assert_eq(mcs_unet_model_plan(&m, 1), MCS_OK, "%s", mcs_error_message());
     const int n_y = mcs_sliding_starts(H, P, 0.5, start_y, 16), n_x = mcs_sliding_starts(W, P, 0.5, start_x, 16);
     cr_assert(n_y == 3 && n_x == 4);
     for (int i = 0; i < N; i++) {

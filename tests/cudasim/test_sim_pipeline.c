@@ -211,6 +211,7 @@ struct seen_maps {
     uint8_t labels[2][IMAGES * PIXELS];
 };
 
+/* Without a threshold the images are seen in one way alone. */
 static void ensemble_on(struct device *d, const char *folder, double threshold, const float *images,
                         struct seen_maps *to)
 {
@@ -218,7 +219,8 @@ static void ensemble_on(struct device *d, const char *folder, double threshold, 
     struct ensemble_maps maps[2];
     struct sliding_options o = mcs_sliding_defaults();
     struct ensemble e;
-    o.batch = 5; /* 2 images, 3 windows, seen four ways: a tail of 4 */
+    o.batch = 5; /* 2 images, 3 windows, seen four ways: a tail of 4; one way: of 1 */
+    o.mirror = threshold > 0;
     for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){to->prob[g], g ? NULL : to->bits[g], to->labels[g]};
     memset(to, 77, sizeof *to); /* labels that no class has */
     OK(mcs_ensemble_open(folder, choices, 2, d, &e));
