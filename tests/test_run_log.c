@@ -108,6 +108,7 @@ static void read_message(const uint8_t *p, const uint8_t *end, int depth, struct
             if (text) {
                 memcpy(text, p, n);
                 text[n] = '\0';
+                cr_assert_eq(strlen(text), n);
             } else {
                 cr_assert((depth == 0 && field == 5) || (depth == 1 && field == 1));
                 read_message(p, p + n, depth + 1, e);
@@ -284,6 +285,8 @@ Test(run_log, a_full_disk)
         }
         cr_expect_eq(st, MCS_E_IO, "file %d", k);
         cr_expect(strstr(mcs_error_message(), "writing failed"), "%s", mcs_error_message());
+        mcs_error_clear();
+        if (log.json && log.events) cr_expect_eq(mcs_run_log_sync(&log), MCS_E_IO, "file %d cannot be synchronised", k);
         mcs_error_clear();
         mcs_run_log_close(&log);
     }
