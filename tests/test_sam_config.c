@@ -6,6 +6,7 @@
 #include "tests/support_tiny.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,4 +206,54 @@ Test(sam_config, choices_counts_and_mask_prompts)
     mask.width = 0;
     cr_expect_eq(mcs_sam_mask_prompt(&c, &mask, dst), MCS_E_DATA);
     mcs_error_clear();
+}
+
+/* The second of two prompts at each limit: what is refused, by its message; NULL: taken. */
+Test(sam_config, limits_of_prompts)
+{
+    enum { MOST = 4096 };
+    static double points[MOST + 1][2];
+    static int labels[MOST + 1];
+    static const double far[2][2] = {{1, 1}, {0, INFINITY}}, left[2][2] = {{NAN, 1}, {0, 0}};
+    static const int inside[2] = {1, 0}, wrong[2] = {1, 2}, below[2] = {-1, 0};
+    const struct {
+        struct sam_prompts prompt;
+        const char *part;
+    } rows[] = {
+        {{.image = 1, .has_box = 1, .box = {0, 0, 4, 4}}, NULL},
+        {{.image = 2, .has_box = 1, .box = {0, 0, 4, 4}}, "a prompt for image 2 of 2"},
+        {{.image = -1, .has_box = 1, .box = {0, 0, 4, 4}}, "a prompt for image -1 of 2"},
+        {{.n_points = -1}, "-1 points; at most 4096"},
+        {{.n_points = MOST + 1, .points = points, .labels = labels}, "4097 points; at most 4096"},
+        {{.n_points = 2, .points = points, .labels = inside}, NULL},
+        {{.n_points = 2, .points = points, .labels = wrong}, "a point's label is 2"},
+        {{.n_points = 2, .points = points, .labels = below}, "a point's label is -1"},
+        {{.n_points = 1, .points = far, .labels = wrong}, NULL}, /* what is not asked for is not looked at */
+        {{.n_points = 2, .points = far, .labels = inside}, "a point is not finite"},
+        {{.n_points = 1, .points = left, .labels = inside}, "a point is not finite"},
+        {{.has_box = 1, .box = {0, 0, 4, NAN}}, "a box's corner is not finite"},
+        {{.has_box = 1, .box = {-INFINITY, 0, 4, 4}}, "a box's corner is not finite"},
+        {{.n_points = 1, .points = points, .labels = labels, .has_box = 0, .box = {NAN, 0, 0, 0}}, NULL},
+    };
+    const struct sam_config c = tiny_sam_config();
+    const int64_t values = mcs_sam_embedding_values(&c), one = SAM_MASKS * (int64_t)mcs_sam_side(&c) * mcs_sam_side(&c);
+    const struct sam_frame frames[2] = {{32, 32, 32, 32}, {32, 32, 32, 32}};
+    float *embeddings = calloc((size_t)(2 * values), sizeof *embeddings), *low = calloc((size_t)(2 * one), sizeof *low),
+          iou[2 * SAM_MASKS];
+    struct device d;
+    struct sam_model m;
+    cr_assert(embeddings && low);
+    cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
+    cr_assert_eq(mcs_sam_model_new(&c, 5, &d, &m), MCS_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct sam_prompts two[2] = {{.image = 1, .has_box = 1, .box = {1, 1, 9, 9}}, rows[i].prompt};
+        const enum mcs_status st = mcs_sam_predict(&m, embeddings, frames, 2, two, 2, low, iou);
+        cr_expect_eq(st, rows[i].part ? MCS_E_USAGE : MCS_OK, "row %zu: %s", i, mcs_error_message());
+        if (rows[i].part) cr_expect(strstr(mcs_error_message(), rows[i].part), "row %zu: %s", i, mcs_error_message());
+        mcs_error_clear();
+    }
+    mcs_sam_model_close(&m);
+    mcs_cpu_close(&d);
+    free(embeddings);
+    free(low);
 }
