@@ -273,3 +273,73 @@ Test(safetensors, wide_numbers)
     free(floats);
     free(whole);
 }
+
+/* The bytes of a written file: names sorted, offsets, blanks up to a multiple of 8, values. */
+Test(safetensors, written_bytes)
+{
+    static const char header[] = "{\"__metadata__\":{\"k\":\"v\"},"
+                                 "\"a\":{\"dtype\":\"F16\",\"shape\":[3],\"data_offsets\":[0,6]},"
+                                 "\"b\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[6,14]},"
+                                 "\"c\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[14,18]}}";
+    static const char *const meta[][2] = {{"k", "v"}}, *const bad_meta[][2] = {{"k", "\xff"}};
+    const float x[3] = {1, -2, 0.5f};
+    const uint16_t half[3] = {0x3c00, 0xc000, 0x3800};
+    struct safetensor_out out[] = {
+        {"c", MCS_ARRAY_F32, 0, {0}, x + 2}, {"b", MCS_ARRAY_F32, 2, {1, 2}, x}, {"a", MCS_ARRAY_F16, 1, {3}, x}};
+    const size_t padded = (sizeof header - 1 + 7) / 8 * 8;
+    char *bytes;
+    uint64_t said;
+    int64_t n;
+    cr_assert_eq(mcs_safetensors_write(path, 3, out, 1, meta), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_file_read(path, 1 << 16, &bytes, &n), MCS_OK);
+    memcpy(&said, bytes, 8);
+    cr_expect_eq(said, padded);
+    cr_assert_eq(n, (int64_t)(8 + padded + 18));
+    cr_expect_eq(memcmp(bytes + 8, header, sizeof header - 1), 0, "%.*s", (int)padded, bytes + 8);
+    for (size_t i = sizeof header - 1; i < padded; i++) cr_expect_eq(bytes[8 + i], ' ');
+    cr_expect_eq(memcmp(bytes + 8 + padded, half, 6), 0);
+    cr_expect_eq(memcmp(bytes + 8 + padded + 6, x, 8), 0);
+    cr_expect_eq(memcmp(bytes + 8 + padded + 14, x + 2, 4), 0);
+    free(bytes);
+    cr_assert_eq(mcs_safetensors_write(path, 0, NULL, 0, NULL), MCS_OK);
+    cr_assert_eq(mcs_file_read(path, 1 << 16, &bytes, &n), MCS_OK);
+    cr_expect(n == 16 && memcmp(bytes, "\x8\0\0\0\0\0\0\0{}      ", 16) == 0);
+    free(bytes);
+
+    const struct safetensor_out refused[] = {{"__metadata__", MCS_ARRAY_F32, 0, {0}, x},
+                                             {"\xff", MCS_ARRAY_F32, 0, {0}, x},
+                                             {"a", MCS_ARRAY_I64, 1, {1}, x},
+                                             {"a", MCS_ARRAY_BF16, 1, {1}, x},
+                                             {"a", MCS_ARRAY_F32, 1, {-1}, x},
+                                             {"a", MCS_ARRAY_F32, 9, {1}, x}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        cr_expect_eq(mcs_safetensors_write(path, 1, &refused[i], 0, NULL), MCS_E_USAGE, "%zu", i);
+        mcs_error_clear();
+    }
+    cr_expect_eq(mcs_safetensors_write(path, 3, out, 1, bad_meta), MCS_E_USAGE);
+    mcs_error_clear();
+    cr_expect_eq(mcs_safetensors_write("/proc/none/x", 3, out, 0, NULL), MCS_E_IO);
+    mcs_error_clear();
+}
+
+/* More halves than are converted at a time, and every count around it. */
+Test(safetensors, halves_in_parts)
+{
+    enum { N = 2050 };
+    float x[N], got[N];
+    for (int i = 0; i < N; i++) x[i] = (float)(i % 2 ? -i : i);
+    static const int64_t counts[] = {1, 1023, 1024, 1025, 2047, 2048, 2049, 2050};
+    for (int i = 0; i < 8; i++) {
+        struct safetensor_out out = {"h", MCS_ARRAY_F16, 1, {counts[i]}, x};
+        struct safetensors *f;
+        cr_assert_eq(mcs_safetensors_write(path, 1, &out, 0, NULL), MCS_OK);
+        cr_assert_eq(mcs_safetensors_open(path, &f), MCS_OK, "%s", mcs_error_message());
+        memset(got, 0, sizeof got);
+        cr_assert_eq(mcs_safetensors_read_f32(f, "h", 1, &counts[i], got), MCS_OK);
+        for (int k = 0; k < N; k++)
+            cr_assert(k < counts[i] ? fabsf(got[k] - x[k]) <= 1 && (k > 2048 || got[k] == x[k]) : got[k] == 0,
+                      "%d of %d", k, (int)counts[i]);
+        cr_expect_eq(mcs_safetensors_at(f, 0)->n_bytes, 2 * counts[i]);
+        mcs_safetensors_close(f);
+    }
+}
