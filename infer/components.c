@@ -191,9 +191,10 @@ enum mcs_status mcs_components_mask(const struct component_list *list, const int
     return MCS_OK;
 }
 
-static int clamp(int v, int lo, int hi)
+/* Into 0 .. n - 1. */
+static int clamp(int64_t v, int n)
 {
-    return v < lo ? lo : v > hi ? hi : v;
+    return v < 0 ? 0 : v >= n ? n - 1 : (int)v;
 }
 
 static void grow_axis(int *lo, int *hi, int px, int n)
@@ -201,8 +202,8 @@ static void grow_axis(int *lo, int *hi, int px, int n)
     int middle = *lo + (*hi - *lo) / 2;
     int64_t a = (int64_t)*lo - px, b = (int64_t)*hi + px;
     if (a > b) a = b = middle;
-    *lo = clamp(a < 0 ? 0 : a > n ? n : (int)a, 0, n - 1);
-    *hi = clamp(b < 0 ? 0 : b > n ? n : (int)b, 0, n - 1);
+    *lo = clamp(a, n);
+    *hi = clamp(b, n);
 }
 
 void mcs_box_grow(int box[4], int px, int width, int height)

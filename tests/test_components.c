@@ -166,4 +166,16 @@ Test(components, boxes_grow_inside_the_image)
     int d[4] = {2, 3, 6, 4};
     mcs_box_grow(d, 2147483647, 20, 20);
     cr_assert_arr_eq(d, ((int[]){0, 0, 19, 19}), sizeof d);
+    /* on each side by as much as there is, by one more, by one less */
+    int e[4] = {3, 0, 6, 0};
+    mcs_box_grow(e, 2, 10, 1);
+    cr_assert_arr_eq(e, ((int[]){1, 0, 8, 0}), sizeof e);
+    int f[4] = {3, 3, 6, 6};
+    mcs_box_grow(f, 3, 10, 9);
+    cr_assert_arr_eq(f, ((int[]){0, 0, 9, 8}), sizeof f);
+    int h[4] = {3, 3, 7, 7};
+    mcs_box_grow(h, -2, 10, 10); /* five pixels shrink to their middle one, */
+    cr_assert_arr_eq(h, ((int[]){5, 5, 5, 5}), sizeof h);
+    mcs_box_grow(h, -1, 10, 10); /* and stay there */
+    cr_assert_arr_eq(h, ((int[]){5, 5, 5, 5}), sizeof h);
 }
