@@ -199,7 +199,8 @@ enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sa
                 "%s: no such file; a SAM model is a safetensors file, or a "
                 "folder with sam.safetensors and sam_config.json",
                 m->path);
-    MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config) : mcs_sam_config_guess(m->path, &m->config));
+    MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config)
+                                    : mcs_sam_config_guess(m->path, &m->config));
     MCS_TRY(name_params(m, d));
     return mcs_weights_read(m->path, m->params, m->sha256);
 }
