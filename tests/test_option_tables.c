@@ -15,8 +15,10 @@
     X(demo)                                                                                                            \
     X(demo_start)                                                                                                      \
     X(diff)                                                                                                            \
-    X(embed) X(ensemble) X(evaluate) X(finetune) X(info) X(predict) X(replay) X(report) X(retrieve) X(saliency) X(sam) \
-        X(segment) X(train) X(uncertainty)
+    X(embed)                                                                                                           \
+    X(ensemble)                                                                                                        \
+    X(evaluate)                                                                                                        \
+    X(finetune) X(info) X(predict) X(replay) X(report) X(retrieve) X(saliency) X(sam) X(segment) X(train) X(uncertainty)
 #define X(name) extern const struct mcs_verb mcs_verb_##name;
 VERBS(X)
 #undef X
