@@ -3,10 +3,12 @@
 #include "data/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- TensorBoard: TFRecord framing (length, masked CRC-32C of both) around a hand-written Event protobuf ---- */
@@ -106,6 +108,19 @@ static enum mcs_status keep_lines(struct run_log *log, const char *old, int64_t 
     return MCS_OK;
 }
 
+/* A log grows in place, so it is no file that appears whole. A symbolic link in its place is not followed, since what
+ * it names may be any file; a pipe or device is not waited for. */
+static FILE *open_log(const char *path)
+{
+    struct stat info;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    if (fd < 0) return NULL;
+    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && ftruncate(fd, 0) == 0) return fdopen(fd, "wb");
+    close(fd);
+    errno = EEXIST;
+    return NULL;
+}
+
 enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step)
 {
     char events[1100], old[1100];
@@ -117,9 +132,12 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
      * it to the next run. */
     const int resume =
         resumed_step >= 0 && (mcs_file_exists(old) || (mcs_file_exists(log->path) && rename(log->path, old) == 0));
-    log->json = fopen(log->path, "w");
-    log->events = fopen(events, "wb");
-    MCS_REQUIRE(log->json && log->events, MCS_E_IO, "%s: cannot be written: %s", log->path, strerror(errno));
+    log->json = open_log(log->path);
+    MCS_REQUIRE(log->json, MCS_E_IO, "%s: cannot be written: %s; is something else than a log in its place?", log->path,
+                strerror(errno));
+    log->events = open_log(events);
+    MCS_REQUIRE(log->events, MCS_E_IO, "%s: cannot be written: %s; is something else than a log in its place?", events,
+                strerror(errno));
     write_version(log->events);
     if (resume) MCS_TRY(keep_lines(log, old, resumed_step));
     MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
