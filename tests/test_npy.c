@@ -247,11 +247,12 @@ Test(npy, written_headers)
                 {1, {3}, "(3,)", 128},
                 {3, {1, 20, 3}, "(1, 20, 3)", 128},
                 {8, {1, 1, 1, 1, 1, 1, 1, 2}, "(1, 1, 1, 1, 1, 1, 1, 2)", 128},
-                {4, {0, 5, 1000, 2000000000}, "(0, 5, 1000, 2000000000)", 128}};
+                {4, {0, 5, 1000, 2000000000}, "(0, 5, 1000, 2000000000)", 128},
+                {8, {1000000000, 0, 100, 1, 1, 1, 1, 1}, "(1000000000, 0, 100, 1, 1, 1, 1, 1)", 128}};
     float x[60];
     char want[160];
     for (int i = 0; i < 60; i++) x[i] = (float)i;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         char *bytes;
         int64_t n, n_values = mcs_array_count(rows[i].nd, rows[i].dims);
         cr_assert_eq(mcs_npy_write(path, x, rows[i].nd, rows[i].dims), MCS_OK, "%s", mcs_error_message());
@@ -268,5 +269,7 @@ Test(npy, written_headers)
         free(bytes);
     }
     cr_expect_eq(mcs_npy_write(path, x, 9, rows[4].dims), MCS_E_SHAPE);
+    mcs_error_clear();
+    cr_expect_eq(mcs_npy_write("/proc/none/x.npy", x, 1, rows[1].dims), MCS_E_IO);
     mcs_error_clear();
 }
