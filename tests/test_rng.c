@@ -158,3 +158,57 @@ Test(rng, permutation)
     mcs_rng_permutation((struct mcs_rng){0}, p, 1);
     cr_expect_eq(p[0], 0u);
 }
+
+/* Results of runs depend on these very numbers, so each function is held to its formula over Philox. */
+Test(rng, draws_by_their_formulas)
+{
+    static const struct mcs_rng rs[] = {{.seed = 1}, {.seed = 0x123456789ABCDEF0u, .site = 7, .sample = 8, .step = 9}};
+    for (int i = 0; i < 2; i++) {
+        const struct mcs_rng r = rs[i];
+        const uint32_t key[2] = {(uint32_t)r.seed, r.site ^ (uint32_t)((r.seed >> 32) * 0x85EBCA6Bu)};
+        uint32_t o[4], block[16], want[50], got[50];
+        float normal[7], uniform[7];
+        for (uint32_t k = 0; k < 20; k++) {
+            mcs_philox((uint32_t[]){k, r.sample, r.step, 0}, key, o);
+            const uint64_t bits = (uint64_t)o[0] << 32 | o[1];
+            const double u = ldexp((double)(bits >> 11), -53);
+            cr_expect_eq(mcs_rng_bits(r, k), bits);
+            cr_expect_eq(mcs_rng_uniform(r, k), u);
+            cr_expect_eq(mcs_rng_range(r, k, -3, 5), -3 + 8 * u);
+            /* floor(bits * n / 2^64), by halves */
+            const uint64_t n = 1000003, low = (bits & 0xFFFFFFFFu) * n, high = (bits >> 32) * n + (low >> 32);
+            cr_expect_eq(mcs_rng_below(r, k, (uint32_t)n), (uint32_t)(high >> 32));
+            mcs_philox((uint32_t[]){k, r.sample, r.step, 1}, key, o);
+            const double z = sqrt(-2 * log(ldexp((double)o[0] + 1, -32))) * cos(2 * M_PI * ldexp((double)o[1], -32));
+            cr_expect_float_eq(mcs_rng_normal(r, k), z, 1e-14 * 7); /* |z| < 7, an ulp of log, sqrt and cos each */
+        }
+        mcs_rng_fill_normal(r, normal, 7);
+        mcs_rng_fill_uniform(r, uniform, 7);
+        for (uint32_t b = 0; b < 2; b++) {
+            mcs_philox((uint32_t[]){b, r.sample, r.step, 2}, key, o);
+            for (int h = 0; h < 2; h++) {
+                const double radius = sqrt(-2 * log(((o[2 * h] >> 8) + 1.0) / 16777216)),
+                             angle = 2 * M_PI * (o[2 * h + 1] >> 8) / 16777216;
+                /* float: the angle, up to 2 pi, has an error of 3 roundings; radius < 6 */
+                for (int k = 0; k < 2 && 4 * b + 2 * (uint32_t)h + (uint32_t)k < 7; k++)
+                    cr_expect_float_eq(normal[4 * b + 2 * (uint32_t)h + (uint32_t)k],
+                                       radius * (k ? sin(angle) : cos(angle)), 6 * (3 * 6.3 + 4) * 0x1p-24);
+            }
+            mcs_philox((uint32_t[]){b, r.sample, r.step, 3}, key, block);
+            for (uint32_t k = 0; k < 4 && 4 * b + k < 7; k++)
+                cr_expect_eq(uniform[4 * b + k], (float)(block[k] >> 8) / 16777216);
+        }
+        for (uint32_t k = 0; k < 50; k++) want[k] = k;
+        for (uint32_t k = 49; k > 0; k--) {
+            const uint32_t j = mcs_rng_below(r, k + 1, k + 1), t = want[k];
+            want[k] = want[j];
+            want[j] = t;
+        }
+        mcs_rng_permutation(r, got, 50);
+        cr_expect_arr_eq(got, want, sizeof want);
+    }
+    /* FNV-1a (64 bits) of the name, its halves combined. */
+    cr_expect_eq(mcs_rng_site(""), 0xcbf29ce4u ^ 0x84222325u);
+    cr_expect_eq(mcs_rng_site("a"), 0xaf63dc4cu ^ 0x8601ec8cu);
+    cr_expect_eq(mcs_rng_site("foobar"), 0x85944171u ^ 0xf73967e8u);
+}
