@@ -5,7 +5,8 @@
  *
  * The limit is --max-memory for the whole process (what it has resident counts), or, where none was set, the memory
  * that the machine has free: MemAvailable, and what the cgroups (version 1 and 2) of the process and its limits on
- * address space and data (ulimit -v and -d) leave. Nothing is reserved: two threads that check at the same time may together pass the limit. */
+ * address space and data (ulimit -v and -d) leave. Nothing is reserved: two threads that check at the same time may
+ * together pass the limit. */
 #ifndef MCS_MEMORY_H
 #define MCS_MEMORY_H
 

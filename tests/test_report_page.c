@@ -1,11 +1,11 @@
-/* The whole page of a report, compared with the page in tests/report_page that somebody has checked. The style sheet is
- * left out, and pictures are replaced by their pixels. Where the comparison fails, the new page lies in the folder that
- * is named; copy it to tests/report_page only after each changed figure has been checked against the inputs. */
+/* The whole page of a report, against tests/expected/report. The style sheet is left out, and pictures are replaced by
+ * their pixels. */
 #include "data/file.h"
 #include "data/image.h"
 #include "infer/chart.h"
 #include "infer/html.h"
 #include "infer/report.h"
+#include "tests/support_expected.h"
 #include "tests/support_shell.h"
 
 #include <criterion/criterion.h>
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGES MCS_SOURCE_DIR "/tests/report_page"
+#define PAGES MCS_SOURCE_DIR "/tests/expected/report"
 
 static void open_folder(void)
 {
@@ -132,27 +132,11 @@ static char *comparable(const char *html)
     return text;
 }
 
-/* The first line that differs is shown; the text is kept in /tmp for whoever wants to take it over. */
 static void expect_page(const char *text, const char *name)
 {
-    char path[512], kept[512], *want;
-    int64_t n;
-    snprintf(path, sizeof path, PAGES "/%s", name);
-    snprintf(kept, sizeof kept, "/tmp/mcs_report_page_%s", name);
-    const int there = mcs_file_read(path, 1 << 24, &want, &n) == MCS_OK;
-    if (there && strcmp(text, want) == 0) {
-        free(want);
-        return;
-    }
-    cr_expect_eq(mcs_file_write(kept, text, (int64_t)strlen(text)), MCS_OK);
-    cr_assert(there, "%s cannot be read", path);
-    const char *a = text, *b = want;
-    int line = 1;
-    for (; *a && *a == *b; a++, b++) line += *a == '\n';
-    while (a > text && a[-1] != '\n') a--, b--;
-    cr_expect_fail("%s line %d:\nis   %.*s\nwant %.*s\nthe new page: %s", path, line, (int)strcspn(a, "\n"), a,
-                   (int)strcspn(b, "\n"), b, kept);
-    free(want);
+    char path[128];
+    snprintf(path, sizeof path, "report/%s", name);
+    expected_check_within(path, text, 0);
 }
 
 static void expect_report(const char *folder, const char *name)

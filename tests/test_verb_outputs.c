@@ -1,5 +1,4 @@
-/* What verbs print and write, whole, against the checked texts in tests/verb_outputs. Where one differs, the new text
- * lies in /tmp/mcs_verb_output_NAME; copy it only after each changed figure has been checked by hand. */
+/* The whole output of info, diff, evaluate, uncertainty and ensemble, against tests/expected/verbs. */
 #include "data/file.h"
 #include "data/image.h"
 #include "data/npy.h"
@@ -7,6 +6,7 @@
 #include "data/store.h"
 #include "data/volume.h"
 #include "infer/probability.h"
+#include "tests/support_expected.h"
 #include "tests/support_shell.h"
 
 #include <criterion/criterion.h>
@@ -26,20 +26,11 @@ TestSuite(verb_outputs, .init = setup, .fini = shell_close, .timeout = 60);
 /* Runs a line; its exit code and all that it prints. */
 static void expect_text(const char *line, int code, const char *name)
 {
-    char path[512], kept[512], *want;
-    int64_t n;
+    char path[128];
     const int got = shell(line);
     cr_expect_eq(got, code, "%s: exit %d, want %d:\n%s", line, got, code, shell_output);
-    snprintf(path, sizeof path, MCS_SOURCE_DIR "/tests/verb_outputs/%s", name);
-    snprintf(kept, sizeof kept, "/tmp/mcs_verb_output_%s", name);
-    if (mcs_file_read(path, 1 << 20, &want, &n) == MCS_OK) {
-        const int same = strcmp(want, shell_output) == 0;
-        free(want);
-        if (same) return;
-    }
-    mcs_error_clear();
-    OK(mcs_file_write(kept, shell_output, (int64_t)strlen(shell_output)));
-    cr_expect_fail("%s: not as in %s, see %s:\n%s", line, path, kept, shell_output);
+    snprintf(path, sizeof path, "verbs/%s", name);
+    expected_check_within(path, shell_output, 0);
 }
 
 static void put_picture(const char *name, int w, int h, int channels, const uint8_t *pixels)
