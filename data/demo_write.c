@@ -203,9 +203,9 @@ static int on_outline(const uint8_t *mask, int x, int y) /* in zoomed pixels */
 enum mcs_status mcs_demo_sheet(const char *path, const struct demo_cell *cells, int n_cells, int columns)
 {
     struct image sheet;
-    const int side = DEMO_SIZE * ZOOM, rows = (n_cells + columns - 1) / columns;
     MCS_REQUIRE(n_cells > 0 && columns > 0, MCS_E_USAGE, "a sheet of %d images in %d columns: want at least one",
                 n_cells, columns);
+    const int side = DEMO_SIZE * ZOOM, rows = (n_cells + columns - 1) / columns;
     MCS_TRY(mcs_image_alloc(&sheet, columns * (2 * side + 4), rows * (side + 4), 3));
     for (int i = 0; i < n_cells; i++)
         for (int y = 0; y < side; y++)

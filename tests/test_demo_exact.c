@@ -164,6 +164,32 @@ static void put_starts(FILE *f)
 
 /* ---- files ---- */
 
+/* Three cells in two columns: one with two masks, of which one touches the image's border on all sides; each row and
+ * column of the sheet is counted. */
+static void put_sheet(FILE *f, const char *folder)
+{
+    static uint8_t grey[DEMO_PIXELS], disc[DEMO_PIXELS], frame[DEMO_PIXELS];
+    char path[256];
+    struct image img;
+    for (int i = 0; i < DEMO_PIXELS; i++) {
+        const int x = i % DEMO_SIZE, y = i / DEMO_SIZE;
+        grey[i] = (uint8_t)(x + y);
+        disc[i] = (x - 50) * (x - 50) + (y - 70) * (y - 70) < 400;
+        frame[i] = x < 3 || y < 5 || x > 120 || y > 122;
+    }
+    const struct demo_cell cells[3] = {{grey, {disc}}, {grey, {frame, disc}}, {grey, {NULL, NULL, NULL, NULL, disc}}};
+    snprintf(path, sizeof path, "%s/sheet.png", folder);
+    cr_assert_eq(mcs_demo_sheet(path, cells, 3, 2), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_image_read(path, 0, &img), MCS_OK, "%s", mcs_error_message());
+    fprintf(f, "sheet %d %d %d\n", img.width, img.height, img.channels);
+    for (int y = 0; y < img.height; y++)
+        put_moments(f, "row", img.pixels + (size_t)y * (size_t)img.width * 3, 3, img.width * 3);
+    mcs_image_free(&img);
+    cr_expect_eq(mcs_demo_sheet(path, cells, 0, 2), MCS_E_USAGE);
+    cr_expect_eq(mcs_demo_sheet(path, cells, 3, 0), MCS_E_USAGE);
+    mcs_error_clear();
+}
+
 static void put_files(FILE *f)
 {
     static const char *const names[] = {"attributes.json", "prompts.json", "pairs.csv", "demo.json", "vocab.txt"};
@@ -195,6 +221,7 @@ static void put_files(FILE *f)
         }
         mcs_file_list_free(&files);
     }
+    put_sheet(f, folder);
     snprintf(path, sizeof path, "rm -rf %s", folder);
     cr_assert_eq(system(path), 0);
 }

@@ -124,7 +124,7 @@ static void set_targets(struct maker *m, int i)
     const int64_t tokens = mcs_clip_tokens(c);
     float *words = m->words + (int64_t)i * c->vocab, *coverage = m->coverage + i * tokens;
     int32_t ids[64];
-    int n = 0;
+    int n;
     memset(words, 0, (size_t)c->vocab * sizeof *words);
     if (mcs_tokenizer_encode(m->model.tokenizer, s->caption, c->context, ids, &n) == MCS_OK)
         for (int k = 0; k < n; k++)

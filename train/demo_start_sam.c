@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BOXES = 4, EVALUATED = 100, WARMUP = 50 };
+enum { EVALUATED = 100, WARMUP = 50 };
 
 struct maker {
     struct demo_atlas atlas;
@@ -131,7 +131,6 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     t.warmup = WARMUP;
     t.checkpoint_every = o->checkpoint_every;
     t.images = m.images;
-    t.boxes = BOXES;
     t.lr = o->lr;
     t.seed = (uint64_t)o->seed;
     t.run = o->out;
@@ -141,7 +140,7 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     MCS_TRY_GOTO(mcs_sam_train(&model, &t, &source), st, done);
     snprintf(path, sizeof path, "%s/model", o->out);
     snprintf(note, sizeof note, "mcsam " MCS_VERSION " demo-start sam: %lld steps of %d images x %d boxes, seed %lld",
-             (long long)o->steps, m.images, BOXES, (long long)o->seed);
+             (long long)o->steps, m.images, t.boxes, (long long)o->seed);
     MCS_TRY_GOTO(mcs_sam_model_save(&model, path, 1, note), st, done);
     MCS_TRY_GOTO(evaluate(&model, &m, t.seed, o->out), st, done);
 done:
