@@ -237,6 +237,13 @@ Test(config_values, saved_texts)
         cr_expect_str_eq(got.input, text, "U+%04X is read back", code);
         if (i % 64 == 0) mcs_arena_free(&arena);
     }
+    char *bytes[] = {"-i", "a\\\xff"};
+    cr_assert_eq(mcs_config_parse_env(&verb, 2, bytes, NULL, &arena, &got), MCS_OK);
+    const char *encoded = mcs_config_text(&got, &arena);
+    cr_expect(strstr(encoded, "input: \"a\\\\\\\\\\\\xff\"\n"), "%s", encoded);
+    write_file(encoded);
+    GOOD("--config %");
+    cr_expect_str_eq(got.input, "a\\\xff");
     write_file("input: \"\\\\xff\\\\\\\\\"\nfolds: [\"\\\\x80\", b]\nargs: [\"\\\\xfe\"]\n");
     good(&verb_args, NULL, "--config %");
     cr_expect_str_eq(got.input, "\xff\\", "bytes that are no UTF-8");

@@ -147,6 +147,12 @@ static enum mcs_status sizes(struct comm *c, float *x, char *said)
     for (int i = 0; i < 3 * COMM_VALUES; i++)
         MCS_REQUIRE(all[i] == (float)(100 * (i / COMM_VALUES) + i % COMM_VALUES), MCS_E_DATA, "value %d is %g", i,
                     (double)all[i]);
+    x[0] = (float)(c->rank + 1), x[1] = 7;
+    MCS_TRY(mcs_comm_sum(c, x, 1, "one"));
+    MCS_REQUIRE(x[0] == 6 && x[1] == 7, MCS_E_DATA, "a sum of one value each is %g", (double)x[0]);
+    x[0] = (float)(c->rank + 4);
+    MCS_TRY(mcs_comm_broadcast(c, x, 1, "one"));
+    MCS_REQUIRE(x[0] == 4 && x[1] == 7, MCS_E_DATA, "the value of rank 0 is %g", (double)x[0]);
     int most;
     MCS_TRY(mcs_comm_most(c, -5 - c->rank, &most, "negative"));
     MCS_REQUIRE(most == -5, MCS_E_DATA, "the largest is %d", most);
@@ -160,6 +166,25 @@ Test(dist_edges, sizes)
     static struct task t = {.work = sizes};
     cr_expect_eq(mcs_ranks_run(3, with_comm, &t), MCS_OK, "%s", mcs_error_message());
     for (int i = 0; i < 3; i++) cr_expect_str_eq(t.said[i], "many: 65 values, at most 64 go at once");
+}
+
+/* Where the others do not come, rank 0 takes back the file it made for them. */
+Test(dist_edges, nobody_comes)
+{
+    struct device d;
+    struct comm *c;
+    char meeting[96];
+    snprintf(meeting, sizeof meeting, "%s/meeting", folder);
+    struct ranks r = {.size = 2, .folder = meeting};
+    cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
+    cr_expect_eq(mcs_comm_open(&(struct comm_options){.ranks = &r, .meet_s = 0.1}, &d, &c), MCS_E_FAIL);
+    cr_expect_eq(n_entries(folder), 0);
+    for (int fd = 3; fd < 64; fd++) {
+        char path[64], to[256] = "";
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        if (readlink(path, to, sizeof to - 1) > 0) cr_expect_not(strstr(to, "mcsam-comm-"), "%s is open", to);
+    }
+    mcs_cpu_close(&d);
 }
 
 /* Rank 1 goes without a failure of its own. */
@@ -312,6 +337,9 @@ Test(dist_edges, every_launcher)
     char *one[] = {"RANK=0", "WORLD_SIZE=1", NULL};
     cr_expect_eq(mcs_ranks_find(one, &r), MCS_OK);
     cr_expect_str_eq(r.launcher, "RANK and WORLD_SIZE");
+    setenv("RANK", "4", 1), setenv("WORLD_SIZE", "7", 1);
+    cr_expect_eq(mcs_ranks_find(NULL, &r), MCS_OK);
+    cr_expect(r.rank == 4 && r.size == 7, "this process's own variables");
 }
 
 /* ---- the file that ranks share ---- */

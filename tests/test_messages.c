@@ -165,9 +165,12 @@ Test(messages, progress_in_a_file)
     stands_at = 4000;
     p.started = 3992;
     mcs_progress_set(&p, 0);
+    stands_at = 4008;
+    mcs_progress_set(&p, 8);
     cr_expect_str_eq(catch_end(), "train        40/200 steps  8.0/s  20.0 s left  loss 2\n"
                                   "train        80/200 steps  8.0/s  15.0 s left  loss 2\n"
-                                  "train        0/200 steps  0.0/s  ? left  loss 2\n");
+                                  "train        0/200 steps  0.0/s  ? left  loss 2\n"
+                                  "train        8/200 steps  0.5/s  6:24 left  loss 2\n");
     mcs_log_quiet(1);
     catch_file();
     stands_at = 8000;
