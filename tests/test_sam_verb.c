@@ -3,6 +3,7 @@
 #include "data/file.h"
 #include "data/npy.h"
 #include "infer/sam_model.h"
+#include "infer/sam_prompts.h"
 #include "tests/support_shell.h"
 #include "tests/support_tiny.h"
 
@@ -287,4 +288,36 @@ Test(sam_verb, limits_of_its_options)
     }
     expect("mkdir d; mcsam sam -m m -i d -o out --box 1,1,2,2", 2, "d is a folder: --prompts-from says");
     expect("mcsam sam -m m -i none -o out --prompts-from b.json", 66, "none");
+}
+
+/* The points of all components, in their order, are the released form's prompt: what a single prediction with them
+ * says. Two components of one and three points, so that no component's number stands for another's. */
+Test(sam_verb, points_of_several_components)
+{
+    static const double all[4][2] = {{3, 4}, {20, 11}, {25, 9}, {22, 14}};
+    static const int labels[4] = {1, 1, 0, 1};
+    static struct box_point first[] = {{3, 4, 1}}, second[] = {{20, 11, 1}, {25, 9, 0}, {22, 14, 1}};
+    struct box_component two[2] = {{.x0 = 1, .y0 = 2, .x1 = 8, .y1 = 9, .n_points = 1, .points = first},
+                                   {.x0 = 18, .y0 = 8, .x1 = 30, .y1 = 16, .n_points = 3, .points = second}};
+    const struct box_case prompts = {
+        .image = "a.png", .width = WIDTH, .height = HEIGHT, .n_components = 2, .components = two};
+    const struct sam_case one = {&image, &prompts};
+    for (int paper = 0; paper < 2; paper++) {
+        struct sam_options o = mcs_sam_defaults(paper ? MCS_PAPER : MCS_RELEASE);
+        struct sam_result r;
+        o.kind = SAM_POINTS;
+        OK(mcs_sam_segment(&model, &o, &one, 1, &r));
+        cr_assert_eq(r.n_prompts, paper ? 2 : 1);
+        for (int i = 0; i < r.n_prompts; i++) {
+            const int from = paper ? i : 0, n = !paper ? 4 : i ? 3 : 1;
+            const struct sam_prompts alone = {.n_points = n, .points = all + from, .labels = labels + from};
+            struct answer *a = ask(&alone, 1);
+            cr_expect_eq(r.prompts[i].n_points, n);
+            cr_expect_eq(r.prompts[i].iou, a->iou[0], "prompt %d: %g, want %g", i, (double)r.prompts[i].iou,
+                         (double)a->iou[0]);
+            cr_expect_eq(r.prompts[i].stability, a->stability[0]);
+            free(a);
+        }
+        mcs_sam_result_free(&r);
+    }
 }

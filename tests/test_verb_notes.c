@@ -297,3 +297,24 @@ Test(verb_notes, predict)
         "run -i vol -o w --continue-prediction && wc -c < w/v.nii.gz",
         0, "0");
 }
+
+/* A volume of one slice is a volume for every group of checkpoints, with its geometry. */
+Test(verb_notes, predict_one_slice)
+{
+    const float spacing[3] = {0.5f, 0.75f, 3};
+    struct volume v;
+    write_run();
+    OK(mcs_volume_alloc(&v, WIDTH, HEIGHT, 1, spacing));
+    for (int i = 0; i < PIXELS; i++) v.values[i] = (float)(i % 37);
+    OK(mcs_volume_write_f32(shell_path("vol/v.nii.gz"), v.values, &v));
+    mcs_volume_free(&v);
+    expect(
+        "mcsam predict -m run -i vol -o out --checkpoints last,all --save-probabilities && ls out/all | tr '\\n' ' '",
+        0, "v.h5 v.nii.gz ");
+    for (int i = 0; i < 2; i++) {
+        const char *file = i ? "out/all/v.h5" : "out/v.h5";
+        cr_expect_eq(number(file, "is_volume"), 1, "%s", file);
+        cr_expect(number(file, "spacing_x") == 0.5 && number(file, "spacing_y") == 0.75, "%s", file);
+        cr_expect_eq(number(file, "spacing_z"), 3, "%s", file);
+    }
+}
