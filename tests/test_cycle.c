@@ -80,6 +80,50 @@ Test(cycle, released_files)
                      "132.safetensors 332.safetensors 532.safetensors");
 }
 
+/* In a single cycle most of the sparse rule's epochs lie: linspace(62, 101, 7) = 62, 68.5, 75, 81.5, 88, 94.5, 101. */
+Test(cycle, released_files_of_a_single_cycle)
+{
+    static const struct {
+        int step, index;
+        const char *file;
+    } want[] = {{62, 1, "e_checkpoint_61"},  {68, 2, "e_checkpoint_67"},   {75, 3, "e_checkpoint_74"},
+                {81, 4, "e_checkpoint_80"},  {88, 5, "e_checkpoint_87"},   {90, 6, "checkpoint_89"},
+                {91, 7, "checkpoint_90"},    {92, 8, "checkpoint_91"},     {93, 9, "checkpoint_92"},
+                {94, 10, "e_checkpoint_93"}, {94, 11, "checkpoint_93"},    {95, 12, "checkpoint_94"},
+                {96, 13, "checkpoint_95"},   {97, 14, "checkpoint_96"},    {98, 15, "checkpoint_97"},
+                {99, 16, "checkpoint_98"},   {100, 17, "checkpoint_final"}};
+    enum { N = sizeof want / sizeof *want };
+    struct cycle_options o = release(100, 1, 0.5);
+    struct cycle_checkpoint c[CYCLE_MAX_AT_ONCE];
+    int found = 0;
+    o.iterations = 1;
+    for (int64_t step = -1; step < 103; step++)
+        for (int i = 0, n = mcs_cycle_checkpoints(&o, step, c); i < n; i++, found++) {
+            char file[64];
+            cr_assert_lt(found, N);
+            snprintf(file, sizeof file, "%s.safetensors", want[found].file);
+            cr_expect_str_eq(c[i].file, file);
+            cr_expect(c[i].cycle == 1 && c[i].index == want[found].index && c[i].step == want[found].step &&
+                          c[i].step == step,
+                      "%s: cycle %d, index %d, step %d", file, (int)c[i].cycle, (int)c[i].index, (int)c[i].step);
+        }
+    cr_expect_eq(found, N);
+}
+
+/* Of the second cycle, from 1: the index begins anew. */
+Test(cycle, released_files_are_counted_by_cycle)
+{
+    struct cycle_options o = release(200, 2, 0.5);
+    struct cycle_checkpoint c[CYCLE_MAX_AT_ONCE];
+    o.iterations = 3;
+    cr_assert_eq(mcs_cycle_checkpoints(&o, 3 * 162, c), 1);
+    cr_expect_str_eq(c[0].file, "e_checkpoint_161.safetensors");
+    cr_expect(c[0].cycle == 2 && c[0].index == 1 && c[0].step == 486);
+    cr_expect_eq(mcs_cycle_checkpoints(&o, 3 * 162 + 1, c), 0);
+    cr_assert_eq(mcs_cycle_checkpoints(&o, 3 * 200, c), 1);
+    cr_expect(c[0].cycle == 2 && c[0].step == 600 && !strcmp(c[0].file, "checkpoint_final.safetensors"));
+}
+
 Test(cycle, paper_restarts_within_each_cycle)
 {
     struct cycle_options o = paper(3, 200, 3, 3);
@@ -137,4 +181,27 @@ Test(cycle, what_cannot_be_is_refused)
     o.lr = 0;
     cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE);
     mcs_error_clear();
+}
+
+Test(cycle, limits_of_the_options)
+{
+    static const struct {
+        struct cycle_options o;
+        enum mcs_status want;
+    } rows[] = {
+        {{MCS_PAPER, 1, 1, 1, 1, 1, 1e-9, 0, 0}, MCS_OK},       {{MCS_PAPER, 0, 1, 1, 1, 1, 1, 0, 0}, MCS_E_USAGE},
+        {{MCS_PAPER, 1, 0, 1, 1, 1, 1, 0, 0}, MCS_E_USAGE},     {{MCS_PAPER, 1, 1, 0, 1, 1, 1, 0, 0}, MCS_E_USAGE},
+        {{MCS_PAPER, 1, 1, 1, 0, 1, 1, 0, 0}, MCS_E_USAGE},     {{MCS_PAPER, 2, 1, 2, 1, 1, 1, 0, 0}, MCS_OK},
+        {{MCS_PAPER, 2, 1, 3, 1, 1, 1, 0, 0}, MCS_E_USAGE},     {{MCS_PAPER, 1, 1, 1, 1, 0, 1, 0, 0}, MCS_E_USAGE},
+        {{MCS_PAPER, 1, 1, 1, 1, 1.001, 1, 0, 0}, MCS_E_USAGE}, {{MCS_PAPER, 1, 1, 1, 1, 0.001, 1, 0, 0}, MCS_OK},
+        {{MCS_PAPER, 1, 1, 1, 1, 1, 0, 0, 0}, MCS_E_USAGE},     {{MCS_PAPER, 1, 1, 1, 1, 1, 1, -1e-9, 0}, MCS_E_USAGE},
+        {{MCS_PAPER, 2, 4, 2, 3, 0.5, 1, 0, 0}, MCS_OK}, /* the last two of four steps, and the one before them */
+        {{MCS_PAPER, 2, 4, 2, 4, 0.5, 1, 0, 0}, MCS_E_USAGE},   {{MCS_PAPER, 2, 4, 2, 2, 0.24, 1, 0, 0}, MCS_E_USAGE},
+        {{MCS_RELEASE, 2, 4, 2, 0, 0, 1, 0, 0}, MCS_OK}, /* knows neither checkpoints nor their share */
+        {{MCS_RELEASE, 2, 4, 2, 0, 0, 1, -1, 0}, MCS_E_USAGE},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cr_expect_eq(mcs_cycle_check(&rows[i].o), rows[i].want, "row %d: %s", (int)i, mcs_error_message());
+        mcs_error_clear();
+    }
 }

@@ -215,6 +215,19 @@ Test(demo_parts, means_over_seeds)
 
 /* ---- scores, maps, options ---- */
 
+Test(demo_parts, quick_is_a_fifth)
+{
+    struct demo_options o = {.train_images = 2000, .label_images = 500, .test_images = 55, .two_images = 54};
+    o.none_images = 4, o.finetune_steps = 400, o.cycle_steps = 61, o.retrieval_images = 300, o.cycles = 3;
+    mcs_demo_options_quick(&o);
+    cr_expect(o.train_images == 400 && o.label_images == 100 && o.test_images == 11 && o.two_images == 10);
+    cr_expect(o.none_images == 10 && o.finetune_steps == 80 && o.cycle_steps == 12 && o.cycles == 3);
+    cr_expect(o.retrieval_images == 100 && o.no_ceiling == 1);
+    o.retrieval_images = 99;
+    mcs_demo_options_quick(&o);
+    cr_expect_eq(o.retrieval_images, 99);
+}
+
 Test(demo_parts, scores)
 {
     struct demo_score s;

@@ -394,3 +394,25 @@ Test(train_verbs, replay_says_what_it_would_run_and_what_it_compared)
     const char *log = tiny_log(folder);
     cr_expect(strstr(log, "\"verb\": \"train\"") && strstr(log, "\"different\": 0"), "%s", log);
 }
+
+Test(train_verbs, replay_refuses)
+{
+    static const struct {
+        const char *prepare, *argument;
+        int code;
+        const char *says;
+    } rows[] = {
+        {"printf 'verb: replay\n' > old/config.yaml", NULL, 65, "old/config.yaml: a replay is not replayed"},
+        {"printf 'verb: info\n' > old/config.yaml; touch old.replay", "--dry-run", 2,
+         "old.replay is a file, a folder is needed"},
+        {"rm old.replay; mkdir old.replay", NULL, 2, "old.replay exists: choose another --output, or remove it"},
+        {"echo other > old.replay/.mcsam.replay", NULL, 2, "old.replay exists: choose another --output, or remove it"},
+    };
+    cr_assert_eq(tiny_shell("mkdir %s/old", folder), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cr_assert_eq(tiny_shell("cd %s && %s", folder, rows[i].prepare), 0);
+        const int code = tiny_wait(tiny_spawn(MCS_BINARY, folder, ARGS("replay", "old", rows[i].argument), NULL));
+        cr_expect_eq(code, rows[i].code, "%s: %d", rows[i].says, code);
+        cr_expect(strstr(tiny_log(folder), rows[i].says), "%s", tiny_log(folder));
+    }
+}

@@ -77,8 +77,7 @@ static const struct mcs_option options[] = {
     MCS_DEMO_CONFIG_OPTIONS(demo_options, data){0},
 };
 
-/* --quick: a fifth of the images and steps; what is smaller already stays. */
-static void shrink(struct demo_options *o)
+void mcs_demo_options_quick(struct demo_options *o)
 {
     int64_t *const fields[] = {&o->train_images, &o->label_images,   &o->test_images, &o->two_images,
                                &o->none_images,  &o->finetune_steps, &o->cycle_steps};
@@ -104,7 +103,7 @@ static enum mcs_status run(const void *options_given)
     struct demo_options o = *(const struct demo_options *)options_given;
     char clip[1024], sam[1024];
     MCS_TRY(mcs_demo_config_check(&o.data));
-    if (o.quick) shrink(&o);
+    if (o.quick) mcs_demo_options_quick(&o);
     if (!o.clip) o.clip = shipped("data/demo/clip", clip, sizeof clip);
     if (!o.sam) o.sam = shipped("data/demo/sam", sam, sizeof sam);
     if (o.common.dry_run) {

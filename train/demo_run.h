@@ -24,6 +24,8 @@ struct demo_options {
     struct demo_config data;
 };
 
+/* --quick: a fifth of the images and steps, but no fewer than 10; at most 100 pairs for retrieval; no ceiling. */
+void mcs_demo_options_quick(struct demo_options *o);
 /* One run with one seed into o->output. */
 enum mcs_status mcs_demo_run(const struct demo_options *o);
 /* Means of FOLDER/seedN/summary.json over n seeds, with 95 % intervals, to FOLDER/seeds.csv and the terminal. */
