@@ -10,7 +10,7 @@ use warnings;
 
 my $message = qr/(?:mcs_log|mcs_warn|mcs_error_add|mcs_progress_\w+|fprintf\(stderr)/;
 my $not_mutated = qr/\b(?:mcs_log|mcs_warn|mcs_error_add|mcs_fail|mcs_trace|MCS_FAIL|mcs_progress_\w+|mcs_seconds|mcs_trace_\w+|perror|assert|static_assert|_Static_assert|sizeof|offsetof|__attribute__|va_start|va_end|omp_\w+|\w*alloc|strdup|kill)\s*(?=\()/;
-my $release = qr/^\s*(?:\(void\))?(?:free|close|closedir|munmap|va_end|\w*_(?:free|close|release|destroy|cleanup|clear|quiet|joint_end|texts_end))\s*\(/;
+my $release = qr/^\s*(?:\(void\))?(?:free|close|closedir|munmap|va_end|H5\w+close|\w*_(?:free|close|release|destroy|cleanup|clear|quiet|joint_end|texts_end))\s*\(/;
 my $symmetric = qr/^(?:strn?(?:case)?cmp|memcmp|fminf?|fmaxf?|MIN|MAX|hypotf?|cr_\w+|\w*_equal|\w*_same|\w*min|\w*max|\w*gcd|\w*swap)$/;
 
 # The types of struct members by name: a name with two types has none.
@@ -264,10 +264,15 @@ sub mistakes {
             my ($name) = substr($c, $one->{from}, $one->{to} - $one->{from}) =~ /^(?:(?:const )?(?:size_t|int64_t|int) )?(\w+) [-+*]?= [^,]*;$/ or next;
             $leave->($one->{from}, $one->{to}) if $size{$name};
         }
-        # What only decides whether a message is shown.
+        # What only decides whether a message is shown, or whether a handle is closed.
         for my $one (grep { $_->{kind} eq 'if' and !$_->{other} } @statements) {
             my @does = $one->{body}[0]{kind} eq 'block' ? @{$one->{body}[0]{body}} : $one->{body}[0];
-            $leave->($one->{from}, $one->{to}) unless grep { substr($c, $_->{from}, $_->{to} - $_->{from}) !~ /^$message\b/ } @does;
+            $leave->($one->{from}, $one->{to}) unless grep { substr($c, $_->{from}, $_->{to} - $_->{from}) !~ /^$message\b|$release/ } @does;
+        }
+        # qsort asks a comparison function for a sign alone.
+        if (substr($c, $f->{head}, $from - $f->{head}) =~ /\(const void \*\w+, const void \*\w+\)/) {
+            pos($c) = $from;
+            while ($c =~ /(?<![\w.])1(?![\w.])/g) { last if pos $c > $end; $leave->($-[0], pos $c) }
         }
         $numbers->($from, $end, 0);
 
