@@ -289,7 +289,9 @@ static void refused(const char *yaml, size_t n, const char *words)
 /* n times `part` after `head`. */
 static void refused_many(const char *head, const char *part, int n, const char *words)
 {
-    char *text = malloc(strlen(head) + (size_t)n * strlen(part) + 1), *end = text + sprintf(text, "%s", head);
+    char *text = malloc(strlen(head) + (size_t)n * strlen(part) + 1);
+    cr_assert(text);
+    char *end = text + sprintf(text, "%s", head);
     for (int i = 0; i < n; i++) end += sprintf(end, "%s", part);
     refused(text, (size_t)(end - text), words);
     free(text);
