@@ -86,6 +86,7 @@ Test(memory, without_a_limit_the_free_memory_is_one)
               "%s", mcs_error_message()); /* the second where the test runs under a limit */
 }
 
+#ifndef MCS_SANITIZE /* whose shadow memory takes terabytes of addresses */
 /* What /proc/self/status says of the process, in bytes. */
 static int64_t status_bytes(const char *key)
 {
@@ -138,6 +139,7 @@ Test(memory, limits_of_the_process_count)
         cr_expect(by_option > 32 * GIB, "--max-memory says how much");
     }
 }
+#endif
 
 Test(memory, sizes_are_shown_in_the_largest_unit)
 {
