@@ -180,9 +180,11 @@ static enum mcs_status name_params(struct sam_model *m, struct device *d)
 enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, struct device *d, struct sam_model *m)
 {
     *m = (struct sam_model){.config = *c};
-    MCS_TRY(check_config("these sizes", c));
-    MCS_TRY(name_params(m, d));
-    return mcs_params_init(m->params, seed);
+    enum mcs_status st = check_config("these sizes", c);
+    if (st == MCS_OK) st = name_params(m, d);
+    if (st == MCS_OK) st = mcs_params_init(m->params, seed);
+    if (st != MCS_OK) mcs_sam_model_close(m);
+    return st;
 }
 
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m)
@@ -201,8 +203,10 @@ enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sa
                 m->path);
     MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config)
                                     : mcs_sam_config_guess(m->path, &m->config));
-    MCS_TRY(name_params(m, d));
-    return mcs_weights_read(m->path, m->params, m->sha256);
+    enum mcs_status st = name_params(m, d);
+    if (st == MCS_OK) st = mcs_weights_read(m->path, m->params, m->sha256);
+    if (st != MCS_OK) mcs_sam_model_close(m);
+    return st;
 }
 
 static void plan_free(struct sam_plan *p)

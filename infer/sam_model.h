@@ -39,8 +39,8 @@ enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c);
 enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c);
 /* path: a safetensors file of segment-anything's or MedSAM's tensors, or a folder with sam.safetensors. The sizes come
  * from sam_config.json beside it; without one the file must be ViT-B, -L or -H by the shape of its tensors. E_NOINPUT,
- * E_DATA (a tensor missing or of another shape, by name; impossible sizes), E_NOMEM. Release with mcs_sam_model_close,
- * also after a failure. */
+ * E_DATA (a tensor missing or of another shape, by name; impossible sizes), E_NOMEM. Release with mcs_sam_model_close;
+ * after a failure nothing is held, and releasing it does no harm. */
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m);
 /* A model of these sizes, weights drawn by `seed`. */
 enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, struct device *d, struct sam_model *m);

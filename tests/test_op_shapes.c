@@ -15,7 +15,7 @@ static struct tensor *make(enum mcs_dtype dt, int nd, const int64_t *dim)
     memset(t, 0, sizeof *t);
     t->dt = dt;
     t->nd = nd;
-    memcpy(t->dim, dim, (size_t)nd * sizeof *dim);
+    if (nd) memcpy(t->dim, dim, (size_t)nd * sizeof *dim);
     return t;
 }
 #define DIMS(...)                                                                                                      \

@@ -270,6 +270,7 @@ Test(safetensors, wide_numbers)
     cr_expect_eq(mcs_safetensors_read_i64(f, "f", 1, &n, whole), MCS_E_DATA, "floats are no integers");
     mcs_error_clear();
     mcs_safetensors_close(f);
+    free(bytes);
     free(floats);
     free(whole);
 }

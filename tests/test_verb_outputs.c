@@ -60,7 +60,7 @@ static void put_files(void)
     OK(mcs_volume_write_f32(shell_path("w.nii"), none, &w));
     OK(mcs_safetensors_write(shell_path("t.safetensors"), 3, out, 0, NULL));
     OK(mcs_store_create(shell_path("s.h5"), &s));
-    OK(mcs_store_put(s, "x", MCS_ARRAY_F32, 1, (const int64_t[]){2}, grey));
+    OK(mcs_store_put(s, "x", MCS_ARRAY_F32, 1, (const int64_t[]){2}, values));
     OK(mcs_store_commit(s));
 }
 
