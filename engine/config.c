@@ -520,12 +520,14 @@ static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigne
     int64_t n_bytes = 0;
     int fd;
     MCS_TRY(mcs_input_open(path, &fd, &n_bytes));
+    enum mcs_status st = MCS_OK;
+    if (n_bytes > YAML_MAX_BYTES)
+        st = MCS_FAIL(MCS_E_DATA, "%s: more than %d bytes, not a file of options", path, YAML_MAX_BYTES);
     *n = (size_t)n_bytes;
-    *bytes = mcs_arena_alloc(arena, n_bytes <= YAML_MAX_BYTES ? *n + 1 : 1); /* +1: an empty file */
-    const enum mcs_status st =
-        n_bytes <= YAML_MAX_BYTES
-            ? mcs_input_read(fd, path, *bytes, n_bytes, 0)
-            : MCS_FAIL(MCS_E_DATA, "%s: more than %d bytes, not a file of options", path, YAML_MAX_BYTES);
+    if (st == MCS_OK) {
+        *bytes = mcs_arena_alloc(arena, *n);
+        st = mcs_input_read(fd, path, *bytes, n_bytes, 0);
+    }
     close(fd);
     return st;
 }

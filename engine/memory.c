@@ -158,48 +158,55 @@ int64_t mcs_memory_free_under(const char *root)
     return machine < groups ? machine : groups;
 }
 
-/* Bytes that the process has mapped, in memory, and private and writable; 0 where the system does not tell. */
-struct process {
-    int64_t mapped, resident, data;
-};
-
-static struct process this_process(void)
+struct mcs_process_memory mcs_memory_of_process(void)
 {
     long long mapped = 0, resident = 0, data = 0;
     const int64_t page = sysconf(_SC_PAGESIZE);
     FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return (struct process){0};
+    if (!f) return (struct mcs_process_memory){0};
     const int n = fscanf(f, "%lld %lld %*d %*d %*d %lld", &mapped, &resident, &data);
     fclose(f);
-    return n == 3 ? (struct process){mapped * page, resident * page, data * page} : (struct process){0};
+    return n == 3 ? (struct mcs_process_memory){mapped * page, resident * page, data * page}
+                  : (struct mcs_process_memory){0};
 }
 
-/* What the process's limits on address space and data leave (ulimit -v and -d); INT64_MAX: no limit. */
+int64_t mcs_memory_rlimit(int resource)
+{
+    struct rlimit r;
+    return getrlimit(resource, &r) == 0 && r.rlim_cur <= INT64_MAX ? (int64_t)r.rlim_cur : INT64_MAX;
+}
+
+/* Bytes that the process may still map under RLIMIT_AS and RLIMIT_DATA (ulimit -v and -d); INT64_MAX: no limit. */
 static int64_t limits_left(void)
 {
-    const struct process p = this_process();
-    const struct {
-        int resource;
-        int64_t used;
-    } limits[] = {{RLIMIT_AS, p.mapped}, {RLIMIT_DATA, p.data}};
+    const struct mcs_process_memory p = mcs_memory_of_process();
+    const int64_t limits[2] = {mcs_memory_rlimit(RLIMIT_AS), mcs_memory_rlimit(RLIMIT_DATA)},
+                  used[2] = {p.mapped, p.data};
     int64_t left = INT64_MAX;
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        struct rlimit r;
-        if (getrlimit(limits[i].resource, &r) != 0 || r.rlim_cur > INT64_MAX) continue; /* RLIM_INFINITY too */
-        const int64_t allowed = (int64_t)r.rlim_cur, here = allowed > limits[i].used ? allowed - limits[i].used : 0;
+    for (int i = 0; i < 2; i++) {
+        const int64_t here = limits[i] == INT64_MAX ? INT64_MAX : limits[i] > used[i] ? limits[i] - used[i] : 0;
         if (here < left) left = here;
     }
     return left;
 }
 
-int64_t mcs_memory_left(void)
+/* mcs_memory_left; *by_rlimit: without --max-memory, whether the limits of the process are what bounds it. */
+static int64_t memory_left(int *by_rlimit)
 {
+    *by_rlimit = 0;
     if (limit_bytes == 0) {
         const int64_t machine = mcs_memory_free_under(""), limits = limits_left();
-        return machine < limits ? machine : limits;
+        *by_rlimit = limits <= machine;
+        return *by_rlimit ? limits : machine;
     }
-    const int64_t used = this_process().resident;
+    const int64_t used = mcs_memory_of_process().resident;
     return used < limit_bytes ? limit_bytes - used : 0;
+}
+
+int64_t mcs_memory_left(void)
+{
+    int by_rlimit;
+    return memory_left(&by_rlimit);
 }
 
 /* ---- the check ---- */
@@ -207,12 +214,12 @@ int64_t mcs_memory_left(void)
 static enum mcs_status check(enum mcs_status failure, int64_t bytes, const char *what)
 {
     char needed[32], allowed[32], used[32];
-    if (bytes >= 0 && bytes < SMALL_BYTES) return MCS_OK;
+    int by_rlimit;
     MCS_REQUIRE(bytes >= 0 && bytes <= MAX_REQUEST, failure, "%s: needs more memory than can be addressed", what);
-    const int64_t left = mcs_memory_left();
+    const int64_t left = memory_left(&by_rlimit);
     if (bytes <= left) return MCS_OK;
     mcs_memory_text(bytes, needed, sizeof needed);
-    if (limit_bytes == 0 && left >= limits_left())
+    if (by_rlimit)
         return MCS_FAIL(failure,
                         "%s: needs %s of memory, but the limits on this process (ulimit -v, -d) leave %s; raise them",
                         what, needed, mcs_memory_text(left, allowed, sizeof allowed));
@@ -221,7 +228,7 @@ static enum mcs_status check(enum mcs_status failure, int64_t bytes, const char 
                         needed, mcs_memory_text(left, allowed, sizeof allowed));
     return MCS_FAIL(failure, "%s: needs %s of memory, --max-memory allows %s and %s are in use", what, needed,
                     mcs_memory_text(limit_bytes, allowed, sizeof allowed),
-                    mcs_memory_text(this_process().resident, used, sizeof used));
+                    mcs_memory_text(mcs_memory_of_process().resident, used, sizeof used));
 }
 
 enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)

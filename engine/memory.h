@@ -31,7 +31,15 @@ enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, cons
 /* "15.6 GiB", "512.0 MiB", "17 bytes" into dst; returns dst. */
 const char *mcs_memory_text(int64_t bytes, char *dst, int dst_bytes);
 
-/* What is free by the files of a system under `root` ("" for this one): proc/meminfo, proc/self/cgroup and
+/* Bytes that the process has mapped (RLIMIT_AS counts them), in memory, and private and writable (RLIMIT_DATA), by
+ * /proc/self/statm; all 0 where the system does not tell. */
+struct mcs_process_memory {
+    int64_t mapped, resident, data;
+};
+struct mcs_process_memory mcs_memory_of_process(void);
+/* The soft limit of RLIMIT_AS, RLIMIT_DATA and their like in bytes; INT64_MAX: no limit. */
+int64_t mcs_memory_rlimit(int resource);
+/* Bytes free by the files of a system under `root` ("" for this one): proc/meminfo, proc/self/cgroup and
  * sys/fs/cgroup. For mcs_memory_left and its test. */
 int64_t mcs_memory_free_under(const char *root);
 

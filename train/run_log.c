@@ -110,15 +110,19 @@ static enum mcs_status keep_lines(struct run_log *log, const char *old, int64_t 
 
 /* A log grows in place, so it is no file that appears whole. A symbolic link in its place is not followed, since what
  * it names may be any file; a pipe or device is not waited for. */
-static FILE *open_log(const char *path)
+static enum mcs_status open_log(const char *path, FILE **f)
 {
     struct stat info;
     const int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
-    if (fd < 0) return NULL;
-    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && ftruncate(fd, 0) == 0) return fdopen(fd, "wb");
-    close(fd);
-    errno = EEXIST;
-    return NULL;
+    int error = errno;
+    if (fd >= 0) {
+        if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && ftruncate(fd, 0) == 0 && (*f = fdopen(fd, "wb")))
+            return MCS_OK;
+        close(fd);
+        error = EEXIST;
+    }
+    return MCS_FAIL(MCS_E_IO, "%s: cannot be written: %s; is something else than a log in its place?", path,
+                    strerror(error));
 }
 
 enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step)
@@ -132,12 +136,8 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
      * it to the next run. */
     const int resume =
         resumed_step >= 0 && (mcs_file_exists(old) || (mcs_file_exists(log->path) && rename(log->path, old) == 0));
-    log->json = open_log(log->path);
-    MCS_REQUIRE(log->json, MCS_E_IO, "%s: cannot be written: %s; is something else than a log in its place?", log->path,
-                strerror(errno));
-    log->events = open_log(events);
-    MCS_REQUIRE(log->events, MCS_E_IO, "%s: cannot be written: %s; is something else than a log in its place?", events,
-                strerror(errno));
+    MCS_TRY(open_log(log->path, &log->json));
+    MCS_TRY(open_log(events, &log->events));
     write_version(log->events);
     if (resume) MCS_TRY(keep_lines(log, old, resumed_step));
     MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
