@@ -2,6 +2,7 @@
  * saving. */
 #include "engine/config.h"
 #include "engine/stop.h"
+#include "tests/support_config.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -73,15 +74,9 @@ static void write_file(const char *text)
     fclose(f);
 }
 
-/* Parses a line of words split at blanks; "%" stands for the file's name. */
 static enum mcs_status parse_as(const struct mcs_verb *v, char **env, const char *line)
 {
-    static char words[512], *argv[64];
-    int n = 0;
-    snprintf(words, sizeof words, "%s", line);
-    for (char *w = strtok(words, " "); w; w = strtok(NULL, " ")) argv[n++] = strcmp(w, "%") == 0 ? file : w;
-    mcs_error_clear();
-    return mcs_config_parse_env(v, n, argv, env, &arena, &got);
+    return config_parse_line(v, env, line, file, &arena, &got);
 }
 #define PARSE(line) parse_as(&verb, NULL, line)
 

@@ -1,6 +1,7 @@
 /* engine/config in detail: help and saved options as whole texts, every way to write an option, the limits of numbers,
  * the environment, what YAML may hold and where it ends, and the distance that suggestions go by. */
 #include "engine/config.h"
+#include "tests/support_config.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -82,12 +83,7 @@ static void write_file(const char *text)
 
 static enum mcs_status parse_as(const struct mcs_verb *v, char **env, const char *line)
 {
-    static char words[512], *argv[64];
-    int n = 0;
-    snprintf(words, sizeof words, "%s", line);
-    for (char *w = strtok(words, " "); w; w = strtok(NULL, " ")) argv[n++] = strcmp(w, "%") == 0 ? file : w;
-    mcs_error_clear();
-    return mcs_config_parse_env(v, n, argv, env, &arena, &got);
+    return config_parse_line(v, env, line, file, &arena, &got);
 }
 static void good(const struct mcs_verb *v, char **env, const char *line)
 {
