@@ -1,10 +1,10 @@
-/* Texts that the program must go on to write: the file tests/expected/NAME holds what is wanted.
+/* Compares a text with the expected one in the file tests/expected/NAME.
  *
- * Compared word by word (words are separated by spaces and commas). Numbers may differ by 1e-6 of their size: sin, exp
- * and their like differ in the last bit from one processor to another, which reaches the sixth digit of a mean, or
- * moves one grey value in a sum of some thousand. Everything else must be the same.
+ * The comparison goes word by word (words are separated by spaces and commas). Numbers may differ by 1e-6 of their
+ * size: sin, exp and their like differ in the last bit from one processor to another, which reaches the sixth digit of
+ * a mean, or moves one grey value in a sum of some thousand. Everything else must be the same.
  *
- * Where a change is meant, MCS_EXPECTED=FOLDER build/test_X writes the new texts into FOLDER, to be looked through and
+ * After an intended change, MCS_EXPECTED=FOLDER build/test_X writes the new texts into FOLDER, to be looked through and
  * copied to tests/expected. */
 #ifndef MCS_SUPPORT_EXPECTED_H
 #define MCS_SUPPORT_EXPECTED_H

@@ -1,5 +1,5 @@
-/* The sizes of CLIP: BiomedCLIP's where open_clip_config.json does not say them, each key and its limits, and what is
- * written is read. */
+/* CLIP's sizes in open_clip_config.json: BiomedCLIP's values are the defaults, each key has limits, and a saved model
+ * reads back the same. */
 #include "data/file.h"
 #include "infer/clip_model.h"
 #include "tests/support_shell.h"

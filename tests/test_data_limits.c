@@ -1,5 +1,5 @@
-/* What the readers of data/ do at their limits: streams that go on, sizes of images and volumes, cells of tables, which
- * prompt an image gets, and what a lock file may hold. */
+/* Readers of data/ at their limits: concatenated gzip streams, sizes of images and volumes, cells of tables, the prompt
+ * chosen for an image, contents of lock files. */
 #include "data/file.h"
 #include "data/gzip.h"
 #include "data/image.h"
@@ -210,7 +210,7 @@ Test(data_limits, sizes_and_names_of_volumes)
 
 /* ---- tables and prompts ---- */
 
-/* An apostrophe before what a spreadsheet takes for a formula is taken off, any other stays. */
+/* The apostrophe before a cell that a spreadsheet would read as a formula is removed; any other apostrophe stays. */
 Test(data_limits, cells_of_tables)
 {
     static const char *const cells[][2] = {

@@ -699,7 +699,7 @@ Test(demo, table_of_cases)
     json_decref(cases);
 }
 
-/* Two seeds in folders of their own, and a line for each of the 22 figures (tests/test_demo_parts.c has their values).
+/* One folder a seed, and a line for each of the 22 figures (tests/test_demo_parts.c has their values).
  */
 Test(demo, several_seeds)
 {

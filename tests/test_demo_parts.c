@@ -52,7 +52,7 @@ static void print_to_file(void)
     cr_assert(freopen(in_folder("printed"), "w", stdout));
 }
 
-/* ---- what a run leaves behind ---- */
+/* ---- files of a finished run ---- */
 
 enum { N = 4 };
 

@@ -1,5 +1,5 @@
-/* Two steps of the training that makes the demo's starting weights: their losses, gradient norms and what is written
- * are those of tests/expected/demo_start_*.txt. A loss is a float32 sum of at most 4,000 terms, so another order of
+/* Runs two steps of the trainings behind demo-start and compares losses, gradient norms and written files with
+ * tests/expected/demo_start_*.txt. A loss is a float32 sum of at most 4,000 terms, so another order of
  * adding (threads, SIMD width) moves it by at most 4,000 * 2^-24 = 2.4e-4 of the sum of the terms' sizes. */
 #include "data/demo_config.h"
 #include "data/file.h"
@@ -18,7 +18,7 @@
 
 static char folder[] = "/tmp/mcs_demo_start_XXXXXX";
 
-/* A file of the run, and the one that holds what is expected. */
+/* A file of the run, and its expected text. */
 struct written {
     const char *file, *expected;
     double tolerance;

@@ -1,5 +1,5 @@
-/* engine/dist away from the usual way: one rank without a communicator, options and their defaults, ranks that leave,
- * what is left of a run, every launcher's variables, the file that ranks share. */
+/* Edge cases of engine/dist: one rank without a communicator, options and their defaults, ranks that leave, files left
+ * behind by a run, every launcher's variables, the rendezvous file. */
 #include "engine/backend.h"
 #include "engine/dist/comm.h"
 #include "engine/log.h"
@@ -82,7 +82,7 @@ Test(dist_edges, one_rank_alone)
     mcs_cpu_close(&d);
 }
 
-/* What a body of ranks does with its communicator. */
+/* Actions of a rank with its communicator. */
 struct task {
     struct comm_options options;
     enum mcs_status (*work)(struct comm *c, float *x, char *said);
@@ -187,7 +187,7 @@ Test(dist_edges, nobody_comes)
     mcs_cpu_close(&d);
 }
 
-/* Rank 1 goes without a failure of its own. */
+/* Rank 1 leaves and reports no failure. */
 static enum mcs_status one_goes(struct comm *c, float *x, char *said)
 {
     MCS_TRY(mcs_comm_sum(c, x, 64, "first"));

@@ -8,7 +8,7 @@
 
 /* ---- UTF-8 ---- */
 
-/* RFC 3629 by its definition: the bits of the character, then what it may be. */
+/* RFC 3629 by its definition: the bits of the character, then the permitted ranges. */
 static int plain_length(const unsigned char *p)
 {
     static const unsigned least[5] = {0, 0, 0x80, 0x800, 0x10000};
@@ -72,7 +72,7 @@ Test(escape, which_characters_are_shown)
     }
 }
 
-/* Whatever room there is, what is written is a whole number of characters, as many as fit. */
+/* Whatever room there is, whole characters are written, as many as fit. */
 Test(escape, no_half_characters)
 {
     static const char text[] = "ab\xc3\xa9"

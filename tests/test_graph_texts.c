@@ -1,5 +1,5 @@
 /* The graphs of the models as whole texts (tests/expected/graphs): every parameter with its shape and initial values,
- * every input and constant, every step with its attributes and what it reads and writes. */
+ * every input and constant, every step with its attributes, inputs and outputs. */
 #include "engine/grad.h"
 #include "engine/graph.h"
 #include "engine/model/clip.h"

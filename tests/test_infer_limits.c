@@ -1,5 +1,5 @@
-/* Limits of the inference stages that need a model: which options of the saliency are possible and what the defaults
- * stand for, lists of texts, folders that diff compares, and reading a mask with an evaluation's rules. */
+/* Limits of the inference stages that need a model: accepted and default options of saliency, lists of texts, folders
+ * that diff compares, and masks as evaluate reads them. */
 #include "data/file.h"
 #include "data/image.h"
 #include "data/npy.h"
@@ -231,8 +231,8 @@ Test(infer_limits, folders_that_are_compared)
 
 /* ---- evaluate ---- */
 
-/* A PNG's mask is all that is not 0, a JPEG's what is above 127; in the released form what is above 200, in masks of
- * any size, taken to the reference's by the nearest cell before. */
+/* Foreground is above 0 in a PNG and above 127 in a JPEG. The released form counts above 200 and first resizes the mask
+ * to the reference's size, each pixel from index floor(i * n_mask / n_reference). */
 Test(infer_limits, masks_of_an_evaluation)
 {
     static const uint8_t levels[4] = {0, 1, 200, 201}, shrunk[4] = {255, 0, 255, 255},

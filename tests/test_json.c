@@ -1,5 +1,4 @@
-/* JSON files: depth and memory are bounded before they are parsed, errors name file and line, what is written is read.
- */
+/* JSON files: depth and memory are bounded before parsing, errors name file and line, written files read back. */
 #include "data/file.h"
 #include "data/json.h"
 #include "tests/support_shell.h"
@@ -22,7 +21,7 @@ static enum mcs_status check(const char *text)
     return mcs_json_check_size("x.json", text, (int64_t)strlen(text));
 }
 
-/* `n` opening brackets of alternating kinds after `start`, each on a line of its own where `lines`. */
+/* `n` opening brackets of alternating kinds after `start`, one a line where `lines`. */
 static const char *nested(const char *start, int n, int lines)
 {
     static char text[1024];

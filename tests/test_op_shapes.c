@@ -29,7 +29,7 @@ static struct tensor *make(enum mcs_dtype dt, int nd, const int64_t *dim)
 #define SCALAR make(MCS_F32, 0, NULL)
 #define IN(...) ((struct tensor *[MCS_MAX_IN + 1]){__VA_ARGS__})
 
-/* The outputs of an op as text: "2,3|i32 5". What the rule does not write shows as 99 dimensions or -9. */
+/* The outputs of an op as text: "2,3|i32 5". Fields that the rule leaves unset show as 99 dimensions or -9. */
 static enum mcs_status shape(enum mcs_op op, struct tensor **in, const void *attr, char *text, size_t room)
 {
     struct tensor out[MCS_MAX_OUT];

@@ -1,5 +1,5 @@
 /* Every verb's option table is what tests/expected/option_tables.txt holds: names, short names, types, defaults, words
- * to choose from, ranges and what is required. Scripts and configuration files of users rely on them. And every verb
+ * to choose from, ranges and required options. Scripts and configuration files of users rely on them. And every verb
  * that is given inputs that are not there says which one is missing. */
 #include "engine/config.h"
 #include "engine/log.h"

@@ -1,4 +1,4 @@
-/* Class probabilities in files: what is written is read, each limit of what is read, and the masks, entropy maps and
+/* Class probabilities in files: written files read back, each limit of the reader, and the masks, entropy maps and
  * tables made of them, value by value. */
 #include "data/file.h"
 #include "data/image.h"

@@ -1,4 +1,5 @@
-/* Recall at 1 and 2 in both directions, by counting: batches, runs in shuffled orders, groups, what is left out. */
+/* Recall at 1 and 2 in both directions, by counting: batches, runs in shuffled orders, groups, pairs that are left out.
+ */
 #include "engine/rng.h"
 #include "infer/recall.h"
 

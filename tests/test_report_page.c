@@ -208,7 +208,7 @@ static void areas_and_bars(FILE *out)
     mcs_chart_bars(out, &f, bars, 5, "");
     mcs_chart_bars(out, &f, bars + 2, 1, "");
     f.is_count = 0;
-    f.y_lo = -1, f.y_hi = 2; /* a given axis: what lies beyond is cut */
+    f.y_lo = -1, f.y_hi = 2; /* a given axis: values beyond it are cut */
     mcs_chart_bars(out, &f, bars, 2, "");
     mcs_chart_bars(out, &f, bars + 3, 1, "");
     mcs_chart_lines(out, &f, &(struct chart_series){.x = y, .y = y, .n = 2, .colour = 1}, 1);

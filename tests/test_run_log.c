@@ -244,7 +244,7 @@ Test(run_log, a_resumed_run_that_was_killed_at_its_start)
     check_resumed("metrics.jsonl.old");
 }
 
-/* After step 0 nothing of the old log stands; a new run removes what an old one left. */
+/* After step 0 nothing of the old log stands; a new run removes the old log. */
 Test(run_log, a_new_run_starts_with_nothing)
 {
     struct run_log log;

@@ -1,4 +1,4 @@
-/* The sizes of SAM: those of the published models, each limit of sam_config.json, and what is written is read. */
+/* SAM's sizes: the published models, each limit of sam_config.json, and a written file reads back. */
 #include "data/file.h"
 #include "data/safetensors.h"
 #include "infer/sam_model.h"
@@ -82,7 +82,7 @@ static enum mcs_status read_config(const char *text, struct sam_config *c)
     return mcs_sam_config_read(shell_path("sam_config.json"), c);
 }
 
-/* What is not said is as in ViT-B, whose sizes these rows change at their limits. */
+/* Missing keys have ViT-B's values; each row changes one of them, at its limit. */
 Test(sam_config, limits_of_every_size)
 {
     static const struct {
@@ -208,7 +208,7 @@ Test(sam_config, choices_counts_and_mask_prompts)
     mcs_error_clear();
 }
 
-/* The second of two prompts at each limit: what is refused, by its message; NULL: taken. */
+/* The second of two prompts at each limit: the error message, or NULL where it is accepted. */
 Test(sam_config, limits_of_prompts)
 {
     enum { MOST = 4096 };
@@ -228,7 +228,7 @@ Test(sam_config, limits_of_prompts)
         {{.n_points = 2, .points = points, .labels = inside}, NULL},
         {{.n_points = 2, .points = points, .labels = wrong}, "a point's label is 2"},
         {{.n_points = 2, .points = points, .labels = below}, "a point's label is -1"},
-        {{.n_points = 1, .points = far, .labels = wrong}, NULL}, /* what is not asked for is not looked at */
+        {{.n_points = 1, .points = far, .labels = wrong}, NULL}, /* unused fields are not checked */
         {{.n_points = 2, .points = far, .labels = inside}, "a point is not finite"},
         {{.n_points = 1, .points = left, .labels = inside}, "a point is not finite"},
         {{.has_box = 1, .box = {0, 0, 4, NAN}}, "a box's corner is not finite"},

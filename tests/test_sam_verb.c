@@ -48,7 +48,7 @@ static void teardown(void)
 }
 TestSuite(sam_verb, .init = setup, .fini = teardown, .timeout = 60);
 
-/* What the library makes of the prompts. */
+/* The results of the library for the same prompts. */
 struct answer {
     float low[MOST * SAM_MASKS * PLANE], iou[MOST * SAM_MASKS];
     double stability[MOST * SAM_MASKS];
@@ -290,8 +290,8 @@ Test(sam_verb, limits_of_its_options)
     expect("mcsam sam -m m -i none -o out --prompts-from b.json", 66, "none");
 }
 
-/* The points of all components, in their order, are the released form's prompt: what a single prediction with them
- * says. Two components of one and three points, so that no component's number stands for another's. */
+/* The released form prompts with the points of all components together: the verb's result is that of one prediction
+ * with them. Two components of one and three points, so that no component's number stands for another's. */
 Test(sam_verb, points_of_several_components)
 {
     static const double all[4][2] = {{3, 4}, {20, 11}, {25, 9}, {22, 14}};

@@ -1,5 +1,5 @@
-/* What the engine writes and hands out around a run, value by value: where parameters lie and how they are drawn, the
- * plan as text and over time, the trace, which operands are bfloat16, room for stages. */
+/* The engine around a run, value by value: addresses and initial values of parameters, the memory plan as text and over
+ * time, the trace, the operands that are bfloat16, scratch memory of stages. */
 #include "engine/amp.h"
 #include "engine/backend.h"
 #include "engine/exec.h"

@@ -47,8 +47,8 @@ Test(training_data, atlas_and_weights)
     mcs_arena_free(&a);
 }
 
-/* What is read of a file: its size, the first 32 KiB, four parts of 4 KiB at quarters of what lies between, the last 16
- * KiB; all of a file of at most 64 KiB. */
+/* The hashed parts of a file: its size, the first 32 KiB, four parts of 4 KiB spread evenly over the middle, the last
+ * 16 KiB; all of a file of at most 64 KiB. */
 static void file_digest(const uint8_t *bytes, int64_t size, char hex[65])
 {
     uint8_t *read = malloc(8 + (1 << 16));

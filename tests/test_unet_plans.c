@@ -1,4 +1,5 @@
-/* plans.json, dataset.json and checkpoints.json of a network: what is written, whole, and each limit of what is read.
+/* plans.json, dataset.json and checkpoints.json of a network: the written files as whole texts, and each limit of the
+ * reader.
  */
 #include "data/file.h"
 #include "infer/unet_model.h"

@@ -1,5 +1,5 @@
-/* What the verbs that compute with a model say besides pixels: their last line, what a dry run would do, the JSON files
- * and the notes in HDF5 files, whole (tests/expected/notes). Figures that depend on rounding stand as # there; they are
+/* Text output of the verbs that run a model: last lines, dry runs, JSON files and notes in HDF5 files, as whole texts
+ * (tests/expected/notes). Figures that depend on rounding stand as # there; they are
  * checked where the stages are. */
 #include "data/file.h"
 #include "data/store.h"

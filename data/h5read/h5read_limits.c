@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MCS_SANITIZE /* whose shadow memory is larger than any limit */
+#ifndef MCS_SANITIZE /* the shadow memory of AddressSanitizer exceeds any limit */
 static const int64_t FIRST_BYTES = (int64_t)128 << 20, MOST_BYTES = (int64_t)6 << 30;
 #endif
 static const int64_t FIRST_SECONDS = 30, BYTES_A_SECOND = (int64_t)8 << 20;
