@@ -1,11 +1,11 @@
 /* mcsam VERB [OPTION]...: the verb table, signals, and the one place where a status becomes an exit code. */
-#include "data/run_folder.h"
-#include "engine/config.h"
+#include "data/run/run_folder.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "engine/base/stop.h"
+#include "engine/cli/config.h"
 #include "engine/devices.h"
-#include "engine/exec.h"
-#include "engine/log.h"
-#include "engine/memory.h"
-#include "engine/stop.h"
+#include "engine/tape/exec.h"
 
 #include <omp.h>
 #include <signal.h>

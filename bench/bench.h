@@ -3,7 +3,7 @@
 #define MCS_BENCH_H
 
 #include "engine/backend.h"
-#include "engine/config.h"
+#include "engine/cli/config.h"
 
 struct bench_options {
     struct mcs_common common;

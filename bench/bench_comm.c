@@ -5,9 +5,9 @@
  * whatever the number of ranks. */
 #include "bench/bench.h"
 
-#include "engine/log.h"
-#include "engine/stop.h"
-#include "train/team.h"
+#include "engine/base/log.h"
+#include "engine/base/stop.h"
+#include "train/run/team.h"
 
 #include <math.h>
 #include <stdio.h>

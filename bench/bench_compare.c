@@ -1,7 +1,7 @@
 /* `bench compare A B`: the rows of two results matched by model, op, what, pass and shape; the ratio of their medians.
  */
 #include "bench/bench.h"
-#include "data/file.h"
+#include "data/io/file.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -5,16 +5,16 @@
  * best is the time that this work takes at the machine's best product and 3x3 convolution over the time it took. */
 #include "bench/bench.h"
 
+#include "engine/base/log.h"
+#include "engine/base/rng.h"
+#include "engine/base/stop.h"
 #include "engine/devices.h"
-#include "engine/exec.h"
-#include "engine/grad.h"
-#include "engine/log.h"
 #include "engine/model/clip.h"
 #include "engine/model/layers.h"
 #include "engine/model/sam.h"
 #include "engine/model/unet.h"
-#include "engine/rng.h"
-#include "engine/stop.h"
+#include "engine/tape/exec.h"
+#include "engine/tape/grad.h"
 
 #include <math.h>
 #include <stdio.h>

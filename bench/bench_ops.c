@@ -6,8 +6,8 @@
  * convolution, its best copy. On a GPU the same shapes are timed by cuBLASLt and cuDNN too. */
 #include "bench/case.h"
 #include "bench/shapes.h"
+#include "engine/base/stop.h"
 #include "engine/devices.h"
-#include "engine/stop.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* One table in three forms. */
 #include "bench/bench.h"
 
-#include "data/file.h"
+#include "data/io/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #include "bench/bench.h"
 
 #include "bench/shapes.h"
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* One measured shape as a step of the tape, and whether what it makes is right. */
 #include "bench/case.h"
 
-#include "engine/amp.h"
-#include "engine/log.h"
-#include "engine/rng.h"
+#include "engine/base/log.h"
+#include "engine/base/rng.h"
+#include "engine/tape/amp.h"
 
 #include <math.h>
 #include <stdio.h>

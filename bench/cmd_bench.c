@@ -1,7 +1,7 @@
 /* mcsam bench ops, models, comm, compare: what the machine reaches on the program's own ops, on whole networks, and on
  * collectives between ranks. */
 #include "bench/bench.h"
-#include "data/run_folder.h"
+#include "data/run/run_folder.h"
 
 #include <limits.h>
 #include <string.h>

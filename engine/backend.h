@@ -2,7 +2,7 @@
 #ifndef MCS_BACKEND_H
 #define MCS_BACKEND_H
 
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 struct op_impl {
     /* Once per step when a plan is bound: sets s->prepared and s->workspace_bytes, reads shapes only (data is not

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/amp.h"
 #include "engine/cuda/module.h"
+#include "engine/tape/amp.h"
 
 static const char *const names[] = {"cpu", "cuda", "cudasim"};
 

@@ -5,7 +5,7 @@
 #define MCS_DEVICES_H
 
 #include "engine/backend.h"
-#include "engine/config.h"
+#include "engine/cli/config.h"
 
 /* The device of --device, --gpu and --threads, and from now on the precision of --precision for new graphs: `auto` is
  * bf16 on a GPU and fp32 on the CPU. E_DEVICE: not built, no driver, no GPU, no such index, bf16 on the CPU. Close it

@@ -4,7 +4,7 @@
 #ifndef MCS_OPTIM_H
 #define MCS_OPTIM_H
 
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 enum optim_kind { OPTIM_ADAMW, OPTIM_SGD };
 struct optim_options {

@@ -10,7 +10,7 @@
 #define MCS_STAGE_OPS_H
 
 #include "engine/backend.h"
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 
 /* y (n_keys, copies, n): standard normals, [k][c] those of mcs_rng_fill_normal by {seed, site + c, keys[k], step}. */
 struct stage_noise {
@@ -38,8 +38,8 @@ struct stage_saliency_map {
     float *map;
 };
 
-/* A batch of windows of images (n, height, width, channels) as in infer/sliding.c. list (count): image, z (0), y, x,
- * mirroring (1: rows, 2: columns). values: the network's tensor, whose first `count` rows they are. */
+/* A batch of windows of images (n, height, width, channels) as in infer/unet/sliding.c. list (count): image, z (0), y,
+ * x, mirroring (1: rows, 2: columns). values: the network's tensor, whose first `count` rows they are. */
 typedef int32_t stage_window[5];
 struct stage_windows {
     int count, channels, height, width, window_height, window_width;
@@ -78,7 +78,7 @@ struct stage_prob_maps {
     uint32_t *bad;
 };
 
-/* Coarse masks (infer/threshold.c, components.c): map (height, width) -> what lies above a cut, its 8-connected
+/* Coarse masks (infer/coarse/threshold.c, components.c): map (height, width) -> what lies above a cut, its 8-connected
  * components and, in a second step, those of them that stay. */
 enum stage_cut { STAGE_OTSU, STAGE_KMEANS, STAGE_KMEANS_RELEASE, STAGE_FIXED, STAGE_FIXED_RELEASE };
 struct stage_component { /* struct component, in three dimensions */
@@ -117,7 +117,7 @@ struct stage_masks {
     uint32_t *counts;     /* (n, 3): pixels above 0, above 1, above -1 */
 };
 
-/* What is drawn for one patch (train/augment.h); 0 everywhere: nothing is done to it. */
+/* What is drawn for one patch (train/unet/augment.h); 0 everywhere: nothing is done to it. */
 enum { AUGMENT_MAX_CHANNELS = 8 };
 struct augment_channel {
     double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma; /* as the transforms take them; 0: left out */

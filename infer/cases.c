@@ -1,7 +1,7 @@
 #include "infer/cases.h"
 
-#include "data/file.h"
-#include "engine/escape.h"
+#include "data/io/file.h"
+#include "engine/base/escape.h"
 
 #include <limits.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
 #ifndef MCS_CASES_H
 #define MCS_CASES_H
 
-#include "engine/arena.h"
-#include "engine/status.h"
+#include "engine/base/arena.h"
+#include "engine/base/status.h"
 
 struct case_file {
     const char *stem, *name, *path; /* "a", "a.nii.gz", "folder/a.nii.gz" */

@@ -1,8 +1,8 @@
 #include "infer/requests.h"
 
-#include "data/file.h"
-#include "data/prompts.h"
-#include "engine/log.h"
+#include "data/io/file.h"
+#include "data/text/prompts.h"
+#include "engine/base/log.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #define MCS_REQUESTS_H
 
 #include "infer/cases.h"
-#include "infer/clip_model.h"
+#include "infer/clip/clip_model.h"
 
 struct request {
     const char *stem, *name, *path, *text; /* name: the file's, without its folder */

@@ -1,8 +1,8 @@
 #include "infer/segment.h"
 
-#include "engine/log.h"
-#include "engine/rng.h"
-#include "engine/stop.h"
+#include "engine/base/log.h"
+#include "engine/base/rng.h"
+#include "engine/base/stop.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -8,10 +8,10 @@
 #ifndef MCS_SEGMENT_H
 #define MCS_SEGMENT_H
 
-#include "engine/config.h"
-#include "infer/coarse.h"
-#include "infer/saliency.h"
-#include "infer/sam_prompts.h"
+#include "engine/cli/config.h"
+#include "infer/clip/saliency.h"
+#include "infer/coarse/coarse.h"
+#include "infer/sam/sam_prompts.h"
 
 struct segment_options {
     struct saliency_options saliency;

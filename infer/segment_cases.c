@@ -1,8 +1,8 @@
 #include "infer/segment_cases.h"
 
-#include "data/json.h"
-#include "data/volume.h"
-#include "engine/stop.h"
+#include "data/image/volume.h"
+#include "data/io/json.h"
+#include "engine/base/stop.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,9 +2,9 @@
 #ifndef MCS_SEGMENT_CASES_H
 #define MCS_SEGMENT_CASES_H
 
-#include "data/run_folder.h"
+#include "data/run/run_folder.h"
+#include "infer/clip/saliency_command.h"
 #include "infer/requests.h"
-#include "infer/saliency_command.h"
 #include "infer/segment.h"
 
 enum { SEGMENT_CHUNK = 32 /* images or slices that are in memory at once, at most */ };

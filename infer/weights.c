@@ -1,8 +1,8 @@
 #include "infer/weights.h"
 
-#include "data/file.h"
-#include "data/safetensors.h"
-#include "engine/log.h"
+#include "data/io/file.h"
+#include "data/io/safetensors.h"
+#include "engine/base/log.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #define MCS_WEIGHTS_H
 
 #include "engine/backend.h"
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 /* Fills every parameter and buffer of p from the file. E_DATA: one is missing or has another shape, both told by name.
  * Tensors that the model does not know are counted in a warning; names that start with "module." or "model." are read

@@ -2,7 +2,7 @@
 #   awk -v rc=STATUS [-v left_out=WHAT] -f tests/count.awk LOG
 # STATUS: ctest's exit status; WHAT: tests that could not be built here, and why (counted as one that is skipped). Output: a line for every skipped test with its reason, then "N passed, M failed, K skipped".
 # Exit status 1 where a test failed or none ran.
-# Tests are counted, not programs: tests/count_tests.c tells how many a Criterion program ran. A program of another kind is
+# Tests are counted, not programs: tests/support/count_tests.c tells how many a Criterion program ran. A program of another kind is
 # one test. A program that died, or ran out of time, before its count is one failure.
 /^[0-9]+\/[0-9]+ Testing: / {
     finish()

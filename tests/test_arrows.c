@@ -20,17 +20,14 @@ static const struct layer {
     const char *name, *patterns, *may_include;
 } layers[] = {
     {"kernels", "kernels", ""},
-    {"base",
-     "engine/status engine/escape engine/newfile engine/log engine/arena engine/rng engine/memory engine/input "
-     "engine/config engine/stop engine/h5",
-     ""},
-    {"tensor", "engine/tensor", "base"},
-    {"op", "engine/op engine/ops", "base tensor"},
-    {"graph", "engine/graph engine/amp engine/backend engine/stage_ops",
+    {"base", "engine/base engine/cli", ""},
+    {"tensor", "engine/tape/tensor", "base"},
+    {"op", "engine/tape/op engine/tape/ops", "base tensor"},
+    {"graph", "engine/tape/graph engine/tape/amp engine/backend engine/stage_ops",
      "base tensor op"}, /* backend.h: what graph and steps ask of a device */
-    {"grad", "engine/grad", "base tensor op graph"},
-    {"plan", "engine/plan", "base tensor op graph"},
-    {"exec", "engine/exec", "base tensor op graph grad plan"},
+    {"grad", "engine/tape/grad", "base tensor op graph"},
+    {"plan", "engine/tape/plan", "base tensor op graph"},
+    {"exec", "engine/tape/exec", "base tensor op graph grad plan"},
     {"cpu", "engine/cpu", "base tensor op graph plan engine"},
     {"cuda", "engine/cuda", "base tensor op graph plan exec engine dist kernels"},
     {"devices", "engine/devices", "base tensor op graph cuda"}, /* of cuda the module's interface */
@@ -169,30 +166,30 @@ static int exists(const char *path)
 Test(arrows, the_rules_themselves)
 {
     cr_expect(allowed("engine/cuda/launch.c", "kernels/gelu.cuh"));
-    cr_expect(allowed("kernels/gelu.cu", "kernels/device.cuh"));
-    cr_expect_not(allowed("kernels/gelu.cu", "engine/tensor.h"));
-    cr_expect_not(allowed("kernels/gelu.cu", "tests/cudasim/cudasim.h"));
-    cr_expect_not(allowed("engine/graph.c", "kernels/kernels.h"));
+    cr_expect(allowed("kernels/pointwise/gelu.cu", "kernels/common/device.cuh"));
+    cr_expect_not(allowed("kernels/pointwise/gelu.cu", "engine/tape/tensor.h"));
+    cr_expect_not(allowed("kernels/pointwise/gelu.cu", "tests/cudasim/cudasim.h"));
+    cr_expect_not(allowed("engine/tape/graph.c", "kernels/common/kernels.h"));
     cr_expect_not(allowed("engine/cuda/launch.c", "tests/cudasim/cudasim.h"));
-    cr_expect(allowed("tests/cudasim/probes.cu", "kernels/device.cuh"));
+    cr_expect(allowed("tests/cudasim/probes.cu", "kernels/common/device.cuh"));
     cr_expect_not(allowed("engine/cpu/conv.c", "kernels/gelu.cuh"));
-    cr_expect(allowed("engine/grad.c", "engine/graph.h"));
-    cr_expect_not(allowed("engine/graph.c", "engine/grad.h"));
-    cr_expect_not(allowed("engine/tensor.h", "engine/op.h"));
-    cr_expect_not(allowed("engine/grad.c", "engine/plan.h"));
-    cr_expect(allowed("engine/exec.c", "engine/plan.h"));
-    cr_expect_not(allowed("engine/plan.c", "engine/exec.h"));
-    cr_expect(allowed("engine/model/vit.c", "engine/graph.h"));
+    cr_expect(allowed("engine/tape/grad.c", "engine/tape/graph.h"));
+    cr_expect_not(allowed("engine/tape/graph.c", "engine/tape/grad.h"));
+    cr_expect_not(allowed("engine/tape/tensor.h", "engine/tape/op.h"));
+    cr_expect_not(allowed("engine/tape/grad.c", "engine/tape/plan.h"));
+    cr_expect(allowed("engine/tape/exec.c", "engine/tape/plan.h"));
+    cr_expect_not(allowed("engine/tape/plan.c", "engine/tape/exec.h"));
+    cr_expect(allowed("engine/model/vit.c", "engine/tape/graph.h"));
     cr_expect_not(allowed("engine/model/vit.c", "engine/cpu/simd.h"));
-    cr_expect_not(allowed("engine/exec.c", "engine/model/vit.h"));
-    cr_expect_not(allowed("engine/weights.c", "data/file.h"));
-    cr_expect(allowed("data/image.c", "engine/status.h"));
-    cr_expect_not(allowed("data/image.c", "engine/graph.h"));
-    cr_expect(allowed("infer/saliency.c", "data/image.h"));
-    cr_expect_not(allowed("infer/saliency.c", "train/loop.h"));
-    cr_expect(allowed("train/loop.c", "infer/metrics.h"));
+    cr_expect_not(allowed("engine/tape/exec.c", "engine/model/vit.h"));
+    cr_expect_not(allowed("engine/weights.c", "data/io/file.h"));
+    cr_expect(allowed("data/image/image.c", "engine/base/status.h"));
+    cr_expect_not(allowed("data/image/image.c", "engine/tape/graph.h"));
+    cr_expect(allowed("infer/clip/saliency.c", "data/image/image.h"));
+    cr_expect_not(allowed("infer/clip/saliency.c", "train/loop.h"));
+    cr_expect(allowed("train/loop.c", "infer/metrics/metrics.h"));
     cr_expect(allowed("tests/ref/ref_gelu.c", "train/loop.h"));
-    cr_expect_not(allowed("stray.c", "engine/status.h"));
+    cr_expect_not(allowed("stray.c", "engine/base/status.h"));
 }
 
 Test(arrows, includes_follow_them)
@@ -252,7 +249,8 @@ Test(arrows, a_vendor_header_is_included_once)
     free(t.paths);
 }
 
-/* Only kernels/device.cuh knows who compiles; a kernel's own file has neither the question nor what needs the answer.
+/* Only kernels/common/device.cuh knows who compiles; a kernel's own file has neither the question nor what needs the
+ * answer.
  */
 Test(arrows, kernels_know_no_compiler)
 {
@@ -261,13 +259,13 @@ Test(arrows, kernels_know_no_compiler)
     struct tree t = read_tree();
     int seen = 0, lines = 0;
     for (int i = 0; i < t.n; i++) {
-        if (strncmp(t.paths[i], "kernels/", 8) != 0 || strcmp(t.paths[i], "kernels/device.cuh") == 0) continue;
+        if (strncmp(t.paths[i], "kernels/", 8) != 0 || strcmp(t.paths[i], "kernels/common/device.cuh") == 0) continue;
         FILE *f = open_source(t.paths[i]);
         char line[4096];
         for (lines = 1; fgets(line, sizeof line, f); lines++)
             for (size_t w = 0; w < sizeof words / sizeof *words; w++)
-                cr_expect_not(strstr(line, words[w]), "%s:%d: '%s' belongs to kernels/device.cuh", t.paths[i], lines,
-                              words[w]);
+                cr_expect_not(strstr(line, words[w]), "%s:%d: '%s' belongs to kernels/common/device.cuh", t.paths[i],
+                              lines, words[w]);
         fclose(f);
         seen++;
     }

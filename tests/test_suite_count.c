@@ -1,5 +1,5 @@
 /* The suite's last line: what it counts from a log of ctest, and that a program which ran no test fails. */
-#include "tests/support_shell.h"
+#include "tests/support/support_shell.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 
 #include "engine/cuda/module.h"
 #include "tests/cudasim/cudasim.h"
-#include "tests/support_cases.h"
+#include "tests/support/support_cases.h"
 
 #define CASE(op_, name_, ...) {.op = OP_##op_, .name = name_, __VA_ARGS__},
 static const struct op_case launches[] = {

@@ -4,7 +4,7 @@
 #   perl bench/gpu_report/report.pl --build DIR --launches NAME --tests NAME... [--nvcc NVCC] [--tools DIR]... [--csv FILE] [--out DIR] [--check]
 # NAME.tsv: lines of tests/cudasim/launches.cpp, NAME.symbols: nm -C of the program that wrote them. DIR of tools: where nvdisasm and cuobjdump are.
 # --launches: shapes of the models; --tests: of tests, for kernels without such a launch: counters to read, held to no budget.
-# Nothing here is a time that anything took. --check: exit 1 where a budget (kernels/*.budget) is exceeded.
+# Nothing here is a time that anything took. --check: exit 1 where a budget (kernels/*/*.budget) is exceeded.
 #
 # A budget: lines PATTERN KEY VALUE [KEY VALUE]...; the pattern is of a kernel's name as c++filt writes it, * for anything:
 #   regs N       registers at most            mma N        tensor-core instructions at least
@@ -54,12 +54,13 @@ my $known = `"$nvcc" --list-gpu-arch 2>/dev/null`;
 my @have = grep { $known =~ /compute_$_\b/ } @archs;
 note("$nvcc does not know sm_$_") for grep { $known !~ /compute_$_\b/ } @archs;
 my $version = `"$nvcc" --version`;
-my @files = map { s{^kernels/|\.cu$}{}gr } glob 'kernels/*.cu';
+my %source = map { m{([^/]+)\.cu$} => $_ } glob 'kernels/*/*.cu'; # name -> file
+my @files = sort keys %source;
 my $compiled = 0;
 my @exceeded; # of --check
 for my $n (@files) {
     my %seen;
-    includes("kernels/$n.cu", \%seen);
+    includes($source{$n}, \%seen);
     my @of = grep { !m{^tests/} } sort keys %seen;
     my $key = digest(join "\0", $version, map { slurp $_ } @of);
     next if slurp("$cubins/$n.key") eq $key and !grep { !-e "$cubins/$n.sm_$_.cubin" } @have;
@@ -73,8 +74,8 @@ for my $n (@files) {
         my $c = "$cubins/$n.sm_$arch.cubin";
         next if -e $c;
         $compiled++;
-        system("'$nvcc' -std=c++17 -O3 -arch=sm_$arch -cubin -I. -Xptxas -v -o '$c' 'kernels/$n.cu' > '$c.ptxas' 2>&1") == 0
-            or do { print STDERR substr(slurp("$c.ptxas"), 0, 2000); unlink $c, "$c.ptxas"; push @exceeded, "kernels/$n.cu does not compile for sm_$arch"; last };
+        system("'$nvcc' -std=c++17 -O3 -arch=sm_$arch -cubin -I. -Xptxas -v -o '$c' '$source{$n}' > '$c.ptxas' 2>&1") == 0
+            or do { print STDERR substr(slurp("$c.ptxas"), 0, 2000); unlink $c, "$c.ptxas"; push @exceeded, "$source{$n} does not compile for sm_$arch"; last };
     }
     spit("$cubins/$n.key", $key) unless grep { !-e "$cubins/$n.sm_$_.cubin" } @have;
 }
@@ -256,7 +257,7 @@ for my $m (sort { $full{$a} cmp $full{$b} } keys %mangled) {
 
 # ---- budgets ----
 my @budgets;
-for my $file (sort glob 'kernels/*.budget') {
+for my $file (sort glob 'kernels/*/*.budget') {
     my $n = 0;
     for (split /\n/, slurp $file) {
         $n++;
@@ -282,7 +283,7 @@ for my $r (@rows) {
         next if !defined $v or $v eq '' or $counted_key{$k} && $r->{of} ne 'model';
         next if $at_least{$k} ? $v >= $limit{$k} : $v <= $limit{$k};
         $r->{bad}{$k} = 1;
-        push @exceeded, sprintf '%s for sm_%d (kernels/%s.cu): %s %s, at %s %s', $r->{kernel}, $r->{arch}, $r->{file}, $k,
+        push @exceeded, sprintf '%s for sm_%d (%s): %s %s, at %s %s', $r->{kernel}, $r->{arch}, $source{$r->{file}}, $k,
             $v =~ /\./ ? sprintf('%.1f', $v) : $v, $at_least{$k} ? 'least' : 'most', $limit{$k};
     }
 }
@@ -319,8 +320,8 @@ if (@exceeded) {
     $html .= '<h2>Budgets exceeded</h2><ul>' . join('', map { '<li class="bad">' . escaped($_) } @exceeded) . '</ul>';
 }
 for my $file (sort keys %files_rows) {
-    $md .= "\n## kernels/$file.cu\n\n| " . join(' | ', map { $head{$_} // $_ } @short) . " |\n|" . '---|' x @short . "\n";
-    $html .= "<h2>kernels/$file.cu</h2><table><tr>" . join('', map { '<th>' . ($head{$_} // $_) } @short) . '</tr>';
+    $md .= "\n## $source{$file}\n\n| " . join(' | ', map { $head{$_} // $_ } @short) . " |\n|" . '---|' x @short . "\n";
+    $html .= "<h2>$source{$file}</h2><table><tr>" . join('', map { '<th>' . ($head{$_} // $_) } @short) . '</tr>';
     for my $r (@{$files_rows{$file}}) {
         my @v = map { $_ eq 'regs' ? join(' ', map { $regs{$r->{full}}{$_} // '-' } @have) : value($r, $_) } @short;
         $md .= '| ' . join(' | ', map { s/\|/\\|/gr } @v) . " |\n";

@@ -1,9 +1,9 @@
-/* mcsam-h5read: reads one HDF5 file for mcsam, which starts it, and answers its requests (data/h5_protocol.h) until
+/* mcsam-h5read: reads one HDF5 file for mcsam, which starts it, and answers its requests (data/io/h5_protocol.h) until
  * mcsam closes the socket. It is a separate process because libhdf5 can crash, or run code of the file's author, on a
  * damaged file; this process can open nothing, write nowhere and take little memory. */
-#include "data/h5_protocol.h"
 #include "data/h5read/h5read_limits.h"
-#include "data/hdf5_read.h"
+#include "data/io/h5_protocol.h"
+#include "data/io/hdf5_read.h"
 
 #include <stdio.h>
 #include <stdlib.h>

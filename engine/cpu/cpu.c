@@ -1,8 +1,8 @@
 /* The CPU backend: host memory and the table of its ops. */
 #include "engine/backend.h"
+#include "engine/base/memory.h"
 #include "engine/cpu/limits_cpu.h"
 #include "engine/cpu/optim_cpu.h"
-#include "engine/memory.h"
 
 #include <omp.h>
 #include <pthread.h>
@@ -67,7 +67,7 @@ static enum mcs_status cpu_sync(struct device *d)
 }
 
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) extern const struct op_impl mcs_cpu_##name;
-#include "engine/ops.def"
+#include "engine/tape/ops.def"
 #undef OP
 
 /* Pointers to const objects of other files are no constant expressions in C, so the table is filled at open. */
@@ -91,7 +91,7 @@ static const struct backend cpu_backend = {
 static void fill_table(void)
 {
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) cpu_ops[OP_##name] = mcs_cpu_##name;
-#include "engine/ops.def"
+#include "engine/tape/ops.def"
 #undef OP
 }
 

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE /* pthread_getattr_default_np */
 #include "engine/cpu/limits_cpu.h"
 
-#include "engine/memory.h"
+#include "engine/base/memory.h"
 
 #include <pthread.h>
 #include <stdint.h>

@@ -3,7 +3,7 @@
 #ifndef MCS_CPU_ONEDNN_H
 #define MCS_CPU_ONEDNN_H
 
-#include "engine/status.h"
+#include "engine/base/status.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -11,9 +11,9 @@
  * / 2): its upper 32 bits for an even j, its lower ones for an odd j, dropped below p 2^32; key = (seed, site, sample =
  * (first_seq + sequence) * heads + head, step). */
 #include "engine/backend.h"
+#include "engine/base/rng.h"
 #include "engine/cpu/onednn.h"
 #include "engine/cpu/simd.h"
-#include "engine/rng.h"
 
 #include <math.h>
 #include <omp.h>
@@ -332,7 +332,8 @@ static enum mcs_status rel_gradient(const struct shape *d, const float *q, int64
     return MCS_OK;
 }
 
-/* What mcs_rng_bits makes of (index + i, i < n), as vector code: upper and lower 32 bits. Philox as in engine/rng.c. */
+/* What mcs_rng_bits makes of (index + i, i < n), as vector code: upper and lower 32 bits. Philox as in
+ * engine/base/rng.c. */
 MCS_CLONES static void draw_row(struct mcs_rng r, uint32_t index, int64_t n, uint32_t *upper, uint32_t *lower)
 {
     const uint32_t key0 = (uint32_t)r.seed, key1 = r.site ^ ((uint32_t)(r.seed >> 32) * 0x85EBCA6Bu);

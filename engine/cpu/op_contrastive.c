@@ -1,4 +1,4 @@
-/* The contrastive losses (formulas: struct contrastive_attr in engine/op.h). No B x B matrix is stored:
+/* The contrastive losses (formulas: struct contrastive_attr in engine/tape/op.h). No B x B matrix is stored:
  * blocks of rows meet tiles of columns, a row keeps two running log-sum-exps, and the backward pass computes the
  * similarities again.
  *

@@ -1,8 +1,8 @@
 /* Dropout. Channel c of a row draws number c of mcs_rng_fill_uniform with sample = the row's id (its own number where
  * none are given) and the run's step: the mask depends on nothing else, and the backward pass draws it again. Kept
  * where the number is >= p. */
+#include "engine/base/rng.h"
 #include "engine/cpu/op_common.h"
-#include "engine/rng.h"
 
 enum { TILE = 64 }; /* channels of one call: Philox blocks of 4 side by side */
 
@@ -49,7 +49,7 @@ static void drop(const struct step *s, const struct tensor *src, float beta, str
     const int64_t n = mcs_last(dst), rows = mcs_rows(dst);
     const uint64_t seed = s->run->seed;
     const uint32_t k0 = (uint32_t)seed,
-                   k1 = a->site ^ ((uint32_t)(seed >> 32) * 0x85EBCA6Bu); /* the key of engine/rng.c */
+                   k1 = a->site ^ ((uint32_t)(seed >> 32) * 0x85EBCA6Bu); /* the key of engine/base/rng.c */
     const int32_t *sample = mcs_i32(s->in[1]);
     const float *x = mcs_f32(src);
     float *y = mcs_f32(dst);

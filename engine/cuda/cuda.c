@@ -197,7 +197,7 @@ static void cuda_captured_free(struct device *d, void *captured)
 /* ---- the ops ---- */
 
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) extern const struct op_impl mcs_cuda_##name;
-#include "engine/ops.def"
+#include "engine/tape/ops.def"
 #undef OP
 
 static struct op_impl cuda_ops[MCS_N_OPS];
@@ -307,7 +307,7 @@ static enum mcs_status cuda_open(int index, struct device *d)
     c->sm = 10 * p.major + p.minor;
     snprintf(c->name, sizeof c->name, "%s", p.name);
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) cuda_ops[OP_##name] = mcs_cuda_##name;
-#include "engine/ops.def"
+#include "engine/tape/ops.def"
 #undef OP
     d->backend = &cuda_backend;
     d->state = c;

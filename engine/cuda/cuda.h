@@ -7,7 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include "engine/stage_ops.h"
-#include "kernels/kernels.h"
+#include "kernels/common/kernels.h"
 
 enum { CUDA_STAGES = 2 };
 
@@ -70,7 +70,7 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
         if (cuda_error != cudaSuccess) return mcs_trace(mcs_cuda_status(cuda_error, #call), __FILE__, __LINE__);       \
     } while (0)
 
-/* engine/cuda/op_conv.c: bytes of the moments (kernels/convolution.h) that this step leaves at the start of the
+/* engine/cuda/op_conv.c: bytes of the moments (kernels/conv/convolution.h) that this step leaves at the start of the
  * workspace, because it is a convolution whose y the next step, an instance norm, would else read twice; 0: none. */
 size_t mcs_cuda_moments_bytes(const struct step *s, int *part_rows);
 

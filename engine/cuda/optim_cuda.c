@@ -1,5 +1,5 @@
-/* backend.h's optim_update and optim_norm on the device: kernels/optimizers.h. The host waits for the norm alone, and
- * only when it asks. */
+/* backend.h's optim_update and optim_norm on the device: kernels/common/optimizers.h. The host waits for the norm
+ * alone, and only when it asks. */
 #include "engine/optim.h"
 
 #include <math.h>

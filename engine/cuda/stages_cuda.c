@@ -1,4 +1,5 @@
-/* engine/stage_ops.h on the device: kernels/stages.h, images.h, masks.h, augmentation.h, pointwise.h, optimizers.h. */
+/* engine/stage_ops.h on the device: kernels/image/stages.h, images.h, masks.h, augmentation.h, pointwise.h,
+ * optimizers.h. */
 #include "engine/stage_ops.h"
 
 #include <math.h>

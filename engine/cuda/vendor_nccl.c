@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 #define CALLS(X)                                                                                                       \
     X(ncclGetUniqueId)                                                                                                 \

@@ -4,7 +4,7 @@
 #define MCS_BUCKETS_H
 
 #include "engine/dist/comm.h"
-#include "engine/exec.h"
+#include "engine/tape/exec.h"
 
 struct bucket {
     int64_t first, n; /* floats of params->grad; multiples of 16 */

@@ -1,9 +1,9 @@
 /* Ranks of one machine, threads or processes: a file in memory that each of them maps. A rank has a slot for a chunk of
  * its data; in a sum each rank adds up its own part of the chunk over all slots, in the order of ranks. Ranks wait for
  * each other by counters that only their owner raises, so that a rank that dies holds nothing. */
+#include "engine/base/log.h"
+#include "engine/base/newfile.h"
 #include "engine/dist/comm.h"
-#include "engine/log.h"
-#include "engine/newfile.h"
 
 #include <errno.h>
 #include <fcntl.h>

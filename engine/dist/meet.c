@@ -1,6 +1,6 @@
 #include "engine/dist/meet.h"
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>

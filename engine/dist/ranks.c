@@ -1,7 +1,7 @@
 #include "engine/dist/ranks.h"
 
-#include "engine/log.h"
-#include "engine/newfile.h"
+#include "engine/base/log.h"
+#include "engine/base/newfile.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 #ifndef MCS_RANKS_H
 #define MCS_RANKS_H
 
-#include "engine/status.h"
+#include "engine/base/status.h"
 
 struct ranks {
     int rank, size;

@@ -4,7 +4,7 @@
 #ifndef MCS_CLIP_H
 #define MCS_CLIP_H
 
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 struct clip_config {
     int embed; /* width of the common space */

@@ -1,6 +1,6 @@
 #include "engine/model/layers.h"
 
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #ifndef MCS_LAYERS_H
 #define MCS_LAYERS_H
 
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 #define MCS_DIMS(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), ((int64_t[]){__VA_ARGS__})
 

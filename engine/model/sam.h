@@ -3,7 +3,7 @@
 #ifndef MCS_SAM_H
 #define MCS_SAM_H
 
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 enum { SAM_MAX_GLOBAL = 8, SAM_MASKS = 4 /* mask tokens: one single mask, three of multimask */ };
 
@@ -22,7 +22,7 @@ struct tensor *mcs_sam_encode(struct graph *g, struct tensor *image, const struc
 
 /* Prompts of one kind for `n` masks, each with as many points and maybe a box. What segment-anything does with
  * a padding point (points without a box get one of label -1) is the caller's part: see
- * infer/sam_model.h. */
+ * infer/sam/sam_model.h. */
 struct sam_prompt {
     int64_t n, tokens;     /* sparse tokens a mask: points + 2 for a box; may be 0 */
     struct tensor *coords; /* input (n*tokens,2): (x+0.5)/S, (y+0.5)/S; NULL when tokens is 0 */

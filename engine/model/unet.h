@@ -3,7 +3,7 @@
 #ifndef MCS_UNET_H
 #define MCS_UNET_H
 
-#include "engine/graph.h"
+#include "engine/tape/graph.h"
 
 enum { UNET_MAX_STAGES = 10 };
 

@@ -43,7 +43,7 @@ GetOptions('build=s' => \$build, 'check' => \$check, 'missed' => \$missed, 'cpu'
 # Groups of files: name, which files, the least percentage of their lines (0: only shown).
 my @groups = $cpu
     ? (['engine', qr{^engine/(?!cpu/)}, 0], ['engine/cpu', qr{^engine/cpu/}, 0], ['data', qr{^data/}, 0], ['infer', qr{^infer/}, 95],
-       ['train', qr{^train/}, 92], ['train/demo_*', qr{^train/demo_}, 90])
+       ['train', qr{^train/}, 92], ['train/demo', qr{^train/demo/}, 90])
     : (['kernels', qr{^kernels/}, 95], ['engine/cuda', qr{^engine/cuda/}, 90]);
 my $counted = $cpu ? qr{^(?:engine/(?!cuda/)|data/|infer/|train/)} : qr{^(?:kernels|engine/cuda)/};
 chomp(my $root = `pwd`);
@@ -70,7 +70,7 @@ for my $o (sort @objects) {
 
 # Every __global__ function of the sources, and its instances.
 my (%kernels, @never);
-for my $file ($cpu ? () : (glob('kernels/*.cu'), glob('kernels/*.cuh'))) {
+for my $file ($cpu ? () : (glob('kernels/*/*.cu'), glob('kernels/*/*.cuh'))) {
     open my $in, '<', $file or next;
     my $c = blanked(do { local $/; <$in> });
     my @found;

@@ -1,6 +1,6 @@
 #include "tests/cudasim/counted.h"
 
-#include "kernels/device.cuh"
+#include "kernels/common/device.cuh"
 
 template <int WIDTH> static __global__ void transpose(const float *x, float *y)
 {

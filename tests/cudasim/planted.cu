@@ -1,6 +1,6 @@
 #include "tests/cudasim/planted.h"
 
-#include "kernels/device.cuh"
+#include "kernels/common/device.cuh"
 
 /* A mistake is seen where "here: NAME" stands; the test finds these lines. */
 constexpr int N = 64;

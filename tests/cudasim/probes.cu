@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/device.cuh"
+#include "kernels/common/device.cuh"
 
 #define FAIL(...) return snprintf(text, 256, __VA_ARGS__), 1
 #define CUDA(call)                                                                                                     \

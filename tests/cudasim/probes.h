@@ -1,5 +1,5 @@
-/* Small kernels that show what each intrinsic of kernels/device.cuh does, each with its check against what NVIDIA
- * documents. They know no test framework and nothing of the simulation: a GPU runs them too. */
+/* Small kernels that show what each intrinsic of kernels/common/device.cuh does, each with its check against what
+ * NVIDIA documents. They know no test framework and nothing of the simulation: a GPU runs them too. */
 #ifndef CUDASIM_PROBES_H
 #define CUDASIM_PROBES_H
 

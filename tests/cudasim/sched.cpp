@@ -9,7 +9,7 @@
 #include <algorithm>
 
 extern "C" {
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 }
 #include "tests/cudasim/sim.h"
 

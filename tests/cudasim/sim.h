@@ -173,7 +173,7 @@ cudaError_t forbidden_in_capture(const char *call); /* graph.cpp */
 /* --- reports (report.cpp) --- */
 extern bool checked;
 uint32_t pc_pack(const void *return_address);
-std::string pc_text(uint32_t pc); /* "kernels/gelu.cu:17" */
+std::string pc_text(uint32_t pc); /* "kernels/pointwise/gelu.cu:17" */
 /* One line: what happened; where (kernel, block, thread of the running thread, place of pc) is added. */
 void report(enum cudasim_kind kind, uint32_t pc, uint32_t other, const std::string &what);
 bool in_read_only(const void *p);

@@ -1,4 +1,5 @@
-/* What a kernel sees of the simulation; included by kernels/device.cuh alone, in place of nvcc's own language. */
+/* What a kernel sees of the simulation; included by kernels/common/device.cuh alone, in place of nvcc's own language.
+ */
 #ifndef CUDASIM_SIM_DEVICE_H
 #define CUDASIM_SIM_DEVICE_H
 

@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/common/kernels.h"
 #include "tests/cudasim/cudasim.h"
 extern "C" {
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 #include "tests/ref/ref.h"
 }
 

@@ -1,11 +1,12 @@
-/* Augmentation on the device against train/augment.c: each transform by itself, all together, nnU-Net's own chances. */
+/* Augmentation on the device against train/unet/augment.c: each transform by itself, all together, nnU-Net's own
+ * chances. */
 #include "tests/cudasim/support_array.h"
 
 #include <bit>
 
-#include "kernels/augmentation.h"
+#include "kernels/image/augmentation.h"
 extern "C" {
-#include "train/unet_data.h"
+#include "train/unet/unet_data.h"
 }
 
 static_assert((int)K_AUGMENT_CHANNELS == (int)AUGMENT_MAX_CHANNELS);

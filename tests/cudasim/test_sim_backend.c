@@ -5,20 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/amp.h"
+#include "engine/base/log.h"
+#include "engine/base/rng.h"
+#include "engine/base/stop.h"
 #include "engine/cuda/cuda.h"
 #include "engine/cuda/module.h"
-#include "engine/exec.h"
-#include "engine/grad.h"
-#include "engine/log.h"
 #include "engine/model/layers.h"
 #include "engine/optim.h"
-#include "engine/rng.h"
-#include "engine/stop.h"
+#include "engine/tape/amp.h"
+#include "engine/tape/exec.h"
+#include "engine/tape/grad.h"
 #include "infer/weights.h"
 #include "tests/cudasim/cudasim.h"
-#include "tests/support_tiny.h"
-#include "train/clip_train.h"
+#include "tests/support/support_tiny.h"
+#include "train/clip/clip_train.h"
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 

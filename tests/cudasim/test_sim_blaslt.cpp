@@ -10,7 +10,7 @@
 
 #include "tests/cudasim/cudasim.h"
 extern "C" {
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 }
 
 #define OK(call) cr_assert_eq(call, cudaSuccess, "%s", #call)

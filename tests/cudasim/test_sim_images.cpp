@@ -1,11 +1,11 @@
-/* Images and maps of other sizes against data/resample.c, infer/sam_model.c, clip_model.c and saliency.c. */
+/* Images and maps of other sizes against data/image/resample.c, infer/sam/sam_model.c, clip_model.c and saliency.c. */
 #include "tests/cudasim/support_array.h"
 
-#include "kernels/images.h"
+#include "kernels/image/images.h"
 extern "C" {
-#include "infer/saliency.h"
-#include "infer/sam_model.h"
-#include "infer/threshold.h"
+#include "infer/clip/saliency.h"
+#include "infer/coarse/threshold.h"
+#include "infer/sam/sam_model.h"
 }
 
 enum { SEEDS = 4 };

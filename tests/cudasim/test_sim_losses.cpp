@@ -3,7 +3,7 @@
 #include "tests/cudasim/support_array.h"
 
 extern "C" {
-#include "engine/op.h"
+#include "engine/tape/op.h"
 }
 
 enum { SEEDS = 3 };

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/masks.h"
+#include "kernels/image/masks.h"
 extern "C" {
-#include "infer/coarse.h"
-#include "infer/distance.h"
+#include "infer/coarse/coarse.h"
+#include "infer/metrics/distance.h"
 }
 
 enum { SEEDS = 4 };

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/amp.h"
+#include "engine/base/log.h"
+#include "engine/base/rng.h"
 #include "engine/cuda/module.h"
-#include "engine/exec.h"
-#include "engine/grad.h"
-#include "engine/log.h"
 #include "engine/model/layers.h"
-#include "engine/rng.h"
+#include "engine/tape/amp.h"
+#include "engine/tape/exec.h"
+#include "engine/tape/grad.h"
 #include "tests/cudasim/cudasim.h"
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())

@@ -3,10 +3,10 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "engine/amp.h"
 #include "engine/cuda/module.h"
+#include "engine/tape/amp.h"
 #include "tests/cudasim/cudasim.h"
-#include "tests/support_cases.h"
+#include "tests/support/support_cases.h"
 
 static void check_reports(const char *op, const char *name)
 {
@@ -20,8 +20,9 @@ static int in_a_hurry(void)
     return getenv("TEST_FIRST_FAILURE") != NULL;
 }
 
-/* How many orders of threads a case runs in. The checked program reports a missing barrier in any order (README.md of this
- * folder), and takes ten times as long as the plain one: one order there, unless TEST_ALL_ORDERS is set (the full tier). */
+/* How many orders of threads a case runs in. The checked program reports a missing barrier in any order (README.md of
+ * this folder), and takes ten times as long as the plain one: one order there, unless TEST_ALL_ORDERS is set (the full
+ * tier). */
 static int orders(void)
 {
     if (in_a_hurry()) return 1;
@@ -70,5 +71,5 @@ static void run_op(enum mcs_op op, int half)
     {                                                                                                                  \
         run_op(OP_##name, 1);                                                                                          \
     }
-#include "engine/ops.def"
+#include "engine/tape/ops.def"
 #undef OP

@@ -1,27 +1,27 @@
 /* The stages between graphs on a simulated device (engine/stage_ops.h) against infer/'s and train/'s own code on the
- * CPU: the same tiny models, the same images, float32. tests/test_stages.c compiles the same with the device of
+ * CPU: the same tiny models, the same images, float32. tests/engine/test_stages.c compiles the same with the device of
  * support_stages.h. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/amp.h"
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 #include "engine/stage_ops.h"
-#include "infer/coarse.h"
-#include "infer/predict.h"
-#include "infer/saliency.h"
-#include "infer/sam_prompts.h"
-#include "infer/uncertainty.h"
+#include "engine/tape/amp.h"
+#include "infer/clip/saliency.h"
+#include "infer/coarse/coarse.h"
+#include "infer/sam/sam_prompts.h"
+#include "infer/unet/predict.h"
+#include "infer/unet/uncertainty.h"
 #include "infer/weights.h"
 #ifdef TEST_CUDASIM
-#include "tests/support_device.h"
+#include "tests/support/support_device.h"
 #else
-#include "tests/support_stages.h"
+#include "tests/support/support_stages.h"
 #endif
-#include "tests/support_tiny.h"
-#include "train/unet_train.h"
+#include "tests/support/support_tiny.h"
+#include "train/unet/unet_train.h"
 
 #define VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
 #define OK(call) cr_assert_eq(call, MCS_OK, "%s", mcs_error_message())
@@ -346,7 +346,7 @@ static void expect_same_coarse(struct stage_room *on, const struct map2 *map, co
     cr_expect_eq(memcmp(mask[CPU], mask[GPU], (size_t)n), 0, "%s: another mask", what);
     cr_expect_eq(got->state, want->state, "%s: %s, on the CPU %s", what, mcs_mask_state_text(got->state),
                  mcs_mask_state_text(want->state));
-    /* kernels/masks.h: means of 2-means are good to 2^-32 of a range that is at most 1 here; then one rounding */
+    /* kernels/image/masks.h: means of 2-means are good to 2^-32 of a range that is at most 1 here; then one rounding */
     const double bound = o->threshold == MCS_COARSE_KMEANS ? 0x1p-32 + 0x1p-23 * fabs((double)want->threshold) : 0;
     cr_expect(fabs((double)got->threshold - (double)want->threshold) <= bound, "%s: threshold %.9g, on the CPU %.9g",
               what, (double)got->threshold, (double)want->threshold);

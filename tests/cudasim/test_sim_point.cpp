@@ -40,8 +40,8 @@ static std::string mark(const std::string &what, enum k_dtype t, int seed)
     return what + (t == K_BF16 ? " bf16" : " f32") + " seed " + std::to_string(seed);
 }
 
-/* Philox on the device gives the numbers of engine/rng.c: all 64 bits of the seed count, rows have samples of their
- * own. */
+/* Philox on the device gives the numbers of engine/base/rng.c: all 64 bits of the seed count, rows have samples of
+ * their own. */
 Test(point, rng)
 {
     static const struct {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/common/kernels.h"
 #include "tests/cudasim/cudasim.h"
 
 #define OK(call) cr_assert_eq(call, cudaSuccess, "%s", #call)

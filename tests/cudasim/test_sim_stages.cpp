@@ -2,10 +2,10 @@
  * loops in double where these are not callable by themselves. */
 #include "tests/cudasim/support_array.h"
 
-#include "kernels/stages.h"
+#include "kernels/image/stages.h"
 extern "C" {
-#include "infer/ensemble.h"
-#include "infer/uncertainty.h"
+#include "infer/unet/ensemble.h"
+#include "infer/unet/uncertainty.h"
 }
 
 enum { SEEDS = 4 };

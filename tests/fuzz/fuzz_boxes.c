@@ -1,4 +1,4 @@
-#include "infer/boxes.h"
+#include "infer/coarse/boxes.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

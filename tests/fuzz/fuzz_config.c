@@ -1,4 +1,4 @@
-#include "engine/config.h"
+#include "engine/cli/config.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-#include "data/json.h"
-#include "engine/escape.h"
+#include "data/io/json.h"
+#include "engine/base/escape.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-#include "infer/clip_model.h"
-#include "infer/sam_model.h"
+#include "infer/clip/clip_model.h"
+#include "infer/sam/sam_model.h"
 #include "tests/fuzz/support_fuzz.h"
 
 FUZZ(model)

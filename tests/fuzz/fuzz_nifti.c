@@ -1,4 +1,4 @@
-#include "data/volume.h"
+#include "data/image/volume.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

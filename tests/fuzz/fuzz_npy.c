@@ -1,4 +1,4 @@
-#include "data/npy.h"
+#include "data/io/npy.h"
 #include "tests/fuzz/support_fuzz.h"
 
 FUZZ(npy)

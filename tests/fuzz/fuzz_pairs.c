@@ -1,5 +1,5 @@
-#include "data/pairs.h"
-#include "engine/escape.h"
+#include "data/text/pairs.h"
+#include "engine/base/escape.h"
 #include "infer/cases.h"
 #include "tests/fuzz/support_fuzz.h"
 

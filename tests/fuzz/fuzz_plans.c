@@ -1,4 +1,4 @@
-#include "infer/unet_model.h"
+#include "infer/unet/unet_model.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "data/prompts.h"
+#include "data/text/prompts.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

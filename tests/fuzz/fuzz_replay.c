@@ -2,7 +2,7 @@
  *
  * Every fuzzer without libFuzzer: each file of SEEDS/READER, then so many changes of them (3,000), drawn by SEED.
  * Prints a line a reader. What crashes is in the file /tmp/mcsam-fuzz-input, written before each input. */
-#include "data/file.h"
+#include "data/io/file.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <fcntl.h>

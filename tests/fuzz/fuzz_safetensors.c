@@ -1,4 +1,4 @@
-#include "data/safetensors.h"
+#include "data/io/safetensors.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-#include "data/store.h"
-#include "engine/memory.h"
+#include "data/io/store.h"
+#include "engine/base/memory.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <string.h>

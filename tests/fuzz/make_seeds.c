@@ -1,12 +1,12 @@
 /* fuzz_make_seeds FOLDER: writes the seeds that are kept in tests/fuzz/seeds: small files of every kind that the
  * readers know, right ones, from which the fuzzers start. FOLDER/READER/NAME. Run again after a format is added. */
-#include "data/image.h"
-#include "data/npy.h"
-#include "data/safetensors.h"
-#include "data/store.h"
-#include "data/volume.h"
-#include "infer/boxes.h"
-#include "infer/unet_model.h"
+#include "data/image/image.h"
+#include "data/image/volume.h"
+#include "data/io/npy.h"
+#include "data/io/safetensors.h"
+#include "data/io/store.h"
+#include "infer/coarse/boxes.h"
+#include "infer/unet/unet_model.h"
 #include "tests/fuzz/support_fuzz.h"
 
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include <turbojpeg.h>
 #include <zlib.h>
 
-#include "data/file.h"
+#include "data/io/file.h"
 
 #define OK(expr) FUZZ_REQUIRE((expr) == MCS_OK, "%s", mcs_error_message())
 

@@ -1,9 +1,9 @@
 #include "tests/fuzz/support_fuzz.h"
 
-#include "data/image.h"
-#include "engine/log.h"
-#include "engine/memory.h"
-#include "engine/newfile.h"
+#include "data/image/image.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "engine/base/newfile.h"
 
 #include <fcntl.h>
 #include <string.h>

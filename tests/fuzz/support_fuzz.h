@@ -13,7 +13,7 @@
 #ifndef MCS_SUPPORT_FUZZ_H
 #define MCS_SUPPORT_FUZZ_H
 
-#include "engine/status.h"
+#include "engine/base/status.h"
 
 #include <stddef.h>
 #include <stdint.h>

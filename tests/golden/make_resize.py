@@ -1,4 +1,4 @@
-"""SHA-256 of Pillow's Image.resize of a painted image, as the table in tests/test_image.c. Needs Pillow and numpy.
+"""SHA-256 of Pillow's Image.resize of a painted image, as the table in tests/data/test_image.c. Needs Pillow and numpy.
 
     python3 make_resize.py
 """

@@ -1,4 +1,4 @@
-"""data/unicode_tables.c and data/unicode_entities.c: what the reference tokenizer knows of Unicode, asked of it code
+"""data/text/unicode_tables.c and data/text/unicode_entities.c: what the reference tokenizer knows of Unicode, asked of it code
 point by code point (its category tables are older than any current Unicode library's), and HTML's named characters from
 Python.
 
@@ -103,7 +103,7 @@ def table(f, kind_of, name, rows):
 
 with open(DATA / "unicode_tables.c", "w") as f:
     print(f"/* Made by tests/golden/make_unicode.py from tokenizers {tokenizers.__version__}; "
-          'not to be edited by hand. */\n#include "data/unicode.h"\n\n// clang-format off', file=f)
+          'not to be edited by hand. */\n#include "data/text/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_range", "kinds", [f"{{0x{a:X}, 0x{b:X}, MCS_CODE_{k}}}" for a, b, k in ranges(kind)])
     table(f, "struct unicode_range", "orders", [f"{{0x{a:X}, 0x{b:X}, {k}}}" for a, b, k in ranges(order)])
     table(f, "struct unicode_step", "lowers", [f"{{0x{a:X}, 0x{b:X}, {d}, {s}}}" for a, b, d, s in steps(lower)])
@@ -117,7 +117,7 @@ with open(DATA / "unicode_entities.c", "w") as f:
     print("/* Made by tests/golden/make_unicode.py from Python " + sys.version.split()[0] + " (html.entities.html5, Unicode "
           + unicodedata.unidata_version + "'s\n * NFKC of the half-width and full-width forms); "
           'not to be edited by hand. */\n'
-          '#include "data/unicode.h"\n\n// clang-format off', file=f)
+          '#include "data/text/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_entity", "entities",
           ['{"%s", {%s}}' % (n.decode(), ", ".join(f"0x{ord(x):X}" for x in v)) for n, v in names])
     table(f, "uint16_t", "widths", [f"0x{ord(w[0]):X}" for w in wide])

@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
-#include "engine/amp.h"
 #include "engine/cuda/module.h"
 #include "engine/devices.h"
+#include "engine/tape/amp.h"
 #include "tests/cudasim/probes.h"
-#include "tests/support_cases.h"
+#include "tests/support/support_cases.h"
 
 enum { SMALL_CASES = 2, OP_SECONDS = 150 };
 

@@ -67,9 +67,9 @@ build() {
     local host=(-std=gnu11 -O2 -Wall -I. "-DMCS_VERSION=\"$(sed -n 's/^project(mcsam VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)\"")
     for f in "${include[@]}"; do host+=(-isystem "$f"); done
     { # "OBJECT FILE": what compiles longest first
-        ls -S kernels/*.cu tests/cudasim/probes.cu
-        ls tests/gpu/gpu_run.c tests/support_cases.c tests/ref/*.c bench/{case,bench_time,bench_ops,bench_models,bench_text}.c data/file.c \
-            engine/*.c engine/cuda/*.c engine/dist/*.c engine/model/*.c | grep -v -e '^engine/config.c$' -e '^engine/devices.c$'
+        ls -S kernels/*/*.cu tests/cudasim/probes.cu
+        ls tests/gpu/gpu_run.c tests/support/support_cases.c tests/ref/*.c bench/{case,bench_time,bench_ops,bench_models,bench_text}.c data/io/file.c \
+            engine/*.c engine/base/*.c engine/tape/*.c engine/cuda/*.c engine/dist/*.c engine/model/*.c | grep -v '^engine/devices.c$'
     } >"$folder/files"
     say "$("$NVCC" --version | tail -n 2 | head -n 1), $(gcc --version | head -n 1); sm_$arch, $(wc -l <"$folder/files") files, $cores at a time"
     export NVCC folder arch

@@ -37,7 +37,7 @@ sub digest { # of a text
 }
 
 # What is there: sources, the programs that test them in checked mode, how they are compiled.
-my @sources = (glob('kernels/*.cu'), glob('kernels/*.cuh'), glob('engine/cuda/*.c'), glob('engine/cuda/*.h'));
+my @sources = (glob('kernels/*/*.cu'), glob('kernels/*/*.cuh'), glob('engine/cuda/*.c'), glob('engine/cuda/*.h'));
 my @only = map { s{^\./}{}r } @ARGV;
 for my $f (@only) { die "mutants: $f: no such source in kernels or engine/cuda\n" unless grep { $_ eq $f } @sources }
 my %target;
@@ -65,7 +65,7 @@ sub instrument {
     my $base = (checksum($f) % 20000) * 100000;
     my ($text, $m) = mutate(slurp($f), $f, $base, $dropped{$f} // {});
     $text =~ s/dev_kernel\(#kernel, kernel\)\(grid/mcs_mutant_launch(__FILE__) ? cudaErrorUnknown : dev_kernel(#kernel, kernel)(grid/
-        if $f eq 'kernels/device.cuh'; # the tests that launch out of a file are those that are run for it
+        if $f eq 'kernels/common/device.cuh'; # the tests that launch out of a file are those that are run for it
     my $all = "#include \"tests/mutants/mutant.h\"\n#line 1 \"$f\"\n$text";
     my $to = "$out/src/$f";
     spit($to, $all) if !$list and (!-e $to or slurp($to) ne $all);

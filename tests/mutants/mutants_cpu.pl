@@ -28,11 +28,11 @@ $| = 1;
 my @folders = ('engine', 'engine/cpu', 'data', 'infer', 'train');
 sub folder_of { my ($f) = @_; return $f =~ m{^engine/cpu/} ? 'engine/cpu' : $f =~ s{/.*}{}r }
 
-my @sources = map { glob "$_/*.c" } qw(engine engine/cpu engine/model engine/dist data infer train);
+my @sources = grep { !m{^engine/cuda/|^data/h5read/} } map { glob "$_/*.c $_/*/*.c" } qw(engine data infer train);
 my @only = map { s{^\./}{}r } @ARGV;
 for my $f (@only) { die "mutants: $f: no such source of the CPU side\n" unless grep { $_ eq $f } @sources }
 my %source = map { $_ => source(slurp($_)) } @sources;
-my $members = struct_members(map({ slurp($_) } glob('engine/*.h engine/*/*.h data/*.h infer/*.h train/*.h')), map { $_->{text} } values %source);
+my $members = struct_members(map({ slurp($_) } glob('engine/*.h engine/*/*.h data/*/*.h infer/*.h infer/*/*.h train/*/*.h')), map { $_->{text} } values %source);
 
 # What survivors.txt explains; of its lines only those of the CPU side ("cpu | ...").
 my (%why, $key);

@@ -300,7 +300,7 @@ sub copies {
     if ($shared) {
         for my $library (sort keys %of) {
             my $keep = $link{$library};
-            $link{$library} =~ s{ -o }{ $folder/reached.o -o } if $library eq $library_of{'engine/status.c'};
+            $link{$library} =~ s{ -o }{ $folder/reached.o -o } if $library eq $library_of{'engine/base/status.c'};
             link_library($library, $folder, %{$of{$library}}) or die "mutants: $library does not link:\n" . slurp("$folder/link.log");
             $link{$library} = $keep;
         }

@@ -3,7 +3,7 @@
 #ifndef MCS_REF_H
 #define MCS_REF_H
 
-#include "engine/op.h"
+#include "engine/tape/op.h"
 
 /* v: values (doubles, also for int32 inputs, exactly). mag: for outputs and gradients, the sum of the |terms| that make
  * the element, from which the tolerance follows (k eps mag); the runner presets mag to the largest |value| of the
@@ -33,7 +33,7 @@ static inline int64_t ref_count(const struct ref_tensor *t)
 #define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
     void ref_##name##_fwd(const struct ref_step *s);                                                                   \
     void ref_##name##_bwd(const struct ref_step *s);
-#include "engine/ops.def"
+#include "engine/tape/ops.def"
 #undef OP
 
 #endif

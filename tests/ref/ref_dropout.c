@@ -1,6 +1,6 @@
 #include <math.h>
 
-#include "engine/rng.h"
+#include "engine/base/rng.h"
 #include "tests/ref/ref.h"
 
 /* Number c of a row: word c mod 4 of Philox on {c / 4, sample, step, 3}, 24 bits; the key folds the seed's high half

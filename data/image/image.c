@@ -1,0 +1,148 @@
+/* Images: what does not depend on a format. */
+#include "data/image/image.h"
+#include "data/io/file.h"
+#include "engine/base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t MAX_FILE_BYTES = (int64_t)1 << 30;
+static const int64_t MAX_PIXELS = (int64_t)1 << 28; /* 16384 x 16384: larger than any X-ray, small enough for memory */
+enum { MAX_SIDE = 1 << 16 };
+
+enum mcs_status mcs_image_check_size(const char *name, int64_t width, int64_t height)
+{
+    MCS_REQUIRE(width > 0 && height > 0 && width <= MAX_SIDE && height <= MAX_SIDE && width * height <= MAX_PIXELS,
+                MCS_E_DATA, "%s: %lld x %lld pixels; want 1 to %d a side and at most %lld in all", name,
+                (long long)width, (long long)height, MAX_SIDE, (long long)MAX_PIXELS);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int channels)
+{
+    memset(img, 0, sizeof *img);
+    MCS_TRY(mcs_image_check_size("image", width, height));
+    MCS_REQUIRE(channels == 1 || channels == 3, MCS_E_SHAPE, "an image of %d channels; want 1 or 3", channels);
+    MCS_TRY(mcs_memory_check((int64_t)width * height * channels, "an image of %d x %d x %d", width, height, channels));
+    img->pixels = calloc((size_t)width * (size_t)height, (size_t)channels);
+    MCS_REQUIRE(img->pixels, MCS_E_NOMEM, "no memory for an image of %d x %d x %d", width, height, channels);
+    img->width = width;
+    img->height = height;
+    img->channels = channels;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_image_write_mask(const char *path, const uint8_t *mask, int width, int height)
+{
+    struct image img;
+    MCS_TRY(mcs_image_alloc(&img, width, height, 1));
+    for (int64_t i = 0, n = (int64_t)width * height; i < n; i++) img.pixels[i] = mask[i] ? 255 : 0;
+    const enum mcs_status st = mcs_image_write_png(path, &img);
+    mcs_image_free(&img);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+void mcs_image_free(struct image *img)
+{
+    if (!img) return;
+    free(img->pixels);
+    memset(img, 0, sizeof *img);
+}
+
+static enum mcs_status convert(struct image *img, int channels)
+{
+    struct image other;
+    int64_t n = (int64_t)img->width * img->height;
+    const uint8_t *s = img->pixels;
+
+    if (channels == 0 || channels == img->channels) return MCS_OK;
+    MCS_TRY(mcs_image_alloc(&other, img->width, img->height, channels));
+    if (channels == 1) {
+        for (int64_t i = 0; i < n; i++, s += 3)
+            other.pixels[i] = (uint8_t)((19595u * s[0] + 38470u * s[1] + 7471u * s[2] + 32768u) >> 16);
+    } else {
+        for (int64_t i = 0; i < n; i++) memset(other.pixels + 3 * i, s[i], 3);
+    }
+    mcs_image_free(img);
+    *img = other;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels,
+                                 struct image *img)
+{
+    static const uint8_t png[] = {0x89, 'P', 'N', 'G', 0x0d, 0x0a, 0x1a, 0x0a}, jpeg[] = {0xff, 0xd8, 0xff};
+    enum mcs_status st;
+
+    memset(img, 0, sizeof *img);
+    MCS_REQUIRE(want_channels == 0 || want_channels == 1 || want_channels == 3, MCS_E_SHAPE, "%s: %d channels wanted",
+                name, want_channels);
+    if (n_bytes >= (int64_t)sizeof png && memcmp(bytes, png, sizeof png) == 0)
+        MCS_TRY(mcs_png_decode(name, bytes, n_bytes, img));
+    else if (n_bytes >= (int64_t)sizeof jpeg && memcmp(bytes, jpeg, sizeof jpeg) == 0)
+        MCS_TRY(mcs_jpeg_decode(name, bytes, n_bytes, img));
+    else
+        return MCS_FAIL(MCS_E_DATA, "%s: neither a PNG nor a JPEG by its first bytes", name);
+    st = convert(img, want_channels);
+    if (st != MCS_OK) mcs_image_free(img);
+    return st;
+}
+
+enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img)
+{
+    char *bytes;
+    int64_t n_bytes;
+
+    memset(img, 0, sizeof *img);
+    MCS_TRY(mcs_file_read(path, MAX_FILE_BYTES, &bytes, &n_bytes));
+    enum mcs_status st = mcs_image_decode(path, bytes, n_bytes, want_channels, img);
+    free(bytes);
+    MCS_TRY(st);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_image_write_png(const char *path, const struct image *img)
+{
+    uint8_t *bytes;
+    int64_t n_bytes;
+
+    MCS_TRY(mcs_image_encode_png(img, &bytes, &n_bytes));
+    enum mcs_status st = mcs_file_write(path, bytes, n_bytes);
+    free(bytes);
+    MCS_TRY(st);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_image_crop(const struct image *src, int x0, int y0, int width, int height, struct image *dst)
+{
+    int c = src->channels;
+
+    memset(dst, 0, sizeof *dst);
+    MCS_REQUIRE(x0 >= 0 && y0 >= 0 && width > 0 && height > 0 && width <= src->width - x0 && height <= src->height - y0,
+                MCS_E_SHAPE, "a cut of %d x %d at (%d, %d) is not inside %d x %d", width, height, x0, y0, src->width,
+                src->height);
+    MCS_TRY(mcs_image_alloc(dst, width, height, c));
+    for (int y = 0; y < height; y++)
+        memcpy(dst->pixels + (size_t)y * width * c, src->pixels + ((size_t)(y0 + y) * src->width + x0) * c,
+               (size_t)width * c);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height)
+{
+    memset(m, 0, sizeof *m);
+    MCS_TRY(mcs_image_check_size("map", width, height));
+    MCS_TRY(mcs_memory_check((int64_t)width * height * (int64_t)sizeof *m->values, "a map of %d x %d", width, height));
+    m->values = calloc((size_t)width * (size_t)height, sizeof *m->values);
+    MCS_REQUIRE(m->values, MCS_E_NOMEM, "no memory for a map of %d x %d", width, height);
+    m->width = width;
+    m->height = height;
+    return MCS_OK;
+}
+
+void mcs_map_free(struct map2 *m)
+{
+    if (!m) return;
+    free(m->values);
+    memset(m, 0, sizeof *m);
+}

@@ -1,0 +1,69 @@
+/* JPEG through TurboJPEG: accurate DCT and smooth chroma upsampling, as Pillow decodes. */
+#include "data/image/image.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+
+#include <turbojpeg.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img)
+{
+    enum mcs_status st = MCS_OK;
+    int width = 0, height = 0, subsampling, colours;
+
+    memset(img, 0, sizeof *img);
+    tjhandle tj = tjInitDecompress();
+    MCS_REQUIRE(tj, MCS_E_NOMEM, "%s: no memory to read it", name);
+    int failed = tjDecompressHeader3(tj, bytes, (unsigned long)n_bytes, &width, &height, &subsampling, &colours);
+    MCS_REQUIRE_GOTO(!failed, MCS_E_DATA, st, done, "%s: damaged JPEG header: %s", name, tjGetErrorStr2(tj));
+    MCS_TRY_GOTO(mcs_image_check_size(name, width, height), st, done);
+    MCS_REQUIRE_GOTO(colours != TJCS_CMYK && colours != TJCS_YCCK, MCS_E_DATA, st, done,
+                     "%s: a CMYK JPEG (made for printing); want grey or RGB", name);
+    int grey = colours == TJCS_GRAY;
+    /* A progressive JPEG's coefficients are held until its last scan: two bytes a pixel and channel. */
+    MCS_TRY_GOTO(
+        mcs_memory_check((int64_t)width * height * (grey ? 1 : 3) * 3, "%s: %d x %d pixels", name, width, height), st,
+        done);
+    MCS_TRY_GOTO(mcs_image_alloc(img, width, height, grey ? 1 : 3), st, done);
+    failed = tjDecompress2(tj, bytes, (unsigned long)n_bytes, img->pixels, width, 0, height,
+                           grey ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
+    /* A warning still gives pixels. Stray bytes between segments are mostly an encoder's padding and everybody reads
+     * such files, so they are only told; any other warning means grey where data is missing. */
+    if (failed && tjGetErrorCode(tj) == TJERR_WARNING && strstr(tjGetErrorStr2(tj), "extraneous")) {
+        mcs_warn("%s: %s", name, tjGetErrorStr2(tj));
+        failed = 0;
+    }
+    MCS_REQUIRE_GOTO(!failed, MCS_E_DATA, st, done, "%s: truncated or damaged JPEG: %s", name, tjGetErrorStr2(tj));
+done:
+    tjDestroy(tj);
+    if (st != MCS_OK) mcs_image_free(img);
+    return st;
+}
+
+enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint8_t **bytes, int64_t *n_bytes)
+{
+    enum mcs_status st = MCS_OK;
+    unsigned long n = 0;
+    unsigned char *packed = NULL;
+
+    *bytes = NULL;
+    *n_bytes = 0;
+    MCS_REQUIRE(img->pixels && (img->channels == 1 || img->channels == 3), MCS_E_SHAPE,
+                "a JPEG of %d channels; want 1 or 3", img->channels);
+    tjhandle tj = tjInitCompress();
+    MCS_REQUIRE(tj, MCS_E_NOMEM, "no memory to write a JPEG");
+    int grey = img->channels == 1;
+    int failed = tjCompress2(tj, img->pixels, img->width, 0, img->height, grey ? TJPF_GRAY : TJPF_RGB, &packed, &n,
+                             grey ? TJSAMP_GRAY : TJSAMP_444, quality, TJFLAG_ACCURATEDCT);
+    MCS_REQUIRE_GOTO(!failed, MCS_E_FAIL, st, done, "cannot make a JPEG: %s", tjGetErrorStr2(tj));
+    *bytes = malloc(n); /* the library has an allocator of its own; the caller's free must fit */
+    MCS_REQUIRE_GOTO(*bytes, MCS_E_NOMEM, st, done, "no memory for a JPEG of %lu bytes", n);
+    memcpy(*bytes, packed, n);
+    *n_bytes = (int64_t)n;
+done:
+    tjFree(packed);
+    tjDestroy(tj);
+    return st;
+}

@@ -1,0 +1,80 @@
+/* NIfTI headers, versions 1 and 2, and the voxels that they describe. The formats: https://nifti.nimh.nih.gov (nifti1.h
+ * and nifti2.h give offset, type and meaning of each field).
+ * Every byte of a header is hostile: nothing in it is used before it was checked. */
+#ifndef MCS_NIFTI_H
+#define MCS_NIFTI_H
+
+#include "engine/base/status.h"
+
+#include <stdint.h>
+
+enum {
+    MCS_NIFTI1_BYTES = 348,
+    MCS_NIFTI2_BYTES = 540,
+    MCS_NIFTI_MAX_BYTES = MCS_NIFTI2_BYTES + 4, /* with the four bytes that say whether extensions follow */
+    MCS_NIFTI_MAX_SIDE = 65535,                 /* voxels along one axis */
+};
+
+/* The voxel types that are read:
+ *     code  C type    name */
+#define MCS_NIFTI_TYPE_LIST(X)                                                                                         \
+    X(2, uint8_t, UINT8)                                                                                               \
+    X(4, int16_t, INT16)                                                                                               \
+    X(8, int32_t, INT32)                                                                                               \
+    X(16, float, FLOAT32)                                                                                              \
+    X(64, double, FLOAT64)                                                                                             \
+    X(256, int8_t, INT8)                                                                                               \
+    X(512, uint16_t, UINT16)                                                                                           \
+    X(768, uint32_t, UINT32)                                                                                           \
+    X(1024, int64_t, INT64)                                                                                            \
+    X(1280, uint64_t, UINT64)
+
+enum nifti_type {
+#define X(code, c_type, name) MCS_NIFTI_##name = code,
+    MCS_NIFTI_TYPE_LIST(X)
+#undef X
+};
+
+/* The fields of a header that say something about the image; whole numbers as int64_t and reals as double whatever
+ * their width in the file, so that what was read from one version is written in the other. */
+struct nifti_header {
+    int version; /* 1 or 2 */
+    int paired;  /* 1: the voxels lie in an .img file beside this .hdr */
+    int swapped; /* 1: the other byte order than this machine's */
+
+    int64_t dim[8]; /* dim[0]: how many follow; then the voxels along each */
+    int64_t datatype, bitpix;
+    double pixdim[8];               /* [0]: the sign of the z axis of the quaternion; [1..3]: spacing */
+    double vox_offset;              /* where the voxels start */
+    double scl_slope, scl_inter;    /* value = slope * stored + inter */
+    int64_t xyzt_units;             /* low three bits: space; next three: time */
+    int64_t qform_code, sform_code; /* coordinate systems of qform and sform, 0: not given */
+    double quatern[3], qoffset[3];  /* qform: rotation and shift */
+    double srow[12];                /* sform: the rows of an affine matrix */
+    int64_t intent_code, dim_info;  /* meaning of the values; frequency, phase and slice axes */
+    double intent_p[3];
+    int64_t slice_start, slice_end, slice_code;
+    double slice_duration, toffset;
+    char descrip[80], aux_file[24], intent_name[16]; /* not ended by NUL where they are full */
+};
+
+/* How many bytes a header that starts with these four has: 348 or 540 in either byte order, or 0: no NIfTI. */
+int mcs_nifti_header_bytes(const uint8_t first[4]);
+/* Reads a header of n_bytes and checks it: one volume of at most three dimensions, a type of the list, sizes and
+ * scaling that make sense. A slope of 0 or NaN becomes 1 with inter 0 (the standard: no scaling). `name` stands in
+ * messages. E_DATA: no NIfTI, ANALYZE 7.5, damaged, or something that is not read, by name. */
+enum mcs_status mcs_nifti_parse(const char *name, const uint8_t *bytes, int64_t n_bytes, struct nifti_header *h);
+/* Writes header and extension flag; returns their bytes, 352 or 544: the voxels start there. The file is of version 1
+ * (2 where a side passes 32767), single, in this machine's byte order, unscaled; `type` replaces h->datatype. */
+int mcs_nifti_make(const struct nifti_header *h, enum nifti_type type, uint8_t bytes[MCS_NIFTI_MAX_BYTES]);
+
+int mcs_nifti_value_bytes(const struct nifti_header *h);
+/* n voxels as they are stored, swapped in place where the file has the other byte order, to float32 with scaling
+ * (computed in double). Integers beyond 2^24 and float64 are rounded to the nearest float32. */
+void mcs_nifti_to_float(const struct nifti_header *h, void *src, int64_t n, float *dst);
+/* Voxel spacing along x, y and z in mm by pixdim (its sign is dropped) and the unit: metre, mm, micron; unknown is mm.
+ * An axis beyond dim[0] without a spacing, or one of one voxel with spacing 0, is 1 mm. E_DATA: 0, NaN, infinite, or
+ * 1 km and more. */
+enum mcs_status mcs_nifti_spacing(const char *name, const struct nifti_header *h, float spacing[3]);
+
+#endif

@@ -1,0 +1,88 @@
+/* PNG through libspng. */
+#include "data/image/image.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+
+#include <spng.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img)
+{
+    enum mcs_status st = MCS_OK;
+    struct spng_ihdr ihdr;
+    uint8_t *whole = NULL;
+    size_t decoded_bytes = 0;
+    int error;
+
+    memset(img, 0, sizeof *img);
+    spng_ctx *ctx = spng_ctx_new(0);
+    MCS_REQUIRE(ctx, MCS_E_NOMEM, "%s: no memory to read it", name);
+    /* Ancillary chunks (texts, profiles) are not needed: bound what they may take. */
+    error = spng_set_chunk_limits(ctx, 1 << 24, 1 << 25);
+    if (!error) error = spng_set_png_buffer(ctx, bytes, (size_t)n_bytes);
+    if (!error) error = spng_get_ihdr(ctx, &ihdr);
+    MCS_REQUIRE_GOTO(!error, MCS_E_DATA, st, done, "%s: damaged PNG header: %s", name, spng_strerror(error));
+    MCS_TRY_GOTO(mcs_image_check_size(name, ihdr.width, ihdr.height), st, done);
+    /* Deflate packs at most 1032 bytes into one: a size that needs more than the file holds is a lie, told before
+     * allocating. */
+    MCS_REQUIRE_GOTO((int64_t)ihdr.width * ihdr.height / 8 * ihdr.bit_depth / 1032 <= n_bytes, MCS_E_DATA, st, done,
+                     "%s: truncated: %lld bytes cannot hold %u x %u pixels", name, (long long)n_bytes, ihdr.width,
+                     ihdr.height);
+
+    int grey = ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE || ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
+    /* libspng gives 8-bit grey only from grey of up to 8 bits without alpha; other grey comes as three equal channels.
+     */
+    int direct = ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE && ihdr.bit_depth <= 8;
+    int format = direct ? SPNG_FMT_G8 : SPNG_FMT_RGB8;
+    if (ihdr.bit_depth == 16) mcs_warn("%s: 16 bits a channel: only the high 8 are used", name);
+    error = spng_decoded_image_size(ctx, format, &decoded_bytes);
+    MCS_REQUIRE_GOTO(!error && decoded_bytes == (size_t)ihdr.width * ihdr.height * (direct ? 1 : 3), MCS_E_DATA, st,
+                     done, "%s: damaged PNG: %s", name, spng_strerror(error));
+    MCS_TRY_GOTO(mcs_memory_check((int64_t)decoded_bytes + (grey && !direct ? (int64_t)decoded_bytes / 3 : 0),
+                                  "%s: %u x %u pixels", name, ihdr.width, ihdr.height),
+                 st, done);
+    MCS_TRY_GOTO(mcs_image_alloc(img, (int)ihdr.width, (int)ihdr.height, grey ? 1 : 3), st, done);
+    if (grey && !direct) {
+        whole = malloc(decoded_bytes);
+        MCS_REQUIRE_GOTO(whole, MCS_E_NOMEM, st, done, "%s: no memory to read it", name);
+    }
+    error = spng_decode_image(ctx, whole ? whole : img->pixels, decoded_bytes, format, 0);
+    MCS_REQUIRE_GOTO(!error, MCS_E_DATA, st, done, "%s: truncated or damaged PNG: %s", name, spng_strerror(error));
+    if (whole)
+        for (size_t i = 0; i < decoded_bytes / 3; i++) img->pixels[i] = whole[3 * i];
+done:
+    free(whole);
+    spng_ctx_free(ctx);
+    if (st != MCS_OK) mcs_image_free(img);
+    return st;
+}
+
+enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes)
+{
+    enum mcs_status st = MCS_OK;
+    size_t n = 0;
+    struct spng_ihdr ihdr = {.width = (uint32_t)img->width,
+                             .height = (uint32_t)img->height,
+                             .bit_depth = 8,
+                             .color_type = img->channels == 1 ? SPNG_COLOR_TYPE_GRAYSCALE : SPNG_COLOR_TYPE_TRUECOLOR};
+
+    *bytes = NULL;
+    *n_bytes = 0;
+    MCS_REQUIRE(img->pixels && (img->channels == 1 || img->channels == 3), MCS_E_SHAPE,
+                "a PNG of %d channels; want 1 or 3", img->channels);
+    spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
+    MCS_REQUIRE(ctx, MCS_E_NOMEM, "no memory to write a PNG");
+    int error = spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
+    if (!error) error = spng_set_ihdr(ctx, &ihdr);
+    if (!error)
+        error = spng_encode_image(ctx, img->pixels, (size_t)img->width * img->height * img->channels, SPNG_FMT_PNG,
+                                  SPNG_ENCODE_FINALIZE);
+    if (!error) *bytes = spng_get_png_buffer(ctx, &n, &error);
+    MCS_REQUIRE_GOTO(!error && *bytes, MCS_E_FAIL, st, done, "cannot make a PNG: %s", spng_strerror(error));
+    *n_bytes = (int64_t)n;
+done:
+    spng_ctx_free(ctx);
+    return st;
+}

@@ -1,0 +1,79 @@
+/* The demo's one subject: a T1 MRI of a head (ch2), the same without skull (ch2bet) and a map of 116 named regions
+ * (aal), all in one space of 181 x 217 x 181 voxels of 1 mm, from the Debian package mricron-data. x grows to the
+ * patient's right, y to the front, z upwards. What an image of the demo is cut from; read once, then only looked at
+ * (safe from many threads).
+ *
+ *     struct demo_atlas atlas;
+ *     MCS_TRY(mcs_demo_atlas_load(NULL, &atlas));
+ *     ...
+ *     mcs_demo_atlas_free(&atlas); */
+#ifndef MCS_DEMO_ATLAS_H
+#define MCS_DEMO_ATLAS_H
+
+#include "engine/base/status.h"
+
+#include <stdint.h>
+
+enum {
+    DEMO_SIZE = 128, /* an image's side, pixels of 1.5 mm */
+    DEMO_PIXELS = DEMO_SIZE * DEMO_SIZE,
+    DEMO_REGIONS = 117, /* AAL labels 0..116, 0 = none */
+    DEMO_Z_LOW = 30,
+    DEMO_Z_HIGH = 135, /* axial slices used, both ends included */
+};
+#define DEMO_PIXEL_MM 1.5
+
+enum demo_side { DEMO_LEFT, DEMO_RIGHT, DEMO_MIDLINE, DEMO_SIDES };
+enum demo_lobe {
+    DEMO_FRONTAL,
+    DEMO_PARIETAL,
+    DEMO_TEMPORAL,
+    DEMO_OCCIPITAL,
+    DEMO_LIMBIC,
+    DEMO_INSULAR,
+    DEMO_DEEP,
+    DEMO_CEREBELLAR,
+    DEMO_LOBES
+};
+enum demo_level { DEMO_LOWER, DEMO_MIDDLE, DEMO_UPPER, DEMO_LEVELS };
+
+struct demo_region {
+    char label[32]; /* the atlas' own: "Frontal_Sup_Orb_L"; "" where there is none */
+    char words[48]; /* in plain words without the side: "superior orbital frontal"; three words at most */
+    enum demo_side side;
+    enum demo_lobe lobe;
+};
+
+/* Slices of training, validation and test. Test: z 46-51, 70-75, 94-99, 118-123 (24 slices); validation: 55-58, 79-82,
+ * 111-114 (12: one low, one middle, one high, each beside a gap of the test slabs, which costs training least); between
+ * slabs of two splits lie three slices that nobody uses; training has the other 37: 30-42, 62-66, 86-90, 103-107,
+ * 127-135. One subject, so anatomy is shared by all. */
+enum demo_split { DEMO_TRAIN, DEMO_VALIDATION, DEMO_TEST, DEMO_SPLITS };
+
+struct demo_atlas {
+    int nx, ny, nz; /* nz counts the slices kept: z = DEMO_Z_LOW + row */
+    float *value;   /* (nz,ny,nx) T1, white matter about 0.7, clipped to 0..1 */
+    uint8_t *label; /* (nz,ny,nx) AAL label of the nearest labelled voxel, 1..116 */
+    uint8_t *brain; /* (nz,ny,nx) 1 inside the skull-stripped brain, sulci and holes of a slice filled */
+    struct demo_region region[DEMO_REGIONS];
+    int n_slices[DEMO_SPLITS];
+    int slice[DEMO_SPLITS][DEMO_Z_HIGH - DEMO_Z_LOW + 1]; /* z of each split's slices, rising */
+};
+
+/* Reads the three volumes and the names (aal.nii.txt). `folder` NULL looks in the folders where distributions put them,
+ * or in $MCSAM_DEMO_DATA. E_NOINPUT: not found, the message says what to install; E_DATA: volumes of another size or no
+ * brain in them. Release with mcs_demo_atlas_free. */
+enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas);
+void mcs_demo_atlas_free(struct demo_atlas *atlas);
+
+/* The split a slice belongs to, or -1: in a gap or outside. */
+int mcs_demo_slice_split(int z);
+/* Lower, middle or upper third of the slices used. */
+enum demo_level mcs_demo_slice_level(int z);
+
+const char *mcs_demo_side_word(enum demo_side side);    /* "left" */
+const char *mcs_demo_lobe_words(enum demo_lobe lobe);   /* "frontal lobe", "cerebellum" */
+const char *mcs_demo_level_word(enum demo_level level); /* "lower" */
+const char *mcs_demo_split_word(enum demo_split split); /* "train", "validation", "test" */
+
+#endif

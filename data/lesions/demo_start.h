@@ -1,0 +1,73 @@
+/* Images from which the starting weights are made, before anything has seen a lesion: slices of training slabs with
+ * painted shapes (rectangles, polygons, crescents, stars, joined discs, squircles) and atlas regions. No lesion is
+ * among them, and none of the outlines is a lesion's (demo_sample.c: an ellipse bent by harmonics); the words lesion,
+ * mass and tumor do occur in captions. */
+#ifndef MCS_DEMO_START_H
+#define MCS_DEMO_START_H
+
+#include "data/lesions/demo_text.h"
+
+enum demo_shape {
+    DEMO_RECTANGLE,
+    DEMO_POLYGON,
+    DEMO_CRESCENT,
+    DEMO_STAR,
+    DEMO_DISCS,
+    DEMO_SQUIRCLE,
+    DEMO_SHAPES,
+    DEMO_REGION = DEMO_SHAPES, /* an atlas region */
+    DEMO_BRAIN,                /* the whole brain */
+    DEMO_NOTHING,
+};
+
+/* What an object is, each 0 or 1; all 0 where there is none. */
+enum {
+    DEMO_COL_BRIGHT,
+    DEMO_COL_DARK,
+    DEMO_COL_BLURRED,
+    DEMO_COL_SHARP,
+    DEMO_COL_BIG,
+    DEMO_COL_SMALL,
+    DEMO_COL_RIM,
+    DEMO_COLUMNS
+};
+
+/* For CLIP: an image with one object (or none), its caption, where it is and what it is. */
+struct demo_clip_start {
+    uint32_t id;
+    int z;
+    enum demo_shape shape;
+    struct demo_words words; /* complete: nothing left out */
+    uint8_t column[DEMO_COLUMNS];
+    char caption[DEMO_CAPTION_BYTES];
+    uint8_t image[DEMO_PIXELS]; /* (128,128) */
+    uint8_t mask[DEMO_PIXELS];  /* 0/1: the object */
+};
+/* Sample `id`, keyed by (seed, id). The caption leaves out each attribute with the config's start.drop. */
+void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_config *config, uint64_t seed, uint32_t id,
+                         struct demo_clip_start *sample);
+/* Another caption of the same content; variant 0 is sample->caption. caption: DEMO_CAPTION_BYTES. */
+void mcs_demo_clip_start_caption(const struct demo_atlas *atlas, const struct demo_config *config,
+                                 const struct demo_clip_start *sample, uint64_t seed, uint32_t variant, char *caption);
+
+/* For SAM: an image and one to five things that a box may ask for. */
+enum { DEMO_TARGETS = 5 };
+struct demo_sam_target {
+    enum demo_shape shape;
+    int box[4]; /* x0 y0 x1 y1, tight, inclusive */
+    int area;
+    uint8_t mask[DEMO_PIXELS]; /* 0/1 */
+};
+struct demo_sam_start {
+    uint32_t id;
+    int z, n_targets;           /* at least 1 */
+    uint8_t image[DEMO_PIXELS]; /* (128,128) */
+    struct demo_sam_target target[DEMO_TARGETS];
+};
+/* One to three shapes that do not touch (half of them of 4 to 8 pixels' radius; any grey that differs from what is
+ * around it; borders 0.3 to 3.5 wide; rims), with probability 0.2 an atlas region (half of these tinted), 0.1 the whole
+ * brain. */
+void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config *config, uint64_t seed, uint32_t id,
+                        struct demo_sam_start *sample);
+
+#endif

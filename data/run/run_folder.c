@@ -1,0 +1,403 @@
+/* Locks and records of run folders. */
+#include "data/run/run_folder.h"
+
+#include "data/io/file.h"
+#include "data/run/run_lock.h"
+#include "data/run/run_record.h"
+#include "engine/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct run_folder {
+    const struct mcs_common *common;
+    char folder[PATH_MAX], real[PATH_MAX], path[PATH_MAX]; /* as given; real; of the record */
+    char name[NAME_MAX + 1];                               /* of the only file; "" for a folder */
+    struct run_lock lock;
+    struct run_record record;
+    const char *verb, *options; /* the options that count */
+    char options_hash[65];
+    int made;        /* the folder is this run's own */
+    int fd;          /* the record, for appending; -1: not open yet */
+    json_t *waiting; /* lines of cases that mcs_run_flush appends */
+    struct arena arena;
+    struct run_folder *next;
+};
+
+/* Runs that are open in this process. The lock also guards their tables: jansson counts references without one. */
+static struct run_folder *open_runs;
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- the record ---- */
+
+/* Appends lines (an array, released here) in one write and waits until they are on the disk. */
+static enum mcs_status append_lines(struct run_folder *run, json_t *lines)
+{
+    char *text = NULL;
+    enum mcs_status st = MCS_OK;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    MCS_REQUIRE_GOTO(f, MCS_E_NOMEM, st, done, "%s: no memory", run->path);
+    for (size_t i = 0; i < json_array_size(lines); i++) {
+        json_dumpf(json_array_get(lines, i), f, RECORD_DUMP);
+        fputc('\n', f);
+    }
+    MCS_REQUIRE_GOTO(fclose(f) == 0, MCS_E_NOMEM, st, done, "%s: no memory", run->path);
+    if (run->fd < 0) {
+        run->fd = open(run->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        MCS_REQUIRE_GOTO(run->fd >= 0, MCS_E_IO, st, done, "%s: cannot write: %s", run->path, strerror(errno));
+    }
+    MCS_REQUIRE_GOTO(!run->record.cut || write(run->fd, "\n", 1) == 1, MCS_E_IO, st, done, "%s: cannot write: %s",
+                     run->path, strerror(errno));
+    run->record.cut = 0;
+    const ssize_t put = write(run->fd, text, n);
+    if (put != (ssize_t)n) run->record.cut = put > 0;
+    MCS_REQUIRE_GOTO(put == (ssize_t)n && fdatasync(run->fd) == 0, MCS_E_IO, st, done, "%s: cannot write: %s",
+                     run->path, put >= 0 ? "disk full" : strerror(errno));
+    for (size_t i = 0; i < json_array_size(lines); i++)
+        mcs_record_line(&run->record, json_incref(json_array_get(lines, i)));
+done:
+    free(text);
+    json_decref(lines);
+    return st;
+}
+
+/* Cases and options of this verb that are not this run's leave the record; so do files that are gone. */
+static void drop_old(struct run_folder *run)
+{
+    const char *key;
+    json_t *line;
+    void *next;
+    struct arena a = {0};
+    json_object_foreach_safe(run->record.cases, next, key,
+                             line) if (!strcmp(mcs_record_get(line, "verb"), run->verb) &&
+                                       strcmp(mcs_record_get(line, "options"), run->options_hash) != 0)
+        json_object_del(run->record.cases, key);
+    json_object_foreach_safe(run->record.options, next, key,
+                             line) if (!strcmp(mcs_record_get(line, "verb"), run->verb) &&
+                                       strcmp(mcs_record_get(line, "options"), run->options_hash) != 0)
+        json_object_del(run->record.options, key);
+    json_object_foreach_safe(
+        run->record.files, next, key,
+        line) if (!mcs_file_exists(mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_untext(&a, key))))
+        json_object_del(run->record.files, key);
+    mcs_arena_free(&a);
+}
+
+/* ---- opening and closing ---- */
+
+/* Warns where cases are there that other options made. */
+static void tell_other_options(const struct run_folder *run)
+{
+    const char *key, *differ = "", *hash = "";
+    struct arena a = {0};
+    json_t *line;
+    int n = 0;
+    json_object_foreach(run->record.cases, key,
+                        line) if (!strcmp(mcs_record_get(line, "verb"), run->verb) &&
+                                  strcmp(mcs_record_get(line, "options"), run->options_hash) != 0)
+    {
+        hash = mcs_record_get(line, "options");
+        n++;
+    }
+    if (n) {
+        const json_t *old = json_object_get(run->record.options, mcs_arena_printf(&a, "%s/%s", run->verb, hash));
+        if (old) mcs_options_differ(run->options, mcs_record_get(old, "text"), 0, &a, &differ);
+        mcs_warn("%s: %d finished cases were made by other options and are made again%s%s", run->folder, n,
+                 *differ ? ": " : "", differ);
+    }
+    mcs_arena_free(&a);
+}
+
+static enum mcs_status open_run(const void *options, const char *folder, const char *name, const char *more,
+                                struct run_folder **out)
+{
+    struct run_folder *run = calloc(1, sizeof *run);
+    char lock[PATH_MAX], what[PATH_MAX];
+    enum mcs_status st;
+    *out = NULL;
+    MCS_REQUIRE(run, MCS_E_NOMEM, "%s: no memory", folder);
+    run->common = options;
+    run->verb = run->common->verb->name;
+    run->fd = run->lock.fd = -1;
+    run->waiting = json_array();
+    const int n = snprintf(run->path, sizeof run->path, "%s/.%s.record", folder, *name ? name : "mcsam");
+    snprintf(run->folder, sizeof run->folder, "%s", folder);
+    snprintf(run->name, sizeof run->name, "%s", name);
+    snprintf(lock, sizeof lock, "%s/.%s.lock", folder, *name ? name : "mcsam");
+    snprintf(what, sizeof what, *name ? "%s/%s" : "%s", folder, name);
+    MCS_REQUIRE_GOTO(n < (int)sizeof run->path && strlen(name) + 9 <= NAME_MAX, MCS_E_IO, st, fail,
+                     "%s: cannot write: the name is too long", what);
+    run->made = !mcs_folder_exists(folder);
+    MCS_TRY_GOTO(mcs_folder_make(folder), st, fail);
+    MCS_REQUIRE_GOTO(realpath(folder, run->real), MCS_E_IO, st, fail, "%s: cannot write: %s", folder, strerror(errno));
+    MCS_TRY_GOTO(mcs_run_lock(lock, what, run->verb, &run->lock), st, fail);
+    MCS_TRY_GOTO(mcs_record_read(run->path, &run->record), st, fail);
+    const char *text = mcs_arena_printf(&run->arena, "%s%s", mcs_config_text(options, &run->arena), more ? more : "");
+    run->options = mcs_options_filter(mcs_record_text(&run->arena, text), 0, &run->arena);
+    mcs_sha256(run->options, (int64_t)strlen(run->options), run->options_hash);
+    tell_other_options(run);
+    pthread_mutex_lock(&guard);
+    run->next = open_runs;
+    open_runs = run;
+    pthread_mutex_unlock(&guard);
+    *out = run;
+    return MCS_OK;
+fail:
+    mcs_run_unlock(&run->lock);
+    json_decref(run->waiting);
+    mcs_record_free(&run->record);
+    mcs_arena_free(&run->arena);
+    free(run);
+    return st;
+}
+
+enum mcs_status mcs_run_open(const void *options, const char *folder, const char *more, struct run_folder **run)
+{
+    return open_run(options, folder, "", more, run);
+}
+
+enum mcs_status mcs_run_open_file(const void *options, const char *path, const char *more, struct run_folder **run)
+{
+    char folder[PATH_MAX];
+    const char *name;
+    mcs_path_split(path, folder, sizeof folder, &name);
+    return open_run(options, folder, name, more, run);
+}
+
+enum mcs_status mcs_run_save_config(struct run_folder *run)
+{
+    char path[PATH_MAX + 16], *old = NULL;
+    struct arena a = {0};
+    struct stat given, written;
+    int64_t n;
+    enum mcs_status st = MCS_OK;
+    snprintf(path, sizeof path, "%s/config.yaml", run->folder);
+    const char *config = run->common->config, *text = mcs_config_text(run->common, &a);
+    const int own = config && stat(config, &given) == 0 && stat(path, &written) == 0 &&
+                    given.st_dev == written.st_dev && given.st_ino == written.st_ino;
+    if (own) {
+        MCS_TRY_GOTO(mcs_file_read(path, 1 << 24, &old, &n), st, done);
+        MCS_REQUIRE_GOTO(
+            !strcmp(old, text), MCS_E_USAGE, st, done,
+            "%s: is read (--config) and would be overwritten by this run's own options; copy it to another "
+            "name, or choose another folder",
+            config);
+    } else {
+        const char *verb;
+        const enum mcs_status read = mcs_file_exists(path) ? mcs_config_verb(path, &a, &verb) : MCS_E_NOINPUT;
+        mcs_error_clear();
+        MCS_REQUIRE_GOTO(read != MCS_OK || !strcmp(verb, run->verb), MCS_E_USAGE, st, done,
+                         "%s: has the results of mcsam %s (config.yaml); choose another folder", run->folder, verb);
+        st = mcs_config_save(path, run->common);
+    }
+done:
+    free(old);
+    mcs_arena_free(&a);
+    return st;
+}
+
+enum mcs_status mcs_run_close(struct run_folder *run, enum mcs_status st)
+{
+    if (!run) return st;
+    const enum mcs_status flushed = mcs_run_flush(run);
+    if (flushed != MCS_OK && (st == MCS_OK || st == MCS_E_PARTIAL)) st = flushed;
+    pthread_mutex_lock(&guard);
+    for (struct run_folder **at = &open_runs; *at; at = &(*at)->next)
+        if (*at == run) {
+            *at = run->next;
+            break;
+        }
+    pthread_mutex_unlock(&guard);
+    if (run->fd >= 0) close(run->fd);
+    if (st == MCS_OK || st == MCS_E_PARTIAL) {
+        drop_old(run);
+        const enum mcs_status wrote = mcs_record_write(run->path, &run->record);
+        if (wrote != MCS_OK && st == MCS_OK) st = wrote;
+    }
+    mcs_run_unlock(&run->lock);
+    if (run->made && st != MCS_OK) rmdir(run->folder); /* where nothing came into it */
+    json_decref(run->waiting);
+    mcs_record_free(&run->record);
+    mcs_arena_free(&run->arena);
+    free(run);
+    return st;
+}
+
+/* ---- cases ---- */
+
+static int files_are_whole(const struct run_folder *run, json_t *files)
+{
+    const char *name;
+    char hex[65];
+    json_t *want;
+    struct arena a = {0};
+    int whole = json_is_object(files);
+    json_object_foreach(files, name, want)
+    {
+        const char *path = mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_untext(&a, name));
+        whole = whole && mcs_file_exists(path) && mcs_file_sha256(path, hex) == MCS_OK && json_is_string(want) &&
+                !strcmp(hex, json_string_value(want));
+    }
+    mcs_error_clear();
+    mcs_arena_free(&a);
+    return whole;
+}
+
+static enum mcs_status hash_source(const struct run_source *source, char hex[65])
+{
+    char one[65];
+    struct arena a = {0};
+    const char *all = "";
+    enum mcs_status st = MCS_OK;
+    for (const char *const *f = source->files; f && *f; f++) {
+        MCS_TRY_GOTO(mcs_file_sha256(*f, one), st, done);
+        all = mcs_arena_printf(&a, "%s%s\n", all, one);
+    }
+    for (const char *const *t = source->texts; t && *t; t++) {
+        mcs_sha256(*t, (int64_t)strlen(*t), one);
+        all = mcs_arena_printf(&a, "%s%s\n", all, one);
+    }
+    mcs_sha256(all, (int64_t)strlen(all), hex);
+done:
+    mcs_arena_free(&a);
+    return st;
+}
+
+int mcs_run_case_done(struct run_folder *run, const char *stem, const struct run_source *source, json_t **result)
+{
+    struct arena a = {0};
+    char hex[65];
+    const char *key = mcs_arena_printf(&a, "%s/%s", run->verb, mcs_record_text(&a, stem));
+    pthread_mutex_lock(&guard);
+    json_t *line = json_object_get(run->record.cases, key);
+    pthread_mutex_unlock(&guard);
+    mcs_arena_free(&a);
+    int done = line && !strcmp(mcs_record_get(line, "options"), run->options_hash);
+    done = done && hash_source(source, hex) == MCS_OK && !strcmp(mcs_record_get(line, "input"), hex) &&
+           files_are_whole(run, json_object_get(line, "files"));
+    mcs_error_clear();
+    if (result) *result = done ? json_object_get(line, "result") : NULL;
+    return done;
+}
+
+enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const struct run_source *source,
+                                 const char *const *files, json_t *result)
+{
+    struct arena a = {0};
+    json_t *hashes = json_object();
+    enum mcs_status st = MCS_OK;
+    char hex[65];
+    for (; *files; files++) {
+        MCS_TRY_GOTO(mcs_file_sha256(mcs_arena_printf(&a, "%s/%s", run->folder, *files), hex), st, done);
+        json_object_set_new(hashes, mcs_record_text(&a, *files), json_string(hex));
+    }
+    MCS_TRY_GOTO(hash_source(source, hex), st, done);
+    json_array_append_new(run->waiting, json_pack("{s:s, s:s, s:s, s:s, s:O, s:O*}", "verb", run->verb, "case",
+                                                  mcs_record_text(&a, stem), "options", run->options_hash, "input", hex,
+                                                  "files", hashes, "result", result));
+done:
+    json_decref(hashes);
+    json_decref(result);
+    mcs_arena_free(&a);
+    return st;
+}
+
+enum mcs_status mcs_run_flush(struct run_folder *run)
+{
+    struct arena a = {0};
+    json_t *lines = run->waiting;
+    enum mcs_status st = MCS_OK;
+    if (!json_array_size(lines)) return MCS_OK;
+    run->waiting = json_array();
+    pthread_mutex_lock(&guard);
+    /* The options' line comes before the first case that refers to it. */
+    if (!json_object_get(run->record.options, mcs_arena_printf(&a, "%s/%s", run->verb, run->options_hash)))
+        json_array_insert_new(
+            lines, 0,
+            json_pack("{s:s, s:s, s:s}", "verb", run->verb, "options", run->options_hash, "text", run->options));
+    st = append_lines(run, lines);
+    pthread_mutex_unlock(&guard);
+    mcs_arena_free(&a);
+    return st;
+}
+
+void mcs_run_tell_done(int n_done, int n)
+{
+    if (n_done == n && n) mcs_log("all %d cases are finished already", n);
+    if (n_done && n_done < n) mcs_log("%d of %d cases are finished already; going on with %d", n_done, n, n - n_done);
+}
+
+enum mcs_status mcs_run_stopped(int n_done, int n)
+{
+    return MCS_FAIL(MCS_E_STOPPED, "stopped: %d of %d cases are finished and kept; run the same command again to go on",
+                    n_done, n);
+}
+
+/* ---- HDF5 files ---- */
+
+/* The open run whose folder the file at folder/name lies in, nearest first; *relative: its name there. */
+static struct run_folder *run_of(const char *folder, const char *name, char *relative, int bytes)
+{
+    struct run_folder *best = NULL;
+    for (struct run_folder *r = open_runs; r; r = r->next) {
+        const size_t n = strlen(r->real);
+        if (strncmp(folder, r->real, n) != 0 || (folder[n] && folder[n] != '/' && n > 1)) continue;
+        if (*r->name && (strcmp(r->name, name) != 0 || folder[n])) continue;
+        if (best && strlen(best->real) >= n && !*r->name) continue;
+        best = r;
+        snprintf(relative, (size_t)bytes, "%s%s%s", folder[n] == '/' ? folder + n + 1 : folder + n,
+                 folder[n] ? "/" : "", name);
+    }
+    return best;
+}
+
+enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t n_bytes)
+{
+    char folder[PATH_MAX], real[PATH_MAX], relative[PATH_MAX], hex[65];
+    const char *name;
+    enum mcs_status st = MCS_OK;
+    mcs_path_split(path, folder, sizeof folder, &name);
+    if (!realpath(folder, real)) return MCS_OK; /* writing says why */
+    pthread_mutex_lock(&guard);
+    struct run_folder *run = run_of(real, name, relative, sizeof relative);
+    if (run) {
+        struct arena a = {0};
+        mcs_sha256(bytes, n_bytes, hex);
+        const char *stored = mcs_record_text(&a, relative);
+        const char *before = json_string_value(json_object_get(run->record.files, stored));
+        if (!before || strcmp(before, hex) != 0)
+            st = append_lines(run, json_pack("[{s:s, s:s}]", "file", stored, "sha256", hex));
+        mcs_arena_free(&a);
+    }
+    pthread_mutex_unlock(&guard);
+    return st;
+}
+
+int mcs_run_knows_sha256(const char *path, const char hex[65])
+{
+    char folder[PATH_MAX], real[PATH_MAX], relative[PATH_MAX], record[PATH_MAX + NAME_MAX + 16];
+    const char *name;
+    mcs_path_split(path, folder, sizeof folder, &name);
+    if (!realpath(folder, real)) return 0;
+    pthread_mutex_lock(&guard);
+    const struct run_folder *run = run_of(real, name, relative, sizeof relative);
+    int knows = run && json_object_get(run->record.known, hex);
+    snprintf(record, sizeof record, "%s/.%s.record", real, name);
+    if (!knows) knows = mcs_record_knows(record, hex);
+    for (int up = 0; up < 3 && !knows; up++) {
+        snprintf(record, sizeof record, "%s/.mcsam.record", real);
+        knows = mcs_record_knows(record, hex);
+        char *slash = strrchr(real, '/');
+        if (!slash || slash == real) break;
+        *slash = '\0';
+    }
+    pthread_mutex_unlock(&guard);
+    return knows;
+}

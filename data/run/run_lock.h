@@ -1,0 +1,19 @@
+/* The lock of a run folder; run_folder.h says what it promises. */
+#ifndef MCS_RUN_LOCK_H
+#define MCS_RUN_LOCK_H
+
+#include "engine/base/status.h"
+
+#include <limits.h>
+
+struct run_lock {
+    int fd; /* -1: none is held */
+    char path[PATH_MAX];
+};
+/* what: for messages, the folder or file that is locked. E_FAIL: another process holds it; E_IO: the lock file cannot
+ * be made. Never waits. */
+enum mcs_status mcs_run_lock(const char *path, const char *what, const char *verb, struct run_lock *lock);
+/* Removes the lock file and releases the lock. */
+void mcs_run_unlock(struct run_lock *lock);
+
+#endif

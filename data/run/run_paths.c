@@ -1,0 +1,223 @@
+/* Outputs apart from inputs. Files are replaced by rename, so what can be lost is the directory entry that is written:
+ * an input is in danger where the entry that it really is, after all symbolic links, has the folder and the name of an
+ * output. */
+#include "data/run/run_folder.h"
+
+#include "data/io/file.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+/* A folder that may not exist yet. */
+struct place {
+    char path[PATH_MAX]; /* real, absolute */
+    int exists;
+    dev_t device;
+    ino_t inode;
+};
+
+/* Appends the components of `rest`, which do not exist, to a real path. E_IO: too long. */
+static enum mcs_status append(char path[PATH_MAX], const char *rest)
+{
+    while (*rest) {
+        const size_t n = strcspn(rest, "/"), used = strlen(path);
+        if (n == 2 && !strncmp(rest, "..", 2)) {
+            char *slash = strrchr(path, '/');
+            slash[slash == path] = '\0';
+        } else if (n && !(n == 1 && *rest == '.')) {
+            MCS_REQUIRE(used + n + 2 < PATH_MAX, MCS_E_IO, "%s: the path is too long", path);
+            snprintf(path + used, PATH_MAX - used, "%s%.*s", path[used - 1] == '/' ? "" : "/", (int)n, rest);
+        }
+        rest += n;
+        rest += strspn(rest, "/");
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status place_of(const char *folder, struct place *p)
+{
+    char given[PATH_MAX];
+    struct stat info;
+    *p = (struct place){.exists = 0};
+    MCS_REQUIRE(strlen(folder) + 3 < PATH_MAX, MCS_E_IO, "%s: the path is too long", folder);
+    snprintf(given, sizeof given, "%s%s", *folder == '/' ? "" : "./", folder);
+    const char *rest = ""; /* behind the longest part that exists */
+    for (char *cut = given + strlen(given);;) {
+        if (realpath(given, p->path)) break;
+        while (cut > given && *cut != '/') cut--;
+        if (cut == given) {
+            snprintf(p->path, sizeof p->path, "/");
+            break;
+        }
+        rest = folder + (cut + 1 - given) - (*folder == '/' ? 0 : 2);
+        *cut = '\0';
+    }
+    MCS_TRY(append(p->path, rest));
+    p->exists = stat(p->path, &info) == 0;
+    if (p->exists) p->device = info.st_dev, p->inode = info.st_ino;
+    return MCS_OK;
+}
+
+static int same_place(const struct place *a, const struct place *b)
+{
+    if (!strcmp(a->path, b->path)) return 1;
+    return a->exists && b->exists && a->device == b->device && a->inode == b->inode;
+}
+
+/* The folder and the name of the directory entry that `path` leads to. */
+static enum mcs_status entry_of(const char *path, struct place *folder, char name[NAME_MAX + 1])
+{
+    char real[PATH_MAX];
+    *folder = (struct place){.exists = 0};
+    *name = '\0';
+    if (!realpath(path, real)) return MCS_OK; /* missing: whoever reads it says so */
+    char *slash = strrchr(real, '/');
+    snprintf(name, NAME_MAX + 1, "%s", slash + 1);
+    slash[slash == real] = '\0';
+    return place_of(real, folder);
+}
+
+static int ends_in(const char *name, const char *ending, size_t n)
+{
+    const size_t m = strlen(name);
+    return m >= n && strncasecmp(name + m - n, ending, n) == 0;
+}
+
+/* 1 where one of the ";"-separated words is this name, or a "*" and its ending. */
+static int is_written(const char *names, const char *name)
+{
+    for (const char *at = names; *at;) {
+        const size_t n = strcspn(at, ";");
+        if (*at == '*' ? ends_in(name, at + 1, n - 1) : strlen(name) == n && !strncmp(name, at, n)) return 1;
+        at += n;
+        at += *at == ';';
+    }
+    return 0;
+}
+
+static int is_read(const char *endings, const char *name)
+{
+    for (const char *at = endings; at && *at;) {
+        const size_t n = strcspn(at, ";");
+        if (ends_in(name, at, n)) return 1;
+        at += n;
+        at += *at == ';';
+    }
+    return !endings || !*endings;
+}
+
+/* One file that is read, at `path`, against one folder that is written. */
+static enum mcs_status check_file(const struct run_output *out, const struct place *place, const struct run_input *in,
+                                  const char *path)
+{
+    struct place folder;
+    struct stat read, written;
+    char name[NAME_MAX + 1], target[2 * PATH_MAX];
+    MCS_TRY(entry_of(path, &folder, name));
+    int hit = *name && same_place(&folder, place) && is_written(out->names, name);
+    /* What is written in place, as a trace is, also changes other names of the same file. */
+    if (!hit && !strpbrk(out->names, "*;") && stat(path, &read) == 0) {
+        snprintf(target, sizeof target, "%s/%s", place->path, out->names);
+        hit = stat(target, &written) == 0 && read.st_dev == written.st_dev && read.st_ino == written.st_ino;
+    }
+    MCS_REQUIRE(!hit, MCS_E_USAGE, "%s: is read (%s) and would be overwritten; choose another place for the results",
+                path, in->option);
+    return MCS_OK;
+}
+
+/* Every file of a folder that is read. Only a symbolic link can be in another folder than this one. */
+static enum mcs_status check_folder(const struct run_output *out, const struct place *place, const struct run_input *in)
+{
+    struct place folder;
+    MCS_TRY(place_of(in->path, &folder));
+    const int same = same_place(&folder, place);
+    MCS_REQUIRE(!same || (in->endings && !strchr(out->names, '*')), MCS_E_USAGE,
+                "%s: is read (%s), and results would be written into it; choose another folder", in->path, in->option);
+    DIR *d = opendir(in->path);
+    if (!d) return MCS_OK; /* whoever reads it says why it cannot be read */
+    enum mcs_status st = MCS_OK;
+    for (struct dirent *e; st == MCS_OK && (e = readdir(d));) {
+        char path[PATH_MAX + NAME_MAX + 2];
+        if (e->d_name[0] == '.' || !is_read(in->endings, e->d_name)) continue;
+        if (!same && e->d_type != DT_LNK && e->d_type != DT_UNKNOWN) continue;
+        snprintf(path, sizeof path, "%s/%s", in->path, e->d_name);
+        if (!mcs_folder_exists(path)) st = check_file(out, place, in, path);
+    }
+    closedir(d);
+    return st;
+}
+
+static enum mcs_status check_output(const struct run_output *out, const struct run_input *in, int n_in)
+{
+    struct place place;
+    if (!out->folder) return MCS_OK;
+    MCS_TRY(place_of(out->folder, &place));
+    for (int i = 0; i < n_in; i++) {
+        if (!in[i].path) continue;
+        if (mcs_folder_exists(in[i].path))
+            MCS_TRY(check_folder(out, &place, &in[i]));
+        else
+            MCS_TRY(check_file(out, &place, &in[i], in[i].path));
+    }
+    return MCS_OK;
+}
+
+void mcs_path_split(const char *path, char *folder, int folder_bytes, const char **name)
+{
+    const char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    if (!slash)
+        snprintf(folder, (size_t)folder_bytes, ".");
+    else
+        snprintf(folder, (size_t)folder_bytes, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+enum mcs_status mcs_run_check_paths(const struct mcs_common *common, const struct run_output *out, int n_out,
+                                    const struct run_input *in, int n_in)
+{
+    const char *slash = common->config ? strrchr(common->config, '/') : NULL,
+               *name = slash ? slash + 1 : common->config;
+    /* A run's own config.yaml is a good --config: mcs_run_open sees to it that it does not change. */
+    const struct run_input config = {"--config", name && strcmp(name, "config.yaml") != 0 ? common->config : NULL,
+                                     NULL};
+    for (int i = 0; i < n_out; i++) {
+        MCS_TRY(check_output(&out[i], in, n_in));
+        MCS_TRY(check_output(&out[i], &config, 1));
+    }
+    return MCS_OK;
+}
+
+enum { MAX_INPUTS = 256 };
+
+/* Adds a text where it is the name of something that exists. */
+static void add_if_path(struct run_input in[MAX_INPUTS], int *n, const char *option, const char *text)
+{
+    if (text && *n < MAX_INPUTS && (mcs_file_exists(text) || mcs_folder_exists(text)))
+        in[(*n)++] = (struct run_input){option, text, ""};
+}
+
+enum mcs_status mcs_run_check_trace(const struct mcs_common *common)
+{
+    struct run_input in[MAX_INPUTS];
+    char folder[PATH_MAX];
+    const char *name;
+    int n = 0;
+    if (!common->trace) return MCS_OK;
+    add_if_path(in, &n, "--config", common->config);
+    for (int i = 0; i < common->args.n; i++) add_if_path(in, &n, common->verb->name, common->args.v[i]);
+    for (const struct mcs_option *o = common->verb->options; o && o->name; o++) {
+        const void *field = (const char *)common + o->offset;
+        if (!strcmp(o->name, "output")) continue;
+        if (o->type == MCS_OPT_STRING) add_if_path(in, &n, o->name, *(const char *const *)field);
+        if (o->type != MCS_OPT_LIST) continue;
+        const struct mcs_strings *list = field;
+        for (int i = 0; i < list->n; i++) add_if_path(in, &n, o->name, list->v[i]);
+    }
+    mcs_path_split(common->trace, folder, sizeof folder, &name);
+    return mcs_run_check_paths(common, &(struct run_output){folder, name}, 1, in, n);
+}

@@ -1,0 +1,76 @@
+/* Image-caption pairs from a table, and matching the files of two folders by stem. */
+#ifndef MCS_PAIRS_H
+#define MCS_PAIRS_H
+
+#include "engine/base/status.h"
+
+/* A table as RFC 4180 has it: fields may stand in double quotes, which may hold separators, line ends and "" for one
+ * quote. LF, CR LF and CR end a row; a BOM is skipped; rows without any field are skipped. `cells` is (n_rows,
+ * n_columns); the first row holds the columns' names. Everything is owned by the table. */
+struct csv_table {
+    int n_rows, n_columns;
+    char **cells;
+    int *lines; /* (n_rows) the line of the file in which a row begins, from 1 */
+    char *bytes;
+};
+/* E_USAGE: no such separator; E_NOINPUT, E_IO; E_DATA with the line: not UTF-8, a NUL, a quote left open or followed by
+ * text, a row of another length than the first. */
+enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table *table);
+void mcs_csv_free(struct csv_table *table);
+/* The column with a name (white space around it ignored), -1 when there is none. */
+int mcs_csv_column(const struct csv_table *table, const char *name);
+
+struct pairs_options {
+    const char *image_column, *caption_column; /* NULL: "filename", "Caption" */
+    const char *image_folder;                  /* NULL: the table's folder; absolute names stay as they are */
+    char separator;                            /* 0: ',' */
+    int min_codes;                             /* captions of fewer code points are dropped; 0 keeps all */
+};
+
+struct pair {
+    char *image;   /* path that can be opened */
+    char *caption; /* UTF-8, white space around it removed */
+    char *stem;
+};
+/* A row that was left out, and why. */
+enum pair_fault {
+    MCS_PAIR_NO_IMAGE,
+    MCS_PAIR_NO_NAME,
+    MCS_PAIR_EMPTY_CAPTION,
+    MCS_PAIR_SHORT_CAPTION,
+    MCS_PAIR_NO_ROW
+};
+struct pair_left_out {
+    enum pair_fault fault;
+    int line;   /* of the table; 0 for MCS_PAIR_NO_ROW */
+    char *name; /* the image's path */
+};
+struct pairs {
+    int n, n_left_out;
+    struct pair *v;
+    struct pair_left_out *left_out; /* in the table's order, then images of image_folder that no row names */
+};
+const char *mcs_pair_fault_text(enum pair_fault fault);
+/* Cells of image and caption are read as mcsam writes them: an apostrophe before = + - @, a tab or a line end (after
+ * more apostrophes, where there are some) is taken off, since it only keeps spreadsheets from taking the cell for a
+ * formula; an image's name may have bytes that are not UTF-8 as \xff (mcs_text_encode). Reads a table of pairs. Rows
+ * that can't be used are listed in left_out and the rest goes on; images (PNG, JPEG, NIfTI, NPY) without a row are
+ * listed when image_folder is given, the table's own folder is not searched. One image may have several rows. E_DATA: a
+ * column is missing, two different images share a stem (both named), or nothing is left. */
+enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options *options, struct pairs *pairs);
+void mcs_pairs_free(struct pairs *pairs);
+/* Warns of the rows that were left out: the first ten by line and reason, the rest as a number. */
+void mcs_pairs_report(const struct pairs *pairs, const char *csv_path);
+
+/* Matching by stem (mcs_file_stem), never by order. Indices into a and b; the pairs and only_a in a's order, only_b in
+ * b's. E_DATA: two names in one list share a stem (both named, with `what_a` or `what_b`, e.g. the folder). */
+struct stem_match {
+    int n, n_only_a, n_only_b;
+    int *a, *b;           /* (n) a[i] belongs to b[i] */
+    int *only_a, *only_b; /* without a partner */
+};
+enum mcs_status mcs_match_stems(const char *const *a, int n_a, const char *what_a, const char *const *b, int n_b,
+                                const char *what_b, struct stem_match *match);
+void mcs_stem_match_free(struct stem_match *match);
+
+#endif

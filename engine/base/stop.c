@@ -1,0 +1,87 @@
+#include "engine/base/stop.h"
+
+#include "engine/base/log.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+    int number;
+    const char *name;
+} kinds[] = {{SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+static atomic_int requested;
+
+static const char *name_of(int number)
+{
+    for (int i = 0; i < N_KINDS; i++)
+        if (kinds[i].number == number) return kinds[i].name;
+    return "a signal";
+}
+
+/* The default action of all four is to end the process; the others block the signal, so it comes to this thread. */
+static void end_at_once(int number)
+{
+    sigset_t one;
+    signal(number, SIG_DFL);
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    kill(getpid(), number);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+}
+
+static void *wait_for_signals(void *set)
+{
+    int number;
+    while (sigwait(set, &number) == 0) {
+        if (atomic_exchange(&requested, 1)) end_at_once(number);
+        mcs_log("%s: ends after the step or case at hand; a second signal ends it at once", name_of(number));
+    }
+    return NULL;
+}
+
+void mcs_stop_install(void)
+{
+    static sigset_t asking;
+    sigset_t before;
+    pthread_t waiting;
+    sigemptyset(&asking);
+    for (int i = 0; i < N_KINDS; i++) {
+        struct sigaction at_start;
+        if (sigaction(kinds[i].number, NULL, &at_start) == 0 && at_start.sa_handler != SIG_IGN)
+            sigaddset(&asking, kinds[i].number);
+    }
+    pthread_sigmask(SIG_BLOCK, &asking, &before);
+    const int error = pthread_create(&waiting, NULL, wait_for_signals, &asking);
+    if (error == 0) {
+        pthread_detach(waiting);
+        return;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    mcs_warn("no thread waits for signals (%s): they end this process at once", strerror(error));
+}
+
+int mcs_stop_requested(void)
+{
+    return requested;
+}
+
+enum mcs_status mcs_stop_check(void)
+{
+    MCS_REQUIRE(!requested, MCS_E_STOPPED, "stopped by a signal before the end; run the same command again");
+    return MCS_OK;
+}
+
+void mcs_stop_request(void)
+{
+    requested = 1;
+}
+
+void mcs_stop_reset(void)
+{
+    requested = 0;
+}

@@ -1,0 +1,67 @@
+/* A CLIP model in a folder, and what is done with it: embeddings of images and texts.
+ *
+ * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), vocab.txt and open_clip_model.safetensors, as
+ * open_clip's `local-dir:` reads them; mcsam adds to vision_cfg and text_cfg what open_clip takes from elsewhere
+ * (width, depth, heads, ...), and without those keys assumes BiomedCLIP's. */
+#ifndef MCS_CLIP_MODEL_H
+#define MCS_CLIP_MODEL_H
+
+#include "data/image/image.h"
+#include "data/text/tokenizer.h"
+#include "engine/backend.h"
+#include "engine/model/clip.h"
+#include "engine/tape/exec.h"
+
+struct clip_model {
+    struct clip_config config;
+    struct params *params;
+    struct tokenizer *tokenizer;
+    struct device *device;
+    char folder[1024];
+    char sha256[65]; /* of the weights file; "" when drawn at random */
+    /* Planned graphs, made at first use. */
+    struct clip_plan *image_plan, *text_plan[4];
+    struct exec_memory memory; /* they share it */
+};
+
+/* open_clip_config.json of a folder, on top of BiomedCLIP's sizes. E_NOINPUT; E_DATA: not JSON, no model_cfg, sizes
+ * that cannot be. */
+enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);
+/* Reads config and vocabulary, names all parameters and gives them memory; then reads the weights. E_NOINPUT, E_DATA (a
+ * tensor missing or of another shape, by name), E_NOMEM. Freed with mcs_clip_model_close. */
+enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m);
+/* A model from a config, weights drawn by `seed`; vocab_path as in the folder, c->vocab 0 = as many as it has.
+ * name_more, if not NULL, may name further parameters ("start...."), which train with the model and are not saved. */
+enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *vocab_path, uint64_t seed, struct device *d,
+                                   void (*name_more)(struct graph *g, const struct clip_config *c),
+                                   struct clip_model *m);
+void mcs_clip_model_close(struct clip_model *m);
+/* Writes the folder: config, vocabulary and weights (half: float16), each whole or not at all. */
+enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half);
+
+/* How an image becomes the network's square. CROP: shortest edge to S (bicubic, Pillow's), centre crop, as open_clip.
+ * WHOLE: the whole image stretched to S x S. */
+enum clip_view { CLIP_VIEW_CROP, CLIP_VIEW_WHOLE };
+/* 8-bit image -> dst (S,S,3) normalised. Grey images are repeated over the channels. */
+enum mcs_status mcs_clip_prepare(const struct clip_config *c, const struct image *img, enum clip_view view, float *dst);
+/* The same as 8-bit pixels (S,S,channels of img), before normalisation. */
+enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
+                              struct image *dst);
+
+/* 8-bit square (S,S,1 or 3) -> dst (S,S,3): (v/255 - mean) / std in float32. */
+void mcs_clip_normalise(const struct clip_config *c, const struct image *img, float *dst);
+
+/* n prepared images (n,S,S,3) -> dst (n,embed); normalise: L2. */
+enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images, int n, int normalise, float *dst);
+/* n texts -> dst (n,embed). */
+enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *texts, int n, int normalise, float *dst);
+
+/* Packed token rows of n texts: arrays of room for n*context rows (ids, position, key) and n+1 (offset). key =
+ * sample*1024 + position names a row for dropout; sample NULL = the text's number. *n_rows: how many rows were filled.
+ */
+enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
+                                    int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows);
+/* Rows to plan for: the number rounded up to a bucket. */
+int64_t mcs_clip_text_bucket(int64_t n_rows);
+
+#endif

@@ -1,0 +1,329 @@
+#include "infer/coarse/coarse.h"
+
+#include "engine/base/rng.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct coarse_options mcs_coarse_defaults(enum mcs_form form)
+{
+    struct coarse_options o = {.form = form, .threshold_value = 0.3f, .keep = 1, .min_area = 1, .n_points = 10};
+    if (form == MCS_PAPER) {
+        o.threshold = MCS_COARSE_OTSU;
+        o.rank = MCS_COARSE_CONFIDENCE;
+        o.min_confidence = 0.5f;
+    } else {
+        o.threshold = MCS_COARSE_KMEANS;
+        o.rank = MCS_COARSE_AREA;
+        o.merge_boxes = 1;
+    }
+    return o;
+}
+
+enum mcs_status mcs_coarse_parse_threshold(const char *word, struct coarse_options *o)
+{
+    if (!strcmp(word, "otsu") || !strcmp(word, "kmeans")) {
+        o->threshold = word[0] == 'o' ? MCS_COARSE_OTSU : MCS_COARSE_KMEANS;
+        return MCS_OK;
+    }
+    char *end;
+    errno = 0;
+    double v = strtod(word, &end);
+    MCS_REQUIRE(*word && !*end && !errno && isfinite(v), MCS_E_USAGE, "threshold %s: want otsu, kmeans or a number",
+                word);
+    o->threshold = MCS_COARSE_FIXED;
+    o->threshold_value = (float)v;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o)
+{
+    static const char *const names[] = {"confidence", "area", "text", "both"};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(word, names[i])) {
+            o->rank = (enum mcs_coarse_rank)i;
+            return MCS_OK;
+        }
+    return MCS_FAIL(MCS_E_USAGE, "rank %s: want confidence, area, text or both", word);
+}
+
+/* ---- threshold ---- */
+
+enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, const struct coarse_options *o,
+                                     uint8_t *mask, float *threshold, enum mcs_mask_state *state)
+{
+    int64_t n = (int64_t)width * height;
+    switch (o->threshold) {
+    case MCS_COARSE_OTSU: return mcs_threshold_otsu(map, n, mask, threshold, state);
+    case MCS_COARSE_KMEANS:
+        if (o->form == MCS_RELEASE) return mcs_threshold_kmeans_release(map, width, height, mask, threshold, state);
+        return mcs_threshold_kmeans(map, n, mask, threshold, state);
+    case MCS_COARSE_FIXED: break;
+    }
+    *threshold = o->threshold_value;
+    MCS_TRY(mcs_threshold_fixed(map, n, o->threshold_value, mask, state));
+    if (o->form == MCS_RELEASE) { /* it cuts the 8-bit map, as doubles */
+        mcs_map_to_u8(map, n, mask);
+        int64_t n_set = 0;
+        for (int64_t i = 0; i < n; i++) n_set += mask[i] = mask[i] / 255.0 > (double)o->threshold_value;
+        *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    }
+    return MCS_OK;
+}
+
+/* ---- components ---- */
+
+static int needs_text(const struct coarse_options *o)
+{
+    return o->rank == MCS_COARSE_TEXT || o->rank == MCS_COARSE_BOTH;
+}
+
+static enum mcs_status keep_best(const struct coarse_options *o, const struct coarse_text_scorer *scorer,
+                                 const char *stem, const int32_t *labels, int width, int height,
+                                 struct component_list *list)
+{
+    mcs_components_min_area(list, o->min_area);
+    mcs_components_min_confidence(list, o->min_confidence);
+    if (!list->n) return MCS_OK;
+    if (o->rank == MCS_COARSE_AREA) {
+        mcs_components_keep_area(list, o->keep);
+        return MCS_OK;
+    }
+    float *scores = malloc((size_t)list->n * sizeof *scores);
+    MCS_REQUIRE(scores, MCS_E_NOMEM, "no memory for %d scores", list->n);
+    enum mcs_status st = MCS_OK;
+    if (needs_text(o))
+        MCS_TRY_GOTO(scorer->score(scorer->context, stem, list, labels, width, height, scores), st, done);
+    for (int i = 0; i < list->n; i++) {
+        if (o->rank == MCS_COARSE_CONFIDENCE) scores[i] = list->items[i].confidence;
+        if (o->rank == MCS_COARSE_BOTH) scores[i] += 2 * list->items[i].confidence;
+    }
+    MCS_TRY_GOTO(mcs_components_keep_score(list, scores, o->keep), st, done);
+done:
+    free(scores);
+    return st;
+}
+
+/* ---- boxes and points ---- */
+
+static int matches(int32_t label, uint8_t set, int32_t want)
+{
+    return want > 0 ? label == want && set : want == 0 ? set != 0 : !set;
+}
+
+/* n points without replacement among the pixels of label `want` (0: the whole mask, -1: outside the mask), fewer where
+ * there are fewer. Selection sampling in raster order (Knuth, volume 2, 3.4.2, algorithm S) over the box that holds
+ * them all: one draw a pixel, no list of pixels; so the points come in raster order. */
+static int draw_points(struct mcs_rng rng, const int32_t *labels, const uint8_t *mask, int width, const int box[4],
+                       int32_t want, int n_pixels, int n, struct box_point *points)
+{
+    int seen = 0, taken = 0; /* labels NULL: everything in the mask is of label `want` */
+    if (n > n_pixels) n = n_pixels;
+    for (int y = box[1]; y <= box[3] && taken < n; y++)
+        for (int x = box[0]; x <= box[2] && taken < n; x++) {
+            int64_t i = (int64_t)y * width + x;
+            if (!matches(labels ? labels[i] : want, mask[i], want)) continue;
+            if (mcs_rng_below(rng, (uint32_t)seen, (uint32_t)(n_pixels - seen)) < (uint32_t)(n - taken))
+                points[taken++] = (struct box_point){x, y, want >= 0};
+            seen++;
+        }
+    return taken;
+}
+
+static void union_box(const struct component_list *list, int box[4], int *area, double *confidence)
+{
+    const struct component *first = list->items;
+    box[0] = first->x0, box[1] = first->y0, box[2] = first->x1, box[3] = first->y1;
+    *area = 0;
+    *confidence = 0.0;
+    for (int i = 0; i < list->n; i++) {
+        const struct component *c = list->items + i;
+        if (c->x0 < box[0]) box[0] = c->x0;
+        if (c->y0 < box[1]) box[1] = c->y0;
+        if (c->x1 > box[2]) box[2] = c->x1;
+        if (c->y1 > box[3]) box[3] = c->y1;
+        *area += c->area;
+        *confidence += (double)c->confidence * c->area;
+    }
+    *confidence /= *area;
+}
+
+static void make_boxes(const struct coarse_options *o, const char *stem, const int32_t *labels, const uint8_t *mask,
+                       int width, int height, struct coarse_result *r)
+{
+    int all[4], all_area;
+    double all_confidence;
+    union_box(&r->components, all, &all_area, &all_confidence);
+    int whole[4] = {0, 0, width - 1, height - 1}, n_outside = width * height - all_area;
+    struct mcs_rng rng = {.seed = o->seed, .site = mcs_rng_site("coarse.points"), .sample = mcs_rng_site(stem)};
+    r->n_boxes = o->merge_boxes ? 1 : r->components.n;
+    r->boxes = mcs_arena_alloc(&r->arena, (size_t)r->n_boxes * sizeof *r->boxes);
+    for (int k = 0; k < r->n_boxes; k++) {
+        const struct component *c = r->components.items + k;
+        struct box_component *b = r->boxes + k;
+        int box[4] = {c->x0, c->y0, c->x1, c->y1};
+        if (o->merge_boxes) memcpy(box, all, sizeof box);
+        b->area = o->merge_boxes ? all_area : c->area;
+        b->confidence = o->merge_boxes ? all_confidence : (double)c->confidence;
+        b->points = mcs_arena_alloc(&r->arena, ((size_t)o->n_points + o->n_negative + 1) * sizeof *b->points);
+        /* The released code draws from the whole mask, once: the same points stand beside every box. */
+        int from_all = o->merge_boxes || o->form == MCS_RELEASE;
+        rng.step = from_all ? 0 : (uint32_t)c->label;
+        b->n_points = draw_points(rng, labels, mask, width, from_all ? all : box, from_all ? 0 : c->label,
+                                  from_all ? all_area : c->area, o->n_points, b->points);
+        rng.step |= 0x80000000u;
+        b->n_points +=
+            draw_points(rng, labels, mask, width, whole, -1, n_outside, o->n_negative, b->points + b->n_points);
+        mcs_box_grow(box, o->grow_px, width, height);
+        if (o->form == MCS_RELEASE) { /* x + w and y + h of a rectangle whose last pixel is x + w - 1 */
+            if (box[2] < width - 1) box[2]++;
+            if (box[3] < height - 1) box[3]++;
+        }
+        b->x0 = box[0], b->y0 = box[1], b->x1 = box[2], b->y1 = box[3];
+    }
+}
+
+/* ---- on the device ---- */
+
+/* The memory of one map's stages, in one piece. */
+static enum mcs_status lay_out(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
+                               struct stage_coarse *a)
+{
+    const int64_t n = (int64_t)map->width * map->height,
+                  most = (int64_t)((map->width + 1) / 2) * ((map->height + 1) / 2);
+    const int release = o->form == MCS_RELEASE;
+    MCS_TRY(
+        mcs_stage_room(on, most * (int64_t)sizeof *a->items + (int64_t)sizeof *a->found + 8 * n + 2 * n + most + 1));
+    *a = (struct stage_coarse){.height = map->height, .width = map->width, .value = o->threshold_value};
+    switch (o->threshold) {
+    case MCS_COARSE_OTSU: a->cut = STAGE_OTSU; break;
+    case MCS_COARSE_KMEANS: a->cut = release ? STAGE_KMEANS_RELEASE : STAGE_KMEANS; break;
+    case MCS_COARSE_FIXED: a->cut = release ? STAGE_FIXED_RELEASE : STAGE_FIXED; break;
+    }
+    a->items = on->p;
+    a->found = (struct stage_found *)(a->items + most);
+    a->labels = (int32_t *)(a->found + 1);
+    a->map = (float *)(a->labels + n);
+    a->above = (uint8_t *)(a->map + n);
+    a->mask = a->above + n;
+    a->keep = a->mask + n;
+    return MCS_OK;
+}
+
+static enum mcs_status read_components(struct device *d, const struct stage_coarse *a, int n,
+                                       struct component_list *list)
+{
+    enum mcs_status st;
+    struct stage_component *items = malloc((size_t)(n + 1) * sizeof *items);
+    list->items = calloc((size_t)n + 1, sizeof *list->items);
+    MCS_REQUIRE_GOTO(items && list->items, MCS_E_NOMEM, st, done, "no memory for %d components", n);
+    MCS_TRY_GOTO(d->backend->download(d, items, a->items, n * (int64_t)sizeof *items), st, done);
+    for (int i = 0; i < n; i++) {
+        const struct stage_component *c = items + i;
+        list->items[i] = (struct component){.label = c->label,
+                                            .area = c->area,
+                                            .x0 = c->x0,
+                                            .y0 = c->y0,
+                                            .x1 = c->x1,
+                                            .y1 = c->y1,
+                                            .confidence = c->confidence,
+                                            .cx = c->cx,
+                                            .cy = c->cy,
+                                            .peak_x = c->peak_x,
+                                            .peak_y = c->peak_y,
+                                            .peak = c->peak};
+    }
+    list->n = n;
+done:
+    free(items);
+    return st;
+}
+
+/* Threshold, state and components of r; what lies above stays there, with the labels. */
+static enum mcs_status find_on_device(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
+                                      uint8_t *above, uint8_t *mask, struct stage_coarse *a, struct coarse_result *r)
+{
+    struct device *d = on->device;
+    const int64_t n = (int64_t)map->width * map->height;
+    struct stage_found found;
+    MCS_TRY(lay_out(on, map, o, a));
+    MCS_TRY(d->backend->upload(d, (float *)a->map, map->values, n * (int64_t)sizeof *map->values));
+    MCS_TRY(mcs_stages_of(d)->coarse(d, a));
+    MCS_TRY(d->backend->download(d, &found, a->found, sizeof found));
+    if (found.bad) /* says where */
+        MCS_TRY(mcs_coarse_threshold(map->values, map->width, map->height, o, mask, &r->threshold, &r->state));
+    r->threshold = found.threshold;
+    r->state = found.constant ? MCS_MASK_CONSTANT : found.set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    if (above) MCS_TRY(d->backend->download(d, above, a->above, n));
+    return read_components(d, a, found.n, &r->components);
+}
+
+static enum mcs_status mask_on_device(struct device *d, struct stage_coarse *a, const struct coarse_result *r,
+                                      uint8_t *mask)
+{
+    enum mcs_status st;
+    uint8_t *keep = calloc((size_t)r->n_found + 1, 1);
+    MCS_REQUIRE(keep, MCS_E_NOMEM, "no memory for %d components", r->n_found);
+    for (int i = 0; i < r->components.n; i++) keep[r->components.items[i].label] = 1;
+    a->most_label = r->n_found;
+    MCS_TRY_GOTO(d->backend->upload(d, (uint8_t *)a->keep, keep, r->n_found + 1), st, done);
+    MCS_TRY_GOTO(mcs_stages_of(d)->coarse_keep(d, a), st, done);
+    MCS_TRY_GOTO(d->backend->download(d, mask, a->mask, (int64_t)a->width * a->height), st, done);
+done:
+    free(keep);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, const char *stem,
+                                const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
+                                uint8_t *mask, struct coarse_result *r)
+{
+    const int width = map->width, height = map->height;
+    *r = (struct coarse_result){0};
+    MCS_REQUIRE(o->keep >= 0 && o->min_area >= 0 && o->n_points >= 0 && o->n_negative >= 0 && !isnan(o->min_confidence),
+                MCS_E_USAGE, "coarse mask: keep, min-area and points must be 0 or more and min-confidence a number");
+    MCS_REQUIRE(!needs_text(o) || scorer, MCS_E_USAGE, "rank text and both need a model, prompts and the images");
+    MCS_REQUIRE(width > 0 && height > 0 && (int64_t)width * height < INT32_MAX, MCS_E_SHAPE, "%s: a map of %d x %d",
+                stem, width, height);
+    struct device *d = on && mcs_stages_of(on->device) ? on->device : NULL;
+    struct stage_coarse there;
+    const int64_t n = (int64_t)width * height, label_bytes = n * (int64_t)sizeof(int32_t);
+    enum mcs_status st = MCS_OK;
+    int32_t *labels = malloc((size_t)label_bytes);
+    MCS_REQUIRE(labels, MCS_E_NOMEM, "%s: no memory for the labels", stem);
+    if (d) {
+        MCS_TRY_GOTO(find_on_device(on, map, o, above, mask, &there, r), st, done);
+        if (needs_text(o)) MCS_TRY_GOTO(d->backend->download(d, labels, there.labels, label_bytes), st, done);
+    } else {
+        MCS_TRY_GOTO(mcs_coarse_threshold(map->values, width, height, o, mask, &r->threshold, &r->state), st, done);
+        if (above) memcpy(above, mask, (size_t)n);
+        MCS_TRY_GOTO(mcs_components_find(mask, map->values, width, height, labels, &r->components), st, done);
+    }
+    r->n_found = r->components.n;
+    MCS_TRY_GOTO(keep_best(o, scorer, stem, labels, width, height, &r->components), st, done);
+    const int several = r->components.n > 1; /* then points need labels: the mask does not tell them apart */
+    if (d) {
+        MCS_TRY_GOTO(mask_on_device(d, &there, r, mask), st, done);
+        if (several && !needs_text(o))
+            MCS_TRY_GOTO(d->backend->download(d, labels, there.labels, label_bytes), st, done);
+    } else {
+        MCS_TRY_GOTO(mcs_components_mask(&r->components, labels, n, mask), st, done);
+    }
+    if (r->state == MCS_MASK_OK && !r->components.n) r->state = MCS_MASK_FILTERED;
+    if (r->components.n) make_boxes(o, stem, several ? labels : NULL, mask, width, height, r);
+done:
+    free(labels);
+    if (st != MCS_OK) mcs_coarse_free(r);
+    return st;
+}
+
+void mcs_coarse_free(struct coarse_result *r)
+{
+    mcs_components_free(&r->components);
+    mcs_arena_free(&r->arena);
+    *r = (struct coarse_result){0};
+}

@@ -1,0 +1,187 @@
+#include "infer/coarse/threshold.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { BINS = MCS_THRESHOLD_BINS, RELEASE_SIDE = 256 };
+
+struct histogram {
+    float lo, hi;
+    float edge[BINS + 1]; /* bin k is [edge[k], edge[k+1]), the last one closed */
+    int64_t count[BINS];
+    double sum[BINS], sum_sq[BINS]; /* of value - lo, so that a large offset costs no digits */
+};
+
+const char *mcs_mask_state_text(enum mcs_mask_state state)
+{
+    switch (state) {
+    case MCS_MASK_OK: return "not empty";
+    case MCS_MASK_CONSTANT: return "the map is constant";
+    case MCS_MASK_NOTHING: return "nothing lies above the threshold";
+    case MCS_MASK_FILTERED: return "no component passed the filters";
+    }
+    return "unknown";
+}
+
+static enum mcs_status find_range(const float *map, int64_t n, float *lo, float *hi)
+{
+    MCS_REQUIRE(n > 0, MCS_E_SHAPE, "a saliency map without pixels");
+    *lo = INFINITY;
+    *hi = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        MCS_REQUIRE(isfinite(map[i]), MCS_E_DATA, "saliency map: value %lld is %s", (long long)i,
+                    isnan(map[i]) ? "NaN" : "infinite");
+        if (map[i] < *lo) *lo = map[i];
+        if (map[i] > *hi) *hi = map[i];
+    }
+    return MCS_OK;
+}
+
+/* The bin by its edges: the quotient alone may be one off where a value is next to an edge. */
+static int bin_of(const struct histogram *h, float v)
+{
+    int k = (int)(((double)v - h->lo) / ((double)h->hi - h->lo) * BINS);
+    if (k > BINS - 1) k = BINS - 1;
+    if (k > 0 && v < h->edge[k]) k--;
+    if (k < BINS - 1 && v >= h->edge[k + 1]) k++;
+    return k;
+}
+
+static void fill(struct histogram *h, const float *map, int64_t n)
+{
+    double step = ((double)h->hi - h->lo) / BINS;
+    for (int k = 0; k < BINS; k++) h->edge[k] = (float)(h->lo + k * step);
+    h->edge[BINS] = h->hi;
+    memset(h->count, 0, sizeof h->count);
+    memset(h->sum, 0, sizeof h->sum);
+    memset(h->sum_sq, 0, sizeof h->sum_sq);
+    for (int64_t i = 0; i < n; i++) {
+        int k = bin_of(h, map[i]);
+        double v = (double)map[i] - h->lo;
+        h->count[k]++;
+        h->sum[k] += v;
+        h->sum_sq[k] += v * v;
+    }
+}
+
+/* Of the cuts behind bin 0 .. BINS-2, the one with the greatest w0 w1 (m0 - m1)^2, which is the one with the least sum
+ * of squares within the classes; the first of equal ones. `sum` holds count times the value that stands for the bin. */
+static int best_cut(const int64_t *count, const double *sum, double *mean_lo, double *mean_hi)
+{
+    double total = 0.0, total_n = 0.0;
+    for (int k = 0; k < BINS; k++) {
+        total += sum[k];
+        total_n += (double)count[k];
+    }
+    int best = 0;
+    double best_var = -1.0, s0 = 0.0, n0 = 0.0;
+    for (int k = 0; k < BINS - 1; k++) {
+        s0 += sum[k];
+        n0 += (double)count[k];
+        double n1 = total_n - n0;
+        if (n0 == 0.0 || n1 == 0.0) continue;
+        double m0 = s0 / n0, m1 = (total - s0) / n1, var = n0 * n1 * (m0 - m1) * (m0 - m1);
+        if (var > best_var) {
+            best_var = var;
+            best = k;
+            *mean_lo = m0;
+            *mean_hi = m1;
+        }
+    }
+    return best;
+}
+
+static enum mcs_status constant_map(float value, int64_t n, uint8_t *mask, float *threshold, enum mcs_mask_state *state)
+{
+    memset(mask, 0, (size_t)n);
+    *threshold = value;
+    *state = MCS_MASK_CONSTANT;
+    return MCS_OK;
+}
+
+static void cut_above(const float *map, int64_t n, float threshold, uint8_t *mask, enum mcs_mask_state *state)
+{
+    int64_t n_set = 0;
+    for (int64_t i = 0; i < n; i++) n_set += mask[i] = map[i] > threshold;
+    *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+}
+
+enum mcs_status mcs_threshold_otsu(const float *map, int64_t n, uint8_t *mask, float *threshold,
+                                   enum mcs_mask_state *state)
+{
+    struct histogram h;
+    MCS_TRY(find_range(map, n, &h.lo, &h.hi));
+    if (h.lo == h.hi) return constant_map(h.lo, n, mask, threshold, state);
+    fill(&h, map, n);
+    double sum[BINS], m0, m1;
+    for (int k = 0; k < BINS; k++) sum[k] = (double)h.count[k] * (0.5 * ((double)h.edge[k] + h.edge[k + 1]) - h.lo);
+    int cut = best_cut(h.count, sum, &m0, &m1);
+    *threshold = (float)(0.5 * ((double)h.edge[cut] + h.edge[cut + 1]));
+    cut_above(map, n, *threshold, mask, state);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_threshold_kmeans(const float *map, int64_t n, uint8_t *mask, float *threshold,
+                                     enum mcs_mask_state *state)
+{
+    struct histogram h;
+    MCS_TRY(find_range(map, n, &h.lo, &h.hi));
+    if (h.lo == h.hi) return constant_map(h.lo, n, mask, threshold, state);
+    fill(&h, map, n);
+    double m0 = 0.0, m1 = 0.0;
+    int cut = best_cut(h.count, h.sum, &m0, &m1);
+    *threshold = (float)(h.lo + 0.5 * (m0 + m1));
+    for (int64_t i = 0; i < n; i++) mask[i] = bin_of(&h, map[i]) > cut;
+    *state = MCS_MASK_OK;
+    return MCS_OK;
+}
+
+void mcs_map_to_u8(const float *map, int64_t n, uint8_t *dst)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = rintf(map[i] * 255.0f);
+        dst[i] = v >= 255.0f ? 255 : v > 0.0f ? (uint8_t)v : 0; /* NaN compares false: 0 */
+    }
+}
+
+enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int height, uint8_t *mask, float *threshold,
+                                             enum mcs_mask_state *state)
+{
+    int64_t n = (int64_t)width * height;
+    float lo, hi;
+    MCS_TRY(find_range(map, n, &lo, &hi));
+    mcs_map_to_u8(map, n, mask); /* the caller's mask holds the 8-bit map until it is overwritten below */
+    static _Thread_local uint8_t small[RELEASE_SIDE * RELEASE_SIDE];
+    int64_t count[BINS] = {0};
+    double sum[BINS] = {0};
+    for (int y = 0; y < RELEASE_SIDE; y++)
+        for (int x = 0; x < RELEASE_SIDE; x++) {
+            int sy = (int)((int64_t)y * height / RELEASE_SIDE), sx = (int)((int64_t)x * width / RELEASE_SIDE);
+            uint8_t v = small[y * RELEASE_SIDE + x] = mask[(int64_t)sy * width + sx];
+            count[v]++;
+            sum[v] += v;
+        }
+    if (count[small[0]] == RELEASE_SIDE * RELEASE_SIDE)
+        return constant_map((float)small[0] / 255.0f, n, mask, threshold, state);
+    double m0 = 0.0, m1 = 0.0;
+    int cut = best_cut(count, sum, &m0, &m1);
+    *threshold = (float)(0.5 * (m0 + m1) / 255.0);
+    int64_t n_set = 0;
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) {
+            int sy = (int)((int64_t)y * RELEASE_SIDE / height), sx = (int)((int64_t)x * RELEASE_SIDE / width);
+            n_set += mask[(int64_t)y * width + x] = small[sy * RELEASE_SIDE + sx] > cut;
+        }
+    /* An image larger than 256 x 256 may skip the only bright pixels, a smaller one shows each of its own. */
+    *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_threshold_fixed(const float *map, int64_t n, float threshold, uint8_t *mask,
+                                    enum mcs_mask_state *state)
+{
+    float lo, hi;
+    MCS_TRY(find_range(map, n, &lo, &hi));
+    cut_above(map, n, threshold, mask, state);
+    return MCS_OK;
+}

@@ -1,0 +1,35 @@
+/* The parts of the report's page, each in a file of its own; infer/report/report.c puts them in order. A part writes to
+ * a stream and never fails for what it reads: what is missing or of another kind becomes a plain line on the page. */
+#ifndef MCS_REPORT_PARTS_H
+#define MCS_REPORT_PARTS_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* A member of an object: NaN / NULL where it is missing or of another kind, o NULL included. */
+double mcs_report_number(const json_t *o, const char *key);
+const char *mcs_report_word(const json_t *o, const char *key);
+/* Member KEY_interval, a pair of numbers; both NaN where there is none. */
+void mcs_report_interval(const json_t *o, const char *key, double lo_hi[2]);
+/* One escaped line that says what is left out and why. */
+void mcs_report_missing(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* summary.json's tables and charts (report_tables.c). */
+void mcs_report_glance(FILE *out, const json_t *summary);
+void mcs_report_data(FILE *out, const json_t *summary);
+void mcs_report_retrieval(FILE *out, const json_t *summary);
+void mcs_report_control(FILE *out, const json_t *summary);
+void mcs_report_network(FILE *out, const json_t *summary);
+void mcs_report_uncertainty(FILE *out, const json_t *summary);
+void mcs_report_cost(FILE *out, const json_t *summary);
+
+/* The curves of FOLDER/NAME, a metrics.jsonl (report_curves.c). Returns 0 where there is no such file, and then has
+ * written nothing. */
+int mcs_report_curves(FILE *out, const char *folder, const char *name);
+/* timeline.json: each plan's live bytes over its steps. */
+void mcs_report_arena(FILE *out, const json_t *timeline);
+
+/* cases.json: a dozen cases, worst first, their pictures read from `folder` (report_cases.c). */
+void mcs_report_cases(FILE *out, const char *folder, const json_t *cases);
+
+#endif

@@ -1,0 +1,258 @@
+#include "infer/unet/ensemble.h"
+
+#include "infer/unet/uncertainty.h"
+#include "infer/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int takes(const struct unet_checkpoint *c, int n, enum ensemble_choice choice, int i)
+{
+    if (choice == ENSEMBLE_LAST) return i == n - 1;
+    return choice == ENSEMBLE_ALL || c[i].cycle == c[n - 1].cycle;
+}
+
+int mcs_ensemble_takes(const struct ensemble *e, enum ensemble_choice choice, int i)
+{
+    return takes(e->checkpoint, e->n, choice, i);
+}
+
+/* Keeps of c (n) those that a choice takes; returns how many. The last one is always among them. */
+static int choose(struct unet_checkpoint *c, int n, const enum ensemble_choice *choices, int n_choices)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        int wanted = 0;
+        for (int g = 0; g < n_choices; g++) wanted |= takes(c, n, choices[g], i);
+        /* takes() looks at the last one only, which stays where it is until the end */
+        if (wanted) c[kept++] = c[i];
+    }
+    return kept;
+}
+
+enum mcs_status mcs_ensemble_open(const char *run, const enum ensemble_choice *choices, int n_choices, struct device *d,
+                                  struct ensemble *e)
+{
+    struct unet_plans plans;
+    char path[1200];
+    int n;
+    enum mcs_status st;
+    *e = (struct ensemble){0};
+    MCS_TRY(mcs_unet_plans_read(run, &plans));
+    e->checkpoint = calloc(UNET_MAX_CHECKPOINTS, sizeof *e->checkpoint);
+    e->weights = calloc(UNET_MAX_CHECKPOINTS, sizeof *e->weights);
+    MCS_REQUIRE_GOTO(e->checkpoint && e->weights, MCS_E_NOMEM, st, failed, "no memory for a list of checkpoints");
+    MCS_TRY_GOTO(mcs_unet_checkpoints_read(run, e->checkpoint, &n), st, failed);
+    e->n = choose(e->checkpoint, n, choices, n_choices);
+    MCS_TRY_GOTO(mcs_unet_model_new(&plans, 0, d, &e->model), st, failed);
+    const int64_t bytes = e->model.params->n_values * (int64_t)sizeof(float);
+    for (int i = 0; i < e->n; i++) {
+        snprintf(path, sizeof path, "%s/%s", run, e->checkpoint[i].file);
+        MCS_TRY_GOTO(mcs_weights_read(path, e->model.params, NULL), st, failed);
+        e->weights[i] = malloc((size_t)bytes);
+        MCS_REQUIRE_GOTO(e->weights[i], MCS_E_NOMEM, st, failed, "no memory for the weights of %d checkpoints", e->n);
+        MCS_TRY_GOTO(d->backend->download(d, e->weights[i], e->model.params->data, bytes), st, failed);
+    }
+    return MCS_OK;
+failed:
+    mcs_ensemble_close(e);
+    return st;
+}
+
+void mcs_ensemble_close(struct ensemble *e)
+{
+    for (int i = 0; e->weights && i < UNET_MAX_CHECKPOINTS; i++) free(e->weights[i]);
+    free(e->weights);
+    free(e->checkpoint);
+    if (e->model.params) mcs_unet_model_close(&e->model);
+    *e = (struct ensemble){0};
+}
+
+/* prob (classes, pixels) += share * softmax of logits (pixels, classes). */
+static void add_softmax(const float *logits, int64_t pixels, int classes, float share, float *prob)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < pixels; i++) {
+        const float *x = logits + i * classes;
+        float top = x[0], sum = 0;
+        for (int k = 1; k < classes; k++) top = x[k] > top ? x[k] : top;
+        for (int k = 0; k < classes; k++) sum += expf(x[k] - top);
+        for (int k = 0; k < classes; k++) prob[k * pixels + i] += share * (expf(x[k] - top) / sum);
+    }
+}
+
+static int n_members(const struct ensemble *e, enum ensemble_choice choice)
+{
+    int members = 0;
+    for (int i = 0; i < e->n; i++) members += mcs_ensemble_takes(e, choice, i);
+    return members;
+}
+
+/* What a run is asked for. */
+struct wanted {
+    const enum ensemble_choice *choices;
+    int n_choices;
+    double threshold;
+    const struct ensemble_maps *maps;
+};
+
+static enum mcs_status use_weights(struct ensemble *e, int i)
+{
+    struct device *d = e->model.device;
+    return d->backend->upload(d, e->model.params->data, e->weights[i],
+                              e->model.params->n_values * (int64_t)sizeof(float));
+}
+
+/* ---- on the host ---- */
+
+static enum mcs_status run_on_host(struct ensemble *e, struct sliding *s, const struct wanted *w)
+{
+    const int classes = (int)e->model.plans.net.classes;
+    const int64_t pixels = s->height * s->width, one = pixels * classes;
+    float *prob[ENSEMBLE_MAX_CHOICES] = {0}, *logits = malloc((size_t)(s->n * one) * sizeof *logits);
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE_GOTO(logits, MCS_E_NOMEM, st, done, "no memory for the output of %lld images", (long long)s->n);
+    for (int g = 0; g < w->n_choices; g++) {
+        prob[g] = w->maps[g].prob ? w->maps[g].prob : malloc((size_t)(s->n * one) * sizeof *logits);
+        MCS_REQUIRE_GOTO(prob[g], MCS_E_NOMEM, st, done, "no memory for probabilities of %lld images", (long long)s->n);
+        memset(prob[g], 0, (size_t)(s->n * one) * sizeof *logits);
+    }
+    for (int i = 0; i < e->n; i++) {
+        MCS_TRY_GOTO(use_weights(e, i), st, done);
+        MCS_TRY_GOTO(mcs_sliding_run(s, logits), st, done);
+        for (int g = 0; g < w->n_choices; g++) {
+            if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
+            const float share = 1 / (float)n_members(e, w->choices[g]);
+            for (int64_t k = 0; k < s->n; k++) add_softmax(logits + k * one, pixels, classes, share, prob[g] + k * one);
+        }
+    }
+    for (int g = 0; g < w->n_choices; g++)
+        for (int64_t k = 0; k < s->n; k++) {
+            const struct ensemble_maps *m = &w->maps[g];
+            if (m->labels)
+                mcs_ensemble_labels(prob[g] + k * one, classes, pixels, w->threshold, m->labels + k * pixels);
+            if (m->bits)
+                MCS_TRY_GOTO(mcs_entropy_map(prob[g] + k * one, classes, pixels, m->bits + k * pixels), st, done);
+        }
+done:
+    for (int g = 0; g < w->n_choices; g++)
+        if (!w->maps[g].prob) free(prob[g]);
+    free(logits);
+    return st;
+}
+
+/* ---- on the device: the host waits for the results alone ---- */
+
+static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s, const struct wanted *w,
+                                           float *const *prob)
+{
+    int begun[ENSEMBLE_MAX_CHOICES] = {0};
+    for (int i = 0; i < e->n; i++) {
+        MCS_TRY(use_weights(e, i));
+        MCS_TRY(mcs_sliding_enqueue(s));
+        for (int g = 0; g < w->n_choices; g++) {
+            if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
+            const struct stage_softmax a = {.n = (int)s->n,
+                                            .classes = (int)e->model.plans.net.classes,
+                                            .first = !begun[g]++,
+                                            .pixels = s->height * s->width,
+                                            .share = 1 / (float)n_members(e, w->choices[g]),
+                                            .logits = s->logits,
+                                            .prob = prob[g]};
+            MCS_TRY(s->stages->softmax(e->model.device, &a));
+        }
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status run_on_device(struct ensemble *e, struct sliding *s, const struct wanted *w)
+{
+    struct device *d = e->model.device;
+    const int64_t pixels = s->n * s->height * s->width, classes = e->model.plans.net.classes;
+    float *prob[ENSEMBLE_MAX_CHOICES] = {0};
+    void *bits = NULL, *labels = NULL, *p;
+    enum mcs_status st;
+    MCS_TRY_GOTO(d->backend->alloc(d, pixels * (int64_t)sizeof(float), &bits), st, done);
+    MCS_TRY_GOTO(d->backend->alloc(d, pixels, &labels), st, done);
+    for (int g = 0; g < w->n_choices; g++) {
+        MCS_TRY_GOTO(d->backend->alloc(d, pixels * classes * (int64_t)sizeof(float), &p), st, done);
+        prob[g] = p;
+    }
+    MCS_TRY_GOTO(enqueue_checkpoints(e, s, w, prob), st, done);
+    for (int g = 0; g < w->n_choices; g++) {
+        const struct ensemble_maps *m = &w->maps[g];
+        const struct stage_prob_maps a = {.n = (int)s->n,
+                                          .classes = (int)classes,
+                                          .pixels = s->height * s->width,
+                                          .threshold = w->threshold,
+                                          .prob = prob[g],
+                                          .bits = m->bits ? bits : NULL,
+                                          .labels = m->labels ? labels : NULL,
+                                          .bad = s->bad};
+        MCS_TRY_GOTO(s->stages->prob_maps(d, &a), st, done);
+        if (!g) MCS_TRY_GOTO(mcs_sliding_check(s), st, done); /* before anything is made of logits that are bad */
+        if (m->bits) MCS_TRY_GOTO(d->backend->download(d, m->bits, bits, pixels * (int64_t)sizeof(float)), st, done);
+        if (m->labels) MCS_TRY_GOTO(d->backend->download(d, m->labels, labels, pixels), st, done);
+        if (m->prob)
+            MCS_TRY_GOTO(d->backend->download(d, m->prob, prob[g], pixels * classes * (int64_t)sizeof(float)), st,
+                         done);
+    }
+    st = MCS_OK;
+done:
+    for (int g = 0; g < w->n_choices; g++) d->backend->free(d, prob[g]);
+    d->backend->free(d, bits);
+    d->backend->free(d, labels);
+    return st;
+}
+
+enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_options *o, const float *images, int64_t n,
+                                 int64_t height, int64_t width, const enum ensemble_choice *choices, int n_choices,
+                                 double threshold, const struct ensemble_maps *maps)
+{
+    const struct wanted w = {choices, n_choices, threshold, maps};
+    struct sliding s = {0};
+    MCS_TRY(mcs_sliding_open(&s, &e->model, o, images, n, height, width));
+    const enum mcs_status st = (s.stages ? run_on_device : run_on_host)(e, &s, &w);
+    mcs_sliding_close(&s);
+    return st;
+}
+
+enum mcs_status mcs_ensemble_predict(struct ensemble *e, const struct sliding_options *o, const float *images,
+                                     int64_t n, int64_t height, int64_t width, const enum ensemble_choice *choices,
+                                     int n_choices, float *const *prob)
+{
+    struct ensemble_maps maps[ENSEMBLE_MAX_CHOICES] = {0};
+    for (int g = 0; g < n_choices; g++) maps[g].prob = prob[g];
+    return mcs_ensemble_run(e, o, images, n, height, width, choices, n_choices, 0, maps);
+}
+
+void mcs_ensemble_normalise(const uint8_t *bytes, const float *values, int64_t n_pixels, int channels, float *dst)
+{
+    for (int k = 0; k < channels; k++) {
+        double mean = 0, variance = 0;
+        for (int64_t i = 0; i < n_pixels; i++) {
+            const float v = bytes ? bytes[i * channels + k] : values[i * channels + k];
+            dst[i * channels + k] = v;
+            mean += (double)v;
+        }
+        mean /= (double)n_pixels;
+        for (int64_t i = 0; i < n_pixels; i++) {
+            const double v = (double)dst[i * channels + k] - mean;
+            variance += v * v;
+        }
+        const float inverse = (float)(1 / fmax(sqrt(variance / (double)n_pixels), 1e-8)), centre = (float)mean;
+        for (int64_t i = 0; i < n_pixels; i++) dst[i * channels + k] = (dst[i * channels + k] - centre) * inverse;
+    }
+}
+
+void mcs_ensemble_labels(const float *prob, int classes, int64_t n, double threshold, uint8_t *labels)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int best = 0;
+        for (int k = 1; k < classes; k++)
+            if (prob[k * n + i] > prob[best * n + i]) best = k;
+        labels[i] = threshold > 0 && classes == 2 ? (double)prob[n + i] > threshold : (uint8_t)best;
+    }
+}

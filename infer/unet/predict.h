@@ -1,0 +1,33 @@
+/* Prediction of a folder of images or volumes with the checkpoints of a run. */
+#ifndef MCS_PREDICT_H
+#define MCS_PREDICT_H
+
+#include "infer/unet/ensemble.h"
+#include "infer/unet/probability.h"
+
+struct predict_options {
+    struct sliding_options sliding;
+    /* Groups of checkpoints, side by side from one pass: the first one's masks go to OUT, another's to OUT/NAME. */
+    enum ensemble_choice choices[3];
+    int n_choices;
+    double threshold;        /* of the foreground's probability; 0: the greatest class */
+    int save_probabilities;  /* STEM.h5 beside the masks */
+    int uncertainty;         /* entropy maps and uncertainty.csv in a folder `uncertainty` beside the masks */
+    int continue_prediction; /* cases whose mask is there already are passed over */
+    enum mcs_form form;      /* of the uncertainty score */
+    const void
+        *command; /* the verb's options: the output folder is then a run (data/run/run_folder.h); NULL: it is not */
+};
+struct predict_options mcs_predict_defaults(void);
+/* "all", "last" or "last-cycle". */
+const char *mcs_predict_choice_name(enum ensemble_choice choice);
+enum mcs_status mcs_predict_parse_choices(const char *text, struct predict_options *o);
+
+/* Reads PNG, JPEG and NIfTI of `input`; grey and colour images become what the network was trained on. Writes masks
+ * (mcs_probability_write_mask). Images of one size that follow each other share their batches. *n_done: cases that are
+ * there, those of an earlier run with them. E_NOINPUT, E_DATA (the model, or every case failed), E_PARTIAL: some cases
+ * failed, failures.csv names them; E_STOPPED. */
+enum mcs_status mcs_predict_folder(const char *input, const char *output, const char *run,
+                                   const struct predict_options *o, struct device *d, int *n_done);
+
+#endif

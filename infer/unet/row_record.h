@@ -1,0 +1,14 @@
+/* Rows of uncertainty.csv in the record of a run folder. */
+#ifndef MCS_ROW_RECORD_H
+#define MCS_ROW_RECORD_H
+
+#include "infer/unet/probability.h"
+
+#include <jansson.h>
+
+/* The row's numbers as texts that read back to the same bits, NaN and infinity too. */
+json_t *mcs_row_json(const struct uncertainty_row *row);
+/* 1 where v is such a row; the stem stays as it is. */
+int mcs_row_read(const json_t *v, struct uncertainty_row *row);
+
+#endif

@@ -1,0 +1,42 @@
+/* Sums over long arrays in an order that depends on their length alone: a block a chunk of CHUNK elements, its threads
+ * add every 256th one, a tree adds the threads; a second launch of one block adds the chunks' parts in the same way. */
+#ifndef MCS_KERNELS_CHUNKS_CUH
+#define MCS_KERNELS_CHUNKS_CUH
+
+#include "kernels/common/device.cuh"
+#include "kernels/common/divide.cuh"
+
+constexpr int CHUNK_THREADS = 256, CHUNK = 4096;
+
+static inline unsigned chunks_of(int64_t n)
+{
+    return (unsigned)((n + CHUNK - 1) / CHUNK);
+}
+
+/* Sum of v over a block of THREADS, in every thread. All threads come here; shared memory is free again afterwards. */
+template <int THREADS, class T> static DEV_INLINE T block_sum(T v)
+{
+    SHARED_ARRAY(T, part, [THREADS / DEV_WARP]);
+    v = dev_warp_sum(v);
+    if (threadIdx.x % DEV_WARP == 0) part[threadIdx.x / DEV_WARP] = v;
+    DEV_SYNC();
+    T sum = part[0];
+    for (int i = 1; i < THREADS / DEV_WARP; i++) sum += part[i];
+    DEV_SYNC();
+    return sum;
+}
+
+/* Greatest v of a block, in every thread. */
+template <int THREADS, class T> static DEV_INLINE T block_max(T v)
+{
+    SHARED_ARRAY(T, part, [THREADS / DEV_WARP]);
+    v = dev_warp_max(v);
+    if (threadIdx.x % DEV_WARP == 0) part[threadIdx.x / DEV_WARP] = v;
+    DEV_SYNC();
+    T top = part[0];
+    for (int i = 1; i < THREADS / DEV_WARP; i++) top = part[i] > top ? part[i] : top;
+    DEV_SYNC();
+    return top;
+}
+
+#endif

@@ -1,0 +1,350 @@
+/* Loaders of convolutions for tile.cuh: no matrix of windows is ever stored, its elements are found where they lie.
+ * Rows are positions and k runs over (tap, channel), or rows are (tap, channel) and k runs over positions. */
+#ifndef MCS_KERNELS_CONV_LOAD_CUH
+#define MCS_KERNELS_CONV_LOAD_CUH
+
+#include "kernels/conv/convolution.h"
+#include "kernels/gemm/tile_load.cuh"
+
+/* Division by d of numbers below 2^31: a product and a shift. */
+struct fast_div {
+    uint32_t mul, shift, d;
+    DEV_INLINE int by(int n) const
+    {
+        return (int)((uint64_t)(uint32_t)n * mul >> 31 >> shift);
+    }
+    DEV_INLINE int split(int n, int *rest) const
+    {
+        const int q = by(n);
+        *rest = n - q * (int)d;
+        return q;
+    }
+};
+static inline fast_div fast_div_of(int64_t d)
+{
+    fast_div f = {0, 0, (uint32_t)(d > 0 ? d : 1)};
+    while ((int64_t)1 << f.shift < (int64_t)f.d) f.shift++;
+    f.mul = (uint32_t)((((uint64_t)1 << (31 + f.shift)) + f.d - 1) / f.d);
+    return f;
+}
+
+/* Where a window lies: coordinate of tap t for position p = mul p + step t + off, by axis, inside [0, src). A tap has
+ * `run` elements that lie one behind the other; c: elements of a position of the source. run == c, but for windows that
+ * never leave a line, whose taps along it are one run. */
+struct conv_geometry {
+    int rows[3], src[3], mul[3], step[3], off[3], taps[3];
+    int c, run;
+    int64_t source_batch, result_batch; /* elements of a sample */
+};
+
+static inline int64_t conv_positions(const int d[3])
+{
+    return (int64_t)d[0] * d[1] * d[2];
+}
+
+/* Tap and channel of a k, going forward. */
+struct tap_walk {
+    int c, t[3];
+    DEV_INLINE void start(const conv_geometry &g, int k)
+    {
+        const int across = g.taps[2] ? g.taps[2] : 1, plane = g.taps[1] ? g.taps[1] * across : across;
+        const int tap = k / g.run; /* an axis without taps: nothing is read, but nothing is divided by 0 either */
+        c = k - tap * g.run;
+        t[0] = tap / plane;
+        t[1] = (tap - t[0] * plane) / across;
+        t[2] = tap - t[0] * plane - t[1] * across;
+    }
+    DEV_INLINE void go(const conv_geometry &g, int by)
+    {
+        c += by;
+        while (c >= g.run) {
+            c -= g.run;
+            if (++t[2] < g.taps[2]) continue;
+            t[2] = 0;
+            if (++t[1] < g.taps[1]) continue;
+            t[1] = 0;
+            t[0]++;
+        }
+    }
+};
+
+/* Source of a window's tap 0: coordinates and position. A row that does not exist lies far outside. */
+struct window_at {
+    int z, y, x;
+    DEV_INLINE void start(const conv_geometry &g, int64_t row, int64_t rows)
+    {
+        const int plane = g.rows[1] * g.rows[2], r = (int)row, d = r / plane, h = (r - d * plane) / g.rows[2];
+        z = row < rows ? d * g.mul[0] + g.off[0] : -(1 << 30);
+        y = h * g.mul[1] + g.off[1];
+        x = (r - d * plane - h * g.rows[2]) * g.mul[2] + g.off[2];
+    }
+    /* Element offset, or -1. */
+    DEV_INLINE int64_t element(const conv_geometry &g, int dz, int dy, int dx, int c) const
+    {
+        const int iz = z + dz, iy = y + dy, ix = x + dx;
+        const bool in =
+            (unsigned)iz < (unsigned)g.src[0] && (unsigned)iy < (unsigned)g.src[1] && (unsigned)ix < (unsigned)g.src[2];
+        return in ? (int64_t)((iz * g.src[1] + iy) * g.src[2] + ix) * g.c + c : -1;
+    }
+};
+
+template <class T, class Map>
+static DEV_INLINE void enter_sample(int64_t z, const conv_geometry &g, const T *&p, tile_out<Map> &out)
+{
+    p += z * g.source_batch;
+    out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + z * g.result_batch)
+                     : (void *)((float *)out.y + z * g.result_batch);
+}
+
+/* Rows are positions, k (tap, channel), by chunks: run and every offset are multiples of a chunk. z: the sample. */
+template <class T> struct gather_vec {
+    static constexpr bool K_MAJOR = true, CHUNKED = true;
+    typedef T type;
+    const T *p;
+    int64_t rows; /* positions of a sample */
+    conv_geometry g;
+    template <class B, class Map> DEV_INLINE void enter(int64_t z, B &, tile_out<Map> &out, tile_shape &)
+    {
+        enter_sample(z, g, p, out);
+    }
+    template <int ROWS> struct at {
+        const gather_vec &a;
+        window_at window[ROWS / 32];
+        tap_walk walk;
+        int row, chunk;
+        DEV_INLINE at(const gather_vec &from, int64_t row0, int64_t k0, int tid) : a(from), row(tid / 4), chunk(tid % 4)
+        {
+#pragma unroll
+            for (int i = 0; i < ROWS / 32; i++) window[i].start(a.g, row0 + row + 32 * i, a.rows);
+            walk.start(a.g, (int)k0 + chunk * TILE_V<T>);
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+            const bool real = walk.t[0] < a.g.taps[0];
+            const int dz = walk.t[0] * a.g.step[0], dy = walk.t[1] * a.g.step[1], dx = walk.t[2] * a.g.step[2];
+#pragma unroll
+            for (int i = 0; i < ROWS / 32; i++) {
+                const int64_t e = window[i].element(a.g, dz, dy, dx, walk.c);
+                const bool in = real && e >= 0;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<4>(row + 32 * i, chunk), a.p + (in ? e : 0),
+                                 in ? 16 : 0);
+            }
+            walk.go(a.g, TILE_K<T>);
+        }
+    };
+};
+
+/* Bits of a float or a bfloat16, put together to chunks. */
+static DEV_INLINE unsigned bits_of(float v)
+{
+    return __float_as_uint(v);
+}
+static DEV_INLINE unsigned bits_of(__nv_bfloat16 v)
+{
+    return (unsigned)__bfloat16_as_ushort(v);
+}
+
+/* The same element by element, for few channels: a thread has a row, so that neighbouring lanes read neighbouring
+ * positions, and stores whole chunks. */
+template <class T> struct gather_one {
+    static constexpr bool K_MAJOR = true, CHUNKED = false;
+    typedef T type;
+    const T *p;
+    int64_t rows;
+    conv_geometry g;
+    template <class B, class Map> DEV_INLINE void enter(int64_t z, B &, tile_out<Map> &out, tile_shape &)
+    {
+        enter_sample(z, g, p, out);
+    }
+    template <int ROWS> struct at {
+        static constexpr int CHUNKS = 4 * ROWS / TILE_THREADS; /* of a thread */
+        const gather_one &a;
+        window_at window;
+        int row, chunk, k;
+        DEV_INLINE at(const gather_one &from, int64_t row0, int64_t k0, int tid)
+            : a(from), row(tid % ROWS), chunk(tid / ROWS * CHUNKS), k((int)k0 + chunk * TILE_V<T>)
+        {
+            window.start(a.g, row0 + row, a.rows);
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+            tap_walk walk;
+            walk.start(a.g, k);
+#pragma unroll 1
+            for (int q = 0; q < CHUNKS; q++) {
+                unsigned u[4] = {0, 0, 0, 0};
+#pragma unroll
+                for (int j = 0; j < TILE_V<T>; j++) {
+                    const int64_t e = walk.t[0] < a.g.taps[0]
+                                          ? window.element(a.g, walk.t[0] * a.g.step[0], walk.t[1] * a.g.step[1],
+                                                           walk.t[2] * a.g.step[2], walk.c)
+                                          : -1;
+                    const unsigned bits = e >= 0 ? bits_of(a.p[e]) : 0;
+                    if constexpr (sizeof(T) == 2)
+                        u[j / 2] |= bits << 16 * (j % 2);
+                    else
+                        u[j] = bits;
+                    walk.go(a.g, 1);
+                }
+                dev_store16((float *)(tile + TILE_V<T> * tile_chunk<4>(row, chunk + q)),
+                            make_float4(__uint_as_float(u[0]), __uint_as_float(u[1]), __uint_as_float(u[2]),
+                                        __uint_as_float(u[3])));
+            }
+            k += TILE_K<T>;
+        }
+    };
+};
+
+/* Taps of residue class r of an axis with k taps and a stride, and taps of the classes before it. */
+static DEV_INLINE int class_taps(int r, int k, int stride)
+{
+    return k / stride + (r < k % stride);
+}
+static DEV_INLINE int class_before(int r, int k, int stride)
+{
+    const int rest = k % stride;
+    return k / stride * r + (r < rest ? r : rest);
+}
+
+/* Positions first + stride i, i < count, of a grid; rows of ld elements. */
+struct map_grid {
+    int64_t ld;
+    int first[3], stride[3], count[3], full[3];
+    DEV_INLINE int64_t offset(int64_t m, int64_t n) const
+    {
+        const unsigned r = (unsigned)m, h = r / (unsigned)count[2], d = h / (unsigned)count[1];
+        const int x = first[2] + stride[2] * (int)(r - h * (unsigned)count[2]);
+        const int y = first[1] + stride[1] * (int)(h - d * (unsigned)count[1]);
+        const int z = first[0] + stride[0] * (int)d;
+        return (int64_t)((z * full[1] + y) * full[2] + x) * ld + n;
+    }
+    DEV_INLINE int64_t channel(int64_t n) const
+    {
+        return n;
+    }
+};
+
+/* The data gradient with strides: positions whose p + pad leaves the same rest by axis are read by the same taps, so
+ * that each such class is a product of its own, without a wasted one. z: (sample, class). G: a gather over dy. */
+template <class G> struct gather_classes : G {
+    int k[3], stride[3], pad[3];
+    template <int ROWS> using at = typename G::template at<ROWS>;
+    template <class B> DEV_INLINE void enter(int64_t z, B &b, tile_out<map_grid> &out, tile_shape &s)
+    {
+        typedef typename G::type T;
+        const int classes = stride[0] * stride[1] * stride[2], all = (int)(z % classes);
+        const int rest[3] = {all / (stride[1] * stride[2]), all / stride[2] % stride[1], all % stride[2]};
+#pragma unroll
+        for (int i = 0; i < 3; i++) {
+            int first = (rest[i] - pad[i]) % stride[i];
+            if (first < 0) first += stride[i];
+            const int left = out.map.full[i] - first;
+            out.map.first[i] = first;
+            out.map.stride[i] = stride[i];
+            out.map.count[i] = this->g.rows[i] = left > 0 ? (left - 1) / stride[i] + 1 : 0;
+            this->g.off[i] = (first + pad[i] - rest[i]) / stride[i];
+            this->g.taps[i] = class_taps(rest[i], k[i], stride[i]);
+        }
+        const int *n = this->g.taps;
+        const int before =
+            class_before(rest[0], k[0], stride[0]) * k[1] * k[2] +
+            n[0] * (class_before(rest[1], k[1], stride[1]) * k[2] + n[1] * class_before(rest[2], k[2], stride[2]));
+        s.m = this->rows = (int64_t)this->g.rows[0] * this->g.rows[1] * this->g.rows[2];
+        b.p += (int64_t)before * s.n * this->g.run;
+        b.ld = b.k = (int64_t)n[0] * n[1] * n[2] * this->g.run;
+        s.k_tiles = s.k_tiles_a_split = (b.k + TILE_K<T> - 1) / TILE_K<T>;
+        enter_sample(z / classes, this->g, this->p, out);
+    }
+};
+
+/* Rows are (tap, channel), k positions of all samples: what a weight gradient sums over. */
+template <class T> struct windows_of {
+    typedef T type;
+    const T *p;
+    int64_t rows, k;
+    conv_geometry g;
+    fast_div w, h, d;
+    template <class B, class Map> DEV_INLINE void enter(int64_t, B &, tile_out<Map> &, tile_shape &)
+    {
+    }
+    /* Element offset of what position `at` reads at t, a tap's coordinates + off, or -1. */
+    DEV_INLINE int64_t element(int at, int tz, int ty, int tx, int c) const
+    {
+        int z, y, x;
+        const int n = d.split(h.split(w.split(at, &x), &y), &z);
+        const int iz = z * g.mul[0] + tz, iy = y * g.mul[1] + ty, ix = x * g.mul[2] + tx;
+        const bool in =
+            (unsigned)iz < (unsigned)g.src[0] && (unsigned)iy < (unsigned)g.src[1] && (unsigned)ix < (unsigned)g.src[2];
+        return in ? n * g.source_batch + (int64_t)((iz * g.src[1] + iy) * g.src[2] + ix) * g.c + c : -1;
+    }
+};
+
+/* By chunks, lines along channels: a thread keeps its tap and channels. */
+template <class T> struct windows_vec : windows_of<T> {
+    static constexpr bool K_MAJOR = false, CHUNKED = true;
+    template <int ROWS> struct at {
+        static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS;
+        const windows_vec &a;
+        int tz, ty, tx, c, position, k, chunk;
+        bool in;
+        DEV_INLINE at(const windows_vec &from, int64_t row0, int64_t k0, int tid)
+            : a(from), k(tid / CHUNKS), chunk(tid % CHUNKS)
+        {
+            const int row = (int)row0 + chunk * TILE_V<T>;
+            tap_walk walk;
+            walk.start(a.g, row);
+            in = row < a.rows;
+            tz = walk.t[0] * a.g.step[0] + a.g.off[0];
+            ty = walk.t[1] * a.g.step[1] + a.g.off[1];
+            tx = walk.t[2] * a.g.step[2] + a.g.off[2];
+            c = walk.c;
+            position = (int)k0 + k;
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+#pragma unroll
+            for (int i = 0; i < TILE_K<T> / STEP; i++) {
+                const int q = position + i * STEP;
+                const int64_t e = in && q < a.k ? a.element(q, tz, ty, tx, c) : -1;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<CHUNKS>(k + i * STEP, chunk), a.p + (e >= 0 ? e : 0),
+                                 e >= 0 ? 16 : 0);
+            }
+            position += TILE_K<T>;
+        }
+    };
+};
+
+/* The same element by element, for few channels: lanes go along positions, so does the tile. */
+template <class T> struct windows_one : windows_of<T> {
+    static constexpr bool K_MAJOR = true, CHUNKED = false;
+    template <int ROWS> struct at {
+        static constexpr int EACH = ROWS * TILE_K<T> / TILE_THREADS; /* rows of a thread */
+        const windows_one &a;
+        tap_walk first;
+        int k, row, position;
+        DEV_INLINE at(const windows_one &from, int64_t row0, int64_t k0, int tid)
+            : a(from), k(tid % TILE_K<T>), row(tid / TILE_K<T> * EACH), position((int)k0 + k)
+        {
+            first.start(a.g, (int)row0 + row);
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+            tap_walk walk = first;
+#pragma unroll 4
+            for (int r = row; r < row + EACH; r++) {
+                T v = (T)0.0f;
+                if (position < a.k && walk.t[0] < a.g.taps[0]) {
+                    const int64_t e =
+                        a.element(position, walk.t[0] * a.g.step[0] + a.g.off[0], walk.t[1] * a.g.step[1] + a.g.off[1],
+                                  walk.t[2] * a.g.step[2] + a.g.off[2], walk.c);
+                    if (e >= 0) v = a.p[e];
+                }
+                tile[TILE_V<T> * tile_chunk<4>(r, k / TILE_V<T>) + k % TILE_V<T>] = v;
+                walk.go(a.g, 1);
+            }
+            position += TILE_K<T>;
+        }
+    };
+};
+
+#endif

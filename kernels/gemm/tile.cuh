@@ -1,0 +1,379 @@
+/* The tile product that matrix products and convolutions share: Y (m,n) = sum over k of A(m,k) B(n,k), a block of four
+ * warps a tile of BM x BN. What A and B are is a loader's matter (tile_load.cuh, conv_load.cuh): it fills a tile of 64
+ * bytes' worth of k in shared memory, either k-major, (rows, 4 chunks of 16 bytes), or row-major in k, (k, rows); what
+ * happens to a result is tile_out's. bfloat16: tensor cores, ldmatrix; float: FMA. Several stages of tiles are under
+ * way by cp.async, one barrier a step. A chunk's place in its row is turned by the row, so that the eight rows that a
+ * matrix load or a vector load touches at once lie in eight different groups of four banks. */
+#ifndef MCS_KERNELS_TILE_CUH
+#define MCS_KERNELS_TILE_CUH
+
+#include "kernels/common/device.cuh"
+
+#include <stdint.h>
+
+constexpr int TILE_THREADS = 128, TILE_WARPS = 4;
+template <class T> constexpr int TILE_V = 16 / (int)sizeof(T); /* elements in a chunk */
+template <class T> constexpr int TILE_K = 64 / (int)sizeof(T); /* elements of k in a stage */
+
+/* Index of chunk c of row r in a tile with CHUNKS chunks a row. */
+template <int CHUNKS> static DEV_INLINE int tile_chunk(int r, int c)
+{
+    return r * CHUNKS + (CHUNKS >= 8 ? c ^ (r & 7) : c ^ (r >> 1 & 3));
+}
+
+/* What a launch is: of every z of the grid. */
+struct tile_shape {
+    int64_t m, n;
+    int64_t k_tiles, k_tiles_a_split; /* of TILE_K */
+};
+
+static inline int64_t tile_ceil(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Where results go. Map: offset(m, n), the element of y; channel(n), the one of bias. Results are added up in float;
+ * beta 0 writes, 1 adds. With splits every split writes floats of its own, split_stride apart. */
+template <class Map> struct tile_out {
+    void *y;
+    const float *bias; /* or NULL */
+    float beta;
+    int half, fours; /* y is bfloat16; y, bias and every row lie on multiples of four elements */
+    int64_t split_stride;
+    Map map;
+    static constexpr bool MOMENTS = false;
+
+    template <class T> DEV_INLINE void put_as(T *to, int64_t m, int64_t n, float4 v, int count) const
+    {
+        if (fours) {
+            if (bias) {
+                const float4 b = dev_load16(bias + map.channel(n));
+                v = make_float4(v.x + b.x, v.y + b.y, v.z + b.z, v.w + b.w);
+            }
+            dev_blend4(to + map.offset(m, n), beta, v);
+            return;
+        }
+        const float f[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (i < count) dev_blend(to + map.offset(m, n + i), beta, f[i] + (bias ? bias[map.channel(n + i)] : 0.0f));
+    }
+    DEV_INLINE void put(int64_t m, int64_t n, float4 v, int count) const
+    {
+        if (half)
+            put_as((__nv_bfloat16 *)y, m, n, v, count);
+        else
+            put_as((float *)y, m, n, v, count);
+    }
+};
+/* A matrix with rows of `ld` elements. */
+struct map_rows {
+    int64_t ld;
+    DEV_INLINE int64_t offset(int64_t m, int64_t n) const
+    {
+        return m * ld + n;
+    }
+    DEV_INLINE int64_t channel(int64_t n) const
+    {
+        return n;
+    }
+};
+
+/* The same, and by tile the columns' means and sums of squared deviations from them: moments (z, tiles of m, n, 2). */
+struct tile_out_moments : tile_out<map_rows> {
+    float *moments;
+    static constexpr bool MOMENTS = true;
+};
+
+/* ---- a warp's part: rows row0.., columns column0.. of the tile ---- */
+
+/* bfloat16: WM x WN by mma.sync. acc[i][j]: rows 16 i, columns 8 j as the instruction lays them out. */
+template <bool AK, bool BK, int BM, int BN, int WM, int WN>
+static DEV_INLINE void warp_products(float (&acc)[WM / 16][WN / 8][4], const __nv_bfloat16 *ta, const __nv_bfloat16 *tb,
+                                     int row0, int column0)
+{
+    const int lane = (int)threadIdx.x % DEV_WARP, r = lane % 8, low = lane / 8 % 2, high = lane / 16;
+#pragma unroll
+    for (int kk = 0; kk < 2; kk++) {
+        unsigned a[WM / 16][4], b[WN / 8][2];
+#pragma unroll
+        for (int i = 0; i < WM / 16; i++) {
+            if constexpr (AK)
+                dev_ldmatrix_x4(a[i], ta + 8 * tile_chunk<4>(row0 + 16 * i + r + 8 * low, 2 * kk + high));
+            else
+                dev_ldmatrix_x4_trans(a[i],
+                                      ta + 8 * tile_chunk<BM / 8>(16 * kk + r + 8 * high, row0 / 8 + 2 * i + low));
+        }
+#pragma unroll
+        for (int j = 0; j < WN / 16; j++) {
+            unsigned two[4];
+            if constexpr (BK)
+                dev_ldmatrix_x4(two, tb + 8 * tile_chunk<4>(column0 + 16 * j + r + 8 * high, 2 * kk + low));
+            else
+                dev_ldmatrix_x4_trans(two,
+                                      tb + 8 * tile_chunk<BN / 8>(16 * kk + r + 8 * low, column0 / 8 + 2 * j + high));
+            b[2 * j][0] = two[0], b[2 * j][1] = two[1], b[2 * j + 1][0] = two[2], b[2 * j + 1][1] = two[3];
+        }
+#pragma unroll
+        for (int i = 0; i < WM / 16; i++)
+#pragma unroll
+            for (int j = 0; j < WN / 8; j++) dev_mma_bf16(acc[i][j], a[i], b[j]);
+    }
+}
+
+/* float: a tile of 64 x 64, thread (ty, tx) of 8 x 16 has eight rows and four columns of it: every eighth row of a
+ * k-major tile (their chunks then lie in different banks), two times four in a row of the other kind; columns
+ * likewise. */
+template <bool K_MAJOR> static DEV_INLINE int own_row(int ty, int i)
+{
+    return K_MAJOR ? ty + 8 * i : 4 * ty + i % 4 + 32 * (i / 4);
+}
+template <bool K_MAJOR> static DEV_INLINE int own_column(int tx, int j)
+{
+    return K_MAJOR ? tx + 16 * j : 4 * tx + j;
+}
+
+template <bool AK, bool BK>
+static DEV_INLINE void thread_products(float (&acc)[8][1][4], const float *ta, const float *tb, int ty, int tx)
+{
+#pragma unroll
+    for (int q = 0; q < 4; q++) { /* four k at a time */
+        float a[8][4], b[4][4];   /* (row, k), (column, k) */
+        if constexpr (AK) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                const float4 f = dev_load16(ta + 4 * tile_chunk<4>(own_row<true>(ty, i), q));
+                a[i][0] = f.x, a[i][1] = f.y, a[i][2] = f.z, a[i][3] = f.w;
+            }
+        } else {
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const float4 f = dev_load16(ta + 4 * tile_chunk<16>(4 * q + k, ty + 8 * h));
+                    a[4 * h][k] = f.x, a[4 * h + 1][k] = f.y, a[4 * h + 2][k] = f.z, a[4 * h + 3][k] = f.w;
+                }
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if constexpr (BK) {
+                const float4 f = dev_load16(tb + 4 * tile_chunk<4>(own_column<true>(tx, j), q));
+                b[j][0] = f.x, b[j][1] = f.y, b[j][2] = f.z, b[j][3] = f.w;
+            } else {
+                const float4 f = dev_load16(tb + 4 * tile_chunk<16>(4 * q + j, tx));
+                b[0][j] = f.x, b[1][j] = f.y, b[2][j] = f.z, b[3][j] = f.w;
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) acc[i][0][j] = fmaf(a[i][k], b[j][k], acc[i][0][j]);
+    }
+}
+
+/* ---- results: sixteen rows of a warp at a time through shared memory, so that they leave in whole sectors ---- */
+
+template <int WN> constexpr int SLAB_STRIDE = WN + 8; /* 8 banks on by row: the eight rows of a warp's store differ */
+
+/* row_of(r): the row of the result that row r of the slab is. */
+template <int WN, class Out, class Row>
+static DEV_INLINE void slab_out(const float *slab, const Row &row_of, int64_t column0, const Out &out, int64_t m,
+                                int64_t n)
+{
+    constexpr int LANES = WN / 4; /* a row */
+    const int lane = (int)threadIdx.x % DEV_WARP, c = lane % LANES * 4;
+#pragma unroll 2
+    for (int r = lane / LANES; r < 16; r += DEV_WARP / LANES) {
+        const int64_t row = row_of(r), column = column0 + c;
+        if (row >= m || column >= n) continue;
+        out.put(row, column, dev_load16(slab + r * SLAB_STRIDE<WN> + c), n - column < 4 ? (int)(n - column) : 4);
+    }
+}
+
+/* Moments of tile_out_moments, of the results as they will be stored: they become that here, bias added and rounded. A
+ * lane has ROWS x COLUMNS of them, value(r, c) in row row_of(r) and column column_of(c) of the tile; lanes that differ
+ * by LANES, 2 LANES .. 16 have the same columns, and warps `warp_row` of WARP_ROWS too. `count` rows of the tile exist.
+ * room: WARP_ROWS * BN floats of shared memory. */
+template <int BM, int BN, int ROWS, int COLUMNS, int LANES, int WARP_ROWS, class Value, class Row, class Column>
+static DEV_INLINE void column_moments_out(const Value &value, const Row &row_of, const Column &column_of, int warp_row,
+                                          int64_t count, float *room, const tile_out_moments &out, int64_t column0,
+                                          int64_t n, float *to)
+{
+    const int lane = (int)threadIdx.x % DEV_WARP, rows = count < BM ? (int)count : BM;
+    const float each = 1.0f / (float)rows;
+    float mean[COLUMNS];
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) {
+        const int64_t column = column0 + column_of(c);
+        const float bias = out.bias && column < n ? out.bias[column] : 0.0f;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            float &v = value(r, c);
+            v = out.half ? __bfloat162float(__float2bfloat16_rn(v + bias)) : v + bias;
+        }
+    }
+#pragma unroll
+    for (int pass = 0; pass < 2; pass++) { /* sums; squares about the mean */
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+            float s = 0;
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                const float d = pass ? value(r, c) - mean[c] : value(r, c);
+                if (row_of(r) < rows) s += pass ? d * d : d;
+            }
+#pragma unroll
+            for (int i = LANES; i < DEV_WARP; i *= 2) s += __shfl_xor_sync(DEV_FULL, s, i);
+            if (lane < LANES) room[warp_row * BN + column_of(c)] = s;
+        }
+        DEV_SYNC();
+        if (!pass) {
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+                float s = 0;
+                for (int w = 0; w < WARP_ROWS; w++) s += room[w * BN + column_of(c)];
+                mean[c] = s * each;
+            }
+        }
+        for (int c = (int)threadIdx.x; c < BN && column0 + c < n; c += TILE_THREADS) {
+            float s = 0;
+            for (int w = 0; w < WARP_ROWS; w++) s += room[w * BN + c];
+            to[2 * (column0 + c) + pass] = pass ? s : s * each;
+        }
+        DEV_SYNC();
+    }
+}
+
+template <class T, int BM, int BN> constexpr int TILE_STAGES = BM + BN >= 256 ? 3 : 4;
+template <class T, int BM, int BN, int WN> constexpr size_t tile_shared_bytes()
+{
+    constexpr size_t tiles = (size_t)TILE_STAGES<T, BM, BN> * (BM + BN) * 64;
+    constexpr size_t slabs = (size_t)TILE_WARPS * 16 * SLAB_STRIDE<WN> * 4;
+    return tiles > slabs ? tiles : slabs;
+}
+
+/* grid: (tiles of m and n, splits of k, z). a.enter(z, ...) makes the arguments those of z: it may change all of them.
+ */
+template <class T, class A, class B, class Out, int BM, int BN, int WM, int WN>
+__global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 4 ? 2
+                                                 : BM + BN >= 192                 ? 3
+                                                                  : 4)) tile_product(A a, B b, Out out, tile_shape s)
+{
+    constexpr int STAGES = TILE_STAGES<T, BM, BN>, ELEMENTS = (BM + BN) * TILE_K<T>;
+    constexpr bool HALF = sizeof(T) == 2;
+    static_assert(BM / WM * (BN / WN) == TILE_WARPS && (HALF || (BM == 64 && BN == 64 && WM == 16)),
+                  "four warps; float: 64 x 64");
+    SHARED_DYN(T, tiles);
+    const int tid = (int)threadIdx.x, warp = tid / DEV_WARP, lane = tid % DEV_WARP;
+    a.enter((int64_t)blockIdx.z, b, out, s);
+    const int64_t tiles_n = (s.n + BN - 1) / BN;
+    const int64_t m0 = (int64_t)blockIdx.x / tiles_n * BM, n0 = (int64_t)blockIdx.x % tiles_n * BN;
+    if (m0 >= s.m) return; /* the whole block: z may differ in size */
+    const int64_t k_first = (int64_t)blockIdx.y * s.k_tiles_a_split, k_rest = s.k_tiles - k_first;
+    const int steps = (int)(k_rest < s.k_tiles_a_split ? (k_rest > 0 ? k_rest : 0) : s.k_tiles_a_split);
+    typename A::template at<BM> load_a(a, m0, k_first * TILE_K<T>, tid);
+    typename B::template at<BN> load_b(b, n0, k_first * TILE_K<T>, tid);
+
+    float acc[HALF ? WM / 16 : 8][HALF ? WN / 8 : 1][4];
+#pragma unroll
+    for (int i = 0; i < (HALF ? WM / 16 : 8); i++)
+#pragma unroll
+        for (int j = 0; j < (HALF ? WN / 8 : 1); j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) acc[i][j][e] = 0;
+
+    const int row0 = warp / (BN / WN) * WM, column0 = warp % (BN / WN) * WN;
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (i < steps) {
+            load_a.fill(tiles + i * ELEMENTS);
+            load_b.fill(tiles + i * ELEMENTS + BM * TILE_K<T>);
+        }
+        dev_copy_commit();
+    }
+    int stage = 0, next = STAGES - 1;
+#pragma unroll 1
+    for (int i = 0; i < steps; i++) {
+        dev_copy_wait<STAGES - 2>();
+        DEV_SYNC(); /* stage i is there for all, and nobody reads stage i - 1 any more, which is filled again */
+        if (i + STAGES - 1 < steps) {
+            load_a.fill(tiles + next * ELEMENTS);
+            load_b.fill(tiles + next * ELEMENTS + BM * TILE_K<T>);
+        }
+        dev_copy_commit();
+        const T *ta = tiles + stage * ELEMENTS, *tb = ta + BM * TILE_K<T>;
+        if constexpr (HALF)
+            warp_products<A::K_MAJOR, B::K_MAJOR, BM, BN, WM, WN>(acc, ta, tb, row0, column0);
+        else
+            thread_products<A::K_MAJOR, B::K_MAJOR>(acc, ta, tb, tid / 16, tid % 16);
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+        next = next + 1 == STAGES ? 0 : next + 1;
+    }
+    dev_copy_wait<0>();
+    DEV_SYNC(); /* the tiles' memory becomes the slabs' */
+
+    if constexpr (Out::MOMENTS) {
+        const int64_t tiles_m = (s.m + BM - 1) / BM;
+        float *to = out.moments + ((int64_t)blockIdx.z * tiles_m + m0 / BM) * s.n * 2;
+        if constexpr (HALF)
+            column_moments_out<BM, BN, WM / 8, WN / 4, 4, BM / WM>(
+                [&](int r, int c) -> float & { return acc[r / 2][c / 2][r % 2 * 2 + c % 2]; },
+                [&](int r) { return row0 + 16 * (r / 2) + 8 * (r % 2) + lane / 4; },
+                [&](int c) { return column0 + 8 * (c / 2) + 2 * (lane % 4) + c % 2; }, warp / (BN / WN), s.m - m0,
+                (float *)tiles, out, n0, s.n, to);
+        else
+            column_moments_out<BM, BN, 8, 4, 16, TILE_WARPS>([&](int r, int c) -> float & { return acc[r][0][c]; },
+                                                             [&](int r) { return own_row<A::K_MAJOR>(tid / 16, r); },
+                                                             [&](int c) { return own_column<B::K_MAJOR>(tid % 16, c); },
+                                                             warp, s.m - m0, (float *)tiles, out, n0, s.n, to);
+        out.bias = NULL; /* is in the results already */
+    }
+    out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + (int64_t)blockIdx.y * out.split_stride)
+                     : (void *)((float *)out.y + (int64_t)blockIdx.y * out.split_stride);
+    float *slab = (float *)tiles + warp * 16 * SLAB_STRIDE<WN>;
+    if constexpr (HALF) {
+        const int g = lane / 4, t = lane % 4;
+#pragma unroll
+        for (int i = 0; i < WM / 16; i++) {
+#pragma unroll
+            for (int j = 0; j < WN / 8; j++) {
+                float *to = slab + g * SLAB_STRIDE<WN> + 8 * j + 2 * t;
+                dev_store8(to, make_uint2(__float_as_uint(acc[i][j][0]), __float_as_uint(acc[i][j][1])));
+                dev_store8(to + 8 * SLAB_STRIDE<WN>,
+                           make_uint2(__float_as_uint(acc[i][j][2]), __float_as_uint(acc[i][j][3])));
+            }
+            __syncwarp();
+            const int64_t first = m0 + row0 + 16 * i;
+            slab_out<WN>(
+                slab, [first](int r) { return first + r; }, n0 + column0, out, s.m, s.n);
+            __syncwarp();
+        }
+    } else {
+        const int ty = tid / 16, tx = tid % 16;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                slab[(8 * (ty % 2) + i) * SLAB_STRIDE<WN> + own_column<B::K_MAJOR>(tx, j)] = acc[i][0][j];
+        __syncwarp();
+        slab_out<WN>(
+            slab, [m0, warp](int r) { return m0 + own_row<A::K_MAJOR>(2 * warp + r / 8, r % 8); }, n0, out, s.m, s.n);
+    }
+}
+
+/* The launch of one size of tile. bfloat16: 64 x 64 (warps of 32 x 32) leaves the tensor cores half idle on paper,
+ * since fragments take shared memory 204 clocks a stage, products 102. It is for what they do not bound: results of at
+ * most 64 rows or columns have at most 64 operations a byte, where an H200's memory feeds 128; others come here only if
+ * large tiles would leave half of a GPU without a block, k split or not (plan_of in matmul.cu, conv_wide). */
+template <class T, int BM, int BN, int WM, int WN, class A, class B, class Out>
+static cudaError_t tile_launch(const A &a, const B &b, const Out &out, const tile_shape &s, unsigned splits, unsigned z,
+                               cudaStream_t stream)
+{
+    const dim3 grid((unsigned)(tile_ceil(s.m, BM) * tile_ceil(s.n, BN)), splits, z);
+    return dev_launch((tile_product<T, A, B, Out, BM, BN, WM, WN>), grid, TILE_THREADS,
+                      (tile_shared_bytes<T, BM, BN, WN>()), stream, a, b, out, s);
+}
+
+#endif

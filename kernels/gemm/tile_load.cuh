@@ -1,0 +1,146 @@
+/* Loaders of plain matrices for tile.cuh. A loader is copied to the device as it is; at<ROWS> is a thread's part of
+ * filling the tiles of one block, in order of k: _vec by chunks of 16 bytes (cp.async; rows and pointer on multiples of
+ * 16 bytes), _one element by element. What lies outside the matrix becomes 0. */
+#ifndef MCS_KERNELS_TILE_LOAD_CUH
+#define MCS_KERNELS_TILE_LOAD_CUH
+
+#include "kernels/gemm/tile.cuh"
+
+/* What the kinds have in common: `rows` x k elements; ld: from one line in memory to the next; batch: from one z to the
+ * next. */
+template <class T> struct plain_matrix {
+    const T *p;
+    int64_t ld, rows, k, batch;
+    template <class B, class Map> DEV_INLINE void enter(int64_t z, B &b, tile_out<Map> &out, tile_shape &s)
+    {
+        p += z * batch;
+        b.p += z * b.batch;
+        const int64_t y = z * s.m * s.n; /* results lie densely */
+        out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + y) : (void *)((float *)out.y + y);
+    }
+};
+
+/* Bytes of a chunk of V elements of which `left` exist. */
+template <class T> static DEV_INLINE unsigned chunk_bytes(int64_t left)
+{
+    return left >= TILE_V<T> ? 16u : left > 0 ? (unsigned)left * (unsigned)sizeof(T) : 0u;
+}
+
+/* Lines are rows, contiguous along k; the tile is k-major. */
+template <class T> struct rows_vec : plain_matrix<T> {
+    static constexpr bool K_MAJOR = true, CHUNKED = true;
+    template <int ROWS> struct at {
+        const T *p, *safe;
+        int64_t ld, rows_left, k_left;
+        int row, chunk;
+        DEV_INLINE at(const rows_vec &g, int64_t row0, int64_t k0, int tid)
+            : safe(g.p), ld(32 * g.ld), row(tid / 4), chunk(tid % 4)
+        {
+            p = g.p + (row0 + row) * g.ld + k0 + chunk * TILE_V<T>;
+            rows_left = g.rows - row0 - row;
+            k_left = g.k - k0 - chunk * TILE_V<T>;
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+            const unsigned bytes = chunk_bytes<T>(k_left);
+#pragma unroll
+            for (int i = 0; i < ROWS / 32; i++) {
+                const bool in = 32 * i < rows_left && bytes;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<4>(row + 32 * i, chunk), in ? p + i * ld : safe,
+                                 in ? bytes : 0);
+            }
+            p += TILE_K<T>;
+            k_left -= TILE_K<T>;
+        }
+    };
+};
+
+/* The same element by element: lanes go along k. */
+template <class T> struct rows_one : plain_matrix<T> {
+    static constexpr bool K_MAJOR = true, CHUNKED = false;
+    template <int ROWS> struct at {
+        const T *p;
+        int64_t ld, rows_left, k_left;
+        int row, k;
+        DEV_INLINE at(const rows_one &g, int64_t row0, int64_t k0, int tid)
+            : ld(g.ld), row(tid / TILE_K<T>), k(tid % TILE_K<T>)
+        {
+            p = g.p + row0 * g.ld + k0 + k;
+            rows_left = g.rows - row0;
+            k_left = g.k - k0 - k;
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+#pragma unroll 4
+            for (int r = row; r < ROWS; r += TILE_THREADS / TILE_K<T>) {
+                T v = (T)0.0f;
+                if (r < rows_left && k_left > 0) v = p[r * ld];
+                tile[TILE_V<T> * tile_chunk<4>(r, k / TILE_V<T>) + k % TILE_V<T>] = v;
+            }
+            p += TILE_K<T>;
+            k_left -= TILE_K<T>;
+        }
+    };
+};
+
+/* Lines are k, contiguous along rows; so is the tile. */
+template <class T> struct columns_vec : plain_matrix<T> {
+    static constexpr bool K_MAJOR = false, CHUNKED = true;
+    template <int ROWS> struct at {
+        static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS;
+        const T *p, *safe;
+        int64_t ld, k_left;
+        unsigned bytes;
+        int k, chunk;
+        DEV_INLINE at(const columns_vec &g, int64_t row0, int64_t k0, int tid)
+            : safe(g.p), ld(g.ld), k(tid / CHUNKS), chunk(tid % CHUNKS)
+        {
+            p = g.p + (k0 + k) * g.ld + row0 + chunk * TILE_V<T>;
+            bytes = chunk_bytes<T>(g.rows - row0 - chunk * TILE_V<T>);
+            k_left = g.k - k0 - k;
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+#pragma unroll
+            for (int i = 0; i < TILE_K<T> / STEP; i++) {
+                const bool in = i * STEP < k_left && bytes;
+                dev_copy_async16(tile + TILE_V<T> * tile_chunk<CHUNKS>(k + i * STEP, chunk),
+                                 in ? p + i * STEP * ld : safe, in ? bytes : 0);
+            }
+            p += TILE_K<T> * ld;
+            k_left -= TILE_K<T>;
+        }
+    };
+};
+
+/* The same element by element: lanes go along rows. */
+template <class T> struct columns_one : plain_matrix<T> {
+    static constexpr bool K_MAJOR = false, CHUNKED = false;
+    template <int ROWS> struct at {
+        static constexpr int CHUNKS = ROWS / TILE_V<T>, LINES = TILE_THREADS > ROWS ? TILE_THREADS / ROWS : 1;
+        const T *p;
+        int64_t ld, k_left;
+        int k, row;
+        bool in;
+        DEV_INLINE at(const columns_one &g, int64_t row0, int64_t k0, int tid)
+            : ld(g.ld), k(tid / ROWS), row(tid % ROWS)
+        {
+            p = g.p + k0 * g.ld + row0 + row;
+            in = row0 + row < g.rows;
+            k_left = g.k - k0;
+        }
+        DEV_INLINE void fill(T *tile)
+        {
+#pragma unroll 4
+            for (int l = k; l < TILE_K<T>; l += LINES) {
+                T v = (T)0.0f;
+                if (in && l < k_left) v = p[l * ld];
+                tile[TILE_V<T> * tile_chunk<CHUNKS>(l, row / TILE_V<T>) + row % TILE_V<T>] = v;
+            }
+            p += TILE_K<T> * ld;
+            k_left -= TILE_K<T>;
+        }
+    };
+};
+
+#endif

@@ -1,0 +1,54 @@
+/* nnU-Net's augmentation of training patches, on the device: train/unet/augment.c defines the results, draws what is
+ * done to each sample (mcs_augment_draw) and these kernels do it. See kernels.h for what holds for all kernels. */
+#ifndef MCS_KERNELS_AUGMENTATION_H
+#define MCS_KERNELS_AUGMENTATION_H
+
+#include "kernels/common/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { K_AUGMENT_CHANNELS = 8 };
+/* engine/stage_ops.h's struct augment_channel and struct augment_draw, byte for byte. */
+struct k_augment_channel {
+    double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma;
+    float brightness;
+};
+struct k_augment_sample {
+    int32_t moves, flip_rows, flip_columns;
+    float noise;
+    double matrix[2][2];
+    uint64_t noise_seed;
+    uint32_t noise_site, noise_sample, noise_step;
+    struct k_augment_channel channel[K_AUGMENT_CHANNELS];
+};
+
+/* src (n, src_height, src_width, channels) float and src_label (n, src_height, src_width) -> dst (n, height, width,
+ * channels) of `dtype` and label (n, height, width), sample by sample as mcs_augment_apply. A block of threads takes a
+ * channel of a sample through its intensities. */
+struct k_augment {
+    enum k_dtype dtype;
+    int n, channels, src_height, src_width, height, width;
+    const struct k_augment_sample *samples; /* (n), in device memory: a captured step reads new ones */
+    const float *src;
+    const int32_t *src_label;
+    void *dst;
+    int32_t *label;
+    void *workspace; /* k_augment_bytes */
+};
+size_t k_augment_bytes(const struct k_augment *a);
+cudaError_t k_augment_run(const struct k_augment *a, cudaStream_t s);
+
+/* label (n, height, width) -> target (n, target_height, target_width), both below 2^31 values: mcs_unet_target. */
+struct k_target {
+    int n, height, width, target_height, target_width;
+    const int32_t *label;
+    int32_t *target;
+};
+cudaError_t k_target_run(const struct k_target *a, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

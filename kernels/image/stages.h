@@ -1,0 +1,122 @@
+/* What the stages outside the tape need: sliding windows, probabilities of an ensemble. See kernels.h for what holds
+ * for all kernels. The CPU's forms in infer/ and data/ define the results. A workspace is bytes at an address that is a
+ * multiple of 16, as cudaMalloc gives; nobody reads it afterwards. k_NAME_run takes a struct k_NAME. */
+#ifndef MCS_KERNELS_STAGES_H
+#define MCS_KERNELS_STAGES_H
+
+#include "kernels/common/kernels.h"
+#include "kernels/image/augmentation.h"
+#include "kernels/image/images.h"
+#include "kernels/image/masks.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- sliding windows (infer/unet/sliding.c) ---- */
+
+enum { K_FLIP_ROWS = 1, K_FLIP_COLUMNS = 2, K_FLIP_SLICES = 4 };
+/* Where a window lies: its image (below 0: there is no window here), its corner, the axes along which it is mirrored.
+ */
+struct k_window {
+    int32_t image, z, y, x, flip;
+};
+/* A batch of windows cut from images or pasted into them; two dimensions: depth and window_depth 1. images (n, depth,
+ * height, width, channels) float, padded so that each window lies inside; values (count, window_depth, window_height,
+ * window_width, channels) of `dtype`; weight (window_depth, window_height, window_width), for pasting. A window's
+ * values are fewer than 2^31. */
+struct k_windows {
+    enum k_dtype dtype;
+    int count, channels, depth, height, width, window_depth, window_height, window_width;
+    const struct k_window *list; /* (count) */
+    void *values;
+    float *images;
+    const float *weight;
+};
+/* values = images, mirrored. */
+cudaError_t k_windows_cut(const struct k_windows *a, cudaStream_t s);
+/* images += weight * values, mirrored back, one window after the other in the list's order. */
+cudaError_t k_windows_paste(const struct k_windows *a, cudaStream_t s);
+
+/* Sums of pasted windows -> logits: sums (n, padded, channels) / (weights (padded) * flips), the images' own part of
+ * it: logits (n, depth, height, width, channels), of an image fewer than 2^31. padded, before: z, y, x. *bad |= 1 where
+ * a value is not finite. */
+struct k_windows_mean {
+    int n, channels, padded[3], before[3], depth, height, width;
+    float flips; /* views of each window that were pasted: 1 without mirroring */
+    const float *sums, *weights;
+    float *logits;
+    uint32_t *bad;
+};
+cudaError_t k_windows_mean_run(const struct k_windows_mean *a, cudaStream_t s);
+
+/* ---- probabilities (infer/unet/ensemble.c, infer/unet/uncertainty.c) ---- */
+
+/* prob (n, classes, pixels) = beta prob + share * softmax of logits (n, pixels, classes): with share 1/checkpoints, one
+ * call a checkpoint, the first with beta 0, the mean of an ensemble. */
+struct k_softmax_mean {
+    enum k_dtype dtype; /* of the logits */
+    int n, classes;
+    int64_t pixels;
+    const void *logits;
+    float *prob;
+    float share, beta;
+};
+cudaError_t k_softmax_mean_run(const struct k_softmax_mean *a, cudaStream_t s);
+
+/* prob (classes, n) -> bits (n), the entropy (mcs_entropy_map: one class is the foreground's). *bad |= 1 where a value
+ * is no probability. */
+struct k_entropy {
+    int classes;
+    int64_t n;
+    const float *prob;
+    float *bits;
+    uint32_t *bad;
+};
+cudaError_t k_entropy_run(const struct k_entropy *a, cudaStream_t s);
+
+/* prob (classes, n) -> labels (n): mcs_ensemble_labels. */
+struct k_labels {
+    int classes;
+    int64_t n;
+    double threshold;
+    const float *prob;
+    uint8_t *labels;
+};
+cudaError_t k_labels_run(const struct k_labels *a, cudaStream_t s);
+
+/* What mcs_uncertainty_score and _area are made of: bits, mask (height, width). The sum is of doubles in a fixed
+ * order. */
+struct k_uncertainty_sums {
+    double bits;
+    uint64_t edge; /* pixels outside the mask that touch it, by sides or corners */
+    uint64_t area; /* of the mask */
+};
+struct k_uncertainty {
+    int height, width;
+    const float *bits;
+    const uint8_t *mask;
+    struct k_uncertainty_sums *sums; /* (1) */
+    void *workspace;                 /* k_uncertainty_bytes */
+};
+size_t k_uncertainty_bytes(int height, int width);
+cudaError_t k_uncertainty_run(const struct k_uncertainty *a, cudaStream_t s);
+
+/* dst (n, channels) = (src - mean) / max(deviation, 1e-8), each channel by itself (mcs_ensemble_normalise); src is
+ * bytes, or values where bytes is NULL. Sums are of doubles in a fixed order.
+ * Fewer than 2^31 values. */
+struct k_zscore {
+    int64_t n;
+    int channels;
+    const uint8_t *bytes;
+    const float *values;
+    float *dst;
+    void *workspace; /* k_zscore_bytes */
+};
+size_t k_zscore_bytes(int64_t n, int channels);
+cudaError_t k_zscore_run(const struct k_zscore *a, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,459 @@
+/* Files: written whole or not at all, whatever is in the way; listing, stems, SHA-256. */
+#include "data/io/file.h"
+#include "engine/dist/ranks.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[64];
+
+static void setup(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/mcs_file_XXXXXX");
+    cr_assert(mkdtemp(folder));
+    chmod(folder, 0777);
+}
+
+static void teardown(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    if (system(command) != 0) cr_log_warn("%s was left behind", folder);
+}
+
+TestSuite(file, .init = setup, .fini = teardown);
+
+static const char *in_folder(const char *name)
+{
+    static char path[4][256];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void holds(const char *path, const char *text)
+{
+    char *bytes;
+    int64_t n;
+    cr_assert_eq(mcs_file_read(path, 1 << 20, &bytes, &n), MCS_OK, "%s", mcs_error_message());
+    cr_assert(n == (int64_t)strlen(text) && memcmp(bytes, text, (size_t)n + 1) == 0, "%s holds %s", path, bytes);
+    free(bytes);
+}
+
+/* Whatever lies in a folder, hidden files too. */
+static int n_entries(const char *path)
+{
+    int n = 0;
+    DIR *d = opendir(path);
+    cr_assert(d);
+    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(d);
+    return n;
+}
+
+static int n_files(const char *path)
+{
+    struct file_list l;
+    cr_assert_eq(mcs_folder_list(path, NULL, &l), MCS_OK);
+    int n = l.n;
+    mcs_file_list_free(&l);
+    return n;
+}
+
+static void fails(enum mcs_status st, enum mcs_status want, const char *word)
+{
+    cr_assert_eq(st, want, "status %d: %s", st, mcs_error_message());
+    cr_assert(strstr(mcs_error_message(), word), "no '%s' in: %s", word, mcs_error_message());
+    mcs_error_clear();
+}
+
+Test(file, written_and_replaced)
+{
+    cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
+    holds(in_folder("a"), "old");
+    cr_assert_eq(mcs_file_write(in_folder("a"), "newer", 5), MCS_OK);
+    holds(in_folder("a"), "newer");
+    cr_assert_eq(mcs_file_write(in_folder("a"), "", 0), MCS_OK);
+    holds(in_folder("a"), "");
+    cr_assert_eq(n_files(folder), 1);
+}
+
+Test(file, in_steps)
+{
+    struct mcs_new_file new = MCS_NEW_FILE;
+    static char longest[MCS_PATH_BYTES + 10];
+    for (int named = 0; named < 2; named++) {
+        mcs_file_always_named(named);
+        cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &new), MCS_OK);
+        cr_expect_eq(new.named, named);
+        FILE *f = fopen(new.path, "w");
+        fputs("new", f);
+        fclose(f);
+        holds(in_folder("a"), "old"); /* until the commit */
+        cr_assert_eq(mcs_file_commit(&new), MCS_OK);
+        cr_expect_eq(new.fd, -1);
+        holds(in_folder("a"), "new");
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &new), MCS_OK);
+        mcs_file_abort(&new);
+        mcs_file_abort(&new); /* nothing is left to do */
+        holds(in_folder("a"), "new");
+        cr_assert_eq(n_entries(folder), 1);
+    }
+    mcs_file_always_named(0);
+    memset(longest, 'x', sizeof longest - 1);
+    fails(mcs_file_begin(longest, &new), MCS_E_IO, "too long");
+    fails(mcs_file_begin(longest + sizeof longest - 300, &new), MCS_E_IO, "name too long");
+}
+
+/* The permissions are those of any new file, and a link is replaced, not written through. */
+Test(file, permissions_and_links)
+{
+    struct stat info;
+    const mode_t before = umask(027);
+    for (int named = 0; named < 2; named++) {
+        mcs_file_always_named(named);
+        unlink(in_folder("a"));
+        cr_assert_eq(mcs_file_write(in_folder("a"), "1", 1), MCS_OK);
+        cr_assert_eq(stat(in_folder("a"), &info), 0);
+        cr_expect_eq(info.st_mode & 0777, 0640);
+        cr_assert_eq(mcs_file_write(in_folder("a"), "2", 1), MCS_OK); /* now over an older file */
+        cr_assert_eq(stat(in_folder("a"), &info), 0);
+        cr_expect_eq(info.st_mode & 0777, 0640);
+        cr_assert_eq(symlink("a", in_folder("link")), 0);
+        cr_assert_eq(mcs_file_write(in_folder("link"), "3", 1), MCS_OK);
+        holds(in_folder("a"), "2");
+        holds(in_folder("link"), "3");
+        cr_assert_eq(lstat(in_folder("link"), &info), 0);
+        cr_expect(S_ISREG(info.st_mode));
+        unlink(in_folder("link"));
+    }
+    mcs_file_always_named(0);
+    umask(before);
+}
+
+/* As in two containers with equal process numbers that write one file: neither touches the other's half. */
+Test(file, two_writers)
+{
+    struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
+    for (int named = 0; named < 2; named++) {
+        mcs_file_always_named(named);
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &one), MCS_OK);
+        cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
+        cr_assert_eq(write(one.fd, "one", 3), 3);
+        cr_assert_eq(write(two.fd, "other", 5), 5);
+        cr_assert_eq(mcs_file_commit(&one), MCS_OK);
+        holds(in_folder("a"), "one");
+        cr_assert_eq(mcs_file_commit(&two), MCS_OK);
+        holds(in_folder("a"), "other");
+        cr_assert_eq(n_entries(folder), 1);
+    }
+    mcs_file_always_named(0);
+}
+
+Test(file, what_is_in_the_way)
+{
+    mkdir(in_folder("d"), 0777);
+    fails(mcs_file_write(in_folder("d"), "x", 1), MCS_E_IO, "is a folder");
+    fails(mcs_file_write(in_folder("no/such/a"), "x", 1), MCS_E_IO, "No such");
+    fails(mcs_file_write("/dev/null", "x", 1), MCS_E_IO, "regular"); /* a rename over it would break the machine */
+    fails(mcs_file_write("", "x", 1), MCS_E_IO, "empty");
+    cr_assert_eq(n_files(folder), 0); /* folders are not listed, and no temporary file is left */
+}
+
+Test(file, read_only_folder)
+{
+    cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
+    chmod(folder, 0555);
+    if (geteuid() == 0) cr_assert_eq(seteuid(65534), 0); /* root may write anywhere; this process is the test's own */
+    enum mcs_status st = mcs_file_write(in_folder("a"), "new", 3);
+    if (getuid() == 0) cr_assert_eq(seteuid(0), 0);
+    chmod(folder, 0777);
+    fails(st, MCS_E_IO, "Permission denied");
+    holds(in_folder("a"), "old");
+    cr_assert_eq(n_files(folder), 1);
+}
+
+/* A bound on the size of files cuts a write short as a full disk does. */
+Test(file, limit_on_size)
+{
+    struct rlimit limit = {1000, 1000};
+    static char big[5000];
+    cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit before;
+    getrlimit(RLIMIT_FSIZE, &before);
+    limit.rlim_max = before.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    enum mcs_status st = mcs_file_write(in_folder("a"), big, sizeof big);
+    setrlimit(RLIMIT_FSIZE, &before);
+    fails(st, MCS_E_IO, "1000 bytes here (ulimit -f)");
+    holds(in_folder("a"), "old");
+    cr_assert_eq(n_files(folder), 1);
+}
+
+Test(file, full_disk)
+{
+    static char big[1 << 20];
+    mkdir(in_folder("disk"), 0777);
+    if (geteuid() != 0 || mount("none", in_folder("disk"), "tmpfs", 0, "size=65536") != 0)
+        cr_skip_test("a small file system cannot be mounted here");
+    cr_expect_eq(mcs_file_write(in_folder("disk/a"), "old", 3), MCS_OK);
+    enum mcs_status st = mcs_file_write(in_folder("disk/a"), big, sizeof big);
+    cr_expect_eq(st, MCS_E_IO);
+    cr_expect(strstr(mcs_error_message(), "No space left"), "%s", mcs_error_message());
+    mcs_error_clear();
+    holds(in_folder("disk/a"), "old");
+    cr_expect_eq(n_files(in_folder("disk")), 1);
+    umount(in_folder("disk"));
+}
+
+Test(file, reading)
+{
+    char *bytes;
+    int64_t n;
+    cr_assert_eq(mcs_file_write(in_folder("a"), "12345", 5), MCS_OK);
+    fails(mcs_file_read(in_folder("a"), 4, &bytes, &n), MCS_E_DATA, "more than the 4");
+    fails(mcs_file_read(in_folder("b"), 4, &bytes, &n), MCS_E_NOINPUT, "No such");
+    fails(mcs_file_read(folder, 4, &bytes, &n), MCS_E_IO, "is a folder");
+    cr_assert_eq(mcs_file_read(in_folder("a"), 5, &bytes, &n), MCS_OK);
+    free(bytes);
+    fails(mcs_file_read("/dev/zero", 1 << 20, &bytes, &n), MCS_E_IO, "is a device"); /* endless, of no size */
+}
+
+Test(file, folders)
+{
+    struct file_list l;
+    static const char *const names[] = {"b.PNG", "a.nii.gz", "c.jpg", "d.txt", ".hidden.png", "png", "a.png"};
+    cr_assert_eq(mcs_folder_make(in_folder("x/y//z/")), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_folder_make(in_folder("x/y/z")), MCS_OK);
+    cr_assert(mcs_folder_exists(in_folder("x/y/z")) && !mcs_file_exists(in_folder("x/y/z")));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/x/%s", folder, names[i]);
+        cr_assert_eq(mcs_file_write(path, "", 0), MCS_OK);
+    }
+    cr_assert(mcs_file_exists(in_folder("x/a.png")) && !mcs_folder_exists(in_folder("x/a.png")));
+    fails(mcs_folder_make(in_folder("x/a.png")), MCS_E_IO, "a file has that name");
+    cr_assert_eq(mcs_folder_list(in_folder("x"), ".png;.jpg;.nii.gz", &l), MCS_OK);
+    cr_assert_eq(l.n, 4);
+    cr_assert(!strcmp(l.names[0], "a.nii.gz") && !strcmp(l.names[1], "a.png") && !strcmp(l.names[2], "b.PNG") &&
+              !strcmp(l.names[3], "c.jpg"));
+    mcs_file_list_free(&l);
+    fails(mcs_folder_list(in_folder("none"), NULL, &l), MCS_E_NOINPUT, "No such");
+}
+
+Test(file, stems)
+{
+    static const char *const cases[][2] = {{"a/b/case_01.nii.gz", "case_01"},
+                                           {"x.png", "x"},
+                                           {"/d.e/f", "f"},
+                                           {"a.b.png", "a.b"},
+                                           {".config", ".config"},
+                                           {"d/", ""}};
+    char stem[32], tiny[4];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mcs_file_stem(cases[i][0], stem, sizeof stem);
+        cr_assert_str_eq(stem, cases[i][1]);
+    }
+    mcs_file_stem("abcdef.png", tiny, sizeof tiny);
+    cr_assert_str_eq(tiny, "abc");
+}
+
+/* FIPS 180-4's examples, and every length around a block's end against the file version. */
+Test(file, sha256)
+{
+    char hex[65], again[65], text[200];
+    mcs_sha256("", 0, hex);
+    cr_assert_str_eq(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    mcs_sha256("abc", 3, hex);
+    cr_assert_str_eq(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    mcs_sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, hex);
+    cr_assert_str_eq(hex, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    char *million = malloc(1000000);
+    memset(million, 'a', 1000000);
+    mcs_sha256(million, 1000000, hex);
+    cr_assert_str_eq(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    cr_assert_eq(mcs_file_write(in_folder("m"), million, 1000000), MCS_OK);
+    cr_assert_eq(mcs_file_sha256(in_folder("m"), again), MCS_OK);
+    cr_assert_str_eq(hex, again);
+    free(million);
+    memset(text, 'x', sizeof text);
+    for (int n = 50; n < 140; n += 3) {
+        mcs_sha256(text, n, hex);
+        cr_assert_eq(mcs_file_write(in_folder("t"), text, n), MCS_OK);
+        cr_assert_eq(mcs_file_sha256(in_folder("t"), again), MCS_OK);
+        cr_assert_str_eq(hex, again);
+    }
+    fails(mcs_file_sha256(in_folder("none"), hex), MCS_E_NOINPUT, "No such");
+}
+
+/* Whatever the processor offers gives what plain code does, of every length and at any address. */
+Test(file, sha256_by_the_processor)
+{
+    char hex[65], plain[65];
+    uint8_t bytes[700];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * i + 7 * i / 3);
+    for (int n = 0; n < 640; n++) {
+        mcs_sha256(bytes + n % 5, n, hex);
+        mcs_sha256_plain(bytes + n % 5, n, plain);
+        cr_assert_str_eq(hex, plain, "%d bytes", n);
+    }
+    mcs_sha256_plain("abc", 3, plain);
+    cr_assert_str_eq(plain, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+/* A process that ends in the middle of a write; with `name` also one whose file system knows no files without a name.
+ */
+static void die_writing(const char *path, int named)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        struct mcs_new_file f = MCS_NEW_FILE;
+        mcs_file_always_named(named);
+        if (mcs_file_begin(path, &f) != MCS_OK || write(f.fd, "half", 4) != 4) _exit(1);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+Test(file, a_killed_writer_leaves_nothing)
+{
+    die_writing(in_folder("a"), 0);
+    cr_expect_eq(n_entries(folder), 0);
+}
+
+/* Without O_TMPFILE its half file stays, until the same file is written again; those of others stay. */
+Test(file, leftovers)
+{
+    struct mcs_new_file alive = MCS_NEW_FILE;
+    die_writing(in_folder("a"), 1);
+    die_writing(in_folder("a"), 1);
+    die_writing(in_folder("b"), 1);
+    mcs_file_always_named(1);
+    const pid_t writer = fork(); /* lives: its file of the same name must stay */
+    if (writer == 0) {
+        if (mcs_file_begin(in_folder("a"), &alive) != MCS_OK) _exit(1);
+        cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
+        for (;;) pause();
+    }
+    while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
+    /* its begin has removed the two of "a"; left are: its own, that of "b", "ready" */
+    cr_expect_eq(n_entries(folder), 3);
+    cr_assert_eq(mcs_file_write(in_folder(".mcsam-0123456789abcdef-short"), "x", 1), MCS_OK); /* no such name */
+    cr_assert_eq(mcs_file_write(in_folder("a"), "x", 1), MCS_OK);
+    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder));
+    cr_assert_eq(mcs_file_write(in_folder("b"), "x", 1), MCS_OK);
+    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder)); /* "b" for its half */
+    kill(writer, SIGKILL);
+    waitpid(writer, NULL, 0);
+    mcs_file_always_named(0);
+}
+
+/* What waits under a name that a writer might take is never opened: names are random, and O_EXCL refuses it. */
+Test(file, temporary_names_differ)
+{
+    struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
+    mcs_file_always_named(1);
+    cr_assert_eq(mcs_file_begin(in_folder("a"), &one), MCS_OK);
+    cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
+    cr_expect_str_neq(one.scratch, two.scratch);
+    cr_expect(fcntl(one.fd, F_GETFD) & FD_CLOEXEC);
+    cr_expect_eq(strlen(strrchr(one.scratch, '/') + 1), strlen(".mcsam-") + 16 + 1 + 16); /* short, whatever the name */
+    cr_expect_eq(strrchr(one.scratch, '/')[1], '.');                                      /* no listing takes it */
+    mcs_file_abort(&one);
+    mcs_file_abort(&two);
+    mcs_file_always_named(0);
+}
+
+/* ---- what ranks leave ---- */
+
+static enum mcs_status die(void *context, struct ranks *r)
+{
+    (void)context;
+    if (r->rank == 0) kill(getpid(), SIGKILL);
+    pause();
+    return MCS_OK;
+}
+
+/* Ready; then waits until "go" is there. */
+static enum mcs_status wait_for_go(void *context, struct ranks *r)
+{
+    (void)context;
+    if (r->rank) return MCS_OK;
+    cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
+    while (!mcs_file_exists(in_folder("go"))) usleep(1000);
+    cr_expect(mcs_folder_exists(r->folder)); /* the other run has left it alone */
+    return MCS_OK;
+}
+
+static enum mcs_status nothing(void *context, struct ranks *r)
+{
+    (void)context;
+    return mcs_folder_exists(r->folder) ? MCS_OK : MCS_E_FAIL;
+}
+
+/* The folder in which the ranks of a killed run met is removed by the next run; that of a run which lives is not. */
+Test(file, folder_of_killed_ranks)
+{
+    setenv("TMPDIR", folder, 1);
+    pid_t child = fork();
+    if (child == 0) _exit(mcs_ranks_run(2, die, NULL));
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_assert_eq(n_entries(folder), 1);
+    DIR *d = opendir(folder);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] == 'm') {
+            char alive[512];
+            snprintf(alive, sizeof alive, "%s/alive.0", e->d_name);
+            cr_assert_eq(mcs_file_write(in_folder(alive), "x", 1), MCS_OK);
+        }
+    closedir(d);
+    child = fork();
+    if (child == 0) _exit(mcs_ranks_run(2, wait_for_go, NULL));
+    while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
+    cr_expect_eq(n_entries(folder), 2); /* "ready" and its own */
+    cr_expect_eq(mcs_ranks_run(2, nothing, NULL), MCS_OK);
+    cr_expect_eq(n_entries(folder), 2);
+    cr_assert_eq(mcs_file_write(in_folder("go"), "", 0), MCS_OK);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_expect_eq(n_entries(folder), 2); /* "ready" and "go" */
+}
+
+/* Nobody else's, and nothing with another name. */
+Test(file, leftovers_by_name)
+{
+    cr_assert_eq(mcs_file_write(in_folder("part-1"), "x", 1), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("part-2"), "x", 1), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("other"), "x", 1), MCS_OK);
+    cr_assert_eq(symlink("other", in_folder("part-link")), 0);
+    cr_assert_eq(mcs_folder_make(in_folder("part-3")), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("part-3/a"), "x", 1), MCS_OK);
+    const int fd = open(in_folder("part-2"), O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+    mcs_leftovers_remove(in_folder("none"), "part-");
+    mcs_leftovers_remove(folder, "part-");
+    close(fd);
+    cr_expect_not(mcs_file_exists(in_folder("part-1")) || mcs_folder_exists(in_folder("part-3")));
+    cr_expect(mcs_file_exists(in_folder("part-2")) && mcs_file_exists(in_folder("other")));
+    cr_expect_eq(n_entries(folder), 3); /* and the link */
+    if (geteuid() != 0) return;
+    cr_assert_eq(chown(in_folder("part-2"), 65534, 65534), 0);
+    mcs_leftovers_remove(folder, "part-");
+    cr_expect(mcs_file_exists(in_folder("part-2")));
+}

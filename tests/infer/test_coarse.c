@@ -1,0 +1,483 @@
+/* Coarse masks, their boxes and points, boxes.json, and a folder of maps. */
+#include "data/image/image.h"
+#include "data/io/file.h"
+#include "data/io/store.h"
+#include "infer/coarse/coarse.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { W = 40, H = 30, N = W * H };
+static char folder[64];
+
+static void setup(void)
+{
+    char line[128];
+    snprintf(folder, sizeof folder, "/tmp/mcs_coarse_%ld", (long)getpid());
+    snprintf(line, sizeof line, "mkdir -p %s/in", folder);
+    cr_assert_eq(system(line), 0);
+}
+
+static void teardown(void)
+{
+    char line[128];
+    snprintf(line, sizeof line, "chmod -R u+w %s; rm -rf %s", folder, folder);
+    cr_expect_eq(system(line), 0);
+}
+TestSuite(coarse, .init = setup, .fini = teardown);
+
+static char *at(const char *name)
+{
+    static char path[8][160];
+    static int next;
+    next = (next + 1) % 8;
+    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
+    return path[next];
+}
+
+static void fill(float *map, int x0, int y0, int x1, int y1, float v)
+{
+    for (int y = y0; y <= y1; y++)
+        for (int x = x0; x <= x1; x++) map[y * W + x] = v;
+}
+
+/* Background 0.1; a large dull patch (8 x 10 at 2,3), a small bright one (4 x 3 at 30,20), one faint pixel. */
+static void make_map(float *map)
+{
+    for (int i = 0; i < N; i++) map[i] = 0.1f;
+    fill(map, 2, 3, 9, 12, 0.7f);
+    fill(map, 30, 20, 33, 22, 0.95f);
+    map[N - 1] = 0.65f;
+}
+
+static void expect_box(const struct box_component *b, int x0, int y0, int x1, int y1)
+{
+    cr_expect(b->x0 == x0 && b->y0 == y0 && b->x1 == x1 && b->y1 == y1, "box %d %d %d %d", b->x0, b->y0, b->x1, b->y1);
+}
+
+Test(coarse, ranks_filters_and_boxes)
+{
+    float map[N];
+    uint8_t mask[N];
+    struct coarse_result r;
+    make_map(map);
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert(r.state == MCS_MASK_OK && r.n_found == 3 && r.components.n == 1 && r.n_boxes == 1);
+    expect_box(r.boxes, 30, 20, 33, 22);
+    cr_expect_float_eq(r.boxes->confidence, 0.95, 1e-6);
+    cr_expect(r.boxes->area == 12 && r.boxes->n_points == 10);
+    for (int i = 0; i < N; i++) cr_assert_eq(mask[i], map[i] == 0.95f);
+    mcs_coarse_free(&r);
+
+    o.rank = MCS_COARSE_AREA;
+    o.grow_px = 3;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    expect_box(r.boxes, 0, 0, 12, 15);
+    mcs_coarse_free(&r);
+
+    o.keep = 0;
+    o.min_area = 2;
+    o.grow_px = 0;
+    o.n_negative = 4;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(r.n_boxes, 2);
+    for (int k = 0; k < 2; k++) {
+        const struct box_component *b = r.boxes + k;
+        cr_assert_eq(b->n_points, 14);
+        for (int i = 0; i < 14; i++) {
+            const struct box_point *p = b->points + i;
+            int inside = p->x >= b->x0 && p->x <= b->x1 && p->y >= b->y0 && p->y <= b->y1;
+            cr_expect_eq(p->label, i < 10);
+            cr_expect_eq(mask[p->y * W + p->x], i < 10);
+            cr_expect(i >= 10 || inside);
+            for (int j = 0; j < i; j++) cr_expect(p->x != b->points[j].x || p->y != b->points[j].y);
+        }
+    }
+    mcs_coarse_free(&r);
+
+    o.n_points = 100; /* more than the 12 pixels there are */
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_expect(r.boxes[0].n_points == 80 + 4 && r.boxes[1].n_points == 12 + 4);
+    mcs_coarse_free(&r);
+}
+
+Test(coarse, points_depend_on_case_and_seed_alone)
+{
+    float map[N];
+    uint8_t mask[N];
+    struct coarse_result a, b, c, d;
+    make_map(map);
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    o.rank = MCS_COARSE_AREA;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &a), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_2", &o, NULL, NULL, mask, &b), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &c), MCS_OK);
+    o.seed = 1;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &d), MCS_OK);
+    size_t n = 10 * sizeof *a.boxes->points;
+    cr_expect_eq(memcmp(a.boxes->points, c.boxes->points, n), 0);
+    cr_expect_neq(memcmp(a.boxes->points, b.boxes->points, n), 0);
+    cr_expect_neq(memcmp(a.boxes->points, d.boxes->points, n), 0);
+    mcs_coarse_free(&a);
+    mcs_coarse_free(&b);
+    mcs_coarse_free(&c);
+    mcs_coarse_free(&d);
+}
+
+Test(coarse, points_are_uniform)
+{
+    /* 12 pixels, 3 points, 2000 cases: each pixel is drawn 500 times on average, s = sqrt(2000 / 4 * 3 / 4) = 19.4; six
+     * s */
+    float map[N];
+    uint8_t mask[N];
+    int drawn[N] = {0};
+    make_map(map);
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    o.n_points = 3;
+    for (int i = 0; i < 2000; i++) {
+        char stem[16];
+        struct coarse_result r;
+        snprintf(stem, sizeof stem, "case_%d", i);
+        cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, stem, &o, NULL, NULL, mask, &r), MCS_OK);
+        for (int k = 0; k < 3; k++) drawn[r.boxes->points[k].y * W + r.boxes->points[k].x]++;
+        mcs_coarse_free(&r);
+    }
+    for (int i = 0; i < N; i++)
+        if (map[i] == 0.95f) cr_expect(abs(drawn[i] - 500) < 117, "pixel %d: %d", i, drawn[i]);
+}
+
+Test(coarse, released_form)
+{
+    float map[N];
+    uint8_t mask[N];
+    struct coarse_result r;
+    make_map(map);
+    struct coarse_options o = mcs_coarse_defaults(MCS_RELEASE);
+    /* its 2-means goes there and back through 256 pixels, rounding down both times: of 40 columns some move by one */
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    expect_box(r.boxes, 3, 4, 10, 14);
+    mcs_coarse_free(&r);
+    cr_assert_eq(mcs_coarse_parse_threshold("0.5", &o), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    expect_box(r.boxes, 2, 3, 10, 13); /* one pixel beyond the last, right and below */
+    cr_expect_eq(r.components.items[0].area, 80);
+    mcs_coarse_free(&r);
+    o.keep = 3;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert(r.components.n == 3 && r.n_boxes == 1);
+    expect_box(r.boxes, 2, 3, W - 1, H - 1);
+    cr_expect_eq(r.boxes->area, 93);
+    mcs_coarse_free(&r);
+    o.merge_boxes = 0;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(r.n_boxes, 3); /* the same points stand beside each box */
+    cr_expect_eq(memcmp(r.boxes[0].points, r.boxes[2].points, 10 * sizeof *r.boxes->points), 0);
+    mcs_coarse_free(&r);
+    /* the cut is made on 8 bits: 0.3004 rounds to 77 / 255 = 0.30196 and is above 0.301, the float is not */
+    for (int i = 0; i < N; i++) map[i] = i == 50 ? 0.3004f : 0.0f;
+    cr_assert_eq(mcs_coarse_parse_threshold("0.301", &o), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_expect(r.state == MCS_MASK_OK && mask[50] == 1);
+    mcs_coarse_free(&r);
+    o.form = MCS_PAPER;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_expect(r.state == MCS_MASK_NOTHING && mask[50] == 0);
+    mcs_coarse_free(&r);
+}
+
+static enum mcs_status leftmost(void *context, const char *stem, const struct component_list *list,
+                                const int32_t *labels, int width, int height, float *scores)
+{
+    cr_expect(width == W && height == H && labels && stem[0] == 'a');
+    ++*(int *)context;
+    for (int i = 0; i < list->n; i++) scores[i] = -list->items[i].cx;
+    return MCS_OK;
+}
+
+Test(coarse, text_scores_come_from_outside)
+{
+    float map[N];
+    uint8_t mask[N];
+    int calls = 0;
+    struct coarse_result r;
+    struct coarse_text_scorer scorer = {leftmost, &calls};
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    make_map(map);
+    o.rank = MCS_COARSE_TEXT;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, &scorer, NULL, mask, &r), MCS_OK);
+    cr_expect(calls == 1 && r.boxes[0].x0 == 2);
+    mcs_coarse_free(&r);
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_E_USAGE);
+}
+
+Test(coarse, empty_masks_are_reported_and_bad_maps_refused)
+{
+    float map[N];
+    uint8_t mask[N];
+    struct coarse_result r;
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    for (int i = 0; i < N; i++) map[i] = 0.4f;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_expect(r.state == MCS_MASK_CONSTANT && r.n_boxes == 0 && r.components.n == 0 && mask[0] == 0);
+    mcs_coarse_free(&r);
+    make_map(map);
+    o.min_confidence = 0.99f;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_expect(r.state == MCS_MASK_FILTERED && r.n_found == 3 && r.n_boxes == 0);
+    for (int i = 0; i < N; i++) cr_assert_eq(mask[i], 0);
+    mcs_coarse_free(&r);
+    map[7] = NAN;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_E_DATA);
+    mcs_error_clear();
+    o.keep = -1;
+    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_E_USAGE);
+    mcs_error_clear();
+    const char *bad[] = {"", "0.5x", "nan", "median", "1e999"};
+    for (int i = 0; i < 5; i++) {
+        cr_expect_eq(mcs_coarse_parse_threshold(bad[i], &o), MCS_E_USAGE, "%s", bad[i]);
+        mcs_error_clear();
+    }
+    cr_expect_eq(mcs_coarse_parse_rank("size", &o), MCS_E_USAGE);
+}
+
+/* ---- boxes.json ---- */
+
+Test(coarse, boxes_json_there_and_back)
+{
+    struct box_point points[2] = {{3, 4, 1}, {0, 0, 0}};
+    struct box_component comps[2] = {{1, 2, 5, 6, 2, points, 0.123456789, 17}, {0, 0, 9, 7, 0, NULL, 1.0, 80}};
+    struct box_case cases[2] = {{"b.png", 10, 8, 2, comps, NULL},
+                                {"a \"q\".png", 3, 3, 0, NULL, "the map is constant"}};
+    struct box_list list = {.n = 2, .cases = cases, .made_by = "{\"form\":\"paper\"}"}, got;
+    char *path = at("boxes.json");
+    cr_assert_eq(mcs_boxes_write(path, &list), MCS_OK);
+    cr_assert_eq(mcs_boxes_read(path, &got), MCS_OK, "%s", mcs_error_message());
+    cr_assert(got.n == 2 && !strcmp(got.made_by, list.made_by));
+    const struct box_case *b = mcs_boxes_find(&got, "b");
+    cr_assert(b && !strcmp(b->image, "b.png") && b->width == 10 && b->height == 8 && b->n_components == 2 &&
+              !b->reason);
+    expect_box(b->components, 1, 2, 5, 6);
+    cr_expect(b->components->area == 17 && b->components->n_points == 2);
+    cr_expect_float_eq(b->components->confidence, 0.123456789, 1e-9); /* nine digits are written */
+    cr_expect(b->components->points[0].x == 3 && b->components->points[0].y == 4 &&
+              b->components->points[0].label == 1);
+    b = mcs_boxes_find(&got, "a \"q\"");
+    cr_assert(b && b->n_components == 0 && !strcmp(b->reason, "the map is constant"));
+    cr_expect_null(mcs_boxes_find(&got, "c"));
+    mcs_boxes_free(&got);
+}
+
+static void expect_bad(const char *text, const char *part)
+{
+    struct box_list list;
+    char *path = at("bad.json");
+    cr_assert_eq(mcs_file_write(path, text, (int64_t)strlen(text)), MCS_OK);
+    cr_expect_eq(mcs_boxes_read(path, &list), MCS_E_DATA, "%s", text);
+    cr_expect(strstr(mcs_error_message(), part), "%s: %s", text, mcs_error_message());
+    mcs_error_clear();
+}
+
+Test(coarse, bad_boxes_are_named)
+{
+#define CASE(rest) "{\"cases\": [{\"image\": \"x.png\", \"size\": [10, 8], \"components\": [" rest "]}]}"
+    struct box_list list;
+    cr_expect_eq(mcs_boxes_read(at("nowhere.json"), &list), MCS_E_NOINPUT);
+    mcs_error_clear();
+    expect_bad("", "not JSON");
+    expect_bad("{\"cases\": [", ":1: not JSON");
+    expect_bad("[]", "cases");
+    expect_bad("{\"cases\": [{\"size\": [1, 1]}]}", "image");
+    expect_bad("{\"cases\": [{\"image\": \"x\", \"size\": [0, 1], \"components\": []}]}", "size");
+    expect_bad("{\"cases\": [{\"image\": \"x\", \"size\": [1e3, 1], \"components\": []}]}", "size");
+    expect_bad("{\"cases\": [{\"image\": \"x\", \"size\": [9, 9]}]}", "components");
+    expect_bad(CASE("{\"box\": [5, 0, 4, 3]}"), "inside 10 x 8");
+    expect_bad(CASE("{\"box\": [0, 0, 10, 3]}"), "inside 10 x 8");
+    expect_bad(CASE("{\"box\": [0, 0, 99999999999, 3]}"), "x.png");
+    expect_bad(CASE("{\"box\": [0, 0, 4]}"), "component 0");
+    expect_bad(CASE("{\"box\": [0, 0, 4, 3], \"points\": [[1, 2, 3]]}"), "point 0");
+    expect_bad(CASE("{\"box\": [0, 0, 4, 3], \"area\": -1}"), "area");
+    expect_bad(CASE("{\"box\": [0, 0, 4, 3], \"confidence\": \"high\"}"), "confidence");
+    expect_bad("{\"cases\": [{\"image\": \"x.png\", \"size\": [1, 1], \"components\": []},"
+               "{\"image\": \"x.jpg\", \"size\": [1, 1], \"components\": []}]}",
+               "one stem");
+    struct box_component nan_box = {.x1 = 1, .y1 = 1, .confidence = NAN};
+    struct box_case one = {"x.png", 2, 2, 1, &nan_box, NULL};
+    list = (struct box_list){.n = 1, .cases = &one};
+    cr_expect_eq(mcs_boxes_write(at("nan.json"), &list), MCS_E_DATA);
+    cr_expect(!mcs_file_exists(at("nan.json")));
+}
+
+/* Each number at its limits; the picture has 10 x 8 pixels unless the text says otherwise. */
+Test(coarse, limits_of_boxes_json)
+{
+    static const struct {
+        const char *text;
+        int fits;
+    } rows[] = {
+        {CASE("{\"box\": [0, 0, 9, 7]}"), 1},
+        {CASE("{\"box\": [9, 7, 9, 7]}"), 1},
+        {CASE("{\"box\": [10, 7, 10, 7]}"), 0},
+        {CASE("{\"box\": [9, 8, 9, 8]}"), 0},
+        {CASE("{\"box\": [-1, 0, 9, 7]}"), 0},
+        {CASE("{\"box\": [0, -1, 9, 7]}"), 0},
+        {CASE("{\"box\": [0, 0, 9, 8]}"), 0},
+        {CASE("{\"box\": [0, 3, 9, 2]}"), 0},
+        {CASE("{\"box\": [0, 3, 9, 3]}"), 1},
+        {CASE("{\"box\": [0, 0, 9, 7, 0]}"), 0},
+        {CASE("{\"box\": [0, 0, 9.0, 7]}"), 0},
+        {CASE("{}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0, 0], [9, 7, 1]]}"), 1},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[10, 7, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[9, 8, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[-1, 0, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, -1, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0, -1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": [[0, 0, 1, 1]]}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"points\": 5}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 0}"), 1},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 80}"), 1},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 81}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"area\": 1.0}"), 0},
+        {CASE("{\"box\": [0, 0, 4, 3], \"confidence\": 1}"), 1},
+        {"{\"cases\": []}", 1},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 1], \"components\": []}]}", 1},
+        {"{\"cases\": [{\"image\": \"\", \"size\": [1, 1], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 0], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 1, 1], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048576, 1048576], \"components\": []}]}", 1},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048577, 1], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1, 1048577], \"components\": []}]}", 0},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048576, 1048576], \"components\": [{\"box\": [0, 0, 1, 1], "
+         "\"area\": 2147483647}]}]}",
+         1},
+        {"{\"cases\": [{\"image\": \"x\", \"size\": [1048576, 1048576], \"components\": [{\"box\": [0, 0, 1, 1], "
+         "\"area\": 2147483648}]}]}",
+         0},
+        {"{\"cases\": [], \"cases\": []}", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct box_list list;
+        cr_assert_eq(mcs_file_write(at("limits.json"), rows[i].text, (int64_t)strlen(rows[i].text)), MCS_OK);
+        cr_expect_eq(mcs_boxes_read(at("limits.json"), &list), rows[i].fits ? MCS_OK : MCS_E_DATA, "%s: %s",
+                     rows[i].text, mcs_error_message());
+        mcs_error_clear();
+        if (rows[i].fits) mcs_boxes_free(&list);
+    }
+    struct box_list list;
+    const char *text =
+        CASE("{\"box\": [1, 2, 4, 3], \"points\": [[5, 6, 1], [7, 4, 0]], \"area\": 9}, {\"box\": [0, 0, 0, 0], "
+             "\"confidence\": 0.5}");
+    cr_assert_eq(mcs_file_write(at("limits.json"), text, (int64_t)strlen(text)), MCS_OK);
+    cr_assert_eq(mcs_boxes_read(at("limits.json"), &list), MCS_OK, "%s", mcs_error_message());
+    const struct box_component *c = list.cases[0].components;
+    cr_expect(c[0].x0 == 1 && c[0].y0 == 2 && c[0].x1 == 4 && c[0].y1 == 3 && c[0].area == 9 && c[0].confidence == 0);
+    cr_expect(c[0].n_points == 2 && c[0].points[0].x == 5 && c[0].points[0].y == 6 && c[0].points[0].label == 1);
+    cr_expect(c[0].points[1].x == 7 && c[0].points[1].y == 4 && c[0].points[1].label == 0);
+    cr_expect(c[1].n_points == 0 && c[1].area == 0 && c[1].confidence == 0.5);
+    mcs_boxes_free(&list);
+}
+
+/* ---- a folder ---- */
+
+static void write_map(const char *name, const float *map)
+{
+    struct image img;
+    cr_assert_eq(mcs_image_alloc(&img, W, H, 1), MCS_OK);
+    mcs_map_to_u8(map, N, img.pixels);
+    cr_assert_eq(mcs_image_write_png(at(name), &img), MCS_OK);
+    mcs_image_free(&img);
+}
+
+Test(coarse, a_folder_of_maps)
+{
+    float map[N];
+    int n_cases, n_empty;
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("nowhere"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
+    mcs_error_clear();
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
+    mcs_error_clear();
+    make_map(map);
+    write_map("in/a.png", map);
+    for (int i = 0; i < N; i++) map[i] = 0.2f;
+    write_map("in/b.png", map);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("in"), &o, NULL, NULL, NULL, NULL), MCS_E_USAGE);
+    mcs_error_clear();
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK, "%s",
+                 mcs_error_message());
+    cr_expect(n_cases == 2 && n_empty == 1 && !mcs_file_exists(at("out/failures.csv")));
+    struct image mask;
+    cr_assert_eq(mcs_image_read(at("out/a.png"), 0, &mask), MCS_OK);
+    cr_expect(mask.width == W && mask.height == H && mask.channels == 1);
+    cr_expect(mask.pixels[20 * W + 30] == 255 && mask.pixels[5 * W + 5] == 0);
+    mcs_image_free(&mask);
+    struct box_list list;
+    cr_assert_eq(mcs_boxes_read(at("out/boxes.json"), &list), MCS_OK, "%s", mcs_error_message());
+    cr_expect(list.n == 2 && strstr(list.made_by, "\"otsu\""));
+    expect_box(mcs_boxes_find(&list, "a")->components, 30, 20, 33, 22);
+    cr_expect_str_eq(mcs_boxes_find(&list, "b")->reason, "the map is constant");
+    mcs_boxes_free(&list);
+
+    /* twice the same bytes */
+    char first[65], second[65];
+    cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), first), MCS_OK);
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
+    cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), second), MCS_OK);
+    cr_expect_str_eq(first, second);
+
+    /* a damaged map is listed, the rest goes on; a repaired one leaves no list behind */
+    cr_assert_eq(mcs_file_write(at("in/c.png"), "\x89PNG\r\n\x1a\n damaged", 16), MCS_OK);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect(n_cases == 2 && strstr(mcs_error_message(), "1 of 3"), "%s", mcs_error_message());
+    mcs_error_clear();
+    char *text;
+    int64_t n;
+    cr_assert_eq(mcs_file_read(at("out/failures.csv"), 10000, &text, &n), MCS_OK);
+    cr_expect(!strncmp(text, "case,reason\nc,", 14), "%s", text);
+    free(text);
+    cr_assert_eq(remove(at("in/c.png")), 0);
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
+    cr_expect(!mcs_file_exists(at("out/failures.csv")));
+}
+
+static void write_store(const char *name, const char *dataset, int nd, const float *map)
+{
+    struct store *s;
+    const int64_t dims[3] = {H, W, 1};
+    cr_assert_eq(mcs_store_create(at(name), &s), MCS_OK);
+    cr_assert_eq(mcs_store_put(s, dataset, MCS_ARRAY_F32, nd, dims, map), MCS_OK);
+    cr_assert_eq(mcs_store_commit(s), MCS_OK);
+}
+
+Test(coarse, hdf5_maps_go_before_their_pictures)
+{
+    float map[N], flat[N] = {0};
+    int n_cases, n_empty;
+    struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+    make_map(map);
+    write_store("in/a.h5", "saliency", 2, map);
+    write_map("in/a.png", flat);
+    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK, "%s",
+                 mcs_error_message());
+    cr_expect(n_cases == 1 && n_empty == 0);
+    struct box_list list;
+    cr_assert_eq(mcs_boxes_read(at("out/boxes.json"), &list), MCS_OK);
+    expect_box(list.cases[0].components, 30, 20, 33, 22);
+    cr_expect(list.cases[0].width == W && list.cases[0].height == H);
+    cr_expect_float_eq(list.cases[0].components->confidence, 0.95, 1e-6); /* not rounded to 8 bits */
+    mcs_boxes_free(&list);
+    /* no such dataset, another shape, no HDF5 at all, NaN: each listed */
+    write_store("in/b.h5", "other", 2, map);
+    write_store("in/c.h5", "saliency", 3, map);
+    cr_assert_eq(mcs_file_write(at("in/d.h5"), "nonsense", 8), MCS_OK);
+    map[3] = NAN;
+    write_store("in/e.h5", "saliency", 2, map);
+    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect(n_cases == 1 && strstr(mcs_error_message(), "4 of 5"), "%s", mcs_error_message());
+}

@@ -1,0 +1,201 @@
+/* PlainConvUNet and nnU-Net's loss against dynamic-network-architectures and nnunetv2: tests/golden/unet2d.safetensors,
+ * unet3d.safetensors. */
+#include "engine/model/layers.h"
+#include "engine/model/unet.h"
+#include "engine/tape/grad.h"
+#include "tests/support/support_golden.h"
+#include "tests/support/support_isa.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct unet_config config_2d(void)
+{
+    return mcs_unet_2d(1, 2, 4, 4, 8);
+}
+
+static struct unet_config config_3d(void)
+{
+    struct unet_config c = {.nsp = 3,
+                            .in_channels = 1,
+                            .classes = 2,
+                            .n_stages = 3,
+                            .features = {4, 8, 8},
+                            .n_conv = {2, 2, 2},
+                            .n_conv_decoder = {2, 2}};
+    const int64_t kernel[3][3] = {{1, 3, 3}, {3, 3, 3}, {3, 3, 3}}, stride[3][3] = {{1, 1, 1}, {1, 2, 2}, {2, 2, 2}};
+    memcpy(c.kernel, kernel, sizeof kernel);
+    memcpy(c.stride, stride, sizeof stride);
+    return c;
+}
+
+/* Largest value of a golden gradient. */
+static double size_of(const struct safetensors *file, const char *name)
+{
+    int64_t n;
+    double most = 0;
+    float *v = golden_values(file, name, &n);
+    for (int64_t i = 0; i < n; i++) most = fmax(most, fabs((double)v[i]));
+    free(v);
+    return most;
+}
+
+/* Each gradient within 1e-5 of the largest of its tensor, 168 roundings of float32: some 30 sums of up to 72
+ * products on a path, backward twice as many, whose roundings of 2^-24 add up as a random walk does, sqrt(60 * 72) = 66
+ * units, at 1 to 2 units each. A bias before an instance norm has gradient 0 in exact arithmetic: its rounding error
+ * is held to 1e-5 of the gradient of its convolution's weights, which sums the same terms. Returns how many. */
+static int check_gradients(const struct safetensors *file, const char *prefix, const struct params *p)
+{
+    int n_checked = 0;
+    for (int i = 0; i < p->n; i++) {
+        char name[256], weights[256];
+        int64_t n;
+        double worst = 0;
+        const char *bias = strstr(p->t[i]->name, "conv.bias");
+        snprintf(name, sizeof name, "%sgrad.%s", prefix, p->t[i]->name);
+        snprintf(weights, sizeof weights, "%sgrad.%.*sconv.weight", prefix, bias ? (int)(bias - p->t[i]->name) : 0,
+                 p->t[i]->name);
+        if (!mcs_safetensors_find(file, name)) continue;
+        float *want = golden_values(file, name, &n);
+        const float *got = mcs_params_grad(p, p->t[i]);
+        cr_assert_eq(n, mcs_count(p->t[i]), "%s", name);
+        for (int64_t k = 0; k < n; k++) {
+            const double d = fabs((double)got[k] - (double)want[k]);
+            worst = d <= worst ? worst : d; /* a NaN is kept */
+        }
+        const double size = size_of(file, bias ? weights : name);
+        cr_expect(worst <= 1e-5 * size, "%s: off by %.3g, the largest is %.3g", name, worst, size);
+        free(want);
+        n_checked++;
+    }
+    return n_checked;
+}
+
+static void check(const char *golden, const struct unet_config *c, const int64_t *size, int n_grads, int batch_dice)
+{
+    enum { N = 2 };
+    struct device d;
+    struct exec *e;
+    struct safetensors *file = golden_open(golden);
+    const char *prefix = batch_dice ? "batch." : "sample.";
+    cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
+    struct params *p = mcs_params_new();
+    struct graph *g = mcs_graph_new(p);
+    int64_t dim[5] = {N}, n_sp = 1;
+    for (int i = 0; i < c->nsp; i++) n_sp *= dim[1 + i] = size[i];
+    dim[1 + c->nsp] = 1;
+    struct tensor *x = mcs_input(g, "image", MCS_F32, c->nsp + 2, dim), *out[UNET_MAX_STAGES], *target[UNET_MAX_STAGES],
+                  *loss[UNET_MAX_STAGES];
+    const int n_out = mcs_unet(g, x, c, 1, out);
+    const struct dice_ce_attr attr = {.batch_dice = batch_dice, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
+    float weight[UNET_MAX_STAGES];
+    mcs_unet_deep_weights(n_out, weight);
+    int n_losses = 0;
+    for (int i = 0; i < n_out; i++) {
+        mcs_keep(out[i]);
+        target[i] = mcs_input(g, "target", MCS_I32, out[i]->nd - 1, out[i]->dim);
+        loss[i] = mcs_keep(mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){out[i], target[i]}, &attr));
+        if (weight[i] > 0) n_losses = i + 1; /* weights fall; those of weight 0 come last and lead to no gradient */
+    }
+    cr_assert(mcs_grad(g, loss, n_losses) == MCS_OK, "%s", mcs_error_message());
+    cr_assert(mcs_params_alloc(p, &d) == MCS_OK && mcs_params_alloc_grad(p) == MCS_OK);
+    golden_fill_params(p);
+    cr_assert(mcs_exec_new(g, &d, &e) == MCS_OK, "%s", mcs_error_message());
+
+    float *pixels = malloc((size_t)(N * n_sp) * sizeof *pixels);
+    golden_fill_image("input.image", N, 1, n_sp, pixels);
+    cr_assert(mcs_exec_set(e, x, pixels) == MCS_OK);
+    for (int i = 0; i < n_out; i++) {
+        char name[64];
+        int64_t n;
+        snprintf(name, sizeof name, "target.%d", i);
+        float *t = golden_values(file, name, &n);
+        int32_t *labels = malloc((size_t)n * sizeof *labels);
+        for (int64_t k = 0; k < n; k++) labels[k] = (int32_t)t[k];
+        cr_assert_eq(n, mcs_count(target[i]));
+        cr_assert(mcs_exec_set(e, target[i], labels) == MCS_OK);
+        if (i < n_losses) cr_assert(mcs_exec_set(e, loss[i]->grad, &weight[i]) == MCS_OK);
+        free(t);
+        free(labels);
+    }
+    mcs_params_zero_grad(p);
+    cr_assert(mcs_exec_run(e) == MCS_OK, "%s", mcs_error_message());
+
+    double total = 0;
+    for (int i = 0; i < n_out; i++) {
+        char name[64];
+        int64_t n;
+        snprintf(name, sizeof name, "output.%d", i);
+        float *planes = golden_values(file, name, &n), *want = golden_channels_last(planes, N, 2, n / (2 * N)),
+              *got = golden_get(e, out[i]);
+        golden_check(name, got, want, n, 1e-5, 0);
+        float *l = golden_get(e, loss[i]);
+        total += (double)weight[i] * l[0];
+        free(planes), free(want), free(got), free(l);
+    }
+    char name[64];
+    snprintf(name, sizeof name, "%sloss", prefix);
+    float *want = golden_values(file, name, NULL);
+    /* the reference sums Dice in float32: 1e-6 of it on top of ours */
+    cr_expect_float_eq(total, want[0], 1e-5 * fabs((double)want[0]), "%s: %g, want %g", name, total, (double)want[0]);
+    cr_expect_eq(check_gradients(file, prefix, p), n_grads);
+
+    free(want);
+    free(pixels);
+    mcs_exec_free(e);
+    mcs_graph_free(g);
+    mcs_params_free(p);
+    mcs_safetensors_close(file);
+}
+
+/* Parameters: 4 a convolution block (weight, bias, norm weight, norm bias), 2 a transposed convolution, 2 a seg layer.
+ */
+static void check_2d(int batch_dice)
+{
+    const struct unet_config c = config_2d();
+    check("unet2d.safetensors", &c, (int64_t[]){16, 16}, 4 * 14 + 2 * 3 + 2 * 3, batch_dice);
+}
+
+static void check_3d(void)
+{
+    const struct unet_config c = config_3d();
+    check("unet3d.safetensors", &c, (int64_t[]){4, 12, 12}, 4 * 10 + 2 * 2 + 2 * 2, 0);
+}
+
+Test(unet, two_dimensional_equals_the_reference_dice_by_batch_avx2)
+{
+    test_isa(TEST_AVX2);
+    check_2d(1);
+}
+
+Test(unet, two_dimensional_equals_the_reference_dice_by_batch_avx512)
+{
+    test_isa(TEST_AVX512);
+    check_2d(1);
+}
+
+Test(unet, two_dimensional_equals_the_reference_dice_by_sample_avx2)
+{
+    test_isa(TEST_AVX2);
+    check_2d(0);
+}
+
+Test(unet, two_dimensional_equals_the_reference_dice_by_sample_avx512)
+{
+    test_isa(TEST_AVX512);
+    check_2d(0);
+}
+
+Test(unet, three_dimensional_equals_the_reference_avx2)
+{
+    test_isa(TEST_AVX2);
+    check_3d();
+}
+
+Test(unet, three_dimensional_equals_the_reference_avx512)
+{
+    test_isa(TEST_AVX512);
+    check_3d();
+}

@@ -1,0 +1,35 @@
+/* Fine-tuning on captions of realistic length, for tests: 20,000 captions of log-normal length, mean 58 and standard
+ * deviation 46 tokens, cut at the context of 256; the path is that of `mcsam finetune` below its command line. */
+#ifndef MCS_SUPPORT_CAPTIONS_H
+#define MCS_SUPPORT_CAPTIONS_H
+
+#include "train/clip/finetune.h"
+
+enum { CAPTION_CONTEXT = 256, CAPTION_RANKS = 4 };
+
+/* Towers of one block of width 8 on 8 x 8 pixels, with CAPTION_CONTEXT tokens: a step takes a millisecond or so. */
+struct clip_config caption_towers(void);
+
+/* n pairs in memory, all of one image. Release with caption_pairs_free. */
+struct pairs caption_pairs(int n, const char *image);
+void caption_pairs_free(struct pairs *p);
+int caption_tokens(const struct pairs *p, int i);
+
+/* A caption of n tokens, [CLS] and [SEP] included, 3 to CAPTION_CONTEXT; lives for ever. */
+const char *caption_of(int n);
+
+/* One training, and what each rank saw. */
+struct caption_run {
+    struct clip_config config; /* vocab 0: as many as vocabulary has */
+    const char *vocabulary, *folder;
+    const struct pairs *pairs;
+    int64_t batch, steps, early;                          /* resident memory is taken at step `early` and at the last */
+    int64_t planned[CAPTION_RANKS], taken[CAPTION_RANKS]; /* bytes on the device: by the dry run; by the run, at most */
+    int64_t max_rows[CAPTION_RANKS];                      /* announced */
+    int64_t most_rows[CAPTION_RANKS];                     /* that came */
+    int allocations[CAPTION_RANKS];                       /* of device memory after the first step */
+    double early_mib, last_mib;                           /* resident and anonymous, of the process */
+};
+enum mcs_status caption_run(struct caption_run *run, int ranks);
+
+#endif

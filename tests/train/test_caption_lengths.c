@@ -1,0 +1,497 @@
+/* Captions of any length: a few plans that any batch fits, in one set of memory whose size is known before; the same
+ * plan on every rank at every step; results that do not depend on it. Ranks are threads here. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/io/file.h"
+#ifdef TEST_CUDASIM
+#include "kernels/common/optimizers.h"
+#endif
+#include "engine/base/log.h"
+#include "engine/base/rng.h"
+#include "tests/support/support_captions.h"
+#include "tests/support/support_device.h"
+#include "tests/support/support_gradient.h"
+#include "tests/support/support_tiny.h"
+#include "train/clip/clip_plans.h"
+
+#define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
+#define VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
+
+enum { BATCH = 8, PIXELS = 8 * 8 * 3 };
+
+static const char *folder;
+static void setup(void)
+{
+    mcs_log_quiet(1);
+    test_devices(2);
+    folder = tiny_folder("captions");
+}
+static void teardown(void)
+{
+    tiny_remove(folder);
+}
+TestSuite(captions, .init = setup, .fini = teardown, .timeout = 300);
+
+/* ---- buckets ---- */
+
+#ifndef TEST_CUDASIM
+Test(captions, buckets_hold_any_batch)
+{
+    int64_t rows[CLIP_MAX_BUCKETS];
+    for (int64_t most = 1; most < 200000; most += 1 + most / 7) {
+        const int n = mcs_clip_buckets(most, rows);
+        cr_assert(n >= 1 && n <= CLIP_MAX_BUCKETS, "%d buckets", n);
+        cr_expect(rows[n - 1] >= most && rows[n - 1] < most + CLIP_BUCKET_STEP, "%lld rows for %lld",
+                  (long long)rows[n - 1], (long long)most);
+        for (int i = 0; i < n; i++) {
+            cr_expect_eq(rows[i] % CLIP_BUCKET_STEP, 0);
+            if (!i) continue;
+            cr_expect_lt(rows[i - 1], rows[i]);
+            /* the least that comes to bucket i is one more than bucket i - 1 holds */
+            cr_expect_leq((double)rows[i], exp2(0.25) * (double)(rows[i - 1] + 1) + CLIP_BUCKET_STEP);
+        }
+        cr_expect_leq((double)rows[0], (double)most / 6.7 + CLIP_BUCKET_STEP);
+    }
+    const struct clip_plans p = {.n = 3, .rows = {64, 128, 256}};
+    cr_expect_eq(mcs_clip_plans_find(&p, 1), 0);
+    cr_expect_eq(mcs_clip_plans_find(&p, 64), 0);
+    cr_expect_eq(mcs_clip_plans_find(&p, 65), 1);
+    cr_expect_eq(mcs_clip_plans_find(&p, 256), 2);
+    cr_expect_eq(mcs_clip_plans_find(&p, 257), -1);
+}
+
+static void write_image(const char *path)
+{
+    struct image img;
+    OK(mcs_image_alloc(&img, 8, 8, 1));
+    for (int i = 0; i < 64; i++) img.pixels[i] = (uint8_t)(3 * i);
+    OK(mcs_image_write_png(path, &img));
+    mcs_image_free(&img);
+}
+
+/* What is announced is what comes: every epoch's order, each rank's part, the context's cut. */
+Test(captions, the_longest_batch_is_known_before)
+{
+    struct device d;
+    struct clip_model m;
+    struct pair_source s;
+    const struct clip_config config = caption_towers();
+    const char *image = tiny_path(folder, "image.png");
+    write_image(image);
+    struct pairs pairs = caption_pairs(50, image);
+    pairs.v[3].caption = (char *)(uintptr_t)caption_of(CAPTION_CONTEXT); /* as long as the context */
+    char beyond[2 * CAPTION_CONTEXT + 100] = "a";
+    for (size_t i = 1; i + 2 < sizeof beyond; i += 2) memcpy(beyond + i, " a", 3);
+    pairs.v[7].caption = beyond; /* cut to the context */
+    OK(mcs_cpu_open(1, &d));
+    OK(mcs_clip_model_new(&config, VOCABULARY, 5, &d, NULL, &m));
+    OK(mcs_pair_source_open(&s, &pairs, &m.config, 12, 1, 9));
+    float images[12 * PIXELS];
+    const char *texts[12];
+    int32_t sample[12];
+    for (int ranks = 1; ranks <= 3; ranks++)
+        for (int64_t steps = 1; steps < 40; steps += 6) {
+            int64_t most = 0, said;
+            for (int64_t step = 0; step < steps; step++)
+                for (int r = 0; r < ranks; r++) {
+                    struct clip_batch b = {r * 12 / ranks, 12 / ranks, images, texts, sample};
+                    int64_t rows = 0;
+                    OK(mcs_pair_source_fill(&s, step, &b));
+                    for (int i = 0; i < b.n; i++) {
+                        const int tokens = 2 + (int)(strlen(texts[i]) + 1) / 2;
+                        rows += tokens < CAPTION_CONTEXT ? tokens : CAPTION_CONTEXT;
+                    }
+                    if (rows > most) most = rows;
+                }
+            OK(mcs_pair_source_max_rows(&s, m.tokenizer, steps, ranks, &said));
+            cr_expect_eq(said, most, "%lld steps, %d ranks: %lld, want %lld", (long long)steps, ranks, (long long)said,
+                         (long long)most);
+        }
+    /* Too long to be gone through: as if a rank could draw the longest of all together. */
+    int64_t said, sum = 0, taken = 0;
+    int used[50] = {0};
+    for (int k = 0; k < 6; k++) {
+        int best = -1;
+        for (int i = 0; i < 50; i++)
+            if (!used[i] && (best < 0 || caption_tokens(&pairs, i) > caption_tokens(&pairs, best))) best = i;
+        used[best] = 1;
+        taken = caption_tokens(&pairs, best);
+        sum += taken < CAPTION_CONTEXT ? taken : CAPTION_CONTEXT;
+    }
+    OK(mcs_pair_source_max_rows(&s, m.tokenizer, 100000000, 2, &said));
+    cr_expect_eq(said, sum);
+    mcs_pair_source_close(&s);
+    mcs_clip_model_close(&m);
+    mcs_cpu_close(&d);
+    caption_pairs_free(&pairs);
+}
+
+/* ---- realistic lengths ---- */
+
+/* The run ends well, takes what its dry run said (and what a communicator exchanges numbers with), no more of it after
+ * the first step. */
+static void ends_well(int64_t batch, int ranks, int64_t steps)
+{
+    const char *image = tiny_path(folder, "image.png");
+    write_image(image);
+    struct pairs pairs = caption_pairs(2000, image);
+    struct caption_run run = {.config = caption_towers(),
+                              .vocabulary = VOCABULARY,
+                              .folder = tiny_path(folder, "run_%d_%d", (int)batch, ranks),
+                              .pairs = &pairs,
+                              .batch = batch,
+                              .steps = steps,
+                              .early = steps / 2};
+    OK(caption_run(&run, ranks));
+    for (int r = 0; r < ranks; r++) {
+        const int64_t of_comm = ranks > 1 ? (1 + ranks) * COMM_VALUES * (int64_t)sizeof(float) : 0;
+        cr_expect_eq(run.taken[r], run.planned[r] + of_comm, "rank %d took %lld bytes, the dry run says %lld", r,
+                     (long long)run.taken[r], (long long)run.planned[r]);
+        cr_expect_eq(run.allocations[r], 0, "%d allocations after the first step", run.allocations[r]);
+        cr_expect_leq(run.most_rows[r], run.max_rows[r]);
+    }
+    caption_pairs_free(&pairs);
+}
+
+Test(captions, of_realistic_length_one_rank)
+{
+    ends_well(64, 1, 200);
+    ends_well(256, 1, 30);
+}
+Test(captions, of_realistic_length_two_ranks)
+{
+    ends_well(64, 2, 60);
+    ends_well(256, 2, 30);
+}
+#endif
+
+/* ---- ranks whose captions differ ---- */
+
+/* Which half of the batch has long captions at a step: the second, the first, none, in turn. */
+static int tokens_of(int64_t step, int64_t item)
+{
+    const int second = item >= BATCH / 2;
+    const int is_long = step % 3 == 0 ? second : step % 3 == 1 ? !second : 0;
+    return (is_long ? 40 : 5) + (int)item;
+}
+
+static enum mcs_status fill(void *ctx, int64_t step, struct clip_batch *b)
+{
+    (void)ctx;
+    for (int64_t i = 0; i < b->n; i++) {
+        const int64_t item = b->first + i;
+        mcs_rng_fill_normal((struct mcs_rng){9, 2, (uint32_t)item, (uint32_t)step}, b->images + i * PIXELS, PIXELS);
+        b->texts[i] = caption_of(tokens_of(step, item));
+        b->sample[i] = (int32_t)item;
+    }
+    return MCS_OK;
+}
+
+/* The most of any step: of the whole batch, of half of it. In buckets of 64, 128, ... rows. */
+enum { MOST_ROWS = 4 * 40 + 22 + 4 * 5 + 6, MOST_OWN = 4 * 40 + 22 };
+
+struct job {
+    enum mcs_status (*body)(const struct job *job, struct comm *c, struct clip_model *m, int rank);
+    const char *run;
+    int64_t steps, max_rows;
+    float weight; /* of a further loss */
+    float *grad[2];
+    int64_t n_values;
+};
+
+static enum mcs_status run_rank(void *ctx, struct ranks *r)
+{
+    struct job *job = ctx;
+    struct device d;
+    struct clip_model m;
+    struct comm *c = NULL;
+    const struct clip_config config = caption_towers();
+    MCS_TRY(test_device_open(r->local_rank, &d));
+    enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
+    if (st == MCS_OK) st = mcs_clip_model_new(&config, VOCABULARY, 11, &d, NULL, &m);
+    if (st == MCS_OK) {
+        st = job->body(job, c, &m, r->rank);
+        const int64_t bytes = m.params->n_values * (int64_t)sizeof(float);
+        job->n_values = m.params->n_values;
+        job->grad[r->rank] = malloc((size_t)bytes);
+        if (st == MCS_OK) st = d.backend->download(&d, job->grad[r->rank], m.params->grad, bytes);
+        mcs_clip_model_close(&m);
+    }
+    mcs_comm_close(c, st);
+    mcs_device_close(&d);
+    return st;
+}
+
+/* The weights stay as they are (rate 0), so that each step's gradient is of the same weights however it was rounded. */
+static struct clip_train_options options(const struct job *job, struct comm *c)
+{
+    return (struct clip_train_options){.batch = BATCH,
+                                       .steps = job->steps,
+                                       .lr = 0,
+                                       .clip_norm = 1,
+                                       .loss = {.b_image = 0.15f, .b_text = 0.15f, .inv_tau = 1 / 0.6f},
+                                       .seed = 3,
+                                       .diagnose = 1,
+                                       .run = job->run,
+                                       .config = "a: 1\n",
+                                       .comm = c,
+                                       .max_rows = job->max_rows};
+}
+
+static enum mcs_status train(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+{
+    (void)rank;
+    const struct clip_train_options o = options(job, c);
+    return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL}, NULL);
+}
+
+/* One number of each line of a run's log; how many there were. */
+static int logged(const char *run, const char *name, double *values, int most)
+{
+    char path[300], line[2000], key[100];
+    int n = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    snprintf(key, sizeof key, "\"%s\":", name);
+    FILE *f = fopen(path, "r");
+    cr_assert(f, "%s", path);
+    while (n < most && fgets(line, sizeof line, f)) {
+        const char *at = strstr(line, key);
+        cr_assert(at, "no %s in %s", key, line);
+        values[n++] = strtod(at + strlen(key), NULL);
+    }
+    fclose(f);
+    return n;
+}
+
+static void no_reports(void)
+{
+    cr_expect_eq(test_reports(), NULL, "%s", test_reports());
+}
+
+#ifndef TEST_CUDASIM_CHECKED /* a few steps of one device are enough there: nothing more is captured or copied */
+/* A few dozen steps whose longest captions change ranks: losses and the last gradient are those of one device. */
+static void same_as_one_device(int64_t steps)
+{
+    struct job one = {
+        .body = train, .steps = steps, .max_rows = MOST_ROWS, .run = tiny_path(folder, "one_%d", (int)steps)};
+    struct job two = {
+        .body = train, .steps = steps, .max_rows = MOST_OWN, .run = tiny_path(folder, "two_%d", (int)steps)};
+    OK(mcs_ranks_run(1, run_rank, &one));
+    OK(mcs_ranks_run(2, run_rank, &two));
+    no_reports();
+    cr_expect_eq(memcmp(two.grad[0], two.grad[1], (size_t)two.n_values * sizeof(float)), 0, "ranks differ");
+    const double off = worst(one.grad[0], two.grad[0], one.n_values);
+    cr_expect_leq(off, 1, "%lld steps: the gradient differs by %g times what rounding explains", (long long)steps, off);
+    double a[32], b[32];
+    const char *const names[] = {"loss", "gradient_norm", "attracted_paper", "pull_release"};
+    for (int k = 0; k < 4; k++) {
+        const int n = logged(one.run, names[k], a, 32);
+        cr_assert_eq(logged(two.run, names[k], b, 32), n);
+        cr_assert_geq(n, 5);
+        for (int i = 0; i < n; i++) /* sums of about 10^3 terms, rounded along other ways: 10^3 2^-24 of their size */
+            cr_expect_float_eq(a[i], b[i], 6e-5 * fabs(a[i]), "line %d: %s %g, then %g", i, names[k], a[i], b[i]);
+    }
+    for (int r = 0; r < 2; r++) free(one.grad[r]), free(two.grad[r]);
+}
+
+Test(captions, ranks_in_different_buckets)
+{
+    same_as_one_device(26); /* in the last step the long captions are rank 0's */
+#ifndef TEST_CUDASIM
+    same_as_one_device(24); /* nobody's */
+    same_as_one_device(25); /* rank 1's */
+#endif
+}
+
+/* With --trace the calling thread's rank goes step by step, so the other one may not capture either. */
+Test(captions, no_rank_captures_in_a_traced_run)
+{
+    struct job job = {.body = train, .steps = 4, .max_rows = MOST_OWN, .run = tiny_path(folder, "traced")};
+    OK(mcs_exec_trace_open(tiny_path(folder, "trace.json")));
+    OK(mcs_ranks_run(2, run_rank, &job));
+    OK(mcs_exec_trace_close());
+    no_reports();
+    free(job.grad[0]);
+    free(job.grad[1]);
+}
+
+/* One batch in buckets of other sizes: rows that belong to no caption change nothing. */
+Test(captions, the_bucket_does_not_matter)
+{
+    struct job tight = {.body = train, .steps = 1, .run = tiny_path(folder, "tight"), .max_rows = MOST_ROWS};
+    OK(mcs_ranks_run(1, run_rank, &tight));
+    const int64_t looser[] = {MOST_ROWS + 50, MOST_ROWS + 200, MOST_ROWS + 700, 0};
+    for (int i = 0; i < 4; i++) {
+        struct job loose = {.body = train, .steps = 1, .run = tiny_path(folder, "loose_%d", i), .max_rows = looser[i]};
+        OK(mcs_ranks_run(1, run_rank, &loose));
+        const double off = worst(tight.grad[0], loose.grad[0], tight.n_values);
+        cr_expect_leq(off, 1, "at most %lld rows: %g times what rounding explains", (long long)looser[i], off);
+        free(loose.grad[0]);
+    }
+    struct job wrong = {.body = train, .steps = 1, .run = tiny_path(folder, "wrong"), .max_rows = MOST_ROWS / 2};
+    cr_expect_eq(mcs_ranks_run(1, run_rank, &wrong), MCS_E_FAIL, "more tokens than were announced");
+    free(tight.grad[0]);
+    free(wrong.grad[0]);
+    no_reports();
+}
+
+#endif
+
+/* The loss and the embeddings of a step are read when the inputs of the next one, of another size, are set already. On
+ * a GPU the seven steps run two plans: each step by step, captured, and one of them replayed. */
+Test(captions, what_a_step_leaves_is_read_late)
+{
+    struct job alone = {.body = train, .steps = 1, .max_rows = MOST_ROWS, .run = tiny_path(folder, "alone")};
+    struct job more = {.body = train, .steps = 7, .max_rows = MOST_ROWS, .run = tiny_path(folder, "more")};
+    double a, b;
+    OK(mcs_ranks_run(1, run_rank, &alone));
+    OK(mcs_ranks_run(1, run_rank, &more));
+    const char *const names[] = {"loss",       "gradient_norm", "attracted_paper", "attracted_release",
+                                 "pull_paper", "pull_release"};
+    for (int k = 0; k < 6; k++) {
+        logged(alone.run, names[k], &a, 1);
+        logged(more.run, names[k], &b, 1);
+        cr_expect_eq(a, b, "%s: %g, with another step behind it %g", names[k], a, b);
+    }
+    free(alone.grad[0]);
+    free(more.grad[0]);
+    no_reports();
+}
+
+#ifndef TEST_CUDASIM
+/* A further loss on the image embeddings, with a weight. */
+struct further {
+    float weight;
+    struct tensor *target[CLIP_MAX_BUCKETS];
+    int n;
+};
+
+static int build_further(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
+                         float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
+{
+    struct further *f = ctx;
+    struct tensor *target = f->target[f->n++] =
+        mcs_input(g, "target", MCS_F32, n->image_embedding->nd, n->image_embedding->dim);
+    loss[0] = mcs_apply(g, OP_mse, "further", (struct tensor *[]){n->image_embedding, target, NULL}, NULL);
+    weight[0] = f->weight;
+    name[0] = "further";
+    return 1;
+}
+
+static enum mcs_status fill_further(void *ctx, int plan, struct exec *e)
+{
+    static const float zeros[BATCH * 64];
+    return mcs_exec_set(e, ((struct further *)ctx)->target[plan], zeros);
+}
+
+static enum mcs_status train_further(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+{
+    (void)rank;
+    const struct clip_train_options o = options(job, c);
+    struct further f = {.weight = job->weight};
+    return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL},
+                          &(struct clip_extra){build_further, fill_further, &f});
+}
+
+/* Gradients are linear in a further loss's weight, in whichever plan: the third step runs another one than the first.
+ */
+Test(captions, further_losses_have_their_weight)
+{
+    const float weights[3] = {0, 1, 3};
+    for (int64_t steps = 1; steps <= 3; steps += 2) {
+        struct job jobs[3];
+        for (int i = 0; i < 3; i++) {
+            jobs[i] = (struct job){.body = train_further,
+                                   .steps = steps,
+                                   .max_rows = MOST_ROWS,
+                                   .weight = weights[i],
+                                   .run = tiny_path(folder, "weight_%d_%d", (int)steps, i)};
+            OK(mcs_ranks_run(1, run_rank, &jobs[i]));
+        }
+        const int64_t n = jobs[0].n_values;
+        float *three = malloc((size_t)n * sizeof *three), most = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const float one = jobs[1].grad[0][i] - jobs[0].grad[0][i];
+            three[i] = jobs[0].grad[0][i] + 3 * one;
+            most = fmaxf(most, fabsf(one));
+        }
+        cr_expect_gt(most, 1e-3f, "the further loss has a gradient");
+        const double off = worst(jobs[2].grad[0], three, n);
+        cr_expect_leq(off, 4, "%lld steps: %g times what rounding of one gradient explains; here are four of them",
+                      (long long)steps, off);
+        free(three);
+        for (int i = 0; i < 3; i++) free(jobs[i].grad[0]);
+    }
+}
+#endif
+
+#if defined TEST_CUDASIM && !defined TEST_CUDASIM_CHECKED
+static size_t held_in_step;
+
+static enum mcs_status fill_measured(void *ctx, int64_t step, struct clip_batch *b)
+{
+    if (step == 2) held_in_step = cudasim_bytes_held();
+    return fill(ctx, step, b);
+}
+
+static enum mcs_status train_measured(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+{
+    (void)rank;
+    const struct clip_train_options o = options(job, c);
+    struct train_memory memory;
+    MCS_TRY(mcs_clip_train_memory(m, &o, &memory));
+    const int64_t before = (int64_t)cudasim_bytes_held() - memory.weights; /* the device's own, for uploads */
+    MCS_TRY(mcs_clip_train(m, &o, &(struct clip_source){fill_measured, NULL}, NULL));
+    const int64_t taken = (int64_t)held_in_step - before, norm_bytes = 2 * K_SQUARES_BYTES; /* optim_cuda.c's */
+    cr_expect(taken >= mcs_memory_bytes(&memory) && taken <= mcs_memory_bytes(&memory) + norm_bytes,
+              "the dry run says %lld bytes, a run takes %lld", (long long)mcs_memory_bytes(&memory), (long long)taken);
+    return MCS_OK;
+}
+
+Test(captions, a_gpu_gives_what_the_dry_run_says)
+{
+    struct job job = {.body = train_measured, .steps = 4, .run = tiny_path(folder, "measured")};
+    OK(mcs_ranks_run(1, run_rank, &job));
+    free(job.grad[0]);
+}
+
+/* What the exchange before each step prevents: each rank in the plan that its own captions need. Rank 0 replays its
+ * graph while rank 1 runs another plan for the first time, and the simulation says so. */
+static enum mcs_status each_its_own(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+{
+    static const int turns[2][3] = {{0, 0, 0}, {0, 0, 1}};
+    struct clip_plans p;
+    const struct clip_train_options o = options(job, c);
+    const char *const alone[] = {"logit_scale", NULL};
+    MCS_TRY(mcs_params_alloc_grad(m->params));
+    enum mcs_status st = mcs_clip_plans_make(&p, m, &o, NULL);
+    if (st == MCS_OK) st = mcs_clip_plans_alloc(&p, alone);
+    for (int i = 0; st == MCS_OK && i < 3; i++) {
+        const struct clip_train_plan *now = &p.plan[turns[rank][i]];
+        int32_t offset[BATCH + 1], zeros[2048] = {0};
+        for (int k = 0; k <= BATCH / 2; k++) offset[k] = 4 * k;
+        st = mcs_exec_set(now->exec, now->text.offset, offset);
+        if (st == MCS_OK) st = mcs_exec_set(now->exec, now->text.ids, zeros);
+        if (st == MCS_OK) st = mcs_exec_set(now->exec, now->text.position, zeros);
+        if (st == MCS_OK) st = mcs_exec_set(now->exec, now->text.key, zeros);
+        if (st == MCS_OK) st = mcs_exec_run(now->exec);
+        if (st == MCS_OK) st = mcs_comm_wait(c);
+    }
+    mcs_clip_plans_free(&p);
+    return st;
+}
+
+Test(captions, ranks_that_do_not_agree_are_reported)
+{
+    struct job job = {.body = each_its_own, .max_rows = MOST_OWN, .run = folder};
+    cudasim_quiet(1);
+    cr_expect_neq(mcs_ranks_run(2, run_rank, &job), MCS_OK);
+    cr_expect(test_reports() && strstr(test_reports(), "not captured alike: "), "%s",
+              test_reports() ? test_reports() : "no report");
+    free(job.grad[0]);
+    free(job.grad[1]);
+}
+#endif

@@ -1,0 +1,448 @@
+/* The parts of the demo, each called on its own with made-up numbers: the tables that a run leaves behind (whole,
+ * against tests/expected), means over seeds, scores, maps, options, the images of each set, and the comparisons without
+ * a model. tests/train/test_demo.c checks a run's figures against its images. */
+#include "data/io/file.h"
+#include "data/io/json.h"
+#include "engine/base/log.h"
+#include "tests/support/support_expected.h"
+#include "tests/support/support_figures.h"
+#include "train/demo/demo_run.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/mcs_demo_parts_XXXXXX";
+
+static void open_folder(void)
+{
+    mcs_log_quiet(1);
+    cr_assert(mkdtemp(folder));
+}
+
+static void remove_folder(void)
+{
+    char line[64];
+    snprintf(line, sizeof line, "rm -rf %s", folder);
+    cr_expect_eq(system(line), 0);
+}
+
+static const char *in_folder(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static char *read_text(const char *name)
+{
+    char *text;
+    int64_t n;
+    cr_assert_eq(mcs_file_read(in_folder(name), 1 << 20, &text, &n), MCS_OK, "%s", mcs_error_message());
+    return text;
+}
+
+/* Standard output goes to the file `printed` from here on. */
+static void print_to_file(void)
+{
+    fflush(stdout);
+    cr_assert(freopen(in_folder("printed"), "w", stdout));
+}
+
+/* ---- files of a finished run ---- */
+
+enum { N = 4 };
+
+/* Four cases with scores that differ everywhere; every figure of the results is another number. */
+static void make_run(struct demo_run *run, struct demo_options *o, struct demo_case *cases, struct demo_sample *samples)
+{
+    static double score[N], presence[N];
+    *o = (struct demo_options){.output = folder, .data = mcs_demo_config_default()};
+    o->common.seed = 7;
+    *run = (struct demo_run){.o = o, .n_labelled = 9, .test = {N, cases}, .two = {.n = 3}};
+    struct demo_results *r = &run->r;
+    for (int i = 0; i < N; i++) {
+        struct demo_lesion *l = &samples[i].lesion[0];
+        *l = (struct demo_lesion){
+            .bright = i & 1, .large = i == 3, .blurred = i != 2, .rim = i > 1, .area = 100 + 11 * i};
+        snprintf(l->prompt4, sizeof l->prompt4, "prompt of %d", i);
+        snprintf(samples[i].caption, sizeof samples[i].caption, "caption of %d", i);
+        cases[i] = (struct demo_case){.sample = &samples[i]};
+        snprintf(cases[i].stem, sizeof cases[i].stem, "test_%05d", i);
+        score[i] = 3.25 * (i + 1);
+        presence[i] = 0.125 - 0.0625 * i;
+    }
+    r->score = score;
+    r->presence = presence;
+    for (int s = 0; s < DEMO_STAGES; s++) {
+        cr_assert_eq(mcs_demo_score_new(N, &r->stage[s]), MCS_OK);
+        for (int i = 0; i < N; i++) {
+            r->stage[s].dice[i] = 0.1 * s + 0.01 * i * i;
+            r->stage[s].iou[i] = 0.05 * s + 0.02 * i;
+            r->stage[s].nsd[i] = 0.12 * s + 0.03 * i;
+        }
+    }
+    r->n_baselines = 2;
+    r->baseline[0] = (struct demo_baseline){"first", "what the first does", 0.0625};
+    r->baseline[1] = (struct demo_baseline){"second", "what the second does", 0.1875};
+    struct mean_interval *const recalls[] = {&r->before.image_to_text[0], &r->before.image_to_text[1],
+                                             &r->before.text_to_image[0], &r->before.text_to_image[1],
+                                             &r->after.image_to_text[0],  &r->after.image_to_text[1],
+                                             &r->after.text_to_image[0],  &r->after.text_to_image[1]};
+    for (int i = 0; i < 8; i++)
+        *recalls[i] = (struct mean_interval){.mean = 0.1 * (i + 1), .lo = 0.1 * i + 0.05, .hi = 0.1 * i + 0.17};
+    r->prompt_dice = 0.71, r->other_dice = 0.13, r->presence_auroc = 0.93, r->label_dice = 0.52;
+    for (int a = 0; a < DEMO_AVERAGES; a++) {
+        r->average_dice[a] = 0.6 + 0.01 * a;
+        r->errors[a] = (struct error_statistics){
+            .right = 0.03 + a, .wrong = 0.4 + a, .auroc = 0.8 + 0.01 * a, .auroc_outside_band = 0.7 + 0.01 * a};
+    }
+    r->rank_correlation = -0.375;
+    r->ceiling = 0.84;
+    r->n_times = 2;
+    r->time[0].name = "one part", r->time[0].seconds = 1.5;
+    r->time[1].name = "another", r->time[1].seconds = 2.25;
+    memset(r->clip_sha256, 'a', 64), memset(r->sam_sha256, 'b', 64), memset(r->network_sha256, 'c', 64);
+}
+
+/* Memory depends on the machine: it is checked, then left out. */
+static char *summary_without_memory(void)
+{
+    json_t *s = NULL;
+    cr_assert_eq(mcs_json_read(in_folder("summary.json"), 1 << 20, 0, &s), MCS_OK, "%s", mcs_error_message());
+    const double memory = json_number_value(json_object_get(s, "peak_memory_bytes"));
+    cr_expect(memory > 1 << 20 && memory < (double)((int64_t)1 << 40), "%g bytes", memory);
+    json_object_del(s, "peak_memory_bytes");
+    json_object_del(s, "version");
+    char *text = json_dumps(s, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+    json_decref(s);
+    return text;
+}
+
+static void check_results(struct demo_run *run, const char *name)
+{
+    char *all;
+    size_t bytes;
+    FILE *f = open_memstream(&all, &bytes);
+    cr_assert(f);
+    print_to_file();
+    cr_assert_eq(mcs_demo_write_results(run, 61.5), MCS_OK, "%s", mcs_error_message());
+    fflush(stdout);
+    char *const parts[] = {read_text("printed"), read_text("cases.csv"), summary_without_memory(),
+                           read_text("cases.json")};
+    for (int i = 0; i < 4; i++) {
+        fprintf(f, "%s\n", parts[i]);
+        free(parts[i]);
+    }
+    fclose(f);
+    expected_check(name, all);
+    free(all);
+}
+
+Test(demo_parts, results)
+{
+    static struct demo_run run;
+    static struct demo_options o;
+    static struct demo_case cases[N];
+    static struct demo_sample samples[N];
+    open_folder();
+    make_run(&run, &o, cases, samples);
+    check_results(&run, "demo_results.txt");
+    /* The same with every note: a stage that is no better, an ensemble that is not, the validation slabs; no ceiling;
+     * figures that are not numbers; no case of a kind. */
+    run.r.average_dice[AVERAGE_ALL] = run.r.average_dice[AVERAGE_LAST];
+    memcpy(run.r.stage[STAGE_SAM].dice, run.r.stage[STAGE_COMPONENTS].dice, N * sizeof(double));
+    run.r.stage[STAGE_NETWORK].dice[0] = -1;
+    run.r.ceiling = run.r.prompt_dice = run.r.other_dice = run.r.presence_auroc = NAN;
+    samples[3].lesion[0].large = 0;
+    o.evaluate = 1;
+    check_results(&run, "demo_results_notes.txt");
+    for (int s = 0; s < DEMO_STAGES; s++) mcs_demo_score_free(&run.r.stage[s]);
+    remove_folder();
+}
+
+/* Both summaries are written by the function tested above, with other figures. */
+Test(demo_parts, means_over_seeds)
+{
+    static struct demo_run run;
+    static struct demo_options o;
+    static struct demo_case cases[N];
+    static struct demo_sample samples[N];
+    char seed[2][64], *all;
+    size_t bytes;
+    open_folder();
+    print_to_file();
+    make_run(&run, &o, cases, samples);
+    for (int k = 0; k < 2; k++) {
+        snprintf(seed[k], sizeof seed[k], "%s/seed%d", folder, 11 + k);
+        cr_assert_eq(mcs_folder_make(seed[k]), MCS_OK);
+        o.output = seed[k];
+        cr_assert_eq(mcs_demo_write_results(&run, 50 + 10 * k), MCS_OK, "%s", mcs_error_message());
+        json_t *s = NULL;
+        char path[128];
+        snprintf(path, sizeof path, "%s/summary.json", seed[k]);
+        cr_assert_eq(mcs_json_read(path, 1 << 20, 0, &s), MCS_OK);
+        json_object_set_new(s, "peak_memory_bytes", json_integer(1000 + k));
+        cr_assert_eq(mcs_json_write(s, JSON_INDENT(1) | JSON_REAL_PRECISION(6), "%s", path), MCS_OK);
+        for (int st = 0; st < DEMO_STAGES; st++) run.r.stage[st].dice[1] += 0.07 * (st + 1);
+        run.r.ceiling = NAN; /* of the second run: left out of the mean */
+        run.r.label_dice += 0.1, run.r.prompt_dice += 0.02, run.r.other_dice += 0.03, run.r.presence_auroc += 0.04;
+        run.r.average_dice[AVERAGE_LAST] += 0.05, run.r.average_dice[AVERAGE_LAST_CYCLE] += 0.06;
+        run.r.errors[AVERAGE_ALL].auroc += 0.01, run.r.errors[AVERAGE_ALL].auroc_outside_band += 0.02;
+        run.r.rank_correlation += 0.2;
+    }
+    print_to_file();
+    cr_assert_eq(mcs_demo_seeds(folder, 11, 2), MCS_OK, "%s", mcs_error_message());
+    fflush(stdout);
+    char *printed = read_text("printed"), *csv = read_text("seeds.csv");
+    FILE *f = open_memstream(&all, &bytes);
+    cr_assert(f);
+    fprintf(f, "%s\n%s", printed, csv);
+    fclose(f);
+    expected_check("demo_seeds.txt", all);
+    cr_expect_eq(mcs_demo_seeds(folder, 11, 3), MCS_E_NOINPUT, "there is no seed13");
+    cr_expect(strstr(mcs_error_message(), "seed13"), "%s", mcs_error_message());
+    mcs_error_clear();
+    free(printed);
+    free(csv);
+    free(all);
+    for (int st = 0; st < DEMO_STAGES; st++) mcs_demo_score_free(&run.r.stage[st]);
+    remove_folder();
+}
+
+/* ---- scores, maps, options ---- */
+
+Test(demo_parts, quick_is_a_fifth)
+{
+    struct demo_options o = {.train_images = 2000, .label_images = 500, .test_images = 55, .two_images = 54};
+    o.none_images = 4, o.finetune_steps = 400, o.cycle_steps = 61, o.retrieval_images = 300, o.cycles = 3;
+    mcs_demo_options_quick(&o);
+    cr_expect(o.train_images == 400 && o.label_images == 100 && o.test_images == 11 && o.two_images == 10);
+    cr_expect(o.none_images == 10 && o.finetune_steps == 80 && o.cycle_steps == 12 && o.cycles == 3);
+    cr_expect(o.retrieval_images == 100 && o.no_ceiling == 1);
+    o.retrieval_images = 99;
+    mcs_demo_options_quick(&o);
+    cr_expect_eq(o.retrieval_images, 99);
+}
+
+Test(demo_parts, scores)
+{
+    struct demo_score s;
+    static uint8_t mask[DEMO_PIXELS], truth[DEMO_PIXELS];
+    for (int i = 0; i < DEMO_PIXELS; i++) {
+        const int x = i % DEMO_SIZE, y = i / DEMO_SIZE;
+        mask[i] = x >= 20 && x < 60 && y >= 30 && y < 50;
+        truth[i] = x >= 25 && x < 70 && y >= 32 && y < 51;
+    }
+    cr_assert_eq(mcs_demo_score_new(2, &s), MCS_OK);
+    cr_assert_eq(mcs_demo_score_add(&s, 1, mask, truth), MCS_OK);
+    cr_expect_float_eq(s.dice[1], figure_dice(mask, truth, DEMO_PIXELS), 1e-12);
+    cr_expect_float_eq(s.iou[1], figure_iou(mask, truth, DEMO_PIXELS), 1e-12);
+    cr_expect_float_eq(s.nsd[1], figure_nsd(mask, truth, DEMO_SIZE, DEMO_SIZE, 2), 1e-12);
+    cr_expect(s.dice[0] == 0 && s.iou[0] == 0 && s.nsd[0] == 0 && s.n == 2);
+    mcs_demo_score_free(&s);
+    cr_expect(!s.dice && !s.n);
+}
+
+Test(demo_parts, masks_and_maps_as_images)
+{
+    static const float map[] = {-1, 0, 0.001f, 0.4f, 0.5f, 0.998f, 1, 2};
+    static const uint8_t grey[] = {0, 0, 0, 102, 128, 254, 255, 255}, half[] = {0, 0, 0, 40, 50, 100, 100, 200};
+    static float values[DEMO_PIXELS];
+    static uint8_t mask[DEMO_PIXELS];
+    const struct demo_options o = {.output = folder};
+    const struct demo_run run = {.o = &o};
+    struct image img;
+    open_folder();
+    for (int i = 0; i < DEMO_PIXELS; i++) values[i] = map[i % 8], mask[i] = i % 3 == 0;
+    cr_assert_eq(mcs_demo_write_map(&run, "stages/a", "one", values, 255), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_demo_write_map(&run, "stages/a", "two", values, 100), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_demo_write_mask(&run, "b", "three", mask), MCS_OK, "%s", mcs_error_message());
+    static const char *const names[] = {"stages/a/one.png", "stages/a/two.png", "b/three.png"};
+    for (int k = 0; k < 3; k++) {
+        cr_assert_eq(mcs_image_read(in_folder(names[k]), 0, &img), MCS_OK, "%s", mcs_error_message());
+        cr_assert(img.width == DEMO_SIZE && img.height == DEMO_SIZE && img.channels == 1);
+        for (int i = 0; i < DEMO_PIXELS; i++)
+            cr_assert_eq(img.pixels[i], k == 2 ? 255 * mask[i] : (k ? half : grey)[i % 8], "%s, pixel %d", names[k], i);
+        mcs_image_free(&img);
+    }
+    remove_folder();
+}
+
+Test(demo_parts, segmentation_takes_the_demos_options)
+{
+    const struct demo_options o = {.saliency_layer = 1,
+                                   .saliency_beta = 0.75,
+                                   .saliency_steps = 13,
+                                   .saliency_copies = 6,
+                                   .rank = 2,
+                                   .min_confidence = 0.25,
+                                   .grow = 9,
+                                   .common = {.seed = 41}};
+    const struct segment_options want = mcs_segment_defaults(o.common.form), s = mcs_demo_segment_options(&o);
+    cr_expect(s.saliency.layer == 1 && s.saliency.beta == 0.75f && s.saliency.steps == 13 && s.saliency.copies == 6);
+    cr_expect(s.saliency.seed == 41 && s.coarse.seed == 41);
+    cr_expect((int)s.coarse.rank == 2 && s.coarse.min_confidence == 0.25f && s.coarse.grow_px == 9);
+    cr_expect(s.null_texts == mcs_demo_null_prompts && s.n_null == DEMO_NULL_PROMPTS);
+    cr_expect(s.coarse.keep == want.coarse.keep && s.sam.grow_px == want.sam.grow_px);
+}
+
+/* ---- sets of images ---- */
+
+static struct demo_atlas atlas;
+
+static int same_set(const struct demo_set *set, const struct demo_options *o, enum demo_split split,
+                    enum demo_kind kind, const char *word)
+{
+    static struct demo_sample want;
+    char stem[32];
+    for (int i = 0; i < set->n; i++) {
+        mcs_demo_lesion_sample(&atlas, &o->data, split, kind, (uint64_t)o->common.seed, (uint32_t)i, &want);
+        snprintf(stem, sizeof stem, "%s_%05d", word, i);
+        const struct demo_case *c = &set->cases[i];
+        if (memcmp(&want, c->sample, sizeof want) || strcmp(stem, c->stem)) return 0;
+        if (c->image.pixels != c->sample->image || c->image.width != DEMO_SIZE || c->image.height != DEMO_SIZE ||
+            c->image.channels != 1)
+            return 0;
+    }
+    return 1;
+}
+
+static int n_images(const char *name)
+{
+    struct file_list files;
+    if (!mcs_folder_exists(in_folder(name))) return -1;
+    cr_assert_eq(mcs_folder_list(in_folder(name), ".png", &files), MCS_OK, "%s", mcs_error_message());
+    const int n = files.n;
+    mcs_file_list_free(&files);
+    return n;
+}
+
+static void check_sets(struct demo_options *o, enum demo_split split, const char *word, const int *wanted)
+{
+    static const char *const names[] = {"data/train/images", "data/test/images", "data/test_two/images",
+                                        "data/test_none/images"};
+    struct demo_run run = {.o = o, .atlas = atlas};
+    cr_assert_eq(mcs_demo_make_data(&run), MCS_OK, "%s", mcs_error_message());
+    cr_expect(run.train.n == o->train_images && run.test.n == o->test_images && run.two.n == o->two_images &&
+              run.none.n == o->none_images);
+    cr_expect(same_set(&run.train, o, DEMO_TRAIN, DEMO_MIXED, "train"));
+    cr_expect(same_set(&run.test, o, split, DEMO_ONE, word));
+    cr_expect(same_set(&run.two, o, split, DEMO_TWO, word));
+    cr_expect(same_set(&run.none, o, split, DEMO_NONE, word));
+    for (int k = 0; k < 4; k++) cr_expect_eq(n_images(names[k]), wanted[k], "%s: %d", names[k], n_images(names[k]));
+    for (int s = 0; s < DEMO_STAGES; s++) {
+        cr_expect_eq(run.r.stage[s].n, run.test.n);
+        mcs_demo_score_free(&run.r.stage[s]);
+    }
+    cr_expect(run.r.score && run.r.presence);
+    mcs_demo_set_free(&run.train);
+    mcs_demo_set_free(&run.test);
+    mcs_demo_set_free(&run.two);
+    mcs_demo_set_free(&run.none);
+    cr_expect(!run.none.cases && !run.none.n);
+    mcs_arena_free(&run.arena);
+}
+
+/* ---- comparisons without a model ---- */
+
+struct flood {
+    int n, stack[DEMO_PIXELS];
+};
+
+/* Of the 8-connected parts of mask with at least 20 pixels, the one of greatest mean value; mask becomes it. */
+static void keep_extreme(uint8_t *mask, const float *value)
+{
+    static struct flood f;
+    static int part[DEMO_PIXELS];
+    int n_parts = 0, best = 0;
+    double best_mean = -1;
+    memset(part, 0, sizeof part);
+    for (int start = 0; start < DEMO_PIXELS; start++) {
+        if (!mask[start] || part[start]) continue;
+        double sum = 0;
+        int area = 0;
+        part[start] = ++n_parts;
+        f.n = 0;
+        f.stack[f.n++] = start;
+        while (f.n) {
+            const int i = f.stack[--f.n], x = i % DEMO_SIZE, y = i / DEMO_SIZE;
+            sum += (double)value[i], area++;
+            for (int v = y - 1; v <= y + 1; v++)
+                for (int u = x - 1; u <= x + 1; u++) {
+                    const int k = v * DEMO_SIZE + u;
+                    if (u < 0 || v < 0 || u >= DEMO_SIZE || v >= DEMO_SIZE || !mask[k] || part[k]) continue;
+                    part[k] = n_parts;
+                    f.stack[f.n++] = k;
+                }
+        }
+        if (area >= 20 && sum / area > best_mean) best_mean = sum / area, best = n_parts;
+    }
+    for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = best && part[i] == best;
+}
+
+static double baseline_dice(const struct demo_sample *s, int b)
+{
+    static uint8_t mask[DEMO_PIXELS], inside[DEMO_PIXELS];
+    static float value[DEMO_PIXELS], brain[DEMO_PIXELS];
+    float cut;
+    enum mcs_mask_state state;
+    int n = 0;
+    for (int k = 0; k < DEMO_PIXELS; k++) {
+        const int dx = k % DEMO_SIZE - DEMO_SIZE / 2, dy = k / DEMO_SIZE - DEMO_SIZE / 2;
+        value[k] = b % 2 ? 1 - s->image[k] / 255.0f : s->image[k] / 255.0f;
+        mask[k] = dx * dx + dy * dy <= 11 * 11; /* the blob, replaced for the others */
+        if (s->brain[k]) brain[n++] = value[k];
+    }
+    if (b < 4) {
+        cr_assert_eq(b < 2 ? mcs_threshold_otsu(brain, n, inside, &cut, &state)
+                           : mcs_threshold_kmeans(brain, n, inside, &cut, &state),
+                     MCS_OK);
+        for (int k = 0, j = 0; k < DEMO_PIXELS; k++) mask[k] = s->brain[k] ? inside[j++] : 0;
+        keep_extreme(mask, value);
+    }
+    return figure_dice(mask, s->truth[0], DEMO_PIXELS);
+}
+
+static void check_baselines(const struct demo_options *o, int n)
+{
+    static const char *const names[] = {"Otsu, brightest component", "Otsu, darkest component",
+                                        "2-means, brightest component", "2-means, darkest component",
+                                        "blob in the centre"};
+    struct demo_run run = {.o = o};
+    double total = 0;
+    cr_assert_eq(mcs_demo_set_make(&atlas, o, DEMO_TEST, DEMO_ONE, n, &run.test), MCS_OK);
+    cr_assert_eq(mcs_demo_baselines(&run), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(run.r.n_baselines, 5);
+    for (int b = 0; b < 5; b++) {
+        double sum = 0;
+        for (int i = 0; i < n; i++) sum += baseline_dice(run.test.cases[i].sample, b) / n;
+        cr_expect_str_eq(run.r.baseline[b].name, names[b]);
+        cr_expect_float_eq(run.r.baseline[b].dice, sum, 1e-12, "%s: %g, recomputed %g", names[b],
+                           run.r.baseline[b].dice, sum);
+        total += sum;
+    }
+    cr_expect_gt(total, 0.02, "no baseline hits anything: the comparison says nothing");
+    mcs_demo_set_free(&run.test);
+}
+
+Test(demo_parts, sets_of_images_and_baselines)
+{
+    struct demo_options o = {.output = folder, .data = mcs_demo_config_default()};
+    o.common.seed = 5;
+    open_folder();
+    cr_assert_eq(mcs_demo_atlas_load(NULL, &atlas), MCS_OK, "%s", mcs_error_message());
+    o.train_images = 3, o.test_images = 2, o.retrieval_images = 4, o.two_images = 1, o.none_images = 2;
+    check_sets(&o, DEMO_TEST, "test", (const int[]){3, 4, 1, 2});
+    remove_folder();
+    snprintf(strrchr(folder, '_'), 8, "_XXXXXX");
+    open_folder();
+    o.test_images = 3, o.retrieval_images = 2, o.two_images = 0, o.none_images = 0, o.evaluate = 1;
+    check_sets(&o, DEMO_VALIDATION, "validation", (const int[]){3, 3, -1, -1});
+    remove_folder();
+    check_baselines(&o, 12);
+    mcs_demo_atlas_free(&atlas);
+}

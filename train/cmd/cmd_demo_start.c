@@ -1,0 +1,81 @@
+/* mcsam demo-start: makes the demo's starting weights, which are shipped in data/demo. */
+#include "data/run/run_folder.h"
+#include "engine/cli/config.h"
+#include "engine/devices.h"
+#include "train/demo/start_models.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct start_command {
+    struct mcs_common common;
+    const char *output, *atlas;
+    int64_t steps, batch, checkpoint_every;
+    double lr;
+    struct demo_config data;
+};
+
+static const struct mcs_option options[] = {
+    {"output", 'o', MCS_FIELD(start_command, output), .value = "DIR", .required = 1,
+     .help = "run folder; the weights are in DIR/model"},
+    {"atlas", 0, MCS_FIELD(start_command, atlas), .value = "DIR",
+     .help = "folder of the MRI; default: where mricron-data puts it"},
+    {"steps", 0, MCS_FIELD(start_command, steps), .def = "2000", .lo = 1, .hi = 1000000, .value = "N",
+     .help = "optimizer steps"},
+    {"batch", 0, MCS_FIELD(start_command, batch), .def = "32", .lo = 2, .hi = 4096, .value = "N",
+     .help = "images a step"},
+    {"lr", 0, MCS_FIELD(start_command, lr), .def = "0.001", .lo = 0, .hi = 10, .value = "X",
+     .help = "peak learning rate, cosine to 0"},
+    {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000,
+     .value = "N", .help = "steps between checkpoints, 0: only at the end"},
+    MCS_DEMO_CONFIG_OPTIONS(start_command, data){0},
+};
+
+static enum mcs_status run(const void *o)
+{
+    const struct start_command *c = o;
+    const char *what = c->common.args.v[0];
+    const int clip = !strcmp(what, "clip");
+    MCS_REQUIRE(clip || !strcmp(what, "sam"), MCS_E_USAGE, "demo-start makes 'clip' or 'sam', not '%s'", what);
+    if (c->common.dry_run) {
+        printf(c->common.json ? "{\"steps\": %lld, \"batch\": %lld}\n" : "%lld steps of %lld images\n",
+               (long long)c->steps, (long long)c->batch);
+        return MCS_OK;
+    }
+    struct device d;
+    struct arena arena = {0};
+    struct run_folder *run = NULL;
+    const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
+    const struct run_input in = {"--atlas", c->atlas, ""};
+    enum mcs_status st = mcs_run_check_paths(&c->common, out, 2, &in, 1);
+    if (st == MCS_OK) st = mcs_device_open(&c->common, &d);
+    if (st == MCS_OK && (st = mcs_run_open(c, c->output, NULL, &run)) != MCS_OK) mcs_device_close(&d);
+    if (st != MCS_OK) {
+        mcs_arena_free(&arena);
+        return mcs_trace(st, __FILE__, __LINE__);
+    }
+    const struct demo_start_options start = {.out = c->output,
+                                             .atlas = c->atlas,
+                                             .config = mcs_config_text(c, &arena),
+                                             .steps = c->steps,
+                                             .batch = c->batch,
+                                             .seed = c->common.seed,
+                                             .checkpoint_every = c->checkpoint_every,
+                                             .lr = c->lr,
+                                             .data = c->data,
+                                             .device = &d};
+    st = mcs_run_close(run, clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start));
+    mcs_arena_free(&arena);
+    mcs_device_close(&d);
+    return st;
+}
+
+const struct mcs_verb mcs_verb_demo_start = {
+    .name = "demo-start",
+    .line = "makes the demo's starting weights (an hour on a core; the result is shipped)",
+    .options = options,
+    .options_bytes = sizeof(struct start_command),
+    .run = run,
+    .args = "clip|sam",
+    .min_args = 1,
+    .max_args = 1};

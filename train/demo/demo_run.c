@@ -1,0 +1,121 @@
+#include "train/demo/demo_run.h"
+
+#include "data/io/file.h"
+#include "data/run/run_folder.h"
+#include "engine/base/log.h"
+#include "engine/base/stop.h"
+#include "engine/devices.h"
+#include "infer/report/report.h"
+#include "infer/weights.h"
+#include "train/demo/demo_clock.h"
+#include "train/run/state.h"
+#include "train/run/training_data.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void run_close(struct demo_run *run)
+{
+    for (int i = 0; run->segmented && i < run->test.n; i++) mcs_segment_case_free(&run->segmented[i]);
+    free(run->segmented);
+    mcs_demo_set_free(&run->train);
+    mcs_demo_set_free(&run->test);
+    mcs_demo_set_free(&run->two);
+    mcs_demo_set_free(&run->none);
+    for (int s = 0; s < DEMO_STAGES; s++) mcs_demo_score_free(&run->r.stage[s]);
+    if (run->clip.params) mcs_clip_model_close(&run->clip);
+    if (run->sam.params) mcs_sam_model_close(&run->sam);
+    mcs_device_close(&run->device);
+    mcs_demo_atlas_free(&run->atlas);
+    mcs_arena_free(&run->arena);
+}
+
+/* The folders that a demo writes, apart from what it reads. */
+static enum mcs_status check_paths(const struct demo_options *o)
+{
+    static const char *const below[] = {"",         "/data",   "/finetune", "/finetune/model",
+                                        "/network", "/labels", "/stages",   "/ceiling"};
+    enum { N = sizeof below / sizeof *below };
+    struct run_output out[N];
+    const struct run_input in[] = {{"--clip", o->clip, NULL}, {"--sam", o->sam, NULL}, {"--atlas", o->atlas, ""}};
+    struct arena a = {0};
+    for (int i = 0; i < N; i++) out[i] = (struct run_output){mcs_arena_printf(&a, "%s%s", o->output, below[i]), "*"};
+    const enum mcs_status st = mcs_run_check_paths(&o->common, out, N, in, 3);
+    mcs_arena_free(&a);
+    return st;
+}
+
+/* The trainings' options, and whether the checkpoints that are there are of the same ones: asked before anything is
+ * written. */
+static enum mcs_status check_states(struct demo_run *run)
+{
+    static const char *const trainings[] = {"finetune", "network", "ceiling"};
+    struct arena *a = &run->arena;
+    run->config = mcs_arena_printf(
+        a, "%s%s%s%s", mcs_config_text(run->o, a), mcs_training_weights_line("clip", run->clip.sha256, a),
+        mcs_training_weights_line("sam", run->sam.sha256, a), mcs_training_atlas_lines(&run->atlas, a));
+    for (int i = 0; i < 3; i++)
+        MCS_TRY(mcs_state_check(mcs_arena_printf(a, "%s/%s/checkpoint.h5", run->o->output, trainings[i]), run->config));
+    return MCS_OK;
+}
+
+static enum mcs_status run_open(struct demo_run *run, struct run_folder *folder)
+{
+    const struct demo_options *o = run->o;
+    MCS_REQUIRE(o->finetune_batch <= o->train_images, MCS_E_USAGE, "--train-images %lld is less than one batch of %lld",
+                (long long)o->train_images, (long long)o->finetune_batch);
+    MCS_TRY(mcs_device_open(&o->common, &run->device));
+    MCS_TRY(mcs_clip_model_open(o->clip, &run->device, &run->clip));
+    MCS_TRY(mcs_sam_model_open(o->sam, &run->device, &run->sam));
+    memcpy(run->r.clip_sha256, run->clip.sha256, sizeof run->r.clip_sha256);
+    memcpy(run->r.sam_sha256, run->sam.sha256, sizeof run->r.sam_sha256);
+    MCS_TRY(mcs_demo_atlas_load(o->atlas, &run->atlas));
+    MCS_TRY(check_states(run));
+    return mcs_run_save_config(folder);
+}
+
+enum { N_STAGES = 8 };
+static const char *const stage_names[N_STAGES] = {"data",      "baselines", "saliency before", "fine-tuning",
+                                                  "zero-shot", "controls",  "pseudo-labels",   "network"};
+static enum mcs_status (*const stage_runs[N_STAGES])(struct demo_run *) = {
+    mcs_demo_make_data, mcs_demo_baselines, mcs_demo_saliency_before, mcs_demo_finetune,
+    mcs_demo_zero_shot, mcs_demo_control,   mcs_demo_labels,          mcs_demo_network};
+
+/* All stages; their times are those of this run's parts together. */
+static enum mcs_status run_stages(struct demo_run *run, struct demo_clock *clock)
+{
+    for (int i = 0; i < N_STAGES; i++) {
+        MCS_TRY(mcs_stop_check());
+        MCS_TRY(mcs_demo_clock_stage(clock, i));
+        MCS_TRY(stage_runs[i](run));
+    }
+    MCS_TRY(mcs_demo_clock_stage(clock, -1));
+    for (int i = 0; i < N_STAGES; i++) {
+        run->r.time[run->r.n_times].name = stage_names[i];
+        run->r.time[run->r.n_times++].seconds = clock->stage[i].seconds;
+    }
+    return MCS_OK;
+}
+
+enum mcs_status mcs_demo_run(const struct demo_options *o)
+{
+    struct demo_run run = {.o = o};
+    struct demo_clock clock = {.running = -1};
+    struct run_folder *folder = NULL;
+    char path[1200];
+    enum mcs_status st;
+    MCS_TRY_GOTO(check_paths(o), st, done);
+    MCS_TRY_GOTO(mcs_run_open(o, o->output, NULL, &folder), st, done);
+    MCS_TRY_GOTO(run_open(&run, folder), st, done);
+    MCS_TRY_GOTO(mcs_demo_clock_open(&clock, o->output, stage_names, N_STAGES), st, done);
+    MCS_TRY_GOTO(run_stages(&run, &clock), st, done);
+    MCS_TRY_GOTO(mcs_demo_write_results(&run, mcs_demo_clock_total(&clock)), st, done);
+    snprintf(path, sizeof path, "%s/report.html", o->output);
+    MCS_TRY_GOTO(mcs_report_write(o->output, path), st, done);
+    mcs_log("%s: the report; look at it in a browser", path);
+done:
+    mcs_demo_clock_close(&clock);
+    run_close(&run);
+    return mcs_run_close(folder, st);
+}

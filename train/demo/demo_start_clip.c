@@ -1,0 +1,246 @@
+#include "data/io/file.h"
+#include "data/lesions/demo_start.h"
+#include "engine/base/log.h"
+#include "engine/model/layers.h"
+#include "train/clip/clip_train.h"
+#include "train/demo/start_models.h"
+#include "train/run/training_data.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUIDED_HEADS = 3, WORD_SAMPLES = 2000, FIRST_WORD = 5 /* after the special tokens */ };
+
+struct clip_config mcs_demo_clip_config(void)
+{
+    return (struct clip_config){.embed = 128,
+                                .image_size = 96,
+                                .patch = 8,
+                                .v_width = 128,
+                                .v_depth = 4,
+                                .v_heads = 4,
+                                .v_mlp = 512,
+                                .v_eps = 1e-6f,
+                                .vocab = 0,
+                                .context = 28,
+                                .positions = 28,
+                                .types = 2,
+                                .t_width = 128,
+                                .t_depth = 2,
+                                .t_heads = 4,
+                                .t_mlp = 512,
+                                .t_proj = 128,
+                                .t_eps = 1e-12f,
+                                .mean = {.25f, .25f, .25f},
+                                .std = {.27f, .27f, .27f}};
+}
+
+/* Inputs of the extra losses in one planned graph. */
+struct nodes {
+    struct tensor *words, *word_weight, *dense, *dense_weight, *coverage, *guided;
+};
+
+struct maker {
+    const struct demo_start_options *o;
+    struct demo_atlas atlas;
+    struct clip_model model;
+    struct demo_clip_start *samples; /* of the batch */
+    float *word_weight;              /* (vocab) rare words count more */
+    float *words, *weights, *dense, *dense_weight, *coverage, *guided;
+    struct nodes plan[CLIP_MAX_BUCKETS];
+    int n_plans;
+};
+
+/* Names the heads' parameters; the same calls as build_losses makes. */
+static void name_heads(struct graph *g, const struct clip_config *c)
+{
+    struct tensor *image = mcs_input(g, "start.image", MCS_F32, MCS_DIMS(1, c->embed));
+    struct tensor *tokens = mcs_input(g, "start.tokens", MCS_F32, MCS_DIMS(1, c->v_width));
+    mcs_linear(g, image, c->vocab, BIAS, "start.words");
+    mcs_linear(g, tokens, DEMO_COLUMNS, BIAS, "start.dense");
+}
+
+static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
+                        float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
+{
+    struct maker *m = ctx;
+    const struct clip_config *c = &m->model.config;
+    const int64_t batch = m->o->batch, tokens = mcs_clip_tokens(c);
+    struct nodes *p = &m->plan[m->n_plans++];
+    p->words = mcs_input(g, "start.words.target", MCS_F32, MCS_DIMS(batch, c->vocab));
+    p->word_weight = mcs_input(g, "start.words.weight", MCS_F32, MCS_DIMS(batch, c->vocab));
+    p->dense = mcs_input(g, "start.dense.target", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
+    p->dense_weight = mcs_input(g, "start.dense.weight", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
+    p->coverage = mcs_input(g, "start.coverage", MCS_F32, MCS_DIMS(batch, tokens));
+    p->guided = mcs_input(g, "start.guided", MCS_F32, MCS_DIMS(batch));
+    const struct guide_attr guide = {
+        .heads = c->v_heads, .head_dim = c->v_width / c->v_heads, .heads_used = GUIDED_HEADS};
+    struct tensor *words = mcs_linear(g, n->image_embedding, c->vocab, BIAS, "start.words");
+    struct tensor *dense = mcs_linear(g, n->tokens, DEMO_COLUMNS, BIAS, "start.dense");
+    loss[0] = mcs_apply(g, OP_bce, "start.words.loss", (struct tensor *[]){words, p->words, p->word_weight}, NULL);
+    loss[1] = mcs_apply(g, OP_bce, "start.dense.loss", (struct tensor *[]){dense, p->dense, p->dense_weight}, NULL);
+    name[0] = "words", weight[0] = 4;
+    name[1] = "dense", weight[1] = 4;
+    for (int i = 0; i < 2; i++) {
+        loss[2 + i] = mcs_apply(g, OP_attn_guide, i ? "start.guide.1" : "start.guide.0",
+                                (struct tensor *[]){n->qkv[i], p->coverage, p->guided}, &guide);
+        name[2 + i] = i ? "guide_last" : "guide_before", weight[2 + i] = 0.25f;
+    }
+    return 4;
+}
+
+static enum mcs_status fill_losses(void *ctx, int plan, struct exec *e)
+{
+    struct maker *m = ctx;
+    const struct nodes *p = &m->plan[plan];
+    MCS_TRY(mcs_exec_set(e, p->words, m->words));
+    MCS_TRY(mcs_exec_set(e, p->word_weight, m->weights));
+    MCS_TRY(mcs_exec_set(e, p->dense, m->dense));
+    MCS_TRY(mcs_exec_set(e, p->dense_weight, m->dense_weight));
+    MCS_TRY(mcs_exec_set(e, p->coverage, m->coverage));
+    return mcs_exec_set(e, p->guided, m->guided);
+}
+
+/* Share of each patch that the object covers, in the model's view of the image. */
+static void patch_coverage(const struct clip_config *c, const uint8_t *mask, float *coverage)
+{
+    const int side = c->image_size / c->patch;
+    const double pixels = (double)DEMO_SIZE / side;
+    coverage[0] = 0; /* the class token */
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++) {
+            int on = 0, all = 0;
+            for (int r = (int)(y * pixels); r < (int)((y + 1) * pixels); r++)
+                for (int q = (int)(x * pixels); q < (int)((x + 1) * pixels); q++) on += mask[r * DEMO_SIZE + q], all++;
+            coverage[1 + y * side + x] = (float)on / (float)all;
+        }
+}
+
+static void set_targets(struct maker *m, int i)
+{
+    const struct clip_config *c = &m->model.config;
+    const struct demo_clip_start *s = &m->samples[i];
+    const int64_t tokens = mcs_clip_tokens(c);
+    float *words = m->words + (int64_t)i * c->vocab, *coverage = m->coverage + i * tokens;
+    int32_t ids[64];
+    int n;
+    memset(words, 0, (size_t)c->vocab * sizeof *words);
+    if (mcs_tokenizer_encode(m->model.tokenizer, s->caption, c->context, ids, &n) == MCS_OK)
+        for (int k = 0; k < n; k++)
+            if (ids[k] >= FIRST_WORD) words[ids[k]] = 1;
+    memcpy(m->weights + (int64_t)i * c->vocab, m->word_weight, (size_t)c->vocab * sizeof(float));
+    patch_coverage(c, s->mask, coverage);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int k = 0; k < DEMO_COLUMNS; k++) {
+            const int64_t at = ((int64_t)i * tokens + t) * DEMO_COLUMNS + k;
+            m->dense[at] = coverage[t] * (float)s->column[k];
+            m->dense_weight[at] = t ? 1 + 4 * coverage[t] : 0; /* an object is few of the patches */
+        }
+    m->guided[i] = s->shape == DEMO_NOTHING ? 0 : 1.0f / (float)m->o->batch;
+}
+
+static enum mcs_status fill_batch(void *ctx, int64_t step, struct clip_batch *b)
+{
+    struct maker *m = ctx;
+    const struct clip_config *c = &m->model.config;
+    const int64_t pixels = (int64_t)c->image_size * c->image_size * 3;
+    enum mcs_status worst = MCS_OK;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < m->o->batch; i++) {
+        const uint32_t id = (uint32_t)(step * m->o->batch + i);
+        mcs_demo_clip_start(&m->atlas, &m->o->data, (uint64_t)m->o->seed, id, &m->samples[i]);
+        const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, m->samples[i].image};
+        const enum mcs_status st = mcs_clip_prepare(c, &img, CLIP_VIEW_WHOLE, b->images + i * pixels);
+        if (st != MCS_OK) worst = st;
+        b->texts[i] = m->samples[i].caption;
+        b->sample[i] = (int32_t)(id & 0xFFFFF);
+        set_targets(m, (int)i);
+    }
+    return worst;
+}
+
+/* Weight of a word: log of how rarely captions use it, mean 1 over the words in use. */
+static enum mcs_status weigh_words(struct maker *m)
+{
+    const int vocab = m->model.config.vocab;
+    int32_t ids[64];
+    int n;
+    double sum = 0;
+    struct demo_clip_start *s = malloc(sizeof *s);
+    if (!s) abort();
+    for (uint32_t k = 0; k < WORD_SAMPLES; k++) {
+        uint8_t seen[4096] = {0};
+        mcs_demo_clip_start(&m->atlas, &m->o->data, (uint64_t)m->o->seed, k, s);
+        MCS_TRY(mcs_tokenizer_encode(m->model.tokenizer, s->caption, m->model.config.context, ids, &n));
+        for (int i = 0; i < n; i++)
+            if (ids[i] >= FIRST_WORD && ids[i] < 4096 && !seen[ids[i]]) seen[ids[i]] = 1, m->word_weight[ids[i]] += 1;
+    }
+    free(s);
+    for (int w = 0; w < vocab; w++) {
+        m->word_weight[w] = m->word_weight[w] > 0 ? logf((WORD_SAMPLES + 1) / m->word_weight[w]) : 0;
+        sum += (double)m->word_weight[w];
+    }
+    for (int w = 0; w < vocab; w++) m->word_weight[w] *= (float)(vocab / sum);
+    return MCS_OK;
+}
+
+static enum mcs_status write_vocabulary(const struct demo_atlas *atlas, const char *path)
+{
+    char *text;
+    MCS_TRY(mcs_demo_vocabulary(atlas, &text, NULL));
+    const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
+    free(text);
+    return st;
+}
+
+enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
+{
+    struct maker m = {.o = o};
+    struct clip_config c = mcs_demo_clip_config();
+    char path[1200];
+    MCS_TRY(mcs_demo_atlas_load(o->atlas, &m.atlas));
+    MCS_TRY(mcs_folder_make(o->out));
+    snprintf(path, sizeof path, "%s/vocab.txt", o->out);
+    MCS_TRY(write_vocabulary(&m.atlas, path));
+    MCS_TRY(mcs_clip_model_new(&c, path, (uint64_t)o->seed, o->device, name_heads, &m.model));
+    c = m.model.config;
+    const int64_t tokens = mcs_clip_tokens(&c), dense = tokens * DEMO_COLUMNS;
+    const int64_t counts[] = {c.vocab,          o->batch * c.vocab, o->batch * c.vocab,
+                              o->batch * dense, o->batch * dense,   o->batch * tokens,
+                              o->batch};
+    float **fields[] = {&m.word_weight, &m.words, &m.weights, &m.dense, &m.dense_weight, &m.coverage, &m.guided};
+    for (int i = 0; i < 7; i++) {
+        *fields[i] = calloc((size_t)counts[i], sizeof(float));
+        if (!*fields[i]) abort();
+    }
+    m.samples = calloc((size_t)o->batch, sizeof *m.samples);
+    if (!m.samples) abort();
+
+    struct arena arena = {0};
+    const char *config = mcs_arena_printf(&arena, "%s%s", o->config, mcs_training_atlas_lines(&m.atlas, &arena));
+    const struct clip_train_options train = {.batch = o->batch,
+                                             .steps = o->steps,
+                                             .warmup = 60,
+                                             .checkpoint_every = o->checkpoint_every,
+                                             .lr = o->lr,
+                                             .weight_decay = 0.05,
+                                             .clip_norm = 1,
+                                             .loss = {.a = 1},
+                                             .seed = (uint64_t)o->seed,
+                                             .run = o->out,
+                                             .config = config};
+    const struct clip_source source = {fill_batch, &m};
+    const struct clip_extra extra = {build_losses, fill_losses, &m};
+    enum mcs_status st = weigh_words(&m);
+    if (st == MCS_OK) st = mcs_clip_train(&m.model, &train, &source, &extra);
+    snprintf(path, sizeof path, "%s/model", o->out);
+    if (st == MCS_OK) st = mcs_clip_model_save(&m.model, path, 1);
+    if (st == MCS_OK) mcs_log("%s: written", path);
+    for (int i = 0; i < 7; i++) free(*fields[i]);
+    free(m.samples);
+    mcs_clip_model_close(&m.model);
+    mcs_demo_atlas_free(&m.atlas);
+    mcs_arena_free(&arena);
+    return st;
+}

@@ -1,0 +1,123 @@
+#include "train/run/team.h"
+
+#include "data/io/file.h"
+#include "data/run/run_folder.h"
+#include "engine/base/log.h"
+#include "engine/devices.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { STEP_UNIT = 1 << 20 }; /* a float holds numbers up to 2^24 */
+
+/* ---- ranks ---- */
+
+struct member {
+    const struct team_options *o;
+    enum mcs_status (*body)(void *ctx, const struct team *t);
+    void *ctx;
+    int threads; /* of the processor, for a rank */
+};
+
+static enum mcs_status find_gpu(const struct mcs_common *c, const struct ranks *r, int *index)
+{
+    int n;
+    MCS_TRY(mcs_device_count((enum mcs_device_kind)c->device, &n));
+    *index = (int)c->gpu;
+    if (r->size == 1 || c->device == MCS_DEVICE_CPU) return MCS_OK;
+    MCS_REQUIRE(r->local_rank >= 0 || n == 1, MCS_E_USAGE,
+                "%s name no rank on its machine, which has %d GPUs; set LOCAL_RANK", r->launcher, n);
+    *index = ((int)c->gpu + (r->local_rank > 0 ? r->local_rank : 0)) % n;
+    return MCS_OK;
+}
+
+static enum mcs_status run_member(void *ctx, struct ranks *r)
+{
+    const struct member *m = ctx;
+    struct mcs_common common = *m->o->common;
+    struct device d = {0};
+    struct comm *comm = NULL;
+    char hash[65];
+    int index;
+    enum mcs_status st;
+    common.threads = m->threads;
+    mcs_sha256(m->o->config, (int64_t)strlen(m->o->config), hash);
+    MCS_TRY(find_gpu(&common, r, &index));
+    MCS_TRY(mcs_device_open_at(&common, index, &d));
+    if (!common.dry_run)
+        MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r, .same = hash}, &d, &comm), st, done);
+    st = m->body(m->ctx, &(struct team){.device = &d, .comm = comm, .rank = r->rank, .size = r->size});
+    mcs_comm_close(comm, st);
+done:
+    mcs_device_close(&d);
+    return st;
+}
+
+/* This process is one rank of those that a launcher started. */
+static enum mcs_status run_launched(struct member *m, struct ranks *r)
+{
+    char folder[1100];
+    if (m->o->common->dry_run) return r->rank ? MCS_OK : run_member(m, r);
+    MCS_TRY(mcs_folder_make(m->o->run));
+    snprintf(folder, sizeof folder, "%s/.ranks", m->o->run);
+    r->folder = folder;
+    if (r->rank) mcs_log_mute_here(1);
+    mcs_log("%d ranks by %s", r->size, r->launcher);
+    return run_member(m, r);
+}
+
+enum mcs_status mcs_team_run(const struct team_options *o, enum mcs_status (*body)(void *ctx, const struct team *t),
+                             void *ctx)
+{
+    struct member m = {.o = o, .body = body, .ctx = ctx, .threads = (int)o->common->threads};
+    struct ranks found;
+    int n_gpus = 0;
+    MCS_TRY(mcs_ranks_find(NULL, &found));
+    MCS_REQUIRE(found.size == 1 || o->gpus <= 1, MCS_E_USAGE,
+                "--gpus %lld, but %s started %d ranks; leave --gpus out, or start one process", (long long)o->gpus,
+                found.launcher, found.size);
+    if (found.size > 1) return run_launched(&m, &found);
+    if (o->gpus <= 1) return run_member(&m, &(struct ranks){.size = 1});
+    if (o->common->device != MCS_DEVICE_CPU) {
+        MCS_TRY(mcs_device_count((enum mcs_device_kind)o->common->device, &n_gpus));
+        MCS_REQUIRE(o->gpus <= n_gpus, MCS_E_USAGE, "--gpus %lld: there %s %d here", (long long)o->gpus,
+                    n_gpus == 1 ? "is" : "are", n_gpus);
+    }
+    if (o->common->dry_run) return run_member(&m, &(struct ranks){.size = (int)o->gpus});
+    m.threads = m.threads / (int)o->gpus > 0 ? m.threads / (int)o->gpus : 1;
+    return mcs_ranks_run((int)o->gpus, run_member, &m);
+}
+
+enum mcs_status mcs_team_open_run(const struct team_options *o, struct run_folder **run)
+{
+    struct ranks found;
+    *run = NULL;
+    if (o->common->dry_run) return MCS_OK;
+    MCS_TRY(mcs_ranks_find(NULL, &found));
+    if (found.size > 1 && found.rank) return MCS_OK;
+    return mcs_run_open(o->common, o->run, NULL, run); /* the options' structure begins with what is common */
+}
+
+/* ---- training ---- */
+
+enum mcs_status mcs_team_check(int size, int64_t batch)
+{
+    MCS_REQUIRE(batch % size == 0, MCS_E_USAGE, "a batch of %lld does not divide into %d ranks; take a multiple of %d",
+                (long long)batch, size, size);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_team_start(struct comm *c, struct params *p, struct optim *o, int64_t *step)
+{
+    int high = (int)(*step / STEP_UNIT), low = (int)(*step % STEP_UNIT);
+    if (!c) return MCS_OK;
+    if (c->rank) high = low = 0; /* rank 0's is the largest */
+    MCS_TRY(mcs_comm_most(c, high, &high, "steps done"));
+    MCS_TRY(mcs_comm_most(c, low, &low, "steps done"));
+    *step = o->step = (int64_t)high * STEP_UNIT + low;
+    MCS_TRY(mcs_comm_broadcast(c, p->data, p->n_values, "weights"));
+    if (o->m) MCS_TRY(mcs_comm_broadcast(c, o->m, p->n_values, "first moments"));
+    if (o->v) MCS_TRY(mcs_comm_broadcast(c, o->v, p->n_values, "second moments"));
+    MCS_TRY(mcs_comm_join(c));
+    return mcs_comm_wait(c);
+}

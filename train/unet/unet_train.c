@@ -1,0 +1,324 @@
+#include "train/unet/unet_train.h"
+
+#include "data/io/file.h"
+#include "engine/base/log.h"
+#include "engine/base/stop.h"
+#include "engine/stage_ops.h"
+#include "engine/tape/grad.h"
+#include "infer/weights.h"
+#include "train/run/run_log.h"
+#include "train/run/state.h"
+#include "train/run/team.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { LOG_EVERY = 5 };
+
+struct optim_options mcs_unet_nnunet_sgd(void)
+{
+    return (struct optim_options){
+        .kind = OPTIM_SGD, .momentum = 0.99f, .weight_decay = 3e-5f, .decay_all = 1, .clip_norm = 12};
+}
+
+struct optim_options mcs_unet_adamw(void)
+{
+    return (struct optim_options){.kind = OPTIM_ADAMW,
+                                  .beta1 = 0.9f,
+                                  .beta2 = 0.999f,
+                                  .eps = 1e-8f,
+                                  .weight_decay = 0.01f,
+                                  .decay_all = 1,
+                                  .clip_norm = 12};
+}
+
+/* ---- one step ---- */
+
+static enum mcs_status record(struct unet_trainer *t)
+{
+    const struct unet_plans *p = &t->model->plans;
+    const struct dice_ce_attr attr = {.batch_dice = p->batch_dice, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
+    struct tensor *out[UNET_MAX_STAGES];
+    struct graph *g = t->graph = mcs_graph_new(t->model->params);
+    g->run.seed = t->o->seed;
+    t->image =
+        mcs_input(g, "image", MCS_F32, 4, (int64_t[]){t->loader.n, p->patch[0], p->patch[1], p->net.in_channels});
+    const int n = mcs_unet(g, t->image, &p->net, t->o->deep_supervision, out);
+    mcs_unet_deep_weights(n, t->weight);
+    /* The lowest level's weight is 0: no loss there, and a head without a loss is not trained, not even decayed. */
+    t->n_losses = t->weight[n - 1] > 0 ? n : n - 1;
+    for (int s = 0; s < p->net.n_stages - 1 - t->n_losses; s++) { /* heads are numbered from the lowest level */
+        snprintf(t->frozen_name[s], sizeof t->frozen_name[s], "decoder.seg_layers.%d.", s);
+        t->frozen[s] = t->frozen_name[s];
+    }
+    g->frozen = t->frozen;
+    for (int i = 0; i < t->n_losses; i++) {
+        const char *name = mcs_arena_printf(&g->arena, "loss_%d", i);
+        MCS_TRY(mcs_graph_status(g));
+        t->target[i] = mcs_input(g, mcs_arena_printf(&g->arena, "target_%d", i), MCS_I32, out[i]->nd - 1, out[i]->dim);
+        t->loss[i] = mcs_keep(mcs_apply(g, OP_dice_ce, name, (struct tensor *[]){out[i], t->target[i]}, &attr));
+    }
+    MCS_TRY(mcs_graph_status(g));
+    MCS_TRY(mcs_grad(g, t->loss, t->n_losses));
+    MCS_TRY(mcs_exec_new(g, t->model->device, &t->exec));
+    mcs_joint_begin(&t->joint, t->o->comm, g);
+    for (int i = 0; i < t->n_losses; i++) {
+        float weight = t->weight[i];
+        MCS_TRY(mcs_joint_dice(&t->joint, t->loss[i], &weight));
+        MCS_TRY(mcs_exec_set(t->exec, t->loss[i]->grad, &weight));
+    }
+    return mcs_joint_attach(&t->joint, t->exec, t->frozen, 0);
+}
+
+static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_cases *cases)
+{
+    const struct unet_plans *p = &t->model->plans;
+    const int size = mcs_comm_size(t->o->comm);
+    const int64_t own = p->batch / size, pixels = own * p->patch[0] * p->patch[1];
+    MCS_TRY(mcs_team_check(size, p->batch));
+    MCS_REQUIRE(cases->channels == p->net.in_channels && cases->classes == p->net.classes, MCS_E_DATA,
+                "the cases have %d channels and %d classes, the network %d and %d", cases->channels, cases->classes,
+                p->net.in_channels, p->net.classes);
+    t->loader = (struct unet_loader){.cases = cases,
+                                     .augment = t->o->augment,
+                                     .batch = (int)p->batch,
+                                     .first = (int)own * mcs_comm_rank(t->o->comm),
+                                     .n = (int)own,
+                                     .height = (int)p->patch[0],
+                                     .width = (int)p->patch[1],
+                                     .foreground = t->o->foreground,
+                                     .seed = t->o->seed};
+    MCS_TRY(mcs_unet_loader_open(&t->loader));
+    if (!mcs_stages_of(t->model->device)) {
+        t->images = malloc((size_t)(pixels * p->net.in_channels) * sizeof *t->images);
+        t->labels = malloc((size_t)pixels * sizeof *t->labels);
+        t->target_labels = malloc((size_t)pixels * sizeof *t->target_labels);
+        MCS_REQUIRE(t->images && t->labels && t->target_labels, MCS_E_NOMEM, "no memory for a batch of %lld",
+                    (long long)own);
+    }
+    MCS_TRY(mcs_params_alloc_grad(t->model->params));
+    MCS_TRY(record(t));
+    return mcs_optim_new(t->model->params, &t->o->optim, t->frozen, &t->optim);
+}
+
+enum mcs_status mcs_unet_trainer_open(struct unet_trainer *t, struct unet_model *m, const struct unet_cases *cases,
+                                      const struct unet_train_options *o)
+{
+    *t = (struct unet_trainer){.model = m, .o = o};
+    const enum mcs_status st = open_parts(t, cases);
+    if (st != MCS_OK) mcs_unet_trainer_close(t);
+    return st;
+}
+
+void mcs_unet_trainer_close(struct unet_trainer *t)
+{
+    mcs_joint_end(&t->joint);
+    mcs_exec_free(t->exec);
+    mcs_graph_free(t->graph);
+    mcs_optim_free(t->optim);
+    mcs_unet_loader_close(&t->loader);
+    free(t->images);
+    free(t->labels);
+    free(t->target_labels);
+    *t = (struct unet_trainer){0};
+}
+
+static enum mcs_status augment_here(struct unet_trainer *t, int64_t step)
+{
+    const struct unet_loader *l = &t->loader;
+    mcs_unet_loader_fill(l, step, t->images, t->labels);
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
+    MCS_TRY(mcs_exec_set(t->exec, t->image, t->images));
+    MCS_TRY(mcs_exec_set(t->exec, t->target[0], t->labels));
+    for (int i = 1; i < t->n_losses; i++) {
+        mcs_unet_target(t->labels, l->n, l->height, l->width, (int)t->target[i]->dim[1], (int)t->target[i]->dim[2],
+                        t->target_labels);
+        MCS_TRY(mcs_exec_set(t->exec, t->target[i], t->target_labels));
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status augment_on_device(struct unet_trainer *t, int64_t step)
+{
+    const struct unet_loader *l = &t->loader;
+    const struct stage_augment a = {.n = l->n,
+                                    .channels = l->cases->channels,
+                                    .src_height = l->loader_size[0],
+                                    .src_width = l->loader_size[1],
+                                    .src = l->patches,
+                                    .src_label = l->patch_labels,
+                                    .draws = l->draws,
+                                    .image = t->image,
+                                    .n_labels = t->n_losses,
+                                    .labels = t->target};
+    mcs_unet_loader_load(l, step);
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* as above */
+    return mcs_stages_of(t->model->device)->augment(t->model->device, &a);
+}
+
+/* The inputs of `step`: while the device is still at the step before, which reads them in its own order. */
+static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
+{
+    const double started = mcs_seconds();
+    MCS_TRY((mcs_stages_of(t->model->device) ? augment_on_device : augment_here)(t, step));
+    t->fill_seconds += mcs_seconds() - started;
+    return MCS_OK;
+}
+
+/* Of the whole batch. */
+static enum mcs_status weighted_loss(struct unet_trainer *t, int64_t step, double *loss)
+{
+    *loss = 0;
+    for (int i = 0; i < t->n_losses; i++) {
+        float own;
+        double all;
+        if (mcs_comm_size(t->o->comm) > 1) {
+            MCS_TRY(mcs_joint_dice_loss(&t->joint, i, &all));
+        } else {
+            MCS_TRY(mcs_exec_get(t->exec, t->loss[i], &own));
+            all = (double)own;
+        }
+        MCS_REQUIRE(isfinite(all), MCS_E_DATA,
+                    "step %lld: %s is not finite; lower --lr, or look for images with impossible values",
+                    (long long)step + 1, t->loss[i]->name);
+        *loss += (double)t->weight[i] * all;
+    }
+    return MCS_OK;
+}
+
+/* The step whose inputs are set, and its update: enqueued, on a device that works on its own. */
+static enum mcs_status begin_step(struct unet_trainer *t, int64_t step)
+{
+    const double started = mcs_seconds();
+    t->graph->run.step = (uint32_t)step;
+    mcs_params_zero_grad(t->model->params);
+    MCS_TRY(mcs_exec_run(t->exec));
+    MCS_TRY(mcs_optim_begin(t->optim, mcs_cycle_lr(&t->o->cycle, step)));
+    t->run_seconds += mcs_seconds() - started;
+    return MCS_OK;
+}
+
+/* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
+static enum mcs_status end_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
+{
+    const double started = mcs_seconds();
+    MCS_TRY(weighted_loss(t, step, loss));
+    MCS_TRY(mcs_optim_end(t->optim, norm));
+    t->run_seconds += mcs_seconds() - started;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_unet_trainer_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
+{
+    MCS_TRY(set_batch(t, step));
+    MCS_TRY(begin_step(t, step));
+    return end_step(t, step, loss, norm);
+}
+
+/* ---- the run ---- */
+
+/* Writes the weights after `done` steps under the names that the cycle gives them, and the list of all so far. */
+static enum mcs_status keep_checkpoints(const struct unet_trainer *t, int64_t done)
+{
+    struct cycle_checkpoint now[CYCLE_MAX_AT_ONCE];
+    struct unet_checkpoint all[UNET_MAX_CHECKPOINTS];
+    char path[1200];
+    int n = 0;
+    const int n_now = mcs_cycle_checkpoints(&t->o->cycle, done, now);
+    for (int i = 0; i < n_now; i++) {
+        snprintf(path, sizeof path, "%s/%s", t->o->run, now[i].file);
+        MCS_TRY(mcs_weights_write(path, t->model->params, 0, NULL, "U-Net by mcsam " MCS_VERSION));
+    }
+    if (!n_now) return MCS_OK;
+    for (int64_t step = 1; step <= done; step++) {
+        const int found = mcs_cycle_checkpoints(&t->o->cycle, step, now);
+        for (int i = 0; i < found; i++) {
+            MCS_REQUIRE(n < UNET_MAX_CHECKPOINTS, MCS_E_USAGE, "a run keeps at most %d checkpoints",
+                        UNET_MAX_CHECKPOINTS);
+            all[n] = (struct unet_checkpoint){.cycle = now[i].cycle, .index = now[i].index, .step = now[i].step};
+            snprintf(all[n++].file, sizeof all[0].file, "%s", now[i].file);
+        }
+    }
+    return mcs_unet_checkpoints_write(t->o->run, all, n);
+}
+
+static enum mcs_status log_step(struct run_log *log, const struct unet_trainer *t, int64_t step, double loss,
+                                double norm)
+{
+    const int64_t length = t->o->cycle.epochs / t->o->cycle.cycles * t->o->cycle.iterations;
+    mcs_run_log_begin(log, step + 1);
+    mcs_run_log_value(log, "loss", loss);
+    mcs_run_log_value(log, "lr", mcs_cycle_lr(&t->o->cycle, step));
+    mcs_run_log_value(log, "gradient_norm", norm);
+    mcs_run_log_value(log, "cycle", (double)(step / length + 1));
+    return mcs_run_log_end(log);
+}
+
+/* *saved: steps done at the last checkpoint. */
+static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint, struct run_log *log, int64_t step,
+                                 int64_t *saved)
+{
+    const struct unet_train_options *o = t->o;
+    const int64_t steps = o->cycle.epochs * o->cycle.iterations;
+    const int64_t first = step;
+    const int writes = mcs_comm_rank(o->comm) == 0;
+    struct mcs_progress bar;
+    mcs_progress_start(&bar, "train", "step", steps);
+    if (step < steps) MCS_TRY(set_batch(t, step));
+    for (; step < steps; step++) {
+        double loss, norm;
+        MCS_TRY(begin_step(t, step));
+        const enum mcs_status next = step + 1 < steps ? set_batch(t, step + 1) : MCS_OK;
+        MCS_TRY(end_step(t, step, &loss, &norm));
+        if (writes && (step % LOG_EVERY == 0 || step + 1 == steps)) MCS_TRY(log_step(log, t, step, loss, norm));
+        snprintf(bar.note, sizeof bar.note, "loss %.3f", loss);
+        mcs_progress_set(&bar, step + 1);
+        if (writes) MCS_TRY(keep_checkpoints(t, step + 1));
+        int stop;
+        MCS_TRY(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"));
+        const int last = step + 1 == steps;
+        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
+            if (writes) MCS_TRY(mcs_run_log_sync(log));
+            if (writes) MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
+            *saved = step + 1;
+        }
+        if (stop && !last)
+            return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
+                            (long long)step + 1, checkpoint);
+        MCS_TRY(next);
+    }
+    mcs_progress_end(&bar);
+    if (step > first) {
+        const double n = 1e-3 * (double)(step - first); /* to milliseconds a step */
+        mcs_log("a step: batch %.1f ms, network and update %.1f ms", t->fill_seconds / n, t->run_seconds / n);
+    }
+    return MCS_OK;
+}
+
+enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *cases, const struct unet_train_options *o)
+{
+    struct unet_trainer t = {0};
+    struct run_log log = {0};
+    char checkpoint[1200];
+    int64_t step = 0, saved;
+    int resumed = 0;
+    enum mcs_status st;
+    MCS_TRY(mcs_cycle_check(&o->cycle));
+    MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
+    if (mcs_comm_rank(o->comm) == 0) {
+        MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
+        MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+        MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
+        if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
+        MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
+    }
+    MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
+    saved = step;
+    st = run_steps(&t, checkpoint, &log, step, &saved);
+    if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken)) mcs_state_tell(st, checkpoint, saved);
+done:
+    mcs_run_log_close(&log);
+    mcs_unet_trainer_close(&t);
+    return st;
+}
