@@ -14,7 +14,7 @@ enum { STAGE_BYTES = 8 << 20, OLDEST_SM = 80 };
 
 enum mcs_status mcs_cuda_status(cudaError_t e, const char *call)
 {
-    (void)cudaGetLastError(); /* what can be cleared is: the message carries it */
+    (void)cudaGetLastError(); /* clear the non-sticky error; it is reported below */
     switch (e) {
     case cudaSuccess: return MCS_OK;
     case cudaErrorMemoryAllocation:
@@ -61,8 +61,8 @@ static enum mcs_status cuda_alloc(struct device *d, int64_t bytes, void **p)
     return mcs_cuda_alloc(d->state, bytes > 0 ? (size_t)bytes : 0, p);
 }
 
-/* A sixteenth of what is free is left to what comes later (moments, plans), and to what does not grow with the batch.
- */
+/* Suggests a batch that leaves 1/16 of free memory for later allocations (moments, other plans) and for what does not
+ * grow with the batch. */
 static enum mcs_status cuda_room(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
 {
     const struct cuda_device *c = d->state;
@@ -107,9 +107,9 @@ void mcs_cuda_stage_close(struct cuda_stage *t)
     *t = (struct cuda_stage){0};
 }
 
-/* Through pinned memory, in pieces: the host is free as soon as the last piece was copied there, the copy stream moves
- * it into a buffer of its own, and the compute stream, in its turn, to dst. So the next batch travels while the steps
- * that read the last one still run. */
+/* Copies through the staging buffers, piece by piece: host memory -> pinned (memcpy), pinned -> staging buffer on the
+ * device (copy stream), staging buffer -> dst (compute stream). The call returns after the last memcpy, so the next
+ * batch is transferred while the steps that read the current one still run. */
 static enum mcs_status cuda_upload(struct device *d, void *dst, const void *src, int64_t bytes)
 {
     struct cuda_device *c = d->state;
@@ -151,7 +151,7 @@ static enum mcs_status cuda_sync(struct device *d)
     return MCS_OK;
 }
 
-/* ---- runs: what changes between them, and graphs captured of them ---- */
+/* ---- runs: seed and step, captured graphs ---- */
 
 static enum mcs_status cuda_begin_run(struct device *d, const struct run_state *run)
 {
@@ -260,7 +260,7 @@ static enum mcs_status check_index(int index)
     return MCS_OK;
 }
 
-/* What the GPU is, and that the kernels run on its kind. */
+/* Properties of GPU `index`; E_DEVICE where the kernels cannot run on its architecture. */
 static enum mcs_status look_at(int index, struct cudaDeviceProp *p)
 {
     MCS_TRY(check_index(index));

@@ -1,6 +1,6 @@
-/* The CUDA backend inside: a device's streams, and what every op of this folder asks of it. Everything is enqueued on
- * the compute stream; the host waits only in download and sync. The same code runs on a GPU and on the simulation
- * (tests/cudasim), which defines the same runtime calls. */
+/* Internals of the CUDA backend: a device's streams, and helpers that every op of this folder uses. Everything is
+ * enqueued on the compute stream; the host waits only in download and sync. The same code runs on a GPU and on the
+ * simulation (tests/cudasim), which defines the same runtime calls. */
 #ifndef MCS_CUDA_H
 #define MCS_CUDA_H
 
@@ -11,9 +11,9 @@
 
 enum { CUDA_STAGES = 2 };
 
-struct cuda_stage { /* what uploads go through: the copy stream moves what the host put in one into the other */
+struct cuda_stage { /* uploads: host -> pinned by memcpy, pinned -> device on the copy stream */
     void *pinned, *device;
-    cudaEvent_t copied, used; /* pinned was read; device was read */
+    cudaEvent_t copied, used; /* the copy stream has read `pinned`; the compute stream has read `device` */
 };
 
 struct cuda_device {
@@ -23,11 +23,11 @@ struct cuda_device {
     cudaStream_t compute, copy;
     struct cuda_stage stage[CUDA_STAGES]; /* a double buffer */
     int next_stage;
-    struct k_run *run; /* device memory: seed and step of the run that is enqueued (backend's begin_run) */
-    void *blas;        /* vendor.h's, made when first asked for */
-    void *optim;       /* optim_cuda.c's, the same */
-    void *stages;      /* stages_cuda.c's, the same */
-    void *dnn;         /* vendor_dnn.c's, the same */
+    struct k_run *run; /* device memory: seed and step of the run being enqueued (backend's begin_run) */
+    void *blas;        /* cublasLtHandle_t of vendor_blas.c, created on first use */
+    void *optim;       /* optim_cuda.c, created on first use */
+    void *stages;      /* stages_cuda.c, created on first use */
+    void *dnn;         /* cudnnHandle_t of vendor_dnn.c, created on first use */
 };
 
 static inline struct cuda_device *mcs_cuda_of(const struct step *s)
@@ -46,7 +46,7 @@ static inline enum k_dtype mcs_cuda_dtype(const struct tensor *t)
 {
     return t->dt == MCS_BF16 ? K_BF16 : K_F32;
 }
-static inline void *mcs_cuda_data(const struct tensor *t) /* NULL for a slot that is not given */
+static inline void *mcs_cuda_data(const struct tensor *t) /* NULL for an absent slot */
 {
     return t ? t->data : NULL;
 }
@@ -55,14 +55,16 @@ static inline size_t mcs_cuda_round(size_t bytes) /* parts of a workspace start 
     return (bytes + 255) / 256 * 256;
 }
 
-/* Device memory; E_NOMEM with what was asked for, and what is free. */
+/* Allocates device memory. E_NOMEM states the bytes requested and the bytes free. */
 enum mcs_status mcs_cuda_alloc(const struct cuda_device *c, size_t bytes, void **p);
 
-/* Memory and events of a stage; what failed half-way is closed as well. Close when no stream uses it. */
+/* Allocates the buffers and events of a staging buffer. After a failure close it as well. Close it only when no stream
+ * uses it. */
 enum mcs_status mcs_cuda_stage_open(const struct cuda_device *c, size_t bytes, struct cuda_stage *t);
 void mcs_cuda_stage_close(struct cuda_stage *t);
 
-/* A failed CUDA call as a status: out of memory, no device and broken launches apart, with CUDA's own words. */
+/* Converts a CUDA error to a status: out of memory, no usable device and failed launches have separate messages, each
+ * with CUDA's text. */
 enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
 #define MCS_CUDA(call)                                                                                                 \
     do {                                                                                                               \
@@ -70,11 +72,12 @@ enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
         if (cuda_error != cudaSuccess) return mcs_trace(mcs_cuda_status(cuda_error, #call), __FILE__, __LINE__);       \
     } while (0)
 
-/* engine/cuda/op_conv.c: bytes of the moments (kernels/conv/convolution.h) that this step leaves at the start of the
- * workspace, because it is a convolution whose y the next step, an instance norm, would else read twice; 0: none. */
+/* engine/cuda/op_conv.c: bytes of the moments (kernels/conv/convolution.h) that step s writes at the start of its
+ * workspace. Not 0 only where s is a forward convolution and the next step is the instance norm of its y, which then
+ * skips a pass over y. */
 size_t mcs_cuda_moments_bytes(const struct step *s, int *part_rows);
 
-/* engine/cuda/vendor_nccl.c: collectives on the device; NULL where the build knows no NCCL. */
+/* engine/cuda/vendor_nccl.c: collectives on the device; NULL where the build has no nccl.h. */
 const struct comm_ops *mcs_cuda_comm(void);
 
 /* engine/cuda/measure.c: for bench. */

@@ -1,5 +1,5 @@
-/* For bench: times by CUDA events, and a step's peers: the products by this program's own kernel alone and by cuBLASLt,
- * the convolutions by cuDNN. On the simulation, counts instead of times. */
+/* For bench: times by CUDA events, and other implementations of a step to compare with ("peers"): k_matmul alone and
+ * cuBLASLt for linear, cuDNN for convolutions. The simulation gives counts instead of times. */
 #include "engine/cuda/vendor.h"
 
 #include <stdio.h>
@@ -26,8 +26,8 @@ static enum mcs_status events(cudaEvent_t *e, int n, struct cuda_device *c, enum
     return MCS_OK;
 }
 
-/* Between two calls twice the second-level cache is overwritten: nothing of the last call is left in it, and the host
- * has time to enqueue the next one. */
+/* Before each call a buffer of twice the L2 cache is overwritten: the call starts with a cold cache, and the host has
+ * time to enqueue it before the GPU is idle. */
 static enum mcs_status measure_time(struct device *d, enum mcs_status (*f)(void *), void *arg, int n, double *seconds)
 {
     struct cuda_device *c = d->state;
@@ -53,7 +53,7 @@ static enum mcs_status measure_copy(struct device *d, void *dst, const void *src
     return MCS_OK;
 }
 
-/* Launches, blocks, threads, tensor-core products since its last call; the simulation alone has it. */
+/* Launches, blocks, threads and mma.sync operations since the last call; defined by the simulation only. */
 extern void cudasim_work(uint64_t work[4]) __attribute__((weak));
 
 static enum mcs_status measure_counts(struct device *d, struct device_counts *n)
@@ -69,7 +69,7 @@ static enum mcs_status measure_counts(struct device *d, struct device_counts *n)
 
 enum { KERNEL, LIBRARY };
 struct cuda_peer {
-    struct peer peer; /* first: what the caller holds */
+    struct peer peer; /* must stay first: callers hold a pointer to it */
     struct cuda_device *c;
     int is_conv, which;
     struct k_matmul product;
@@ -96,7 +96,8 @@ static enum mcs_status cast(struct cuda_peer *p, const float *x, int64_t n, void
     return MCS_OK;
 }
 
-/* y = x w^T + b, dx = dy w, dw = dy^T x, the weights in the activations' type beforehand. */
+/* y = x w^T + b, dx = dy w, dw = dy^T x. The weights are cast to the activations' type here, outside the measured
+ * time. */
 static enum mcs_status plan_product(const struct step *s, struct cuda_peer *p)
 {
     const struct tensor *x = s->like[0] ? s->like[0] : s->in[0], *w = s->in[1];
@@ -132,7 +133,7 @@ static enum mcs_status plan_product(const struct step *s, struct cuda_peer *p)
                                    .lda = trans_a ? a->m : a->k,
                                    .ldb = trans_b ? a->k : a->n,
                                    .ldc = a->n};
-    const int64_t in = type == K_BF16 ? 8 : 4; /* elements of 16 bytes */
+    const int64_t in = type == K_BF16 ? 8 : 4; /* elements in 16 bytes */
     size_t bytes = 0;
     p->peer.name = "cuBLASLt";
     if (b.lda % in == 0 && b.ldb % in == 0 && b.ldc % in == 0) MCS_TRY(mcs_blas_plan(p->c, &b, &p->blas, &bytes));
@@ -140,7 +141,7 @@ static enum mcs_status plan_product(const struct step *s, struct cuda_peer *p)
     return buffer(p, bytes, &p->workspace);
 }
 
-/* The weights (o,c,k) as cuDNN takes them, (o,k,c), in the activations' type. */
+/* Weights (o,c,k) -> (o,k,c), cuDNN's NHWC filter layout, in the activations' type. */
 static enum mcs_status turn_weights(const struct tensor *w, struct cuda_peer *p, enum k_dtype type, void **turned)
 {
     const int64_t o = w->dim[0], c = w->dim[1], taps = mcs_count(w) / (o * c), n = o * c * taps;
@@ -189,7 +190,7 @@ static enum mcs_status plan_conv(const struct step *s, struct cuda_peer *p)
     p->is_conv = 1;
     p->peer.name = "cuDNN";
     const enum mcs_status st = mcs_dnn_plan(p->c, &a, &p->dnn, &bytes, p->peer.missing, sizeof p->peer.missing);
-    if (st != MCS_OK) { /* it refuses: said where its row would be */
+    if (st != MCS_OK) { /* cuDNN refuses this shape: the report prints its message in place of a time */
         snprintf(p->peer.missing, sizeof p->peer.missing, "%s", mcs_error_message());
         mcs_error_clear();
     }

@@ -1,4 +1,4 @@
-/* add on the device: a + b, b broadcast over the leading dimensions of a. */
+/* add on the device: y = a + b, b broadcast over the leading dimensions of a. */
 #include "engine/cuda/cuda.h"
 
 static enum mcs_status prepare(struct step *s, struct device *d)

@@ -1,5 +1,5 @@
-/* attention on the device. What the CPU refuses, offsets outside the tensors, is clipped here: the host never sees
- * them. */
+/* attention on the device. Sequence offsets outside the tensors, an error on the CPU, are clamped here: they lie in
+ * device memory, and the host does not read them. */
 #include "engine/cuda/cuda.h"
 
 static struct k_attention args(const struct step *s)
@@ -66,8 +66,9 @@ static void *columns(const struct tensor *t, int64_t col)
     return t ? (char *)t->data + col * (t->dt == MCS_BF16 ? 2 : 4) : NULL;
 }
 
-/* With beta 0 a gradient is written whole: what the kernels leave out, rows of no sequence and columns of no head, is
- * cleared before. Packed q, k, v share one gradient. */
+/* With beta 0 a gradient must be written completely, but the kernels write neither rows that belong to no sequence nor
+ * columns that belong to no head: zero such a gradient first. Packed q, k, v share one gradient, which is zeroed
+ * once. */
 static enum mcs_status clear(const struct step *s)
 {
     const struct attention_attr *a = s->attr;

@@ -1,7 +1,7 @@
 /* bmm_nt on the device: y[b] = a[b] b[b]^T. */
 #include "engine/cuda/cuda.h"
 
-/* The product of slot 0's gradient, slot 1's, or (-1) the forward one; pointers are added when it runs. */
+/* Matmul of the gradient of input `slot` (0: da, 1: db), or of the forward pass (-1), without its pointers. */
 static struct k_matmul product(const struct step *s, int slot)
 {
     const struct tensor *a = s->like[0] ? s->like[0] : s->in[0], *b = s->like[1] ? s->like[1] : s->in[1];

@@ -1,4 +1,4 @@
-/* cast on the device: the same values in another float type. */
+/* cast on the device: converts between float types. */
 #include "engine/cuda/cuda.h"
 
 static enum mcs_status convert(const struct step *s, const struct tensor *src, float beta, const struct tensor *dst)

@@ -1,7 +1,7 @@
-/* concat on the device: an input whose leading part is 1 is repeated. */
+/* concat on the device: an input whose dimensions before the axis multiply to 1 is repeated for each row. */
 #include "engine/cuda/cuda.h"
 
-/* like: the inputs' shapes, y: the output's. */
+/* like: tensors of the inputs' shapes; y: of the output's shape. */
 static struct k_concat args(const struct step *s, const struct tensor *const *like, const struct tensor *y)
 {
     const int axis = ((const struct axis_attr *)s->attr)->axis;

@@ -1,4 +1,4 @@
-/* contrastive on the device: one rank with the whole batch. Several ranks: kernels/loss/losses.h. */
+/* contrastive on the device: one rank that holds the whole batch. For several ranks see kernels/loss/losses.h. */
 #include "engine/cuda/cuda.h"
 
 /* x: the image embeddings of the forward step. */

@@ -28,7 +28,8 @@ static struct k_conv args(const struct step *s, int transposed)
     return a;
 }
 
-/* Gradients' places, or, before data has a place, only which are wanted. */
+/* Sets dx, dw and db where the step wants them. In prepare they have no memory yet: `unplaced` stands for any non-NULL
+ * pointer. */
 static void gradients(const struct step *s, struct k_conv *a, void *unplaced)
 {
     a->dx = s->din[0] ? (s->din[0]->data ? s->din[0]->data : unplaced) : NULL;
@@ -36,7 +37,7 @@ static void gradients(const struct step *s, struct k_conv *a, void *unplaced)
     a->db = s->din[2] ? (s->din[2]->data ? mcs_f32(s->din[2]) : unplaced) : NULL;
 }
 
-/* A function of the tape and its shapes alone, so that both steps find the same in prepare and in each run. */
+/* Depends on the tape and its shapes only, so the convolution and the norm agree on it, in prepare and in each run. */
 size_t mcs_cuda_moments_bytes(const struct step *s, int *part_rows)
 {
     const struct step *norm = s ? s->after : NULL;
@@ -106,6 +107,6 @@ static enum mcs_status transpose_run(const struct step *s)
     return run_either(s, 1);
 }
 
-/* Which direction a step is, it says itself. */
+/* One function serves forward and backward: s->backward tells them apart. */
 const struct op_impl mcs_cuda_conv = {conv_prepare, conv_run, conv_run, NULL};
 const struct op_impl mcs_cuda_conv_transpose = {transpose_prepare, transpose_run, transpose_run, NULL};

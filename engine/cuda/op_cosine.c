@@ -1,4 +1,4 @@
-/* cosine on the device. */
+/* cosine on the device: cosine similarity of rows. */
 #include "engine/cuda/cuda.h"
 
 static struct k_cosine args(const struct step *s)

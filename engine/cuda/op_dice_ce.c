@@ -1,5 +1,5 @@
-/* dice_ce on the device. A label that the network has no class for, which the CPU refuses, makes the loss NaN here: the
- * host does not look at labels while the step runs. */
+/* dice_ce on the device. A label outside the network's classes, an error on the CPU, makes the loss NaN here: the host
+ * does not read the labels while the step runs. */
 #include "engine/cuda/cuda.h"
 
 static struct k_dice_ce args(const struct step *s)

@@ -1,5 +1,5 @@
-/* dropout on the device: the mask is drawn forward and again backward, with the run's seed and step from device memory.
- */
+/* dropout on the device. The mask is not stored: forward and backward each draw it from the run's seed and step, which
+ * lie in device memory. */
 #include "engine/cuda/cuda.h"
 
 static enum mcs_status drop(const struct step *s, const struct tensor *src, float beta, const struct tensor *dst)

@@ -1,5 +1,5 @@
-/* gather on the device. The numbers of rows lie in device memory and are not looked at before the launch: one outside
- * the table gives a row of NaN. */
+/* gather on the device. The row indices lie in device memory and are not checked before the launch: an index outside
+ * the table yields a row of NaN. */
 #include "engine/cuda/cuda.h"
 
 static enum mcs_status prepare(struct step *s, struct device *d)

@@ -1,4 +1,5 @@
-/* instance_norm + leaky ReLU on the device. Behind a convolution it finds x's moments in the workspace. */
+/* instance_norm + leaky ReLU on the device. Directly after a convolution, which then stores the moments of its output
+ * (the norm's input), it reads them from the start of the workspace. */
 #include "engine/cuda/cuda.h"
 
 static struct k_instance_norm args(const struct step *s)

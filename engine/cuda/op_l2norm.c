@@ -1,4 +1,4 @@
-/* l2norm on the device: rows of length one. */
+/* l2norm on the device: y = x / |x| by row. */
 #include "engine/cuda/cuda.h"
 
 static struct k_l2norm args(const struct step *s)

@@ -4,7 +4,7 @@
 #include "engine/cuda/product.h"
 
 struct shape {
-    int64_t m, n, k, w0; /* rows, outputs, inputs; first row of the weight */
+    int64_t m, n, k, w0; /* rows of x, outputs, inputs; first row of the weight that is used */
     enum k_dtype t;      /* of the activations */
 };
 
@@ -71,7 +71,7 @@ static void release(struct step *s)
     free(p);
 }
 
-/* The weight's rows that are used, in the activations' type; *rest: the workspace behind. */
+/* *w: the rows of the weight that are used, in the activations' type. *rest: the workspace after the cast weight. */
 static enum mcs_status weight(const struct step *s, const struct shape *d, const void **w, float **rest)
 {
     const float *own = mcs_f32(s->in[1]) + d->w0 * d->k;
@@ -96,7 +96,7 @@ static enum mcs_status fwd(const struct step *s)
     return mcs_cuda_product_run(mcs_cuda_of(s), &p);
 }
 
-/* A part of the weight's rows is only used frozen (op.h). */
+/* A step that uses only some of the weight's rows is always frozen (op.h), so din[1] and din[2] cover all rows. */
 static enum mcs_status bwd(const struct step *s)
 {
     if (!s->dout[0]) return MCS_OK;

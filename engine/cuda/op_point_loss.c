@@ -1,4 +1,4 @@
-/* mse and bce on the device: alike but for the kernel. */
+/* mse and bce on the device; they differ only in the kernel. */
 #include "engine/cuda/cuda.h"
 
 static struct k_point_loss args(const struct step *s)

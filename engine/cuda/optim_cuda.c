@@ -1,5 +1,5 @@
-/* backend.h's optim_update and optim_norm on the device: kernels/common/optimizers.h. The host waits for the norm
- * alone, and only when it asks. */
+/* optim_update and optim_norm of backend.h on the device (kernels/common/optimizers.h). The host waits only in
+ * optim_norm. */
 #include "engine/optim.h"
 
 #include <math.h>
@@ -7,13 +7,13 @@
 
 #include "engine/cuda/cuda.h"
 
-/* Made when first asked for, kept with the device. */
+/* Created on first use, freed with the device. */
 struct cuda_optim {
-    struct k_optim_state *state, *seen; /* on the device; what the host last saw of it, pinned */
-    void *workspace;                    /* K_SQUARES_BYTES of the device */
-    struct k_range *ranges;             /* (n_ranges), as the kernels want them */
+    struct k_optim_state *state, *seen; /* `state` on the device; `seen`: its copy in pinned host memory */
+    void *workspace;                    /* K_SQUARES_BYTES of device memory */
+    struct k_range *ranges;             /* (n_ranges), in the kernels' form */
     int n_ranges;
-    cudaEvent_t written; /* `seen` is */
+    cudaEvent_t written; /* the copy to `seen` is complete */
 };
 
 void mcs_cuda_optim_close(struct cuda_device *c)
@@ -58,7 +58,7 @@ static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range 
     return MCS_OK;
 }
 
-/* Waits; a state that no update has written yet is finite with a norm of 0. */
+/* Waits for the last update. Before the first one the norm is 0. */
 enum mcs_status mcs_cuda_optim_norm(struct device *d, double *norm)
 {
     const struct cuda_device *c = d->state;

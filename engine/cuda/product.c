@@ -1,6 +1,6 @@
 #include "engine/cuda/product.h"
 
-enum { LARGE = 1 << 18 }; /* multiply-adds; below, a library's set-up costs more than the product */
+enum { LARGE = 1 << 18 }; /* multiply-adds; below this the library's set-up costs more than the matmul */
 
 static struct blas_product for_blas(const struct k_matmul *k)
 {
@@ -28,7 +28,7 @@ static int suits_blas(const struct blas_product *p)
     return p->m * p->n * p->k >= LARGE && p->lda % in == 0 && p->ldb % in == 0 && p->ldc % out == 0;
 }
 
-/* The library wants a bias of C's own type. */
+/* cuBLASLt's bias epilogue wants the bias in C's type: bytes of a bf16 copy. */
 static size_t bias_bytes(const struct k_matmul *k)
 {
     return k->dtype_y == K_BF16 ? mcs_cuda_round((size_t)k->n * 2) : 0;
@@ -37,7 +37,7 @@ static size_t bias_bytes(const struct k_matmul *k)
 enum mcs_status mcs_cuda_product_plan(struct cuda_device *c, int has_bias, struct cuda_product *p)
 {
     struct blas_product b = for_blas(&p->k);
-    if (has_bias) b.bias = c; /* any address: that there is one is what counts */
+    if (has_bias) b.bias = c; /* any non-NULL address: the plan only needs to know that a bias exists */
     p->plan = NULL;
     p->workspace_bytes = k_matmul_bytes(&p->k);
     if (!suits_blas(&b)) return MCS_OK;

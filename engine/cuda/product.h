@@ -1,5 +1,5 @@
-/* A matrix product by whichever is right for its shape: cuBLASLt where it is large and its rows lie on multiples of 16
- * bytes, k_matmul elsewhere. The shape alone decides, so the same step always takes the same way. */
+/* One matrix product, by cuBLASLt where it is large and its rows start on multiples of 16 bytes, by k_matmul elsewhere.
+ * The choice depends on the shape alone, so the same step always runs the same code. */
 #ifndef MCS_CUDA_PRODUCT_H
 #define MCS_CUDA_PRODUCT_H
 
@@ -11,9 +11,9 @@ struct cuda_product {
     size_t workspace_bytes;
 };
 
-/* Sets plan and workspace_bytes of a product whose k says shape and types; has_bias: one will be given. */
+/* Sets plan and workspace_bytes from k's shape and types. has_bias: k.bias will be set when it runs. */
 enum mcs_status mcs_cuda_product_plan(struct cuda_device *c, int has_bias, struct cuda_product *p);
-/* k's pointers are those of the run; k.workspace has workspace_bytes. */
+/* k holds the pointers of this run; k.workspace has workspace_bytes. */
 enum mcs_status mcs_cuda_product_run(struct cuda_device *c, const struct cuda_product *p);
 void mcs_cuda_product_free(struct cuda_product *p);
 

@@ -1,5 +1,5 @@
-/* Products of matrices by cuBLASLt, which thinks in columns: C^T = B^T A^T, so our B is its first operand and rows of C
- * are its columns. A bias along our rows is then one along its columns, as its epilogue wants. */
+/* Matrix products by cuBLASLt, which is column-major: it computes C^T = B^T A^T, so our B is its first operand, and our
+ * bias along a row is its bias along a column, as the epilogue wants. */
 #include "engine/cuda/vendor.h"
 
 #include <cublasLt.h>
@@ -39,7 +39,7 @@ void mcs_blas_close(struct cuda_device *c)
     c->blas = NULL;
 }
 
-/* A matrix of our (rows, columns), ld apart, is the library's (columns, rows). */
+/* A row-major (rows, columns) matrix with leading dimension ld is the library's column-major (columns, rows). */
 static enum mcs_status layout_of(cublasLtMatrixLayout_t *l, enum k_dtype t, int64_t rows, int64_t columns, int64_t ld)
 {
     BLAS(cublasLtMatrixLayoutCreate(l, type_of(t), (uint64_t)columns, (uint64_t)rows, ld));
@@ -58,7 +58,7 @@ static enum mcs_status describe(const struct blas_product *p, struct blas_plan *
     BLAS(cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
     if (p->bias) {
         const cudaDataType_t type = type_of(p->out);
-        const void *aligned = (const void *)(uintptr_t)ALIGNED; /* all that the search reads of it */
+        const void *aligned = (const void *)(uintptr_t)ALIGNED; /* the heuristic reads only the pointer's alignment */
         BLAS(cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias));
         BLAS(cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
         BLAS(
@@ -74,7 +74,8 @@ static enum mcs_status describe(const struct blas_product *p, struct blas_plan *
 static enum mcs_status choose(cublasLtHandle_t handle, struct blas_plan *plan, int *found)
 {
     const uint64_t most = WORKSPACE_BYTES;
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* ordered */
+    const uint32_t reductions =
+        CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* no atomics: deterministic */
     const uint32_t aligned = ALIGNED;
     cublasLtMatmulPreference_t want;
     cublasLtMatmulHeuristicResult_t best;

@@ -1,5 +1,5 @@
-/* Convolutions by cuDNN's older calls, for bench to compare with. The library is opened when first asked for, so that a
- * machine without it needs none; where even its header was missing in the build, there is none. */
+/* Convolutions by cuDNN's legacy API, for bench to compare with. The library is loaded on first use, so a machine
+ * without it needs none; a build without cudnn.h has no such comparison. */
 #include "engine/cuda/vendor.h"
 
 #include <stdio.h>
@@ -33,13 +33,13 @@ enum { MOST_WORKSPACE = 1 << 30, CHOICES = 8 };
     X(cudnnConvolutionForward)                                                                                         \
     X(cudnnConvolutionBackwardData)                                                                                    \
     X(cudnnConvolutionBackwardFilter)
-/* Its own opinion which algorithm is best; not in every version. */
+/* cuDNN's heuristics; not in every version. */
 #define OPTIONAL(X)                                                                                                    \
     X(cudnnGetConvolutionForwardAlgorithm_v7)                                                                          \
     X(cudnnGetConvolutionBackwardDataAlgorithm_v7)                                                                     \
     X(cudnnGetConvolutionBackwardFilterAlgorithm_v7)
 
-/* The simulation links its own cuDNN; it is found without opening anything. */
+/* The simulation links a cuDNN of its own implementation: these symbols are then defined, and nothing is loaded. */
 #define X(name) extern __typeof__(name) name __attribute__((weak));
 CALLS(X)
 OPTIONAL(X)
@@ -59,7 +59,7 @@ struct dnn_plan {
     cudnnTensorDescriptor_t x, y;
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t conv;
-    int algorithm; /* of the direction's own list */
+    int algorithm; /* of cuDNN's enum for this direction */
     size_t workspace_bytes;
 };
 
@@ -134,7 +134,7 @@ static cudnnStatus_t workspace(struct cuda_device *c, const struct dnn_plan *p, 
     }
 }
 
-/* The library's list, best first, without those that are not deterministic; where it gives none, one that always is. */
+/* The heuristic's algorithms, best first, deterministic ones only, then one that is always deterministic. */
 static int candidates(struct cuda_device *c, const struct dnn_plan *p, int *algorithm)
 {
     int found = 0, n = 0;

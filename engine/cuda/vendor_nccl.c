@@ -1,8 +1,7 @@
-/* Collectives by NCCL, on a stream of their own beside the compute stream. NCCL is opened when several ranks first
- * meet, so that a machine without it needs none; where even its header was missing in the build, the collectives go
- * through the host (engine/dist/host.c). The communicator never blocks: every wait asks for errors and looks after the
- * other ranks, and a collective that cannot end is aborted. The order of sums is NCCL's, fixed for a number of ranks, a
- * size and a machine. */
+/* Collectives by NCCL, on a separate stream beside the compute stream. NCCL is loaded when several ranks first connect,
+ * so a machine without it needs none; in a build without nccl.h collectives go through the host (engine/dist/host.c).
+ * The communicator is non-blocking: every wait polls for NCCL errors and for lost ranks, and a collective that cannot
+ * end is aborted. The summation order is NCCL's, fixed for a given number of ranks, size and machine. */
 #include "engine/cuda/cuda.h"
 #include "engine/dist/comm.h"
 
@@ -30,7 +29,7 @@
     X(ncclAllGather)                                                                                                   \
     X(ncclBroadcast)
 
-/* The simulation links its own NCCL; it is found without opening anything. */
+/* The simulation links its implementation of NCCL: these symbols are then defined, and nothing is loaded. */
 #define X(name) extern __typeof__(name) name __attribute__((weak));
 CALLS(X)
 #undef X
@@ -39,17 +38,17 @@ static struct {
 #define X(name) __typeof__(name) *name;
     CALLS(X)
 #undef X
-    char missing[256]; /* why there is no NCCL */
+    char missing[256]; /* the reason why NCCL cannot be used; "" if it can */
 } nccl;
 
 struct state {
     ncclComm_t comm;
     cudaStream_t stream;
-    cudaEvent_t ready, done; /* what a collective waits for; what waits for it */
+    cudaEvent_t ready, done; /* ready: the compute stream reached the collective; done: the collectives have ended */
     int pending;             /* collectives since the last join */
 };
 
-/* What is missing is said when a communicator is opened. */
+/* Leaves the reason of a failure in nccl.missing, reported when a communicator is opened. */
 static void open_library(void)
 {
     void *lib = NULL;
@@ -83,7 +82,7 @@ static void pause_ms(long ms)
     nanosleep(&(struct timespec){0, ms * 1000000}, NULL);
 }
 
-/* Looks after the others while something takes long: fails where one has left, or patience has ended. */
+/* Polls the other ranks during a long wait: fails where one is gone, or after patience_s. */
 struct watch {
     double started, looked;
 };
@@ -101,7 +100,8 @@ static enum mcs_status look(struct comm *c, struct watch *w)
     return mcs_comm_lost(c, what);
 }
 
-/* NCCL says that a rank is lost before that rank's own words can be read: they are waited for a little. */
+/* NCCL can report a lost rank before that rank's error message arrives at the rendezvous: wait up to 2 s for the
+ * message. */
 static enum mcs_status nccl_failed(struct comm *c, ncclResult_t r)
 {
     char what[700];
@@ -119,7 +119,7 @@ static void abort_comm(struct state *s)
     s->comm = NULL;
 }
 
-/* A call's result, once it has one. */
+/* Waits until a non-blocking call is no longer in progress, and returns its result. */
 static enum mcs_status settle(struct comm *c, ncclResult_t r)
 {
     struct state *s = c->state;
@@ -141,7 +141,7 @@ static void nccl_gift(char gift[MEET_GIFT])
 {
     ncclUniqueId id;
     _Static_assert(sizeof id < MEET_GIFT, "an id is a gift");
-    if (need_library() != MCS_OK) { /* every rank finds out by itself */
+    if (need_library() != MCS_OK) { /* each rank reports it in attach */
         mcs_error_clear();
         return;
     }
@@ -168,7 +168,8 @@ static void nccl_detach(struct comm *c, const char *message)
 {
     struct state *s = c->state;
     if (!s) return;
-    /* in peace: what is enqueued is finished first; else it may wait for what never comes */
+    /* On a normal close the enqueued collectives finish first. After an error they may wait forever, so they are
+     * aborted. */
     if (s->comm && !message && !c->broken && settle(c, nccl.ncclCommFinalize(s->comm)) == MCS_OK) {
         (void)nccl.ncclCommDestroy(s->comm);
         s->comm = NULL;
@@ -187,7 +188,7 @@ static cudaStream_t compute_of(const struct comm *c)
     return ((const struct cuda_device *)c->device->state)->compute;
 }
 
-/* The collective comes after what the compute stream holds now. */
+/* The collective starts after all work that is now on the compute stream. */
 static enum mcs_status fork_stream(struct comm *c)
 {
     struct state *s = c->state;
@@ -228,7 +229,7 @@ static enum mcs_status nccl_join(struct comm *c)
     return MCS_OK;
 }
 
-/* Collectives of replayed graphs are in the compute stream, so it is that stream's end that is waited for. */
+/* Collectives in replayed graphs run on the compute stream, so wait for the end of that stream. */
 static enum mcs_status nccl_wait(struct comm *c)
 {
     struct state *s = c->state;
