@@ -80,7 +80,7 @@ enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_opti
         const enum mcs_status st = mcs_sam_segment(sam, &o->sam, sam_cases, count, results);
         for (int i = 0; i < count; i++) {
             struct segment_case *c = &cases[at + i];
-            c->mask = results[i].mask; /* taken over: results keep the rest */
+            c->mask = results[i].mask; /* ownership moves to the case */
             results[i].mask = NULL;
             c->iou = 0;
             for (int k = 0; k < results[i].n_prompts; k++)

@@ -16,36 +16,37 @@
 struct segment_options {
     struct saliency_options saliency;
     struct coarse_options coarse;
-    struct sam_options sam;        /* grow_px is added to the coarse part's own: leave one of them 0 */
-    const char *const *null_texts; /* prompts of nothing, for the presence score */
+    struct sam_options sam;        /* its grow_px is added to coarse.grow_px: leave one of them 0 */
+    const char *const *null_texts; /* prompts without a finding, for the presence score */
     int n_null;
 };
-/* Paper: whole image, Otsu, confidence, a box for each component. Release: as the released code. */
+/* Form paper: whole image, Otsu, components ranked by confidence, a box for each component. Form release: as the
+ * released code. */
 struct segment_options mcs_segment_defaults(const enum mcs_form form[MCS_FORM_STAGES]);
 
 struct segment_case {
     const struct image *image; /* in: 8-bit, grey or RGB */
-    const char *text, *stem;   /* in; the stem keys all random numbers of the case */
-    struct map2 map;           /* saliency, the image's size */
+    const char *text, *stem;   /* in; the stem is the key of all random numbers of the case */
+    struct map2 map;           /* saliency, of the image's size */
     float presence;            /* cosine(image, text) - mean cosine(image, null texts) */
-    uint8_t *threshold_mask;   /* (height,width) 0/1: before components */
-    uint8_t *coarse_mask;      /* after them */
+    uint8_t *threshold_mask;   /* (height,width) 0/1: all pixels above the threshold */
+    uint8_t *coarse_mask;      /* (height,width) 0/1: the components kept */
     struct coarse_result coarse;
-    uint8_t *mask; /* SAM's; all 0 where the coarse mask is empty */
-    float iou;     /* mean of SAM's predicted IoU over its masks; 0 without one */
+    uint8_t *mask; /* SAM's; all 0 if the coarse mask is empty */
+    float iou;     /* mean predicted IoU of SAM's masks; 0 without a mask */
 };
 void mcs_segment_case_free(struct segment_case *c);
 
 /* sam NULL: stops after the coarse mask (mask stays NULL). progress: shows progress lines. */
 enum mcs_status mcs_segment_run(struct clip_model *clip, struct sam_model *sam, const struct segment_options *o,
                                 struct segment_case *cases, int n, int progress);
-/* SAM's part alone, for cases whose coarse part is there. */
+/* The SAM step only, for cases whose coarse results are set. */
 enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_options *o, struct segment_case *cases,
                                 int n, int progress);
 
-/* Rank by text: of each component the cosine between the prompt and the image in which everything but the component
- * (grown by 3 pixels) is blurred away, sigma 3/32 of the longer side. A coarse_text_scorer's score; context is a struct
- * text_rank. */
+/* Rank by text: the score of a component is the cosine between the prompt and the image with everything outside the
+ * component (grown by 3 pixels) blurred, sigma 3/32 of the longer side. The `score` of a coarse_text_scorer whose
+ * context is a struct text_rank. */
 struct text_rank {
     struct clip_model *clip;
     const struct image *image;

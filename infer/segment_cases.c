@@ -13,7 +13,7 @@ enum { PATH_BYTES = 4096 };
 
 /* ---- results ---- */
 
-/* What the summary says of an image or a slice. */
+/* The entry of an image or a slice in summary.json. */
 static json_t *describe(const struct segment_case *s)
 {
     json_t *boxes = json_array();
@@ -42,7 +42,8 @@ static json_t *boxes_of(const struct segment_case *s, const char *name)
                            .reason = s->coarse.state == MCS_MASK_OK ? NULL : mcs_mask_state_text(s->coarse.state)});
 }
 
-/* Records a case whose files are written; ending: of its masks. Takes over `summary` and `box` (may be NULL). */
+/* Records a case whose files have been written. ending: extension of its masks. Takes ownership of `summary` and `box`;
+ * box may be NULL. */
 static enum mcs_status add_case(struct segment_work *w, const struct request *r, const char *ending, json_t *summary,
                                 json_t *box)
 {
@@ -84,7 +85,7 @@ static enum mcs_status write_image_case(struct segment_work *w, const struct req
     return add_case(w, r, ".png", o, boxes_of(s, r->name));
 }
 
-/* Before a case is computed: can its files have their names? Those of its stages lie deeper. */
+/* Checks before a case is computed that none of its file names is too long; --keep-stages has the longest paths. */
 static enum mcs_status name_check(const struct segment_command *c, const char *stem, const char *suffix)
 {
     char folder[PATH_BYTES];
@@ -94,7 +95,7 @@ static enum mcs_status name_check(const struct segment_command *c, const char *s
 
 /* ---- images ---- */
 
-/* Another image may still do where this status says no. */
+/* Does this failure concern one case only, so that others may succeed? */
 static int is_of_the_case(enum mcs_status st)
 {
     return st == MCS_E_DATA || st == MCS_E_SHAPE;
@@ -159,7 +160,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The volume's 0.5 and 99.5 percentiles (nearest rank) of its finite values: what becomes 0 and 255. */
+/* Intensity window mapped to 0 and 255: the 0.5 and 99.5 percentiles (nearest rank) of the volume's finite values. */
 static enum mcs_status find_window(const struct volume *v, float window[2])
 {
     const int64_t n = (int64_t)v->nx * v->ny * v->nz;

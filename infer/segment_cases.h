@@ -1,4 +1,4 @@
-/* The cases of the verb segment: computed, written and recorded. */
+/* Computes, writes and records the cases of the verb segment. */
 #ifndef MCS_SEGMENT_CASES_H
 #define MCS_SEGMENT_CASES_H
 
@@ -7,7 +7,7 @@
 #include "infer/requests.h"
 #include "infer/segment.h"
 
-enum { SEGMENT_CHUNK = 32 /* images or slices that are in memory at once, at most */ };
+enum { SEGMENT_CHUNK = 32 /* images or slices in memory at once, at most */ };
 
 struct segment_command {
     struct mcs_common common;
@@ -25,15 +25,16 @@ struct segment_work {
     struct segment_options o;
     struct failure_list failures;
     struct run_folder *run;
-    const struct request *requests; /* the first; a case's place in `results` is its distance from here */
-    json_t **results;               /* by request, NULL: not done. {"case": for summary.json, "box": of an image} */
+    const struct request *requests; /* all requests; request r's result is results[r - requests] */
+    json_t **results;               /* {"case": for summary.json, "box": of an image, for boxes.json}; NULL: not done */
     int n_done;
 };
 
-/* A group of at most SEGMENT_CHUNK images: those that are not finished already. They are recorded together. One that
- * fails is listed; a status ends the run. */
+/* Segments and records those of n <= SEGMENT_CHUNK images that have no result yet. Images that fail are listed in
+ * w->failures; a returned failure ends the run. */
 enum mcs_status mcs_segment_images(struct segment_work *w, const struct request *const *requests, int n);
-/* One volume, slice by slice. E_DATA and E_SHAPE are its own. */
+/* Segments and records one volume slice by slice. E_DATA and E_SHAPE concern this volume only; other failures end the
+ * run. */
 enum mcs_status mcs_segment_volume(struct segment_work *w, const struct request *r);
 
 #endif

@@ -10,7 +10,8 @@ enum { MAX_FILE_BYTES = 1 << 28, MAX_SIDE = 1 << 20, NAME_BYTES = 512 };
 
 /* ---- writing ---- */
 
-/* jansson returns NULL where it has no memory, a reason is not UTF-8 or a real is not finite; the NULL travels up. */
+/* jansson returns NULL without memory, for text that is not UTF-8 and for a real that is not finite; callers pass the
+ * NULL on. */
 static json_t *component_to_json(const struct box_component *c)
 {
     json_t *points = json_array();
@@ -72,7 +73,7 @@ done:
 
 /* ---- reading ---- */
 
-/* Element i of a JSON array as an int; 0 when it is none or out of range. */
+/* Element i of a JSON array as an int in lo..hi; returns 0 if it is not one. */
 static int int_at(const json_t *a, size_t i, int lo, int hi, int *v)
 {
     const json_t *e = json_array_get(a, i);

@@ -1,11 +1,11 @@
-/* boxes.json: the prompts that the coarse masks give to SAM.
+/* boxes.json: SAM prompts (boxes and points) made from the coarse masks.
  *
  *     {"cases": [{"image": name, "size": [W, H],
  *                 "components": [{"box": [x0, y0, x1, y1], "points": [[x, y, label]], "confidence": c, "area": n}]}]}
  *
- * Boxes are inclusive, everything is in pixels of the original image, label 1 is a point inside, 0 one outside. A case
- * without components is one whose coarse mask is empty; "reason" then says why. "made_by" (how the file was made)
- * stands beside "cases". The reader ignores keys it does not know. */
+ * Boxes include their last pixel; all coordinates are pixels of the original image; point label 1 is inside, 0 outside.
+ * A case with an empty coarse mask has no components and a "reason". The top level also has "made_by": verb, version
+ * and options that made the file. The reader ignores unknown keys. */
 #ifndef MCS_BOXES_H
 #define MCS_BOXES_H
 
@@ -31,7 +31,7 @@ struct box_case {
     struct box_component *components;
     const char *reason; /* NULL, or why there are no components */
 };
-/* Everything in a list lives in its arena; start with {0}, release with mcs_boxes_free. */
+/* The arena owns all memory of a list; start with {0}, release with mcs_boxes_free. */
 struct box_list {
     int n;
     struct box_case *cases;
@@ -39,14 +39,14 @@ struct box_list {
     struct arena arena;
 };
 
-/* Writes the file whole or not at all. E_IO; E_DATA a name that is not UTF-8 or a number that is not finite. */
+/* Writes the file atomically. E_IO; E_DATA a name that is not UTF-8 or a number that is not finite. */
 enum mcs_status mcs_boxes_write(const char *path, const struct box_list *list);
-/* The same from cases as JSON: an array of what mcs_box_case_json made; the caller's. made_by may be NULL. */
+/* The same from a JSON array of mcs_box_case_json's results, which stays the caller's. made_by may be NULL. */
 enum mcs_status mcs_boxes_write_json(const char *path, json_t *cases, const char *made_by);
-/* A case as in the file; NULL: a number is not finite. */
+/* A case as the file stores it; NULL if a number is not finite. */
 json_t *mcs_box_case_json(const struct box_case *b);
 /* Reads and checks: sizes positive, boxes inside their image with x0 <= x1 and y0 <= y1, points inside, labels 0 or 1,
- * no two images with one stem. E_NOINPUT, E_IO, E_DATA naming the case and what is wrong; on failure the list is empty.
+ * no two images with one stem. E_NOINPUT, E_IO, E_DATA naming the case and its fault; on failure the list is empty.
  */
 enum mcs_status mcs_boxes_read(const char *path, struct box_list *list);
 void mcs_boxes_free(struct box_list *list);

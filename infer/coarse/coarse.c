@@ -64,7 +64,7 @@ enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, co
     }
     *threshold = o->threshold_value;
     MCS_TRY(mcs_threshold_fixed(map, n, o->threshold_value, mask, state));
-    if (o->form == MCS_RELEASE) { /* it cuts the 8-bit map, as doubles */
+    if (o->form == MCS_RELEASE) { /* the released code compares the 8-bit map / 255, in double */
         mcs_map_to_u8(map, n, mask);
         int64_t n_set = 0;
         for (int64_t i = 0; i < n; i++) n_set += mask[i] = mask[i] / 255.0 > (double)o->threshold_value;
@@ -113,13 +113,14 @@ static int matches(int32_t label, uint8_t set, int32_t want)
     return want > 0 ? label == want && set : want == 0 ? set != 0 : !set;
 }
 
-/* n points without replacement among the pixels of label `want` (0: the whole mask, -1: outside the mask), fewer where
- * there are fewer. Selection sampling in raster order (Knuth, volume 2, 3.4.2, algorithm S) over the box that holds
- * them all: one draw a pixel, no list of pixels; so the points come in raster order. */
+/* Draws n points (at most n_pixels) without replacement among the n_pixels pixels of label `want` (0: the whole mask,
+ * -1: outside the mask), which all lie in box. Selection sampling (Knuth, volume 2, 3.4.2, algorithm S): one draw per
+ * pixel, no list of pixels, points in raster order. labels NULL: all of the mask has label `want`. Returns their
+ * number. */
 static int draw_points(struct mcs_rng rng, const int32_t *labels, const uint8_t *mask, int width, const int box[4],
                        int32_t want, int n_pixels, int n, struct box_point *points)
 {
-    int seen = 0, taken = 0; /* labels NULL: everything in the mask is of label `want` */
+    int seen = 0, taken = 0;
     if (n > n_pixels) n = n_pixels;
     for (int y = box[1]; y <= box[3] && taken < n; y++)
         for (int x = box[0]; x <= box[2] && taken < n; x++) {
@@ -168,7 +169,7 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
         b->area = o->merge_boxes ? all_area : c->area;
         b->confidence = o->merge_boxes ? all_confidence : (double)c->confidence;
         b->points = mcs_arena_alloc(&r->arena, ((size_t)o->n_points + o->n_negative + 1) * sizeof *b->points);
-        /* The released code draws from the whole mask, once: the same points stand beside every box. */
+        /* The released code draws once from the whole mask: every box gets the same points. */
         int from_all = o->merge_boxes || o->form == MCS_RELEASE;
         rng.step = from_all ? 0 : (uint32_t)c->label;
         b->n_points = draw_points(rng, labels, mask, width, from_all ? all : box, from_all ? 0 : c->label,
@@ -177,7 +178,7 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
         b->n_points +=
             draw_points(rng, labels, mask, width, whole, -1, n_outside, o->n_negative, b->points + b->n_points);
         mcs_box_grow(box, o->grow_px, width, height);
-        if (o->form == MCS_RELEASE) { /* x + w and y + h of a rectangle whose last pixel is x + w - 1 */
+        if (o->form == MCS_RELEASE) { /* it uses x + w and y + h, one pixel outside the component */
             if (box[2] < width - 1) box[2]++;
             if (box[3] < height - 1) box[3]++;
         }
@@ -187,7 +188,7 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
 
 /* ---- on the device ---- */
 
-/* The memory of one map's stages, in one piece. */
+/* Divides one allocation into the buffers of a map's coarse mask. */
 static enum mcs_status lay_out(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
                                struct stage_coarse *a)
 {
@@ -241,7 +242,7 @@ done:
     return st;
 }
 
-/* Threshold, state and components of r; what lies above stays there, with the labels. */
+/* Sets threshold, state and components of r. The thresholded mask and the labels stay on the device. */
 static enum mcs_status find_on_device(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
                                       uint8_t *above, uint8_t *mask, struct stage_coarse *a, struct coarse_result *r)
 {

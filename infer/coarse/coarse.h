@@ -1,9 +1,10 @@
-/* The coarse mask: threshold, 8-connected components, filter, the best few, and boxes and points around them for SAM.
+/* The coarse mask of a saliency map: threshold, 8-connected components, filters, the best components, and boxes and
+ * points around them as prompts for SAM.
  *
  *     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
  *     struct coarse_result r = {0};
  *     MCS_TRY(mcs_coarse_mask(NULL, &map, "case_0001", &o, NULL, NULL, mask, &r));
- *     if (r.state != MCS_MASK_OK) ... the mask is empty and r.components.n is 0: a case to report, no error
+ *     if (r.state != MCS_MASK_OK) ... the mask is empty and r.components.n is 0: to be reported, but no error
  *     mcs_coarse_free(&r); */
 #ifndef MCS_COARSE_H
 #define MCS_COARSE_H
@@ -16,38 +17,39 @@
 #include "infer/coarse/threshold.h"
 
 enum mcs_coarse_threshold { MCS_COARSE_OTSU, MCS_COARSE_KMEANS, MCS_COARSE_FIXED };
-/* both: text + 2 confidence. On the demo's validation slabs it is the best of the four (docs/cli.md, coarse). */
+/* Score that ranks the components. both: text + 2 confidence, the best of the four on the demo's validation slabs
+ * (docs/cli.md, coarse). */
 enum mcs_coarse_rank { MCS_COARSE_CONFIDENCE, MCS_COARSE_AREA, MCS_COARSE_TEXT, MCS_COARSE_BOTH };
 
-/* Form paper: Otsu on the float map, components filtered and ranked by confidence. Form release, the released code:
- * 2-means or a fixed value on the 8-bit map, the largest areas, one merged box whose right and lower edges lie one
- * pixel outside, points drawn from the whole mask. */
+/* Form paper: Otsu on the float map, components filtered and ranked by confidence. Form release: as the released code,
+ * 2-means or a fixed value on the 8-bit map, the components of largest area, one merged box whose right and lower edges
+ * are one pixel outside, points drawn from the whole mask. */
 struct coarse_options { /* defaults: paper; release */
     enum mcs_form form;
     enum mcs_coarse_threshold threshold; /* Otsu; 2-means */
-    float threshold_value;               /* 0.3, the released code's; for the fixed threshold */
+    float threshold_value;               /* of the fixed threshold; 0.3 as in the released code */
     enum mcs_coarse_rank rank;           /* confidence; area */
-    int keep;             /* 1; 1: how many components stay, 0 all. The released code's README says 2 for lungs */
-    float min_confidence; /* 0.5; 0. The paper's value is not known, 0.5 is a second-hand guess */
+    int keep;             /* 1; 1: number of components kept, 0 all. The released code's README uses 2 for lungs */
+    float min_confidence; /* 0.5; 0. The paper does not state its value; 0.5 is a guess */
     int min_area;         /* 1; 1 pixel */
-    int grow_px;          /* 0; 0: boxes grown on each side */
+    int grow_px;          /* 0; 0: pixels added to each side of a box */
     int merge_boxes;      /* 0; 1: one box around everything instead of one for each component */
-    int n_points;         /* 10; 10: points in a component, fewer where there are fewer pixels */
+    int n_points;         /* 10; 10: points inside each component, at most one per pixel */
     int n_negative;       /* 0; 0: points outside the mask, the same for all components */
     uint64_t seed;        /* 0; 0: of the points */
 };
 struct coarse_options mcs_coarse_defaults(enum mcs_form form);
-/* "otsu", "kmeans" or a number into threshold and threshold_value; "confidence", "area", "text", "both" into
+/* Parse "otsu", "kmeans" or a number into threshold and threshold_value; "confidence", "area", "text" or "both" into
  * rank. E_USAGE. */
 enum mcs_status mcs_coarse_parse_threshold(const char *word, struct coarse_options *o);
 enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o);
 
-/* The threshold alone: map (height, width) -> mask (height, width) 0 or 1, before components. *threshold and *state as
- * in the result of mcs_coarse_mask. */
+/* The first step only: map (height, width) -> mask (height, width), 0 or 1, of all pixels above the threshold.
+ * *threshold and *state as in struct coarse_result. */
 enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, const struct coarse_options *o,
                                      uint8_t *mask, float *threshold, enum mcs_mask_state *state);
 
-/* Scores of the components in `list` for the ranks text and both, greater is better: scores (list->n). labels (height,
+/* Computes scores (list->n) of the components in `list` for the ranks text and both; greater is better. labels (height,
  * width). */
 struct coarse_text_scorer {
     enum mcs_status (*score)(void *context, const char *stem, const struct component_list *list, const int32_t *labels,
@@ -65,21 +67,21 @@ struct coarse_result {
     struct arena arena; /* holds the boxes and their points */
 };
 
-/* map -> mask (height, width) 0 or 1 and *result, to be released with mcs_coarse_free. `on`: memory of the device that
- * does it where it has stages, else, or NULL, it is done on the host. `stem` keys the points, so they depend on the
- * case and the seed alone. `scorer` may be NULL unless rank is text or both. above (height, width), or NULL: what lies
- * above the threshold. Order: threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in the map;
- * E_USAGE impossible options; E_NOMEM. */
+/* map -> mask (height, width), 0 or 1, and *result, to be released with mcs_coarse_free. `on`: scratch on the device
+ * that computes the mask if it has device operations; otherwise, or if NULL, the host computes it. `stem` is the key of
+ * the points' random numbers, so points depend on the case and the seed only. `scorer` may be NULL unless rank is text
+ * or both. above (height, width): receives the mask of all pixels above the threshold, or NULL. Order: threshold,
+ * components, min_area, min_confidence, rank and keep. E_DATA NaN in the map; E_USAGE impossible options; E_NOMEM. */
 enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, const char *stem,
                                 const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
                                 uint8_t *mask, struct coarse_result *result);
 void mcs_coarse_free(struct coarse_result *result);
 
-/* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (8 bits = 0..1) of a folder -> out/STEM.png (0 and
- * 255) and out/boxes.json. d or NULL: as `on` above. Where a stem has both, the HDF5 file is read. A bad case goes to
- * out/failures.csv and the rest goes on: E_PARTIAL. *n_cases and *n_empty may be NULL. E_NOINPUT no folder or nothing
- * in it; E_DATA two images with one stem, or no case done; E_STOPPED after the case at hand. run: records the cases,
- * and those that it has already are not made again; NULL: all are made. */
+/* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (0..255 = 0..1) of a folder -> out/STEM.png (0 and
+ * 255) and out/boxes.json. If a stem has both, the HDF5 file is read. d: the device, or NULL for the host. run: records
+ * the cases and skips those recorded before; NULL: all are computed. *n_cases and *n_empty may be NULL. E_PARTIAL: some
+ * cases failed and are listed in out/failures.csv; E_NOINPUT no folder or nothing in it; E_DATA two images with one
+ * stem, or every case failed; E_STOPPED after finishing the current case. */
 struct run_folder;
 enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *out, const struct coarse_options *o,
                                   const struct coarse_text_scorer *scorer, struct run_folder *run, int *n_cases,

@@ -1,4 +1,4 @@
-/* mcs_coarse_folder: a folder of saliency maps to masks and boxes.json. */
+/* mcs_coarse_folder: from a folder of saliency maps to masks and boxes.json. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
@@ -57,7 +57,7 @@ static enum mcs_status read_map(const char *path, struct map2 *map)
     return MCS_OK;
 }
 
-/* What boxes.json says of a case. */
+/* The entry of a case in boxes.json. */
 static json_t *boxes_of(struct arena *a, const char *stem, int width, int height, const struct coarse_result *r)
 {
     return mcs_box_case_json(
@@ -95,7 +95,8 @@ struct job {
     struct arena arena;
 };
 
-/* One case: *read is 0 where the input was at fault, 1 where writing was, which no other case will survive either. */
+/* Computes and writes one case. On failure *read is 0 if the input was at fault, so that other cases may succeed, and 1
+ * if writing failed. */
 static enum mcs_status run_case(struct job *j, const struct case_file *file, int *read)
 {
     enum mcs_status st = MCS_OK;
@@ -128,7 +129,7 @@ done:
     return st;
 }
 
-/* The recorded boxes of the cases that are finished already, NULL for the others. */
+/* The recorded boxes of each case that an earlier run finished, NULL for the others. */
 static json_t **find_done(struct job *j, const struct case_list *cases)
 {
     json_t **boxes = mcs_arena_alloc(&j->arena, ((size_t)cases->n + 1) * sizeof *boxes);
@@ -168,7 +169,7 @@ static enum mcs_status run_cases(struct job *j, const struct case_list *cases)
     return MCS_OK;
 }
 
-/* Returns how many masks are empty, and warns. */
+/* Returns the number of empty masks and warns about them. */
 static int warn_empty(const json_t *boxes, const char *out)
 {
     size_t i;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Root of a provisional label; the path is halved on the way. Roots are always the least label of their set. */
+/* Union-find root of a provisional label, with path halving. The root is the least label of its set. */
 static int32_t find_root(int32_t *parent, int32_t a)
 {
     while (parent[a] != a) a = parent[a] = parent[parent[a]];
@@ -20,7 +20,7 @@ static int32_t join(int32_t *parent, int32_t a, int32_t b)
     return parent[a] = b;
 }
 
-/* First pass: provisional labels from the four neighbours already seen. Returns how many were given. */
+/* First pass: provisional labels from the four neighbours already visited. Returns the number of labels. */
 static int32_t label_provisional(const uint8_t *mask, int width, int height, int32_t *labels, int32_t *parent)
 {
     int32_t n = 0;
@@ -82,21 +82,21 @@ enum mcs_status mcs_components_find(const uint8_t *mask, const float *map, int w
                 "components of a %d x %d mask", width, height);
     enum mcs_status st = MCS_OK;
     double *sums = NULL;
-    /* A new label needs a pixel whose four seen neighbours are background: at most one in each 2 x 2 block. */
+    /* A pixel gets a new label only if its four visited neighbours are background: at most one per 2 x 2 block. */
     int64_t max_labels = (int64_t)((width + 1) / 2) * ((height + 1) / 2);
     int32_t *parent = malloc((size_t)(max_labels + 1) * sizeof *parent);
     MCS_REQUIRE_GOTO(parent, MCS_E_NOMEM, st, done, "no memory for the labels of a %d x %d mask", width, height);
     int32_t n_given = label_provisional(mask, width, height, labels, parent);
 
-    /* Roots become 1, 2, ... in order: the least provisional label of a set is its first pixel's. */
+    /* Components are numbered in order of their roots, since a root is the label of the component's first pixel. */
     int32_t n = 0;
     for (int32_t l = 1; l <= n_given; l++) n += parent[l] == l;
     list->items = calloc((size_t)n + 1, sizeof *list->items);
     sums = calloc((size_t)n * 3 + 1, sizeof *sums);
     MCS_REQUIRE_GOTO(list->items && sums, MCS_E_NOMEM, st, done, "no memory for %d components", n);
     list->n = n;
-    /* A label points to an earlier one of its set or, a root, to itself: one ascending sweep replaces each by the
-     * number of its root, negative so that a number is never taken for a label. */
+    /* parent[l] < l except for roots, so one ascending sweep maps every label to its component's number. Numbers are
+     * stored negated to tell them from labels. */
     int32_t next = 0;
     for (int32_t l = 1; l <= n_given; l++) parent[l] = parent[l] == l ? -(++next) : parent[parent[l]];
     for (int64_t i = 0; i < (int64_t)width * height; i++)
@@ -141,7 +141,7 @@ void mcs_components_min_confidence(struct component_list *list, float min_confid
 void mcs_components_keep_area(struct component_list *list, int keep)
 {
     if (keep <= 0 || list->n <= keep) return;
-    /* The keep-th largest area, duplicates counted: descend through the distinct areas. */
+    /* Find the keep-th largest area, ties counted, by descending through the distinct areas. */
     int limit = INT_MAX, n_above = 0;
     while (n_above < keep) {
         int next = 0;
@@ -191,7 +191,7 @@ enum mcs_status mcs_components_mask(const struct component_list *list, const int
     return MCS_OK;
 }
 
-/* Into 0 .. n - 1. */
+/* Clamps v to 0 .. n - 1. */
 static int clamp(int64_t v, int n)
 {
     return v < 0 ? 0 : v >= n ? n - 1 : (int)v;

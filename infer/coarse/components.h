@@ -1,4 +1,4 @@
-/* Connected components of a mask, 8-connected, with what is asked about each of them. */
+/* Connected components of a mask (8-connected) with the area, box, confidence, centroid and peak of each. */
 #ifndef MCS_COMPONENTS_H
 #define MCS_COMPONENTS_H
 
@@ -7,16 +7,16 @@
 #include <stdint.h>
 
 struct component {
-    int label;          /* 1 + its place in the list while nothing was dropped: raster order of the first pixel */
+    int label;          /* 1.. in raster order of the components' first pixels */
     int area;           /* pixels */
     int x0, y0, x1, y1; /* box, inclusive */
     float confidence;   /* mean of the map over its pixels; 0 without a map */
     float cx, cy;       /* centroid: mean of the pixels' x and y */
-    int peak_x, peak_y; /* where the map is greatest (first in raster order); the first pixel without a map */
+    int peak_x, peak_y; /* pixel with the greatest map value, the first of equal ones; without a map the first pixel */
     float peak;
 };
 
-/* The components found, malloc'ed; release with mcs_components_free. */
+/* Components on the heap; release with mcs_components_free. */
 struct component_list {
     int n;
     struct component *items;
@@ -29,22 +29,23 @@ enum mcs_status mcs_components_find(const uint8_t *mask, const float *map, int w
                                     struct component_list *list);
 void mcs_components_free(struct component_list *list);
 
-/* The filters drop items from the list, keep the order of the rest and leave `labels` as they are: an item still knows
- * its label, and mcs_components_mask writes what is left. */
+/* The filters remove items from the list and keep the order of the others. The label image is not changed; each item
+ * keeps its label, and mcs_components_mask makes the mask of the remaining ones. This filter keeps area >= min_area. */
 void mcs_components_min_area(struct component_list *list, int min_area);
 /* Keeps confidence >= min_confidence. */
 void mcs_components_min_confidence(struct component_list *list, float min_confidence);
-/* Keeps every component whose area is among the `keep` largest, equal areas kept together, so that more than `keep` may
- * stay: the released code's rule. keep 0 keeps all. */
+/* Keeps every component at least as large as the `keep`-th largest, so ties may leave more than `keep`, as in the
+ * released code. keep 0 keeps all. */
 void mcs_components_keep_area(struct component_list *list, int keep);
-/* Keeps the `keep` greatest scores; of equal ones the larger, then the first. scores (list->n). keep 0 keeps all.
- * E_NOMEM, E_DATA a score that is NaN. */
+/* Keeps the components with the `keep` greatest scores (list->n); ties go to the larger area, then to the first. keep 0
+ * keeps all. E_NOMEM, E_DATA a score that is NaN. */
 enum mcs_status mcs_components_keep_score(struct component_list *list, const float *scores, int keep);
-/* mask = 1 where the label is still in the list. n_pixels = width * height. E_NOMEM. */
+/* mask (n_pixels) = 1 where the pixel's label is in the list. n_pixels = width * height. E_NOMEM. */
 enum mcs_status mcs_components_mask(const struct component_list *list, const int32_t *labels, int64_t n_pixels,
                                     uint8_t *mask);
 
-/* Grows an inclusive box by px on each side (negative shrinks, never below its middle), kept inside width x height. */
+/* Grows an inclusive box {x0, y0, x1, y1} by px on each side, clipped to width x height. A negative px shrinks it, at
+ * most to its centre. */
 void mcs_box_grow(int box[4], int px, int width, int height);
 
 #endif

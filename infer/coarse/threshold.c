@@ -9,7 +9,7 @@ struct histogram {
     float lo, hi;
     float edge[BINS + 1]; /* bin k is [edge[k], edge[k+1]), the last one closed */
     int64_t count[BINS];
-    double sum[BINS], sum_sq[BINS]; /* of value - lo, so that a large offset costs no digits */
+    double sum[BINS], sum_sq[BINS]; /* of value - lo, to avoid cancellation for maps with a large offset */
 };
 
 const char *mcs_mask_state_text(enum mcs_mask_state state)
@@ -37,7 +37,7 @@ static enum mcs_status find_range(const float *map, int64_t n, float *lo, float 
     return MCS_OK;
 }
 
-/* The bin by its edges: the quotient alone may be one off where a value is next to an edge. */
+/* Bin of v, checked against the edges: the quotient may be off by one for values next to an edge. */
 static int bin_of(const struct histogram *h, float v)
 {
     int k = (int)(((double)v - h->lo) / ((double)h->hi - h->lo) * BINS);
@@ -64,8 +64,8 @@ static void fill(struct histogram *h, const float *map, int64_t n)
     }
 }
 
-/* Of the cuts behind bin 0 .. BINS-2, the one with the greatest w0 w1 (m0 - m1)^2, which is the one with the least sum
- * of squares within the classes; the first of equal ones. `sum` holds count times the value that stands for the bin. */
+/* The cut after bin 0 .. BINS-2 with the greatest w0 w1 (m0 - m1)^2, the first of equal ones; it also has the least
+ * within-class sum of squares. sum[k] = count[k] * representative value of bin k. */
 static int best_cut(const int64_t *count, const double *sum, double *mean_lo, double *mean_hi)
 {
     double total = 0.0, total_n = 0.0;
@@ -150,7 +150,7 @@ enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int he
     int64_t n = (int64_t)width * height;
     float lo, hi;
     MCS_TRY(find_range(map, n, &lo, &hi));
-    mcs_map_to_u8(map, n, mask); /* the caller's mask holds the 8-bit map until it is overwritten below */
+    mcs_map_to_u8(map, n, mask); /* mask is scratch for the 8-bit map until it is written below */
     static _Thread_local uint8_t small[RELEASE_SIDE * RELEASE_SIDE];
     int64_t count[BINS] = {0};
     double sum[BINS] = {0};
@@ -172,7 +172,7 @@ enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int he
             int sy = (int)((int64_t)y * RELEASE_SIDE / height), sx = (int)((int64_t)x * RELEASE_SIDE / width);
             n_set += mask[(int64_t)y * width + x] = small[sy * RELEASE_SIDE + sx] > cut;
         }
-    /* An image larger than 256 x 256 may skip the only bright pixels, a smaller one shows each of its own. */
+    /* Resizing more than 256 x 256 pixels may skip the only bright ones, which leaves the mask empty. */
     *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
     return MCS_OK;
 }

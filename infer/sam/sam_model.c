@@ -61,7 +61,7 @@ static struct sam_config vit_h(void)
     return c;
 }
 
-/* The plain numbers of a config by their names in sam_config.json. */
+/* The integers of struct sam_config and their keys in sam_config.json. */
 #define CONFIG_LIST(X)                                                                                                 \
     X(image_size)                                                                                                      \
     X(patch) X(width) X(depth) X(heads) X(window) X(mlp) X(embed) X(d_heads) X(d_mlp) X(d_downsample) X(mask_in)
@@ -159,7 +159,7 @@ enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c)
 
 /* ---- the model ---- */
 
-/* Names all parameters, the mask prompt's too, and gives them memory. */
+/* Declares all parameters, the mask prompt's included, and allocates them. */
 static enum mcs_status name_params(struct sam_model *m, struct device *d)
 {
     const struct sam_config *c = &m->config;
@@ -261,7 +261,7 @@ static enum mcs_status plan_build(struct sam_model *m, struct sam_plan *p)
     return mcs_exec_memory_alloc(&m->memory);
 }
 
-/* A planned graph, from the list or made now; the list keeps the MAX_PLANS last used. */
+/* Returns the compiled graph for these sizes, compiling it if it is not in the list of the MAX_PLANS last used. */
 static enum mcs_status plan_get(struct sam_model *m, int decoder, int64_t n, int64_t tokens, int with_mask,
                                 struct sam_plan **plan)
 {
@@ -272,10 +272,10 @@ static enum mcs_status plan_get(struct sam_model *m, int decoder, int64_t n, int
             *at = p->next;
             p->next = m->plans;
             m->plans = *plan = p;
-            return mcs_exec_memory_alloc(&m->memory); /* nothing to do but after another plan that got none */
+            return mcs_exec_memory_alloc(&m->memory); /* a no-op unless an earlier plan's allocation failed */
         }
         if (++n_plans == MAX_PLANS) {
-            *at = NULL; /* p was the last */
+            *at = NULL; /* p is the least recently used */
             plan_free(p);
             break;
         }
@@ -305,7 +305,7 @@ enum mcs_status mcs_sam_prepare(const struct sam_config *c, const struct image *
     const double scale = (double)s / (img->width > img->height ? img->width : img->height);
     *frame =
         (struct sam_frame){img->width, img->height, (int)(img->width * scale + 0.5), (int)(img->height * scale + 0.5)};
-    if (frame->in_width < 1) frame->in_width = 1; /* thinner than a pixel: the reference fails there */
+    if (frame->in_width < 1) frame->in_width = 1; /* thinner than a pixel: segment-anything fails here */
     if (frame->in_height < 1) frame->in_height = 1;
     struct image small;
     MCS_TRY(mcs_image_resize(img, frame->in_width, frame->in_height, MCS_BILINEAR, &small));
@@ -349,7 +349,7 @@ enum mcs_status mcs_sam_encode_images(struct sam_model *m, const float *images, 
 
 /* ---- prompts ---- */
 
-/* Sparse tokens: points, the padding point where there is no box, the box's two corners. */
+/* Sparse prompt tokens: the points, the padding point if there is no box, the box's two corners. */
 static int64_t n_tokens(const struct sam_prompts *p)
 {
     return p->n_points + (p->n_points && !p->has_box ? 1 : 0) + (p->has_box ? 2 : 0);
@@ -370,8 +370,8 @@ static enum mcs_status check_prompt(const struct sam_prompts *p, int n_images)
     return MCS_OK;
 }
 
-/* Writes token k: a position in the image's pixels, scaled in float64, rounded once, +0.5 and over S in float32 as the
- * reference does. */
+/* Writes token k at (x, y) in image pixels: scaled to the frame in float64, rounded to float32, then (v + 0.5) / S in
+ * float32, as segment-anything does. */
 static void put_token(const struct sam_config *c, const struct sam_frame *f, double x, double y, int label, int64_t k,
                       float *coords, int32_t *labels, int32_t *kinds)
 {

@@ -1,4 +1,4 @@
-/* A SAM model and what is done with it: embeddings of images, masks from points, boxes and mask prompts.
+/* A SAM model: embeddings of images; masks from points, boxes and mask prompts.
  *
  *     struct sam_model m;
  *     MCS_TRY(mcs_sam_model_open("sam_vit_b.safetensors", &device, &m));
@@ -9,8 +9,8 @@
  *     mcs_sam_predict(&m, embedding, &frame, 1, &prompt, 1, low_res, iou);  // (4,side,side), (4)
  *     mcs_sam_upscale(&m.config, low_res, &frame, &logits);                 // the image's size; mask = logit > 0
  *
- * Everything as segment-anything's SamPredictor does it; mask 0 is the single-mask
- * output, 1 to 3 are multimask's. A model is used by one thread at a time. */
+ * Every step follows segment-anything's SamPredictor. Mask 0 is the single-mask output, masks 1 to 3 are the multimask
+ * output. A model is used by one thread at a time. */
 #ifndef MCS_SAM_MODEL_H
 #define MCS_SAM_MODEL_H
 
@@ -27,39 +27,40 @@ struct sam_model {
     struct params *params;
     struct device *device;
     char path[1024];
-    char sha256[65]; /* of the weights file; "" when drawn at random */
-    /* Planned graphs, made at first use: encoders by batch, decoders by prompts, tokens and mask. */
+    char sha256[65]; /* of the weights file; "" for random weights */
+    /* Compiled graphs, made at first use: encoders by batch size, decoders by prompts, tokens and mask prompt. */
     struct sam_plan *plans;
-    struct exec_memory memory; /* they share it */
+    struct exec_memory memory; /* shared by them */
 };
 
-/* The sizes in a sam_config.json. E_NOINPUT; E_DATA: not JSON, or sizes that cannot be. */
+/* The sizes in a sam_config.json. E_NOINPUT; E_DATA: not JSON, or impossible sizes. */
 enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c);
 /* ViT-B, -L or -H by the width of the position table in a safetensors file. E_NOINPUT; E_DATA: none of them. */
 enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c);
 /* path: a safetensors file of segment-anything's or MedSAM's tensors, or a folder with sam.safetensors. The sizes come
  * from sam_config.json beside it; without one the file must be ViT-B, -L or -H by the shape of its tensors. E_NOINPUT,
  * E_DATA (a tensor missing or of another shape, by name; impossible sizes), E_NOMEM. Release with mcs_sam_model_close;
- * after a failure nothing is held, and releasing it does no harm. */
+ * after a failure the model holds nothing and may still be closed. */
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m);
-/* A model of these sizes, weights drawn by `seed`. */
+/* A model of these sizes with random weights drawn from `seed`. */
 enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, struct device *d, struct sam_model *m);
 void mcs_sam_model_close(struct sam_model *m);
-/* Writes folder/sam.safetensors (half: float16) and folder/sam_config.json, each whole or not at all. note: how the
- * weights were made, or NULL. */
+/* Writes folder/sam.safetensors (half: float16) and folder/sam_config.json, each atomically. note: how the weights were
+ * made, or NULL. */
 enum mcs_status mcs_sam_model_save(const struct sam_model *m, const char *folder, int half, const char *note);
 
 /* The demo's small SAM: 719,016 values, image 128, patch 8. */
 struct sam_config mcs_sam_small(void);
 
-/* Where an image lies in the model's square frame: its upper left corner, scaled to fill in_width x in_height. */
+/* Placement of an image in the model's S x S frame: scaled to in_width x in_height in the upper left corner. */
 struct sam_frame {
     int width, height;       /* of the image */
-    int in_width, in_height; /* in the frame, one of them is S */
+    int in_width, in_height; /* in the frame; the longer one is S */
 };
 
-/* 8-bit image -> dst (S,S,3): longest side to S (Pillow's bilinear), less SA-1B's mean, over its deviation, then zeros
- * to the right and below. Grey is repeated over the channels. E_DATA an image without pixels, E_NOMEM. */
+/* 8-bit image -> dst (S,S,3): resized so that the longer side is S (Pillow's bilinear), normalised by SA-1B's mean and
+ * standard deviation, zero-padded to the right and below. Grey is repeated over the channels. E_DATA an image without
+ * pixels, E_NOMEM. */
 enum mcs_status mcs_sam_prepare(const struct sam_config *c, const struct image *img, float *dst,
                                 struct sam_frame *frame);
 int64_t mcs_sam_embedding_values(const struct sam_config *c); /* grid * grid * embed */
@@ -79,26 +80,27 @@ struct sam_prompts {
     const float *mask; /* (side,side) logits in the frame, or NULL */
 };
 
-/* n prompts on n_images embeddings -> low_res (n,4,side,side) logits in the frame, iou (n,4). Prompts are decoded in
- * groups with as many tokens; points without a box get segment-anything's padding point. E_USAGE: an image that is not
- * there, a label that is not 0 or 1, more than 4096 points, a coordinate that is not finite. */
+/* n prompts on n_images embeddings -> low_res (n,4,side,side) logits in the frame, iou (n,4). Prompts with the same
+ * number of tokens are decoded together; points without a box get segment-anything's padding point. E_USAGE: an image
+ * index out of range, a label that is not 0 or 1, more than 4096 points, a coordinate that is not finite. */
 enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou);
 
 /* The same for mcs_sam_masks: low_res, as floats, is memory of the model's device with room for n + SAM_CHUNK; prompt
  * i's are number place[i], of n. */
-enum { SAM_CHUNK = 8 }; /* prompts that are decoded at once */
+enum { SAM_CHUNK = 8 }; /* prompts decoded in one batch, at most */
 enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                           int n_images, const struct sam_prompts *prompts, int n, float *low_res,
                                           int *place, float *iou);
 
-/* low_res (side,side) -> logits of the image's size: bilinear to S x S, the frame's part, bilinear to the image.
- * dst is allocated; release with mcs_map_free. */
+/* low_res (side,side) -> logits of the image's size: bilinear to S x S, cropped to in_height x in_width, bilinear to
+ * the image's size. dst is allocated; release with mcs_map_free. */
 enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res, const struct sam_frame *frame,
                                 struct map2 *dst);
 /* Of the four masks: 0, or with multimask the one of 1..3 with the greatest predicted IoU (the first of equals). */
 int mcs_sam_choose(const float iou[SAM_MASKS], int multimask);
-/* Pixels with a logit above 1 over those with one above -1; 1 where there are none. */
+/* Stability score: pixels with a logit above 1 divided by pixels with a logit above -1; 1 if there are none of those.
+ */
 double mcs_sam_stability(const struct map2 *logits);
 
 /* Mask plane[i] of low_res (.., side, side) at the image's size, for i < n. counts (n). united (height,width), or NULL:
@@ -112,7 +114,7 @@ enum mcs_status mcs_sam_masks(const struct sam_config *c, struct stage_room *on,
                               const int32_t *plane, int n, const struct sam_frame *frame, float weight, uint8_t *united,
                               struct sam_counts *counts);
 
-/* A mask (0 = outside) as a mask prompt: scaled into the frame, 10 inside, -10 outside. dst (side,side). */
+/* A mask (0 = outside) as a mask prompt in logits: scaled into the frame, 10 inside, -10 outside. dst (side,side). */
 enum mcs_status mcs_sam_mask_prompt(const struct sam_config *c, const struct image *mask, float *dst);
 
 #endif

@@ -19,14 +19,14 @@ int mcs_ensemble_takes(const struct ensemble *e, enum ensemble_choice choice, in
     return takes(e->checkpoint, e->n, choice, i);
 }
 
-/* Keeps of c (n) those that a choice takes; returns how many. The last one is always among them. */
+/* Drops the checkpoints of c (n) that no choice includes; returns the number kept, which includes the last one. */
 static int choose(struct unet_checkpoint *c, int n, const enum ensemble_choice *choices, int n_choices)
 {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         int wanted = 0;
         for (int g = 0; g < n_choices; g++) wanted |= takes(c, n, choices[g], i);
-        /* takes() looks at the last one only, which stays where it is until the end */
+        /* takes() reads c[i] and c[n - 1], which earlier copies have not overwritten */
         if (wanted) c[kept++] = c[i];
     }
     return kept;
@@ -90,7 +90,7 @@ static int n_members(const struct ensemble *e, enum ensemble_choice choice)
     return members;
 }
 
-/* What a run is asked for. */
+/* The choices and the maps that a run returns. */
 struct wanted {
     const enum ensemble_choice *choices;
     int n_choices;

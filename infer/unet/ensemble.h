@@ -1,5 +1,5 @@
-/* Several checkpoints of a network as an ensemble: the mean of their softmax probabilities, in one pass over the
- * images, with groups of checkpoints (the last one, the last cycle, all) side by side. */
+/* An ensemble of a network's checkpoints: the mean of their softmax probabilities. One pass over the images evaluates
+ * several groups of checkpoints (the last one, the last cycle, all) together. */
 #ifndef MCS_ENSEMBLE_H
 #define MCS_ENSEMBLE_H
 
@@ -11,25 +11,25 @@ enum ensemble_choice { ENSEMBLE_ALL, ENSEMBLE_LAST, ENSEMBLE_LAST_CYCLE };
 struct ensemble {
     struct unet_model model;
     int n;
-    struct unet_checkpoint *checkpoint; /* by step */
-    float **weights;                    /* of each, flat as params->data, on the host */
+    struct unet_checkpoint *checkpoint; /* in order of their steps */
+    float **weights;                    /* of each checkpoint, laid out as params->data, on the host */
 };
-/* Reads a run folder with the checkpoints that one of `n_choices` takes; others are not read. E_NOINPUT, E_DATA. Freed
- * with mcs_ensemble_close. */
+/* Reads a run folder and the checkpoints that at least one of the choices includes. E_NOINPUT, E_DATA. Freed with
+ * mcs_ensemble_close. */
 enum mcs_status mcs_ensemble_open(const char *run, const enum ensemble_choice *choices, int n_choices, struct device *d,
                                   struct ensemble *e);
 void mcs_ensemble_close(struct ensemble *e);
-/* Is checkpoint i of those that were read part of the group? */
+/* 1 if checkpoint i of e->checkpoint belongs to the group. */
 int mcs_ensemble_takes(const struct ensemble *e, enum ensemble_choice choice, int i);
 
-/* images (n, height, width, channels), normalised (mcs_ensemble_normalise) -> for each choice g its mean probabilities
- * prob[g] (n, classes, height, width). Each image is cut once; each checkpoint runs once whatever the choices. */
+/* images (n, height, width, channels), normalised (mcs_ensemble_normalise) -> mean probabilities prob[g] (n, classes,
+ * height, width) of each choice g. Each checkpoint runs once even if several choices include it. */
 enum mcs_status mcs_ensemble_predict(struct ensemble *e, const struct sliding_options *o, const float *images,
                                      int64_t n, int64_t height, int64_t width, const enum ensemble_choice *choices,
                                      int n_choices, float *const *prob);
 
-/* What is made of a choice's mean probabilities, in the same pass; NULL: not wanted. On a device with stages
- * (engine/stage_ops.h) only what is wanted leaves it. */
+/* Results of a choice, computed from its mean probabilities in the same pass; NULL: not wanted. With device operations
+ * (engine/stage_ops.h) only the wanted results are downloaded. */
 struct ensemble_maps {
     float *prob;     /* (n, classes, height, width) */
     float *bits;     /* (n, height, width), their entropy: mcs_entropy_map */
@@ -40,11 +40,11 @@ enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_option
                                  int64_t height, int64_t width, const enum ensemble_choice *choices, int n_choices,
                                  double threshold, const struct ensemble_maps *maps);
 
-/* nnU-Net's z-score over n_pixels pixels, each channel by itself: minus mean, over max(deviation, 1e-8). src: bytes, or
- * values where it is NULL; both (n_pixels, channels). */
+/* nnU-Net's z-score of each channel over n_pixels pixels: (x - mean) / max(standard deviation, 1e-8). The source is
+ * bytes, or values if bytes is NULL; both (n_pixels, channels). */
 void mcs_ensemble_normalise(const uint8_t *bytes, const float *values, int64_t n_pixels, int channels, float *dst);
-/* prob (classes, n) -> the class with the greatest probability (the first of equal ones); with a threshold above 0 and
- * two classes: 1 where the foreground's is greater than it. */
+/* prob (classes, n) -> labels (n): the class with the greatest probability (the first of equal ones); with two classes
+ * and a threshold above 0, 1 where the foreground's probability exceeds the threshold. */
 void mcs_ensemble_labels(const float *prob, int classes, int64_t n, double threshold, uint8_t *labels);
 
 #endif

@@ -48,10 +48,10 @@ enum mcs_status mcs_predict_parse_choices(const char *text, struct predict_optio
     return MCS_OK;
 }
 
-/* A case waiting for its group: one image, or one volume. */
+/* A case that has been read and waits to be predicted with its group: one image or one volume. */
 struct waiting {
     const struct case_file *file;
-    struct volume volume; /* header and sizes where is_volume */
+    struct volume volume; /* header and sizes if is_volume */
     int is_volume, depth, height, width;
     float *values; /* (depth, height, width, channels), normalised; owned */
 };
@@ -63,8 +63,8 @@ struct job {
     struct waiting group[GROUP];
     int n_group, n_done;
     const struct case_list *list;
-    struct uncertainty_row *rows[3]; /* by choice and case of the list; stem NULL: not done */
-    struct run_folder *run;          /* NULL: no record */
+    struct uncertainty_row *rows[3]; /* [choice][index in list]; stem NULL: not done */
+    struct run_folder *run;          /* NULL: cases are not recorded */
     struct failure_list failures;
     struct arena arena;
 };
@@ -107,9 +107,9 @@ static enum mcs_status read_case(const struct case_file *file, int channels, str
     return MCS_OK;
 }
 
-/* A case's results of one group of checkpoints, all slices; what is not asked for stays empty. */
+/* All slices of a case as predicted by one group of checkpoints; results that were not requested stay empty. */
 struct result {
-    struct probability prob; /* its sizes always */
+    struct probability prob; /* sizes are always set */
     float *bits;
     uint8_t *labels;
 };
@@ -132,7 +132,7 @@ static enum mcs_status result_alloc(const struct job *j, const struct waiting *w
     return MCS_OK;
 }
 
-/* All that is written of one case for one group of checkpoints. */
+/* Writes all files of one case for one group of checkpoints. */
 static enum mcs_status write_case(struct job *j, int choice, const struct waiting *w, const struct result *r)
 {
     const char *folder = j->folder[choice], *stem = w->file->stem;
@@ -145,13 +145,13 @@ static enum mcs_status write_case(struct job *j, int choice, const struct waitin
         struct uncertainty_row *row = &j->rows[choice][w->file - j->list->files];
         row->stem = stem;
         snprintf(path, sizeof path, "%s/uncertainty",
-                 folder); /* apart: who reads masks takes every image of a folder */
+                 folder); /* a separate folder: readers of masks read every image of a folder */
         MCS_TRY(mcs_probability_write_entropy(path, stem, &r->prob, r->bits, r->labels, j->o->form, row));
     }
     return mcs_probability_write_mask(folder, stem, &r->prob, r->labels, w->is_volume ? &w->volume : NULL);
 }
 
-/* Images [from, from + n) of a run are slices [first, first + n) of the case. */
+/* Copies images [from, from + n) of m to slices [first, first + n) of the case. */
 static void place(const struct ensemble_maps *m, int64_t from, int64_t n, int64_t first, struct result *r)
 {
     struct probability *p = &r->prob;
@@ -164,7 +164,7 @@ static void place(const struct ensemble_maps *m, int64_t from, int64_t n, int64_
     if (m->bits) memcpy(r->bits + first * pixels, m->bits + from * pixels, (size_t)(n * pixels) * sizeof *m->bits);
 }
 
-/* Records a case whose files are written. */
+/* Adds a case whose files have been written to the run folder's record. */
 static enum mcs_status record(struct job *j, const struct waiting *w)
 {
     const char *stem = w->file->stem, *files[4 * ENSEMBLE_MAX_CHOICES + 1] = {NULL};
@@ -184,7 +184,7 @@ static enum mcs_status record(struct job *j, const struct waiting *w)
     return mcs_run_case_add(j->run, stem, &source, files, rows);
 }
 
-/* One case whose results for each choice are there, written; a failure of its own is listed. */
+/* Writes and records one case from its results, one for each choice. */
 static enum mcs_status finish(struct job *j, const struct waiting *w, struct result *results)
 {
     for (int g = 0; g < j->o->n_choices; g++) {
@@ -197,7 +197,7 @@ static enum mcs_status finish(struct job *j, const struct waiting *w, struct res
     return record(j, w);
 }
 
-/* Room for the results of a group of images; one block a choice. */
+/* Allocates one choice's results for GROUP images. */
 static enum mcs_status maps_alloc(const struct job *j, int64_t pixels, struct ensemble_maps *m)
 {
     const size_t values = (size_t)(GROUP * pixels);
@@ -210,7 +210,7 @@ static enum mcs_status maps_alloc(const struct job *j, int64_t pixels, struct en
     return MCS_OK;
 }
 
-/* Runs slices of the group: several images of one size, or chunks of a volume. */
+/* Predicts and writes the group: several images of one size, or one volume in chunks of GROUP slices. */
 static enum mcs_status run_group(struct job *j)
 {
     if (!j->n_group) return MCS_OK;
@@ -263,7 +263,7 @@ static int mask_exists(const struct job *j, const struct case_file *file)
     return mcs_file_exists(path);
 }
 
-/* 1 where the record has the case; its rows are then taken from there. */
+/* 1 if the run folder has recorded the case; its uncertainty rows are then read from the record. */
 static int is_recorded(struct job *j, const struct case_file *file)
 {
     const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
@@ -277,7 +277,7 @@ static int is_recorded(struct job *j, const struct case_file *file)
     return 1;
 }
 
-/* Can all files of a case have their names? Of the folders the last one has the longest path. */
+/* Checks that no file name of the case is too long; the last choice's folder has the longest path. */
 static enum mcs_status name_check(const struct job *j, const struct case_file *file)
 {
     char folder[PATH_BYTES + 64];
@@ -288,7 +288,7 @@ static enum mcs_status name_check(const struct job *j, const struct case_file *f
                                                        : ".png");
 }
 
-/* A case goes into the group if it fits there, else the group is run first. */
+/* Adds a case to the group; a group that is full or of another size is run first. */
 static enum mcs_status add_case(struct job *j, const struct case_file *file)
 {
     struct waiting w = {0};
@@ -313,7 +313,7 @@ static enum mcs_status add_case(struct job *j, const struct case_file *file)
     return MCS_OK;
 }
 
-/* By case of the list: 1 where it is there already. */
+/* For each case of the list: 1 if it was finished by an earlier run. */
 static char *find_done(struct job *j)
 {
     const struct case_list *list = j->list;
@@ -371,7 +371,7 @@ static enum mcs_status run_cases(struct job *j)
     return write_tables(j);
 }
 
-/* Names the folders of the output into the job and `out` (2 x choices); returns how many. */
+/* Sets the output folders in the job and lists them in `out` (2 x choices); returns their number. */
 static int name_folders(struct job *j, const char *output, struct run_output out[2 * ENSEMBLE_MAX_CHOICES])
 {
     const struct predict_options *o = j->o;
@@ -386,7 +386,7 @@ static int name_folders(struct job *j, const char *output, struct run_output out
     return n;
 }
 
-/* Opens the output as a run, with the weights as a part of its options. */
+/* Opens the output as a run folder; the weights' hash is one of the options that a resumed run must match. */
 static enum mcs_status open_run(struct job *j, const char *output, const char *model)
 {
     const int64_t bytes = j->ensemble.model.params->n_values * (int64_t)sizeof(float);

@@ -60,7 +60,7 @@ done:
     return st;
 }
 
-/* An optional note; a file without it has the default. */
+/* An optional attribute, `otherwise` if the file lacks it. */
 static double note(struct store *s, const char *key, double otherwise)
 {
     double v;
@@ -69,7 +69,7 @@ static double note(struct store *s, const char *key, double otherwise)
     return otherwise;
 }
 
-/* The notes on geometry. Several slices are a volume whatever is_volume says: a PNG holds one. */
+/* The attributes. Several slices are a volume even if is_volume is 0, since a PNG holds one slice. */
 static enum mcs_status read_notes(const char *path, struct store *s, struct probability *p)
 {
     static const char *const keys[] = {"spacing_x", "spacing_y", "spacing_z"};

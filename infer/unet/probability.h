@@ -1,8 +1,8 @@
-/* Class probabilities of a case in a file, and what is made of them: a mask, an entropy map, an uncertainty score.
+/* Class probabilities of a case in a file, and the mask, entropy map and uncertainty score computed from them.
  *
  * The file is STEM.h5: dataset probabilities, float32 (classes, slices, rows, columns) as in nnU-Net's .npz, softmax
- * over the classes; attributes spacing_x, spacing_y, spacing_z in mm and is_volume, so that masks go back where they
- * came from. */
+ * over the classes; attributes spacing_x, spacing_y, spacing_z in mm and is_volume, from which masks get the input's
+ * format and geometry. */
 #ifndef MCS_PROBABILITY_H
 #define MCS_PROBABILITY_H
 
@@ -19,16 +19,16 @@ struct probability {
 enum mcs_status mcs_probability_alloc(struct probability *p, int classes, int nz, int ny, int nx); /* zeroed */
 void mcs_probability_free(struct probability *p);
 enum mcs_status mcs_probability_write(const char *path, const struct probability *p);
-/* E_NOINPUT; E_DATA: no such dataset, fewer than two classes, more than 2^34 values or a dimension above INT_MAX, a
+/* E_NOINPUT; E_DATA: dataset missing, fewer than two classes, more than 2^34 values or a dimension above INT_MAX, a
  * spacing that is not above 0, a value outside 0..1 or a sum that is not 1 (to 1e-3). A file of several slices is a
  * volume even where its is_volume is 0. */
 enum mcs_status mcs_probability_read(const char *path, struct probability *p);
 
-/* The class with the greatest probability; with two classes and a threshold above 0, foreground where its probability
- * is greater. labels (nz, ny, nx). */
+/* labels (nz, ny, nx): the class with the greatest probability; with two classes and a threshold above 0, 1 where the
+ * foreground's probability exceeds the threshold. */
 void mcs_probability_labels(const struct probability *p, double threshold, uint8_t *labels);
-/* OUT/STEM.png (one slice; two classes: 0 and 255, more: their numbers) or OUT/STEM.nii.gz (their numbers), with the
- * geometry of `like`, of the same size, where it is given. */
+/* Writes OUT/STEM.png (one slice; 0 and 255 for two classes, else class numbers) or OUT/STEM.nii.gz (class numbers).
+ * like: the volume of the same size whose geometry the mask gets, or NULL. */
 enum mcs_status mcs_probability_write_mask(const char *out, const char *stem, const struct probability *p,
                                            const uint8_t *labels, const struct volume *like);
 
@@ -40,9 +40,9 @@ struct uncertainty_row {
     double mean;        /* bits a pixel */
     int64_t foreground; /* voxels */
 };
-/* Entropy in bits (nz, ny, nx), mcs_entropy_map; NULL: made here. OUT/STEM_entropy.h5 (dataset entropy (nz, ny, nx))
- * and, for one slice, OUT/STEM_entropy.png (255 is the greatest that the classes allow). The row's stem is the
- * caller's. */
+/* Writes OUT/STEM_entropy.h5 (dataset entropy (nz, ny, nx)) and, for one slice, OUT/STEM_entropy.png (255 is
+ * log2(classes)). bits: the entropy (nz, ny, nx) of mcs_entropy_map, or NULL: computed here. Fills *row except for its
+ * stem. */
 enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem, const struct probability *p,
                                               const float *bits, const uint8_t *labels, enum mcs_form form,
                                               struct uncertainty_row *row);

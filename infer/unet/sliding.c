@@ -21,7 +21,7 @@ int mcs_sliding_starts(int64_t size, int64_t patch, double step, int64_t *start,
     return (int)n;
 }
 
-/* exp(-d^2 / 2 sigma^2) around n/2, 0 beyond round(4 sigma). The filter's norm cancels when the map is scaled. */
+/* exp(-d^2 / 2 sigma^2) around n/2, 0 beyond round(4 sigma). Its normalisation cancels when the map is scaled. */
 static double bell(int64_t i, int64_t n)
 {
     const double sigma = (double)n / 8, d = (double)(i - n / 2);
@@ -44,7 +44,7 @@ void mcs_sliding_gaussian(int64_t height, int64_t width, float *weight)
         if (!(weight[i] > 0)) weight[i] = least;
 }
 
-/* Images into their padded places in dst, zeros around them. */
+/* Copies the images into dst (n, padded, channels) with zero padding around each. */
 static void place_images(const struct sliding *s, const float *images, int64_t channels, float *dst)
 {
     for (int64_t i = 0; i < s->n; i++)
@@ -86,7 +86,7 @@ static struct window window_at(const struct sliding *s, int64_t i)
     return (struct window){place / tiles, s->start_y[tile / s->n_x], s->start_x[tile % s->n_x], (int)(i % flips)};
 }
 
-/* ---- what a run needs, in the host's memory or the device's ---- */
+/* ---- buffers of a run, on the host or on the device ---- */
 
 static enum mcs_status host_memory(struct sliding *s)
 {

@@ -44,13 +44,12 @@ void mcs_augment_loader_size(const struct augment_options *o, int height, int wi
     const int moves = o->p_rotation > 0 || o->p_scale > 0;
     for (int a = 0; a < 2; a++) {
         const double sign = a ? -1 : 1, turned = fabs(cos(angle) * size[a] + sign * sin(angle) * size[!a]);
-        /* a right angle's cosine is not quite 0: without the margin 512 / .85 would be cut from 602.35 all the same,
-         * but 85 / .85 from 99.99 */
+        /* + 1e-9: cos(pi / 2) is not exactly 0, so 85 / .85 could be rounded down from 99.99 instead of 100 */
         loader[a] = moves ? (int)(fmax(size[a], turned) / 0.85 + 1e-9) : (int)size[a];
     }
 }
 
-/* ---- draws: one site a transform, so that a new draw in one does not move the others ---- */
+/* ---- draws: each transform has its random stream, so adding a draw to one does not change the others ---- */
 
 enum transform { SPATIAL, NOISE, BLUR, BRIGHTNESS, CONTRAST, LOWRES, GAMMA_INVERTED, GAMMA, MIRROR };
 
@@ -60,7 +59,7 @@ static struct mcs_rng stream(struct mcs_rng key, enum transform t)
     return key;
 }
 
-/* Draws 0.. of a stream in order. */
+/* Reads a stream's draws 0, 1, ... in order. */
 struct draws {
     struct mcs_rng rng;
     uint32_t next;
@@ -76,7 +75,7 @@ static int toss(struct draws *d, double p)
     return mcs_rng_uniform(d->rng, d->next++) < p;
 }
 
-/* Half the time in lo..1, else in 1..hi. */
+/* Uniform in lo..1 or in 1..hi, with probability 1/2 each. */
 static double about_one(struct draws *d, double lo, double hi)
 {
     return toss(d, 0.5) ? uniform(d, lo, 1) : uniform(d, 1, hi);
@@ -94,7 +93,7 @@ static void centre_crop(const struct augment_patch *src, const struct augment_pa
     }
 }
 
-/* The label with the largest weight of four; of equal ones the smallest. */
+/* The label with the largest total weight among four neighbours; ties go to the smallest label. */
 static int32_t vote(const int32_t label[4], const float weight[4])
 {
     int32_t best = label[0];
@@ -178,7 +177,7 @@ static int gaussian(double sigma, float w[2 * MAX_RADIUS + 1])
     return radius;
 }
 
-/* ... 2 1 | 0 1 2 ... n-1 | n-2 ... */
+/* Reflected index: ... 2 1 | 0 1 2 ... n-1 | n-2 ... */
 static int reflect(int i, int n)
 {
     if (n == 1) return 0;
@@ -186,7 +185,8 @@ static int reflect(int i, int n)
     return i;
 }
 
-/* One line: n values `step` floats apart, through a buffer with mirrored ends (n + 2 MAX_RADIUS). */
+/* Blurs one row or column: n values `step` floats apart. line: scratch for the values with reflected ends, n + 2
+ * MAX_RADIUS floats. */
 static void blur_line(float *x, int n, int64_t step, const float *w, int radius, float *line)
 {
     for (int i = -radius; i < n + radius; i++) line[i + radius] = x[reflect(i, n) * step];
@@ -217,7 +217,7 @@ void mcs_augment_contrast(struct augment_plane p, double factor)
     }
 }
 
-/* Source of output i of a linear resize from n to size values: two neighbours and the second one's weight. */
+/* Linear resize from n to size values: output i is a mix of *first and *second; returns the second one's weight. */
 static float neighbours(int i, int n, int size, int *first, int *second)
 {
     const double at = fmax((i + 0.5) * n / size - 0.5, 0);
@@ -264,7 +264,7 @@ void mcs_augment_gamma(struct augment_plane p, double exponent, int inverted)
     }
 }
 
-/* ---- a sample: what is drawn, and what is done with it ---- */
+/* ---- a sample: its random draws and their application ---- */
 
 static void draw_turn(const struct augment_options *o, struct mcs_rng key, struct augment_draw *a)
 {

@@ -26,7 +26,7 @@ void mcs_unet_cases_free(struct unet_cases *c)
     *c = (struct unet_cases){0};
 }
 
-/* A new case with memory for its labels, counted by class. */
+/* Appends a case, copies its labels and counts the pixels of each class. */
 static enum mcs_status add(struct unet_cases *c, const char *name, const uint8_t *labels, int height, int width,
                            struct unet_case **made)
 {
@@ -72,7 +72,7 @@ enum mcs_status mcs_unet_cases_add_image(struct unet_cases *c, const char *name,
     MCS_REQUIRE(one->bytes, MCS_E_NOMEM, "%s: no memory for the image", name);
     memcpy(one->bytes, image->pixels, bytes);
     for (int k = 0; k < c->channels; k++) {
-        int64_t sum = 0, squares = 0; /* exact: 2^28 pixels of at most 255^2 */
+        int64_t sum = 0, squares = 0; /* exact: at most 2^28 pixels times 255^2 */
         for (int64_t i = 0; i < pixels; i++) {
             const int64_t v = image->pixels[i * c->channels + k];
             sum += v;
@@ -119,7 +119,7 @@ static int is_volume(const char *name)
     return ends_with(name, ".nii") || ends_with(name, ".nii.gz");
 }
 
-/* Two classes: foreground is what is not 0 (above 127 in a JPEG, whose blacks are not 0). */
+/* Two classes: nonzero is foreground (above 127 in a JPEG, whose black is not exactly 0). */
 static uint8_t class_of(float value, int classes, int jpeg)
 {
     if (classes == 2) return value > (jpeg ? 127.0f : 0.0f);
@@ -211,7 +211,7 @@ done:
 
 /* ---- batches ---- */
 
-static const char AUGMENT[] = "unet.augment"; /* the draws' site */
+static const char AUGMENT[] = "unet.augment"; /* random-number site */
 
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
 {
@@ -248,7 +248,7 @@ static struct mcs_rng item_key(const struct unet_loader *l, const char *site, in
     return (struct mcs_rng){l->seed, mcs_rng_site(site), (uint32_t)item, (uint32_t)step};
 }
 
-/* The k-th pixel of a class. */
+/* Index of the k-th pixel of a class in raster order. */
 static int64_t find_pixel(const struct unet_case *c, int wanted, int64_t k)
 {
     const int64_t n = (int64_t)c->height * c->width;
@@ -257,7 +257,8 @@ static int64_t find_pixel(const struct unet_case *c, int wanted, int64_t k)
     return 0;
 }
 
-/* Upper left corner, uniform, such that the patch looks out of the image by at most half of what the loader adds. */
+/* Uniform upper left coordinate; the patch extends outside of the image by at most half of patch - network, or by as
+ * much as a smaller image needs. */
 static int64_t random_corner(struct mcs_rng key, uint32_t index, int64_t size, int64_t patch, int64_t network)
 {
     const int64_t more = patch - network + size < patch ? patch - size : patch - network;
@@ -265,14 +266,14 @@ static int64_t random_corner(struct mcs_rng key, uint32_t index, int64_t size, i
     return lo + (int64_t)mcs_rng_below(key, index, (uint32_t)(hi - lo + 1));
 }
 
-/* Lowest corner that random_corner can give. */
+/* The least coordinate that random_corner returns. */
 static int64_t least_corner(int64_t size, int64_t patch, int64_t network)
 {
     const int64_t more = patch - network + size < patch ? patch - size : patch - network;
     return -((more + 1) / 2);
 }
 
-/* A class among the foreground classes that the case has, each as likely; 0: it has none. */
+/* A foreground class of the case, all equally likely; 0 if it has none. */
 static int draw_class(const struct unet_cases *cases, const struct unet_case *c, struct mcs_rng key)
 {
     int present[UNET_MAX_CLASSES], n = 0;
@@ -328,7 +329,7 @@ void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, 
     if (corner) memcpy(corner, at, sizeof at);
 }
 
-/* Cuts item i of the part into the loader's memory. */
+/* Copies the patch of item first + i into the loader's buffers. */
 static struct augment_patch load(const struct unet_loader *l, int64_t step, int i)
 {
     const int64_t at = (int64_t)i * l->loader_size[0] * l->loader_size[1];

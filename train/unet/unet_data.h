@@ -1,8 +1,8 @@
-/* Training cases of a segmentation network in memory, and the batches drawn from them.
+/* Training cases of a segmentation network in memory, and the batches sampled from them.
  *
- * Every case is one slice: an image of a folder, or a slice of a volume. Values are normalised with the mean and
- * standard deviation of their channel over the whole image or volume (nnU-Net's z-score); 8-bit images stay 8 bits in
- * memory and are normalised where a patch is read. */
+ * Each case is one slice: an image or a slice of a volume. Values are normalised with the mean and standard deviation
+ * of their channel over the whole image or volume (nnU-Net's z-score); 8-bit images are stored as 8 bits and normalised
+ * when a patch is read. */
 #ifndef MCS_UNET_DATA_H
 #define MCS_UNET_DATA_H
 
@@ -15,9 +15,9 @@ struct unet_case {
     int height, width;
     uint8_t *bytes;  /* (height, width, channels), or NULL; owned */
     float *values;   /* the same as float32 before normalisation, or NULL; owned */
-    uint8_t *labels; /* (height, width), below classes; owned */
+    uint8_t *labels; /* (height, width), less than classes; owned */
     float mean[UNET_MAX_CHANNELS], inverse_sd[UNET_MAX_CHANNELS];
-    int64_t n_of_class[UNET_MAX_CLASSES]; /* pixels */
+    int64_t n_of_class[UNET_MAX_CLASSES]; /* pixels of each class */
 };
 struct unet_cases {
     int n, capacity, channels, classes;
@@ -26,29 +26,29 @@ struct unet_cases {
 
 void mcs_unet_cases_init(struct unet_cases *c, int channels, int classes);
 void mcs_unet_cases_free(struct unet_cases *c);
-/* Copies an 8-bit image and its labels (image->height, image->width; foreground already numbered). E_DATA: another
- * number of channels or a label that is no class; `name` stands in messages. E_NOMEM. */
+/* Copies an 8-bit image and its labels (image->height, image->width), which are class numbers. E_DATA: another number
+ * of channels or a label that is not a class; messages contain `name`. E_NOMEM. */
 enum mcs_status mcs_unet_cases_add_image(struct unet_cases *c, const char *name, const struct image *image,
                                          const uint8_t *labels);
-/* Adds every slice of values (depth, height, width), one channel. E_DATA also: a value that is not finite. */
+/* Adds every slice of values (depth, height, width), one channel. Also E_DATA: a value that is not finite. */
 enum mcs_status mcs_unet_cases_add_volume(struct unet_cases *c, const char *name, const float *values,
                                           const uint8_t *labels, int depth, int height, int width);
-/* Starts *c anew with all pairs of two folders by stem: PNG, JPEG (labels: not PNG's 0 is foreground, above 127 in a
- * JPEG) or NIfTI. channels 0: as the first image has. Several classes: labels are taken as they are, where classes > 2.
- * E_NOINPUT: folder missing or empty; E_DATA: nothing has a partner, or a pair does not fit. What has no partner is
- * warned of. */
+/* Initialises *c with all pairs of image and label files (PNG, JPEG, NIfTI) that have one stem. channels 0: as many as
+ * the first image has. Labels: for two classes nonzero is foreground (above 127 in a JPEG), for more classes the value
+ * is the class. E_NOINPUT: a folder is missing or empty; E_DATA: no pairs, or a pair that does not match. Files without
+ * a partner are warned about. */
 enum mcs_status mcs_unet_cases_read(struct unet_cases *c, const char *images, const char *labels, int channels,
                                     int classes);
 
-/* Where a batch is drawn from. */
+/* Samples batches from the cases. */
 struct unet_loader {
     const struct unet_cases *cases;
     struct augment_options augment;
     int batch, height, width; /* the network's patch */
-    int first, n;             /* the part of each batch that is filled: items first to first + n - 1; n 0: all */
-    double foreground;        /* batch items from round(batch (1 - foreground)) on must see foreground: nnU-Net .33 */
+    int first, n;             /* this rank's share of each batch: items first to first + n - 1; n 0: all */
+    double foreground;        /* batch items from round(batch (1 - foreground)) on contain foreground: nnU-Net .33 */
     uint64_t seed;
-    int loader_size[2]; /* the rest is made by mcs_unet_loader_open */
+    int loader_size[2]; /* this and the following fields are set by mcs_unet_loader_open */
     void *memory;
     struct augment_draw *draws; /* (n) */
     float *patches;             /* (n, loader_size, channels), before augmentation */
@@ -56,22 +56,22 @@ struct unet_loader {
     float *scratch;             /* (n, scratch_floats) */
     size_t scratch_floats;
 };
-/* Takes the fields up to seed as they are and gets memory. E_USAGE: nothing to draw from, a size below 1. E_NOMEM. */
+/* The caller sets the fields up to seed; this allocates the buffers. E_USAGE: no cases, or a size below 1. E_NOMEM. */
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l);
 void mcs_unet_loader_close(struct unet_loader *l);
-/* Batch of step `step`, its part: images (n, height, width, channels), labels (n, height, width). Item i of the batch
- * is drawn by (seed, i, step) alone, so that ranks with a part each draw the batch of one. No heap; items in parallel.
- */
+/* This rank's share of the batch of `step`: images (n, height, width, channels), labels (n, height, width). Item i of
+ * the batch depends on (seed, i, step) only, so all ranks together draw the same batch as a single one. No heap; items
+ * in parallel. */
 void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels);
-/* The same batch before augmentation, into the loader's patches, patch_labels and draws: stage_ops.h's `augment` does
- * the rest on a device. */
+/* The same batch before augmentation, into the loader's patches, patch_labels and draws; stage_ops.h's `augment`
+ * applies the draws on a device. */
 void mcs_unet_loader_load(const struct unet_loader *l, int64_t step);
 
-/* One item's patch before augmentation, of the loader's size: pixels beyond the image are 0 with label -1. corner, if
- * not NULL, receives its upper left corner (y, x), which may be negative; *which its case. */
+/* One item's patch before augmentation, of the loader's size: pixels outside of the image are 0 with label -1. corner,
+ * if not NULL, receives its upper left corner (y, x), which may be negative; which, if not NULL, its case. */
 void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, const struct augment_patch *patch,
                            int *which, int64_t corner[2]);
-/* Labels (batch, height, width) to a deep supervision target (batch, h, w): nearest-exact. */
+/* Labels (batch, height, width) to a deep supervision target (batch, h, w) by nearest-exact resizing. */
 void mcs_unet_target(const int32_t *labels, int batch, int height, int width, int h, int w, int32_t *dst);
 
 #endif

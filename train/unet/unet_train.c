@@ -45,9 +45,9 @@ static enum mcs_status record(struct unet_trainer *t)
         mcs_input(g, "image", MCS_F32, 4, (int64_t[]){t->loader.n, p->patch[0], p->patch[1], p->net.in_channels});
     const int n = mcs_unet(g, t->image, &p->net, t->o->deep_supervision, out);
     mcs_unet_deep_weights(n, t->weight);
-    /* The lowest level's weight is 0: no loss there, and a head without a loss is not trained, not even decayed. */
+    /* The lowest level's loss has weight 0: its head gets no loss and is frozen, which also excludes weight decay. */
     t->n_losses = t->weight[n - 1] > 0 ? n : n - 1;
-    for (int s = 0; s < p->net.n_stages - 1 - t->n_losses; s++) { /* heads are numbered from the lowest level */
+    for (int s = 0; s < p->net.n_stages - 1 - t->n_losses; s++) { /* head 0 is the lowest level's */
         snprintf(t->frozen_name[s], sizeof t->frozen_name[s], "decoder.seg_layers.%d.", s);
         t->frozen[s] = t->frozen_name[s];
     }
@@ -165,7 +165,7 @@ static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
     return MCS_OK;
 }
 
-/* Of the whole batch. */
+/* The weighted loss of the whole batch, over all ranks. */
 static enum mcs_status weighted_loss(struct unet_trainer *t, int64_t step, double *loss)
 {
     *loss = 0;
@@ -186,7 +186,7 @@ static enum mcs_status weighted_loss(struct unet_trainer *t, int64_t step, doubl
     return MCS_OK;
 }
 
-/* The step whose inputs are set, and its update: enqueued, on a device that works on its own. */
+/* Enqueues the step whose inputs are set and its update; on an asynchronous device it does not wait. */
 static enum mcs_status begin_step(struct unet_trainer *t, int64_t step)
 {
     const double started = mcs_seconds();
@@ -198,7 +198,7 @@ static enum mcs_status begin_step(struct unet_trainer *t, int64_t step)
     return MCS_OK;
 }
 
-/* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
+/* Waits for the step. If the loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
 static enum mcs_status end_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
 {
     const double started = mcs_seconds();
@@ -217,7 +217,7 @@ enum mcs_status mcs_unet_trainer_step(struct unet_trainer *t, int64_t step, doub
 
 /* ---- the run ---- */
 
-/* Writes the weights after `done` steps under the names that the cycle gives them, and the list of all so far. */
+/* If the cycle keeps a checkpoint after `done` steps: writes the weights and the list of all checkpoints so far. */
 static enum mcs_status keep_checkpoints(const struct unet_trainer *t, int64_t done)
 {
     struct cycle_checkpoint now[CYCLE_MAX_AT_ONCE];
@@ -254,7 +254,7 @@ static enum mcs_status log_step(struct run_log *log, const struct unet_trainer *
     return mcs_run_log_end(log);
 }
 
-/* *saved: steps done at the last checkpoint. */
+/* Runs steps `step` to the end. *saved: steps done at the last checkpoint. */
 static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint, struct run_log *log, int64_t step,
                                  int64_t *saved)
 {
@@ -289,7 +289,7 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
     }
     mcs_progress_end(&bar);
     if (step > first) {
-        const double n = 1e-3 * (double)(step - first); /* to milliseconds a step */
+        const double n = 1e-3 * (double)(step - first); /* converts to milliseconds per step */
         mcs_log("a step: batch %.1f ms, network and update %.1f ms", t->fill_seconds / n, t->run_seconds / n);
     }
     return MCS_OK;
