@@ -6,9 +6,9 @@
 #include "engine/optim.h"
 #include "engine/tape/grad.h"
 #include "train/clip/clip_plans.h"
+#include "train/run/checkpoint.h"
 #include "train/run/run_log.h"
 #include "train/run/schedule.h"
-#include "train/run/state.h"
 #include "train/run/team.h"
 
 #include <math.h>
@@ -221,7 +221,7 @@ static enum mcs_status start_run(struct trainer *t, struct position *at)
     MCS_TRY(mcs_clip_plans_make(&t->plans, t->model, o, t->extra));
     MCS_TRY(mcs_clip_plans_alloc(&t->plans, t->alone));
     MCS_TRY(mcs_optim_new(params, &adamw, o->frozen, &t->optim));
-    if (at->writes) MCS_TRY(mcs_state_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
+    if (at->writes) MCS_TRY(mcs_checkpoint_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
     MCS_TRY(mcs_team_start(o->comm, params, t->optim, &at->step));
     at->saved = at->step;
     if (resumed) mcs_log("%s: going on after step %lld", at->checkpoint, (long long)at->step);
@@ -235,7 +235,7 @@ static enum mcs_status save_and_stop(const struct trainer *t, struct position *a
     const int last = at->step == o->steps;
     if (stop || last || (o->checkpoint_every && at->step % o->checkpoint_every == 0)) {
         if (at->writes) MCS_TRY(mcs_run_log_sync(&at->log));
-        if (at->writes) MCS_TRY(mcs_state_save(at->checkpoint, t->model->params, t->optim, at->step, o->config));
+        if (at->writes) MCS_TRY(mcs_checkpoint_save(at->checkpoint, t->model->params, t->optim, at->step, o->config));
         at->saved = at->step;
     }
     if (!stop || last) return MCS_OK;
@@ -284,7 +284,7 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
     if (st == MCS_OK) {
         st = run_steps(&t, source, &at);
         if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken))
-            mcs_state_tell(st, at.checkpoint, at.saved);
+            mcs_checkpoint_error_add(st, at.checkpoint, at.saved);
     }
     mcs_run_log_close(&at.log);
     trainer_close(&t);

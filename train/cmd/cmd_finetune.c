@@ -4,7 +4,7 @@
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "train/clip/finetune.h"
-#include "train/run/state.h"
+#include "train/run/checkpoint.h"
 #include "train/run/team.h"
 #include "train/run/training_data.h"
 
@@ -182,7 +182,7 @@ static enum mcs_status run_rank(void *ctx, const struct team *t)
         config =
             mcs_arena_printf(&arena, "%s%s%s", config, lines, mcs_training_weights_line("model", m.sha256, &arena));
         snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
+        MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
         MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
     }
     st = train(c, t, &m, &pairs, config);

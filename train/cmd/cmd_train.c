@@ -2,8 +2,8 @@
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/devices.h"
+#include "train/run/checkpoint.h"
 #include "train/run/memory_table.h"
-#include "train/run/state.h"
 #include "train/run/team.h"
 #include "train/run/training_data.h"
 #include "train/unet/unet_train.h"
@@ -173,7 +173,7 @@ static enum mcs_status run_rank(void *ctx, const struct team *t)
     if (!c->common.dry_run && t->rank == 0) {
         config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
         snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
-        MCS_TRY_GOTO(mcs_state_check(path, config), st, done);
+        MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
         MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
     }
     MCS_TRY_GOTO(train(c, t, &cases, &m, config), st, done);

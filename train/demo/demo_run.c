@@ -8,7 +8,7 @@
 #include "infer/report/report.h"
 #include "infer/weights.h"
 #include "train/demo/demo_clock.h"
-#include "train/run/state.h"
+#include "train/run/checkpoint.h"
 #include "train/run/training_data.h"
 
 #include <stdio.h>
@@ -56,7 +56,8 @@ static enum mcs_status check_states(struct demo_run *run)
         a, "%s%s%s%s", mcs_config_text(run->o, a), mcs_training_weights_line("clip", run->clip.sha256, a),
         mcs_training_weights_line("sam", run->sam.sha256, a), mcs_training_atlas_lines(&run->atlas, a));
     for (int i = 0; i < 3; i++)
-        MCS_TRY(mcs_state_check(mcs_arena_printf(a, "%s/%s/checkpoint.h5", run->o->output, trainings[i]), run->config));
+        MCS_TRY(mcs_checkpoint_check(mcs_arena_printf(a, "%s/%s/checkpoint.h5", run->o->output, trainings[i]),
+                                     run->config));
     return MCS_OK;
 }
 

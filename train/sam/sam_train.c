@@ -7,9 +7,9 @@
 #include "engine/model/layers.h"
 #include "engine/optim.h"
 #include "engine/tape/grad.h"
+#include "train/run/checkpoint.h"
 #include "train/run/run_log.h"
 #include "train/run/schedule.h"
-#include "train/run/state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -387,7 +387,7 @@ static enum mcs_status loop(struct trainer *t, const struct sam_train_source *so
         const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
             MCS_TRY(mcs_run_log_sync(log));
-            MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
+            MCS_TRY(mcs_checkpoint_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
             *saved = step + 1;
         }
         MCS_REQUIRE(!stop || last, MCS_E_STOPPED,
@@ -428,12 +428,12 @@ enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_option
                                         .weight_decay = (float)o->weight_decay,
                                         .clip_norm = (float)o->clip_norm};
     MCS_TRY_GOTO(mcs_optim_new(m->params, &adamw, NULL, &t.optim), st, done);
-    MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+    MCS_TRY_GOTO(mcs_checkpoint_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
     if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
     MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     saved = step;
     st = loop(&t, source, &log, checkpoint, step, &saved);
-    if (st != MCS_OK && st != MCS_E_STOPPED) mcs_state_tell(st, checkpoint, saved);
+    if (st != MCS_OK && st != MCS_E_STOPPED) mcs_checkpoint_error_add(st, checkpoint, saved);
 done:
     mcs_run_log_close(&log);
     trainer_close(&t);

@@ -6,8 +6,8 @@
 #include "engine/stage_ops.h"
 #include "engine/tape/grad.h"
 #include "infer/weights.h"
+#include "train/run/checkpoint.h"
 #include "train/run/run_log.h"
-#include "train/run/state.h"
 #include "train/run/team.h"
 
 #include <math.h>
@@ -279,7 +279,7 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
         const int last = step + 1 == steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
             if (writes) MCS_TRY(mcs_run_log_sync(log));
-            if (writes) MCS_TRY(mcs_state_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
+            if (writes) MCS_TRY(mcs_checkpoint_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
             *saved = step + 1;
         }
         if (stop && !last)
@@ -308,7 +308,7 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
     if (mcs_comm_rank(o->comm) == 0) {
         MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
-        MCS_TRY_GOTO(mcs_state_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
+        MCS_TRY_GOTO(mcs_checkpoint_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
         MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
         if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
         MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
@@ -316,7 +316,8 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
     MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
     saved = step;
     st = run_steps(&t, checkpoint, &log, step, &saved);
-    if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken)) mcs_state_tell(st, checkpoint, saved);
+    if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken))
+        mcs_checkpoint_error_add(st, checkpoint, saved);
 done:
     mcs_run_log_close(&log);
     mcs_unet_trainer_close(&t);

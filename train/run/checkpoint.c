@@ -1,4 +1,4 @@
-#include "train/run/state.h"
+#include "train/run/checkpoint.h"
 
 #include "data/io/file.h"
 #include "data/io/store.h"
@@ -10,8 +10,7 @@
 
 enum { MAX_CONFIG = 1 << 16 };
 
-/* The flat arrays of a run: weights first, then the optimizer's moments (a moment that the optimizer does not have is
- * NULL). */
+/* The flat arrays of a checkpoint: the weights, then those moments that the optimizer has. */
 struct flat {
     const char *name;
     float *data;
@@ -26,9 +25,9 @@ static int flat_arrays(const struct params *p, const struct optim *o, struct fla
     return n;
 }
 
-/* What the file's note "sha256" must be: over the step, the options and the hashes of the arrays, so that damage that
- * HDF5 does not see (it keeps no sums of its own) is never trained on. */
-static void state_hash(int64_t step, const char *config, int n, char hashes[3][65], char hex[65])
+/* The file's attribute "sha256": hash of the step, the options and the arrays' hashes. It detects damage that HDF5,
+ * which stores no checksums, does not. */
+static void checkpoint_hash(int64_t step, const char *config, int n, char hashes[3][65], char hex[65])
 {
     struct {
         int64_t step;
@@ -41,8 +40,8 @@ static void state_hash(int64_t step, const char *config, int n, char hashes[3][6
     mcs_sha256(&all, sizeof all, hex);
 }
 
-enum mcs_status mcs_state_save(const char *path, const struct params *p, const struct optim *o, int64_t step,
-                               const char *config)
+enum mcs_status mcs_checkpoint_save(const char *path, const struct params *p, const struct optim *o, int64_t step,
+                                    const char *config)
 {
     struct store *s = NULL;
     struct flat flat[3];
@@ -50,7 +49,7 @@ enum mcs_status mcs_state_save(const char *path, const struct params *p, const s
     const int64_t bytes = p->n_values * (int64_t)sizeof(float), one = 1;
     char hashes[3][65], hex[65];
     float *host = malloc((size_t)bytes + 1);
-    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for a copy of the state");
+    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for a copy of the checkpoint");
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_store_create(path, &s), st, done);
     for (int i = 0; i < n; i++) {
@@ -58,7 +57,7 @@ enum mcs_status mcs_state_save(const char *path, const struct params *p, const s
         MCS_TRY_GOTO(mcs_store_put(s, flat[i].name, MCS_ARRAY_F32, 1, &p->n_values, host), st, done);
         mcs_sha256(host, bytes, hashes[i]);
     }
-    state_hash(step, config, n, hashes, hex);
+    checkpoint_hash(step, config, n, hashes, hex);
     MCS_TRY_GOTO(mcs_store_put_text(s, "sha256", hex), st, done);
     MCS_TRY_GOTO(mcs_store_put(s, "step", MCS_ARRAY_I64, 1, &one, &step), st, done);
     MCS_TRY_GOTO(mcs_store_put_text(s, "config", config), st, done);
@@ -70,8 +69,9 @@ done:
     return st;
 }
 
-/* Opens a checkpoint of these options; stored (MAX_CONFIG) receives its own. */
-static enum mcs_status open_of(const char *path, const char *config, char *stored, struct store **s)
+/* Opens a checkpoint and requires its options to equal config; stored (MAX_CONFIG) receives the checkpoint's options.
+ */
+static enum mcs_status open_matching(const char *path, const char *config, char *stored, struct store **s)
 {
     enum mcs_status st;
     struct arena a = {0};
@@ -92,19 +92,19 @@ done:
     return st;
 }
 
-enum mcs_status mcs_state_check(const char *path, const char *config)
+enum mcs_status mcs_checkpoint_check(const char *path, const char *config)
 {
     struct store *s;
     if (!mcs_file_exists(path)) return MCS_OK;
     char *stored = malloc(MAX_CONFIG);
-    const enum mcs_status st = open_of(path, config, stored, &s);
+    const enum mcs_status st = open_matching(path, config, stored, &s);
     mcs_store_close(s);
     free(stored);
     return st;
 }
 
-enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim *o, const char *config, int64_t *step,
-                               int *found)
+enum mcs_status mcs_checkpoint_load(const char *path, struct params *p, struct optim *o, const char *config,
+                                    int64_t *step, int *found)
 {
     *found = 0;
     *step = 0;
@@ -117,8 +117,8 @@ enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim 
     int64_t done_steps;
     float *host = malloc((size_t)bytes + 1);
     enum mcs_status st;
-    MCS_REQUIRE_GOTO(host, MCS_E_NOMEM, st, done, "no memory for the state");
-    MCS_TRY_GOTO(open_of(path, config, stored, &s), st, done);
+    MCS_REQUIRE_GOTO(host, MCS_E_NOMEM, st, done, "no memory for the checkpoint");
+    MCS_TRY_GOTO(open_matching(path, config, stored, &s), st, done);
     for (int i = 0; i < n; i++) {
         MCS_TRY_GOTO(mcs_store_get(s, flat[i].name, MCS_ARRAY_F32, 1, &p->n_values, host), st, done);
         MCS_TRY_GOTO(p->device->backend->upload(p->device, flat[i].data, host, bytes), st, done);
@@ -126,7 +126,7 @@ enum mcs_status mcs_state_load(const char *path, struct params *p, struct optim 
     }
     MCS_TRY_GOTO(mcs_store_get(s, "step", MCS_ARRAY_I64, 1, &one, &done_steps), st, done);
     MCS_TRY_GOTO(mcs_store_get_text(s, "sha256", stored_hex, sizeof stored_hex), st, done);
-    state_hash(done_steps, stored, n, hashes, hex);
+    checkpoint_hash(done_steps, stored, n, hashes, hex);
     MCS_REQUIRE_GOTO(!strcmp(stored_hex, hex), MCS_E_DATA, st, done,
                      "%s: damaged: its values are not those that were written; put an older copy in its place, or move "
                      "it away to start anew",
@@ -141,7 +141,7 @@ done:
     return st;
 }
 
-enum mcs_status mcs_state_tell(enum mcs_status st, const char *path, int64_t saved)
+enum mcs_status mcs_checkpoint_error_add(enum mcs_status st, const char *path, int64_t saved)
 {
     if (saved)
         mcs_error_add("; the last checkpoint, %s, is of step %lld", path, (long long)saved);
