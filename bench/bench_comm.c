@@ -7,7 +7,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
-#include "train/run/team.h"
+#include "train/run/process_group.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ struct bench_comm {
 
 /* One collective of a size on one rank. src: what this rank brings, in place for sum and broadcast. */
 struct turn {
-    const struct team *t;
+    const struct process_group *t;
     enum collective what;
     int64_t count; /* floats of the size: of src, for a gathering of dst */
     float *src, *dst;
@@ -140,7 +140,7 @@ static void put_row(struct bench_comm *b, const struct turn *u, const double *t,
     mcs_bench_put(&b->text, BENCH_JSONL, line);
 }
 
-static void put_head(struct bench_comm *b, const struct team *t)
+static void put_head(struct bench_comm *b, const struct process_group *t)
 {
     char line[256];
     snprintf(line, sizeof line,
@@ -177,7 +177,7 @@ static enum mcs_status one(struct bench_comm *b, const struct turn *u)
     return MCS_OK;
 }
 
-static enum mcs_status measure(void *ctx, const struct team *t)
+static enum mcs_status measure(void *ctx, const struct process_group *t)
 {
     struct bench_comm *b = ctx;
     struct device *d = t->device;
@@ -211,8 +211,9 @@ enum mcs_status mcs_bench_comm(const struct bench_options *o)
 {
     struct bench_comm b = {.o = o, .text.json = o->common.json};
     MCS_REQUIRE(o->gpus >= 2, MCS_E_USAGE, "bench comm: --gpus N, 2 or more, says over how many ranks");
-    enum mcs_status st = mcs_team_run(
-        &(struct team_options){.common = &o->common, .gpus = o->gpus, .run = ".", .config = "bench comm"}, measure, &b);
+    enum mcs_status st = mcs_process_group_run(
+        &(struct process_group_options){.common = &o->common, .gpus = o->gpus, .run = ".", .config = "bench comm"},
+        measure, &b);
     if (st == MCS_OK) st = mcs_bench_write(&b.text, o->output);
     if (st == MCS_OK && b.n_wrong)
         st = MCS_FAIL(MCS_E_FAIL, "%lld values are wrong: see the rows marked WRONG", (long long)b.n_wrong);

@@ -7,9 +7,9 @@
 #include "engine/tape/grad.h"
 #include "train/clip/clip_plans.h"
 #include "train/run/checkpoint.h"
+#include "train/run/process_group.h"
 #include "train/run/run_log.h"
 #include "train/run/schedule.h"
-#include "train/run/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -51,7 +51,7 @@ static enum mcs_status trainer_open(struct trainer *t)
     MCS_REQUIRE(t->o->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch",
                 (long long)t->o->batch);
-    MCS_TRY(mcs_team_check(size, t->o->batch));
+    MCS_TRY(mcs_process_group_check_batch(size, t->o->batch));
     MCS_REQUIRE(size == 1 || !t->extra, MCS_E_FAIL, "further losses are known for one rank alone");
     MCS_TRY(set_alone(t));
     t->batch.images = malloc((size_t)(batch * pixels) * sizeof(float));
@@ -222,7 +222,7 @@ static enum mcs_status start_run(struct trainer *t, struct position *at)
     MCS_TRY(mcs_clip_plans_alloc(&t->plans, t->alone));
     MCS_TRY(mcs_optim_new(params, &adamw, o->frozen, &t->optim));
     if (at->writes) MCS_TRY(mcs_checkpoint_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
-    MCS_TRY(mcs_team_start(o->comm, params, t->optim, &at->step));
+    MCS_TRY(mcs_process_group_broadcast(o->comm, params, t->optim, &at->step));
     at->saved = at->step;
     if (resumed) mcs_log("%s: going on after step %lld", at->checkpoint, (long long)at->step);
     return at->writes ? mcs_run_log_open(&at->log, o->run, resumed ? at->step : -1) : MCS_OK;

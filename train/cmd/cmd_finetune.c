@@ -5,7 +5,7 @@
 #include "engine/devices.h"
 #include "train/clip/finetune.h"
 #include "train/run/checkpoint.h"
-#include "train/run/team.h"
+#include "train/run/process_group.h"
 #include "train/run/training_data.h"
 
 #include <math.h>
@@ -107,7 +107,7 @@ static enum mcs_status print_memory(const struct finetune_command *c, struct cli
     return MCS_OK;
 }
 
-static enum mcs_status run_steps(const struct finetune_command *c, const struct team *t, struct clip_model *m,
+static enum mcs_status run_steps(const struct finetune_command *c, const struct process_group *t, struct clip_model *m,
                                  struct pair_source *source, struct clip_train_options *o)
 {
     o->steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(source);
@@ -117,7 +117,7 @@ static enum mcs_status run_steps(const struct finetune_command *c, const struct 
     return mcs_clip_train(m, o, &(struct clip_source){mcs_pair_source_fill, source}, NULL);
 }
 
-static enum mcs_status train(const struct finetune_command *c, const struct team *t, struct clip_model *m,
+static enum mcs_status train(const struct finetune_command *c, const struct process_group *t, struct clip_model *m,
                              const struct pairs *pairs, const char *config)
 {
     struct pair_source source;
@@ -139,7 +139,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct team
     MCS_TRY(resolve_loss(c, &o.loss));
     MCS_REQUIRE(c->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise --batch");
-    MCS_TRY(mcs_team_check(t->size, c->batch));
+    MCS_TRY(mcs_process_group_check_batch(t->size, c->batch));
     enum mcs_status st = mcs_pair_source_open(&source, pairs, &m->config, c->batch, c->crop, (uint64_t)c->common.seed);
     if (st == MCS_OK) st = run_steps(c, t, m, &source, &o);
     mcs_pair_source_close(&source);
@@ -158,7 +158,7 @@ struct rank_task {
     struct run_folder *run; /* on rank 0 */
 };
 
-static enum mcs_status run_rank(void *ctx, const struct team *t)
+static enum mcs_status run_rank(void *ctx, const struct process_group *t)
 {
     const struct rank_task *task = ctx;
     const struct finetune_command *c = task->command;
@@ -206,10 +206,10 @@ static enum mcs_status run(const void *o)
     const struct finetune_command *c = o;
     struct arena arena = {0};
     struct rank_task task = {c, mcs_config_text(c, &arena), NULL};
-    const struct team_options team = {&c->common, c->gpus, c->output, task.config};
+    const struct process_group_options group = {&c->common, c->gpus, c->output, task.config};
     enum mcs_status st = check_paths(c, &arena);
-    if (st == MCS_OK) st = mcs_team_open_run(&team, &task.run);
-    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_team_run(&team, run_rank, &task));
+    if (st == MCS_OK) st = mcs_process_group_open_run(&group, &task.run);
+    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_process_group_run(&group, run_rank, &task));
     mcs_arena_free(&arena);
     return st;
 }

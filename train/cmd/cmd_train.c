@@ -4,7 +4,7 @@
 #include "engine/devices.h"
 #include "train/run/checkpoint.h"
 #include "train/run/memory_table.h"
-#include "train/run/team.h"
+#include "train/run/process_group.h"
 #include "train/run/training_data.h"
 #include "train/unet/unet_train.h"
 
@@ -95,14 +95,14 @@ static enum mcs_status make_plans(const struct train_command *c, const struct un
 }
 
 /* --dry-run: what each rank would take. */
-static enum mcs_status print_memory(const struct train_command *c, const struct team *team,
+static enum mcs_status print_memory(const struct train_command *c, const struct process_group *group,
                                     const struct unet_cases *cases, struct unet_model *m,
                                     const struct unet_train_options *o)
 {
     struct unet_trainer t;
     char head[128], json[64];
     struct train_memory memory = mcs_memory_of(m->params, o->optim.kind);
-    m->plans.batch /= team->size;
+    m->plans.batch /= group->size;
     MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
     memory.plan = t.exec->plan;
     mcs_unet_trainer_close(&t);
@@ -112,8 +112,8 @@ static enum mcs_status print_memory(const struct train_command *c, const struct 
     return MCS_OK;
 }
 
-static enum mcs_status train(const struct train_command *c, const struct team *team, const struct unet_cases *cases,
-                             struct unet_model *m, const char *config)
+static enum mcs_status train(const struct train_command *c, const struct process_group *group,
+                             const struct unet_cases *cases, struct unet_model *m, const char *config)
 {
     const struct unet_plans *p = &m->plans;
     struct unet_train_options o = {
@@ -134,16 +134,16 @@ static enum mcs_status train(const struct train_command *c, const struct team *t
         .checkpoint_every = c->checkpoint_every,
         .run = c->output,
         .config = config,
-        .comm = team->comm,
+        .comm = group->comm,
     };
     o.optim.clip_norm = (float)c->clip_norm;
     if (c->weight_decay >= 0) o.optim.weight_decay = (float)c->weight_decay;
     MCS_TRY(mcs_cycle_check(&o.cycle));
     mcs_log("%d cases; patch %lldx%lld, batch %lld, %d stages, %lld parameters", cases->n, (long long)p->patch[0],
             (long long)p->patch[1], (long long)p->batch, p->net.n_stages, (long long)m->params->n_values);
-    if (c->common.dry_run) return print_memory(c, team, cases, m, &o);
+    if (c->common.dry_run) return print_memory(c, group, cases, m, &o);
     MCS_TRY(mcs_unet_train(m, cases, &o));
-    if (team->rank) return MCS_OK;
+    if (group->rank) return MCS_OK;
     printf(c->common.json ? "{\"steps\": %lld, \"cases\": %d}\n" : "%lld steps on %d cases\n",
            (long long)(c->epochs * c->iterations), cases->n);
     return MCS_OK;
@@ -155,7 +155,7 @@ struct rank_task {
     struct run_folder *run; /* on rank 0 */
 };
 
-static enum mcs_status run_rank(void *ctx, const struct team *t)
+static enum mcs_status run_rank(void *ctx, const struct process_group *t)
 {
     const struct rank_task *task = ctx;
     const struct train_command *c = task->command;
@@ -167,7 +167,7 @@ static enum mcs_status run_rank(void *ctx, const struct team *t)
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
-    MCS_TRY_GOTO(mcs_team_check(t->size, plans.batch), st, done);
+    MCS_TRY_GOTO(mcs_process_group_check_batch(t->size, plans.batch), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, t->device, &m), st, done);
     const char *config = task->config; /* rank 0's alone is written: with what the run starts from */
     if (!c->common.dry_run && t->rank == 0) {
@@ -189,12 +189,12 @@ static enum mcs_status run(const void *command)
     const struct train_command *c = command;
     struct arena arena = {0};
     struct rank_task task = {c, mcs_config_text(c, &arena), NULL};
-    const struct team_options team = {&c->common, c->gpus, c->output, task.config};
+    const struct process_group_options group = {&c->common, c->gpus, c->output, task.config};
     const struct run_output out = {c->output, "*"};
     const struct run_input in[] = {{"--images", c->images, ""}, {"--labels", c->labels, ""}};
     enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 2);
-    if (st == MCS_OK) st = mcs_team_open_run(&team, &task.run);
-    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_team_run(&team, run_rank, &task));
+    if (st == MCS_OK) st = mcs_process_group_open_run(&group, &task.run);
+    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_process_group_run(&group, run_rank, &task));
     mcs_arena_free(&arena);
     return st;
 }

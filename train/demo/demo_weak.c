@@ -7,7 +7,7 @@
 #include "infer/unet/ensemble.h"
 #include "infer/weights.h"
 #include "train/demo/demo_run.h"
-#include "train/run/team.h"
+#include "train/run/process_group.h"
 #include "train/unet/unet_train.h"
 
 #include <math.h>
@@ -63,7 +63,7 @@ struct network_task {
 };
 
 /* One of --gpus ranks: a network of its own; the first writes the checkpoints. */
-static enum mcs_status network_rank(void *ctx, const struct team *t)
+static enum mcs_status network_rank(void *ctx, const struct process_group *t)
 {
     const struct network_task *task = ctx;
     struct unet_train_options o = task->train;
@@ -113,10 +113,10 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)o->common.seed, &run->device, &m), st, done);
     if (!true_masks) MCS_TRY_GOTO(write_timeline(run, &m, &cases, &t), st, done);
     struct network_task task = {&plans, &cases, t, sha256};
-    const struct team_options team = {&o->common, o->gpus, folder, t.config};
+    const struct process_group_options group = {&o->common, o->gpus, folder, t.config};
     if (o->gpus > 1) {
         MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
-        MCS_TRY_GOTO(mcs_team_run(&team, network_rank, &task), st, done);
+        MCS_TRY_GOTO(mcs_process_group_run(&group, network_rank, &task), st, done);
     } else {
         MCS_TRY_GOTO(mcs_unet_train(&m, &cases, &t), st, done);
         st = mcs_weights_sha256(m.params, sha256);

@@ -6,7 +6,7 @@
 #include "infer/metrics/metrics.h"
 #include "train/clip/finetune.h"
 #include "train/demo/demo_run.h"
-#include "train/run/team.h"
+#include "train/run/process_group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -154,7 +154,7 @@ done:
 }
 
 /* One of --gpus ranks: a model of its own, which the first writes. */
-static enum mcs_status finetune_rank(void *ctx, const struct team *t)
+static enum mcs_status finetune_rank(void *ctx, const struct process_group *t)
 {
     const struct finetune_task *task = ctx;
     struct clip_model m = {0};
@@ -201,9 +201,9 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
                                   .run = folder,
                                   .config = run->config}};
     if (o->gpus > 1) {
-        const struct team_options team = {&o->common, o->gpus, folder, task.train.config};
+        const struct process_group_options group = {&o->common, o->gpus, folder, task.train.config};
         MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
-        MCS_TRY_GOTO(mcs_team_run(&team, finetune_rank, &task), st, done);
+        MCS_TRY_GOTO(mcs_process_group_run(&group, finetune_rank, &task), st, done);
         mcs_clip_model_close(&run->clip);
         MCS_TRY_GOTO(mcs_clip_model_open(model, &run->device, &run->clip), st, done);
     } else {

@@ -7,8 +7,8 @@
 #include "engine/tape/grad.h"
 #include "infer/weights.h"
 #include "train/run/checkpoint.h"
+#include "train/run/process_group.h"
 #include "train/run/run_log.h"
-#include "train/run/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_case
     const struct unet_plans *p = &t->model->plans;
     const int size = mcs_comm_size(t->o->comm);
     const int64_t own = p->batch / size, pixels = own * p->patch[0] * p->patch[1];
-    MCS_TRY(mcs_team_check(size, p->batch));
+    MCS_TRY(mcs_process_group_check_batch(size, p->batch));
     MCS_REQUIRE(cases->channels == p->net.in_channels && cases->classes == p->net.classes, MCS_E_DATA,
                 "the cases have %d channels and %d classes, the network %d and %d", cases->channels, cases->classes,
                 p->net.in_channels, p->net.classes);
@@ -313,7 +313,7 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
         if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
         MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     }
-    MCS_TRY_GOTO(mcs_team_start(o->comm, m->params, t.optim, &step), st, done);
+    MCS_TRY_GOTO(mcs_process_group_broadcast(o->comm, m->params, t.optim, &step), st, done);
     saved = step;
     st = run_steps(&t, checkpoint, &log, step, &saved);
     if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken))

@@ -1,4 +1,4 @@
-#include "train/run/team.h"
+#include "train/run/process_group.h"
 
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
@@ -8,15 +8,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STEP_UNIT = 1 << 20 }; /* a float holds numbers up to 2^24 */
+enum { STEP_UNIT = 1 << 20 }; /* steps are sent as two numbers, since floats are exact only up to 2^24 */
 
 /* ---- ranks ---- */
 
 struct member {
-    const struct team_options *o;
-    enum mcs_status (*body)(void *ctx, const struct team *t);
+    const struct process_group_options *o;
+    enum mcs_status (*body)(void *ctx, const struct process_group *t);
     void *ctx;
-    int threads; /* of the processor, for a rank */
+    int threads; /* CPU threads per rank */
 };
 
 static enum mcs_status find_gpu(const struct mcs_common *c, const struct ranks *r, int *index)
@@ -46,14 +46,14 @@ static enum mcs_status run_member(void *ctx, struct ranks *r)
     MCS_TRY(mcs_device_open_at(&common, index, &d));
     if (!common.dry_run)
         MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r, .same = hash}, &d, &comm), st, done);
-    st = m->body(m->ctx, &(struct team){.device = &d, .comm = comm, .rank = r->rank, .size = r->size});
+    st = m->body(m->ctx, &(struct process_group){.device = &d, .comm = comm, .rank = r->rank, .size = r->size});
     mcs_comm_close(comm, st);
 done:
     mcs_device_close(&d);
     return st;
 }
 
-/* This process is one rank of those that a launcher started. */
+/* Runs the single rank of a process that a launcher started. */
 static enum mcs_status run_launched(struct member *m, struct ranks *r)
 {
     char folder[1100];
@@ -66,8 +66,8 @@ static enum mcs_status run_launched(struct member *m, struct ranks *r)
     return run_member(m, r);
 }
 
-enum mcs_status mcs_team_run(const struct team_options *o, enum mcs_status (*body)(void *ctx, const struct team *t),
-                             void *ctx)
+enum mcs_status mcs_process_group_run(const struct process_group_options *o,
+                                      enum mcs_status (*body)(void *ctx, const struct process_group *t), void *ctx)
 {
     struct member m = {.o = o, .body = body, .ctx = ctx, .threads = (int)o->common->threads};
     struct ranks found;
@@ -88,30 +88,30 @@ enum mcs_status mcs_team_run(const struct team_options *o, enum mcs_status (*bod
     return mcs_ranks_run((int)o->gpus, run_member, &m);
 }
 
-enum mcs_status mcs_team_open_run(const struct team_options *o, struct run_folder **run)
+enum mcs_status mcs_process_group_open_run(const struct process_group_options *o, struct run_folder **run)
 {
     struct ranks found;
     *run = NULL;
     if (o->common->dry_run) return MCS_OK;
     MCS_TRY(mcs_ranks_find(NULL, &found));
     if (found.size > 1 && found.rank) return MCS_OK;
-    return mcs_run_open(o->common, o->run, NULL, run); /* the options' structure begins with what is common */
+    return mcs_run_open(o->common, o->run, NULL, run); /* common is the first field of the verb's options structure */
 }
 
 /* ---- training ---- */
 
-enum mcs_status mcs_team_check(int size, int64_t batch)
+enum mcs_status mcs_process_group_check_batch(int size, int64_t batch)
 {
     MCS_REQUIRE(batch % size == 0, MCS_E_USAGE, "a batch of %lld does not divide into %d ranks; take a multiple of %d",
                 (long long)batch, size, size);
     return MCS_OK;
 }
 
-enum mcs_status mcs_team_start(struct comm *c, struct params *p, struct optim *o, int64_t *step)
+enum mcs_status mcs_process_group_broadcast(struct comm *c, struct params *p, struct optim *o, int64_t *step)
 {
     int high = (int)(*step / STEP_UNIT), low = (int)(*step % STEP_UNIT);
     if (!c) return MCS_OK;
-    if (c->rank) high = low = 0; /* rank 0's is the largest */
+    if (c->rank) high = low = 0; /* so that the maximum over the ranks is rank 0's */
     MCS_TRY(mcs_comm_most(c, high, &high, "steps done"));
     MCS_TRY(mcs_comm_most(c, low, &low, "steps done"));
     *step = o->step = (int64_t)high * STEP_UNIT + low;
