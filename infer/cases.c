@@ -24,7 +24,7 @@ static int ends_in(const char *name, const char *ending)
     return n >= k && !strcmp(name + n - k, ending);
 }
 
-/* Keeps one file a stem. */
+/* Keeps one file per stem. */
 static enum mcs_status keep_preferred(const char *folder, const char *prefer, struct case_list *list)
 {
     int n = 0;

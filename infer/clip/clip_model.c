@@ -19,8 +19,8 @@ enum { IMAGE_BATCH = 16, TEXT_BATCH = 32, TEXT_BUCKET = 128 };
 
 static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors", "model.safetensors"};
 
-/* Leaves *dst alone where the key is not there. A number that does not fit an int becomes INT_MAX, which check_config
- * refuses as it does any size above 2^20. */
+/* Keeps *dst if the key is missing. A number that does not fit an int becomes INT_MAX, which check_config refuses like
+ * any size above 2^20. */
 static void get_int(const json_t *o, const char *key, int *dst)
 {
     const json_t *v = json_object_get(o, key);
@@ -105,7 +105,7 @@ static enum mcs_status write_config(const char *folder, const struct clip_config
 
 /* ---- the model ---- */
 
-/* Names every parameter of both towers by recording them once at the smallest shapes. */
+/* Declares the parameters of both towers by recording their graphs once at the smallest shapes. */
 static enum mcs_status name_params(struct clip_model *m,
                                    void (*name_more)(struct graph *g, const struct clip_config *c))
 {
@@ -218,7 +218,7 @@ void mcs_clip_model_close(struct clip_model *m)
     memset(m, 0, sizeof *m);
 }
 
-/* Memory for the plan whose graph is recorded. Also where an earlier plan could get none: then all get it now. */
+/* Compiles the recorded graph and allocates the shared memory, also if the allocation failed for an earlier graph. */
 static enum mcs_status make_exec(struct clip_model *m, struct clip_plan *p)
 {
     m->memory.device = m->device;
@@ -252,8 +252,8 @@ static enum mcs_status text_plan_new(struct clip_model *m, int64_t rows, struct 
     return MCS_OK;
 }
 
-/* The plan in a slot, made by `rows` (0: the image tower's) where the slot is empty; one that gets no memory is
- * dropped. */
+/* Makes *slot ready to run; an empty slot gets a text graph of `rows` token rows, or the image graph if rows is 0. On
+ * failure the slot is emptied. */
 static enum mcs_status plan_in(struct clip_model *m, struct clip_plan **slot, int64_t rows)
 {
     enum mcs_status st = MCS_OK;
@@ -274,7 +274,8 @@ int64_t mcs_clip_text_bucket(int64_t n_rows)
     return (n_rows + TEXT_BUCKET - 1) / TEXT_BUCKET * TEXT_BUCKET;
 }
 
-/* The plan for up to n_rows token rows of TEXT_BATCH texts; the least used slot of a few is replaced. */
+/* The text graph for n_rows token rows of TEXT_BATCH texts, rounded up to a bucket; each bucket has one of a few slots
+ * and replaces another bucket's graph there. */
 static enum mcs_status text_plan(struct clip_model *m, int64_t n_rows, struct clip_plan **plan)
 {
     const int n_slots = (int)(sizeof m->text_plan / sizeof *m->text_plan);
@@ -302,7 +303,7 @@ enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *i
     struct image resized = {0};
     const int rw = w <= h ? s : (int)((int64_t)s * w / h), rh = h <= w ? s : (int)((int64_t)s * h / w);
     enum mcs_status st = mcs_image_resize(img, rw, rh, MCS_BICUBIC, &resized);
-    /* Python's round of half the difference: ties to even */
+    /* round(difference / 2) as in Python: ties to even */
     const int dx = rw - s, dy = rh - s, x0 = dx / 2 + (dx % 4 == 3), y0 = dy / 2 + (dy % 4 == 3);
     if (st == MCS_OK) st = mcs_image_crop(&resized, x0, y0, s, s, dst);
     mcs_image_free(&resized);
@@ -392,17 +393,17 @@ enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *te
         int64_t rows;
         struct clip_plan *p;
         for (int i = 0; i < TEXT_BATCH; i++)
-            batch[i] = i < count ? texts[at + i] : ""; /* the last batch is filled up with empty texts */
+            batch[i] = i < count ? texts[at + i] : ""; /* the last batch is padded with empty texts */
         MCS_TRY_GOTO(mcs_clip_pack_texts(m, batch, NULL, TEXT_BATCH, ids, position, key, offset, &rows), st, done);
         MCS_TRY_GOTO(text_plan(m, rows, &p), st, done);
         const int64_t planned = p->text.ids->dim[0];
-        memset(p->ids, 0xFF, (size_t)planned * sizeof *ids); /* -1: no row */
+        memset(p->ids, 0xFF, (size_t)planned * sizeof *ids); /* -1: padding row */
         memset(p->position, 0, (size_t)planned * sizeof *ids);
         memcpy(p->ids, ids, (size_t)rows * sizeof *ids);
         memcpy(p->position, position, (size_t)rows * sizeof *ids);
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.ids, p->ids), st, done);
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.position, p->position), st, done);
-        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.key, p->key), st, done); /* for dropout, which is off: zeros */
+        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.key, p->key), st, done); /* zeros: dropout is off */
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.offset, offset), st, done);
         MCS_TRY_GOTO(mcs_exec_forward(p->exec), st, done);
         MCS_TRY_GOTO(mcs_exec_get(p->exec, p->out, p->host), st, done);

@@ -1,8 +1,8 @@
-/* A CLIP model in a folder, and what is done with it: embeddings of images and texts.
+/* A CLIP model in a folder; embeddings of images and texts.
  *
  * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), vocab.txt and open_clip_model.safetensors, as
- * open_clip's `local-dir:` reads them; mcsam adds to vision_cfg and text_cfg what open_clip takes from elsewhere
- * (width, depth, heads, ...), and without those keys assumes BiomedCLIP's. */
+ * open_clip's `local-dir:` reads them. mcsam adds keys to vision_cfg and text_cfg for sizes that open_clip does not
+ * store there (width, depth, heads, ...); if they are missing, BiomedCLIP's sizes are assumed. */
 #ifndef MCS_CLIP_MODEL_H
 #define MCS_CLIP_MODEL_H
 
@@ -18,33 +18,34 @@ struct clip_model {
     struct tokenizer *tokenizer;
     struct device *device;
     char folder[1024];
-    char sha256[65]; /* of the weights file; "" when drawn at random */
-    /* Planned graphs, made at first use. */
+    char sha256[65]; /* of the weights file; "" for random weights */
+    /* Compiled graphs, made at first use. */
     struct clip_plan *image_plan, *text_plan[4];
-    struct exec_memory memory; /* they share it */
+    struct exec_memory memory; /* shared by them */
 };
 
-/* open_clip_config.json of a folder, on top of BiomedCLIP's sizes. E_NOINPUT; E_DATA: not JSON, no model_cfg, sizes
- * that cannot be. */
+/* Reads open_clip_config.json of a folder; missing keys get BiomedCLIP's sizes. E_NOINPUT; E_DATA: not JSON, no
+ * model_cfg, impossible sizes. */
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);
-/* Reads config and vocabulary, names all parameters and gives them memory; then reads the weights. E_NOINPUT, E_DATA (a
- * tensor missing or of another shape, by name), E_NOMEM. Freed with mcs_clip_model_close. */
+/* Reads config, vocabulary and weights. E_NOINPUT, E_DATA (a tensor missing or of another shape, by name), E_NOMEM.
+ * Freed with mcs_clip_model_close. */
 enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m);
-/* A model from a config, weights drawn by `seed`; vocab_path as in the folder, c->vocab 0 = as many as it has.
- * name_more, if not NULL, may name further parameters ("start...."), which train with the model and are not saved. */
+/* A model from a config with random weights drawn from `seed`. vocab_path: a vocab.txt; c->vocab 0: as many entries as
+ * the file has. name_more, if not NULL, may declare further parameters ("start...."), which are trained with the model
+ * but not saved. */
 enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *vocab_path, uint64_t seed, struct device *d,
                                    void (*name_more)(struct graph *g, const struct clip_config *c),
                                    struct clip_model *m);
 void mcs_clip_model_close(struct clip_model *m);
-/* Writes the folder: config, vocabulary and weights (half: float16), each whole or not at all. */
+/* Writes the folder: config, vocabulary and weights (half: float16), each file atomically. */
 enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half);
 
-/* How an image becomes the network's square. CROP: shortest edge to S (bicubic, Pillow's), centre crop, as open_clip.
- * WHOLE: the whole image stretched to S x S. */
+/* How an image is resized to the network's S x S input. CROP: shorter edge to S (Pillow's bicubic), then a centre crop,
+ * as in open_clip. WHOLE: the whole image stretched to S x S. */
 enum clip_view { CLIP_VIEW_CROP, CLIP_VIEW_WHOLE };
 /* 8-bit image -> dst (S,S,3) normalised. Grey images are repeated over the channels. */
 enum mcs_status mcs_clip_prepare(const struct clip_config *c, const struct image *img, enum clip_view view, float *dst);
-/* The same as 8-bit pixels (S,S,channels of img), before normalisation. */
+/* The resized image as 8-bit pixels (S,S,channels of img), before normalisation. */
 enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
                               struct image *dst);
 
@@ -56,12 +57,11 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
 /* n texts -> dst (n,embed). */
 enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *texts, int n, int normalise, float *dst);
 
-/* Packed token rows of n texts: arrays of room for n*context rows (ids, position, key) and n+1 (offset). key =
- * sample*1024 + position names a row for dropout; sample NULL = the text's number. *n_rows: how many rows were filled.
- */
+/* Packs the tokens of n texts without padding. ids, position, key: capacity n*context rows; offset: n+1. key =
+ * sample*1024 + position is a row's key for dropout; sample NULL: the text's index. *n_rows: rows used. */
 enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
                                     int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows);
-/* Rows to plan for: the number rounded up to a bucket. */
+/* n_rows rounded up to the row count of a text graph. */
 int64_t mcs_clip_text_bucket(int64_t n_rows);
 
 #endif

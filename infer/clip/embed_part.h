@@ -1,5 +1,5 @@
-/* Embeddings that are done before all are: a file of rows beside the output, OUT.h5 -> .OUT.h5.part, and a line a row
- * in the run's record with the row's number and SHA-256. A run that was stopped takes its rows from there. */
+/* Partial results of `embed`, from which a stopped run resumes: the rows computed so far in a file .OUT.h5.part beside
+ * OUT.h5, and for each row an entry in the run's record with its index and SHA-256. */
 #ifndef MCS_EMBED_PART_H
 #define MCS_EMBED_PART_H
 
@@ -10,19 +10,19 @@
 struct embed_part {
     struct run_folder *run;
     int fd;             /* -1: not open */
-    int64_t n_rows;     /* in the file; a cut last row does not count */
-    int embed, n_taken; /* values a row; rows that an earlier run left */
+    int64_t n_rows;     /* complete rows in the file */
+    int embed, n_taken; /* values per row; rows reused from an earlier run */
     char path[PATH_MAX];
 };
-/* run: of the output, open. E_IO. */
+/* run: the open run folder of the output. E_IO. */
 enum mcs_status mcs_embed_part_open(struct embed_part *p, struct run_folder *run, const char *output, int embed);
-/* 1 where an earlier run left this row; row (embed) receives it. */
+/* 1 if an earlier run computed this row; row (embed) receives it. */
 int mcs_embed_part_take(struct embed_part *p, const char *stem, const struct run_source *source, float *row);
-/* Adds a row (embed); it counts after mcs_embed_part_flush. E_IO. */
+/* Appends a row (embed), which is recorded at mcs_embed_part_flush. E_IO. */
 enum mcs_status mcs_embed_part_add(struct embed_part *p, const char *stem, const struct run_source *source,
                                    const float *row);
 enum mcs_status mcs_embed_part_flush(struct embed_part *p);
-/* finished: the output is written, and the file is removed. */
+/* finished: the output has been written, so the part file is removed. */
 void mcs_embed_part_close(struct embed_part *p, int finished);
 
 #endif

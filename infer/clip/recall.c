@@ -17,7 +17,7 @@ static double dot(const float *a, const float *b, int n)
     return sum;
 }
 
-/* Candidates that stand in the way of pair i: at least as similar, and of another group. */
+/* Number of candidates ranked before pair i's partner: at least as similar, and of another group. */
 static int count_rivals(const double *sim, int stride, double own, int b, int i, const uint32_t *rows,
                         const int32_t *group)
 {
@@ -27,8 +27,8 @@ static int count_rivals(const double *sim, int stride, double own, int b, int i,
     return n;
 }
 
-/* Shares of one batch: share[0], [1] image -> text at 1 and 2, share[2], [3] text -> image. sim (b, b): image row, text
- * column. */
+/* Recall of one batch: share[0], [1] image -> text at 1 and 2, share[2], [3] text -> image. sim (b, b): scratch for the
+ * similarities, image row, text column. */
 static void score_batch(const float *images, const float *texts, int dim, int b, const uint32_t *rows,
                         const int32_t *group, double *sim, double share[4])
 {

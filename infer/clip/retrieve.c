@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-/* Is the pair usable? Its image goes to dst (S,S,3). */
+/* Checks the caption and reads the image of a pair to dst (S,S,3). */
 static enum mcs_status prepare(const struct clip_model *m, const struct pair *pair, enum clip_view view, float *dst)
 {
     struct image img = {0};

@@ -33,7 +33,7 @@ enum mcs_status mcs_saliency_resolve(const struct mcs_common *common, const stru
     o->lr = (float)f->lr;
     o->steps = (int)f->steps;
     o->copies = (int)f->copies;
-    o->pairs = n > 0 && n < f->pairs ? n : (int)f->pairs; /* no work for pairs that are not there */
+    o->pairs = n > 0 && n < f->pairs ? n : (int)f->pairs; /* no larger batch than there are cases */
     o->seed = (uint64_t)common->seed;
     o->view = common->form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
     for (int i = 0; i < f->null.n; i++) MCS_TRY(mcs_text_check(m, f->null.v[i]));

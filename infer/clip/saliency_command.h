@@ -1,4 +1,4 @@
-/* What the verbs saliency and segment share: M2IB's options on the command line, and a map's files. */
+/* M2IB's command-line options and the files of a saliency map, shared by the verbs saliency and segment. */
 #ifndef MCS_SALIENCY_COMMAND_H
 #define MCS_SALIENCY_COMMAND_H
 
@@ -12,7 +12,7 @@ struct saliency_flags {
     int64_t layer, steps, copies, pairs;
     double beta, lr;
 };
-/* Rows of an option table; the command's structure has a `struct saliency_flags m2ib`. */
+/* Rows of an option table; the command's structure must have a field `struct saliency_flags m2ib`. */
 /* clang-format off */
 #define MCS_SALIENCY_OPTIONS(command)                                                                                  \
     {"noise", 0, MCS_FIELD(command, m2ib.noise), .value = "FILE.npy",                                                  \
@@ -33,14 +33,14 @@ struct saliency_flags {
      .help = "a prompt of nothing for the presence score (again and again)"}
 /* clang-format on */
 
-/* The flags as options for n cases; the view follows the form. *noise (start with {0}) holds the file's values and must
- * outlive the options. E_NOINPUT, E_DATA: a noise file of another shape or with values that are not finite; a null
- * prompt without words. */
+/* Converts the flags to options for n cases; the view follows the form. *noise (start with {0}) owns the noise file's
+ * values and must outlive the options. E_NOINPUT, E_DATA: a noise file of another shape or with values that are not
+ * finite; a null prompt without words. */
 enum mcs_status mcs_saliency_resolve(const struct mcs_common *common, const struct saliency_flags *f,
                                      const struct clip_model *m, int n, struct npy *noise, struct saliency_options *o);
 
-/* folder/STEM.h5 (dataset saliency, (height, width) float32, and notes presence, text, form, seed, weights_sha256,
- * version; a text of more than 32,000 bytes is a dataset of one text, since notes may not be that long) and
+/* Writes folder/STEM.h5 (dataset saliency, (height, width) float32, and attributes presence, text, form, seed,
+ * weights_sha256, version; a text of more than 32,000 bytes, too long for an attribute, becomes a dataset) and
  * folder/STEM.png (8 bits). E_DATA: a map that is not finite. */
 enum mcs_status mcs_saliency_write(const struct mcs_common *common, const struct clip_model *m, const char *folder,
                                    const char *stem, const struct map2 *map, float presence, const char *text);

@@ -1,4 +1,4 @@
-/* Rank by text: which component, alone in the image, is nearest to the prompt? */
+/* Rank by text: similarity between the prompt and the image with all but one component blurred. */
 #include "infer/segment.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 
 enum { GROW = 3 };
 
-/* One axis of a Gaussian blur over n values with a stride, edges repeated. */
+/* 1-D convolution of n values with a stride, edge values repeated. */
 static void blur_line(const float *src, float *dst, int n, int stride, const float *kernel, int radius)
 {
     for (int i = 0; i < n; i++) {
@@ -20,7 +20,7 @@ static void blur_line(const float *src, float *dst, int n, int stride, const flo
     }
 }
 
-/* img blurred by sigma into dst (float, interleaved as img). */
+/* Gaussian blur of img to dst (float, the channel order of img). */
 static enum mcs_status blur(const struct image *img, float sigma, float *dst)
 {
     const int w = img->width, h = img->height, c = img->channels, radius = (int)ceilf(3 * sigma);

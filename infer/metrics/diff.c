@@ -16,7 +16,7 @@
 
 static const char *const ENDINGS = ".h5;.safetensors;.npy;.png;.jpg;.jpeg;.nii;.nii.gz";
 
-/* One named array, as float64 so that int64 and float32 are compared alike. */
+/* One named array, converted to float64 for comparison. */
 struct array {
     char *name;
     int nd;
@@ -24,7 +24,7 @@ struct array {
     double *values;
 };
 struct content {
-    int n, room, is_picture;
+    int n, capacity, is_picture;
     struct array *v;
 };
 
@@ -38,19 +38,19 @@ static void content_free(struct content *c)
     *c = (struct content){0};
 }
 
-/* A new array of the content with room for its values. */
+/* Appends an array and allocates its values. */
 static enum mcs_status add(struct content *c, const char *name, int nd, const int64_t *dims, struct array **array)
 {
-    if (c->n == c->room) {
-        const int room = c->room ? 2 * c->room : 16;
-        struct array *v = realloc(c->v, (size_t)room * sizeof *v);
+    if (c->n == c->capacity) {
+        const int capacity = c->capacity ? 2 * c->capacity : 16;
+        struct array *v = realloc(c->v, (size_t)capacity * sizeof *v);
         MCS_REQUIRE(v, MCS_E_NOMEM, "no memory to compare");
         c->v = v;
-        c->room = room;
+        c->capacity = capacity;
     }
     struct array *a = &c->v[c->n];
     *a = (struct array){.nd = nd, .n = mcs_array_count(nd, dims)};
-    /* The values, and what they are converted from. */
+    /* Twice the values: the array in the file's type is in memory during conversion. */
     MCS_TRY(mcs_memory_check(mcs_size_mul(a->n, 2 * (int64_t)sizeof *a->values), "%s%s%lld values to compare", name,
                              *name ? ": " : "", (long long)a->n));
     for (int i = 0; i < nd; i++) a->dims[i] = dims[i];
@@ -70,7 +70,7 @@ static enum mcs_status add_floats(struct content *c, const char *name, int nd, c
     return MCS_OK;
 }
 
-/* A list of texts as the values of their bytes, each ended by 0. */
+/* A list of texts as an array of their bytes, each terminated by 0. */
 static enum mcs_status read_texts(struct store *s, const char *name, struct content *c)
 {
     int n;
@@ -224,7 +224,7 @@ static void add_fault(struct diff *d, const char *file, const char *array, const
     d->n_different++;
 }
 
-/* 0 and one other value. */
+/* A mask has values 0 and one other value only. */
 static int is_mask(const struct array *a)
 {
     double other = 0;
@@ -260,7 +260,7 @@ static void compare_arrays(struct diff *d, const char *file, const struct array 
         both += p != 0 && q != 0;
         sum += (p != 0) + (q != 0);
     }
-    r->relative = apart > 0 ? sqrt(apart / own) : 0; /* infinite where a is all 0 */
+    r->relative = apart > 0 ? sqrt(apart / own) : 0; /* infinite if a is all 0 */
     const int masks = picture && is_mask(a) && is_mask(b);
     if (masks && sum > 0) r->dice = 2 * (double)both / (double)sum;
     r->differs = masks ? sum > 0 && 1 - r->dice > tolerance : r->relative > tolerance;

@@ -3,14 +3,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Scratch of one line: parabola heights, apex of each piece of the envelope and where the piece begins. */
+/* Scratch for one line: heights of the parabolas, and for each segment of the envelope its apex and start. */
 struct line {
     double *f, *begin;
     int *apex;
 };
 
-/* In place over n cells, `stride` apart: f(q) -> min over p of f(p) + (spacing (q - p))^2. Apexes at infinity are left
- * out, so no inf - inf ever arises; a line of nothing but infinity stays as it is. */
+/* In place over n cells `stride` apart: f(q) -> min over p of f(p) + (spacing (q - p))^2. Parabolas of infinite height
+ * are skipped, which avoids inf - inf; a line of infinities is not changed. */
 static void envelope(double *v, int64_t n, int64_t stride, double spacing, struct line s)
 {
     double sq = spacing * spacing;

@@ -40,7 +40,7 @@ static int is_jpeg(const char *name)
     return dot && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg"));
 }
 
-/* On failure too, m->values is the caller's to free. */
+/* The caller frees m->values, also after a failure. */
 static enum mcs_status read_volume(const char *path, float above, struct mask *m)
 {
     struct volume v;
@@ -76,7 +76,7 @@ static enum mcs_status read_mask(const char *path, enum mcs_form form, struct ma
     return MCS_OK;
 }
 
-/* Nearest neighbour, the source of cell i of n being floor(i n_source / n). */
+/* Nearest-neighbour resize with source index floor(i * n_source / n). */
 static enum mcs_status resize_like(struct mask *m, const struct mask *like)
 {
     uint8_t *values = malloc((size_t)like->nx * like->ny);
@@ -305,7 +305,7 @@ static enum mcs_status write_cases(const char *out, struct evaluation *e)
     for (int i = 0; i < e->n; i++) {
         const struct evaluated_case *c = e->cases + i;
         fprintf(s, "%s", mcs_csv_field(&e->arena, c->stem));
-        /* fabs: the sign of a NaN is not the same on every machine */
+        /* fabs: the sign of a NaN differs between machines */
 #define X(name, field) fprintf(s, ",%.10g", isnan(c->m.field) ? fabs(c->m.field) : c->m.field);
         MCS_METRIC_LIST(X)
 #undef X
@@ -325,7 +325,7 @@ enum mcs_status mcs_evaluate_folder(const char *pred, const char *ref, const cha
 {
     enum mcs_status done = mcs_evaluate(pred, ref, o, e), st = MCS_OK;
     if (done != MCS_OK && done != MCS_E_PARTIAL) return mcs_trace(done, __FILE__, __LINE__);
-    /* The message of E_PARTIAL stays held while the files are written: a failure to write them has the last word. */
+    /* Keep E_PARTIAL's message while the files are written; a failure to write them replaces it. */
     char message[2048];
     snprintf(message, sizeof message, "%s", mcs_error_message());
     mcs_error_clear();

@@ -1,4 +1,4 @@
-/* Predictions against references, case by case, matched by file stem. */
+/* Evaluation of predicted masks against reference masks, matched by file stem. */
 #ifndef MCS_EVALUATE_H
 #define MCS_EVALUATE_H
 
@@ -23,9 +23,9 @@ enum {
 };
 
 struct evaluate_options {
-    enum mcs_form form; /* release: foreground is a value above 200, and a prediction of another size is nearest-resized
-                           to the reference, as the released evaluation does; paper: foreground is what is not 0 (above
-                           127 in a JPEG), another size is an error of that case */
+    enum mcs_form form; /* release: foreground is above 200 and predictions are nearest-resized to the reference's size,
+                           as in the released evaluation; paper: foreground is nonzero (above 127 in a JPEG), another
+                           size is an error of that case */
     double tolerance;   /* of NSD and NSD_slice: pixels, or mm for NIfTI */
 };
 struct evaluate_options mcs_evaluate_defaults(enum mcs_form form); /* tolerance 2 */
@@ -34,25 +34,24 @@ struct evaluated_case {
     const char *stem, *pred, *ref; /* the stem and both paths */
     struct mask_metrics m;
 };
-/* Everything in it lives in the arena; release with mcs_evaluation_free. */
+/* The arena owns all memory; release with mcs_evaluation_free. */
 struct evaluation {
     int n;
     struct evaluated_case *cases;             /* sorted by stem */
     struct mean_interval mean[MCS_N_METRICS]; /* over the finite values */
-    int n_only_pred, n_only_ref, n_failed;    /* without a partner; with one that could not be compared */
-    struct failure_list failures;             /* all three */
+    int n_only_pred, n_only_ref, n_failed;    /* without a counterpart (the first two); pairs that failed */
+    struct failure_list failures;             /* all three kinds */
     struct arena arena;
 };
 
-/* Reads PNG, JPEG and NIfTI (.nii, .nii.gz) of both folders. A file of several slices has counts, Dice and IoU only;
- * its surface metrics are NaN. E_NOINPUT: a folder that is missing or empty; E_DATA: two files with one stem, or no
- * pair at all; E_PARTIAL: done, but the failures list names cases (*e is valid). */
+/* Compares the PNG, JPEG and NIfTI (.nii, .nii.gz) files of two folders. A file of several slices has counts, Dice and
+ * IoU only; its surface metrics are NaN. E_NOINPUT: a folder is missing or empty; E_DATA: two files with one stem, or
+ * no pairs; E_PARTIAL: done, but e->failures is not empty (*e is valid). */
 enum mcs_status mcs_evaluate(const char *pred, const char *ref, const struct evaluate_options *o, struct evaluation *e);
 void mcs_evaluation_free(struct evaluation *e);
 
-/* mcs_evaluate, then out/summary.json with nnU-Net's keys (metric_per_case, mean, foreground_mean; beside its metrics
- * the ones above; null where one is NaN or infinite), out/cases.csv and, where the list is not empty, out/failures.csv.
- */
+/* mcs_evaluate, then writes out/summary.json with nnU-Net's keys (metric_per_case, mean, foreground_mean) and the
+ * metrics above (null if NaN or infinite), out/cases.csv and, if there are failures, out/failures.csv. */
 enum mcs_status mcs_evaluate_folder(const char *pred, const char *ref, const char *out,
                                     const struct evaluate_options *o, struct evaluation *e);
 

@@ -31,18 +31,19 @@ double mcs_metrics_iou(const struct mask_counts *c)
 
 /* ---- surface elements ---- */
 
-/* Codes of the 2 x 2 pixels around a corner: 8 upper left, 4 upper right, 2 lower left, 1 lower right. */
+/* Size of the surface element for each code of the 2 x 2 pixels around a corner: 8 upper left, 4 upper right, 2 lower
+ * left, 1 lower right. */
 static void make_sizes(enum mcs_surface_kind kind, const double spacing[2], double size[16])
 {
     double sx = spacing[0], sy = spacing[1], diagonal = 0.5 * sqrt(sx * sx + sy * sy);
-    /* One slice: a corner's eight voxels are these four and four of background, so the surface closes over them. One:
-     * the triangle through three edge middles. Two side by side: a sloping rectangle. Two across: two triangles. Three:
-     * half a square on top and the trapezoid below its long side. Four: the square on top. The corners above and below
-     * the slice are alike: one layer stands for both, at twice the size. */
+    /* Marching cubes on one slice: of a corner's eight voxels four are these pixels and four are background. Surface by
+     * the number of set pixels. One: a triangle through three edge midpoints. Two adjacent: an inclined rectangle. Two
+     * diagonal: two triangles. Three: half a square and a trapezoid. Four: a square. The corner layers above and below
+     * the slice are identical, so one layer is computed with twice the size. */
     double triangle = sqrt(3.0) / 8.0;
     for (int code = 0; code < 16; code++) {
         int n = __builtin_popcount((unsigned)code);
-        int across = code == 9 || code == 6, upright = code == 10 || code == 5; /* upright: one column is set */
+        int across = code == 9 || code == 6, upright = code == 10 || code == 5; /* diagonal; one column */
         if (kind == MCS_SURFACE_SLICE)
             size[code] = n == 0   ? 0.0
                          : n == 1 ? 2.0 * triangle
@@ -55,7 +56,7 @@ static void make_sizes(enum mcs_surface_kind kind, const double spacing[2], doub
     }
 }
 
-/* Corner (x, y) of the (width + 1) x (height + 1) grid has pixel (x, y) at its lower right. code: its four pixels. */
+/* Codes of the (width + 1) x (height + 1) corners; corner (x, y) has pixel (x, y) at its lower right. */
 static void make_codes(const uint8_t *mask, int width, int height, uint8_t *code)
 {
     for (int y = 0; y <= height; y++)
@@ -110,8 +111,7 @@ enum mcs_status mcs_surface_measure(const uint8_t *pred, const uint8_t *ref, int
                      "no memory for the surfaces of a %d x %d mask", width, height);
     make_codes(pred, width, height, code_pred);
     make_codes(ref, width, height, code_ref);
-    /* The two layers of corners above and below a single slice are alike, so distances between them are those within
-     * one. */
+    /* The corner layers above and below a single slice are identical, so the nearest site is in the same layer. */
     for (int64_t i = 0; i < n; i++) sites[i] = size[code_ref[i]] > 0.0;
     MCS_TRY_GOTO(mcs_distance_transform(sites, width + 1, height + 1, 1, grid_spacing, distance), st, done);
     MCS_TRY_GOTO(collect(code_pred, distance, n, size, &s->pred), st, done);

@@ -1,5 +1,5 @@
-/* How well a mask agrees with a reference: counts, Dice, IoU and surface distances. Masks are uint8, foreground is not
- * 0.
+/* Metrics of a mask against a reference: counts, Dice, IoU and surface distances. Masks are uint8, nonzero is
+ * foreground.
  *
  * Empty masks                  both empty    one empty
  *   Dice, IoU                  NaN           0            (nnU-Net's rule: NaN is left out of means)
@@ -7,9 +7,9 @@
  *   HD95, ASSD                 NaN           infinity     (surface-distance's rule; left out of means, and counted)
  *
  * Surface distances follow S. Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and
- * neck anatomy", 2018, and its library surface-distance: between pixel centres lies a corner grid; a corner whose 2 x 2
- * pixels are not all alike is a surface element, its size the length of the marching-squares contour through it.
- * Outside the image is background, so a mask that touches the image's edge has a surface there. */
+ * neck anatomy", 2018, and its library surface-distance: each corner between 2 x 2 pixels that are not all equal is a
+ * surface element; its size is the length of the marching-squares contour through it. The outside of the image is
+ * background, so a mask that touches the image's edge has a surface there. */
 #ifndef MCS_METRICS_H
 #define MCS_METRICS_H
 
@@ -24,7 +24,7 @@ struct mask_counts mcs_metrics_count(const uint8_t *pred, const uint8_t *ref, in
 double mcs_metrics_dice(const struct mask_counts *c); /* 2 TP / (2 TP + FP + FN) */
 double mcs_metrics_iou(const struct mask_counts *c);  /* TP / (TP + FP + FN) */
 
-/* The surface elements of one mask: size, and distance to the nearest element of the other mask (INFINITY where it has
+/* The surface elements of one mask: size, and distance to the nearest element of the other mask (INFINITY if that has
  * none); sorted by distance. */
 struct surface_element {
     double distance, size;
@@ -39,26 +39,25 @@ struct surface_pair {
 };
 enum mcs_surface_kind {
     MCS_SURFACE_2D,   /* contour lengths */
-    MCS_SURFACE_SLICE /* the mask as a volume of one slice with nothing above and below, sizes the marching-cubes areas:
-                         what the released evaluation does. Every inner pixel is then surface too, so its NSD is near a
-                         Dice with a tolerance and no boundary score. */
+    MCS_SURFACE_SLICE /* as in the released evaluation: the mask as a volume of one slice between background, sizes are
+                         marching-cubes areas. All inner pixels are surface too, so its NSD resembles a Dice with
+                         tolerance rather than a boundary metric. */
 };
-/* spacing {x, y} in mm or pixels (the slice has a thickness of 1 and takes spacing {1, 1} only: E_USAGE).
+/* spacing {x, y} in mm or pixels (MCS_SURFACE_SLICE: thickness 1; spacing other than {1, 1} is E_USAGE).
  * pred, ref (height, width). Release with mcs_surface_free. E_SHAPE, E_NOMEM. */
 enum mcs_status mcs_surface_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
                                     const double spacing[2], enum mcs_surface_kind kind, struct surface_pair *s);
 void mcs_surface_free(struct surface_pair *s);
-/* Share of both surfaces that lies within `tolerance` of the other one. */
+/* Normalised surface distance: share of both surfaces within `tolerance` of the other one. */
 double mcs_surface_nsd(const struct surface_pair *s, double tolerance);
-/* The greater of both directions' `percent` percentile: the distance at which the sorted sizes' running share reaches
- * percent. */
+/* The greater of the two directions' `percent` percentiles of the distance, weighted by element size. */
 double mcs_surface_hausdorff(const struct surface_pair *s, double percent);
-/* Mean distance over both surfaces, weighted by size: (sum over pred + sum over ref) / (total pred + total ref). */
+/* Average symmetric surface distance, weighted by size: (sum over pred + sum over ref) / (total pred + total ref). */
 double mcs_surface_assd(const struct surface_pair *s);
-/* The two directions by themselves, as surface-distance returns them: ref to pred, pred to ref. */
+/* The mean distance of each direction, as surface-distance returns them. */
 void mcs_surface_average(const struct surface_pair *s, double *ref_to_pred, double *pred_to_ref);
 
-/* All of them for one pair of 2-D masks. */
+/* All metrics of one pair of 2-D masks. */
 struct mask_metrics {
     struct mask_counts counts;
     double dice, iou, nsd, nsd_slice, hd95, assd;

@@ -164,7 +164,7 @@ done:
 
 /* ---- area under the curve ---- */
 
-/* A float as an unsigned number of the same order, -0 equal to 0. */
+/* A float as an unsigned integer with the same ordering; -0 equals 0. */
 static uint32_t order_bits(float v)
 {
     uint32_t u;
@@ -173,7 +173,7 @@ static uint32_t order_bits(float v)
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
-/* Sorts n keys by bits 1..32 in three passes of 11 bits; the buffer `spare` ends up with the sorted keys. Bit 0 is the
+/* Radix sort of n keys by bits 1..32 in three passes of 11 bits; the sorted keys end up in `spare`. Bit 0 is the
  * label. */
 static void sort_keys(uint64_t *keys, uint64_t *spare, int64_t n)
 {
@@ -201,7 +201,7 @@ enum mcs_status mcs_auroc(const float *scores, const uint8_t *labels, int64_t n,
         keys[i] = (uint64_t)order_bits(scores[i]) << 1 | (labels[i] != 0);
     }
     sort_keys(keys, sorted, n);
-    /* Twice the number of pairs won, in whole numbers: below 2^62, exact. */
+    /* Twice the number of (positive, negative) pairs in which the positive scores higher; exact, below 2^62. */
     int64_t won = 0, n_neg = 0, n_pos = 0;
     for (int64_t i = 0; i < n;) {
         int64_t pos = 0, neg = 0, j = i;
