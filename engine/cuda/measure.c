@@ -172,9 +172,9 @@ static enum mcs_status plan_conv(const struct step *s, struct cuda_peer *p)
     const struct conv_attr *attr = s->attr;
     const struct tensor *x = s->like[0] ? s->like[0] : s->in[0], *w = s->in[1];
     const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
-    struct dnn_conv a = {.direction = !s->backward ? DNN_FORWARD
-                                      : s->din[0]  ? DNN_DATA
-                                                   : DNN_WEIGHT,
+    struct dnn_conv a = {.direction = !s->backward ? DNN_FPROP
+                                      : s->din[0]  ? DNN_DGRAD
+                                                   : DNN_WGRAD,
                          .dtype = mcs_cuda_dtype(x),
                          .nsp = attr->nsp,
                          .n = (int)x->dim[0],
@@ -198,10 +198,10 @@ static enum mcs_status plan_conv(const struct step *s, struct cuda_peer *p)
     MCS_TRY(buffer(p, bytes, &p->workspace));
     p->first = x->data;
     p->second = y->data;
-    if (a.direction == DNN_WEIGHT) return buffer(p, (size_t)mcs_count(w) * 4, &p->result);
+    if (a.direction == DNN_WGRAD) return buffer(p, (size_t)mcs_count(w) * 4, &p->result);
     MCS_TRY(turn_weights(w, p, a.dtype, &weights));
-    p->result = a.direction == DNN_FORWARD ? s->out[0]->data : s->din[0]->data;
-    *(a.direction == DNN_FORWARD ? &p->second : &p->first) = weights;
+    p->result = a.direction == DNN_FPROP ? s->out[0]->data : s->din[0]->data;
+    *(a.direction == DNN_FPROP ? &p->second : &p->first) = weights;
     return MCS_OK;
 }
 

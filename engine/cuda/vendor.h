@@ -30,7 +30,7 @@ void mcs_blas_close(struct cuda_device *c);
 /* Channels last, packed, all of type dtype; accumulates in float32, TF32 off. fprop: y (n,dst,o) of x (n,src,c) and w
  * (o,k,c); dgrad: dx of w and dy; wgrad: dw of x and dy. With nsp 2 the last two of each three entries are used. Only
  * algorithms that cuDNN calls deterministic. */
-enum dnn_direction { DNN_FORWARD, DNN_DATA, DNN_WEIGHT };
+enum dnn_direction { DNN_FPROP, DNN_DGRAD, DNN_WGRAD };
 struct dnn_conv {
     enum dnn_direction direction;
     enum k_dtype dtype;

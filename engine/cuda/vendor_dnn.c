@@ -39,7 +39,7 @@ enum { MOST_WORKSPACE = 1 << 30, CHOICES = 8 };
     X(cudnnGetConvolutionBackwardDataAlgorithm_v7)                                                                     \
     X(cudnnGetConvolutionBackwardFilterAlgorithm_v7)
 
-/* The simulation links a cuDNN of its own implementation: these symbols are then defined, and nothing is loaded. */
+/* The simulation links its implementation of cuDNN: these symbols are then defined, and nothing is loaded. */
 #define X(name) extern __typeof__(name) name __attribute__((weak));
 CALLS(X)
 OPTIONAL(X)
@@ -122,10 +122,10 @@ static enum mcs_status describe(const struct dnn_conv *a, struct dnn_plan *p)
 static cudnnStatus_t workspace(struct cuda_device *c, const struct dnn_plan *p, int algorithm, size_t *n)
 {
     switch (p->direction) {
-    case DNN_FORWARD:
+    case DNN_FPROP:
         return dnn.cudnnGetConvolutionForwardWorkspaceSize(c->dnn, p->x, p->w, p->conv, p->y,
                                                            (cudnnConvolutionFwdAlgo_t)algorithm, n);
-    case DNN_DATA:
+    case DNN_DGRAD:
         return dnn.cudnnGetConvolutionBackwardDataWorkspaceSize(c->dnn, p->w, p->y, p->conv, p->x,
                                                                 (cudnnConvolutionBwdDataAlgo_t)algorithm, n);
     default:
@@ -147,11 +147,11 @@ static int candidates(struct cuda_device *c, const struct dnn_plan *p, int *algo
                     algorithm[n++] = (int)perf[i].algo;                                                                \
     }
     switch (p->direction) {
-    case DNN_FORWARD:
+    case DNN_FPROP:
         TAKE(cudnnGetConvolutionForwardAlgorithm_v7, cudnnConvolutionFwdAlgoPerf_t, p->x, p->w, p->conv, p->y);
         algorithm[n++] = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
         break;
-    case DNN_DATA:
+    case DNN_DGRAD:
         TAKE(cudnnGetConvolutionBackwardDataAlgorithm_v7, cudnnConvolutionBwdDataAlgoPerf_t, p->w, p->y, p->conv, p->x);
         algorithm[n++] = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
         break;
@@ -200,12 +200,12 @@ enum mcs_status mcs_dnn_run(struct cuda_device *c, const struct dnn_plan *p, con
 {
     const float one = 1, zero = 0;
     switch (p->direction) {
-    case DNN_FORWARD:
+    case DNN_FPROP:
         DNN(cudnnConvolutionForward(c->dnn, &one, p->x, first, p->w, second, p->conv,
                                     (cudnnConvolutionFwdAlgo_t)p->algorithm, workspace, p->workspace_bytes, &zero, p->y,
                                     result));
         return MCS_OK;
-    case DNN_DATA:
+    case DNN_DGRAD:
         DNN(cudnnConvolutionBackwardData(c->dnn, &one, p->w, first, p->y, second, p->conv,
                                          (cudnnConvolutionBwdDataAlgo_t)p->algorithm, workspace, p->workspace_bytes,
                                          &zero, p->x, result));
