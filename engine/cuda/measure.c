@@ -7,12 +7,12 @@
 
 /* ---- times and counts ---- */
 
-static enum mcs_status events(cudaEvent_t *e, int n, struct cuda_device *c, enum mcs_status (*f)(void *), void *arg,
-                              void *other, size_t other_bytes, double *seconds)
+static enum mcs_status time_calls(cudaEvent_t *e, int n, struct cuda_device *c, enum mcs_status (*f)(void *), void *arg,
+                                  void *flush, size_t flush_bytes, double *seconds)
 {
     for (int i = 0; i < 2 * n; i++) MCS_CUDA(cudaEventCreate(&e[i]));
     for (int i = 0; i < n; i++) {
-        MCS_CUDA(cudaMemsetAsync(other, i, other_bytes, c->compute));
+        MCS_CUDA(cudaMemsetAsync(flush, i, flush_bytes, c->compute));
         MCS_CUDA(cudaEventRecord(e[2 * i], c->compute));
         MCS_TRY(f(arg));
         MCS_CUDA(cudaEventRecord(e[2 * i + 1], c->compute));
@@ -32,14 +32,14 @@ static enum mcs_status measure_time(struct device *d, enum mcs_status (*f)(void 
 {
     struct cuda_device *c = d->state;
     int cache = 0;
-    void *other = NULL;
+    void *flush = NULL;
     MCS_CUDA(cudaDeviceGetAttribute(&cache, cudaDevAttrL2CacheSize, c->index));
     const size_t bytes = 2 * (size_t)(cache > 0 ? cache : 1 << 20);
     cudaEvent_t *e = calloc((size_t)n, 2 * sizeof(cudaEvent_t));
     MCS_REQUIRE(e, MCS_E_NOMEM, "no memory for %d times", n);
-    enum mcs_status st = mcs_cuda_alloc(c, bytes, &other);
-    if (st == MCS_OK) st = events(e, n, c, f, arg, other, bytes, seconds);
-    if (other) (void)cudaFree(other);
+    enum mcs_status st = mcs_cuda_alloc(c, bytes, &flush);
+    if (st == MCS_OK) st = time_calls(e, n, c, f, arg, flush, bytes, seconds);
+    if (flush) (void)cudaFree(flush);
     for (int i = 0; i < 2 * n; i++)
         if (e[i]) (void)cudaEventDestroy(e[i]);
     free(e);
@@ -72,7 +72,7 @@ struct cuda_peer {
     struct peer peer; /* must stay first: callers hold a pointer to it */
     struct cuda_device *c;
     int is_conv, which;
-    struct k_matmul product;
+    struct k_matmul matmul;
     struct blas_plan *blas;
     struct dnn_plan *dnn;
     const void *first, *second;
@@ -88,22 +88,22 @@ static enum mcs_status buffer(struct cuda_peer *p, size_t bytes, void **m)
     return MCS_OK;
 }
 
-static enum mcs_status cast(struct cuda_peer *p, const float *x, int64_t n, void **half)
+static enum mcs_status cast(struct cuda_peer *p, const float *x, int64_t n, void **y)
 {
-    MCS_TRY(buffer(p, 2 * (size_t)n, half));
-    const struct k_cast k = {.from = K_F32, .to = K_BF16, .n = n, .x = x, .y = *half};
+    MCS_TRY(buffer(p, 2 * (size_t)n, y));
+    const struct k_cast k = {.from = K_F32, .to = K_BF16, .n = n, .x = x, .y = *y};
     MCS_CUDA(k_cast(&k, p->c->compute));
     return MCS_OK;
 }
 
 /* y = x w^T + b, dx = dy w, dw = dy^T x. The weights are cast to the activations' type here, outside the measured
  * time. */
-static enum mcs_status plan_product(const struct step *s, struct cuda_peer *p)
+static enum mcs_status plan_linear(const struct step *s, struct cuda_peer *p)
 {
     const struct tensor *x = s->like[0] ? s->like[0] : s->in[0], *w = s->in[1];
     const int64_t m = mcs_rows(x), n = w->dim[0], k = w->dim[1];
     const enum k_dtype type = mcs_cuda_dtype(x);
-    struct k_matmul *a = &p->product;
+    struct k_matmul *a = &p->matmul;
     void *weights = w->data;
     *a = (struct k_matmul){.dtype = type, .dtype_y = type, .batch = 1};
     if (type == K_BF16 && !(s->backward && s->din[1])) MCS_TRY(cast(p, w->data, n * k, &weights));
@@ -123,16 +123,16 @@ static enum mcs_status plan_product(const struct step *s, struct cuda_peer *p)
         return MCS_OK;
     }
     const int trans_a = a->form == K_MATMUL_TN, trans_b = a->form == K_MATMUL_NT;
-    const struct blas_product b = {.dtype = type,
-                                   .out = a->dtype_y,
-                                   .trans_a = trans_a,
-                                   .trans_b = trans_b,
-                                   .m = a->m,
-                                   .n = a->n,
-                                   .k = a->k,
-                                   .lda = trans_a ? a->m : a->k,
-                                   .ldb = trans_b ? a->k : a->n,
-                                   .ldc = a->n};
+    const struct blas_matmul b = {.dtype = type,
+                                  .out = a->dtype_y,
+                                  .trans_a = trans_a,
+                                  .trans_b = trans_b,
+                                  .m = a->m,
+                                  .n = a->n,
+                                  .k = a->k,
+                                  .lda = trans_a ? a->m : a->k,
+                                  .ldb = trans_b ? a->k : a->n,
+                                  .ldc = a->n};
     const int64_t in = type == K_BF16 ? 8 : 4; /* elements in 16 bytes */
     size_t bytes = 0;
     p->peer.name = "cuBLASLt";
@@ -142,7 +142,8 @@ static enum mcs_status plan_product(const struct step *s, struct cuda_peer *p)
 }
 
 /* Weights (o,c,k) -> (o,k,c), cuDNN's NHWC filter layout, in the activations' type. */
-static enum mcs_status turn_weights(const struct tensor *w, struct cuda_peer *p, enum k_dtype type, void **turned)
+static enum mcs_status transpose_weights(const struct tensor *w, struct cuda_peer *p, enum k_dtype type,
+                                         void **transposed)
 {
     const int64_t o = w->dim[0], c = w->dim[1], taps = mcs_count(w) / (o * c), n = o * c * taps;
     const size_t size = type == K_BF16 ? 2 : 4;
@@ -160,9 +161,9 @@ static enum mcs_status turn_weights(const struct tensor *w, struct cuda_peer *p,
         else
             to[at] = from[i];
     }
-    if (st == MCS_OK) st = buffer(p, (size_t)n * size, turned);
+    if (st == MCS_OK) st = buffer(p, (size_t)n * size, transposed);
     if (st == MCS_OK)
-        st = mcs_cuda_status(cudaMemcpy(*turned, to, (size_t)n * size, cudaMemcpyHostToDevice), "cudaMemcpy");
+        st = mcs_cuda_status(cudaMemcpy(*transposed, to, (size_t)n * size, cudaMemcpyHostToDevice), "cudaMemcpy");
     free(from);
     return st;
 }
@@ -199,7 +200,7 @@ static enum mcs_status plan_conv(const struct step *s, struct cuda_peer *p)
     p->first = x->data;
     p->second = y->data;
     if (a.direction == DNN_WGRAD) return buffer(p, (size_t)mcs_count(w) * 4, &p->result);
-    MCS_TRY(turn_weights(w, p, a.dtype, &weights));
+    MCS_TRY(transpose_weights(w, p, a.dtype, &weights));
     p->result = a.direction == DNN_FPROP ? s->out[0]->data : s->din[0]->data;
     *(a.direction == DNN_FPROP ? &p->second : &p->first) = weights;
     return MCS_OK;
@@ -225,7 +226,7 @@ static enum mcs_status peer_new(const struct step *s, int which, struct peer **m
     MCS_REQUIRE(p, MCS_E_NOMEM, "no memory for a peer of %s", s->scope);
     p->c = mcs_cuda_of(s);
     p->which = which;
-    const enum mcs_status st = is_conv ? plan_conv(s, p) : plan_product(s, p);
+    const enum mcs_status st = is_conv ? plan_conv(s, p) : plan_linear(s, p);
     if (st == MCS_OK)
         *made = &p->peer;
     else
@@ -236,10 +237,10 @@ static enum mcs_status peer_new(const struct step *s, int which, struct peer **m
 static enum mcs_status peer_run(void *made)
 {
     struct cuda_peer *p = made;
-    const struct k_matmul *a = &p->product;
+    const struct k_matmul *a = &p->matmul;
     if (p->is_conv) return mcs_dnn_run(p->c, p->dnn, p->first, p->second, p->result, p->workspace);
     if (p->which == LIBRARY) {
-        const struct blas_product b = {.a = a->a, .b = a->b, .c = a->y};
+        const struct blas_matmul b = {.a = a->a, .b = a->b, .c = a->y};
         return mcs_blas_run(p->c, p->blas, &b, p->workspace);
     }
     MCS_CUDA(k_matmul_run(a, p->c->compute));

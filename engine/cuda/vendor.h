@@ -8,7 +8,7 @@
 /* C (m,n) = A (m,k) B (k,n) + bias (n) + beta C, all row-major. trans_a: A is stored as (k,m); trans_b: B is stored as
  * (n,k). lda, ldb, ldc: elements between rows as stored. dtype: type of A and B; out: type of C and of the bias, if
  * any. Accumulates in float32; TF32 is off. */
-struct blas_product {
+struct blas_matmul {
     enum k_dtype dtype, out;
     int trans_a, trans_b;
     int64_t m, n, k, lda, ldb, ldc;
@@ -20,9 +20,9 @@ struct blas_plan;
 
 /* Chooses an algorithm for these shapes (pointers are assumed to be 16-byte aligned), the same one each time, and
  * returns the workspace it needs. *plan NULL with MCS_OK: the library has no algorithm, use k_matmul. */
-enum mcs_status mcs_blas_plan(struct cuda_device *c, const struct blas_product *p, struct blas_plan **plan,
+enum mcs_status mcs_blas_plan(struct cuda_device *c, const struct blas_matmul *p, struct blas_plan **plan,
                               size_t *workspace_bytes);
-enum mcs_status mcs_blas_run(struct cuda_device *c, const struct blas_plan *plan, const struct blas_product *p,
+enum mcs_status mcs_blas_run(struct cuda_device *c, const struct blas_plan *plan, const struct blas_matmul *p,
                              void *workspace);
 void mcs_blas_plan_free(struct blas_plan *plan);
 void mcs_blas_close(struct cuda_device *c);
