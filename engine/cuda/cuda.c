@@ -8,7 +8,7 @@
 #include "engine/cuda/module.h"
 #include "engine/cuda/vendor.h"
 
-enum { STAGE_BYTES = 8 << 20, OLDEST_SM = 80 };
+enum { STAGING_BYTES = 8 << 20, OLDEST_SM = 80 };
 
 /* ---- errors ---- */
 
@@ -113,10 +113,10 @@ void mcs_cuda_stage_close(struct cuda_stage *t)
 static enum mcs_status cuda_upload(struct device *d, void *dst, const void *src, int64_t bytes)
 {
     struct cuda_device *c = d->state;
-    for (int64_t at = 0; at < bytes; at += STAGE_BYTES) {
-        const size_t n = (size_t)(bytes - at < STAGE_BYTES ? bytes - at : STAGE_BYTES);
-        struct cuda_stage *t = &c->stage[c->next_stage];
-        c->next_stage = (c->next_stage + 1) % CUDA_STAGES;
+    for (int64_t at = 0; at < bytes; at += STAGING_BYTES) {
+        const size_t n = (size_t)(bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES);
+        struct cuda_stage *t = &c->staging[c->next_staging];
+        c->next_staging = (c->next_staging + 1) % N_STAGING;
         MCS_CUDA(cudaEventSynchronize(t->copied));
         memcpy(t->pinned, (const char *)src + at, n);
         MCS_CUDA(cudaStreamWaitEvent(c->copy, t->used, 0));
@@ -261,7 +261,7 @@ static enum mcs_status check_index(int index)
 }
 
 /* Properties of GPU `index`; E_DEVICE where the kernels cannot run on its architecture. */
-static enum mcs_status look_at(int index, struct cudaDeviceProp *p)
+static enum mcs_status get_properties(int index, struct cudaDeviceProp *p)
 {
     MCS_TRY(check_index(index));
     MCS_CUDA(cudaGetDeviceProperties(p, index));
@@ -274,22 +274,22 @@ static enum mcs_status look_at(int index, struct cudaDeviceProp *p)
 static enum mcs_status cuda_check(int index)
 {
     struct cudaDeviceProp p;
-    return look_at(index, &p);
+    return get_properties(index, &p);
 }
 
 static enum mcs_status cuda_describe(int index, char *text, int room)
 {
     struct cudaDeviceProp p;
-    MCS_TRY(look_at(index, &p));
+    MCS_TRY(get_properties(index, &p));
     snprintf(text, (size_t)room, "%s, sm_%d%d, %.0f MiB", p.name, p.major, p.minor, mib((double)p.totalGlobalMem));
     return MCS_OK;
 }
 
-static enum mcs_status make_streams(struct cuda_device *c)
+static enum mcs_status create_streams(struct cuda_device *c)
 {
     MCS_CUDA(cudaStreamCreateWithFlags(&c->compute, cudaStreamNonBlocking));
     MCS_CUDA(cudaStreamCreateWithFlags(&c->copy, cudaStreamNonBlocking));
-    for (int i = 0; i < CUDA_STAGES; i++) MCS_TRY(mcs_cuda_stage_open(c, STAGE_BYTES, &c->stage[i]));
+    for (int i = 0; i < N_STAGING; i++) MCS_TRY(mcs_cuda_stage_open(c, STAGING_BYTES, &c->staging[i]));
     MCS_TRY(mcs_cuda_alloc(c, sizeof *c->run, (void **)&c->run));
     MCS_CUDA(k_run_set((struct k_run){0}, c->run, c->compute));
     return MCS_OK;
@@ -299,7 +299,7 @@ static enum mcs_status cuda_open(int index, struct device *d)
 {
     struct cudaDeviceProp p;
     enum mcs_status st;
-    MCS_TRY(look_at(index, &p));
+    MCS_TRY(get_properties(index, &p));
     MCS_CUDA(cudaSetDevice(index));
     struct cuda_device *c = calloc(1, sizeof *c);
     MCS_REQUIRE(c, MCS_E_NOMEM, "no memory for a device");
@@ -311,7 +311,7 @@ static enum mcs_status cuda_open(int index, struct device *d)
 #undef OP
     d->backend = &cuda_backend;
     d->state = c;
-    MCS_TRY_GOTO(make_streams(c), st, failed);
+    MCS_TRY_GOTO(create_streams(c), st, failed);
     return MCS_OK;
 failed:
     cuda_close(d);
@@ -324,7 +324,7 @@ static void cuda_close(struct device *d)
     if (!c) return;
     if (c->compute) (void)cudaStreamSynchronize(c->compute);
     if (c->copy) (void)cudaStreamSynchronize(c->copy);
-    for (int i = 0; i < CUDA_STAGES; i++) mcs_cuda_stage_close(&c->stage[i]);
+    for (int i = 0; i < N_STAGING; i++) mcs_cuda_stage_close(&c->staging[i]);
     mcs_blas_close(c);
     mcs_cuda_optim_close(c);
     mcs_cuda_stages_close(c);

@@ -9,7 +9,7 @@
 #include "engine/stage_ops.h"
 #include "kernels/common/kernels.h"
 
-enum { CUDA_STAGES = 2 };
+enum { N_STAGING = 2 };
 
 struct cuda_stage { /* uploads: host -> pinned by memcpy, pinned -> device on the copy stream */
     void *pinned, *device;
@@ -21,8 +21,8 @@ struct cuda_device {
     char name[128];
     int sm; /* compute capability, 90 for 9.0 */
     cudaStream_t compute, copy;
-    struct cuda_stage stage[CUDA_STAGES]; /* a double buffer */
-    int next_stage;
+    struct cuda_stage staging[N_STAGING]; /* a double buffer */
+    int next_staging;
     struct k_run *run; /* device memory: seed and step of the run being enqueued (backend's begin_run) */
     void *blas;        /* cublasLtHandle_t of vendor_blas.c, created on first use */
     void *optim;       /* optim_cuda.c, created on first use */

@@ -8,10 +8,10 @@ static struct k_concat args(const struct step *s, const struct tensor *const *li
     struct k_concat a = {.dtype = mcs_cuda_dtype(y), .rows = 1};
     for (int d = 0; d < axis; d++) a.rows *= y->dim[d];
     for (int k = 0; k < 4 && like[k]; k++, a.inputs++) {
-        int64_t own = 1;
-        for (int d = 0; d < axis; d++) own *= like[k]->dim[d];
-        a.width[k] = mcs_count(like[k]) / own;
-        a.repeated[k] = own == 1 && a.rows > 1;
+        int64_t rows = 1;
+        for (int d = 0; d < axis; d++) rows *= like[k]->dim[d];
+        a.width[k] = mcs_count(like[k]) / rows;
+        a.repeated[k] = rows == 1 && a.rows > 1;
     }
     return a;
 }

@@ -55,15 +55,15 @@ static enum mcs_status prepare_either(struct step *s, int transposed)
 {
     if (s->backward && !s->dout[0]) return MCS_OK;
     struct k_conv a = args(s, transposed);
-    float somewhere = 0;
+    float unplaced = 0;
     a.workspace = NULL;
     if (s->backward) {
-        gradients(s, &a, &somewhere);
+        gradients(s, &a, &unplaced);
         s->workspace_bytes = transposed ? k_conv_transpose_bwd_bytes(&a) : k_conv_bwd_bytes(&a);
     } else {
         int part_rows;
         const size_t moments = mcs_cuda_moments_bytes(s, &part_rows);
-        if (moments) a.moments = &somewhere;
+        if (moments) a.moments = &unplaced;
         s->workspace_bytes = moments + (transposed ? k_conv_transpose_fwd_bytes(&a) : k_conv_fwd_bytes(&a));
     }
     return MCS_OK;

@@ -1,7 +1,7 @@
 /* linear on the device: y = x w^T + b. In bf16 the weight is cast into the workspace first. */
 #include <stdlib.h>
 
-#include "engine/cuda/product.h"
+#include "engine/cuda/matmul_cuda.h"
 
 struct shape {
     int64_t m, n, k, w0; /* rows of x, outputs, inputs; first row of the weight that is used */
@@ -9,7 +9,7 @@ struct shape {
 };
 
 struct prepared {
-    struct cuda_product y, dx, dw;
+    struct cuda_matmul y, dx, dw;
 };
 
 static struct shape shape_of(const struct step *s)
@@ -36,12 +36,12 @@ static size_t weight_bytes(const struct shape *d)
     return d->t == K_BF16 ? mcs_cuda_round((size_t)(d->n * d->k) * 2) : 0;
 }
 
-static enum mcs_status plan(struct step *s, const struct shape *d, enum k_matmul_form form, struct cuda_product *p,
-                            size_t *most)
+static enum mcs_status plan(struct step *s, const struct shape *d, enum k_matmul_form form, struct cuda_matmul *p,
+                            size_t *max_bytes)
 {
     p->k = product(d, form);
-    MCS_TRY(mcs_cuda_product_plan(mcs_cuda_of(s), form == K_MATMUL_NT && s->in[2], p));
-    if (p->workspace_bytes > *most) *most = p->workspace_bytes;
+    MCS_TRY(mcs_cuda_matmul_plan(mcs_cuda_of(s), form == K_MATMUL_NT && s->in[2], p));
+    if (p->workspace_bytes > *max_bytes) *max_bytes = p->workspace_bytes;
     return MCS_OK;
 }
 
@@ -65,20 +65,20 @@ static void release(struct step *s)
 {
     struct prepared *p = s->prepared;
     if (!p) return;
-    mcs_cuda_product_free(&p->y);
-    mcs_cuda_product_free(&p->dx);
-    mcs_cuda_product_free(&p->dw);
+    mcs_cuda_matmul_free(&p->y);
+    mcs_cuda_matmul_free(&p->dx);
+    mcs_cuda_matmul_free(&p->dw);
     free(p);
 }
 
 /* *w: the rows of the weight that are used, in the activations' type. *rest: the workspace after the cast weight. */
 static enum mcs_status weight(const struct step *s, const struct shape *d, const void **w, float **rest)
 {
-    const float *own = mcs_f32(s->in[1]) + d->w0 * d->k;
-    *w = own;
+    const float *first_row = mcs_f32(s->in[1]) + d->w0 * d->k;
+    *w = first_row;
     *rest = s->workspace;
     if (d->t == K_F32) return MCS_OK;
-    const struct k_cast c = {.from = K_F32, .to = K_BF16, .n = d->n * d->k, .x = own, .y = s->workspace};
+    const struct k_cast c = {.from = K_F32, .to = K_BF16, .n = d->n * d->k, .x = first_row, .y = s->workspace};
     MCS_CUDA(k_cast(&c, mcs_cuda_stream(s)));
     *w = s->workspace;
     *rest = (float *)((char *)s->workspace + weight_bytes(d));
@@ -88,12 +88,12 @@ static enum mcs_status weight(const struct step *s, const struct shape *d, const
 static enum mcs_status fwd(const struct step *s)
 {
     const struct shape d = shape_of(s);
-    struct cuda_product p = ((const struct prepared *)s->prepared)->y;
+    struct cuda_matmul p = ((const struct prepared *)s->prepared)->y;
     p.k.a = s->in[0]->data;
     p.k.bias = s->in[2] ? mcs_f32(s->in[2]) + d.w0 : NULL;
     p.k.y = s->out[0]->data;
     MCS_TRY(weight(s, &d, &p.k.b, &p.k.workspace));
-    return mcs_cuda_product_run(mcs_cuda_of(s), &p);
+    return mcs_cuda_matmul_run(mcs_cuda_of(s), &p);
 }
 
 /* A step that uses only some of the weight's rows is always frozen (op.h), so din[1] and din[2] cover all rows. */
@@ -101,19 +101,19 @@ static enum mcs_status bwd(const struct step *s)
 {
     if (!s->dout[0]) return MCS_OK;
     const struct shape d = shape_of(s);
-    const struct prepared *own = s->prepared;
+    const struct prepared *plans = s->prepared;
     const void *dy = s->dout[0]->data;
     if (s->din[0]) {
-        struct cuda_product p = own->dx;
+        struct cuda_matmul p = plans->dx;
         p.k.a = dy, p.k.y = s->din[0]->data, p.k.beta = s->beta[0];
         MCS_TRY(weight(s, &d, &p.k.b, &p.k.workspace));
-        MCS_TRY(mcs_cuda_product_run(mcs_cuda_of(s), &p));
+        MCS_TRY(mcs_cuda_matmul_run(mcs_cuda_of(s), &p));
     }
     if (s->din[1]) {
-        struct cuda_product p = own->dw;
+        struct cuda_matmul p = plans->dw;
         p.k.a = dy, p.k.b = s->in[0]->data, p.k.y = s->din[1]->data, p.k.beta = s->beta[1];
         p.k.workspace = s->workspace;
-        MCS_TRY(mcs_cuda_product_run(mcs_cuda_of(s), &p));
+        MCS_TRY(mcs_cuda_matmul_run(mcs_cuda_of(s), &p));
     }
     if (s->din[2]) {
         const struct k_sum_rows b = {.from = d.t,

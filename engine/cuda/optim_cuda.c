@@ -29,7 +29,7 @@ void mcs_cuda_optim_close(struct cuda_device *c)
     c->optim = NULL;
 }
 
-static enum mcs_status make_memory(const struct cuda_device *c, struct cuda_optim *o)
+static enum mcs_status alloc_memory(const struct cuda_device *c, struct cuda_optim *o)
 {
     MCS_TRY(mcs_cuda_alloc(c, sizeof *o->state, (void **)&o->state));
     MCS_TRY(mcs_cuda_alloc(c, K_SQUARES_BYTES, &o->workspace));
@@ -43,14 +43,14 @@ static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range 
     if (!c->optim) {
         c->optim = calloc(1, sizeof(struct cuda_optim));
         MCS_REQUIRE(c->optim, MCS_E_NOMEM, "no memory for an optimizer");
-        const enum mcs_status st = make_memory(c, c->optim);
+        const enum mcs_status st = alloc_memory(c, c->optim);
         if (st != MCS_OK) return mcs_cuda_optim_close(c), st;
     }
     struct cuda_optim *o = c->optim;
     if (n > o->n_ranges) {
-        struct k_range *room = realloc(o->ranges, (size_t)n * sizeof *room);
-        MCS_REQUIRE(room, MCS_E_NOMEM, "no memory for %d ranges of weights", n);
-        o->ranges = room;
+        struct k_range *ranges = realloc(o->ranges, (size_t)n * sizeof *ranges);
+        MCS_REQUIRE(ranges, MCS_E_NOMEM, "no memory for %d ranges of weights", n);
+        o->ranges = ranges;
         o->n_ranges = n;
     }
     for (int i = 0; i < n; i++) o->ranges[i] = (struct k_range){r[i].first, r[i].n, r[i].decay};
