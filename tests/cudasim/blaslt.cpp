@@ -1,7 +1,7 @@
-/* cuBLASLt, as much of it as a transformer needs: products of float or bfloat16 matrices summed in float, with bias,
- * ReLU and GELU (the tanh form, as there) in the epilogue. What NVIDIA's documentation does not promise is refused:
- * types, alignments less than the search was told, another problem's algorithm, a workspace too small. The algorithm
- * wants the largest workspace it may have, up to 4 MiB, and scribbles on it. */
+/* The part of cuBLASLt that a transformer needs: matrix products of float or bfloat16, accumulated in float, with bias,
+ * ReLU and GELU (cuBLASLt's tanh form) in the epilogue. Usage that NVIDIA's documentation does not promise is refused:
+ * other types, pointers less aligned than the heuristic was told, another problem's algorithm, too small a workspace.
+ * The algorithm asks for the largest workspace it may have, up to 4 MiB, and overwrites it with NaN. */
 #include <string.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ struct preference {
     uint64_t workspace;
     uint32_t alignment[4], reductions, implementations;
 };
-struct choice { /* what hides in an algorithm */
+struct choice { /* contents of a cublasLtMatmulAlgo_t */
     uint64_t mark;
     uint32_t alignment[5]; /* A B C D bias */
     uint32_t problem;
@@ -38,7 +38,7 @@ preference *of(cublasLtMatmulPreference_t x)
     return (preference *)x;
 }
 
-/* The rows "CUBLAS_COMPUTE_32F" of the documentation's table that have float or bfloat16 in them. */
+/* The rows for CUBLAS_COMPUTE_32F with float or bfloat16 types in the documentation's table of cublasLtMatmul. */
 cublasStatus_t supported(const problem &q)
 {
     const product &p = q.p;
@@ -51,7 +51,7 @@ cublasStatus_t supported(const problem &q)
     if (q.a.type == CUDA_R_32F ? q.d.type != CUDA_R_32F : q.a.type != CUDA_R_16BF) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (!bytes_of(q.d.type)) return CUBLAS_STATUS_NOT_SUPPORTED;
     if ((has_bias(p.epilogue) || writes_bias(p.epilogue)) && p.bias_type != -1 && p.bias_type != q.d.type)
-        return CUBLAS_STATUS_NOT_SUPPORTED; /* its elements are of D's type */
+        return CUBLAS_STATUS_NOT_SUPPORTED; /* a bias has D's type */
     if (writes_bias(p.epilogue) && q.d.batch > 1) return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -76,7 +76,7 @@ cublasStatus_t describe(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cub
     if (q->c.order != q->d.order) return CUBLAS_STATUS_NOT_SUPPORTED;
     const int64_t one = (int64_t)(lines(q->d) * (size_t)q->d.ld);
     if (q->d.batch > 1 && q->d.stride < one - q->d.ld + (int64_t)line_length(q->d))
-        return CUBLAS_STATUS_INVALID_VALUE; /* the products would overwrite one another */
+        return CUBLAS_STATUS_INVALID_VALUE; /* the matrices of the batch would overlap */
     return supported(*q);
 }
 
@@ -90,7 +90,7 @@ choice choose(const problem &q, const preference &f)
 {
     choice c = {mark, {}, q.hash(), std::min(f.workspace, most_workspace) / 256 * 256};
     memcpy(c.alignment, f.alignment, sizeof f.alignment);
-    c.alignment[4] = alignment_of(q.p.bias); /* none yet: as aligned as can be */
+    c.alignment[4] = alignment_of(q.p.bias); /* NULL if not set yet: counts as 256-byte aligned */
     return c;
 }
 
@@ -202,7 +202,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&p->bias, v, n);
     case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE: return set(&p->bias_stride, v, n);
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return set(&p->bias_type, v, n);
-    default: return CUBLAS_STATUS_INVALID_VALUE; /* not stood in for */
+    default: return CUBLAS_STATUS_INVALID_VALUE; /* not simulated */
     }
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *m, cudaDataType type, uint64_t rows, uint64_t cols,
@@ -255,7 +255,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return set(&f->alignment[1], v, n);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return set(&f->alignment[2], v, n);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return set(&f->alignment[3], v, n);
-    /* noted only: the one algorithm here adds in a fixed order */
+    /* stored but not used: the only algorithm adds in a fixed order */
     case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return set(&f->reductions, v, n);
     case CUBLASLT_MATMUL_PREF_IMPL_MASK: return set(&f->implementations, v, n);
     default: return CUBLAS_STATUS_INVALID_VALUE;
@@ -296,12 +296,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     const sim::guard g;
     if (sim::enter() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
     if (!sim::runs_here()) return CUBLAS_STATUS_ARCH_MISMATCH;
-    if (h->device != sim::device_now()) return CUBLAS_STATUS_INVALID_VALUE; /* a handle is its device's */
+    if (h->device != sim::device_now()) return CUBLAS_STATUS_INVALID_VALUE; /* a handle belongs to one device */
     if (!alpha || !beta || !a || !b || !d) return CUBLAS_STATUS_INVALID_VALUE;
     call x = {{}, a, b, c, NULL, NULL, d, workspace, 0, 0, 0};
     const cublasStatus_t s = describe(desc, la, lb, lc, ld, &x.q);
     if (s != CUBLAS_STATUS_SUCCESS) return s;
-    choice w = choose(x.q, preference{0, {256, 256, 256, 256}, 0, 0}); /* the search that a NULL stands for */
+    choice w = choose(x.q, preference{0, {256, 256, 256, 256}, 0, 0}); /* algo NULL: the default heuristic */
     if (algo) memcpy(&w, algo, sizeof w);
     if (w.mark != mark || w.problem != x.q.hash()) return CUBLAS_STATUS_INVALID_VALUE;
     if (w.workspace > workspace_bytes || (w.workspace && (!workspace || (uintptr_t)workspace % 256)))

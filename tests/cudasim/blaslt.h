@@ -1,5 +1,5 @@
-/* One product of matrices as cuBLASLt describes it, between its calls (blaslt.cpp) and its sums (blaslt_product.cpp).
- */
+/* One matrix product as cuBLASLt describes it: shared by the API (blaslt.cpp) and the computation
+ * (blaslt_product.cpp). */
 #ifndef CUDASIM_BLASLT_H
 #define CUDASIM_BLASLT_H
 
@@ -34,7 +34,7 @@ inline size_t line_length(const matrix &m)
 {
     return m.order == CUBLASLT_ORDER_COL ? m.rows : m.cols;
 }
-inline size_t span(const matrix &m) /* bytes from the first element to past the last */
+inline size_t span(const matrix &m) /* bytes from the first element to the end of the last */
 {
     const size_t one = (lines(m) - 1) * (size_t)m.ld + line_length(m);
     return ((size_t)(m.batch - 1) * (size_t)m.stride + one) * bytes_of(m.type);
@@ -112,7 +112,7 @@ struct call {
     float alpha, beta;
     size_t workspace_bytes;
 };
-cudaError_t run(const call &x); /* when its turn in the stream has come */
+cudaError_t run(const call &x); /* runs it, in stream order */
 } // namespace blaslt
 
 #endif

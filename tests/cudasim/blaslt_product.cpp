@@ -1,5 +1,5 @@
-/* What a product does when its turn in the stream has come: reads, sums in float, the epilogue, writes; each range
- * looked up in the shadow first. */
+/* Runs one matrix product in stream order: checks each range in shadow memory, accumulates in float, applies the
+ * epilogue, writes. */
 #include <dnnl.h>
 #include <math.h>
 #include <string.h>
@@ -20,7 +20,7 @@ bool touch(const matrix &m, const void *p, sim::access kind, bool may_be_unset =
     return true;
 }
 
-/* op(m) as rows of floats, one after the other. */
+/* op(m) as a packed row-major matrix of floats. */
 std::vector<float> rows_of(const matrix &m, const void *p, bool transposed)
 {
     std::vector<float> v(m.rows * m.cols);
@@ -30,7 +30,7 @@ std::vector<float> rows_of(const matrix &m, const void *p, bool transposed)
     return v;
 }
 
-/* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): not the GELU by erf. */
+/* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the tanh form, not erf. */
 float gelu_tanh(float x)
 {
     return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));

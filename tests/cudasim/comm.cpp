@@ -1,5 +1,6 @@
-/* NCCL's calls. A rank is whatever host thread calls for it, with a device of its own; calls between GroupStart and
- * GroupEnd run as one. Ranks that disagree, or one that stays away, are reported, and all end in an error. */
+/* NCCL's API. A rank is the host thread that calls for it, on its device; calls between ncclGroupStart and ncclGroupEnd
+ * run as one operation. Ranks whose calls differ, or a rank that misses a collective, are reported, and all end in an
+ * error. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ using namespace comm;
 
 namespace
 {
-struct order { /* queued until the group ends */
+struct order { /* a call queued until the group ends */
     ncclComm *of;
     cudaStream_t stream;
     call what;
@@ -19,7 +20,7 @@ struct order { /* queued until the group ends */
 thread_local int depth;
 thread_local std::vector<order> orders;
 thread_local std::vector<ncclComm *> arrivals;
-std::map<std::string, std::shared_ptr<clique>> cliques; /* by id, until complete */
+std::map<std::string, std::shared_ptr<clique>> cliques; /* by unique id */
 std::set<ncclComm *> comms;
 uint64_t n_ids;
 thread_local char last_error[256];
@@ -36,7 +37,7 @@ bool overlap(const void *a, size_t na, const void *b, size_t nb)
     return (const char *)a < (const char *)b + nb && (const char *)b < (const char *)a + na;
 }
 
-/* In place is allowed at one offset of each kind, and nowhere else. */
+/* In-place collectives are allowed at one offset of each kind; any other overlap is an error. */
 bool places_good(const ncclComm *c, const call &x)
 {
     const int n = c->all->n;
@@ -68,7 +69,8 @@ ncclResult_t check(ncclComm *c, const call &x)
     return ncclSuccess;
 }
 
-/* Which of the captures that the communicator was called in the stream is in now, from 1; 0: in none. */
+/* Number, from 1, of the stream's current capture among those that the communicator was called in; 0: the stream is not
+ * captured. */
 uint64_t capture_number(ncclComm *c, const CUstream_st *s)
 {
     if (!s->into) return 0;
@@ -77,7 +79,7 @@ uint64_t capture_number(ncclComm *c, const CUstream_st *s)
     return (uint64_t)(at - c->captures.begin()) + 1;
 }
 
-/* The calls of one rank in a group, as one operation. */
+/* Submits the calls of one rank in a group as one operation. */
 ncclResult_t submit(ncclComm *c, cudaStream_t stream, const std::vector<call> &calls)
 {
     CUstream_st *s = stream ? sim::resolve(stream) : sim::default_stream_of(c->device);
@@ -124,7 +126,7 @@ ncclResult_t submit_orders()
     return ncclSuccess;
 }
 
-/* Until all ranks of each have come. */
+/* Waits until all ranks of each communicator have joined. */
 ncclResult_t wait_for_ranks(const std::vector<ncclComm *> &those)
 {
     const sim::waiting here;
@@ -159,7 +161,8 @@ std::shared_ptr<clique> new_clique(int n)
     return q;
 }
 
-/* What is queued and has not met the others ends here; abandoned: without waiting for it. */
+/* Destroys (waits for the rank's queued collectives) or aborts (drops those that still wait for other ranks) a
+ * communicator. */
 ncclResult_t leave(ncclComm *c, bool abandoned)
 {
     const sim::guard g;
@@ -176,7 +179,7 @@ ncclResult_t leave(ncclComm *c, bool abandoned)
     c->all->left[(size_t)c->rank] = true;
     c->all->ranks[(size_t)c->rank] = NULL;
     sim::tell_others();
-    return ncclSuccess; /* kept: operations of graphs may still name it */
+    return ncclSuccess; /* not freed: operations of graphs may still refer to it */
 }
 } // namespace
 
@@ -212,7 +215,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
     return ncclSuccess;
 }
 
-/* Waits for the other ranks, unless in a group; the rank's device is the thread's. */
+/* Waits for the other ranks, unless in a group. The rank's device is the thread's current device. */
 ncclResult_t ncclCommInitRank(ncclComm_t *comm, int n, ncclUniqueId id, int rank)
 {
     const sim::guard g;

@@ -1,5 +1,5 @@
-/* Meetings of ranks: which calls belong together, that they agree, that all have come; then what each receives. Sums
- * are taken rank by rank from 0 on, rounded to the type at each step, so their order never changes. */
+/* Rendezvous of ranks: matches the ranks' calls, checks that they agree and that all have arrived, then computes each
+ * rank's result. Reductions go from rank 0 upwards, rounded to the type at each step, so their order is fixed. */
 #include <string.h>
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 namespace comm
 {
-static std::set<bundle *> everywhere; /* not released, of all cliques */
+static std::set<bundle *> everywhere; /* bundles that are not released, of all communicators */
 
 static const char *const kinds[] = {"AllReduce", "AllGather", "ReduceScatter", "Broadcast", "Reduce", "Send", "Recv"};
 
@@ -86,7 +86,7 @@ static void end_badly(const std::shared_ptr<meeting> &m)
         b->comm->async = ncclRemoteError;
         b->comm->all->waiting.erase(b);
         everywhere.erase(b);
-        for (auto &other : b->meetings) end_badly(other); /* nobody else of its meetings is served either */
+        for (auto &other : b->meetings) end_badly(other); /* the bundle's other collectives fail with it */
     }
 }
 
@@ -100,7 +100,7 @@ static std::string origin_of(uint64_t capture)
     return capture ? "from the graph of its capture " + std::to_string(capture) : "outside a graph";
 }
 
-/* Compares two ranks' collectives: the same call, captured alike. Reports a mismatch. */
+/* Compares the calls of two ranks: the same arguments, captured alike. Reports a mismatch. */
 static bool check_pair(const member &first, const bundle &b, size_t i)
 {
     const bundle &a = *first.of;
@@ -242,7 +242,7 @@ static const std::vector<char> &sent_by(const meeting &m, int rank)
     return x.of->sent[x.call];
 }
 
-/* What rank gets from a meeting whose members have all shown what they send. */
+/* Bytes that `rank` receives once all members have contributed. */
 static std::vector<char> received(const meeting &m, const call &c, int rank, int n)
 {
     const size_t one = c.count * bytes_of(c.type);
@@ -261,7 +261,7 @@ static std::vector<char> received(const meeting &m, const call &c, int rank, int
     return r;
 }
 
-/* This one and all that it must run with; false where one of them is not ready. */
+/* Collects this bundle and all that must be released with it; false if one of them is not ready. */
 static bool gather(bundle *b, std::set<bundle *> &with)
 {
     if (!with.insert(b).second) return true;
@@ -328,7 +328,7 @@ void bundle::dropped()
     for (auto &m : meetings) end_badly(m);
 }
 
-/* Why this one waits. */
+/* Text: the call that this bundle waits in, and the rank that it waits for. */
 static std::string complaint(const bundle &b)
 {
     const clique &q = *b.comm->all;
@@ -356,10 +356,10 @@ bool give_up(bool late)
         if (b->at_head && !stuck) stuck = b;
         for (const ncclComm *c : b->comm->all->ranks)
             if (!late && c && !b->comm->all->left[(size_t)c->rank] && !sim::is_stuck(*c->driver))
-                return false; /* it may still bring what is missing */
+                return false; /* its host thread may still call the missing collective */
     }
     if (!stuck) return false;
-    for (bundle *b : everywhere) /* the same one whatever the addresses are */
+    for (bundle *b : everywhere) /* the oldest, so that the choice does not depend on addresses */
         if (b->at_head && b->own < stuck->own) stuck = b;
     sim::report(CUDASIM_COMM, 0, 0, complaint(*stuck));
     const auto meetings = stuck->meetings;

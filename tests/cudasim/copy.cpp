@@ -1,20 +1,21 @@
-/* Copies and memsets as operations of streams. Pageable memory, as documented: taken before the call returns; given
- * before it returns. Pinned memory is read when the copy's turn has come; that the program changed it before that is
- * reported. */
+/* Copies and memsets as operations of streams. As documented, a copy from pageable memory reads it before the call
+ * returns, and a copy to pageable memory has written it when the call returns. Pinned memory is read when the copy runs
+ * in stream order; if the host changed it between the call and the copy, that is reported. */
 #include <string.h>
 
 #include "tests/cudasim/stream.h"
 
 namespace sim
 {
-static uint64_t host_writes; /* by the device, or by functions in streams: what they change nobody changed too early */
+/* Writes to host memory by the device or by host functions in streams: these are no mistakes. */
+static uint64_t host_writes;
 
 void host_memory_written()
 {
     host_writes++;
 }
 
-/* Where a copy goes wrong before it starts: a range that is not all device memory, or is where host memory is meant. */
+/* Checked at the call: the whole range must be device memory, or where host memory is meant, none of it. */
 bool range_good(const void *p, size_t n, bool device, const char *call)
 {
     if (device ? in_allocation(p, n) : !in_arena(p)) return true;
@@ -82,7 +83,7 @@ static cudaError_t start(CUstream_st *s, const transfer &t, uint32_t *id = NULL)
         id);
 }
 
-/* Copies between devices need no peer access: without it they go through the host. */
+/* Copies between devices need no peer access: without it CUDA stages them through the host. */
 static cudaError_t copy(void *dst, const void *src, size_t n, enum cudaMemcpyKind kind, cudaStream_t stream,
                         const char *name)
 {
@@ -134,7 +135,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, enum cudaMemcp
     SIM_ENTER();
     return copy(dst, src, n, kind, stream, "cudaMemcpy");
 }
-/* In the default stream. The host waits, but not for a copy inside the device. */
+/* In the default stream. The host waits, except for a device-to-device copy. */
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t n, enum cudaMemcpyKind kind)
 {
     SIM_ENTER();
@@ -162,7 +163,7 @@ cudaError_t cudaMemcpyPeer(void *dst, int dst_device, const void *src, int src_d
     SIM_TRY(forbidden_in_capture("cudaMemcpyPeer"));
     return cudaMemcpyPeerAsync(dst, dst_device, src, src_device, n, NULL);
 }
-/* Line by line; all lines are one operation's worth of order, as all are in one stream. */
+/* One copy for each row. All are in one stream, so their order is that of one operation. */
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
                               size_t height, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
@@ -179,7 +180,7 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t stream)
     SIM_ENTER();
     return fill(dst, value, n, resolve(stream));
 }
-/* In the default stream; the host does not wait. */
+/* In the default stream; asynchronous to the host. */
 cudaError_t cudaMemset(void *dst, int value, size_t n)
 {
     SIM_ENTER();

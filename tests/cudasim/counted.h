@@ -1,4 +1,4 @@
-/* Kernels whose counts are known: how many banks, sectors and lanes each request takes can be told by hand. */
+/* Kernels whose counters can be computed by hand: banks, sectors and lanes of each request. */
 #ifndef CUDASIM_COUNTED_H
 #define CUDASIM_COUNTED_H
 
@@ -8,16 +8,18 @@
 extern "C" {
 #endif
 
-/* One warp each; x, y: 2048 floats. */
-cudaError_t counted_transpose(const float *x, float *y, int padded); /* a column of a 32 x 32 or 32 x 33 tile */
-cudaError_t counted_stride(const float *x, float *y, int stride);    /* every stride-th float, 1 to 32 */
-cudaError_t counted_wide(const float *x, float *y);                  /* 16 bytes a lane, global and shared */
-cudaError_t counted_half_warp(const float *x, float *y);             /* lanes 0 to 15 load */
-cudaError_t counted_products(float *y);                              /* 6 mma.sync, 2 ldmatrix in each of 2 warps */
-cudaError_t counted_diagonal(float *y, int meet);                    /* 32 x 32: lane l stores rows l to 31 */
-/* Threads of 4 blocks of 64 take numbers in turn: y[n] is the thread that was n-th. */
+/* One warp each. x, y: 2048 floats. */
+/* reads columns of a 32 x 32 or (padded) 32 x 33 tile */
+cudaError_t counted_transpose(const float *x, float *y, int padded);
+cudaError_t counted_stride(const float *x, float *y, int stride); /* lane i reads x[i * stride], stride 1 to 32 */
+cudaError_t counted_wide(const float *x, float *y);               /* 16-byte accesses, global and shared */
+cudaError_t counted_half_warp(const float *x, float *y);          /* lanes 0 to 15 load */
+cudaError_t counted_products(float *y);                           /* 6 mma.sync, 2 ldmatrix in each of 2 warps */
+/* y (32,32): lane l stores rows l to 31; meet: __syncwarp before each */
+cudaError_t counted_diagonal(float *y, int meet);
+/* Each thread of 4 blocks of 64 draws n = atomicAdd(turn, 1) and stores its number in y[n]. */
 cudaError_t counted_turns(unsigned *turn, unsigned *y);
-/* A thread whose locals are larger than its stack. */
+/* Local variables that overflow a thread's stack. */
 cudaError_t counted_deep(float *y);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
-/* Counters: the accesses of a warp's lanes at one place of the program, at the same count of passes since the warp's
- * last collective, are one request. So lanes that leave out a pass fall out of step with the others until they meet. */
+/* Counters. A request is made of the accesses of a warp's lanes at one program counter, at the same number of
+ * executions since the warp's last collective. So lanes that skip an iteration are counted out of step with the others
+ * until the next collective. */
 #include <string.h>
 
 #include <algorithm>
@@ -21,11 +22,11 @@ struct request {
     uint32_t mask;
 };
 struct passes {
-    unsigned generation, n; /* of the warp; since then */
+    unsigned generation, n; /* generation: collectives of the warp so far; n: executions since the last one */
 };
-static std::unordered_map<uint64_t, request> open_requests; /* by place, warp, generation and pass */
-static std::unordered_map<uint64_t, passes> passes_of;      /* by place and thread */
-static std::unordered_map<uint64_t, uint32_t> place_ids;    /* by pc */
+static std::unordered_map<uint64_t, request> open_requests; /* by program counter, warp, generation and execution */
+static std::unordered_map<uint64_t, passes> passes_of;      /* by program counter and thread */
+static std::unordered_map<uint64_t, uint32_t> place_ids;    /* program counter -> small number */
 
 cudasim_counters *counters_of(const std::string &kernel)
 {
@@ -36,8 +37,8 @@ cudasim_counters *counters_of(const std::string &kernel)
     return &all.back();
 }
 
-/* Passes over the banks: 32 lanes of up to 4 bytes go at once, 16 of 8 bytes, 8 of 16; each pass takes one word a bank.
- */
+/* Wavefronts beyond the first: 32 lanes of up to 4 bytes are served at once, 16 of 8 bytes, 8 of 16; each wavefront
+ * reads one word of each bank. */
 static uint64_t conflicts(const request &r)
 {
     const int group = r.bytes <= 4 ? 32 : r.bytes == 8 ? 16 : 8;
@@ -80,13 +81,14 @@ static void finish(const request &r)
 void count_access(const void *p, size_t n, bool is_shared, uintptr_t pc)
 {
     const thread *t = current();
-    /* a cp.async reads and writes at one place, and its lanes without bytes only write */
+    /* one cp.async reads global and writes shared memory at the same program counter; its lanes with 0 bytes only
+     * write */
     const uint64_t place = place_ids.emplace(pc * 2 + is_shared, (uint32_t)place_ids.size()).first->second;
     const int w = t->index / WARP;
     const unsigned generation = warps[w].generation;
     passes &was = passes_of[place << 16 | t->index];
     if (was.generation != generation) was = {generation, 0};
-    /* 2^14 places, 32 warps, and for what is open at once 2^20 collectives and 2^25 passes */
+    /* 14 bits for program counters, 5 for warps, 20 for collectives and 25 for executions */
     const uint64_t key = place << 50 | (uint64_t)w << 45 | (uint64_t)(generation & 0xfffff) << 25 | was.n++;
     request &r = open_requests[key];
     if (!r.lanes) r = {is_shared, 0, warps[w].lanes, n, {}, 0};

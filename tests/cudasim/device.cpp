@@ -1,5 +1,5 @@
-/* The devices: how many, with the limits of compute capability 9.0; their errors and the threads'; who may reach whose
- * memory. */
+/* Devices: their number, the limits of compute capability 9.0, sticky errors of devices, last errors of host threads,
+ * peer access. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,7 +227,7 @@ cudaError_t cudaRuntimeGetVersion(int *v)
     return cudaSuccess;
 }
 
-/* All devices reach one another, as on one board with NVLink. */
+/* Peer access is possible between all devices, as on one board with NVLink. */
 cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int of)
 {
     SIM_ENTER();

@@ -1,6 +1,6 @@
-/* cuDNN's convolutions by its older calls: two or three dimensions, channels last and fully packed, float or bfloat16,
- * summed in float, by the one deterministic algorithm of each direction. All else is refused. In float, only
- * CUDNN_FMA_MATH keeps all bits: the default may round to TF32, and does so here. */
+/* cuDNN's legacy convolution API: two or three dimensions, channels last and packed, float or bfloat16, accumulated in
+ * float, by one deterministic algorithm of each direction. Everything else is refused. In float, only CUDNN_FMA_MATH
+ * keeps all bits: the default may round to TF32, and does so here. */
 #include <cudnn.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@ struct cudnnContext {
     int device;
     cudaStream_t stream;
 };
-struct shape { /* N C then D H W, or K C then D H W; last: channels last and packed */
+struct shape { /* dim: N C D H W or K C D H W; last: channels last and packed */
     cudnnDataType_t type;
     int n_dims, dim[5];
     bool last;
@@ -52,8 +52,8 @@ struct job {
     direction way;
     cudnnConvolutionStruct c;
     shape x, w, y;
-    const void *a, *b; /* read: x w, w dy, x dy */
-    void *out;         /* y, dx, dw */
+    const void *a, *b; /* inputs of fprop: x, w; of dgrad: w, dy; of wgrad: x, dy */
+    void *out;         /* y, dx or dw */
     void *workspace;
     float alpha, beta;
 };
@@ -71,7 +71,7 @@ cudnnStatus_t supported(const cudnnConvolutionStruct &c, const shape &x, const s
     for (int i = 0; i < c.n; i++)
         if (c.dilation[i] != 1) return CUDNN_STATUS_NOT_SUPPORTED;
     for (const shape *s : {&x, &w, &y})
-        if (bytes(*s) >= (size_t)1 << 31) return CUDNN_STATUS_NOT_SUPPORTED; /* tensors below 2 GiB */
+        if (bytes(*s) >= (size_t)1 << 31) return CUDNN_STATUS_NOT_SUPPORTED; /* cuDNN's limit: tensors below 2 GiB */
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -79,7 +79,7 @@ float tf32(float v)
 {
     uint32_t u;
     memcpy(&u, &v, 4);
-    if ((u & 0x7f800000u) != 0x7f800000u) u = (u + 0x1000) & ~0x1fffu; /* to nearest, ties away from zero */
+    if ((u & 0x7f800000u) != 0x7f800000u) u = (u + 0x1000) & ~0x1fffu; /* round to nearest, ties away from zero */
     memcpy(&v, &u, 4);
     return v;
 }
@@ -93,12 +93,13 @@ std::vector<float> floats(const shape &s, const void *p, cudnnMathType_t math)
     return v;
 }
 
-/* Calls f(element of x, of w, of y) for each tap of each output; for one channel of each, C and K apart. */
+/* Calls f(offset in x, offset in w, offset in y, C) for each sample, output position, tap and output channel; the C
+ * input channels at the first two offsets are contiguous. */
 template <class F> void taps(const job &j, F f)
 {
     const auto at = [](const shape &s, int i) { return i < s.n_dims - 2 ? s.dim[2 + i] : 1; };
     int in[3], k[3], out[3], pad[3], stride[3];
-    for (int i = 0; i < 3; i++) { /* two dimensions are three, the last of which is one */
+    for (int i = 0; i < 3; i++) { /* 2-D is 3-D with a last dimension of 1 */
         in[i] = at(j.x, i), k[i] = at(j.w, i), out[i] = at(j.y, i);
         pad[i] = i < j.c.n ? j.c.pad[i] : 0, stride[i] = i < j.c.n ? j.c.stride[i] : 1;
     }
@@ -286,7 +287,7 @@ cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t d, cudnnDataTyp
     if (s != CUDNN_STATUS_SUCCESS) return s;
     int64_t step = dim[1];
     bool last = stride[1] == 1;
-    for (int i = n - 1; i != 1; i = i == 2 ? 0 : i - 1) { /* W H D, then N */
+    for (int i = n - 1; i != 1; i = i == 2 ? 0 : i - 1) { /* strides of W, H, D, then N */
         last = last && stride[i] == step;
         step *= dim[i];
         if (i == 0) break;
@@ -390,7 +391,8 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t h, const void *alpha, c
                                            const cudnnTensorDescriptor_t lx, void *dx)
 {
     if (!lx || !lw || !ly || !c) return CUDNN_STATUS_BAD_PARAM;
-    if (algo != CUDNN_CONVOLUTION_BWD_DATA_ALGO_1) return CUDNN_STATUS_NOT_SUPPORTED; /* 0 adds in any order */
+    /* ALGO_0 uses atomics: not deterministic */
+    if (algo != CUDNN_CONVOLUTION_BWD_DATA_ALGO_1) return CUDNN_STATUS_NOT_SUPPORTED;
     return submit(h, {DATA, *c, *lx, *lw, *ly, w, dy, dx, workspace, 0, 0}, n, alpha, beta);
 }
 cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t h, const void *alpha, const cudnnTensorDescriptor_t lx,

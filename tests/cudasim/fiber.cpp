@@ -1,5 +1,5 @@
-/* The switch in assembly on x86-64 and aarch64 (System V and AAPCS64 calling conventions), ucontext elsewhere or with
- * CUDASIM_UCONTEXT, which is 40 to 80 times slower: two system calls a switch. */
+/* The switch: assembly on x86-64 and aarch64 (System V and AAPCS64 calling conventions); ucontext elsewhere or with
+ * CUDASIM_UCONTEXT, 40 to 80 times slower because of two system calls a switch. */
 #include "tests/cudasim/fiber.h"
 
 #include <stdint.h>
@@ -10,11 +10,11 @@
 
 namespace
 {
-enum { GUARD = 4096, COLOUR_STEP = 832, COLOUR_RANGE = 12288 }; /* a guard page; on larger pages it is made one */
+enum { GUARD = 4096, COLOUR_STEP = 832, COLOUR_RANGE = 12288 }; /* GUARD is rounded up to the page size */
 
 size_t page_bytes()
 {
-    return GUARD > 65536 ? GUARD : 65536; /* the largest page size of the processors meant */
+    return GUARD > 65536 ? GUARD : 65536; /* the largest page size of x86-64 and aarch64 */
 }
 
 size_t stride(size_t bytes)
@@ -37,8 +37,8 @@ void fiber_start(struct fiber *f, void (*entry)(void))
 {
     uintptr_t top = ((uintptr_t)f->low + f->bytes) & ~(uintptr_t)15;
     void **sp = (void **)top;
-    *--sp = NULL;          /* where entry would return to; leaves the stack as a call does: 8 past a multiple of 16 */
-    *--sp = (void *)entry; /* taken by ret */
+    *--sp = NULL;          /* return address of entry; rsp is then 8 past a multiple of 16, as after a call */
+    *--sp = (void *)entry; /* popped by ret */
     for (int i = 0; i < 6; i++) *--sp = NULL;
     f->sp = sp;
 }
@@ -47,7 +47,7 @@ void fiber_switch(struct fiber *from, struct fiber *to)
     cudasim_switch(&from->sp, to->sp);
 }
 #elif defined(__aarch64__) && !defined(CUDASIM_UCONTEXT)
-/* x19-x28, frame pointer, link register, d8-d15: 160 bytes. x0, x1 are the arguments. */
+/* x19-x28, frame pointer, link register, d8-d15: 160 bytes. Arguments: x0, x1. */
 asm(".text\n.align 4\n.globl cudasim_switch\n.type cudasim_switch,%function\ncudasim_switch:\n"
     "sub sp, sp, #160\n"
     "stp x19, x20, [sp, #0]\nstp x21, x22, [sp, #16]\nstp x23, x24, [sp, #32]\nstp x25, x26, [sp, #48]\n"
@@ -65,7 +65,7 @@ void fiber_start(struct fiber *f, void (*entry)(void))
     uintptr_t top = ((uintptr_t)f->low + f->bytes) & ~(uintptr_t)15;
     void **sp = (void **)(top - 160);
     memset(sp, 0, 160);
-    sp[11] = (void *)entry; /* x30, taken by ret */
+    sp[11] = (void *)entry; /* x30: ret jumps there */
     f->sp = sp;
 }
 void fiber_switch(struct fiber *from, struct fiber *to)
@@ -107,7 +107,7 @@ struct fiber *fiber_stacks(int n, size_t bytes)
         char *low = all + (size_t)i * stride(bytes);
         mprotect(low, page_bytes(), PROT_NONE);
         f[i].low = low + page_bytes();
-        f[i].bytes = bytes + (size_t)i * COLOUR_STEP % COLOUR_RANGE; /* the top, where frames begin, is what shifts */
+        f[i].bytes = bytes + (size_t)i * COLOUR_STEP % COLOUR_RANGE; /* moves the top, where frames begin */
     }
     return f;
 }

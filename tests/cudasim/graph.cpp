@@ -1,6 +1,7 @@
-/* Captures and graphs. A captured stream's operations become nodes; what a node follows are the stream's tips, which an
- * event carries into other streams and back. A launch replays the nodes, each chain of them as a stream of its own, so
- * that branches run in any order that the edges allow and are judged by their clocks as streams are. */
+/* Captures and graphs. Operations of a captured stream become nodes. A new node depends on the stream's tips (its last
+ * nodes); an event carries the tips into other streams and back. A launch replays the nodes, each chain of them in an
+ * internal stream, so branches run in any order that the edges allow, and the race detector sees them as it sees
+ * streams. */
 #include <algorithm>
 #include <map>
 #include <set>
@@ -9,9 +10,9 @@
 
 struct CUgraphExec_st {
     std::vector<sim::node> nodes;
-    std::vector<size_t> lane;          /* of each node: which chain */
-    std::vector<CUstream_st *> chains; /* streams that nobody else sees */
-    uint32_t last;                     /* the end of its last launch: two never overlap */
+    std::vector<size_t> lane;          /* chain of each node */
+    std::vector<CUstream_st *> chains; /* internal streams */
+    uint32_t last;                     /* id of its last launch's end: launches of one graph never overlap */
     sim::clock_vector last_clock;
 };
 
@@ -114,7 +115,7 @@ cudaError_t capture_wait(CUstream_st *s, CUevent_st *e)
     return cudaSuccess;
 }
 
-/* Nodes that the given ones follow, and these. */
+/* Nodes that the given nodes depend on, directly or not, and these. */
 static std::vector<bool> reached(const CUgraph_st &g, const std::vector<size_t> &from)
 {
     std::vector<bool> in(g.nodes.size());
@@ -136,10 +137,10 @@ static void end_capture(std::shared_ptr<capture> c)
     active.erase(std::find(active.begin(), active.end(), c));
 }
 
-/* Each node goes into the chain that ends in one it follows, or begins one. */
+/* Assigns nodes to chains: a node continues a chain whose last node it depends on, or starts a new one. */
 static void lay_out(CUgraphExec_st *x)
 {
-    std::map<size_t, size_t> ends; /* the last node of a chain, which one */
+    std::map<size_t, size_t> ends; /* last node of a chain -> the chain */
     for (size_t i = 0; i < x->nodes.size(); i++) {
         size_t lane = x->chains.size();
         for (size_t a : x->nodes[i].after) {
@@ -303,7 +304,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     SIM_ENTER();
     if (!execs.erase(exec)) return fail(cudaErrorInvalidValue);
-    for (CUstream_st *s : exec->chains) drop_stream(s); /* a launch that still runs goes on */
+    for (CUstream_st *s : exec->chains) drop_stream(s); /* a launch that still runs is completed */
     delete exec;
     return cudaSuccess;
 }
@@ -314,7 +315,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g)
     delete g;
     return cudaSuccess;
 }
-/* nodes NULL: how many there are; else *n of them. */
+/* nodes NULL: *n is their number; otherwise returns up to *n of them. */
 cudaError_t cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *nodes, size_t *n)
 {
     SIM_ENTER();
@@ -341,7 +342,7 @@ cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t g, cudaGraphNo
     *info = result;
 #endif
     if (!same) return fail(cudaErrorGraphExecUpdateFailure);
-    exec->nodes = g->nodes; /* for launches from now on */
+    exec->nodes = g->nodes; /* used by later launches */
     return cudaSuccess;
 }
 }

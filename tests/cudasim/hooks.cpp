@@ -1,12 +1,13 @@
-/* What -fsanitize=thread calls at every load and store of a kernel, and -fsanitize=alignment at a misaligned one. The
- * kernels are compiled with both and linked without their libraries: these functions stand in. */
+/* The functions that code compiled with -fsanitize=thread calls at every load and store of a kernel, and code compiled
+ * with -fsanitize=alignment at a misaligned one. The kernels are compiled with both but linked without the sanitizers'
+ * libraries. */
 #include <string.h>
 
 #include "tests/cudasim/sim.h"
 
 using sim::access;
 
-/* What the compiler passes: where the program is, and which type it meant. */
+/* Arguments from the compiler: the place in the source and the type of the access. */
 struct ubsan_location {
     const char *file;
     uint32_t line, column;
@@ -20,7 +21,7 @@ struct ubsan_mismatch {
 static void misaligned(const ubsan_mismatch *m, uintptr_t address)
 {
     const size_t n = (size_t)1 << m->log_alignment;
-    if (!sim::running || !address || address % n == 0) return; /* null: said where it is read */
+    if (!sim::running || !address || address % n == 0) return; /* a null pointer is reported at the access */
     sim::report(CUDASIM_ALIGN, 0, 0,
                 std::string(m->place.file) + ":" + std::to_string(m->place.line) +
                     ": access at an address that is no multiple of " + std::to_string(n));

@@ -1,4 +1,4 @@
-/* Launches: what a kernel may ask of the device, and how many of its blocks fit. Functions of the host in a stream. */
+/* Kernel launches: limits of the launch configuration, occupancy; host functions in streams. */
 #include <algorithm>
 #include <map>
 
@@ -15,7 +15,8 @@ void sim_kernel(const void *entry, const char *name, void (*call)(const void *, 
     kernel &k = kernels[entry];
     if (!k.entry) {
         k.name = name;
-        if (k.name[0] == '(') k.name = k.name.substr(1, k.name.size() - 2); /* a template's, as dev_launch wants it */
+        /* dev_launch wants a template's name in parentheses */
+        if (k.name[0] == '(') k.name = k.name.substr(1, k.name.size() - 2);
         k.entry = entry;
         k.call = call;
         k.sizes.assign(sizes, sizes + n);
@@ -71,7 +72,7 @@ cudaError_t cudaFuncSetAttribute(const void *entry, enum cudaFuncAttribute which
     shared_limits[entry] = (size_t)value;
     return cudaSuccess;
 }
-/* What only a compiler for GPUs knows (registers, static shared and local memory) is 0 here. */
+/* Registers, static shared and local memory, known only to nvcc, are 0 here. */
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *entry)
 {
     SIM_ENTER();
@@ -83,8 +84,8 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *entr
     a->binaryVersion = a->ptxVersion = 90;
     return cudaSuccess;
 }
-/* By threads and dynamic shared memory alone: 2048 threads, 32 blocks and 228 KiB a multiprocessor, 1 KiB of them taken
- * by each block. */
+/* From threads and dynamic shared memory only: 2048 threads, 32 blocks and 228 KiB a multiprocessor, of which each
+ * block reserves 1 KiB more than it asks for. */
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *entry, int threads, size_t shared_bytes)
 {
     SIM_ENTER();

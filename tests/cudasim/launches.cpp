@@ -1,6 +1,6 @@
-/* What ./run gpu-report asks for: where CUDASIM_LAUNCHES names a file, counters are on, and each kernel's largest
- * launch so far, by the bytes that it touched, is written to it, a line each: its place in the program, its shape, what
- * it did. */
+/* Log for ./run gpu-report. Where CUDASIM_LAUNCHES names a file, counters are on, and each launch that touches at least
+ * as many sectors as the kernel's earlier ones appends a line: the kernel's address in the program, its name, grid and
+ * block, shared memory, bytes touched, counters. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,14 +11,14 @@
 
 #include "tests/cudasim/sim.h"
 
-/* Where this program, or the module that the simulation is part of, starts: set by the linker. */
+/* Start of this program, or of the module that the simulation is linked into; set by the linker. */
 extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 namespace sim
 {
 static int file = -1;
 static cudasim_counters before;
-static std::unordered_set<uint64_t> touched; /* sectors of 32 bytes */
+static std::unordered_set<uint64_t> touched; /* 32-byte sectors */
 static std::map<const void *, size_t> largest;
 
 static void open_file()

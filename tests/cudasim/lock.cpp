@@ -1,5 +1,5 @@
-/* One lock for the whole simulation, and host threads that wait for one another: a thread that can go no further
- * because of a collective sleeps until another one has brought something. */
+/* One lock for the whole simulation, and host threads that wait for one another: a thread blocked in a collective
+ * sleeps until another thread has enqueued or ended an operation. */
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -11,12 +11,12 @@ namespace sim
 {
 static std::mutex lock;
 static std::condition_variable news;
-static uint64_t n_news, news_ms; /* how many, and when the last was */
+static uint64_t n_news, news_ms; /* number of events (tell_others) so far; time of the last */
 static thread_local int depth;
 std::vector<bool (*)(bool)> give_up;
 int patience_ms = 30000;
 
-struct thread_end { /* says so when its thread ends */
+struct thread_end { /* announces the end of its host thread */
     std::shared_ptr<host_thread> me = std::make_shared<host_thread>();
     ~thread_end()
     {
@@ -70,7 +70,7 @@ bool wait_for_others(const waiting &w)
     me->seen = n_news;
     const bool late = now_ms() - std::max(w.since, news_ms) > (uint64_t)patience_ms;
     bool more = false;
-    for (bool (*f)(bool) : give_up) more = f(late) || more; /* has it ended something that then can run? */
+    for (bool (*f)(bool) : give_up) more = f(late) || more; /* has it failed an operation, so that others can run? */
     if (!more && !late && !give_up.empty()) {
         const uint64_t seen = n_news;
         std::unique_lock<std::mutex> l(lock, std::adopt_lock);

@@ -1,5 +1,6 @@
-/* Device memory: every allocation between zones that nobody may touch, freed ones kept apart until space runs out.
- * Shared memory: the dynamic part first, then each array of the block at its first use, with a zone after each. */
+/* Device memory: every allocation lies between guard zones; freed allocations are not reused until address space runs
+ * out. Shared memory: the dynamic part first, then each array at its first use in the block, each followed by a guard
+ * zone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 
 namespace sim
 {
-struct space { /* of one device, in its slice of the arena */
+struct space { /* allocations of one device, in its slice of the arena */
     std::map<char *, size_t> live, freed;
     char *top = NULL;
     size_t held = 0;
@@ -19,7 +20,7 @@ struct space { /* of one device, in its slice of the arena */
 static space spaces[MAX_DEVICES];
 struct host_range {
     size_t bytes;
-    bool registered; /* the program's own memory */
+    bool registered; /* cudaHostRegister: the program's memory */
 };
 static std::map<char *, host_range> pinned;
 size_t memory_limit_set = (size_t)1 << 30;
@@ -35,7 +36,8 @@ static size_t round_up(size_t n)
     return (n + zone - 1) / zone * zone;
 }
 
-/* A place for n bytes and a zone on either side: past what was ever used, else between what lives. */
+/* Address for n bytes and a guard zone on either side: above all that was ever used, else in a gap between live
+ * allocations. */
 static char *find_place(space &m, char *slice, size_t n)
 {
     const size_t limit = memory_limit();
@@ -109,7 +111,7 @@ void free_all(int device)
 }
 
 /* --- shared memory --- */
-static std::vector<std::pair<const void *, size_t>> arrays; /* of the running block: site, offset */
+static std::vector<std::pair<const void *, size_t>> arrays; /* arrays of the running block: declaration, offset */
 static size_t next_array, static_bytes;
 
 static void shared_open(size_t at, size_t bytes)
@@ -198,7 +200,7 @@ cudaError_t cudaMalloc(void **p, size_t n)
     if (!at) return fail(cudaErrorMemoryAllocation);
     m.live[at] = n;
     m.held += n;
-    memset(at, 0xff, n); /* NaN: what is not written is seen in results too */
+    memset(at, 0xff, n); /* NaN: reads of uninitialised memory show in results too */
     shadow_set(at, round_up(n) + zone, ZONE);
     shadow_set(at, n, UNSET);
     *p = at;
@@ -217,7 +219,7 @@ cudaError_t cudaFree(void *p)
         report(m.freed.count((char *)p) ? CUDASIM_FREED : CUDASIM_HOST, 0, 0, "cudaFree of what is not allocated");
         return fail(cudaErrorInvalidValue);
     }
-    wait_for_device(device_of(p)); /* as cudaFree does */
+    wait_for_device(device_of(p)); /* cudaFree synchronises the device */
     e = device_error(device_of(p));
     if (e != cudaSuccess) return fail(e);
     m.held -= a->second;

@@ -2,21 +2,21 @@
 
 #include "kernels/common/device.cuh"
 
-/* A mistake is seen where "here: NAME" stands; the test finds these lines. */
+/* The report must name the line marked "here: NAME"; the test looks these lines up. */
 constexpr int N = 64;
 static float *array(int n, int value)
 {
     float *p = NULL;
     if (cudaMalloc((void **)&p, (size_t)n * sizeof(float)) != cudaSuccess) return NULL;
     if (value >= 0) cudaMemset(p, value, (size_t)n * sizeof(float));
-    cudaDeviceSynchronize(); /* a memset is not waited for */
+    cudaDeviceSynchronize(); /* cudaMemset is asynchronous */
     return p;
 }
 static cudaError_t end(float *a, float *b)
 {
     const cudaError_t e = cudaDeviceSynchronize();
     if (e != cudaSuccess)
-        cudaDeviceReset(); /* frees everything, and the error */
+        cudaDeviceReset(); /* frees all memory and clears the sticky error */
     else
         cudaFree(a), cudaFree(b);
     return e;
@@ -57,7 +57,7 @@ static __global__ void missing_syncwarp(const float *a, float *b)
     SHARED_ARRAY(float, s, [32]);
     const int t = (int)threadIdx.x;
     s[t] = a[t];                                        /* here: missing_syncwarp */
-    const float v = __shfl_xor_sync(DEV_FULL, a[t], 1); /* orders no memory */
+    const float v = __shfl_xor_sync(DEV_FULL, a[t], 1); /* a shuffle does not order memory */
     b[t] = s[31 - t] + v;                               /* here: missing_syncwarp */
 }
 RUN(missing_syncwarp, 1, 32)
@@ -68,8 +68,7 @@ static __global__ void between_blocks(const float *a, float *b)
 }
 RUN(between_blocks, 2, 32)
 
-static __global__ void halves(const float *,
-                              float *b) /* neighbours' bytes are theirs; only the last one is taken twice */
+static __global__ void halves(const float *, float *b) /* one byte a thread: no race; only byte 62 is written twice */
 {
     unsigned char *c = (unsigned char *)b;
     c[threadIdx.x < 62 ? threadIdx.x : 62] = 1; /* here: halves */
@@ -91,7 +90,7 @@ static __global__ void global_bounds(const float *a, float *b)
 }
 RUN(global_bounds, 1, N)
 
-static __global__ void wide_bounds(const float *a, float *b) /* the tail's guard is missing */
+static __global__ void wide_bounds(const float *a, float *b) /* missing bounds check for the last thread */
 {
     dev_store16(b + 4 * threadIdx.x, dev_load16(a + 4 * threadIdx.x % N)); /* here: wide_bounds */
 }
@@ -237,7 +236,7 @@ static __global__ void not_waited(const float *a, float *b)
     const int t = (int)threadIdx.x;
     dev_copy_async16(s + 4 * t, a + 4 * (t % 16), 16);
     dev_copy_commit();
-    dev_copy_wait<1>(); /* leaves the one group open */
+    dev_copy_wait<1>(); /* one group may stay pending */
     b[t] = s[4 * t];    /* here: not_waited */
 }
 RUN(not_waited, 1, 32)
@@ -268,7 +267,7 @@ static cudaError_t run_too_many_threads(void)
     return e;
 }
 
-/* Streams: a writes, b reads what a wrote; who is first is not said. */
+/* Streams: one kernel writes, the other reads the same array without an event between them. */
 static __global__ void producer(float *b)
 {
     b[threadIdx.x] = 1;
@@ -305,7 +304,8 @@ static cudaError_t run_copy_too_early(void)
     cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
     cudaDeviceSynchronize();
     dev_launch(producer, 1, N, 0, s, a);
-    cudaMemcpy(host, a, sizeof host, cudaMemcpyDeviceToHost); /* the default stream waits for no non-blocking one */
+    /* the default stream does not wait for non-blocking streams */
+    cudaMemcpy(host, a, sizeof host, cudaMemcpyDeviceToHost);
     const cudaError_t e = end(a, NULL);
     cudaStreamDestroy(s);
     return e;
@@ -337,7 +337,7 @@ static cudaError_t run_double_free(void)
     cudaFree(a);
     return cudaFree(a);
 }
-/* The same with the wait: must be clean. */
+/* The same with cudaStreamWaitEvent: no report. */
 extern "C" cudaError_t planted_nothing(void)
 {
     return run_streams(true);

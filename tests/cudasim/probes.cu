@@ -15,7 +15,7 @@
         if (e_ != cudaSuccess) FAIL("%s:%d: %s", __FILE__, __LINE__, cudaGetErrorString(e_));                          \
     } while (0)
 
-/* Copies in and out around one launch of kernel(in, out) with `threads` threads a block. */
+/* Copies `in` to the device, launches kernel(in, out) with `threads` threads a block, copies `out` back. */
 template <class I, class O>
 static int launch(void (*kernel)(const I *, O *), int blocks, int threads, const I *in, size_t n_in, O *out,
                   size_t n_out, char *text)
@@ -44,7 +44,7 @@ static __global__ void shuffle_kernel(const int *in, int *out)
     o[1] = __shfl_up_sync(DEV_FULL, v, 3);
     o[2] = __shfl_down_sync(DEV_FULL, v, 7);
     o[3] = __shfl_xor_sync(DEV_FULL, v, 17);
-    o[4] = __shfl_sync(DEV_FULL, v, 11, 8); /* past the width: modulo it */
+    o[4] = __shfl_sync(DEV_FULL, v, 11, 8); /* source lane beyond the width: modulo the width */
     o[5] = __shfl_up_sync(DEV_FULL, v, 3, 16);
     o[6] = __shfl_down_sync(DEV_FULL, v, 3, 16);
     o[7] = __shfl_xor_sync(DEV_FULL, v, 3, 4);
@@ -124,7 +124,7 @@ static int votes(char *text)
     return 0;
 }
 
-/* --- atomics: "Atomic Functions"; each returns what was there --- */
+/* --- atomics: "Atomic Functions"; each returns the old value --- */
 static __global__ void atomic_kernel(const int *in, int *out)
 {
     const int t = (int)(blockIdx.x * blockDim.x + threadIdx.x), v = in[t];
@@ -135,11 +135,11 @@ static __global__ void atomic_kernel(const int *in, int *out)
     atomicOr((unsigned *)&out[4], 1u << (t % 32));
     atomicAnd((unsigned *)&out[5], ~(1u << (t % 32)));
     atomicXor((unsigned *)&out[6], 3u);
-    atomicCAS(&out[7], 7, v); /* only the first finds 7 */
+    atomicCAS(&out[7], 7, v); /* only the first thread finds 7 */
     atomicExch(&out[8], v);
     atomicAdd((unsigned long long *)&out[10], 1ull << 33);
     atomicAdd((double *)&out[12], 0.25);
-    out[14 + atomicAdd((unsigned *)&out[9], 1u)] = v; /* each gets a place of its own */
+    out[14 + atomicAdd((unsigned *)&out[9], 1u)] = v; /* each thread gets another index */
 }
 static int atomics(char *text)
 {
@@ -173,7 +173,7 @@ template <class T> static DEV_INLINE void each_atomic(T *out, T v, unsigned t)
     atomicXor(&out[4], (T)5);
     atomicAdd(&out[5], v);
     const T before = atomicCAS(&out[6], (T)9, v);
-    if (before == 9) out[7] = v; /* one thread alone */
+    if (before == 9) out[7] = v; /* only one thread */
     atomicExch(&out[8], v);
 }
 static __global__ void atomic_types_kernel(const unsigned *in, unsigned long long *out)
@@ -183,7 +183,7 @@ static __global__ void atomic_types_kernel(const unsigned *in, unsigned long lon
     each_atomic((unsigned *)(out + 9), in[t], t);
     int *i = (int *)(out + 14), old = atomicExch(&i[0], (int)in[t]);
     float *f = (float *)(out + 15), was = atomicExch(&f[0], (float)in[t]);
-    atomicAdd(&i[1], old); /* all but the last one's, and what was there */
+    atomicAdd(&i[1], old); /* old values: those of all threads but the last, and the initial value */
     atomicAdd(&f[1], was);
 }
 static int atomic_types(char *text)
@@ -203,7 +203,7 @@ static int atomic_types(char *text)
     memcpy(narrow, out + 9, sizeof narrow), memcpy(i, out + 14, sizeof i), memcpy(f, out + 15, sizeof f);
     for (int k = 0; k < 9; k++) {
         const unsigned long long w = out[k], n = narrow[k], high = ~0ull << 32;
-        const unsigned long long any = k == 6 || k == 7 || k == 8; /* of some thread */
+        const unsigned long long any = k == 6 || k == 7 || k == 8; /* value of any thread */
         const unsigned long long want[9] = {163, 100, 0, 0xffffffffu, 0, sum, n, out[7] >> 32, n};
         if (n != (k == 7 ? narrow[6] : want[k])) FAIL("unsigned, %d: %llu", k, n);
         const unsigned long long wide = k == 2 ? high : k == 3 ? 0xffffffffull : k == 4 ? 0 : want[k] << 32;
@@ -232,8 +232,7 @@ static __global__ void mma_kernel(const float *in, float *out) /* a (16,16), b (
     dev_mma_bf16(d, ra, rb);
     for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = d[i];
 }
-/* The same product with both operands from shared memory by ldmatrix: a row major, b (16,8) row major, so transposed.
- */
+/* The same product with both operands read by ldmatrix: a row-major, b (16,8) row-major, so with .trans. */
 static __global__ void mma_shared_kernel(const float *in, float *out)
 {
     SHARED_ARRAY(__nv_bfloat16, sa, [16][16]);
@@ -253,7 +252,7 @@ static __global__ void mma_shared_kernel(const float *in, float *out)
 static int products(char *text)
 {
     float in[512], out[128];
-    for (int i = 0; i < 512; i++) in[i] = (float)((i * 29 + i / 7) % 17 - 8); /* small integers: exact */
+    for (int i = 0; i < 512; i++) in[i] = (float)((i * 29 + i / 7) % 17 - 8); /* small integers: sums are exact */
     for (int k = 0; k < 2; k++) {
         memset(out, 0, sizeof out);
         if (launch(k ? mma_shared_kernel : mma_kernel, 1, 32, in, 512, out, 128, text)) return 1;
@@ -303,7 +302,7 @@ static int matrices(char *text)
     return 0;
 }
 
-/* --- cp.async: PTX ISA; bytes past the source size are zeros, groups end in order --- */
+/* --- cp.async: PTX ISA; bytes beyond the source size are zero-filled; groups complete in order --- */
 static __global__ void copy_kernel(const int *in, int *out)
 {
     SHARED_ARRAY(int, a, [128]);
@@ -317,7 +316,7 @@ static __global__ void copy_kernel(const int *in, int *out)
     dev_copy_commit();
     dev_copy_wait<1>();
     DEV_SYNC();
-    for (int i = 0; i < 4; i++) out[4 * l + i] = a[(4 * l + i + 4) % 128]; /* a neighbour's */
+    for (int i = 0; i < 4; i++) out[4 * l + i] = a[(4 * l + i + 4) % 128]; /* copied by a neighbour lane */
     dev_copy_wait<0>();
     DEV_SYNC();
     for (int i = 0; i < 4; i++) out[128 + 4 * l + i] = b[(4 * l + i + 4) % 128];
@@ -354,7 +353,7 @@ static __global__ void number_kernel(const float *in, float *out)
     o[7] = __uint_as_float(dev_pack_bf16(x, 0) << 16);
     o[8] = __logf(fabsf(x) + 2);
     o[9] = __fdividef(x, 3.0f);
-    __threadfence(); /* orders what is written; nothing to see here */
+    __threadfence(); /* no effect in the simulation */
     o[10] = dev_load(out + 12 * l + 9);
     o[11] = fmaxf(x, 0);
 }
@@ -377,7 +376,7 @@ static int numbers(char *text)
         int clz = 32, ffs = 0, pop = 0;
         for (int b = 0; b < 32; b++)
             if (l >> b & 1) clz = 31 - b, ffs = ffs ? ffs : b + 1, pop++;
-        /* half keeps 11 bits, here of numbers below 32; rsqrtf 2 ulp, __expf 2 + |1.17 x| ulp by the guide's tables */
+        /* half has 11 bits of precision; errors by the guide's tables: rsqrtf 2 ulp, __expf 2 + |1.17 x| ulp */
         if (o[0] != to_bf16(x) || o[7] != to_bf16(x)) FAIL("bfloat16 of %g: %g", (double)x, (double)o[0]);
         if (fabsf(o[1] - x) > fabsf(x) * 0x1p-11f) FAIL("half of %g: %g", (double)x, (double)o[1]);
         if (fabs(o[2] - 1 / sqrt(fabs((double)x))) > o[2] * 0x1p-22)
@@ -385,7 +384,7 @@ static int numbers(char *text)
         if (fabs(o[3] - exp((double)x / 64)) > o[3] * 0x1p-21) FAIL("__expf: %g", (double)o[3]);
         if (o[4] != fabsf(x) || o[5] != (float)(pop + 100 * clz + 10000 * ffs))
             FAIL("bits of lane %d: %g %g", l, (double)o[4], (double)o[5]);
-        /* __logf: 2^-21.41 absolute in [0.5, 2], else 3 ulp; here to 18. __fdividef: 2 ulp */
+        /* __logf: 2^-21.41 absolute in [0.5, 2], else 3 ulp (arguments up to 18); __fdividef: 2 ulp */
         if (fabs(o[8] - log(fabs((double)x) + 2)) > 0x1p-20) FAIL("__logf: %g", (double)o[8]);
         if (fabs(o[9] - (double)x / 3) > fabs((double)x) * 0x1p-22 || o[10] != o[9] || o[11] != (x > 0 ? x : 0))
             FAIL("__fdividef: %g %g", (double)o[9], (double)o[10]);
@@ -394,7 +393,7 @@ static int numbers(char *text)
     return 0;
 }
 
-/* --- approximations of the hardware, PTX: ex2.approx.ftz and rcp.approx.ftz --- */
+/* --- hardware approximations, PTX ISA: ex2.approx.ftz and rcp.approx.ftz --- */
 static __global__ void approximation_kernel(const float *in, float *out)
 {
     const int l = (int)threadIdx.x;
@@ -403,7 +402,7 @@ static __global__ void approximation_kernel(const float *in, float *out)
 }
 static int approximations(char *text)
 {
-    /* Below 2^-126 either way is 0, with its sign; the last ones are what a kernel's tail meets. */
+    /* .ftz: inputs and results below 2^-126 are 0 with their sign. Infinities occur in kernels as masked scores. */
     float in[32] = {0,    -0.0f,   0x1p-127f, -0x1p-127f, 0x1p-126f, 0x1p127f, -0x1.8p127f,
                     -127, -126.5f, -126,      127.5f,     129,       INFINITY, -INFINITY};
     float out[64] = {0};
@@ -449,7 +448,7 @@ static int blocks(char *text)
     return 0;
 }
 
-/* --- vectors: one access, little endian in order --- */
+/* --- vector accesses: one access, little endian --- */
 static __global__ void vector_kernel(const float *in, float *out)
 {
     const int l = (int)threadIdx.x;

@@ -1,5 +1,5 @@
-/* Small kernels that show what each intrinsic of kernels/common/device.cuh does, each with its check against what
- * NVIDIA documents. They know no test framework and nothing of the simulation: a GPU runs them too. */
+/* Small kernels that exercise each intrinsic of kernels/common/device.cuh and compare it with NVIDIA's documentation.
+ * They use no test framework and nothing of the simulation: a GPU can run them too. */
 #ifndef CUDASIM_PROBES_H
 #define CUDASIM_PROBES_H
 
@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* run: 0 if all is as documented; else says in text[256] what is not. */
+/* run returns 0 if the result is as documented; otherwise it writes the difference to text[256]. */
 struct probe {
     const char *name;
     int (*run)(char *text);

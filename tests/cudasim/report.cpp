@@ -1,4 +1,5 @@
-/* Reports: each place once, with kernel, block, thread, file and line (by addr2line, asked only when there is one). */
+/* Reports: each place once, with kernel, block, thread, file and line (addr2line is called only when there is a
+ * report). */
 #include <dlfcn.h>
 #include <link.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 
 #include "tests/cudasim/sim.h"
 
-/* Where this program, or the module that the simulation is part of, starts: set by the linker. */
+/* Start of this program, or of the module that the simulation is linked into; set by the linker. */
 extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 namespace sim
@@ -45,14 +46,14 @@ uint32_t pc_pack(const void *return_address)
     return return_address ? (uint32_t)((uintptr_t)return_address - (uintptr_t)__ehdr_start) : 0;
 }
 
-/* Position-independent programs are linked at 0, the others where they run. */
+/* Position-independent programs are linked at address 0, others at the address where they run. */
 static uintptr_t link_base()
 {
     const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)__ehdr_start;
     return e->e_type == ET_DYN ? 0 : (uintptr_t)e;
 }
 
-/* Of the places inlined into one another, the first that is the kernel's own. */
+/* Of the chain of inlined functions, the innermost line that is in a kernel's file and not in a header. */
 std::string pc_text(uint32_t pc)
 {
     static std::map<uint32_t, std::string> memory;
@@ -63,13 +64,13 @@ std::string pc_text(uint32_t pc)
     const int in_module = dladdr(__ehdr_start, &module) && module.dli_fname && strstr(module.dli_fname, ".so");
     snprintf(line, sizeof line, "/proc/%d/exe", (int)getpid());
     snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%zx 2>/dev/null", in_module ? module.dli_fname : line,
-             (size_t)(link_base() + pc - 1)); /* a return address is past its call */
+             (size_t)(link_base() + pc - 1)); /* a return address points past its call */
     std::string text, first;
     FILE *f = popen(command, "r");
     while (f && fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n (")] = '\0';
         for (size_t n; (n = strncmp(line, "./", 2) == 0 ? 2 : strncmp(line, "../", 3) == 0 ? 3 : 0) != 0;)
-            memmove(line, line + n, strlen(line + n) + 1); /* a cache of compilations may write ../tests/... */
+            memmove(line, line + n, strlen(line + n) + 1); /* ccache may write ../tests/... */
         if (first.empty()) first = line;
         if (text.empty() && !strstr(line, "sim_device.h") && !strstr(line, "sim_matrix.h") && !strstr(line, ".cuh:"))
             text = line;
@@ -83,7 +84,7 @@ std::string pc_text(uint32_t pc)
     return memory[pc] = text;
 }
 
-/* A segment of the program that cannot be written. */
+/* Is p in a read-only segment of the program? */
 bool in_read_only(const void *p)
 {
     return dl_iterate_phdr(
@@ -109,7 +110,7 @@ void report(enum cudasim_kind kind, uint32_t pc, uint32_t other, const std::stri
              .second)
         return;
     const bool was_running = running;
-    running = false; /* what follows is no kernel's doing */
+    running = false; /* accesses below are not the kernel's */
     std::string text = std::string(names[kind]) + ": ";
     if (pc) text += pc_text(pc) + ": ";
     text += what;

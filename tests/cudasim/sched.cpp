@@ -1,5 +1,6 @@
-/* Blocks as fibers: one block at a time, its threads in order or in a random one; a thread runs until it must wait. A
- * fiber whose thread ends takes the next thread that has not begun, so kernels without barriers never switch. */
+/* The scheduler. Blocks run one at a time, each as up to 1024 fibers on one host thread, in order or (seed) in a random
+ * order. A thread runs until it must wait. A fiber whose thread has ended runs the next thread that has not started, so
+ * kernels without barriers never switch. */
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ uint64_t seed;
 
 static struct fiber *fibers, main_fiber;
 static std::vector<struct fiber *> idle;
-static std::vector<int> ready; /* threads that can run; taken from the front, or anywhere */
+static std::vector<int> ready; /* threads that can run; the next is the first one or (seed) a random one */
 static size_t ready_at;
 static int n_threads, n_gone, n_waiting;
 static cudaError_t failure;
@@ -73,7 +74,7 @@ static int pop()
     return ready[ready_at++];
 }
 
-/* Leaves the running fiber for thread t, or for the scheduler where no thread can run. */
+/* Switches from the running fiber to thread t, or to the scheduler where t < 0: no thread can run. */
 static void go_on(struct fiber *from, int t)
 {
     if (t < 0) {
@@ -128,12 +129,12 @@ void abandon(cudaError_t why)
 {
     failure = why;
     struct fiber lost = *current()->fiber;
-    lost.sp = NULL; /* its place is not kept */
+    lost.sp = NULL; /* the state of an abandoned fiber is not kept */
     fiber_switch(&lost, &main_fiber);
     abort();
 }
 
-/* A stack that grows into its guard page ends the program with a line that says so. */
+/* Signal handler: a stack overflow into the guard page ends the program with a line that says so. */
 static void on_fault(int signal_number, siginfo_t *info, void *)
 {
     char text[256];
@@ -166,7 +167,7 @@ static void open_once()
     sigaction(SIGBUS, &a, NULL);
 }
 
-/* A fault is told on a stack of its own, which each host thread has. */
+/* The signal handler needs an alternate stack, one for each host thread. */
 static void open_thread()
 {
     static thread_local bool opened;
@@ -187,7 +188,7 @@ static std::string waiting_place(const thread *t)
     return std::string(kinds[w->kind]) + " at " + pc_text(pc_pack((void *)w->pc));
 }
 
-/* No thread can run and some wait: for threads that left, or that wait elsewhere. */
+/* Deadlock: no thread can run, and some wait for threads that have left the kernel or wait elsewhere. Reports it. */
 static void deadlock()
 {
     const thread *waits = NULL, *other = NULL;
@@ -294,10 +295,10 @@ void sim_barrier(int site, const char *file, int line)
         wait_for_others(me, AT_BARRIER);
         return;
     }
-    /* the last one: all others wait; were they all here? */
+    /* The last thread to arrive: do all others wait at this barrier? */
     for (int i = 0; i < n_threads; i++) {
         if (i == me->index) continue;
-        if (threads[i].at != AT_BARRIER) { /* some wait in a warp's collective: nobody can go on */
+        if (threads[i].at != AT_BARRIER) { /* some wait in a warp collective: deadlock */
             wait_for_others(me, AT_BARRIER);
             return;
         }
@@ -311,7 +312,7 @@ void sim_barrier(int site, const char *file, int line)
     if (counting) counters_of(launch_now->k->name)->barriers++;
     for (int i = 0; i < n_threads; i++)
         if (i != me->index) wake(&threads[i]);
-    push(me->index); /* takes its turn with the others */
+    push(me->index); /* it is scheduled like the others */
     go_on(me->fiber, pop());
 }
 
@@ -352,7 +353,7 @@ const struct sim_slot *sim_exchange(int kind, const void *mine, unsigned n, cons
     }
     w->arrived = 0;
     w->generation++;
-    if (kind == SIM_SYNCWARP) w->epoch++; /* the only one that orders memory */
+    if (kind == SIM_SYNCWARP) w->epoch++; /* only __syncwarp orders memory */
     if (counting && kind != SIM_MMA) counters_of(launch_now->k->name)->collectives++;
     const int first = me->index / WARP * WARP;
     for (int i = first; i < first + WARP; i++)
@@ -365,7 +366,7 @@ void sim_count_mma(void)
     if (counting) counters_of(launch_now->k->name)->mma++;
 }
 
-/* --- asynchronous copies: delivered when waited for; until then the target holds 0xff bytes (NaN) --- */
+/* --- cp.async: the bytes are copied when it is waited for; until then the target holds 0xff bytes (NaN) --- */
 void sim_copy_async(void *dst, const void *src, unsigned bytes, unsigned full, const void *pc)
 {
     thread *me = current();

@@ -1,6 +1,7 @@
-/* The shadow of device and shared memory: for each byte whether it may be touched and was written, for each two bytes
- * who wrote and who read them last. Two accesses by different threads, one of them a plain write, must have a barrier
- * between them: no unlucky schedule is needed to see that it is missing. */
+/* Shadow memory of device and shared memory, a race detector: for each byte whether it may be accessed and whether it
+ * was written; for each two bytes the last write and the last two reads. Two accesses by different threads, at least
+ * one of them a non-atomic write, need a barrier between them (happens-before). A missing barrier is found in any
+ * schedule. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@ char *arena, *shared;
 const char *host_call;
 static state *arena_state, shared_state[SHARED_SPACE];
 static cell *arena_cells, *shared_cells;
-static bool unset_is_fine; /* a copy from device to device */
-static size_t shared_used; /* bytes of shared_state that a block has set */
+static bool unset_is_fine; /* a device-to-device copy may read uninitialised bytes */
+static size_t shared_used; /* bytes of shared_state that the block has used */
 
 static void *map(size_t bytes)
 {
@@ -63,7 +64,7 @@ void shadow_set(const void *p, size_t n, state s, bool keep)
     const size_t at = (size_t)((const char *)p - arena);
     memset(arena_state + at, s, n);
     if (keep || (s != UNSET && s != FREED)) return;
-    char *cells = (char *)(arena_cells + at / 2); /* nobody has touched it; whole pages become zeros by themselves */
+    char *cells = (char *)(arena_cells + at / 2); /* clear the access history; madvise zeroes whole pages */
     const size_t bytes = (n + 1) / 2 * sizeof(cell), page = 65536;
     give_pages_back(cells, bytes);
     const size_t head = std::min(bytes, (page - (uintptr_t)cells % page) % page), tail = (bytes - head) % page;
@@ -87,7 +88,7 @@ void shadow_copy_state(void *dst, const void *src, size_t n)
     if (checked) memcpy(arena_state + ((char *)dst - arena), arena_state + ((const char *)src - arena), n);
 }
 
-/* Is what r noted free to happen at the same time as what the running thread does? */
+/* Happens-before test: is access r concurrent with the running thread's access? */
 static bool unordered(const place &r, unsigned mask, bool is_shared, uint16_t me)
 {
     if (!r.block || !(r.mask & mask)) return false;
@@ -95,7 +96,7 @@ static bool unordered(const place &r, unsigned mask, bool is_shared, uint16_t me
         if (r.thread == me || r.epoch != epoch_now) return false;
         return host_call ? false : r.thread / WARP != me / WARP || r.wepoch == warps[me / WARP].epoch;
     }
-    if (is_shared) return false; /* of a block before */
+    if (is_shared) return false; /* an earlier block: shared memory is not shared between blocks */
     return r.block >= launch_first_block || !ordered_before(r.block);
 }
 
@@ -134,7 +135,7 @@ static inline void note(cell *c, unsigned mask, access kind, uint32_t pc, bool i
     if (mask == 3) c->read = c->read2 = place{};
 }
 
-/* What is wrong with touching byte i, if anything; true where the launch must end. */
+/* Reports why the access is wrong, given the byte's state s. True where the launch must end. */
 static bool complain(state s, const char *p, size_t n, access kind, uint32_t pc, bool is_shared)
 {
     const std::string what = std::string(verbs[kind]) + " of " + std::to_string(n) + " bytes of " +

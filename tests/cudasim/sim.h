@@ -1,4 +1,4 @@
-/* Inside the simulation: its state, and what its parts ask of each other. */
+/* Internals of the simulation: its state, and the functions that its files call of one another. */
 #ifndef CUDASIM_SIM_H
 #define CUDASIM_SIM_H
 
@@ -17,65 +17,69 @@
 namespace sim
 {
 enum { WARP = 32, MAX_THREADS = 1024, STACK_BYTES = 65536, SHARED_MAX = 227 * 1024, SHARED_DEFAULT = 48 * 1024 };
-enum { SHARED_SPACE = 512 * 1024 }; /* room for the zones between arrays, which do not count against the limit */
+enum { SHARED_SPACE = 512 * 1024 }; /* address space; guard zones between arrays do not count against SHARED_MAX */
 enum { MAX_DEVICES = 8 };
-const size_t slice_bytes = (size_t)4 << 30, zone = 256; /* a device's part of the arena */
+/* slice_bytes: address space of one device in the arena; zone: guard zone around each allocation */
+const size_t slice_bytes = (size_t)4 << 30, zone = 256;
 const size_t arena_bytes = MAX_DEVICES * slice_bytes;
 
-/* --- one lock for all calls, and threads that wait for each other (lock.cpp) --- */
+/* --- one lock for all calls; host threads that wait for each other (lock.cpp) --- */
 struct guard {
     guard();
     ~guard();
 };
 struct host_thread {
-    bool waits = false, gone = false; /* in a call that waits for the device; ended */
-    uint64_t seen = 0;                /* the news when it last found that it cannot go on */
+    /* waits: blocked in a call that waits for the device; gone: the thread has ended */
+    bool waits = false, gone = false;
+    uint64_t seen = 0; /* n_news (lock.cpp) when it last found that it cannot go on */
 };
 std::shared_ptr<host_thread> this_host_thread();
-bool is_stuck(const host_thread &t); /* ended, or waits and knows all that has happened */
-struct waiting {                     /* a wait, since when */
+bool is_stuck(const host_thread &t); /* ended, or blocked with nothing new since */
+struct waiting {                     /* start time of a blocking call */
     uint64_t since;
     waiting();
 };
-void tell_others(); /* something was put into a stream, or has ended */
-/* Nothing can run: sleeps until there is news. false: nobody is left who could bring any. */
+void tell_others(); /* wakes blocked threads: an operation was enqueued or has ended */
+/* Called when no operation can run: sleeps until another thread calls tell_others. false: no thread is left that
+ * could. */
 bool wait_for_others(const waiting &w);
-/* Asked by a thread that waits and cannot go on; late: for too long. Each ends what surely hangs and says whether there
- * was anything. */
+/* Called by a blocked thread that cannot go on; late: its patience has run out. Each callback fails the operations that
+ * certainly hang and returns whether there were any. */
 extern std::vector<bool (*)(bool late)> give_up;
 extern int patience_ms;
 
 /* --- memory and its shadow (shadow.cpp) --- */
 enum state : uint8_t { NEVER, UNSET, SET, FREED, ZONE, PENDING };
 enum access : uint8_t { READ, WRITE, ATOMIC };
-struct place {              /* who touched two bytes last */
-    uint32_t pc, block;     /* where in the program, and which block since the process began (0: nobody) */
-    uint16_t epoch, wepoch; /* barriers that block, and its warp, had passed */
+struct place {              /* last access to two bytes */
+    uint32_t pc, block;     /* program counter; number of the block, counted over the process (0: no access) */
+    uint16_t epoch, wepoch; /* barriers passed by the block, __syncwarp calls passed by the warp */
     uint16_t thread;
-    uint8_t mask, kind; /* which of the two bytes; access */
+    uint8_t mask, kind; /* mask: which of the two bytes; kind: enum access */
 };
 struct cell {
     place write, read, read2;
 };
-extern char *arena, *shared; /* device memory, shared memory of the running block */
+extern char *arena, *shared; /* arena: device memory; shared: shared memory of the running block */
 void shadow_open();
-void shadow_set(const void *p, size_t n, state s, bool keep = false); /* of device memory; keep: who touched it */
-void give_pages_back(void *p, size_t n);                              /* whole pages in it read as zeros again */
-void shadow_shared_clear();                                           /* a block begins */
+/* Sets the state of device memory; keep: leaves the access history. */
+void shadow_set(const void *p, size_t n, state s, bool keep = false);
+void give_pages_back(void *p, size_t n); /* madvise: whole pages in the range read as zeros again */
+void shadow_shared_clear();
 void shadow_shared_set(const void *p, size_t n, state s);
 void shadow_access(const void *p, size_t n, access kind, uintptr_t pc);
-/* A copy, memset or library call by the device: checks and records it as one block of its own. what: "cudaMemcpy" ...
- * false where a GPU would fault. */
+/* Checks and records a copy, memset or library call of the device as an access by one block with one thread. what:
+ * "cudaMemcpy" ... Returns false where a GPU would fault. */
 bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset = false);
-void shadow_copy_state(void *dst, const void *src, size_t n); /* what was unset in src is unset in dst */
+void shadow_copy_state(void *dst, const void *src, size_t n); /* copies the initialised state with the bytes */
 bool in_arena(const void *p);
-int device_of(const void *p);       /* in the arena: whose slice */
-std::string nearest(const void *p); /* memory.cpp: "4 bytes past 1024 allocated ones" */
+int device_of(const void *p);       /* owner of an address in the arena */
+std::string nearest(const void *p); /* memory.cpp: "byte 1028 of an allocation of 1024" */
 bool in_allocation(const void *p, size_t n);
 bool was_freed(const void *p);
 bool is_pinned(const void *p);
-void shared_begin(size_t dynamic); /* memory.cpp: a block begins */
-extern const char *host_call;      /* the copy that runs; NULL in a kernel */
+void shared_begin(size_t dynamic); /* memory.cpp: at the start of a block */
+extern const char *host_call;      /* name of the copy, memset or library call that runs; NULL in a kernel */
 
 /* --- execution (sched.cpp) --- */
 struct kernel {
@@ -94,7 +98,7 @@ struct copy { /* one cp.async not yet delivered */
     unsigned group;
 };
 struct thread {
-    sim_thread self; /* first: what a kernel sees of it */
+    sim_thread self; /* must stay first; the part that kernels read */
     struct fiber *fiber;
     wait at;
     uint16_t index;
@@ -116,49 +120,52 @@ struct launch {
     size_t dynamic;
     std::vector<std::vector<char>> args;
 };
-extern __thread bool running; /* this host thread runs a kernel's thread: others of the program may be in host code */
-extern uint32_t block_now, launch_first_block; /* block_now counts blocks, copies and memsets of the process */
+/* this host thread runs device code; other host threads of the program may run host code */
+extern __thread bool running;
+/* block_now: number of the running block; copies and memsets count as blocks */
+extern uint32_t block_now, launch_first_block;
 extern uint16_t epoch_now;
 extern thread *threads;
 extern warp warps[MAX_THREADS / WARP];
 extern const launch *launch_now;
 thread *current();
-cudaError_t run_launch(const launch &l);    /* a device error, or success */
-[[noreturn]] void abandon(cudaError_t why); /* ends the launch from a thread of it */
+cudaError_t run_launch(const launch &l);    /* returns the device's error or cudaSuccess */
+[[noreturn]] void abandon(cudaError_t why); /* ends the launch; called by a thread of the kernel */
 bool in_own_stack(const void *p);
 bool in_any_stack(const void *p);
-bool in_state(const void *p); /* of the simulation itself */
+bool in_state(const void *p); /* the simulation's own variables */
 
-void host_memory_written(); /* copy.cpp: by the device, or by a function in a stream */
+void host_memory_written(); /* copy.cpp: pinned memory was written by the device or by a host function in a stream */
 
 /* --- random order --- */
 extern uint64_t seed;
 uint32_t below(uint32_t n); /* uniform in [0, n); 0 for seed 0 */
 
 /* --- streams (stream.cpp) --- */
-/* Had the operation that ran block `before` ended before the running one could begin, whatever the order of streams? */
+/* Happens-before: must the operation that ran block `before` end before the running one starts, in every legal order of
+ * the streams? */
 bool ordered_before(uint32_t before);
 std::string origin(uint32_t block); /* "layernorm_fwd in stream 2" */
-bool run_one(); /* one operation that can run, in an order that the streams allow; false: none can */
+bool run_one();                     /* runs one operation whose dependencies are met; false: there is none */
 void wait_for_device(int device);
 void forget_streams(int device);
-/* A library's call as an operation of a stream. */
+/* Enqueues a library call as one operation of a stream. */
 cudaError_t enqueue_call(cudaStream_t s, const char *name, std::function<cudaError_t()> run);
-/* Is it all device memory (or, device false, none of it)? Reported under the call's name where not. */
+/* Is the whole range device memory (device true) or host memory (false)? If not, reports it under the call's name. */
 bool range_good(const void *p, size_t n, bool device, const char *call);
 
 /* --- devices and errors (device.cpp) --- */
-int device_now();               /* the calling host thread's */
-extern int device_running;      /* whose operation runs; -1: none */
-bool peers(int device, int of); /* may `device` touch memory of `of`? */
-cudaError_t enter();            /* what every call returns now: no driver, no device, the device's sticky error */
-/* Notes an error that the thread's next cudaGetLastError returns; returns it. */
+int device_now();               /* current device of the calling host thread */
+extern int device_running;      /* device whose operation runs; -1: none */
+bool peers(int device, int of); /* may `device` access memory of device `of`? */
+cudaError_t enter(); /* error that every call returns first: no driver, no device, the device's sticky error */
+/* Sets the error that the thread's next cudaGetLastError returns; returns it. */
 cudaError_t fail(cudaError_t e);
-cudaError_t note_error(cudaError_t e);              /* the same, success left alone */
+cudaError_t note_error(cudaError_t e);              /* the same, but ignores cudaSuccess */
 cudaError_t fail_device(int device, cudaError_t e); /* sticky: all calls return it until cudaDeviceReset */
 cudaError_t device_error(int device);
-bool runs_here();             /* kernels for the device's compute capability are in the program */
-extern bool in_host_function; /* which may not call back */
+bool runs_here();             /* the program has kernels for the device's compute capability */
+extern bool in_host_function; /* a function of cudaLaunchHostFunc runs; it may not call CUDA */
 #define SIM_ENTER()                                                                                                    \
     const sim::guard sim_guard;                                                                                        \
     do {                                                                                                               \
@@ -174,7 +181,7 @@ cudaError_t forbidden_in_capture(const char *call); /* graph.cpp */
 extern bool checked;
 uint32_t pc_pack(const void *return_address);
 std::string pc_text(uint32_t pc); /* "kernels/pointwise/gelu.cu:17" */
-/* One line: what happened; where (kernel, block, thread of the running thread, place of pc) is added. */
+/* Adds a report of one line: `what`, and the place (kernel, block and thread that run, source line of pc). */
 void report(enum cudasim_kind kind, uint32_t pc, uint32_t other, const std::string &what);
 bool in_read_only(const void *p);
 

@@ -1,5 +1,6 @@
-/* Ranks of NCCL as host threads: what one rank calls is a bundle in its stream, which runs when all that it must meet
- * have come to the heads of theirs. Calls: comm.cpp; meetings and sums: comm_exchange.cpp. */
+/* NCCL with ranks as host threads. The calls of one rank in a group are one bundle, an operation of its stream that
+ * runs when every rank's matching bundle is at the head of its stream. API: comm.cpp; matching and reductions:
+ * comm_exchange.cpp. */
 #ifndef CUDASIM_SIM_COMM_H
 #define CUDASIM_SIM_COMM_H
 
@@ -23,13 +24,13 @@ struct call {
     size_t count;
     ncclDataType_t type;
     ncclRedOp_t op;
-    int peer; /* or root; -1 */
+    int peer; /* peer of send and receive, root of broadcast and reduce; -1: none */
 };
 struct member {
     bundle *of;
-    size_t call; /* which of the bundle's */
+    size_t call; /* index in the bundle's calls */
 };
-struct meeting { /* one collective, or one message, and who has called it so far */
+struct meeting { /* one collective or one send/receive pair, and the ranks that have called it so far */
     std::map<int, member> here;
     size_t need;
     bool bad = false;
@@ -38,9 +39,9 @@ struct bundle : sim::gate {
     ncclComm *comm;
     std::vector<call> calls;
     std::vector<std::shared_ptr<meeting>> meetings;
-    std::vector<uint64_t> numbers;               /* of each call: the rank's how manyth collective; 0: a message */
-    std::vector<std::vector<char>> sent, result; /* of each call, once released */
-    uint64_t capture; /* launched from the graph of the communicator's capture of this number, from 1; 0: from none */
+    std::vector<uint64_t> numbers; /* of each call: number of the collective on this rank, from 1; 0: send or receive */
+    std::vector<std::vector<char>> sent, result; /* of each call, filled on release */
+    uint64_t capture; /* number, from 1, of the capture whose graph launched it; 0: launched outside a graph */
     bool released = false, failed = false, aborted = false;
     bundle(ncclComm *c, std::vector<call> x, uint64_t capture);
     ~bundle();
@@ -50,10 +51,10 @@ struct bundle : sim::gate {
 };
 struct clique {
     int n;
-    std::vector<ncclComm *> ranks; /* NULL: not here yet */
+    std::vector<ncclComm *> ranks; /* NULL: not joined yet */
     std::vector<bool> left;        /* destroyed or aborted */
     int joined = 0;
-    std::set<bundle *> waiting; /* not released */
+    std::set<bundle *> waiting; /* bundles that are not released */
     std::map<std::string, std::shared_ptr<meeting>> meetings;
 };
 
@@ -61,19 +62,19 @@ size_t bytes_of(ncclDataType_t t);
 std::string text_of(const call &c);
 bool does_send(const call &c, int rank), does_receive(const call &c, int rank);
 size_t sent_bytes(const call &c, int ranks), received_bytes(const call &c, int ranks);
-bool give_up(bool late); /* for sim::give_up */
+bool give_up(bool late); /* registered in sim::give_up */
 bool has_left(const clique &q, int rank);
 } // namespace comm
 
 struct ncclComm {
     std::shared_ptr<comm::clique> all;
     int rank, device;
-    std::shared_ptr<sim::host_thread> driver; /* the thread that called last for this rank */
+    std::shared_ptr<sim::host_thread> driver; /* the host thread of this rank's last call */
     ncclResult_t async;
-    std::shared_ptr<comm::bundle> newest; /* the next one comes after it, whatever its stream */
+    std::shared_ptr<comm::bundle> newest; /* the next bundle runs after it, even in another stream */
     uint64_t collectives;
     std::map<int, uint64_t> sends, recvs;
-    std::vector<std::shared_ptr<sim::capture>> captures; /* of streams, in which it was called */
+    std::vector<std::shared_ptr<sim::capture>> captures; /* captures in which it was called */
 };
 
 #endif

@@ -1,5 +1,5 @@
-/* What a kernel sees of the simulation; included by kernels/common/device.cuh alone, in place of nvcc's own language.
- */
+/* CUDA's device language for the host compiler; included by kernels/common/device.cuh alone, in place of nvcc's
+ * built-ins. */
 #ifndef CUDASIM_SIM_DEVICE_H
 #define CUDASIM_SIM_DEVICE_H
 
@@ -15,7 +15,7 @@
 #include <type_traits>
 #include <utility>
 
-/* Kept as it is in checked mode: the simulation's own reads and writes are no kernel's. */
+/* Not instrumented in checked mode: the simulation's own loads and stores are not the kernel's. */
 #define SIM_RAW __attribute__((no_sanitize("thread"), no_sanitize("alignment"), noinline, unused))
 #define SIM_INLINE static inline __attribute__((always_inline))
 
@@ -24,7 +24,7 @@ struct sim_thread {
     dim3 block_dim, grid_dim;
     int lane;
 };
-struct sim_slot { /* what a lane gives to the others */
+struct sim_slot { /* data that one lane passes to the others */
     unsigned char bytes[64];
 };
 extern struct sim_thread *sim_now;
@@ -47,11 +47,12 @@ extern struct sim_thread *sim_now;
 void *sim_shared_array(const void *site, size_t bytes);
 void *sim_shared_dynamic(void);
 void sim_barrier(int site, const char *file, int line);
-/* All 32 lanes give `n` bytes (at most 64); returns the 32 slots, valid until the lane's next exchange but one. kind is
- * compared: lanes that meet in different collectives are reported. */
+/* Exchange within a warp: each of the 32 lanes passes `n` bytes (at most 64) and gets all 32 slots, valid until the
+ * lane's next exchange but one. Lanes that meet with a different `kind` of collective are reported. */
 enum sim_kind { SIM_SYNCWARP = 1, SIM_SHFL, SIM_VOTE, SIM_REDUCE, SIM_LDMATRIX, SIM_MMA };
 const struct sim_slot *sim_exchange(int kind, const void *mine, unsigned n, const void *pc);
-void sim_touch(const void *p, size_t n, int kind, const void *pc); /* 0 read, 1 write, 2 atomic; alignment too */
+/* kind: 0 read, 1 write, 2 atomic; checks the alignment too */
+void sim_touch(const void *p, size_t n, int kind, const void *pc);
 void sim_mask(unsigned mask);
 void sim_copy_async(void *dst, const void *src, unsigned bytes, unsigned full, const void *pc);
 void sim_copy_commit(void);
@@ -62,7 +63,7 @@ void sim_kernel(const void *entry, const char *name, void (*call)(const void *, 
 #define SIM_PC __builtin_return_address(0)
 
 /* --- launches --- */
-template <class... P> struct sim_caller { /* calls a kernel with parameters that lie at args[i] */
+template <class... P> struct sim_caller { /* calls a kernel with the parameters at args[i] */
     template <size_t... I> static SIM_RAW void at(const void *entry, void **args, std::index_sequence<I...>)
     {
         ((void (*)(P...))entry)(*(P *)args[I]...);
@@ -198,7 +199,7 @@ SIM_REDUCE(or, unsigned, 4)
 SIM_REDUCE(xor, unsigned, 5)
 #undef SIM_REDUCE
 
-/* --- atomics: each returns the old value --- */
+/* --- atomics; each returns the old value --- */
 #define SIM_ATOMIC(name, T, expr)                                                                                      \
     static SIM_RAW T name(T *p, T v)                                                                                   \
     {                                                                                                                  \
@@ -271,8 +272,8 @@ SIM_INLINE void dev_store8(void *p, uint2 v)
     sim_store(p, v);
 }
 
-/* --- arithmetic that the C library lacks, or names otherwise --- */
-#define __expf(x) expf(x) /* the C library has functions of these names */
+/* --- arithmetic that the C library lacks or names otherwise --- */
+#define __expf(x) expf(x) /* glibc declares functions of these names: use macros */
 #define __logf(x) logf(x)
 SIM_INLINE float sim_flush(float x) /* .ftz */
 {

@@ -1,4 +1,4 @@
-/* Tensor-core products, ldmatrix and asynchronous copies, by the register layouts of the PTX documentation. */
+/* mma.sync, ldmatrix and cp.async, with the register layouts of the PTX documentation. */
 #ifndef CUDASIM_SIM_MATRIX_H
 #define CUDASIM_SIM_MATRIX_H
 
@@ -30,8 +30,8 @@ static SIM_RAW void sim_mma_bf16(float d[4], const unsigned a[4], const unsigned
     }
 }
 
-/* ldmatrix.sync.aligned.m8n8.xN[.trans].shared.b16: lane 8i+r gives the address of row r of matrix i (16 bytes); each
- * lane gets from matrix i row lane/4, elements 2(lane%4) and the next; with trans, column for row. */
+/* ldmatrix.sync.aligned.m8n8.xN[.trans].shared.b16: lane 8i+r passes the address of row r of matrix i (16 bytes). Each
+ * lane receives, of matrix i, elements 2(lane%4) and 2(lane%4)+1 of row lane/4; with .trans, of column lane/4. */
 static SIM_RAW void sim_ldmatrix(unsigned *r, int n, bool trans, const void *row)
 {
     unsigned short mine[9] = {0};
@@ -51,7 +51,7 @@ static SIM_RAW void sim_ldmatrix(unsigned *r, int n, bool trans, const void *row
     }
 }
 
-/* cp.async: sched.cpp keeps the copies of a thread until it waits for them. */
+/* cp.async: sched.cpp keeps a thread's copies pending until it waits for them. */
 static SIM_RAW void sim_copy(void *dst, const void *src, unsigned bytes, unsigned full)
 {
     sim_copy_async(dst, src, bytes, full, SIM_PC);

@@ -1,7 +1,8 @@
-/* Streams are queues that run when the host waits, in order (seed 0: as issued) or in a random order that streams and
- * events allow. Each operation knows by a vector clock which earlier ones it surely follows; memory that two of them
- * touch without that is reported as a race, in whatever order they ran. Any host thread that waits runs what can run,
- * of all devices; what one of them has waited for counts for all. */
+/* Streams are queues that run when the host waits: in order (seed 0: as enqueued) or in a random order that stream
+ * order and events allow. Each operation has a vector clock of the operations that happen before it; two operations
+ * that access the same memory without that order are reported as a race, in whatever order they ran. A host thread that
+ * waits runs any operation that can run, on any device; operations that one host thread has waited for happen before
+ * the later calls of all. */
 #include "tests/cudasim/stream.h"
 
 #include <stdio.h>
@@ -15,11 +16,11 @@ namespace sim
 static std::vector<CUstream_st *> streams;
 static std::set<CUevent_st *> events;
 static std::set<std::string> op_names;
-static std::vector<bool> done = {true}; /* by operation */
+static std::vector<bool> done = {true}; /* by operation id */
 static clock_vector host;
 static int n_streams;
 static const operation *op_now;
-struct ran { /* blocks from `first` on belong to an operation */
+struct ran { /* blocks from number `first` on belong to this operation */
     uint32_t first, id;
     int stream;
     const std::string *name;
@@ -74,7 +75,7 @@ static CUstream_st *add_stream(int device, bool blocking)
 }
 CUstream_st *default_stream_of(int device)
 {
-    while (n_streams < MAX_DEVICES) add_stream(n_streams, true); /* the default streams come first */
+    while (n_streams < MAX_DEVICES) add_stream(n_streams, true); /* stream i is the default stream of device i */
     return streams[(size_t)device];
 }
 CUstream_st *new_stream(int device, bool blocking)
@@ -85,7 +86,7 @@ CUstream_st *new_stream(int device, bool blocking)
 void drop_stream(CUstream_st *s)
 {
     s->destroyed = true;
-    if (!s->queue.empty()) return; /* what is queued still runs, when somebody waits for it */
+    if (!s->queue.empty()) return; /* its queued operations still run, when somebody waits for them */
     streams.erase(std::find(streams.begin(), streams.end(), s));
     delete s;
 }
@@ -96,7 +97,7 @@ operation &enqueue(CUstream_st *s, const std::string &name, work w)
     done.push_back(false);
     join(o.clock, s->last);
     const CUstream_st *legacy = default_stream_of(s->device);
-    for (CUstream_st *t : streams) /* the default stream waits for all blocking ones, they for it */
+    for (CUstream_st *t : streams) /* the legacy default stream waits for all blocking streams, and they for it */
         if (t != s && t->last_id && t->device == s->device &&
             ((s == legacy && t->blocking) || (t == legacy && s->blocking))) {
             o.after.push_back(t->last_id);
@@ -184,7 +185,7 @@ void wait_for(uint32_t id, const clock_vector &clock)
 {
     const waiting here;
     while (!done[id])
-        if (!run_one() && !wait_for_others(here)) { /* nobody will end it: better an error than to wait for ever */
+        if (!run_one() && !wait_for_others(here)) { /* it can never end: fail instead of waiting forever */
             fail_device(device_now(), cudaErrorLaunchTimeout);
             return;
         }
@@ -278,7 +279,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     SIM_TRY(forbidden_on_captured(s, "cudaStreamQuery"));
     SIM_TRY(legacy_in_capture(s, "cudaStreamQuery"));
     SIM_TRY(forbidden_in_capture("cudaStreamQuery"));
-    if (!done[s->last_id]) run_one(); /* time passes */
+    if (!done[s->last_id]) run_one(); /* each query lets one operation run */
     if (device_error(s->device) != cudaSuccess) return note_error(device_error(s->device));
     if (!done[s->last_id]) return fail(cudaErrorNotReady);
     join(host, s->last);
@@ -341,7 +342,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)
     if (!s || !is_event(e)) return fail(cudaErrorInvalidResourceHandle);
     if (s->into || e->into) return capture_wait(s, e);
     SIM_TRY(legacy_in_capture(s, "cudaStreamWaitEvent"));
-    if (!e->id) return cudaSuccess; /* as documented: never recorded, nothing to wait for */
+    if (!e->id) return cudaSuccess; /* as documented: an event that was never recorded orders nothing */
     operation &o = enqueue(s, "cudaStreamWaitEvent", work{[]() { return cudaSuccess; }, NULL});
     o.after.push_back(e->id);
     join(o.clock, e->clock);
@@ -371,7 +372,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
     join(host, e->clock);
     return cudaSuccess;
 }
-/* No time passes here: 0, where a device would say how long. */
+/* Time is not simulated: always 0. */
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {
     SIM_ENTER();

@@ -1,5 +1,5 @@
-/* Streams, events and graphs inside the simulation: what an operation is, and how one comes into a stream or a graph.
- */
+/* Streams, events and graphs of the simulation: operations, and how they are enqueued in a stream or captured into a
+ * graph. */
 #ifndef CUDASIM_STREAM_H
 #define CUDASIM_STREAM_H
 
@@ -11,14 +11,14 @@
 
 namespace sim
 {
-typedef std::vector<uint32_t> clock_vector; /* by stream: the last operation surely done */
+typedef std::vector<uint32_t> clock_vector; /* vector clock: by stream, the last operation that happens before */
 
-/* What an operation waits for beside its stream and events: the other ranks of a collective. */
+/* A further condition beside stream order and events: an NCCL operation waits for the other ranks. */
 struct gate {
-    bool at_head = false;        /* everything before it is done; set anew at each look */
-    uint32_t after = 0, own = 0; /* an operation that must be done first; its own */
-    virtual bool open() = 0;     /* may it run now? */
-    virtual void dropped() = 0;  /* it never will: its device has failed */
+    bool at_head = false;        /* all earlier operations are done; updated before each call of open() */
+    uint32_t after = 0, own = 0; /* after: id of an operation that must end first; own: id of the operation itself */
+    virtual bool open() = 0;
+    virtual void dropped() = 0; /* it will never run: its device has failed */
     virtual ~gate()
     {
     }
@@ -27,12 +27,13 @@ struct work {
     std::function<cudaError_t()> run;
     std::shared_ptr<gate> wait;
 };
-/* Called once where work is put into a stream, and once at each launch of a graph that it was captured into. */
+/* Makes the work of one execution: called when it is enqueued in a stream, and at each launch of a graph that it was
+ * captured into. */
 typedef std::function<work()> issue;
 
 struct operation {
     uint32_t id;
-    std::vector<uint32_t> after; /* operations of other streams that must be done */
+    std::vector<uint32_t> after; /* operations of other streams that must end first */
     clock_vector clock;
     const std::string *name;
     work what;
@@ -40,7 +41,7 @@ struct operation {
 struct node {
     std::string name;
     issue make;
-    std::vector<size_t> after; /* nodes before it */
+    std::vector<size_t> after; /* indices of the nodes it depends on */
     int device;
 };
 struct capture {
@@ -54,20 +55,20 @@ struct capture {
 
 struct CUstream_st {
     int index, device;
-    bool blocking; /* ordered with the default stream */
+    bool blocking; /* synchronises with the legacy default stream */
     bool destroyed;
     std::deque<sim::operation> queue;
-    sim::clock_vector last; /* of its newest operation */
+    sim::clock_vector last; /* clock of its newest operation */
     uint32_t last_id;
-    std::shared_ptr<sim::capture> into; /* while it is captured */
-    std::vector<size_t> tips;           /* nodes that the next one follows */
+    std::shared_ptr<sim::capture> into; /* the capture that the stream is part of; NULL: none */
+    std::vector<size_t> tips;           /* nodes that the next one depends on */
 };
 struct CUevent_st {
     uint32_t id; /* 0: never recorded */
     sim::clock_vector clock;
     bool timing;
     int device;
-    std::shared_ptr<sim::capture> into; /* where it was recorded last, if in a capture */
+    std::shared_ptr<sim::capture> into; /* the capture of its last record; NULL: none */
     std::vector<size_t> tips;
 };
 struct CUgraph_st {
@@ -81,14 +82,15 @@ bool is_done(uint32_t id);
 CUstream_st *new_stream(int device, bool blocking);
 void drop_stream(CUstream_st *s);
 CUstream_st *default_stream_of(int device);
-CUstream_st *resolve(cudaStream_t s); /* NULL: no such stream */
+CUstream_st *resolve(cudaStream_t s); /* NULL: not a stream */
 const std::vector<CUstream_st *> &all_streams();
 bool is_event(cudaEvent_t e);
 operation &enqueue(CUstream_st *s, const std::string &name, work w);
-/* Into the stream, or into the graph that it is captured into. id, where given: of the operation; 0 for a node. */
+/* Enqueues in the stream, or adds a node to the graph that the stream is captured into. *id, if id is not NULL: the
+ * operation's id; 0 for a node. */
 cudaError_t submit(CUstream_st *s, const std::string &name, issue make, uint32_t *id = NULL);
 cudaError_t submit_run(CUstream_st *s, const std::string &name, std::function<cudaError_t()> run, uint32_t *id = NULL);
-/* Until it is done, or nothing can go on; then the host knows of it. */
+/* Waits until operation id is done or nothing can go on; then `clock` happens before the host's next calls. */
 void wait_for(uint32_t id, const clock_vector &clock);
 void wait_for_stream(CUstream_st *s);
 void wait_for_device(int device);
@@ -97,12 +99,13 @@ void wait_for_device(int device);
 cudaError_t capture_node(CUstream_st *s, const std::string &name, issue make);
 cudaError_t capture_record(CUevent_st *e, CUstream_st *s);
 cudaError_t capture_wait(CUstream_st *s, CUevent_st *e);
-/* A call that must not meet a capture: reported, the capture invalid, the error returned; else cudaSuccess. */
-cudaError_t forbidden_in_capture(const char *call);                  /* by the mode of the captures */
-cudaError_t forbidden_on_captured(CUstream_st *s, const char *call); /* by this stream's own */
-cudaError_t forbidden_on_device(int device, const char *call);       /* by any of the device */
+/* Calls that a capture forbids: the call is reported, the capture invalidated and the error returned; otherwise
+ * cudaSuccess. */
+cudaError_t forbidden_in_capture(const char *call);                  /* depending on the captures' modes */
+cudaError_t forbidden_on_captured(CUstream_st *s, const char *call); /* if this stream is captured */
+cudaError_t forbidden_on_device(int device, const char *call);       /* if any stream of the device is captured */
 cudaError_t legacy_in_capture(const CUstream_st *s,
-                              const char *call); /* the default stream would wait for a captured one */
+                              const char *call); /* if the legacy default stream would wait for a captured stream */
 cudaError_t captured_event(const CUevent_st *e, const char *call);
 #define SIM_TRY(call)                                                                                                  \
     do {                                                                                                               \

@@ -1,10 +1,10 @@
-/* Arrays of any type on the device, for tests of stages: kept as they are, no conversion. */
+/* Device arrays of any element type, without conversion. */
 #ifndef CUDASIM_SUPPORT_ARRAY_H
 #define CUDASIM_SUPPORT_ARRAY_H
 
 #include "tests/cudasim/support_sim.h"
 
-/* n elements on the device, copied from v or not initialised. */
+/* n elements on the device: a copy of v, or uninitialised. */
 template <class T> struct dev_array {
     T *p = nullptr;
     size_t n;
@@ -42,7 +42,7 @@ static inline float uniform_at(const char *name, size_t i)
     return (float)mcs_rng_uniform({11, mcs_rng_site(name), 0, 0}, (uint32_t)i);
 }
 
-/* n numbers in lo..hi; the name is the seed. */
+/* n uniform numbers in lo..hi; the name is the seed. */
 static inline std::vector<float> uniforms(const char *name, size_t n, float lo, float hi)
 {
     std::vector<float> v(n);
@@ -60,7 +60,7 @@ static inline std::vector<__nv_bfloat16> to_bf16(std::vector<float> &v)
     return h;
 }
 
-/* Floats on the device as float or bf16; v is rounded to what the device holds. */
+/* Floats stored on the device as float or bf16; v is rounded to the stored values. */
 struct dev_values {
     enum k_dtype t;
     dev_array<float> f;

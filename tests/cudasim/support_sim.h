@@ -1,4 +1,4 @@
-/* What tests of kernels in the simulation share: values in double, arrays on the device, comparison with an oracle. */
+/* Shared by the tests of kernels in the simulation: values in double, device arrays, comparison with an oracle. */
 #ifndef CUDASIM_SUPPORT_SIM_H
 #define CUDASIM_SUPPORT_SIM_H
 
@@ -20,7 +20,7 @@ extern "C" {
 
 typedef std::vector<double> values;
 
-/* Standard normals, rounded to what the device will hold. */
+/* Normal numbers offset + scale N(0,1), rounded to the device's type. */
 static inline values normals(const char *name, int64_t n, enum k_dtype t, double scale = 1, double offset = 0)
 {
     values v((size_t)n);
@@ -31,7 +31,7 @@ static inline values normals(const char *name, int64_t n, enum k_dtype t, double
     return v;
 }
 
-/* An array on the device, `skew` elements past what cudaMalloc gives. */
+/* Device array that starts `skew` elements after the address from cudaMalloc: for misaligned pointers. */
 struct on_device {
     void *base;
     enum k_dtype t;
@@ -78,8 +78,8 @@ struct on_device {
     }
 };
 
-/* Tolerance: k float roundings on the path, of terms that sum to mag; bfloat16 rounds the result, and `carried` inputs
- * that the device itself rounded to bfloat16, by 2^-8 each (8 bits). */
+/* |got - want| <= k 2^-24 mag for k float roundings of terms whose absolute values sum to mag. In bfloat16 2^-8 mag
+ * more for the result and for each of `carried` inputs that the device itself rounded. */
 static inline void check(const std::string &what, const values &got, const values &want, const values &mag, double k,
                          enum k_dtype t, double carried = 0)
 {

@@ -1,6 +1,6 @@
-/* Attention's kernels against the float64 oracle, in float and bfloat16, in several orders of threads, whose results
- * must be the same to the bit; in checked mode without a report, and without a bank conflict in the products. Shapes
- * that only a GPU's tiles care about; what the op offers is tested by tests/cases/attention.def. */
+/* Attention kernels against the float64 oracle, in float and bfloat16, in several orders of threads that must give the
+ * same bits; in checked mode without reports and without bank conflicts in the matrix products. The shapes exercise the
+ * kernels' tiles; tests/cases/attention.def tests the op's features. */
 #include <criterion/criterion.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
@@ -21,12 +21,12 @@ typedef std::vector<double> values;
 
 struct shape {
     const char *name;
-    int heads, head_dim, n_seq, q_len, k_len; /* q_len 0: by offsets */
+    int heads, head_dim, n_seq, q_len, k_len; /* q_len 0: sequences by offsets */
     int packed;                               /* 1: q, k, v and their gradients are columns of one tensor */
     int grid_h, grid_w;
     float dropout_p, scale;
     std::vector<int> q_off, k_off;
-    int q_rows, k_rows; /* with offsets */
+    int q_rows, k_rows; /* rows where sequences are by offsets */
     int seeds;
 };
 
@@ -121,9 +121,10 @@ struct on_device {
     }
 };
 
-/* The oracle's mag holds the |terms| and what a probability takes from its score (tests/cases/attention.def): 16 float
- * roundings forward, 32 backward. bfloat16 rounds, beside the result: the probabilities and, backward, the scores'
- * gradients, y and dy (in delta) and the tables: half a unit each, 2^-9. */
+/* Tolerance. The oracle's mag is sum |terms| plus the probabilities' sensitivity to rounded scores
+ * (tests/cases/attention.def): 16 float roundings forward, 32 backward. In bfloat16 there are further roundings of 2^-9
+ * beside the result's: of the probabilities and, backward, of the scores' gradients, of y and dy (in delta) and of the
+ * tables. */
 static void check(const std::string &what, const values &got, const values &want, const values &mag, double k,
                   double bf16_roundings, const values *old = nullptr)
 {
@@ -164,7 +165,8 @@ static void run(const shape &c, enum k_dtype t)
 {
     const int w = c.heads * c.head_dim, q_rows = c.q_len ? c.n_seq * c.q_len : c.q_rows,
               k_rows = c.q_len ? c.n_seq * c.k_len : c.k_rows;
-    const int64_t ld_q = c.packed ? 3 * w : w, ld_k = c.packed ? 3 * w : 2 * w; /* k and v lie side by side */
+    /* packed: q, k, v side by side; else k and v */
+    const int64_t ld_q = c.packed ? 3 * w : w, ld_k = c.packed ? 3 * w : 2 * w;
     values q = draw("q", (size_t)(q_rows * ld_q), t), kv = c.packed ? q : draw("kv", (size_t)(k_rows * ld_k), t);
     values dy = draw("dy", (size_t)(q_rows * w), t), dlse = draw("dlse", (size_t)(q_rows * c.heads), K_F32);
     values rel_h = draw("h", (size_t)(c.grid_h ? (2 * c.grid_h - 1) * c.head_dim : 0), t, 0.3);
@@ -276,9 +278,9 @@ Test(attention, bf16)
     run_all(K_BF16);
 }
 
-/* Where a row of a wide grid ends within 8 queries, and its width is odd, two of dq's reads along a diagonal may meet
- * in a bank, a pass more: at most so many passes. For each end four words, 16 rows of the table at a time, by chunks.
- */
+/* Allowed bank conflicts of dq. Where a grid row wider than 16 ends within a tile of 8 queries and the grid's width is
+ * odd, two of dq's diagonal reads can hit the same bank: one wavefront more for each of four words at every row end,
+ * for each 16 rows of the table and each chunk of 64 columns. */
 static int64_t passes_at_row_ends(const shape &c)
 {
     if (c.grid_w <= 16 || c.grid_w % 2 == 0) return 0;
@@ -286,12 +288,12 @@ static int64_t passes_at_row_ends(const shape &c)
            ((c.grid_w + 63) / 64);
 }
 
-/* The products' tiles: 64 and 80 columns, forward and backward; what is stored at the end is not counted apart. */
+/* Forward and backward matrix products. Stores of the result are counted with them. */
 Test(attention, no_bank_conflicts)
 {
     if (!cudasim_checked()) cr_skip_test("counters need the checked build");
     for (const shape &c : shapes) {
-        if (!c.q_len || c.head_dim % 8) continue; /* rows on 16 bytes */
+        if (!c.q_len || c.head_dim % 8) continue; /* only rows that start on multiples of 16 bytes */
         shape one = c;
         one.seeds = 1;
         cudasim_counters_clear();

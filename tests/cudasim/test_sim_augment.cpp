@@ -1,5 +1,5 @@
-/* Augmentation on the device against train/unet/augment.c: each transform by itself, all together, nnU-Net's own
- * chances. */
+/* Augmentation on the device against train/unet/augment.c: each transform alone, all together, nnU-Net's
+ * probabilities. */
 #include "tests/cudasim/support_array.h"
 
 #include <bit>
@@ -20,8 +20,8 @@ static const size_case size_cases[] = {{1, 1, 1, 1, 1, 1},    {2, 1, 24, 20, 24,
                                        {1, 2, 45, 5, 40, 3},  {2, 1, 3, 70, 2, 65},   {1, 8, 9, 9, 7, 8},
                                        {1, 1, 40, 40, 33, 32}};
 
-/* The options that test one transform: all the others off, this one certain. HALF: not turned, but sampled half way
- * between pixels where the sizes differ by an odd number: labels' weights are equal there, and the least label wins. */
+/* Cases: one transform with probability 1, all others off. HALF: no rotation, but sizes that differ by an odd number,
+ * so that samples lie half way between pixels: the labels' weights tie there, and the smallest label must win. */
 enum {
     NOTHING,
     HALF,
@@ -46,17 +46,18 @@ static augment_options options_of(int kind, int height, int width)
         NULL,          NULL,        &o.p_rotation,       &o.p_scale, &o.p_noise, &o.p_blur, &o.p_brightness,
         &o.p_contrast, &o.p_lowres, &o.p_gamma_inverted, &o.p_gamma, &o.p_mirror};
     for (int k = TURN; k <= MIRROR && kind != NNUNET; k++) *p[k] = kind == ALL || kind == k;
-    if (height % 2) o.blur_hi = 8, o.zoom_lo = .2; /* beyond nnU-Net's: the widest filter, pixels left out */
+    /* wider than nnU-Net's ranges: the widest blur filter, zoom that skips pixels */
+    if (height % 2) o.blur_hi = 8, o.zoom_lo = .2;
     if (kind == ALL) o.p_blur_channel = o.p_lowres_channel = o.p_mirror = .7;
     return o;
 }
 
-/* Values are of order 3 (`size`); a rounding is 2^-24 of that, or of a value on the way.
- * spatial, blur, brightness, low resolution: the CPU's operations in its order; sums of products may be fused.
- * contrast, gamma: mean and deviation of doubles in another order, rounded to float: a unit, times the factor; powf is
- * good to 4 units on a GPU, and the deviation's quotient scales all of that by at most 2.
- * noise: an angle rounded by 2^-23 of a turn times a radius up to 6 times at most .1: 5e-7. Behind it gamma takes the
- * power .7 or more of what is left of a value above the least one: (5e-7 / range)^.7 of the range is 4e-5 of it. */
+/* Values are of order 3 (`size`); one rounding is 2^-24 size. Spatial, blur, brightness, low resolution: the CPU's
+ * operations in its order, except that sums of products may be fused. Contrast, gamma: mean and deviation are sums of
+ * doubles in another order, rounded to float, times the factor; powf is good to 4 ulp on a GPU, and the ratio of
+ * deviations scales that by at most 2. Noise: an angle with an error of 2^-23 turns times a radius of at most 6 times
+ * 0.1: 5e-7. Gamma after noise raises (value - minimum) to a power of at least 0.7: (5e-7 / range)^0.7 of the range is
+ * 4e-5 of it. */
 static double tolerance(int kind, double size)
 {
     const double rounding = 0x1p-24 * size;
@@ -73,7 +74,7 @@ static void augment(const size_case &c, size_t number, int kind, enum k_dtype t)
     std::vector<float> src = uniforms("src", n * from * ch, -1, 3), dst(n * to * ch), first;
     std::vector<int32_t> labels(n * from), label(n * to), first_label;
     for (size_t i = 0; i < labels.size(); i++) labels[i] = (int32_t)(5 * uniform_at("label", i / 3)) - 1;
-    if (number == 1) src.assign(src.size(), 1.5f); /* nothing to scale by */
+    if (number == 1) src.assign(src.size(), 1.5f); /* constant image: range and deviation are 0 */
     const augment_options o = options_of(kind, c.height, c.width);
     std::vector<k_augment_sample> samples;
     std::vector<float> scratch;
@@ -119,7 +120,7 @@ Test(augment, as_the_cpu)
     for (int kind = NOTHING; kind < KINDS; kind++) augment(size_cases[2], 2, kind, K_F32);
 }
 
-/* Many samples drawn with nnU-Net's chances: the draws that leave a transform out are met too. */
+/* Many samples with nnU-Net's probabilities, so that draws that skip a transform occur too. */
 Test(augment, chances)
 {
     const size_case many = {40, 1, 12, 11, 9, 8};

@@ -1,5 +1,5 @@
-/* The host code of the CUDA backend on the simulation: copies in pieces, captured graphs, memory that runs out at any
- * point, updates in two halves, errors as people see them. What the ops compute: test_sim_ops.c. */
+/* Host code of the CUDA backend on the simulation: copies in pieces, captured graphs, out of memory at every
+ * allocation, two-phase optimizer updates, error messages. test_sim_ops.c tests the results of the ops. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -26,8 +26,8 @@ static void setup(void)
 {
     mcs_log_quiet(1);
 }
-/* Nothing may be left on a device, and no report may be open. */
-static int faulted; /* by intent: then nothing can be freed */
+/* After each test no device memory may be held and no report may be left. */
+static int faulted; /* the test faulted the device on purpose: memory cannot be freed then */
 static void teardown(void)
 {
     if (faulted) return;
@@ -53,7 +53,7 @@ static struct device device_open(void)
 
 /* ---- a small network ---- */
 
-/* Large enough for a library's products (64^3 multiply-adds). */
+/* Large enough for cuBLASLt (64^3 multiply-adds). */
 enum { ROWS = 64, WIDTH = 64, RUNS = 4, N_X = ROWS * WIDTH };
 
 struct net {
@@ -106,7 +106,7 @@ static enum mcs_status net_open(struct net *n, struct device *d)
     return st;
 }
 
-/* What a run leaves. */
+/* Results of a run. */
 struct outcome {
     float loss, hidden[N_X];
     float *grad;
@@ -169,7 +169,7 @@ Test(cuda_backend, devices_that_cannot_be_used)
     fails(mcs_cuda_module.count(&n), MCS_E_DEVICE, "the NVIDIA driver knows CUDA 9.2, this build wants ");
     cudasim_driver(0);
     fails(mcs_cuda_module.check(0), MCS_E_DEVICE, "no NVIDIA driver is installed here");
-    mcs_device_close(&d); /* never opened */
+    mcs_device_close(&d); /* closing a device that was never opened */
 }
 
 Test(cuda_backend, closing_twice)
@@ -178,11 +178,11 @@ Test(cuda_backend, closing_twice)
     mcs_device_close(&d);
     cr_expect(!d.backend && !d.state);
     mcs_device_close(&d);
-    OK(other.backend->sync(&other)); /* another one on the same GPU lives on */
+    OK(other.backend->sync(&other)); /* another open device on the same GPU still works */
     mcs_device_close(&other);
 }
 
-/* CUDA's errors as statuses: each one line that says what to do, or CUDA's own words. */
+/* CUDA errors as statuses: one line each, with advice or CUDA's error text. */
 Test(cuda_backend, errors_as_statuses)
 {
     cr_expect_eq(mcs_cuda_status(cudaSuccess, "call"), MCS_OK);
@@ -195,10 +195,10 @@ Test(cuda_backend, errors_as_statuses)
 
 /* ---- copies ---- */
 
-/* More pieces than there are buffers, a ragged end, odd addresses. */
+/* More pieces than staging buffers, a ragged end, odd addresses. */
 Test(cuda_backend, copies_of_many_pieces)
 {
-    const int64_t n = ((int64_t)5 << 22) + 13; /* two and a half buffers of 8 MiB */
+    const int64_t n = ((int64_t)5 << 22) + 13; /* two and a half staging buffers of 8 MiB */
     struct device d = device_open();
     const struct backend *b = d.backend;
     uint8_t *host = malloc((size_t)n), *back = malloc((size_t)n);
@@ -206,7 +206,7 @@ Test(cuda_backend, copies_of_many_pieces)
     cr_assert(host && back);
     for (int64_t i = 0; i < n; i++) host[i] = (uint8_t)(i * 7 + (i >> 11));
     OK(b->alloc(&d, n + 3, &p));
-    for (int round = 0; round < 2; round++) { /* the buffers are used again */
+    for (int round = 0; round < 2; round++) { /* the staging buffers are reused */
         memset(back, 0, (size_t)n);
         OK(b->upload(&d, (char *)p + 3 * round, host, n));
         OK(b->download(&d, back, (char *)p + 3 * round, n));
@@ -220,7 +220,7 @@ Test(cuda_backend, copies_of_many_pieces)
     OK(b->sync(&d));
     b->free(&d, p);
     b->free(&d, NULL);
-    OK(b->alloc(&d, 0, &p)); /* of nothing, too, is a place */
+    OK(b->alloc(&d, 0, &p)); /* 0 bytes: a valid address as well */
     cr_expect(p);
     b->free(&d, p);
     free(host);
@@ -228,7 +228,7 @@ Test(cuda_backend, copies_of_many_pieces)
     mcs_device_close(&d);
 }
 
-/* Longer than the piece that is converted at once; bf16 holds what bf16 can hold. */
+/* Longer than the block that is converted at once. bf16 tensors return the values rounded to bf16. */
 Test(cuda_backend, values_in_bf16)
 {
     enum { N = 10007 };
@@ -254,13 +254,13 @@ Test(cuda_backend, values_in_bf16)
 
 /* ---- runs ---- */
 
-/* A copy of the loss on a stream of its own behind each run of its step: a branch of the captured graph. */
+/* Copies the loss on a second stream after the step that computes it: a branch of the captured graph. */
 struct branch {
     struct net *net;
     cudaStream_t stream;
     cudaEvent_t ready, done;
-    float *copies; /* one */
-    int fail;      /* refuses */
+    float *copies; /* one float on the device */
+    int fail;      /* after_step fails */
 };
 
 static enum mcs_status copy_loss(void *ctx, int i)
@@ -297,7 +297,7 @@ static void branch_close(struct branch *b)
     cudaStreamDestroy(b->stream);
 }
 
-/* Step by step, captured, replayed: the same bits, while dropout draws anew each time. */
+/* Eager, captured and replayed runs give the same bits; dropout draws a new mask in each. */
 static void capture_and_replay(enum mcs_dtype activations, uint64_t seed)
 {
     struct device d = device_open();
@@ -348,7 +348,7 @@ Test(cuda_backend, a_run_in_bf16_is_the_same_captured_and_replayed)
     for (uint64_t seed = 0; seed < 3; seed++) capture_and_replay(MCS_BF16, seed);
 }
 
-/* The halves are captured apart; timed steps are not captured. */
+/* Forward and backward are captured as separate graphs; a run with timed steps is not captured. */
 Test(cuda_backend, halves_of_a_run)
 {
     struct device d = device_open();
@@ -377,7 +377,7 @@ Test(cuda_backend, halves_of_a_run)
     mcs_device_close(&d);
 }
 
-/* A step that fails while it is captured: half a graph is never replayed. */
+/* A step that fails during capture: the incomplete graph is never replayed. */
 Test(cuda_backend, a_capture_that_fails)
 {
     struct device d = device_open();
@@ -406,7 +406,7 @@ Test(cuda_backend, a_capture_that_fails)
     mcs_device_close(&d);
 }
 
-/* Times of what is enqueued: the simulation's clock stands still, but the calls are made in order and all is freed. */
+/* Timing of enqueued calls: simulated time is 0, but the calls are made in order and everything is freed. */
 struct copying {
     struct device *d;
     void *from, *to;
@@ -445,9 +445,9 @@ Test(cuda_backend, times_of_calls)
     mcs_device_close(&d);
 }
 
-/* ---- memory that runs out ---- */
+/* ---- out of memory ---- */
 
-/* A device, a network, two runs and an update on it. */
+/* Opens a device and a network, runs two training steps, closes both. */
 static enum mcs_status live(void)
 {
     const struct optim_options adamw = {.kind = OPTIM_ADAMW, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f};
@@ -471,7 +471,7 @@ static enum mcs_status live(void)
 Test(cuda_backend, allocations_that_fail)
 {
     int n = 1;
-    mcs_amp_set_activations(MCS_BF16); /* with a workspace for cast weights */
+    mcs_amp_set_activations(MCS_BF16); /* bf16: with a workspace for cast weights */
     for (;; n++) {
         cudasim_fail_alloc(n);
         if (live() == MCS_OK) break;
@@ -479,8 +479,8 @@ Test(cuda_backend, allocations_that_fail)
         cr_assert_eq(cudasim_bytes_held(), 0, "%zu bytes left by allocation %d that fails", cudasim_bytes_held(), n);
     }
     cudasim_fail_alloc(0);
-    /* two buffers, the run; weights, gradients; activations, inputs, workspace, constants; moments; the update's state
-     * and workspace */
+    /* 13 allocations: two staging buffers, struct k_run; weights, gradients; activations, inputs, workspace, constants;
+     * moments m and v; the optimizer's state and workspace */
     cr_expect_eq(n - 1, 13, "%d allocations", n - 1);
 }
 
@@ -489,7 +489,8 @@ Test(cuda_backend, a_graph_too_large_names_a_batch_that_fits)
     struct device d = device_open();
     struct net n;
     const size_t held = cudasim_bytes_held();
-    cudasim_memory_limit(held + (4 << 20) + (1 << 17)); /* weights, gradients, a workspace, half of the activations */
+    /* room for weights, gradients, a workspace and half of the activations */
+    cudasim_memory_limit(held + (4 << 20) + (1 << 17));
     fails(net_open(&n, &d), MCS_E_NOMEM,
           "GPU 0 (cudasim (simulated, compute capability 9.0)): a batch of 64 wants 4.1 MiB of device memory, 4.1 MiB "
           "of 20.1 MiB are free; a batch of about ");
@@ -544,8 +545,8 @@ static float *weights_of(const struct params *p)
     return w;
 }
 
-/* In two halves, on the device and on the CPU. Weights are of size 1 and an update of 0.01 at most is rounded a few
- * times, so that 5 of them differ by less than 32 roundings of a weight: 32 * 2^-24 * |w|. */
+/* Two-phase update (begin, end) on the device and on the CPU. Weights are of order 1 and an update of at most 0.01 is
+ * rounded a few times, so after 5 updates they differ by less than 32 * 2^-24 * |w|. */
 static void updates(const struct optim_options *o)
 {
     static const char *const frozen[] = {"frozen", NULL};
@@ -572,7 +573,8 @@ static void updates(const struct optim_options *o)
     for (int64_t i = 0; i < p[0]->n_values; i++)
         cr_assert(fabsf(w[0][i] - w[1][i]) <= 32 * 0x1p-24f * (1 + fabsf(w[1][i])), "%g %g", (double)w[0][i],
                   (double)w[1][i]);
-    /* A gradient that is not finite changes nothing, and is named; the next one counts as if it had not been. */
+    /* A non-finite gradient changes no weight and is reported with the parameter's name; the next update counts as if
+     * it had not happened. */
     set_grad(p[0], 0, NAN);
     OK(mcs_optim_begin(opt[0], 0.01));
     fails(mcs_optim_end(opt[0], &norm[0]), MCS_E_DATA,
@@ -600,15 +602,16 @@ Test(cuda_backend, sgd_in_halves)
     updates(&sgd);
 }
 
-/* ---- what goes wrong in a run ---- */
+/* ---- errors in a run ---- */
 
-/* A kernel that reads where nothing is: the next call that waits says so, each later one too, and all is freed. */
+/* A kernel with an illegal address: the next call that waits reports it, later calls do too, and close frees
+ * everything. */
 Test(cuda_backend, a_kernel_that_faults)
 {
     struct device d = device_open();
     struct net n;
     float loss;
-    if (!cudasim_checked()) { /* a plain kernel would touch it */
+    if (!cudasim_checked()) { /* in plain mode the access would crash the test */
         mcs_device_close(&d);
         return;
     }
@@ -628,7 +631,7 @@ Test(cuda_backend, a_kernel_that_faults)
 
 enum { CLIP_BATCH = 4, CLIP_STEPS = 6 };
 struct job {
-    int64_t poison, stop; /* the step whose images hold a NaN; that whose images are the last to be asked for */
+    int64_t poison, stop; /* poison: the step whose images contain a NaN; stop: the step that requests a stop */
 };
 
 static enum mcs_status fill_pairs(void *ctx, int64_t step, struct clip_batch *b)
@@ -670,7 +673,7 @@ static enum mcs_status train(struct device *d, const struct job *job, const char
     return st == MCS_OK ? st : MCS_FAIL(st, "%s", message);
 }
 
-/* A NaN in step 3: named with the last checkpoint, and the weights are those that step 2 left. */
+/* A NaN in step 3: the error names the step and the last checkpoint, and the weights are those after step 2. */
 static void not_finite(enum mcs_dtype activations)
 {
     char stopped[65], spoilt[65];

@@ -1,5 +1,5 @@
-/* cuBLASLt's stand-in: products against sums in double, each epilogue, each refusal that the documentation announces.
- */
+/* Simulated cuBLASLt: matrix products against sums in double, each epilogue, each status that the documentation gives
+ * for wrong usage. */
 #include <criterion/criterion.h>
 #include <cublasLt.h>
 #include <math.h>
@@ -16,7 +16,7 @@ extern "C" {
 #define OK(call) cr_assert_eq(call, cudaSuccess, "%s", #call)
 #define DONE(call) cr_assert_eq(call, CUBLAS_STATUS_SUCCESS, "%s", #call)
 
-struct operand { /* a matrix on the device, and its values in double */
+struct operand { /* a matrix on the device and its values in double */
     cudaDataType type;
     size_t rows, cols, ld, batch, n;
     bool by_rows;
@@ -33,7 +33,7 @@ struct operand { /* a matrix on the device, and its values in double */
             const float x = (float)mcs_rng_normal({11, (uint32_t)filled, 0, 0}, (uint32_t)i);
             v[i] = t == CUDA_R_16BF ? (double)__bfloat162float(__float2bfloat16_rn(x)) : (double)x;
         }
-        if (filled || extra) put(); /* what lies between its lines is read back too */
+        if (filled || extra) put(); /* the padding between columns is compared too */
         DONE(cublasLtMatrixLayoutCreate(&layout, t, r, c, (int64_t)ld));
         const int32_t order = rows_first ? CUBLASLT_ORDER_ROW : CUBLASLT_ORDER_COL, b = (int32_t)batch;
         const int64_t stride = (int64_t)(n / batch);
@@ -88,7 +88,7 @@ struct setting {
     uint32_t epilogue;
 };
 
-struct bench { /* handle, descriptor, operands and preference for one setting */
+struct bench { /* handle, matmul descriptor, operands and preference of one case */
     setting s;
     cublasLtHandle_t h;
     cublasLtMatmulDesc_t desc;
@@ -131,8 +131,8 @@ struct bench { /* handle, descriptor, operands and preference for one setting */
     }
 };
 
-/* |error| <= (k + 8) eps sum|terms| for the sum in float (any order), one rounding to the output's type, and for GELU,
- * whose slope is at most 1.13, tanhf's few ulp of x. */
+/* |error| <= (k + 8) eps sum|terms| for a float sum in any order, one rounding to the output's type and, for GELU,
+ * whose slope is at most 1.13, a few ulp of tanhf. */
 static void check(const setting &s)
 {
     bench t(s);
@@ -194,13 +194,13 @@ Test(blaslt, what_is_not_promised_is_refused)
 {
     cudasim_quiet(1);
     setting s = plain;
-    s.in = F, s.out = H; /* no such row in the table */
+    s.in = F, s.out = H; /* not in the documentation's table of types */
     cr_expect_eq(bench(s).search(), CUBLAS_STATUS_NOT_SUPPORTED);
     s = plain, s.epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
     cr_expect_eq(bench(s).search(), CUBLAS_STATUS_NOT_SUPPORTED, "not stood in for");
     s = plain, s.epilogue = CUBLASLT_EPILOGUE_BIAS;
     {
-        bench t(s); /* a float bias for a bfloat16 result */
+        bench t(s); /* a float bias with a bfloat16 D */
         const int32_t f = CUDA_R_32F;
         DONE(cublasLtMatmulDescSetAttribute(t.desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &f, sizeof f));
         cr_expect_eq(t.search(), CUBLAS_STATUS_NOT_SUPPORTED);
@@ -263,7 +263,7 @@ Test(blaslt, workspace)
     DONE(t.run(&t.found.algo, w, most));
     OK(cudaDeviceSynchronize());
     cr_expect_eq(cudasim_reports(), 0);
-    /* One workspace for two streams: nothing orders the two who write on it. */
+    /* One workspace used on two streams: a race, since nothing orders the two matmuls. */
     bench u(plain);
     cudaStream_t s[2];
     for (int i = 0; i < 2; i++) OK(cudaStreamCreateWithFlags(&s[i], cudaStreamNonBlocking));
@@ -279,7 +279,8 @@ Test(blaslt, workspace)
     OK(cudaFree(w));
 }
 
-/* Queued like a kernel; scale factors in device memory; what is not written, or freed too early, is seen. */
+/* A matmul is an operation of its stream; scale factors in device memory; uninitialised inputs and memory freed too
+ * early are reported. */
 Test(blaslt, an_operation_of_the_stream)
 {
     cudasim_quiet(1);
@@ -310,7 +311,7 @@ Test(blaslt, an_operation_of_the_stream)
         cudasim_reports_clear();
         cudaStream_t other;
         OK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
-        OK(cudaMemsetAsync(u.b.at, 0, 64, other)); /* nothing orders it and the product */
+        OK(cudaMemsetAsync(u.b.at, 0, 64, other)); /* not ordered with the matmul */
         DONE(u.run(NULL, NULL, 0, 0, s));
         OK(cudaDeviceSynchronize());
         cr_assert_eq(cudasim_reports(), 1);
@@ -321,7 +322,7 @@ Test(blaslt, an_operation_of_the_stream)
     OK(cudaFree(on_device));
 }
 
-/* Captured and replayed with what its operands hold then; a handle is of one device. */
+/* Captured and replayed with the operands' values at replay; a handle belongs to one device. */
 Test(blaslt, graphs_and_devices)
 {
     cudasim_devices(2);
@@ -334,7 +335,7 @@ Test(blaslt, graphs_and_devices)
     OK(cudaDeviceSynchronize());
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
     DONE(t.run(NULL, NULL, 0, 0, s));
-    t.s.alpha = 100; /* it was read when captured */
+    t.s.alpha = 100; /* the host's alpha was read at capture */
     OK(cudaStreamEndCapture(s, &g));
     OK(cudaGraphInstantiateWithFlags(&x, g, 0));
     for (int turn = 0; turn < 2; turn++) {

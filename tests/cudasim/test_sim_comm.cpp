@@ -1,5 +1,5 @@
-/* NCCL's stand-in: what each collective gives, alone and in groups, by threads and by one thread, in graphs; and what
- * ranks that disagree, stay away or leave get: a report and an error, never a hang. */
+/* Simulated NCCL: results of each collective, alone and in groups, with a thread for each rank or one for all, in
+ * graphs; ranks whose calls differ, that miss a collective or leave get a report and an error, never a hang. */
 #include <criterion/criterion.h>
 #include <cuda_bf16.h>
 #include <nccl.h>
@@ -15,7 +15,7 @@
 #define OK(call) cr_assert_eq(call, cudaSuccess, "%s", #call)
 #define DONE(call) cr_assert_eq(call, ncclSuccess, "%s", #call)
 
-struct rank { /* a device, a stream and two arrays of 64 floats, out of step with no one */
+struct rank { /* a device, a stream and two device arrays of 64 floats */
     int index, n;
     ncclComm_t comm;
     cudaStream_t s;
@@ -53,7 +53,7 @@ struct rank { /* a device, a stream and two arrays of 64 floats, out of step wit
     }
 };
 
-/* f by a thread for each rank. */
+/* Runs f in one thread for each rank. */
 static void by_threads(int n, const std::function<void(rank &)> &f)
 {
     cudasim_devices(n);
@@ -113,7 +113,7 @@ Test(comm, each_collective)
     }
 }
 
-/* bfloat16 is rounded after each rank; double and whole numbers are not. */
+/* bfloat16 sums are rounded after each rank's term; double and integer sums are exact here. */
 Test(comm, types)
 {
     by_threads(3, [](rank &r) {
@@ -140,7 +140,7 @@ Test(comm, types)
     no_reports();
 }
 
-/* Messages both ways at once need a group; several collectives in one are one operation. */
+/* Send and receive in both directions need a group; several collectives in one group are one operation. */
 Test(comm, groups_and_messages)
 {
     by_threads(2, [](rank &r) {
@@ -151,7 +151,7 @@ Test(comm, groups_and_messages)
         DONE(ncclAllReduce(r.a + 1, r.b + 1, 1, ncclFloat, ncclSum, r.comm, r.s));
         DONE(ncclGroupEnd());
         cr_expect(r.get(r.b, 2) == std::vector<float>({(float)(2 - r.index), 10}));
-        if (r.index == 0) /* one way, no group */
+        if (r.index == 0) /* one direction: no group needed */
             DONE(ncclSend(r.a, 1, ncclFloat, 1, r.comm, r.s));
         else
             DONE(ncclRecv(r.b, 1, ncclFloat, 0, r.comm, r.s));
@@ -161,7 +161,7 @@ Test(comm, groups_and_messages)
     no_reports();
 }
 
-/* One thread for all ranks: only groups make that possible. */
+/* One thread for all ranks: works with groups only. */
 Test(comm, one_thread)
 {
     cudasim_devices(2);
@@ -216,7 +216,7 @@ Test(comm, in_a_graph)
     no_reports();
 }
 
-/* Runs f by threads, which must all come back; a report must have both texts. */
+/* Runs f in one thread for each rank; all must return, and a report must contain both texts. */
 static void expect_told(int n, const char *one, const char *two, const std::function<void(rank &)> &f)
 {
     cudasim_quiet(1);
@@ -259,7 +259,8 @@ Test(comm, ranks_that_disagree, .timeout = 30)
         DONE(ncclAllReduce(r.a, r.b, 4, r.index ? ncclFloat : ncclBfloat16, ncclSum, r.comm, r.s));
         expect_failed(r);
     });
-    /* Two exchanged. The later rank's second call may find that its first has failed already. */
+    /* Two collectives in exchanged order. The second call of the later rank may already return the first one's
+     * error. */
     expect_told(2, "root 0", "root 1", [](rank &r) {
         DONE(ncclBroadcast(r.a, r.a, 4, ncclFloat, r.index, r.comm, r.s));
         const ncclResult_t second = ncclBroadcast(r.a, r.a, 4, ncclFloat, 1 - r.index, r.comm, r.s);
@@ -287,10 +288,10 @@ static cudaGraphExec_t captured_sum(rank &r)
     return x;
 }
 
-/* NCCL's demand: a collective is captured by all ranks or by none, and all launch the graph of that capture. */
+/* NCCL's rule: all ranks or none capture a collective, and all launch the graph of that capture. */
 Test(comm, captures_must_be_uniform, .timeout = 30)
 {
-    by_threads(2, [](rank &r) { /* two captures, launched in any order, and a call outside them: all alike */
+    by_threads(2, [](rank &r) { /* two captures launched in any order and a call outside them, alike on all ranks */
                                 const cudaGraphExec_t first = captured_sum(r), second = captured_sum(r);
                                 r.put({1, 2});
                                 OK(cudaGraphLaunch(second, r.s));
@@ -326,17 +327,17 @@ Test(comm, a_rank_that_stays_away, .timeout = 30)
                 [](rank &r) {
                     DONE(ncclAllReduce(r.a, r.b, 4, ncclFloat, ncclSum, r.comm, r.s));
                     OK(cudaStreamSynchronize(r.s));
-                    if (r.index == 1) return; /* its thread ends */
+                    if (r.index == 1) return; /* its host thread ends */
                     DONE(ncclAllReduce(r.a, r.b, 4, ncclFloat, ncclSum, r.comm, r.s));
                     expect_failed(r);
                 });
-    /* Both are here, and each waits for what the other never calls. */
+    /* Both ranks are present, and each waits for a collective that the other never calls. */
     expect_told(2, "AllReduce", "which rank 1 has not called", [](rank &r) {
         DONE(r.index ? ncclRecv(r.a, 4, ncclFloat, 0, r.comm, r.s)
                      : ncclAllReduce(r.a, r.b, 4, ncclFloat, ncclSum, r.comm, r.s));
         expect_failed(r);
     });
-    /* Messages both ways without a group: each sends, nobody receives. */
+    /* Send in both directions without a group: each sends, nobody receives. */
     expect_told(2, "waits in Send of 1 float", "is behind other work in its stream", [](rank &r) {
         DONE(ncclSend(r.a, 1, ncclFloat, 1 - r.index, r.comm, r.s));
         DONE(ncclRecv(r.b, 1, ncclFloat, 1 - r.index, r.comm, r.s));
@@ -344,7 +345,7 @@ Test(comm, a_rank_that_stays_away, .timeout = 30)
     });
 }
 
-/* A program that only asks is told by ncclCommGetAsyncError, aborts, and can go on without the others. */
+/* A program that polls sees the error by ncclCommGetAsyncError, aborts, and can continue without the other ranks. */
 Test(comm, asked_and_aborted, .timeout = 30)
 {
     cudasim_quiet(1);
@@ -362,7 +363,7 @@ Test(comm, asked_and_aborted, .timeout = 30)
         }
         cr_expect_eq(e, ncclRemoteError);
         DONE(ncclCommAbort(r.comm));
-        OK(cudaStreamSynchronize(r.s)); /* the stream is free again */
+        OK(cudaStreamSynchronize(r.s)); /* the aborted collective has ended */
         r.put({1});
         cr_expect_eq(r.get(r.a, 1)[0], 1);
     });
@@ -395,14 +396,13 @@ Test(comm, wrong_arguments)
         cr_expect_eq(ncclSend(r.a, 4, ncclFloat, r.index, r.comm, r.s), ncclInvalidArgument);
         cr_expect_eq(ncclAllGather(r.b + 3, r.b, 4, ncclFloat, r.comm, r.s), ncclInvalidArgument);
         cr_expect_eq(ncclGroupEnd(), ncclInvalidUsage);
-        DONE(ncclAllGather(r.b + 4 * r.index, r.b, 4, ncclFloat, r.comm, r.s)); /* in place, at its part */
+        DONE(ncclAllGather(r.b + 4 * r.index, r.b, 4, ncclFloat, r.comm, r.s)); /* in place, at the rank's own part */
         OK(cudaStreamSynchronize(r.s));
         r.close();
     });
 }
 
-/* What nothing orders is a race, with a collective as with a kernel: the mistake of a missing wait for the gradients.
- */
+/* Unordered access is a race with a collective as with a kernel: here the missing wait for the gradients. */
 Test(comm, races_are_seen)
 {
     if (!cudasim_checked()) return;

@@ -1,11 +1,11 @@
-/* Convolutions directly: large tiles, which the cases of tests/cases are too small for, an instance norm's moments, and
- * what the main loops must count. */
+/* Convolution kernels: large tiles, for which tests/cases has too small shapes, the moments for an instance norm, and
+ * counters of the main loops. */
 #include "tests/cudasim/support_sim.h"
 
 static const struct shape {
     int64_t n, c, o;
     int src[3], k[3], stride[3], pad[3];
-    int k_forward; /* products of a sum, forward */
+    int k_forward; /* terms of a forward sum */
 } shapes[] = {{1, 16, 24, {5, 6, 7}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, 432},
               {2, 8, 40, {1, 9, 17}, {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, 72},
               {1, 40, 72, {1, 10, 14}, {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, 360},
@@ -73,7 +73,7 @@ static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
         expect_clean(what + " fwd");
         cr_assert_eq(k_conv_bwd(&a, NULL), cudaSuccess);
         expect_clean(what + " bwd");
-        /* chains of k sums at most: twice the root, and a few for parts and bias */
+        /* chains of at most k additions: an error of twice sqrt(k) roundings, and a few for split-k parts and bias */
         check(what + " y", gy.get(), y, my, 2 * sqrt((double)s.k_forward) + 8, t);
         check(what + " dx", gdx.get(), dx, mdx, 2 * sqrt((double)(s.o * product(a.k))) + 8, t);
         check(what + " dw", gdw.get(), dw, mdw, 2 * sqrt((double)(s.n * product(a.dst))) + 8, K_F32);
@@ -81,7 +81,8 @@ static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
         same(what + " y", gy.get(), first[0]);
         same(what + " dx", gdx.get(), first[1]);
         same(what + " dw", gdw.get(), first[2]);
-        /* mean and 1/sqrt(var + eps) of y as it was stored, and of the parts together: adds up to 128 rows */
+        /* mean and 1/sqrt(var + eps) combined from the moments, against those of y as stored; a part sums up to 128
+         * rows */
         const values part = gm.get(), stored = gy.get();
         values stats(2 * (size_t)(s.n * s.o)), want(stats.size()), mag(want.size());
         for (int64_t i = 0; i < s.n * s.o; i++) {
@@ -107,7 +108,7 @@ static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
         }
         check(what + " moments", stats, want, mag, 24, K_F32);
         same(what + " moments", part, first[3]);
-        /* the same without moments: the sum over k may then be split */
+        /* without moments split-k is allowed */
         a.moments = NULL;
         on_device more(k_conv_fwd_bytes(&a) / sizeof(float), K_F32);
         a.workspace = more.at();
@@ -168,8 +169,7 @@ Test(conv, nothing_to_do)
     cr_expect_eq(k_conv_transpose_bwd(&a, NULL), cudaSuccess);
 }
 
-/* A 3 x 3 x 3 convolution of 32 to 64 channels: no bank conflicts in any pass, and what it asks of memory comes in
- * whole sectors. */
+/* A 3 x 3 x 3 convolution of 32 to 64 channels: no bank conflicts in fprop, dgrad and wgrad, and full sectors. */
 Test(conv, counted)
 {
     if (!cudasim_checked()) return;

@@ -1,4 +1,4 @@
-/* Counts against what can be told by hand, and the order that a seed gives. */
+/* Counters against values computed by hand; the execution order that a seed gives. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>
@@ -30,7 +30,8 @@ static cudasim_counters done(cudaError_t e)
     return c;
 }
 
-/* A column of a tile 32 wide lies in one bank: 31 passes more than one, 32 times; of one 33 wide in 32 banks. */
+/* A column of a tile 32 wide lies in one bank: 31 extra wavefronts for each of 32 requests; of one 33 wide in 32
+ * banks. */
 Test(counters, bank_conflicts, .init = open_arrays)
 {
     const cudasim_counters bad = done(counted_transpose(x, y, 0)), good = done(counted_transpose(x, y, 1));
@@ -43,19 +44,19 @@ Test(counters, bank_conflicts, .init = open_arrays)
     cr_expect_eq(good.sectors, 64 * 4);
 }
 
-/* 32 floats: 4 sectors side by side, 8 with every second one, 32 with every eighth one and from there on. */
+/* 32 floats are 4 sectors at stride 1, 8 at stride 2, 32 at stride 8 and above. */
 Test(counters, sectors, .init = open_arrays)
 {
     for (int stride = 1; stride <= 32; stride *= 2) {
         const cudasim_counters c = done(counted_stride(x, y, stride));
-        const unsigned want = 4 + (unsigned)std::min(4 * stride, 32); /* the store takes 4 */
+        const unsigned want = 4 + (unsigned)std::min(4 * stride, 32); /* the store: 4 sectors */
         cr_expect_eq(c.global_requests, 2);
         cr_expect_eq(c.sectors, want, "stride %d: %d sectors", stride, (int)c.sectors);
         cr_expect_float_eq(cudasim_sector_use(&c), 256.0 / (32.0 * want), 1e-12);
     }
 }
 
-/* 512 bytes a request: 16 sectors, and four passes over the banks, which are no conflict. */
+/* 512 bytes a request: 16 sectors, and four wavefronts, the fewest possible, so no conflict. */
 Test(counters, wide_accesses, .init = open_arrays)
 {
     const cudasim_counters c = done(counted_wide(x, y));
@@ -74,8 +75,8 @@ Test(counters, divergence, .init = open_arrays)
     cr_expect_eq(c.sectors, 2 + 4);
 }
 
-/* Rows of 1 to 32 floats are 1 to 4 sectors. A lane's n-th store is row l + n: where lanes never meet, each in a sector
- * of its own. */
+/* Rows of 1 to 32 floats are 1 to 4 sectors. Lane l's n-th store is in row l + n: without __syncwarp the n-th stores of
+ * the lanes are one request with a sector for each lane. */
 Test(counters, lanes_that_leave_out_a_pass, .init = open_arrays)
 {
     const cudasim_counters together = done(counted_diagonal(y, 1)), apart = done(counted_diagonal(y, 0));
@@ -115,7 +116,7 @@ Test(order, belongs_to_the_seed, .init = open_arrays)
     std::vector<unsigned> sorted = one;
     std::sort(sorted.begin(), sorted.end());
     cr_expect(sorted == straight, "each thread once");
-    /* blocks too, and threads of one block stay together: it ran alone */
+    /* blocks are shuffled too, but a block runs alone */
     for (unsigned i = 0; i < 256; i++) cr_assert_eq(one[i] / 64, one[i / 64 * 64] / 64);
 }
 

@@ -1,4 +1,4 @@
-/* Several devices, none, too old ones; the errors of each; pinned memory; functions of the host in streams. */
+/* Several devices, no device, unsupported devices; errors of each device; pinned memory; host functions in streams. */
 #include <criterion/criterion.h>
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -47,11 +47,11 @@ Test(devices, each_has_its_own)
     cr_expect_eq(d, 2, "a wrong one changes nothing");
     std::thread([&d]() { OK(cudaGetDevice(&d)); }).join();
     cr_expect_eq(d, 0, "each host thread begins with device 0");
-    for (int i = 0; i < 3; i++) OK(cudaFree(p[i])); /* whatever device is current */
+    for (int i = 0; i < 3; i++) OK(cudaFree(p[i])); /* any device may be current */
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
 
-/* Streams and events belong to a device: launches and records elsewhere fail, copies and waits do not. */
+/* Streams and events belong to a device: launches and records on another device fail, copies and waits do not. */
 Test(devices, streams_and_events)
 {
     cudasim_devices(2);
@@ -73,7 +73,7 @@ Test(devices, streams_and_events)
     OK(cudaEventRecord(e[1], s[1]));
     OK(cudaMemcpyPeerAsync(p[0], 0, p[1], 1, 16, s[1]));
     OK(cudaEventRecord(e[1], s[1]));
-    OK(cudaStreamWaitEvent(s[0], e[1], 0)); /* of another device */
+    OK(cudaStreamWaitEvent(s[0], e[1], 0)); /* an event of another device */
     OK(cudaMemsetAsync(p[0], 7, 1, s[0]));
     OK(cudaStreamSynchronize(s[0]));
     OK(cudaMemcpy(host, p[0], 16, cudaMemcpyDeviceToHost));
@@ -94,7 +94,7 @@ Test(devices, streams_and_events)
     }
 }
 
-/* A kernel reaches another device's memory only where that was asked for; its error stays on its device. */
+/* A kernel may access another device's memory only after cudaDeviceEnablePeerAccess; its error stays on its device. */
 Test(devices, peer_access)
 {
     cudasim_devices(2);
@@ -124,7 +124,7 @@ Test(devices, peer_access)
         cr_expect_eq(cudaGetLastError(), cudaErrorIllegalAddress);
         cr_expect_eq(cudaSetDevice(1), cudaErrorIllegalAddress);
         OK(cudaSetDevice(0));
-        OK(cudaDeviceSynchronize()); /* this one is well */
+        OK(cudaDeviceSynchronize()); /* this device has no error */
         cr_expect_eq(cudaGetLastError(), cudaErrorIllegalAddress, "of the call above, once");
         cr_expect_eq(cudaGetLastError(), cudaSuccess);
         cudaSetDevice(1);
@@ -133,7 +133,7 @@ Test(devices, peer_access)
     OK(cudaFree(p));
 }
 
-/* Two threads drive a device each. */
+/* Two host threads use one device each. */
 Test(devices, threads)
 {
     cudasim_devices(2);
@@ -222,13 +222,13 @@ Test(devices, of_the_environment, .init = environment_is_set)
     cr_expect_eq(cudaMalloc(&p, (3 << 20) + 1), cudaErrorMemoryAllocation);
 }
 
-/* The last error: noted by each failing call, forgotten when asked for, one for each host thread. */
+/* The last error: set by each failing call, cleared by cudaGetLastError, one for each host thread. */
 Test(devices, last_error)
 {
     void *p;
     cudasim_fail_alloc(1);
     cr_expect_eq(cudaMalloc(&p, 16), cudaErrorMemoryAllocation);
-    OK(cudaMalloc(&p, 16)); /* success changes nothing */
+    OK(cudaMalloc(&p, 16)); /* success does not clear it */
     cudaError_t elsewhere = cudaErrorUnknown;
     std::thread([&elsewhere]() { elsewhere = cudaGetLastError(); }).join();
     cr_expect_eq(elsewhere, cudaSuccess);
@@ -262,21 +262,22 @@ Test(devices, pinned_memory)
     OK(cudaMemcpyAsync(d, own, 64, cudaMemcpyHostToDevice, NULL));
     OK(cudaDeviceSynchronize());
     cr_expect_eq(cudasim_reports(), 0);
-    /* The mistake: the buffer is filled again although nobody waited. */
+    /* The mistake: the buffer is refilled without waiting for the copy. */
     OK(cudaMemcpyAsync(d, own, 64, cudaMemcpyHostToDevice, NULL));
     own[63]++;
     OK(cudaDeviceSynchronize());
     cr_assert_eq(cudasim_reports(), 1);
     cr_expect_eq(cudasim_report_kind(0), CUDASIM_PINNED);
     cudasim_reports_clear();
-    /* What the device writes there is no mistake. */
+    /* Writes by the device are no mistake. */
     OK(cudaHostAlloc((void **)&h, 64, cudaHostAllocPortable));
     OK(cudaMemcpyAsync(h, d, 64, cudaMemcpyDeviceToHost, NULL));
     OK(cudaMemcpyAsync(d, h, 64, cudaMemcpyHostToDevice, NULL));
     OK(cudaDeviceSynchronize());
     cr_expect_eq(h[0], 5);
     OK(cudaHostUnregister(own));
-    OK(cudaMemcpyAsync(d, own, 64, cudaMemcpyHostToDevice, NULL)); /* pageable now: taken at once */
+    /* unregistered, so pageable: read before the call returns */
+    OK(cudaMemcpyAsync(d, own, 64, cudaMemcpyHostToDevice, NULL));
     own[0] = 99;
     OK(cudaMemcpyAsync(h, d, 64, cudaMemcpyDeviceToHost, NULL));
     OK(cudaDeviceSynchronize());
@@ -329,7 +330,7 @@ Test(devices, host_functions_and_copies_in_two_dimensions)
     OK(cudaStreamDestroy(s));
 }
 
-/* A part of an allocation that is handed out anew: what was in it no longer counts. */
+/* Reuse of a part of an allocation: cudasim_forget marks its old contents uninitialised. */
 Test(devices, forgotten_memory)
 {
     cudasim_quiet(1);

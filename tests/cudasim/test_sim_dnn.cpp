@@ -1,4 +1,4 @@
-/* cuDNN's stand-in: convolutions against sums in double, written as the definition reads; what is refused. */
+/* Simulated cuDNN: convolutions against direct sums in double; usage that must be refused. */
 #include <criterion/criterion.h>
 #include <cuda_bf16.h>
 #include <cudnn.h>
@@ -14,7 +14,7 @@ extern "C" {
 #define OK(call) cr_assert_eq(call, cudaSuccess, "%s", #call)
 #define DONE(call) cr_assert_eq(call, CUDNN_STATUS_SUCCESS, "%s", #call)
 
-struct array { /* on the device, and in double */
+struct array { /* values on the device and in double */
     cudnnDataType_t type;
     std::vector<double> v;
     char *at = NULL;
@@ -48,7 +48,7 @@ struct array { /* on the device, and in double */
     }
 };
 
-struct bench { /* 2 x 3 x in (D H W), 4 filters of 3 (or 1) taps a dimension, padding 1 where 3 */
+struct bench { /* x (2, 3, in), 4 filters with 3 (or 1) taps a dimension, padding 1 with 3 taps */
     int n_dims, stride, x[5], w[5], y[5];
     cudnnHandle_t h;
     cudnnTensorDescriptor_t lx, ly;
@@ -99,7 +99,7 @@ struct bench { /* 2 x 3 x in (D H W), 4 filters of 3 (or 1) taps a dimension, pa
     }
 };
 
-/* All products x w y' of the convolution, each added to where the direction says: to y, dx or dw. */
+/* Visits all terms of the convolution and adds each to y (fprop), dx (dgrad) or dw (wgrad). */
 static void define(const bench &t, const array &x, const array &w, const array &y, int to, std::vector<double> *sum,
                    std::vector<double> *size)
 {
@@ -127,7 +127,7 @@ static void define(const bench &t, const array &x, const array &w, const array &
             }
 }
 
-/* |error| <= terms eps sum|terms| for sums in float in any order, and one rounding to the type. */
+/* |error| <= terms eps sum|terms| for float sums in any order, and one rounding to the type. */
 static void check(int dims, cudnnDataType_t t, int stride)
 {
     bench b(dims, t, stride);
@@ -220,7 +220,7 @@ Test(dnn, what_is_not_promised_is_refused)
     cr_expect_eq(ask(t), CUDNN_STATUS_NOT_SUPPORTED, "dilation");
 }
 
-/* Without CUDNN_FMA_MATH float has the 10 bits of TF32: 1 + 2^-11 becomes 1. */
+/* Without CUDNN_FMA_MATH floats are rounded to the 10 mantissa bits of TF32: 1 + 2^-11 becomes 1. */
 Test(dnn, default_math_rounds)
 {
     bench t(2, CUDNN_DATA_FLOAT, 1);
@@ -231,5 +231,5 @@ Test(dnn, default_math_rounds)
     DONE(forward(t, x, w, y, t.n, 0));
     const double rounded = y.now(0);
     cr_expect_neq(exact, rounded);
-    cr_expect(fabs(exact - rounded) < 27 * 20 * ldexp(1, -10)); /* 27 products below 20, two roundings of 2^-11 each */
+    cr_expect(fabs(exact - rounded) < 27 * 20 * ldexp(1, -10)); /* 27 terms below 20, two roundings of 2^-11 each */
 }

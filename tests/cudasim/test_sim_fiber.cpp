@@ -1,4 +1,5 @@
-/* Fibers: who runs when, registers and stacks kept, an abandoned one begun anew, a guard page below each stack. */
+/* Fibers: order of switches, saved registers and stacks, restart of an abandoned fiber, a guard page below each
+ * stack. */
 #include <criterion/criterion.h>
 #include <signal.h>
 
@@ -13,7 +14,7 @@ static void run()
 {
     const int me = at;
     volatile double local[16];
-    double sum = me; /* lives in a register, or on this stack */
+    double sum = me; /* in a register or on this stack */
     for (int i = 0; i < 16; i++) local[i] = me;
     for (int r = 0; r < ROUNDS; r++) {
         steps[me]++;
@@ -29,7 +30,7 @@ Test(fiber, a_ring_keeps_registers_and_stacks)
 {
     ring = fiber_stacks(N, 65536);
     cr_assert(ring);
-    for (int again = 0; again < 2; again++) { /* the second time from abandoned ones */
+    for (int again = 0; again < 2; again++) { /* the second time: restarts abandoned fibers */
         for (int i = 0; i < N; i++) fiber_start(&ring[i], run), steps[i] = 0, kept[i] = 0;
         at = 0;
         fiber_switch(&start, &ring[0]);

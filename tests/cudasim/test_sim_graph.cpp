@@ -1,4 +1,4 @@
-/* Captures and graphs: what is replayed, in which orders, and each way in which a capture fails as documented. */
+/* Captures and graphs: results and orders of replays, and each documented way in which a capture fails. */
 #include <criterion/criterion.h>
 #include <cuda_runtime_api.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 #define OK(call) cr_assert_eq(call, cudaSuccess, "%s", #call)
 
-struct streams { /* two that no default stream orders, and an event for each way */
+struct streams { /* two non-blocking streams, and an event in each direction */
     cudaStream_t s[2];
     cudaEvent_t fork, join;
     char *a;
@@ -47,7 +47,7 @@ static cudaGraphExec_t instantiate(cudaGraph_t g)
     return x;
 }
 
-/* Nothing runs while captured; arguments are those of the capture, the memory's contents those of the launch. */
+/* Nothing runs during capture; a launch uses the arguments of the capture and the memory's contents at launch. */
 Test(graph, replays_what_was_captured)
 {
     streams t;
@@ -64,7 +64,7 @@ Test(graph, replays_what_was_captured)
     OK(cudaMemcpyAsync(x, pinned, 64 * 4, cudaMemcpyHostToDevice, t.s[0]));
     OK(k_gelu_fwd(&k, t.s[0]));
     OK(cudaMemcpyAsync(pinned, x, 64 * 4, cudaMemcpyDeviceToHost, t.s[0]));
-    k.n = 1; /* too late to matter */
+    k.n = 1; /* no effect: arguments are copied at capture */
     OK(cudaStreamEndCapture(t.s[0], &g));
     OK(cudaStreamIsCapturing(t.s[0], &status));
     cr_expect_eq(status, cudaStreamCaptureStatusNone);
@@ -80,13 +80,14 @@ Test(graph, replays_what_was_captured)
     cr_expect_eq(cudaGraphDestroy(g), cudaErrorInvalidValue);
     for (int turn = 1; turn <= 3; turn++) {
         cudasim_seed((uint64_t)turn);
-        for (int i = 0; i < 64; i++) pinned[i] = (float)(10 * turn); /* GELU of 10 and more is itself, in float */
+        for (int i = 0; i < 64; i++) pinned[i] = (float)(10 * turn); /* in float gelu(x) = x from 10 on */
         OK(cudaGraphLaunch(exec, t.s[1]));
         OK(cudaStreamSynchronize(t.s[1]));
         for (int i = 0; i < 64; i++) cr_assert_eq(pinned[i], (float)(10 * turn));
         for (int i = 0; i < 64; i++) pinned[i] = -100;
         OK(cudaGraphLaunch(exec, t.s[turn & 1]));
-        OK(cudaGraphLaunch(exec, t.s[1 - (turn & 1)])); /* after the other one, whatever stream it is in */
+        /* launches of one graph run one after the other in any streams */
+        OK(cudaGraphLaunch(exec, t.s[1 - (turn & 1)]));
         OK(cudaDeviceSynchronize());
         for (int i = 0; i < 64; i++) cr_assert(pinned[i] == 0, "GELU(-100) is -0");
     }
@@ -97,7 +98,7 @@ Test(graph, replays_what_was_captured)
     for (int i = 0; i < cudasim_reports(); i++) cr_expect(0, "%s", cudasim_report_text(i));
 }
 
-/* s0: write 1 | s1: write 2 | joined. wait_first: s1 begins after the write of s0. */
+/* Captures s0: write 1 | s1: write 2 | join. wait_first: s1 starts after the write of s0. */
 static cudaGraphExec_t forked(streams &t, bool wait_first)
 {
     cudaGraph_t g;
@@ -115,7 +116,7 @@ static cudaGraphExec_t forked(streams &t, bool wait_first)
     return x;
 }
 
-/* The edge that an event makes is kept; without it both orders are seen, and the race is reported. */
+/* An event's edge is kept in the graph; without it both orders occur and the race is reported. */
 Test(graph, branches)
 {
     cudasim_quiet(1);
@@ -144,7 +145,7 @@ Test(graph, branches)
     }
 }
 
-/* What comes after a launch in its stream comes after all its nodes; what is in another stream does not. */
+/* Later operations of the launch's stream run after all its nodes; those of another stream may not. */
 Test(graph, launch_is_an_operation_of_its_stream)
 {
     cudasim_quiet(1);
@@ -162,13 +163,13 @@ Test(graph, launch_is_an_operation_of_its_stream)
     }
     cr_expect_eq(cudasim_reports(), 0);
     OK(cudaGraphLaunch(x, t.s[0]));
-    OK(cudaMemsetAsync(t.a, 9, 1, t.s[1])); /* nothing orders it */
+    OK(cudaMemsetAsync(t.a, 9, 1, t.s[1])); /* not ordered with the graph */
     OK(cudaDeviceSynchronize());
     if (cudasim_checked()) cr_expect_geq(cudasim_reports(), 1);
     OK(cudaGraphExecDestroy(x));
 }
 
-/* Ends the capture that must be broken: no graph, and the stream is free again. */
+/* Ends a capture that must be invalid: no graph is returned, and the stream can be used again. */
 static void expect_broken(streams &t)
 {
     cudaGraph_t g = (cudaGraph_t)&t;
@@ -204,7 +205,7 @@ Test(graph, calls_that_break_a_capture)
         case 6: e = cudaMemcpyAsync(t.a, pageable, 16, cudaMemcpyHostToDevice, t.s[0]); break;
         case 7: e = cudaFree(t.a); break;
         case 8: e = cudaMallocHost(&p, 16); break;
-        case 9: e = cudaStreamSynchronize(t.s[1]); break; /* not captured, but the mode forbids to wait */
+        case 9: e = cudaStreamSynchronize(t.s[1]); break; /* not captured, but forbidden by the capture's mode */
         case 10: e = cudaEventSynchronize(t.fork), want = cudaErrorCapturedEvent; break;
         case 11: e = cudaEventQuery(t.fork), want = cudaErrorCapturedEvent; break;
         default: break;
@@ -225,7 +226,7 @@ Test(graph, modes)
     cudaError_t e = cudaSuccess;
     const auto elsewhere = [&e, &p]() { e = cudaMalloc(&p, 16); };
     OK(cudaStreamBeginCapture(t.s[0], cudaStreamCaptureModeRelaxed));
-    OK(cudaMalloc(&p, 16)); /* relaxed: own risk */
+    OK(cudaMalloc(&p, 16)); /* allowed in relaxed mode */
     OK(cudaFree(p));
     OK(cudaStreamEndCapture(t.s[0], &g));
     OK(cudaGraphDestroy(g));
@@ -265,7 +266,7 @@ Test(graph, captures_that_do_not_close)
     OK(cudaMemsetAsync(t.a, 2, 1, t.s[1]));
     cr_expect_eq(cudaStreamEndCapture(t.s[0], &g), cudaErrorStreamCaptureUnjoined);
     cr_expect_null(g);
-    OK(cudaStreamSynchronize(t.s[1])); /* free as well */
+    OK(cudaStreamSynchronize(t.s[1])); /* no longer captured */
     cr_expect_eq(cudaStreamWaitEvent(t.s[1], t.fork, 0), cudaErrorCapturedEvent, "an event of a capture that ended");
 
     OK(cudaStreamBeginCapture(t.s[0], cudaStreamCaptureModeGlobal));
@@ -274,7 +275,7 @@ Test(graph, captures_that_do_not_close)
     cr_expect_eq(cudaStreamEndCapture(t.s[1], &g), cudaErrorStreamCaptureUnmatched);
     expect_broken(t);
 
-    OK(cudaEventRecord(t.join, t.s[1])); /* outside */
+    OK(cudaEventRecord(t.join, t.s[1])); /* outside the capture */
     OK(cudaStreamBeginCapture(t.s[0], cudaStreamCaptureModeGlobal));
     cr_expect_eq(cudaStreamWaitEvent(t.s[0], t.join, 0), cudaErrorStreamCaptureIsolation);
     expect_broken(t);
@@ -286,13 +287,13 @@ Test(graph, captures_that_do_not_close)
     cr_expect_eq(cudaStreamEndCapture(t.s[1], &h), cudaErrorStreamCaptureInvalidated);
     expect_broken(t);
 
-    cudaStream_t blocking; /* the default stream would wait for it */
+    cudaStream_t blocking; /* a blocking stream: the default stream would wait for it */
     OK(cudaStreamCreate(&blocking));
     OK(cudaStreamBeginCapture(blocking, cudaStreamCaptureModeGlobal));
     cr_expect_eq(cudaMemsetAsync(t.a, 1, 1, NULL), cudaErrorStreamCaptureImplicit);
     cr_expect_eq(cudaStreamEndCapture(blocking, &g), cudaErrorStreamCaptureInvalidated);
     OK(cudaStreamBeginCapture(t.s[0], cudaStreamCaptureModeGlobal));
-    OK(cudaMemsetAsync(t.a, 1, 1, NULL)); /* for a non-blocking one it does not */
+    OK(cudaMemsetAsync(t.a, 1, 1, NULL)); /* the default stream does not wait for a non-blocking stream */
     OK(cudaStreamEndCapture(t.s[0], &g));
     OK(cudaGraphDestroy(g));
     OK(cudaStreamDestroy(blocking));
@@ -325,14 +326,14 @@ Test(graph, update)
     for (cudaGraph_t g : {one, two, longer}) OK(cudaGraphDestroy(g));
 }
 
-/* A kernel of a graph that fails: as sticky as any other. */
+/* The error of a kernel in a graph is as sticky as any other. */
 Test(graph, errors_of_nodes)
 {
     if (!cudasim_checked()) return;
     cudasim_quiet(1);
     streams t;
     k_gelu k = {};
-    k.x = k.y = t.a, k.n = 65; /* 64 fit */
+    k.x = k.y = t.a, k.n = 65; /* one more than allocated */
     cudaGraph_t g;
     OK(cudaStreamBeginCapture(t.s[0], cudaStreamCaptureModeGlobal));
     OK(k_gelu_fwd(&k, t.s[0]));

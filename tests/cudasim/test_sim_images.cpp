@@ -1,4 +1,4 @@
-/* Images and maps of other sizes against data/image/resample.c, infer/sam/sam_model.c, clip_model.c and saliency.c. */
+/* Resizing of images and maps against data/image/resample.c, infer/sam/sam_model.c, clip_model.c and saliency.c. */
 #include "tests/cudasim/support_array.h"
 
 #include "kernels/image/images.h"
@@ -57,7 +57,7 @@ Test(images, resize)
         }
 }
 
-/* SAM's frame and CLIP's normalised views: resized by the CPU, framed on both sides. */
+/* SAM's padded input and CLIP's normalised views: resized by the CPU, framed by both. */
 Test(images, frame)
 {
     sam_config sam = {};
@@ -105,7 +105,7 @@ Test(images, frame)
                     if (t == K_BF16) to_bf16(want);
                     equal_all(what, to.get(), want);
                 }
-    /* a cut out of the middle */
+    /* a centre crop */
     const std::vector<uint8_t> pixels = draw_bytes("pixels", 7 * 9);
     dev_array<uint8_t> from(pixels);
     dev_array<float> to(5 * 4 * 3);
@@ -122,8 +122,8 @@ Test(images, frame)
 
 /* ---- maps ---- */
 
-/* Four products of weights and values, three sums, and weights that are off by a rounding of the coordinate (`side`
- * units); the CPU may have other roundings only where a compiler fuses. */
+/* Four products of weights and values, three sums, and weights with the coordinate's rounding (`side` ulp); the CPU's
+ * roundings differ only where a compiler fuses operations. */
 static double bilinear_tolerance(double size, int side)
 {
     return (8 + side) * 0x1p-24 * size;
@@ -143,9 +143,10 @@ Test(images, maps)
                         named("map", i, seed) + (view ? " release" : " paper") + (t == K_BF16 ? " bf16" : "");
                     std::vector<float> tokens = uniforms("tokens", stride * (size_t)n, -3, 5), want(pixels),
                                        want_resized(pixels);
-                    if (i == 2) tokens.assign(tokens.size(), 0.25f);                        /* constant */
-                    if (i == 4) tokens.front() = -4, tokens[(size_t)(side * side) - 1] = 6; /* the ends count */
-                    if (i == 7) tokens[13 * 34 + 5] = -4; /* the middle of pixel 4096, the first of a chunk */
+                    if (i == 2) tokens.assign(tokens.size(), 0.25f); /* constant */
+                    /* minimum and maximum at the first and last token */
+                    if (i == 4) tokens.front() = -4, tokens[(size_t)(side * side) - 1] = 6;
+                    if (i == 7) tokens[13 * 34 + 5] = -4; /* minimum under pixel 4096, the first of a chunk */
                     cudasim_seed((uint64_t)seed);
                     dev_values dtokens(tokens, (k_dtype)t);
                     dev_array<float> maps(pixels * (size_t)n), resized(pixels * (size_t)n);
@@ -176,8 +177,8 @@ Test(images, maps)
                                                               got_resized.begin() + (long)(pixels * (size_t)(m + 1)));
                         near_all(what + " resized", mine_resized, want_resized,
                                  [&](size_t) { return bilinear_tolerance(5, side); });
-                        /* the range is at least a third of the values' size: three roundings more; one step of 8 bits
-                         */
+                        /* the range is at least a third of the values' magnitude, so scaling adds three roundings; then
+                         * one step of 8 bits */
                         near_all(what, mine, want,
                                  [&](size_t) { return view ? 1.001 / 255 : 3 * bilinear_tolerance(5, side); });
                         size_t other = 0;
@@ -213,7 +214,7 @@ static void masks(size_t number, int patch, int h, int w, int n, int kind, enum 
     const size_t plane = (size_t)(side * side), pixels = (size_t)(h * w);
     std::vector<float> low = uniforms("low", plane * (size_t)(n + 1), -4, 4);
     if (kind == 1) low.assign(low.size(), -3); /* empty */
-    if (kind == 2) low.assign(low.size(), 3);  /* all of it */
+    if (kind == 2) low.assign(low.size(), 3);  /* all set */
     std::vector<int32_t> planes((size_t)n);
     for (int i = 0; i < n; i++) planes[(size_t)i] = n - i;
     std::vector<float> first;
@@ -258,14 +259,14 @@ static void masks(size_t number, int patch, int h, int w, int n, int kind, enum 
             uint32_t area = 0, inner = 0, outer = 0;
             for (size_t i = 0; i < pixels; i++) {
                 const float v = got[(size_t)m * pixels + i];
-                /* two bilinear steps of values up to 4 */
+                /* two bilinear resizes of values up to 4 */
                 cr_assert(fabs((double)v - (double)want.values[i]) <= 2 * bilinear_tolerance(4, 32),
                           "%s: mask %d[%zu]: %.9g, want %.9g", what.c_str(), m, i, (double)v, (double)want.values[i]);
                 cr_assert_eq(got_mask[(size_t)m * pixels + i], v > 0 ? 255 : 0);
                 area += v > 0, inner += v > 1, outer += v > -1;
                 if (v > 0) votes[i] += weight;
             }
-            if (seed == 3) { /* not asked for */
+            if (seed == 3) { /* output not requested */
                 mcs_map_free(&want);
                 continue;
             }
@@ -294,7 +295,7 @@ Test(images, masks)
 Test(images, the_mask_that_is_trusted)
 {
     std::vector<float> iou = uniforms("iou", 4 * 300, 0, 1);
-    iou[5] = iou[6] = iou[7] = .5f; /* the first of equal ones */
+    iou[5] = iou[6] = iou[7] = .5f; /* ties: the first must win */
     for (int t = K_F32; t <= K_BF16; t++) {
         dev_values d(iou, (k_dtype)t);
         dev_array<int32_t> plane(300);

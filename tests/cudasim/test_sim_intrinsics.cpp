@@ -1,5 +1,5 @@
-/* Every intrinsic of kernels/common/device.cuh against its documentation (probes.cu), in order and in three random
- * orders. */
+/* Every intrinsic of kernels/common/device.cuh against its documentation (probes.cu), with threads in order and in
+ * three random orders. */
 #include <criterion/criterion.h>
 
 #include "tests/cudasim/cudasim.h"

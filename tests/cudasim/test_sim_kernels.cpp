@@ -1,8 +1,8 @@
-/* The kernels against the float64 oracles of tests/ref, in float and bfloat16, in order and in three random orders,
- * whose results must be the same to the bit. In checked mode every run must also be free of reports. */
+/* Kernels against the float64 oracles of tests/ref, in float and bfloat16, with threads in order and in three random
+ * orders that must give the same bits. In checked mode without reports. */
 #include "tests/cudasim/support_sim.h"
 
-/* rows, columns, elements that pointers are off by. Odd columns and odd pointers take the path by single elements. */
+/* Rows, columns, misalignment of pointers in elements. Odd columns and odd pointers take the scalar path. */
 static const struct shape {
     int64_t rows;
     int n;
@@ -46,7 +46,7 @@ static void gelu(const shape &s, enum k_dtype t)
         cr_assert_eq(k_gelu_fwd(&k, NULL), cudaSuccess);
         cr_assert_eq(k_gelu_bwd(&k, NULL), cudaSuccess);
         expect_clean(what);
-        /* erfc 2 roundings and its argument's, which its slope makes 1 + x^2 of (in mag); three products */
+        /* erfc: 2 roundings, and its argument's, scaled by the slope to 1 + x^2 (in mag); three products */
         check(what + " y", gy.get(), y, my, 12, t);
         check(what + " dx", gdx.get(), dx, mdx, 12, t);
         same(what, gy.get(), first_y);
@@ -87,7 +87,7 @@ static void l2norm(const shape &s, enum k_dtype t)
         cr_assert_eq(k_l2norm_fwd(&k, NULL), cudaSuccess);
         cr_assert_eq(k_l2norm_bwd(&k, NULL), cudaSuccess);
         expect_clean(what);
-        /* sums in double; the norm, its inverse and a product, and in the backward the same twice */
+        /* sums are in double; norm, reciprocal and product are rounded, in the backward twice */
         check(what + " y", gy.get(), y, my, 4, t);
         check(what + " norm", gn.get(), norm, mnorm, 1, K_F32);
         check(what + " dx", gdx.get(), dx, mdx, 8, t, 2);
@@ -129,8 +129,8 @@ static void layernorm(const shape &s, enum k_dtype t)
         cr_assert_eq(k_layernorm_fwd(&k, NULL), cudaSuccess);
         cr_assert_eq(k_layernorm_bwd(&k, NULL), cudaSuccess);
         expect_clean(what);
-        /* a lane adds n/32 terms, a tree five more, and a dozen roundings around; columns: 8 rows a thread, 8 threads,
-         * parts */
+        /* rows: a lane adds n/32 terms, the warp reduction five more, and a dozen roundings around; columns: 8 rows a
+         * thread, 8 threads, then parts */
         const double k_row = 16 + s.n / 32.0, k_column = 16 + 8 + 8 + (double)s.rows / 64;
         check(what + " y", gy.get(), y, my, k_row, t);
         check(what + " stats", gs.get(), stats, mstats, k_row, K_F32);
@@ -140,7 +140,7 @@ static void layernorm(const shape &s, enum k_dtype t)
         same(what, gy.get(), first_y);
         same(what, gdx.get(), first_dx);
         same(what, gdw.get(), first_dw);
-        /* added to what is there, db alone wanted of the weights */
+        /* beta 1: added to old values; of the weights only db is wanted */
         const values before = gdw.get();
         k.dx = NULL, k.dw = NULL, k.beta_b = 1;
         cr_assert_eq(k_layernorm_bwd(&k, NULL), cudaSuccess);
@@ -165,7 +165,7 @@ Test(kernels, layernorm)
     for_all(layernorm);
 }
 
-/* A size of 0 launches nothing, and is no error. */
+/* Size 0 launches nothing and is no error. */
 Test(kernels, nothing_to_do)
 {
     k_gelu g = {};
@@ -180,7 +180,7 @@ Test(kernels, nothing_to_do)
     cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
 }
 
-/* What the counters must say of the rows of 768: whole sectors, no bank conflicts, no lanes left out. */
+/* Counters for rows of 768: full sectors, no bank conflicts, no partial warps. */
 Test(kernels, counted)
 {
     if (!cudasim_checked()) return;
@@ -198,13 +198,13 @@ Test(kernels, counted)
     const cudasim_counters f = cudasim_counters_sum("layernorm_fwd"), p = cudasim_counters_sum("layernorm_bwd_parts");
     cr_expect_eq(f.launches, 1);
     cr_expect_eq(f.blocks, 2);
-    /* 6 fours a lane: x three times, w, b, y; and two statistics, by one lane */
+    /* 6 float4 a lane: x three times, w, b, y; and two statistics by one lane */
     cr_expect_eq(f.global_requests, 8 * (6 * 6 + 2), "%d requests", (int)f.global_requests);
     cr_expect_eq(f.sectors, 8 * (6 * 6 * 16 + 2), "%d sectors", (int)f.sectors);
     cr_expect_eq(f.partial_requests, 16);
     cr_expect_eq(f.collectives, 8 * 3 * 5);
     cr_expect_gt(cudasim_sector_use(&f), 0.99);
-    /* 6 blocks of 32 fours: 8 warps write two sums of each, two warps read 8 */
+    /* 6 blocks of 32 float4: 8 warps write two sums each, two warps read 8 */
     cr_expect_eq(p.barriers, 6);
     cr_expect_eq(p.shared_requests, 6 * (8 * 2 * 4 + 2 * 8 * 4));
     cr_expect_eq(p.bank_conflicts, 0);

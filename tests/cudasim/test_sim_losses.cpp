@@ -1,5 +1,5 @@
-/* What the case runner (test_sim_ops.c) cannot reach: the contrastive losses in bfloat16 and over several ranks, labels
- * out of range, the optimizers' updates and the gradient's norm. */
+/* Cases beyond the case runner (test_sim_ops.c): contrastive losses in bfloat16 and over several ranks, labels out of
+ * range, optimizer updates, the gradient norm. */
 #include "tests/cudasim/support_array.h"
 
 extern "C" {
@@ -14,9 +14,9 @@ struct loss_case {
     const char *name;
     int64_t batch;
     int d, ranks;
-    size_t skew; /* elements that image and text are off by: no 16-byte reads */
+    size_t skew; /* misalignment of image and text in elements: no 16-byte loads */
     contrastive_attr attr;
-    int learned; /* the scale comes as a logarithm */
+    int learned; /* the scale is the input log_scale */
 };
 static const loss_case loss_cases[] = {
     {"one tile", 64, 64, 1, 0, {1, 0, 0, 4, 0}, 0},
@@ -32,7 +32,7 @@ static const loss_case loss_cases[] = {
 static void contrastive(const loss_case &c, enum k_dtype t)
 {
     const size_t b = (size_t)c.batch, n = b * (size_t)c.d;
-    /* about as long as embeddings are, so that no row is sure of its partner */
+    /* similarities as small as normalised embeddings have, so that no softmax saturates */
     values image = normals("image", (int64_t)n, t, 1.3 / sqrt(c.d)),
            text = normals("text", (int64_t)n, t, 1.3 / sqrt(c.d));
     values loss(1), mloss(1), stats(4 * b), mstats(4 * b), log_scale(1, (double)logf(2.5f)), dloss(1, 0.75);
@@ -50,8 +50,8 @@ static void contrastive(const loss_case &c, enum k_dtype t)
     r.din[1] = tensor({c.batch, c.d}, dtext, &mtext);
     ref_contrastive_fwd(&r);
     ref_contrastive_bwd(&r);
-    /* d products and exponentials of them, as in tests/cases/contrastive.def; a derivative is rounded to bfloat16 for
-     * the second product, and the result */
+    /* d products, and exponentials of their sum, as in tests/cases/contrastive.def; in bfloat16 the logits' gradient is
+     * rounded for the second matmul, and the result */
     const double k = 32 + c.d / 8.0;
     for (int seed = 0; seed < SEEDS; seed++) {
         const std::string what =
@@ -68,7 +68,7 @@ static void contrastive(const loss_case &c, enum k_dtype t)
         a.a = c.attr.a, a.b_image = c.attr.b_image, a.b_text = c.attr.b_text, a.inv_tau = c.attr.inv_tau;
         a.image = gi.at(), a.text = gt.at(), a.stats = gs.f(), a.loss = gloss.f(), a.dloss = gdloss.f();
         a.log_scale = c.learned ? gscale.f() : nullptr;
-        /* ranks of unequal size, one after the other: first all statistics, then all gradients */
+        /* ranks with unequal numbers of rows, one after the other: first all statistics, then all gradients */
         for (int pass = 0; pass < 2; pass++)
             for (int i = 0; i < c.ranks; i++) {
                 a.row0 = c.batch * i * i / (c.ranks * c.ranks);
@@ -99,7 +99,7 @@ static void contrastive(const loss_case &c, enum k_dtype t)
         same(what, di, first_image);
         same(what, dt, first_text);
         if (c.ranks > 1) continue;
-        /* added to what is there; the text's alone */
+        /* beta 1: added to old values; only dtext is wanted */
         on_device more(n, t, c.skew, &dimage);
         dev_array<char> work(k_contrastive_bwd_bytes(a.batch, a.rows));
         a.workspace = work.p, a.dimage = nullptr, a.dtext = more.at(), a.dlog_scale = nullptr, a.beta_text = 1;
@@ -119,8 +119,8 @@ Test(losses, contrastive_bf16)
     for (const loss_case &c : loss_cases) contrastive(c, K_BF16);
 }
 
-/* Both products of a bf16 loss on the tensor cores, whole sectors, no bank asked twice in the plain and in the tensor
- * form. */
+/* Both matmuls of a bf16 loss on the tensor cores, full sectors, no bank conflicts in the float and in the tensor-core
+ * kernels. */
 Test(losses, contrastive_counted)
 {
     if (!cudasim_checked()) return;
@@ -143,21 +143,21 @@ Test(losses, contrastive_counted)
         cudasim_count(0);
         const cudasim_counters f = cudasim_counters_sum("contrastive_rows"),
                                g = cudasim_counters_sum("contrastive_bwd");
-        /* a tile of 64 x 64 x 128: 4 x 8 x 8 products of m16n8k16; 2 directions of 2 x 2 tiles */
+        /* a tile of 64 x 64 x 128: 4 x 8 x 8 mma.sync.m16n8k16; 2 directions of 2 x 2 tiles */
         cr_expect_eq(f.mma, t == K_BF16 ? 8u * 256 : 0u, "%d products", (int)f.mma);
-        /* and as many for the second product: 64 x 128 x 64 */
+        /* and as many for the second matmul, 64 x 128 x 64 */
         cr_expect_eq(g.mma, t == K_BF16 ? 8u * 512 : 0u, "%d products", (int)g.mma);
         cr_expect_eq(f.bank_conflicts, 0, "%d conflicts", (int)f.bank_conflicts);
         cr_expect_eq(g.bank_conflicts, 0, "%d conflicts", (int)g.bank_conflicts);
         cr_expect_gt(cudasim_sector_use(&f), 0.9, "%g", cudasim_sector_use(&f));
-        /* what mma leaves in registers goes out by half sectors: a tenth of all sectors at this size */
+        /* mma results are stored from registers by half sectors: a tenth of all sectors at this size */
         cr_expect_gt(cudasim_sector_use(&g), t == K_BF16 ? 0.89 : 0.95, "%g", cudasim_sector_use(&g));
     }
 }
 
 /* ---- dice_ce ---- */
 
-/* A label that there is no class for: the loss is NaN, the gradient where it lies, and nothing else is touched. */
+/* A label out of range: the loss and that voxel's gradient are NaN; nothing else changes. */
 Test(losses, dice_ce_label_out_of_range)
 {
     const int64_t voxels = 300;
@@ -189,8 +189,8 @@ Test(losses, dice_ce_label_out_of_range)
 
 /* ---- optimizers ---- */
 
-/* Ranges with holes, odd starts and ends, more than a launch takes at once, one of more than a block that is read by
- * fours. */
+/* Ranges with gaps, odd starts and ends, more of them than one launch takes, and one of several blocks that is read as
+ * float4. */
 static std::vector<k_range> some_ranges(int n, int64_t *floats)
 {
     std::vector<k_range> r;
@@ -228,7 +228,7 @@ static void norms(int n_ranges)
         const double squares = state_of(s).squares;
         if (!seed) first = squares;
         cr_expect_eq(squares, first, "%s: the sum depends on the order", what.c_str());
-        /* doubles: some hundred roundings of positive terms */
+        /* sums in double of positive terms: some hundred roundings */
         cr_expect_leq(fabs(squares - want), 300 * 0x1p-53 * want, "%s: %.17g, want %.17g", what.c_str(), squares, want);
         cr_expect_eq(state_of(s).finite, 0);
         const float clips[] = {0, 0.5f, 1e6f};
@@ -251,8 +251,8 @@ Test(optim, norms)
     norms(300);
 }
 
-/* Three steps against the formulas in double; holes between the ranges must stay as they are. Then a gradient that is
- * not finite, and one clipped. */
+/* Three updates against the formulas in double; gaps between the ranges keep their values. One update is clipped; then
+ * a non-finite gradient. */
 static void updates(int adam, int n_ranges)
 {
     int64_t floats;
@@ -301,12 +301,12 @@ static void updates(int adam, int n_ranges)
                 }
         }
         for (size_t i = 0; i < n; i++) mag[i] = 3 * fabs(w0[i]) + 3 * lr * (adam ? 4 : 2 * mag_m[i]);
-        /* a dozen roundings a step, of three steps */
+        /* a dozen roundings in each of three steps */
         check(what + " w", gw.get(), w, mag, 12, K_F32);
         check(what + " m", gm.get(), m, mag_m, 12, K_F32);
         if (adam) check(what + " v", gv.get(), v, mag_v, 12, K_F32);
         same(what, gw.get(), first);
-        /* not finite: nothing moves, and that is said */
+        /* non-finite gradient: no weight changes, and state.finite is 0 */
         const values before = gw.get();
         values g(n, 0.5);
         g[(size_t)r[0].first] = NAN;

@@ -1,5 +1,5 @@
-/* Thresholds, components, distances and box suppression against infer/, and plain loops where infer/ has no such form.
- */
+/* Thresholds, connected components, distances and non-maximum suppression against infer/, or against plain loops where
+ * infer/ has no such function. */
 #include "tests/cudasim/support_array.h"
 
 #include <algorithm>
@@ -20,10 +20,10 @@ static std::string named(const char *what, size_t i, int seed)
 
 /* ---- thresholds ---- */
 
+/* kind: 0 two bumps, 1 noise, 2 constant, 3 few values, 4 large offset, 5 two adjacent floats at 1, 6 three levels, 7
+ * noise with minimum and maximum at the ends of a chunk of 4096, 8 all bin edges and the floats just below them */
 struct map_case {
-    int height, width, kind; /* 0 two bumps, 1 noise, 2 constant, 3 few values, 4 far from 0, 5 two neighbours of 1, 6
-                              * three levels, 7 noise, the least value and the greatest first and last in chunks of
-                              * 4096, 8 all edges of bins and their neighbours below */
+    int height, width, kind;
 };
 static const map_case map_cases[] = {{1, 1, 1},   {1, 2, 1},     {17, 19, 0},  {64, 64, 0}, {70, 65, 1},
                                      {9, 8, 2},   {33, 31, 3},   {40, 50, 4},  {16, 16, 5}, {12, 12, 6},
@@ -84,12 +84,12 @@ static void threshold(const map_case &c, size_t number, enum k_threshold_kind ki
         cr_expect_eq(r.low, *std::min_element(map.begin(), map.end()));
         cr_expect_eq(r.high, *std::max_element(map.begin(), map.end()));
         cr_expect_eq(std::accumulate(count.begin(), count.end(), (uint64_t)0), kind == K_KMEANS_RELEASE ? 65536 : n);
-        /* Otsu's is the CPU's to the bit; 2-means' class means may be 2^-32 of the range apart, then one rounding */
+        /* Otsu: the CPU's bits. 2-means: class means differ by at most 2^-32 of the range, then one rounding */
         const double range = (double)r.high - (double)r.low;
         const double tol = kind == K_KMEANS ? 0x1p-32 * range + 0x1p-23 * fabs((double)want_threshold) : 0;
         cr_expect(fabs((double)r.threshold - (double)want_threshold) <= tol, "%s: threshold %.9g, want %.9g",
                   what.c_str(), (double)r.threshold, (double)want_threshold);
-        if (kind == K_OTSU) { /* the histogram by itself */
+        if (kind == K_OTSU) { /* the histogram alone */
             std::vector<uint32_t> plain(K_BINS);
             for (float v : map) {
                 int k = 0;
@@ -97,7 +97,7 @@ static void threshold(const map_case &c, size_t number, enum k_threshold_kind ki
                 plain[(size_t)k]++;
             }
             if (!(range > 0)) plain.assign(K_BINS, 0), plain[0] = (uint32_t)n;
-            if (c.kind != 5) equal_all(what + " counts", count, plain); /* of bins that are wider than a float */
+            if (c.kind != 5) equal_all(what + " counts", count, plain); /* only where bins are wider than one ulp */
         }
         a.counts = NULL;
         dmap.set(map);
@@ -120,9 +120,10 @@ Test(masks, thresholds)
 
 /* ---- components ---- */
 
+/* kind: 0 empty, 1 full, 2 noise, 3 dense noise, 4 spiral, 5 one voxel, 6 stripes, 7 comb, 8 diagonal, 9 the first
+ * column of all slices, 10 every other row and column */
 struct mask_case {
-    int depth, height, width, kind; /* 0 none, 1 all, 2 noise, 3 dense noise, 4 spiral, 5 one voxel, 6 stripes, 7 comb,
-                                     * 8 diagonal, 9 the first column of all slices, 10 every other row and column */
+    int depth, height, width, kind;
 };
 static const mask_case mask_cases[] = {{1, 1, 1, 0},    {1, 1, 1, 1},   {1, 7, 9, 5},    {1, 40, 37, 1}, {1, 33, 65, 2},
                                        {1, 65, 70, 3},  {1, 31, 45, 4}, {1, 16, 100, 6}, {1, 20, 64, 7}, {1, 9, 9, 0},
@@ -140,16 +141,16 @@ static std::vector<uint8_t> draw_mask(const mask_case &c)
                (c.kind == 6 && y % 2) || (c.kind == 7 && (y == c.height - 1 || x % 2 == 0)) ||
                (c.kind == 8 && x == y) || (c.kind == 9 && x == 0 && y == 0) ||
                (c.kind == 10 && x % 2 == 0 && y % 2 == 0);
-        if (c.kind == 4) { /* rings, cut open: one long path */
+        if (c.kind == 4) { /* concentric rings joined to one long path */
             const int r = std::min(std::min(x, c.width - 1 - x), std::min(y, c.height - 1 - y));
             m[i] = r % 2 == 0 || (r % 4 == 1 && y == r && x == r) || (r % 4 == 3 && y == r && x == c.width - 1 - r);
         }
-        if (m[i]) m[i] = (uint8_t)(1 + i % 3); /* anything but 0 */
+        if (m[i]) m[i] = (uint8_t)(1 + i % 3); /* any value but 0 is foreground */
     }
     return m;
 }
 
-/* Labels in order of the first voxel, by flooding. */
+/* Reference: flood fill; labels in the order of the first voxel. */
 static std::vector<int32_t> flood(const mask_case &c, const std::vector<uint8_t> &mask, int *n)
 {
     std::vector<int32_t> label(mask.size());
@@ -196,7 +197,7 @@ static void expect_items(const std::string &what, const mask_case &c, const std:
         w.cx = (float)(sx / w.area), w.cy = (float)(sy / w.area), w.cz = (float)(sz / w.area);
         w.confidence = (float)(sum / w.area);
         const k_component &g = got[(size_t)k];
-        /* the mean of doubles in another order, rounded: at most one unit apart */
+        /* a mean of doubles summed in another order, rounded: at most one ulp apart */
         cr_expect(fabs((double)g.confidence - (double)w.confidence) <= 0x1p-23 * fabs((double)w.confidence),
                   "%s: %d: confidence %g, want %g", what.c_str(), k, (double)g.confidence, (double)w.confidence);
         w.confidence = g.confidence;
@@ -215,7 +216,7 @@ Test(masks, components)
             const std::vector<uint8_t> mask = draw_mask(c);
             std::vector<float> map = uniforms("confidence", mask.size(), -1, 1);
             if (seed == 1)
-                for (float &v : map) v = (float)(int)(3 * v); /* equal peaks, 0 and -0 */
+                for (float &v : map) v = (float)(int)(3 * v); /* ties, and -0 */
             int n;
             const std::vector<int32_t> want = flood(c, mask, &n);
             const int capacity = seed == 3 ? n / 2 : n + 5;
@@ -231,7 +232,7 @@ Test(masks, components)
             expect_clean(what);
             cr_assert_eq(found.get()[0], n, "%s: %d components, want %d", what.c_str(), found.get()[0], n);
             equal_all(what, labels.get(), want);
-            cudasim_quiet(1); /* items that are not there are not set: the host may copy them all the same */
+            cudasim_quiet(1); /* items beyond the number found are uninitialised: ignore the report of their copy */
             const std::vector<k_component> got = items.get();
             cudasim_reports_clear();
             cudasim_quiet(0);
@@ -247,7 +248,7 @@ Test(masks, components)
         }
 }
 
-/* Labels beyond the measured ones stay nowhere, whatever stands behind the end of keep. */
+/* Labels beyond `capacity` are never kept: keep has no entries for them. */
 Test(masks, components_mask)
 {
     const dev_array<int32_t> labels(std::vector<int32_t>{0, 1, 2, 3, 4});
@@ -288,8 +289,8 @@ Test(masks, distances)
                     cr_assert(got[k] > 0 && isinf(got[k]), "%s[%zu]: %g, want infinity", what.c_str(), k, got[k]);
                     continue;
                 }
-                /* squares of whole numbers are exact; else three products and two sums a way, and equal ways may be
-                 * taken by another apex */
+                /* squares of integers are exact; otherwise three products and two sums, and of equal distances another
+                 * apex may be taken */
                 const double tol = spacing == spacings[0] ? 0 : 8 * 0x1p-53 * want[k];
                 cr_assert(fabs(got[k] - want[k]) <= tol, "%s[%zu]: %.17g, want %.17g", what.c_str(), k, got[k],
                           want[k]);
@@ -323,9 +324,10 @@ static std::vector<int32_t> plain_nms(const std::vector<float> &b, const std::ve
 
 Test(masks, nms)
 {
+    /* kind: 0 scattered, 1 identical boxes, 2 disjoint, 3 tied scores, 4 boxes without area, 5 each box again 65 places
+     * later, 6 all coordinates 0 */
     static const struct {
-        int n, grouped, kind; /* 0 scattered, 1 all the same box, 2 no two overlap, 3 scores with ties, 4 boxes without
-                               * area, 5 each box and, 65 places behind it, its double */
+        int n, grouped, kind;
         float threshold;
     } cases[] = {{1, 0, 0, .5f},  {2, 0, 1, .7f},    {31, 0, 0, .3f},  {33, 1, 0, .3f},
                  {64, 0, 1, .5f}, {70, 0, 2, .1f},   {200, 0, 3, .2f}, {150, 1, 3, .4f},
@@ -367,7 +369,7 @@ Test(masks, nms)
     cr_expect_eq(k_nms_run(&many, NULL), cudaErrorInvalidValue);
 }
 
-/* Scores that are no numbers come last, and suppress nobody of greater score. */
+/* NaN scores sort last and suppress no box with a greater score. */
 Test(masks, nms_nan)
 {
     dev_array<float> boxes(std::vector<float>{0, 0, 9, 9, 0, 0, 9, 9, 20, 20, 30, 30}),

@@ -1,5 +1,5 @@
-/* Matrix products directly: every form, both tiles, sums in parts, pointers that are off, against plain loops in
- * double; and what the main loop of the tensor-core product must count. */
+/* Matmul kernels: every transpose form, both tile sizes, split-k, misaligned pointers, against plain loops in double;
+ * counters of the tensor-core main loop. */
 #include "tests/cudasim/support_sim.h"
 
 static const struct shape {
@@ -47,7 +47,7 @@ static void product(const shape &s, enum k_matmul_form form, enum k_dtype t, enu
         p.workspace = work.f();
         cr_assert_eq(k_matmul_run(&p, NULL), cudaSuccess);
         expect_clean(what);
-        /* a chain of k sums at most, the usual error its root: twice that; parts, bias and the last add */
+        /* a chain of at most k additions, usual error sqrt(k): twice that; split-k parts, bias and the last add */
         const double k = 2 * sqrt((double)s.k) + 8;
         check(what, gy.get(), y, mag, k, ty);
         same(what, gy.get(), first);
@@ -89,8 +89,8 @@ Test(matmul, nothing_to_do)
     cr_expect_eq(k_matmul_run(&nothing, NULL), cudaSuccess);
 }
 
-/* Whole tiles: no bank conflict from ldmatrix, cp.async or the slabs, whole sectors, and as many products as the shape
- * has. */
+/* Whole tiles: no bank conflicts from ldmatrix, cp.async or the shared-memory stores, full sectors, and as many
+ * mma.sync as the shape has. */
 Test(matmul, counted)
 {
     if (!cudasim_checked()) return;

@@ -1,5 +1,6 @@
-/* A convolution followed by an instance norm: the norm takes the statistics from what the convolution left, wherever
- * that does not split its sum. Compared with the same two steps held apart, and with the CPU's. */
+/* A convolution followed by an instance norm: the norm takes its statistics from the moments that the convolution
+ * stored, unless the convolution uses split-k. Compared with the same two steps separated by another one, and with the
+ * CPU. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -27,8 +28,8 @@ static void teardown(void)
 }
 TestSuite(moments, .init = setup, .fini = teardown, .timeout = 120);
 
-/* Ragged tiles of rows and columns, one row short of a tile, single channels and chunks of them; the last is split, as
- * its sums are long and its tiles few. */
+/* Ragged tiles in rows and columns, one row less than a tile, odd numbers of channels and multiples of 8. The last one
+ * uses split-k: long sums, few tiles. */
 static const struct shape {
     int nd;
     int64_t x[5], o, k[3], stride[3];
@@ -54,8 +55,8 @@ struct outcome {
     uint64_t launches;
 };
 
-/* Normal numbers that bf16 holds: a convolution of them is the same in either type, but for its sums' and y's rounding.
- */
+/* Normal numbers rounded to bf16, so that a convolution in float and in bf16 differs only by the rounding of sums and
+ * y. */
 static float *drawn(int64_t n, uint32_t site, float mean, float deviation)
 {
     float *v = malloc((size_t)n * sizeof *v);
@@ -71,7 +72,7 @@ static void set_input(struct net *n, const struct tensor *t, uint32_t site)
     free(v);
 }
 
-/* apart: with a step between the two. */
+/* apart: puts another step between the convolution and the norm. */
 static void net_open(struct net *n, struct device *d, const struct shape *s, enum mcs_dtype t, float slope, int apart)
 {
     mcs_amp_set_activations(t);
@@ -118,7 +119,7 @@ static float *got_grad(const struct net *n, int param, int64_t *count)
     return v;
 }
 
-/* Step by step, captured, replayed: what the last one leaves, and how much the first launched. */
+/* Three runs: eager, captured, replayed. Returns the results of the last one and the launches of the first. */
 static struct outcome run(struct device *d, const struct shape *s, enum mcs_dtype t, float slope, int apart)
 {
     struct net n;
@@ -149,7 +150,7 @@ static void outcome_free(struct outcome *o)
     for (int i = 0; i < VALUES; i++) free(o->v[i]);
 }
 
-/* |a - b| / |b|, all as one vector each. */
+/* Relative error |a - b| / |b| of each result as one vector. */
 static void compare(const struct outcome *a, const struct outcome *b, double tolerance, const char *what, int shape)
 {
     for (int k = 0; k < VALUES; k++) {
@@ -165,7 +166,7 @@ static void compare(const struct outcome *a, const struct outcome *b, double tol
 
 static void all_shapes(enum mcs_dtype t)
 {
-    /* In bf16 every element as it comes: one whose sign a rounding turns would have another slope. */
+    /* bf16: slope 1, because a rounding that flips an element's sign would change its slope. */
     const float slope = t == MCS_BF16 ? 1 : 0.01f;
     struct device d, cpu;
     OK(mcs_cuda_module.open(0, &d));
@@ -175,15 +176,15 @@ static void all_shapes(enum mcs_dtype t)
         cudasim_seed((uint64_t)i);
         struct outcome one = run(&d, s, t, slope, 0), two = run(&d, s, t, slope, 1);
         struct outcome host = run(&cpu, s, MCS_F32, slope, 0);
-        /* The step between, and the norm's pass over x. */
+        /* one launch for the step in between and, with moments, one for the norm's pass over x */
         cr_expect_eq(two.launches - one.launches, s->joined ? 2 : 1, "shape %d: %d and %d launches", i,
                      (int)one.launches, (int)two.launches);
         cr_expect(!memcmp(one.v[Y], two.v[Y], (size_t)one.n[Y] * sizeof(float)), "shape %d: y", i);
-        /* The statistics differ by a few roundings of means, y by as many; in bf16 a result in 2^8 of them by a unit.
-         */
+        /* Statistics and y differ by a few roundings of the means; in bf16 about one result in 2^8 differs by one
+         * ulp. */
         compare(&one, &two, t == MCS_BF16 ? 0x1p-12 : 0x1p-20, "joined and apart", i);
-        /* Sums of up to 1080 terms, 2 sqrt(1080) roundings of 2^-24, and as many again behind the norm; in bf16 y, out,
-         * dz and dx have one of 2^-9 each, y being up to twice its deviation. */
+        /* Sums of up to 1080 terms: 2 sqrt(1080) roundings of 2^-24, and as many again after the norm. In bf16 y, out,
+         * dz and dx have one rounding of 2^-9 each, and y is up to twice its deviation. */
         compare(&one, &host, t == MCS_BF16 ? 0x1p-6 : 0x1p-16, "device and CPU", i);
         outcome_free(&one);
         outcome_free(&two);

@@ -1,5 +1,5 @@
-/* Every op of the CUDA backend against its float64 oracle, on the cases of tests/cases: in float32 and in bf16, with
- * threads, blocks and streams in order and in random ones. In the checked program no report may come of it. */
+/* Every op of the CUDA backend against its float64 oracle on the cases of tests/cases, in float32 and bf16, with
+ * threads, blocks and streams in order and in random orders. The checked program must produce no reports. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -14,15 +14,14 @@ static void check_reports(const char *op, const char *name)
     cudasim_reports_clear();
 }
 
-/* Where the environment asks for it (the mutation test), the first failure is enough, and one order of threads. */
+/* For the mutation test: the environment can ask to stop at the first failure and to run one order of threads. */
 static int in_a_hurry(void)
 {
     return getenv("TEST_FIRST_FAILURE") != NULL;
 }
 
-/* How many orders of threads a case runs in. The checked program reports a missing barrier in any order (README.md of
- * this folder), and takes ten times as long as the plain one: one order there, unless TEST_ALL_ORDERS is set (the full
- * tier). */
+/* Number of thread orders for each case. The checked program finds a missing barrier in any order (README.md) and takes
+ * ten times as long as the plain one: one order there unless TEST_ALL_ORDERS is set (the full tier). */
 static int orders(void)
 {
     if (in_a_hurry()) return 1;
@@ -54,7 +53,7 @@ static int run_cases(enum mcs_op op, int half, uint64_t seed)
 static void run_op(enum mcs_op op, int half)
 {
     const uint64_t seeds[] = {0, 11, 12};
-    if (half && !mcs_amp_slots(op)) return; /* losses and coordinates are float32 in a bf16 graph too */
+    if (half && !mcs_amp_slots(op)) return; /* ops of losses and coordinates stay in float32 in a bf16 graph */
     for (int i = 0; i < orders(); i++) {
         const int failed = run_cases(op, half, seeds[i]);
         cr_expect(failed == 0, "%s, %s, seed %d: %d checks failed", mcs_op_table[op].name, half ? "bf16" : "float32",

@@ -28,7 +28,7 @@
 
 enum { CPU, GPU, DEVICES };
 static struct device device[DEVICES];
-static int half; /* the simulated device keeps activations in bf16 */
+static int half; /* activations on the simulated device are bf16 */
 
 static void choose_precision(int d)
 {
@@ -80,7 +80,7 @@ static void close_devices(void)
     check_device();
 }
 
-/* A bright disc on a noisy ground, its place by `id`. */
+/* A bright disc on a noisy background; `id` places it. */
 static void draw(struct image *img, int width, int height, uint32_t id)
 {
     const struct mcs_rng r = {5, 1, id, 0};
@@ -97,7 +97,7 @@ static void draw(struct image *img, int width, int height, uint32_t id)
 enum { PAIRS = 2, CASES = 3, STEPS = 5, COPIES = 3, TOKENS = 5, WIDTH = 16, ALPHAS = PAIRS * TOKENS * WIDTH };
 
 struct watched {
-    float alpha[2 * STEPS][ALPHAS]; /* of two batches */
+    float alpha[2 * STEPS][ALPHAS]; /* steps of two batches */
     int n;
 };
 static void watch(void *ctx, int step, const float *alpha)
@@ -107,7 +107,7 @@ static void watch(void *ctx, int step, const float *alpha)
     memcpy(w->alpha[w->n++], alpha, sizeof *w->alpha);
 }
 
-/* The greatest difference of maps from the CPU's. */
+/* Largest difference of the device's saliency maps from the CPU's. */
 static double saliency_differs(enum clip_view view, const float *noise, int watches)
 {
     static struct watched seen[DEVICES];
@@ -139,12 +139,12 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
             low = fminf(low, want->values[k]), high = fmaxf(high, want->values[k]);
         }
         cr_assert(low == 0 && high == 1, "a map of nothing shows nothing");
-        /* A cosine less a cosine, of features that are right to 1e-5 of their range in float32 (test_clip_model.c). In
-         * bf16 each of some ten values on the way from pixel to feature is rounded to 2^-9: as a random walk,
-         * sqrt(10) 2^-9 = 0.6 % of a feature, in both cosines. */
+        /* Presence is the difference of two cosines, of features that agree to 1e-5 of their range in float32
+         * (test_clip_model.c). In bf16 each of about ten values between pixel and feature is rounded to 2^-9: as a
+         * random walk, sqrt(10) 2^-9 = 0.6 % of a feature, in both cosines. */
         cr_expect_float_eq(cases[GPU][i].presence, cases[CPU][i].presence, half ? 1e-2 : 2e-5);
     }
-    /* Of the last batch one pair is none: its noise is whatever was there. */
+    /* The last batch has one unused pair: its noise is undefined. */
     cr_assert_eq(seen[GPU].n, watches ? 2 * (STEPS - 1) : 0);
     cr_assert_eq(seen[GPU].n, seen[CPU].n);
     double moved = 0;
@@ -161,16 +161,17 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
     return most;
 }
 
-/* Gradients agree to some hundred roundings of 2^-24, 1e-5 of the greatest. Adam divides them by their own size, so an
- * alpha whose gradient is a hundredth of the greatest is wrong by 1e-3 a step at most, and the map, between 0 and 1 a
- * mean over channels, by less than that. */
+/* Gradients agree to some hundred roundings of 2^-24, 1e-5 of the largest. Adam divides them by their own magnitude, so
+ * an alpha whose gradient is 1/100 of the largest is off by at most 1e-3 a step; the map, a mean over channels between
+ * 0 and 1, by less. */
 Test(pipeline, saliency, .timeout = 120)
 {
     open_devices();
     double most = saliency_differs(CLIP_VIEW_WHOLE, NULL, 1);
     cr_expect_leq(most, 1e-3, "%g", most);
     most = saliency_differs(CLIP_VIEW_CROP, NULL, 0);
-    cr_expect_leq(most, 1 / 255.0 + 1e-6, "%g", most); /* 8 bits: a value on the border of two */
+    /* maps are quantised to 8 bits: a value on a border may round either way */
+    cr_expect_leq(most, 1 / 255.0 + 1e-6, "%g", most);
     close_devices();
 }
 
@@ -188,7 +189,7 @@ Test(pipeline, saliency_with_given_noise, .timeout = 120)
 
 enum { CHECKPOINTS = 3, PATCH = 16, IMAGES = 2, HEIGHT = 13, COLUMNS = 25, PIXELS = HEIGHT * COLUMNS };
 
-/* A run of networks drawn by different seeds, two of them of the last cycle. */
+/* A run folder with networks of different seeds, two of them of the last cycle. */
 static void make_run(const char *folder, int classes)
 {
     struct unet_checkpoint c[CHECKPOINTS];
@@ -211,7 +212,7 @@ struct seen_maps {
     uint8_t labels[2][IMAGES * PIXELS];
 };
 
-/* Without a threshold the images are seen in one way alone. */
+/* threshold 0: no mirroring either. */
 static void ensemble_on(struct device *d, const char *folder, double threshold, const float *images,
                         struct seen_maps *to)
 {
@@ -219,17 +220,17 @@ static void ensemble_on(struct device *d, const char *folder, double threshold, 
     struct ensemble_maps maps[2];
     struct sliding_options o = mcs_sliding_defaults();
     struct ensemble e;
-    o.batch = 5; /* 2 images, 3 windows, seen four ways: a tail of 4; one way: of 1 */
+    o.batch = 5; /* 2 images x 3 windows x 4 mirrorings leave a tail batch of 4; without mirroring, of 1 */
     o.mirror = threshold > 0;
     for (int g = 0; g < 2; g++) maps[g] = (struct ensemble_maps){to->prob[g], g ? NULL : to->bits[g], to->labels[g]};
-    memset(to, 77, sizeof *to); /* labels that no class has */
+    memset(to, 77, sizeof *to); /* labels beyond all classes */
     OK(mcs_ensemble_open(folder, choices, 2, d, &e));
     OK(mcs_ensemble_run(&e, &o, images, IMAGES, HEIGHT, COLUMNS, choices, 2, threshold, maps));
     mcs_ensemble_close(&e);
 }
 
-/* A network of two stages adds some hundred products: its logits, of order 1, agree to 1e-5, and so do probabilities.
- * An entropy's slope, log2(p / (1 - p)), is below 14 where p is above 1e-4; below, p log2 p itself moves by less. */
+/* A network with two levels sums some hundred products: logits of order 1 agree to 1e-5, and so do probabilities. The
+ * slope of an entropy, log2(p / (1 - p)), is below 14 for p above 1e-4; below that p log2 p itself changes by less. */
 static void expect_same_ensembles(int classes, double threshold, double bound, double dice)
 {
     static struct seen_maps seen[DEVICES];
@@ -296,7 +297,7 @@ Test(pipeline, a_network_that_is_not_finite_is_refused, .timeout = 60)
 
 enum map_kind { BUMPS, NOISE, CONSTANT, LEVELS, DARK, MAP_KINDS };
 
-/* Values are multiples of 2^-10: their sums are exact, so that no order of adding can show. */
+/* Values are multiples of 2^-10, so sums are exact in any order. */
 static void draw_map(struct map2 *m, int width, int height, enum map_kind kind)
 {
     const struct mcs_rng r = {8, 2, (uint32_t)kind, 0};
@@ -309,7 +310,7 @@ static void draw_map(struct map2 *m, int width, int height, enum map_kind kind)
     }
 }
 
-/* A score that only the right labels give: of the places of a component's pixels, 0 to 16. */
+/* A score, 0 to 16, from the positions of a component's pixels: wrong labels change it. */
 static enum mcs_status score_places(void *context, const char *stem, const struct component_list *list,
                                     const int32_t *labels, int width, int height, float *scores)
 {
@@ -324,7 +325,8 @@ static enum mcs_status score_places(void *context, const char *stem, const struc
 }
 
 enum { SEVERAL = MCS_MASK_FILTERED + 1, SCORED, SEEN };
-static int coarse_seen[SEEN]; /* how often a mask ended in each state, had several components, was ranked by a scorer */
+/* number of masks that ended in each state, had several components, were ranked by a scorer */
+static int coarse_seen[SEEN];
 
 static void expect_same_coarse(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
                                const char *what)
@@ -346,7 +348,7 @@ static void expect_same_coarse(struct stage_room *on, const struct map2 *map, co
     cr_expect_eq(memcmp(mask[CPU], mask[GPU], (size_t)n), 0, "%s: another mask", what);
     cr_expect_eq(got->state, want->state, "%s: %s, on the CPU %s", what, mcs_mask_state_text(got->state),
                  mcs_mask_state_text(want->state));
-    /* kernels/image/masks.h: means of 2-means are good to 2^-32 of a range that is at most 1 here; then one rounding */
+    /* kernels/image/masks.h: the means of 2-means agree to 2^-32 of the range, here at most 1; then one rounding */
     const double bound = o->threshold == MCS_COARSE_KMEANS ? 0x1p-32 + 0x1p-23 * fabs((double)want->threshold) : 0;
     cr_expect(fabs((double)got->threshold - (double)want->threshold) <= bound, "%s: threshold %.9g, on the CPU %.9g",
               what, (double)got->threshold, (double)want->threshold);
@@ -377,7 +379,7 @@ Test(pipeline, coarse, .timeout = 120)
     for (int i = 0; i < 4 * MAP_KINDS; i++) {
         struct map2 map;
         draw_map(&map, sizes[i % 4][0], sizes[i % 4][1], (enum map_kind)(i / 4));
-        for (int way = 0; way < 6; way++) { /* three cuts, two forms */
+        for (int way = 0; way < 6; way++) { /* three threshold methods, two forms */
             char what[80];
             struct coarse_options o = mcs_coarse_defaults(way % 2 ? MCS_RELEASE : MCS_PAPER);
             o.threshold = (enum mcs_coarse_threshold)(way / 2);
@@ -420,7 +422,7 @@ Test(pipeline, coarse_bad_maps, .timeout = 60)
         cr_expect_str_eq(message[GPU], message[CPU]);
     }
     mcs_map_free(&map);
-    draw_map(&map, 12, 9, BUMPS); /* and the next one is as if nothing had been */
+    draw_map(&map, 12, 9, BUMPS); /* the next map is not affected */
     const struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
     expect_same_coarse(&on, &map, &o, "after bad ones");
     mcs_map_free(&map);
@@ -439,8 +441,8 @@ static struct tensor on_device(enum mcs_dtype dt, int n, int height, int width, 
     return t;
 }
 
-/* One batch by the stage, the host's arrays overwritten behind its back, against mcs_augment_sample. Values are below
- * 10 and tests/cudasim/test_sim_augment.cpp derives 2e-4 of that. */
+/* One batch on the device, with the host's arrays overwritten directly after the call, against mcs_augment_sample.
+ * Values are below 10; test_sim_augment.cpp derives 2e-4 of that. */
 static void expect_augmented(enum mcs_dtype dt, uint32_t key, int n, int channels, const int from[2], const int to[2])
 {
     static float src[MOST], want[MOST], got[MOST], scratch[2 * MOST];
@@ -477,7 +479,7 @@ static void expect_augmented(enum mcs_dtype dt, uint32_t key, int n, int channel
                            "%d: %g, on the CPU %g", i, (double)got[i], (double)want[i]);
     for (int k = 0; k < TARGETS; k++) {
         const int h = (int)label[k].dim[1], w = (int)label[k].dim[2];
-        mcs_unet_target(want_label, n, to[0], to[1], h, w, src_label); /* level 0: as they are */
+        mcs_unet_target(want_label, n, to[0], to[1], h, w, src_label); /* level 0: the labels themselves */
         OK(d->backend->download(d, got_label, label[k].data, mcs_bytes(&label[k])));
         cr_expect_eq(memcmp(got_label, src_label, (size_t)mcs_bytes(&label[k])), 0, "level %d", k);
         d->backend->free(d, label[k].data);
@@ -488,7 +490,7 @@ static void expect_augmented(enum mcs_dtype dt, uint32_t key, int n, int channel
 Test(pipeline, augmented_batches)
 {
     open_devices();
-    for (uint32_t i = 0; i < 4; i++) { /* the batch grows, shrinks, and grows again */
+    for (uint32_t i = 0; i < 4; i++) { /* batch size grows, shrinks and grows again */
         expect_augmented(MCS_F32, i, 2, 1, (const int[]){20, 19}, (const int[]){16, 12});
         expect_augmented(i & 1 ? MCS_F32 : HALF, i, 3 + i % 3, 3, (const int[]){30, 32}, (const int[]){17, 22});
     }
@@ -538,8 +540,8 @@ static enum mcs_status training_model(struct device *d, struct unet_model *m)
     return mcs_unet_model_new(&p, 5, d, m);
 }
 
-/* A trainer's inputs on both devices at each step. On the device, a step whose batch is prepared while the step before
- * runs (mcs_unet_train) is the same to the bit as one prepared when that is done. */
+/* A trainer's inputs on both devices at each step. On the device, a step whose batch is prepared while the previous
+ * step runs (mcs_unet_train) gives the same bits as one prepared after it. */
 Test(pipeline, training, .timeout = 120)
 {
     static float image[DEVICES][BATCH * PATCH * PATCH];
@@ -588,7 +590,7 @@ Test(pipeline, training, .timeout = 120)
 
 enum { BOXES = 3 };
 
-/* Two images with boxes and points, one with nothing to ask for; with ten prompts they are more than a chunk. */
+/* Two images with boxes and points, one without prompts; ten prompts are more than one chunk. */
 static void segment_on(struct device *d, const struct sam_options *o, const struct image *img,
                        struct sam_result *results)
 {
@@ -614,8 +616,8 @@ static void segment_on(struct device *d, const struct sam_options *o, const stru
     mcs_sam_model_close(&m);
 }
 
-/* Logits agree to 1e-5 of their size: a mask differs where one is that close to 0, a pixel in a thousand at most, and
- * what is counted of it by as much. */
+/* Logits agree to 1e-5 of their magnitude: a mask differs where a logit is that close to 0, at most one pixel in a
+ * thousand; areas and stability scores likewise. */
 static void expect_same_masks(const struct sam_options *o, double bound, double dice)
 {
     struct sam_result results[DEVICES][BOXES];
@@ -670,8 +672,8 @@ Test(pipeline, sam, .timeout = 120)
 }
 
 #ifdef TEST_CUDASIM /* the CPU has no bf16 */
-/* bf16 keeps 2^-9 of an activation; some twenty roundings on the way make 1e-2 of logits of order 1. Alphas are of
- * gradients as coarse, and few of them are near 0. Pixels within that of a border may change sides. */
+/* bf16 rounds activations to 2^-9: about twenty roundings give 1e-2 of logits of order 1. Saliency's gradients are as
+ * coarse, but few alphas are near 0. Pixels within that of the border may flip. */
 Test(pipeline, bf16, .timeout = 120)
 {
     struct sam_options o = mcs_sam_defaults(MCS_PAPER);
@@ -685,7 +687,7 @@ Test(pipeline, bf16, .timeout = 120)
 }
 #endif
 
-/* ---- memory that is not there ---- */
+/* ---- out of memory ---- */
 
 static enum mcs_status one_saliency(void)
 {
@@ -777,7 +779,7 @@ static enum mcs_status one_step_of_training(void)
     return st;
 }
 
-/* Each allocation fails once: a status, nothing held, and the next call is as the first. */
+/* Each allocation fails once: the call returns a status, holds no memory, and the next call works. */
 static void expect_clean_failures(enum mcs_status (*stage)(void), int at_least)
 {
     int n = 1;
@@ -791,7 +793,7 @@ static void expect_clean_failures(enum mcs_status (*stage)(void), int at_least)
     }
     fail_alloc(0);
     cr_expect(n < 100 && n > at_least, "%d allocations", n - 1);
-    close_devices(); /* looks for what is held */
+    close_devices(); /* checks that no memory is held */
 }
 
 Test(pipeline, out_of_memory, .timeout = 120)

@@ -1,5 +1,5 @@
-/* Every planted mistake is reported: the right kind, the kernel's line, the error that the program sees; in order and
- * in three random orders. Nothing else is reported, and what has no mistake is clean. */
+/* Every planted mistake is reported: its kind, the kernel's line, the error that the program sees, with threads in
+ * order and in three random orders. Nothing else is reported, and a correct program causes no report. */
 #include <criterion/criterion.h>
 #include <ctype.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 extern "C" cudaError_t planted_nothing(void);
 
-/* "planted.cu:12" for each line of the source with the mark. */
+/* "planted.cu:12" for each line of planted.cu with the mark. */
 static std::vector<std::string> places(const char *mark)
 {
     std::vector<std::string> found;
@@ -29,7 +29,7 @@ static std::vector<std::string> places(const char *mark)
 
 static bool says(int report, const struct planted *p)
 {
-    const std::string text = std::string(cudasim_report_text(report)) + ":"; /* whole numbers of lines */
+    const std::string text = std::string(cudasim_report_text(report)) + ":"; /* so that :12 does not match :123 */
     if (p->says && text.find(p->says) == std::string::npos) return false;
     if (!p->here) return true;
     for (const std::string &place : places(p->here)) {
@@ -56,7 +56,7 @@ Test(planted, each_is_reported)
             for (int r = 0; r < cudasim_reports(); r++) {
                 all += std::string("\n    ") + cudasim_report_text(r);
                 right += cudasim_report_kind(r) == p->want && says(r, p);
-                /* where a barrier is missing, some read what nobody has written yet */
+                /* without the barrier a thread may also read uninitialised memory */
                 cr_expect(cudasim_report_kind(r) == p->want ||
                               (p->want == CUDASIM_RACE_SHARED && cudasim_report_kind(r) == CUDASIM_UNINIT),
                           "%s, seed %d: also %s", p->name, (int)seed, cudasim_report_text(r));
@@ -76,7 +76,7 @@ Test(planted, what_is_right_is_clean)
     }
 }
 
-/* Where, who and against whom are all in the text. */
+/* The text names the place, the thread and the conflicting thread. */
 Test(planted, a_report_says_it_all)
 {
     cudasim_quiet(1);

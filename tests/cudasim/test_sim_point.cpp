@@ -1,4 +1,4 @@
-/* Kernels by element, moves of rows and instance norm against the float64 oracles of tests/ref, as
+/* Elementwise kernels, row gathers and instance norm against the float64 oracles of tests/ref, like
  * test_sim_kernels.cpp. */
 #include "tests/cudasim/support_sim.h"
 
@@ -40,8 +40,8 @@ static std::string mark(const std::string &what, enum k_dtype t, int seed)
     return what + (t == K_BF16 ? " bf16" : " f32") + " seed " + std::to_string(seed);
 }
 
-/* Philox on the device gives the numbers of engine/base/rng.c: all 64 bits of the seed count, rows have samples of
- * their own. */
+/* Philox on the device gives the numbers of engine/base/rng.c: all 64 bits of the seed matter, and each row has its
+ * sample's stream. */
 Test(point, rng)
 {
     static const struct {
@@ -76,8 +76,7 @@ Test(point, rng)
                     const struct mcs_rng g = {c.seed, 4711 + (uint32_t)r % copies,
                                               c.ids ? (uint32_t)ids[of] : c.first + of, c.step};
                     (normal ? mcs_rng_fill_normal : mcs_rng_fill_uniform)(g, row.data(), c.n);
-                    /* the CPU's angle below 8 has an error of 2^-22 by its rounding and a bit by pi's; a radius below 6
-                     */
+                    /* the CPU's angle, below 8, is off by 2^-22 (rounding, and one bit of pi); the radius is below 6 */
                     for (int64_t i = 0; i < c.n; i++)
                         cr_assert(fabs(got[(size_t)(r * c.n + i)] - (double)row[(size_t)i]) <=
                                       (normal ? 6 * 0x1p-21 : 0),
@@ -118,9 +117,9 @@ Test(point, cast)
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
 
-/* A gap between what kernels are given and multiples of a pack: every op by single elements, where its cases (all on
- * multiples of 64 bytes) go by packs. The results must be those of the aligned run to the bit: the order of sums may
- * differ only where a sum is over threads, and those are compared within the roundings of 300 terms. */
+/* Misaligned pointers: every op takes its scalar path, where its cases (all 64-byte aligned) take the vector path.
+ * Results must equal the aligned run's bits, except sums over threads, whose order differs: those are compared within
+ * the roundings of 300 terms. */
 typedef void (*launch_t)(enum k_dtype t, const void *x, const void *x2, void *y, void *y2, void *work);
 
 static void skewed(const char *name, launch_t run, int64_t nx, int64_t nx2, int64_t ny, int64_t ny2, int64_t work,
@@ -205,8 +204,8 @@ Test(point, skewed)
         5 * 6 * 16, 9 * 4 * 16, 9 * 4 * 16, 5 * 6 * 16, 1);
 }
 
-/* In bf16, where a graph has them in float32 (amp.h): of inputs that bf16 holds, the float32 kernels' results, rounded:
- * half a unit of 8 bits, 2^-8 of the value at most. */
+/* Ops that stay in float32 in a graph (amp.h), run in bf16 on inputs that bf16 represents: the float32 kernel's
+ * results, rounded to 8 bits, at most 2^-8 of the value. */
 static void check_rounded(const char *what, const values &half, const values &full)
 {
     for (size_t i = 0; i < full.size(); i++)
@@ -229,7 +228,7 @@ Test(point, softmax_in_bf16)
                 struct k_softmax a = {t, z[0], z[1], gx.at(), gdy.at(), gy.at(), gdx.at(), 0};
                 ok(k_softmax_fwd(&a, NULL));
                 y[i] = gy.get();
-                gy.set(normals("y", n, K_BF16)); /* any, the same for both */
+                gy.set(normals("y", n, K_BF16)); /* any values, the same for both */
                 ok(k_softmax_bwd(&a, NULL));
                 expect_clean(mark("softmax", t, seed));
                 dx[i] = gdx.get();
@@ -267,7 +266,7 @@ Test(point, attn_guide_in_bf16)
     }
 }
 
-/* Rows by number: what is no row gives NaN, forward; backward it is left out, as -1 is. */
+/* Gather by index: an invalid index gives NaN forward and is skipped backward, as -1 is. */
 Test(point, gather)
 {
     const std::vector<int32_t> index = {2, -1, 0, 3, -2, 2, 2147483647};
@@ -298,8 +297,7 @@ Test(point, gather)
         }
 }
 
-/* Sums over rows into another type than theirs, written or added; rows in no, one and several parts, of a wider matrix.
- */
+/* Row sums into either type, overwritten or added; zero, one and several parts; rows of a wider matrix. */
 Test(point, sum_rows)
 {
     static const struct {
@@ -326,13 +324,13 @@ Test(point, sum_rows)
                 struct k_sum_rows a = {from, to, z.rows, z.n, stride, gx.at(), (float)(way >> 2), gy.at(), work.f()};
                 ok(k_sum_rows(&a, NULL));
                 expect_clean(mark("sum_rows", to, seed));
-                /* at most 256 / 8 terms a thread, a tree of 8, a few parts */
+                /* at most 256 / 8 terms a thread, a reduction of 8, a few parts */
                 check("sum_rows", gy.get(), want, mag, 45, to);
             }
 }
 
-/* Instance norm from the moments that a convolution left, in any parts, few and more than are merged at once: as from x
- * itself. */
+/* Instance norm from a convolution's moments in parts of any size, fewer and more than one merge takes: the same as
+ * from x. */
 Test(point, instance_norm_from_moments)
 {
     const int64_t n = 2, sp = 300, c = 40;
@@ -362,14 +360,14 @@ Test(point, instance_norm_from_moments)
             a.moments = gm.f(), a.part_rows = (int)part_rows, a.y = y2.at(), a.stats = st2.f();
             ok(k_instance_norm_fwd(&a, NULL));
             expect_clean(mark("instance_norm from moments", K_F32, seed));
-            /* means of about 2 and squares with a rounding each; y of values up to 6 */
+            /* means of about 2 and squares, one rounding each; y up to 6 */
             check("stats", st2.get(), st1.get(), values((size_t)(n * c * 2), 4), 16, K_F32);
             check("y", y2.get(), y1.get(), values(all, 12), 32, K_F32);
         }
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
 
-/* A size of 0 launches nothing; what an index of 31 bits does not reach is refused. */
+/* Size 0 launches nothing; sizes beyond a 31-bit index are refused. */
 Test(point, sizes)
 {
     struct k_add add = {};
@@ -407,7 +405,7 @@ Test(point, sizes)
     cr_expect_eq(k_fourier_pe_fwd(&pe, NULL), cudaErrorInvalidValue);
 }
 
-/* What the counters say of shapes that models have: sectors full, no bank conflicts. */
+/* Counters for shapes of the models: full sectors, no bank conflicts. */
 static void counted(const char *name, double least)
 {
     ok(cudaDeviceSynchronize());
@@ -448,7 +446,7 @@ Test(point, counted)
         struct k_gather gather = {d, 8, 768, 10, x.at(), x2.at(), index.p, y.at(), y2.at(), (int32_t *)work.at(), 0};
         ok(k_gather_fwd(&gather, NULL)), counted("gather_fwd", 0.9);
         ok(k_gather_bwd(&gather, NULL)),
-            counted("gather_bwd", 0.6) /* each warp also reads three numbers of rows, a sector each */;
+            counted("gather_bwd", 0.6) /* each warp also reads three row indices, one sector each */;
         struct k_concat concat = {d,   2,   300, {32, 32}, {0, 0}, {x.at(), x2.at()}, x.at(), y.at(), {y2.at(), NULL},
                                   {0}, NULL};
         ok(k_concat_fwd(&concat, NULL)), ok(k_concat_bwd(&concat, NULL)), counted("concat_", 0.99);

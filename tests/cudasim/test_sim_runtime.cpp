@@ -1,4 +1,4 @@
-/* The runtime's calls: what they return, what is remembered, in which orders streams may run. */
+/* Runtime API: return values, sticky errors, and the orders in which streams may run. */
 #include <criterion/criterion.h>
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -70,7 +70,7 @@ Test(runtime, allocation_fails_on_demand)
     OK(cudaFree(r));
 }
 
-/* More than the address space passes through; nothing that lives is given away. */
+/* Allocations of more than the address space in total: memory is reused, live allocations are not. */
 Test(runtime, memory_is_used_again)
 {
     cudasim_memory_limit((size_t)128 << 20);
@@ -97,7 +97,7 @@ Test(runtime, launches_are_limited)
     cr_expect_eq(cudaLaunchKernel((void *)getenv, 1, 1, NULL, 0, NULL), cudaErrorInvalidDeviceFunction);
     k_gelu k = gelu_of(x, x, 1);
     OK(cudaMemset(x, 0, 4096));
-    OK(k_gelu_fwd(&k, NULL)); /* a kernel that is known */
+    OK(k_gelu_fwd(&k, NULL)); /* registers the kernel */
     OK(cudaDeviceSynchronize());
     cr_expect_eq(k_gelu_fwd(&k, (cudaStream_t)x), cudaErrorInvalidResourceHandle);
     cr_expect_eq(cudaFuncSetAttribute((void *)getenv, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 * 1024),
@@ -128,7 +128,7 @@ Test(runtime, one_device)
     cr_expect_eq(v, CUDART_VERSION);
 }
 
-/* A kernel that fails: every later call says so, until the device is reset. */
+/* After a kernel fails every call returns its error until cudaDeviceReset. */
 Test(runtime, errors_of_a_kernel_are_sticky)
 {
     if (!cudasim_checked()) return;
@@ -137,7 +137,7 @@ Test(runtime, errors_of_a_kernel_are_sticky)
     OK(cudaMalloc((void **)&x, 64 * 4));
     OK(cudaMemset(x, 0, 64 * 4));
     k_gelu k = gelu_of(x, x, 65);
-    OK(k_gelu_fwd(&k, NULL)); /* only queued */
+    OK(k_gelu_fwd(&k, NULL)); /* enqueued, not run yet */
     cr_expect_eq(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
     cr_expect_eq(cudaGetLastError(), cudaErrorIllegalAddress);
     cr_expect_eq(cudaGetLastError(), cudaErrorIllegalAddress);
@@ -161,7 +161,7 @@ static char order_of(char *a, cudaStream_t s[2])
     return c;
 }
 
-/* Without an event both orders are seen by some seeds; with one, or through the default stream, only one is. */
+/* Without an event both orders occur for some seeds; with one, or through the default stream, only one. */
 Test(runtime, streams_run_in_every_legal_order_and_no_other)
 {
     char *a;
@@ -188,8 +188,8 @@ Test(runtime, streams_run_in_every_legal_order_and_no_other)
         OK(cudaStreamWaitEvent(s[1], e, 0));
         OK(cudaMemsetAsync(a, 2, 1, s[1]));
         OK(cudaMemsetAsync(a + 1, 1, 1, blocking));
-        OK(cudaMemsetAsync(a + 1, 2, 1, NULL));     /* after it */
-        OK(cudaMemsetAsync(a + 1, 3, 1, blocking)); /* and before this */
+        OK(cudaMemsetAsync(a + 1, 2, 1, NULL));     /* after the blocking stream */
+        OK(cudaMemsetAsync(a + 1, 3, 1, blocking)); /* after the default stream */
         OK(cudaStreamSynchronize(blocking));
         OK(cudaStreamSynchronize(s[1]));
         OK(cudaMemset(a + 2, 9, 1));
@@ -205,7 +205,7 @@ Test(runtime, streams_run_in_every_legal_order_and_no_other)
     OK(cudaFree(a));
 }
 
-/* Nothing runs before somebody waits; a query lets time pass. */
+/* Operations run when the host waits; a query runs one. */
 Test(runtime, work_is_queued)
 {
     cudasim_quiet(1);
@@ -223,7 +223,7 @@ Test(runtime, work_is_queued)
     cr_expect_eq(cudaStreamQuery(s), cudaErrorNotReady);
     float ms = -1;
     cr_expect_eq(cudaEventElapsedTime(&ms, e[0], e[1]), cudaErrorNotReady);
-    memset(pinned, 6, 8); /* too early: the copy has not read it yet */
+    memset(pinned, 6, 8); /* mistake: the copy has not read it yet */
     OK(cudaEventSynchronize(e[1]));
     OK(cudaEventElapsedTime(&ms, e[0], e[1]));
     cr_expect_eq(ms, 0);
@@ -232,7 +232,7 @@ Test(runtime, work_is_queued)
     cr_expect_eq(c[0], 6);
     memset(pageable, 7, 8);
     OK(cudaMemcpyAsync(a, pageable, 8, cudaMemcpyHostToDevice, s));
-    memset(pageable, 8, 8); /* allowed: pageable memory has been taken */
+    memset(pageable, 8, 8); /* allowed: pageable memory was read by the call */
     OK(cudaMemcpyAsync(c, a, 8, cudaMemcpyDeviceToHost, s));
     cr_expect_eq(c[0], 7, "a copy to pageable memory is done when the call returns");
     int turns = 0;

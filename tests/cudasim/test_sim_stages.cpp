@@ -1,5 +1,5 @@
-/* The stages outside the tape: sliding windows, probabilities of an ensemble; against the functions of infer/, or plain
- * loops in double where these are not callable by themselves. */
+/* Kernels outside the tape: sliding windows and ensemble probabilities, against the functions of infer/ or, where these
+ * cannot be called alone, plain loops in double. */
 #include "tests/cudasim/support_array.h"
 
 #include "kernels/image/stages.h"
@@ -35,7 +35,7 @@ static const std::vector<window_case> window_cases = {
     {1, 1, {1, 5, 40}, {1, 5, 33}, {{0, 0, 0, 7, 2}, {0, 0, 0, 0, 0}, {0, 0, 0, 3, 1}}},
 };
 
-/* The image's element under element e of window w, and that of the window which the mirroring shows there. */
+/* *image: index of the image's element under element e of window w; *seen: index in the mirrored window. */
 static void walk(const window_case &c, const k_window &w, size_t e, size_t *image, size_t *seen)
 {
     const int k = (int)e % c.channels, x = (int)e / c.channels % c.window[2],
@@ -84,7 +84,7 @@ static void windows(const window_case &c, size_t number, enum k_dtype t)
                 sum[at] += (double)weight[e / (size_t)c.channels] * (double)outputs[j * one + seen];
                 size[at] += fabs((double)weight[e / (size_t)c.channels] * (double)outputs[j * one + seen]);
             }
-        /* a product and a sum a window, each half a unit of float of terms that add up to `size` */
+        /* a product and a sum for each window, each rounded by half an ulp of terms that sum to `size` */
         near_all(what, got_sum, sum, [&](size_t i) { return (2 + (double)c.list.size()) * 0x1p-24 * size[i]; });
         same_bytes(what, got_cut, first_cut);
         same_bytes(what, got_sum, first_sum);
@@ -170,8 +170,8 @@ static void softmax(const probability_case &c, size_t number, enum k_dtype t)
                     want[(i / pixels * classes + k) * pixels + i % pixels] +=
                         0.5 * exp((double)v[i * classes + k] - top) / sum;
             }
-        /* the difference's rounding (up to 140: exp of it leaves float) in the exponent, exponential and sum a unit
-         * each */
+        /* rounding of x - max in the exponent (up to 140; exp underflows beyond), then one ulp for each exponential and
+         * sum */
         near_all(what, prob.get(), want,
                  [&](size_t i) { return (140 + 6 + (double)classes) * 0x1p-24 * want[i] + 1e-37; });
         same_bytes(what, prob.get(), first);
@@ -184,7 +184,7 @@ Test(stages, softmax_mean)
         for (int t = K_F32; t <= K_BF16; t++) softmax(c, (size_t)(&c - probability_cases), (enum k_dtype)t);
 }
 
-/* Probabilities of `classes` that add up to 1, certain ones among them. */
+/* Probabilities that sum to 1 over `classes`, some exactly 0 or 1. */
 static std::vector<float> probabilities(size_t classes, size_t n)
 {
     std::vector<float> p = uniforms("prob", classes * n, 1e-7f, 1);
@@ -224,13 +224,13 @@ Test(stages, entropy_labels_and_sums)
             l.threshold = 0.7, l.labels = dabove.p;
             cr_assert_eq(k_labels_run(&l, NULL), cudaSuccess);
             expect_clean(what);
-            /* in double on both sides, then one rounding */
+            /* computed in double by both, then one rounding */
             near_all(what, dbits.get(), bits, [&](size_t i) { return 0x1p-23 * (double)bits[i]; });
             equal_all(what + " labels", dlabels.get(), labels);
             equal_all(what + " above", dabove.get(), above);
             cr_expect_eq(bad.get()[0], 0);
 
-            for (int fill = 0; fill < 3; fill++) { /* the labels, nothing, everything */
+            for (int fill = 0; fill < 3; fill++) { /* the labels, all background, all foreground */
                 if (fill) labels.assign(n, (uint8_t)(fill - 1));
                 dlabels.set(labels);
                 dbits.set(bits);
@@ -245,7 +245,7 @@ Test(stages, entropy_labels_and_sums)
                 const double want_edge =
                                  mcs_uncertainty_score(bits.data(), labels.data(), c.width, c.height, MCS_PAPER),
                              want_area = mcs_uncertainty_score_area(bits.data(), labels.data(), (int64_t)n);
-                /* n sums of doubles of one sign, in another order */
+                /* sums of n doubles of one sign in another order */
                 cr_expect(fabs(edge - want_edge) <= (double)n * 0x1p-53 * want_edge, "%s: %g, want %g", what.c_str(),
                           edge, want_edge);
                 cr_expect(fabs(area - want_area) <= (double)n * 0x1p-53 * want_area, "%s: %g, want %g", what.c_str(),
@@ -273,7 +273,7 @@ Test(stages, zscore)
             std::vector<uint8_t> bytes(all);
             std::vector<float> v = uniforms("v", all, 900, 1100), want(all);
             for (size_t i = 0; i < all; i++)
-                bytes[i] = c.bytes == 2 ? 7 : (uint8_t)(255 * uniform_at("b", i)); /* 2: constant */
+                bytes[i] = c.bytes == 2 ? 7 : (uint8_t)(255 * uniform_at("b", i)); /* 2: constant image */
             mcs_ensemble_normalise(c.bytes ? bytes.data() : NULL, v.data(), c.n, c.channels, want.data());
             cudasim_seed((uint64_t)seed);
             dev_array<uint8_t> db(bytes);
@@ -282,7 +282,7 @@ Test(stages, zscore)
             k_zscore a = {c.n, c.channels, c.bytes ? db.p : NULL, c.bytes ? NULL : dv.p, dst.p, work.p};
             cr_assert_eq(k_zscore_run(&a, NULL), cudaSuccess);
             expect_clean(what);
-            /* mean and scale are rounded from doubles on both sides: each at most one unit apart */
+            /* mean and scale are rounded from doubles by both: at most one ulp apart each */
             near_all(what, dst.get(), want, [&](size_t i) {
                 const double size = c.bytes ? 255 : 1100;
                 return 0x1p-22 * fabs((double)want[i]) + 0x1p-23 * size * fabs((double)want[i] ? 1.0 : 0.0) / 50;
