@@ -1,6 +1,5 @@
-/* The launches that ./run gpu-report counts: each case of launches.def, or of tests/cases, once forward and once
- * backward on the simulated device in checked mode, in float32 and in bf16. Argument: cases, for those of tests/cases.
- */
+/* The launches whose counters ./run gpu-report reads: each case of launches.def, or, with the argument `cases`, of
+ * tests/cases, once forward and once backward on the simulated device in checked mode, in float32 and in bf16. */
 #include <stdio.h>
 #include <string.h>
 

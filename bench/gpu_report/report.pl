@@ -1,19 +1,19 @@
 #!/usr/bin/perl
-# What can be told of the kernels where no GPU is: the compiler's output for each architecture, and what the simulation
-# counted of each kernel's largest launch, against an H200's limits. ./run gpu-report builds what it needs and runs this:
+# A report on the kernels that needs no GPU: the compiler's output for each architecture, and the simulation's counters of
+# each kernel's largest launch, against the limits of an H200. ./run gpu-report builds the programs and runs this:
 #   perl bench/gpu_report/report.pl --build DIR --launches NAME --tests NAME... [--nvcc NVCC] [--tools DIR]... [--csv FILE] [--out DIR] [--check]
-# NAME.tsv: lines of tests/cudasim/launches.cpp, NAME.symbols: nm -C of the program that wrote them. DIR of tools: where nvdisasm and cuobjdump are.
-# --launches: shapes of the models; --tests: of tests, for kernels without such a launch: counters to read, held to no budget.
-# Nothing here is a time that anything took. --check: exit 1 where a budget (kernels/*/*.budget) is exceeded.
+# NAME.tsv: lines of tests/cudasim/launches.cpp, NAME.symbols: nm -C of the program that wrote them. --tools: folders of nvdisasm and cuobjdump.
+# --launches: shapes of the models; --tests: shapes of tests, for kernels without a launch of a model: shown, but not checked
+# against budgets. Nothing here is a measured time. --check: exit 1 where a budget (kernels/*/*.budget) is exceeded.
 #
-# A budget: lines PATTERN KEY VALUE [KEY VALUE]...; the pattern is of a kernel's name as c++filt writes it, * for anything:
+# A budget: lines PATTERN KEY VALUE [KEY VALUE]...; the pattern matches a kernel's name as c++filt writes it, * anything:
 #   regs N       registers at most            mma N        tensor-core instructions at least
 #   wide P       at least P % of global loads take 16 bytes a thread
 #   conflicts P  bank conflicts at most P % of the requests to shared memory
-#   sectors P    at least P % of the sectors' bytes are asked for
-#   occupancy P  at least P % of the threads that a multiprocessor holds
+#   sectors P    at least P % of the sectors' bytes are requested
+#   occupancy P  at least P % of a multiprocessor's threads
 #   reach P      at least P % of the limit on paper (below)
-# Without any: no spills, no local memory.
+# Kernels without a line: no spills, no local memory.
 use strict;
 use warnings;
 use Getopt::Long;
@@ -24,10 +24,10 @@ my ($build, $nvcc, $csv, $out, $check, @launches, @of_tests, @tools) = ('build',
 GetOptions('build=s' => \$build, 'nvcc=s' => \$nvcc, 'csv=s' => \$csv, 'out=s' => \$out, 'check' => \$check,
     'launches=s' => \@launches, 'tests=s' => \@of_tests, 'tools=s' => \@tools) or exit 2;
 my @archs = (80, 90, 100);
-my $shown = 90; # whose columns stand in the page's table
+my $shown = 90; # the architecture that the HTML page shows
 
-# An H200: 132 multiprocessors at 1.755 GHz, 4.8 TB/s. bf16 on tensor cores: 4 clocks for a warp's 16 x 8 x 16 at the
-# full rate of 989 TFLOP/s, which only wgmma has; mma.sync is known to reach about 62 % of it: 6.4 clocks.
+# An H200: 132 multiprocessors at 1.755 GHz, 4.8 TB/s. bf16 on tensor cores: 4 clocks for m16n8k16 at the full rate of
+# 989 TFLOP/s, which only wgmma reaches; mma.sync is known to reach about 62 % of it: 6.4 clocks.
 my %h200 = (sm => 132, clock => 1.755e9, bandwidth => 4.8e12, fp32 => 67e12, mma_clocks => 6.4, latency => 700e-9, l2_clock => 64);
 $h200{tensor} = $h200{sm} * 4 * 4096 / $h200{mma_clocks} * $h200{clock}; # operations a second by mma.sync
 my %shared_of = (80 => 164 * 1024, 90 => 228 * 1024, 100 => 228 * 1024);
@@ -40,7 +40,7 @@ sub min { my $m = shift; for (@_) { $m = $_ if $_ < $m } return $m }
 sub max { my $m = shift; for (@_) { $m = $_ if $_ > $m } return $m }
 my ($nvdisasm, $cuobjdump) = (tool('nvdisasm'), tool('cuobjdump'));
 
-# ---- cubins: out of the backend's own objects where they are up to date, compiled where not; kept by content ----
+# ---- cubins: extracted from the backend's objects if up to date, else compiled; cached by content ----
 sub includes { my ($f, $seen) = @_; return if $seen->{$f}++; includes($_, $seen) for grep { -e $_ } slurp($f) =~ /^#include [<"]([^">]+)[">]/gm }
 sub digest {
     my ($t) = @_;
@@ -81,7 +81,7 @@ for my $n (@files) {
 }
 note("compiled $compiled cubins") if $compiled;
 
-# ---- what the compiler made: registers, stack, shared memory ----
+# ---- the compiler's output: registers, stack, shared memory ----
 my %static; # arch -> kernel (mangled) -> facts
 for my $n (@files) {
     for my $arch (@have) {
@@ -100,7 +100,7 @@ for my $n (@files) {
             for (split /\n/, `'$cuobjdump' -res-usage '$c' 2>/dev/null`) {
                 if (/Function (\w+):/) { $f = $static{$arch}{$1} = {file => $n} }
                 if ($f and /REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)/) {
-                    # From sm_90 on 1 KiB of each block is the system's.
+                    # From sm_90 on the system reserves 1 KiB of each block.
                     @$f{qw(regs stack shared spill)} = ($1, $2, max(0, $3 - ($arch >= 90 ? 1024 : 0)), $2 + $4);
                     $f = undef;
                 }
@@ -113,7 +113,7 @@ for my $n (@files) {
 my $sass = $nvdisasm ne '';
 note('the columns of SASS are skipped: no nvdisasm in the toolkit or from PyPI') unless $sass;
 sub width { return $_[0] =~ /\.128\b/ ? 16 : $_[0] =~ /\.64\b/ ? 8 : $_[0] =~ /\.[SU]16\b/ ? 2 : $_[0] =~ /\.[SU]8\b/ ? 1 : 4 }
-sub passes { my ($op) = @_; return $op =~ /^LDSM/ ? ($op =~ /\.4\b/ ? 4 : $op =~ /\.2\b/ ? 2 : 1) : width($op) / 4 >= 1 ? width($op) / 4 : 1 } # over the banks
+sub passes { my ($op) = @_; return $op =~ /^LDSM/ ? ($op =~ /\.4\b/ ? 4 : $op =~ /\.2\b/ ? 2 : 1) : width($op) / 4 >= 1 ? width($op) / 4 : 1 } # shared-memory wavefronts
 sub mix { # of a list of instructions
     my %m = (n => scalar @_, hmma => 0, ldg => 0, wide => 0, local => 0, lsu => 0, bytes => 0, load_bytes => 0, fp32 => 0, memory => 0, special => 0);
     for (@_) {
@@ -134,8 +134,8 @@ if ($sass) {
             my $finish = sub {
                 my $f = $static{$arch}{ $name // '' } or return;
                 my $all = $f->{all} = mix(map { $_->[0] } @code);
-                # Loops: from a branch back to its label. The innermost one with the most tensor products, or, without
-                # any, with the most bytes of global memory; else the whole kernel.
+                # The main loop (from a label to a branch back to it): the innermost one with the most mma.sync, or, without
+                # any, with the most bytes of global memory; without a loop the whole kernel.
                 my ($best, $score) = ($all, -1);
                 for my $i (0 .. $#code) {
                     my ($op, $to) = @{$code[$i]};
@@ -153,7 +153,7 @@ if ($sass) {
                 elsif (/^(\.L_x_\d+):/) { $label{$1} = @code }
                 elsif (m{^\s+(?:/\*[0-9a-f]{4,}\*/)?\s+(?:\{\s*)?(?:\@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\b([^;]*)}) {
                     my ($op, $rest) = ($1, $2);
-                    $op = 'NEVER' if /\@!U?PT\s/; # takes its slot of issue, reads nothing
+                    $op = 'NEVER' if /\@!U?PT\s/; # predicated off: takes an issue slot, accesses no memory
                     push @code, [$op, $op =~ /^BRA/ && $rest =~ /`\((\.L_x_\d+)\)/ ? $1 : undef] unless $op =~ /^NOP/;
                 }
             }
@@ -163,7 +163,7 @@ if ($sass) {
     }
 }
 
-# ---- names: as c++filt writes them, without type and arguments where that stays unique ----
+# ---- names: as c++filt writes them, without return type and arguments where that is unique ----
 my %mangled = map { $_ => 1 } map { keys %$_ } values %static;
 my %full;
 if (%mangled) {
@@ -175,7 +175,7 @@ if (%mangled) {
 sub short { my ($n) = @_; my $s = $n =~ s/^void //r; my $depth = 0; # cut at the "(" outside of <>
     for my $i (0 .. length($s) - 1) { my $c = substr $s, $i, 1; $depth++ if $c eq '<'; $depth-- if $c eq '>'; return substr $s, 0, $i if $c eq '(' and !$depth and $i } return $s }
 
-# ---- what the simulation counted: the largest launch of each kernel ----
+# ---- the simulation's counters of each kernel's largest launch ----
 my @counted = qw(launches blocks threads barriers collectives mma global_requests sectors sector_bytes shared_requests conflicts partial);
 my %launch; # full name -> facts
 for my $name (@launches, @of_tests) {
@@ -230,16 +230,17 @@ for my $m (sort { $full{$a} cmp $full{$b} } keys %mangled) {
             $r{partial} = $l->{work} ? 100 * $l->{partial} / $l->{work} : '';
             $r{bytes} = $l->{unique};
             $r{tensor_ops} = 4096 * $l->{mma};
-            # Floats outside of tensor cores: as many to a request as in the code. A guess where loops differ.
+            # Float operations outside the tensor cores: the code's ratio to memory requests times the requests counted. An
+            # estimate where loops differ.
             $r{fp32_ops} = $f->{all} && $f->{all}{memory} ? 32 * $f->{all}{fp32} / $f->{all}{memory} * $l->{work} : '';
             my %t = (memory => $r{bytes} / $h200{bandwidth}, L2 => 32 * $l->{sectors} / ($h200{sm} * $h200{l2_clock} * $h200{clock}),
                 tensor => $r{tensor_ops} / $h200{tensor}, fp32 => ($r{fp32_ops} || 0) / $h200{fp32},
                 shared => ($l->{shared_requests} + $l->{conflicts}) / ($h200{sm} * $h200{clock}));
             ($r{side}) = sort { $t{$b} <=> $t{$a} or $a cmp $b } keys %t;
             $r{time} = 1e6 * $t{$r{side}};
-            # On paper: what share of its limit the instructions leave. Tensor kernels: clocks of the tensor cores over those
-            # of the busiest of tensor cores, issue, shared memory and special functions in the main loop. Others: bytes in
-            # flight against what latency asks for, and issue slots of the main loop against bandwidth.
+            # Reach on paper: the share of the limit that the instructions allow. Tensor kernels: clocks of the tensor cores
+            # over those of the busiest of tensor cores, issue, shared memory and special functions in the main loop.
+            # Others: bytes in flight against bandwidth times latency, and issue slots of the main loop against bandwidth.
             if (my $p = $f->{loop}) {
                 if ($p->{hmma}) {
                     my $tensor = $h200{mma_clocks} * $p->{hmma};
@@ -262,7 +263,7 @@ for my $file (sort glob 'kernels/*/*.budget') {
     for (split /\n/, slurp $file) {
         $n++;
         next if /^\s*(?:#|$)/;
-        # The pattern may hold spaces (template arguments): the limits are the pairs at the end.
+        # The pattern may contain spaces (template arguments): the limits are the pairs at the end.
         my ($pattern, $limits) = /^(.*?)((?:\s+(?:regs|mma|wide|conflicts|sectors|occupancy|reach)\s+[\d.]+)+)\s*$/
             or die "gpu-report: $file:$n: want PATTERN KEY VALUE...\n";
         my %limit = split ' ', $limits;
@@ -305,7 +306,7 @@ my @short = grep { !/^(?:file|arch|instructions|grid|bytes|fp32_ops|launches)$/ 
 my @page = grep { $_->{arch} == $shown } @rows;
 my %files_rows;
 push @{$files_rows{$_->{file}}}, $_ for @page;
-my $about = "One row a kernel's instance, for sm_$shown; registers for " . join(', ', map { "sm_$_" } @have) . ' apart. Counters are of its largest launch in the simulation. '
+my $about = "One row for each kernel instance, for sm_$shown; registers for " . join(', ', map { "sm_$_" } @have) . '. Counters are of its largest launch in the simulation. '
     . 'Limits are those of an H200 on paper (4.8 TB/s; mma.sync ' . sprintf('%.0f', $h200{tensor} / 1e12) . ' of 989 TFLOP/s bf16; 67 TFLOP/s float): nothing was timed.';
 my %regs;
 $regs{$_->{full}}{$_->{arch}} = $_->{regs} for @rows;

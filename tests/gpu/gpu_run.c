@@ -1,9 +1,9 @@
-/* What ./run gpu runs on a machine with a GPU and little else: the cases of tests/cases against their oracles, the
- * probes of the intrinsics, the measurements of bench; libc, pthread and CUDA's libraries only (tests/gpu/run.sh builds
- * it). Linked with the simulation it is a test of the ci tier.
+/* The program of ./run gpu: the cases of tests/cases against their oracles, the probes of the intrinsics, the
+ * measurements of bench. It needs libc, pthread and CUDA's libraries only (tests/gpu/run.sh builds it). Linked with the
+ * simulation it is a test of the ci tier.
  *
  *     gpu_run devices
- *     gpu_run ops CSV [--small] [--op NAME] [--jobs N]     N 0: in this process, one after another
+ *     gpu_run ops CSV [--small] [--op NAME] [--jobs N]     N 0: no child processes
  *     gpu_run intrinsics CSV
  *     gpu_run bench FOLDER [--small] [--seconds S] [--only NAME]    NAME.csv: ops_fp32, ops_bf16, models_fp32,
  * models_bf16
@@ -32,7 +32,7 @@ struct arguments {
     double seconds;
 };
 
-/* ---- the device: there is no CPU backend in this program ---- */
+/* ---- the device: this program has no CPU backend ---- */
 
 enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
 {
@@ -40,7 +40,7 @@ enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
     return mcs_cuda_module.open((int)c->gpu, d);
 }
 
-/* The exit code. */
+/* Prints the error; returns the exit code. */
 static int say_error(const char *what, enum mcs_status st)
 {
     fprintf(stderr, "%s%s%s\n", what, *what ? ": " : "", mcs_error_message());
@@ -70,7 +70,7 @@ static int devices(void)
 
 /* ---- the ops ---- */
 
-/* Every case of one op in one precision: how many there were; *failed of them. */
+/* Runs every case of one op in one precision. Returns their number; *failed: how many failed. */
 static int run_cases(enum mcs_op op, int half, int small, int *failed)
 {
     struct device device;
@@ -94,9 +94,9 @@ static int run_cases(enum mcs_op op, int half, int small, int *failed)
 
 static int run_op(enum mcs_op op, const struct arguments *a)
 {
-    const int types = mcs_amp_slots(op) ? 2 : 1; /* losses and coordinates are float32 in a bf16 graph too */
+    const int types = mcs_amp_slots(op) ? 2 : 1; /* ops of losses and coordinates stay in float32 in a bf16 graph */
     int bad = 0, failed;
-    FILE *f = fopen(a->path, "a"); /* a line at a time: other processes write to it too */
+    FILE *f = fopen(a->path, "a"); /* whole lines: other processes append to it too */
     if (!f) return perror(a->path), 1;
     for (int half = 0; half < types; half++) {
         const int n = run_cases(op, half, a->small, &failed);
@@ -110,7 +110,7 @@ static int run_op(enum mcs_op op, const struct arguments *a)
     return bad;
 }
 
-/* A child an op: a kernel that breaks the device, or hangs, takes no other op with it. */
+/* One child process for each op, so that a kernel that faults or hangs affects no other op. */
 static int run_ops(const struct arguments *a)
 {
     pid_t child[MCS_N_OPS] = {0};
@@ -167,7 +167,7 @@ static int run_probes(const struct arguments *a)
 
 /* ---- measurements ---- */
 
-/* FOLDER/NAME.csv for each NAME, or for --only's. */
+/* Writes FOLDER/NAME.csv for each name, or for that of --only. */
 static int run_bench(const struct arguments *a)
 {
     static const char *const names[] = {"ops_fp32", "ops_bf16", "models_fp32", "models_bf16"};

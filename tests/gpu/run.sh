@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# ./run gpu: builds, tests and times everything on a machine with an NVIDIA GPU, a CUDA toolkit and gcc, and nothing else: no
-# network, no cmake, no Criterion, no oneDNN. Under ten minutes.
-#   --small             small shapes, few cases: a check of the command itself
-#   --build             builds and stops
-#   --simulate PROGRAM  nothing is built: PROGRAM, linked with the simulation, on small shapes
-# Writes $OUT/gpu_NAME.csv (runs/gpu where OUT is not set), NAME the GPU's; the last line says what passed.
+# ./run gpu: builds, tests and times everything on a machine with an NVIDIA GPU, a CUDA toolkit and gcc; it needs no network, cmake,
+# Criterion or oneDNN. Less than ten minutes.
+#   --small             small shapes, few cases: checks the command
+#   --build             builds only
+#   --simulate PROGRAM  builds nothing; runs PROGRAM, linked with the simulation, on small shapes
+# Writes $OUT/gpu_NAME.csv (OUT: runs/gpu by default; NAME: of the GPU); the last line says which parts passed.
 # CUDA_HOME: the toolkit, if nvcc is not on PATH. Exit code 0, 1 where something failed, 69 where there is no GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -22,24 +22,24 @@ say() { printf 'gpu: %s\n' "$*"; }
 die() { say "$*" && exit "${code:-1}"; }
 cores=$(nproc)
 
-# ---- what travels ----
+# ---- size limit of the tree ----
 limit=$((64 << 20))
 if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
     bytes=$(git ls-files -z | du -cb --files0-from=- | tail -n 1 | cut -f 1)
 else
     bytes=$(du -sb --exclude=./build --exclude='./build-*' --exclude=./runs --exclude=./.git . | cut -f 1)
 fi
-[ "$bytes" -lt $limit ] || die "the tree is $bytes bytes; what travels to a GPU machine must stay below $limit"
+[ "$bytes" -lt $limit ] || die "the tree is $bytes bytes; a tree that is copied to a GPU machine must stay below $limit"
 
 # ---- the build ----
-include=() library=() # where headers and libraries of NVIDIA's are, the toolkit's own first
+include=() library=() # folders of NVIDIA's headers and libraries, the toolkit's first
 find_toolkit() {
     local nvcc root site
     nvcc=$(command -v nvcc || ls -d "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null) || die "no nvcc: put it on PATH, or set CUDA_HOME"
     command -v gcc >/dev/null && command -v g++ >/dev/null || die "no gcc and g++ here"
     nvcc=$(readlink -f "$nvcc")
     NVCC=$nvcc root=$(dirname "$(dirname "$nvcc")")
-    # A toolkit without cuBLAS or cuDNN: those that came with PyTorch will do.
+    # A toolkit without cuBLAS or cuDNN: use those that PyTorch installed.
     site=$(timeout 60 python3 -c 'import site, sysconfig; print(" ".join(site.getsitepackages() + [sysconfig.get_paths()["purelib"]]))' 2>/dev/null)
     for d in "$root" "$root"/targets/{x86_64,sbsa}-linux /usr $(for s in $site; do echo "$s"/nvidia/*/; done); do
         for i in "$d"/include; do [ "$d" != /usr ] && { [ -e "$i/cublasLt.h" ] || [ -e "$i/cudnn.h" ] || [ -e "$i/nccl.h" ] || [ -e "$i/cuda_runtime_api.h" ]; } && include+=("$i"); done
@@ -66,7 +66,7 @@ build() {
     program=$folder/gpu_run
     local host=(-std=gnu11 -O2 -Wall -I. "-DMCS_VERSION=\"$(sed -n 's/^project(mcsam VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)\"")
     for f in "${include[@]}"; do host+=(-isystem "$f"); done
-    { # "OBJECT FILE": what compiles longest first
+    { # sources, longest compilations first
         ls -S kernels/*/*.cu tests/cudasim/probes.cu
         ls tests/gpu/gpu_run.c tests/support/support_cases.c tests/ref/*.c bench/{case,bench_time,bench_ops,bench_models,bench_text}.c data/io/file.c \
             engine/*.c engine/base/*.c engine/tape/*.c engine/cuda/*.c engine/dist/*.c engine/model/*.c | grep -v '^engine/devices.c$'
@@ -124,7 +124,7 @@ echo 'part,gpu,driver,sm_mhz,memory_mhz,precision,model,op,what,pass,shape,error
 rows() { while IFS= read -r l; do printf '%s,"%s",%s,%s,%s,%s\n' "$1" "$gpu" "$driver" "$sm_mhz" "$memory_mhz" "$l"; done >>"$csv"; } # rows PART <rows without the first five
 
 summary=() failed=0
-# part NAME SECONDS COMMAND...: its last line is its result.
+# part NAME SECONDS COMMAND...: the command's last line is the result.
 part() {
     local what=$1 limit=$2 rc=0 t=$SECONDS last
     shift 2
@@ -170,7 +170,7 @@ sanitizer() {
     [ $bad = 0 ]
 }
 if [ -n "$simulate" ]; then
-    skip "compute-sanitizer" "the simulation has checks of its own"
+    skip "compute-sanitizer" "the simulation has its own checks"
 elif ! command -v compute-sanitizer >/dev/null && [ ! -x "$(dirname "$NVCC")/compute-sanitizer" ]; then
     skip "compute-sanitizer" "it is not in this toolkit"
 else
@@ -184,7 +184,7 @@ fi
 
 for p in fp32 bf16; do
     part "bench ops, $p" 100 "$program" bench "$work" --only ops_$p "${small[@]}"
-    # A simulated GPU's rows have other columns: counts. Models' too: right, share, memory.
+    # A simulated GPU's rows have counts as columns; models' rows have: correct, share, memory.
     [ -n "$simulate" ] || [ ! -e "$work/ops_$p.csv" ] || sed "1d; s/^/$p,/" "$work/ops_$p.csv" | rows bench
     part "bench models, $p" 100 "$program" bench "$work" --only models_$p --seconds 0.3 "${small[@]}"
     [ -n "$simulate" ] || [ ! -e "$work/models_$p.csv" ] || awk -F, -v OFS=, -v p=$p 'NR > 1 {print p, $1, $2, $3, $4, $5, 1 - $6, 0, $7, $8, $9, $10, $12, "", $13}' "$work/models_$p.csv" | rows models
