@@ -51,8 +51,7 @@ void sim_barrier(int site, const char *file, int line);
  * lane's next exchange but one. Lanes that meet with a different `kind` of collective are reported. */
 enum sim_kind { SIM_SYNCWARP = 1, SIM_SHFL, SIM_VOTE, SIM_REDUCE, SIM_LDMATRIX, SIM_MMA };
 const struct sim_slot *sim_exchange(int kind, const void *mine, unsigned n, const void *pc);
-/* kind: 0 read, 1 write, 2 atomic; checks the alignment too */
-void sim_touch(const void *p, size_t n, int kind, const void *pc);
+void sim_touch(const void *p, size_t n, int kind, const void *pc); /* 0 read, 1 write, 2 atomic; alignment too */
 void sim_mask(unsigned mask);
 void sim_copy_async(void *dst, const void *src, unsigned bytes, unsigned full, const void *pc);
 void sim_copy_commit(void);
