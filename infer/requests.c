@@ -21,7 +21,7 @@ enum mcs_status mcs_text_check(const struct clip_model *m, const char *text)
     return MCS_OK;
 }
 
-/* A file, or a folder's files, as requests without a text. */
+/* Lists a file, or the files of a folder, as requests without a text. */
 static enum mcs_status list_images(const char *images, const char *endings, struct request_list *list)
 {
     struct arena *a = &list->arena;
@@ -47,7 +47,7 @@ static enum mcs_status list_images(const char *images, const char *endings, stru
     return MCS_OK;
 }
 
-/* Gives every request its text; those that can have none leave the list. */
+/* Sets each request's text; requests without a usable prompt move to the failures. */
 static enum mcs_status give_texts(const struct clip_model *m, const char *path, const struct prompts *prompts,
                                   struct failure_list *failures, struct request_list *list)
 {

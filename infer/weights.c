@@ -49,7 +49,7 @@ done:
     return st;
 }
 
-/* All parameters on the host, as one flat array in the order of params. Freed by the caller. */
+/* Copies all parameters to one host array in the order of params. Freed by the caller. */
 static enum mcs_status download(const struct params *p, float **host)
 {
     const int64_t bytes = p->n_values * (int64_t)sizeof(float);
@@ -94,7 +94,7 @@ enum mcs_status mcs_weights_sha256(const struct params *p, char hex[65])
 {
     float *host;
     MCS_TRY(download(p, &host));
-    /* One buffer of "name\0 dims values" in order of name: built whole, for a hash that needs one span. */
+    /* mcs_sha256 needs one buffer: "name\0 dims values" of each parameter in order of name. */
     int64_t bytes = 0;
     for (int i = 0; i < p->n; i++)
         bytes += (int64_t)strlen(p->t[i]->name) + 1 + 8 * p->t[i]->nd + 4 * mcs_count(p->t[i]);

@@ -1,4 +1,4 @@
-/* mcsam coarse: saliency maps to coarse masks, boxes and points. */
+/* mcsam coarse: from saliency maps to coarse masks, boxes and points. */
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/cli/config.h"
@@ -18,7 +18,7 @@ struct coarse_command {
     double min_confidence;
 };
 
-/* What is not given here depends on the form. */
+/* Options without a default here get theirs from the form. */
 static const struct mcs_option options[] = {
     {"input", 'i', MCS_FIELD(coarse_command, input), .value = "DIR", .required = 1,
      .help = "folder of saliency maps, STEM.h5 or STEM.png"},
@@ -92,7 +92,7 @@ static void ranker_close(struct text_ranker *r)
     mcs_failures_free(&r->without);
 }
 
-/* A coarse_text_scorer's score: finds the image and the prompt of the case. */
+/* The `score` of a coarse_text_scorer: finds the case's image and prompt and scores its components. */
 static enum mcs_status rank_case(void *context, const char *stem, const struct component_list *list,
                                  const int32_t *labels, int width, int height, float *scores)
 {
@@ -115,7 +115,7 @@ done:
     return st;
 }
 
-/* A line for the run's options: what --rank text compares the components with. */
+/* A line for the run's options: the hash of the model, images and prompts that --rank text uses. */
 static enum mcs_status ranker_text(const struct text_ranker *r, struct arena *a, const char **more)
 {
     const char *all = mcs_arena_strdup(a, r->clip.sha256);
@@ -162,7 +162,7 @@ static enum mcs_status run_all(const struct coarse_command *c, const struct coar
     const char *more = NULL;
     int n_cases = 0, n_empty = 0;
     enum mcs_status st = MCS_OK;
-    struct case_list cases; /* asked before anything is written */
+    struct case_list cases; /* listed first, so that a faulty input folder fails before anything is written */
     MCS_TRY_GOTO(mcs_cases_list(c->input, ".h5;.png", ".h5", &cases), st, done);
     mcs_cases_free(&cases);
     if (by_text) {

@@ -1,4 +1,4 @@
-/* mcsam diff A B: how two maps, masks, weights or folders of them differ. */
+/* mcsam diff A B: compares two maps, masks, weights files or folders of them. */
 #include "data/io/json.h"
 #include "engine/base/escape.h"
 #include "engine/cli/config.h"
@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { SHORT = 20 /* a table of so many rows is shown whole */ };
+enum { SHORT = 20 /* a table of at most this many rows is shown in full */ };
 
 struct diff_command {
     struct mcs_common common;

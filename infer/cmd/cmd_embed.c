@@ -1,4 +1,4 @@
-/* mcsam embed: embeddings of images and texts by a CLIP model, as HDF5. */
+/* mcsam embed: CLIP embeddings of images and texts, as HDF5. */
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/escape.h"
@@ -63,21 +63,21 @@ static enum mcs_status prepare(const struct clip_config *c, const char *path, en
     return st;
 }
 
-/* Rows that are computed together. */
+/* Rows computed in one batch. */
 struct batch {
-    int n, row[CHUNK];         /* their places in the embedding */
+    int n, row[CHUNK];         /* row indices in struct embedding */
     const char *source[CHUNK]; /* path of an image, or a text */
-    const char *stem[CHUNK];   /* in the record */
+    const char *stem[CHUNK];   /* name in the run's record */
     float *prepared, *out;     /* images: (CHUNK, pixels); (CHUNK, embed) */
 };
 
-/* An image's source is its file, a text's the text. */
+/* The source of a row: an image's file, or a text. */
 static struct run_source source_of(const char *const list[2], int is_text)
 {
     return is_text ? (struct run_source){NULL, list} : (struct run_source){list, NULL};
 }
 
-/* Computes the rows that wait, keeps them in the part file, and looks for a request to stop. */
+/* Checks for a request to stop, computes the batch and appends its rows to the part file. */
 static enum mcs_status run_batch(const struct embed_command *c, struct clip_model *m, struct batch *b,
                                  struct embed_part *part, struct embedding *e)
 {
@@ -98,7 +98,7 @@ static enum mcs_status run_batch(const struct embed_command *c, struct clip_mode
     return mcs_embed_part_flush(part);
 }
 
-/* All images of the folder; those that cannot be read are failures and have no row. */
+/* Embeds all images of the folder; images that cannot be read are failures and have no row. */
 static enum mcs_status embed_images(const struct embed_command *c, struct clip_model *m, const struct file_list *files,
                                     struct failure_list *failures, struct embed_part *part, struct embedding *e)
 {
@@ -140,7 +140,7 @@ done:
     return st;
 }
 
-/* Lines of a text file, without LF or CR LF; the last may end without one. In place. */
+/* Splits a text file in place into lines without LF or CR LF; the last line may lack its line end. */
 static int split_lines(char *bytes, int64_t n_bytes, char ***lines)
 {
     int n = 0, room = 1;
@@ -258,7 +258,7 @@ static enum mcs_status check_paths(const struct embed_command *c)
     return st;
 }
 
-/* Everything but opening: rows, then the file. */
+/* Computes the rows and writes the file, with the model open. */
 static enum mcs_status run_all(const struct embed_command *c, struct clip_model *m, const struct file_list *files)
 {
     struct failure_list failures = {0};

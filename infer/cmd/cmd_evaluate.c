@@ -1,4 +1,4 @@
-/* mcsam evaluate: predicted masks against references. */
+/* mcsam evaluate: metrics of predicted masks against references. */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
@@ -55,7 +55,7 @@ static void print_means(const struct evaluation *e, int json)
     if (json) printf("}\n");
 }
 
-/* Scores may lie beside the masks, but not replace another verb's summary.json. */
+/* The output may be the folder of the masks, but must not replace another verb's summary.json. */
 static enum mcs_status check_paths(const struct evaluate_command *c)
 {
     static const char endings[] = ".png;.jpg;.jpeg;.nii;.nii.gz";

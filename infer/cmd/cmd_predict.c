@@ -1,4 +1,4 @@
-/* mcsam predict: masks by the checkpoints of a training run. */
+/* mcsam predict: masks predicted by the checkpoints of a training run. */
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "infer/unet/predict.h"

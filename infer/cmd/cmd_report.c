@@ -1,4 +1,4 @@
-/* mcsam report: a run folder as one HTML page. */
+/* mcsam report: the report of a run folder as one HTML page. */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
@@ -38,7 +38,7 @@ static enum mcs_status print_result(const char *path, int64_t n_bytes, int json)
     return MCS_OK;
 }
 
-/* The pictures and tables of the page may be anywhere in the run's folder, so nothing there is replaced but a page. */
+/* Inside the run's folder only .html files may be replaced, since any other file may be an input of the page. */
 static enum mcs_status check_paths(const struct report_command *c, const char *run, const char *page)
 {
     char folder[PATH_MAX], real_run[PATH_MAX], real_page[PATH_MAX];
@@ -48,7 +48,7 @@ static enum mcs_status check_paths(const struct report_command *c, const char *r
     const struct run_output out = {folder, name};
     MCS_TRY(mcs_run_check_paths(&c->common, &out, 1, NULL, 0));
     if ((n > 5 && !strcasecmp(name + n - 5, ".html")) || (n > 4 && !strcasecmp(name + n - 4, ".htm"))) return MCS_OK;
-    if (!realpath(run, real_run) || !realpath(folder, real_page)) return MCS_OK; /* what is not there says so itself */
+    if (!realpath(run, real_run) || !realpath(folder, real_page)) return MCS_OK; /* reported when it is opened */
     const size_t m = strlen(real_run);
     MCS_REQUIRE(strncmp(real_run, real_page, m) != 0 || (real_page[m] && real_page[m] != '/'), MCS_E_USAGE,
                 "%s: lies in the folder that is read; there, a page must end in .html", page);
@@ -65,7 +65,7 @@ static enum mcs_status run(const void *command)
     const char *path = c->output ? c->output : beside;
     MCS_TRY(check_paths(c, folder, path));
     MCS_TRY(mcs_stop_check());
-    MCS_TRY(mcs_report_render(folder, &html, &n_bytes)); /* --dry-run: reads all, writes nothing */
+    MCS_TRY(mcs_report_render(folder, &html, &n_bytes)); /* --dry-run too: it reads everything and writes nothing */
     enum mcs_status st = c->common.dry_run ? MCS_OK : mcs_file_write(path, html, n_bytes);
     free(html);
     if (st == MCS_OK) st = print_result(path, n_bytes, c->common.json);

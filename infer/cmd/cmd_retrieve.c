@@ -1,4 +1,4 @@
-/* mcsam retrieve: how well a CLIP model finds the text of an image and the image of a text. */
+/* mcsam retrieve: recall of a CLIP model on image-caption pairs, image to text and text to image. */
 #include "data/io/json.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"

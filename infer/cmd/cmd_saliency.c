@@ -1,4 +1,4 @@
-/* mcsam saliency: where a text's finding is in an image, as a map of the image's size. */
+/* mcsam saliency: map of the image regions that are relevant to a text, of the image's size. */
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHUNK = 64 /* images that are in memory at once, at most */ };
+enum { CHUNK = 64 /* images in memory at once, at most */ };
 static const char ENDINGS[] = ".png;.jpg;.jpeg";
 
 struct saliency_command {
@@ -39,8 +39,8 @@ struct work {
     struct saliency_options o;
     struct failure_list failures;
     struct run_folder *run;
-    const struct request *requests; /* the first */
-    char *finished;                 /* by request: by this run or an earlier one */
+    const struct request *requests; /* all requests */
+    char *finished;                 /* [request]: 1 if finished by this or an earlier run */
     int n_done;
 };
 
@@ -56,7 +56,8 @@ static enum mcs_status write_case(struct work *w, const struct request *r, const
     return st;
 }
 
-/* n cases at once: maps, then files. Where that fails, none of them is written. */
+/* Computes the maps of n cases in one call, then writes and records them. If the computation fails, nothing is written.
+ */
 static enum mcs_status run_cases(struct work *w, struct saliency_case *cases, const struct request *const *requests,
                                  int n)
 {
@@ -76,7 +77,8 @@ static enum mcs_status run_cases(struct work *w, struct saliency_case *cases, co
     return st == MCS_OK ? mcs_run_flush(w->run) : st;
 }
 
-/* Those of at most CHUNK requests that are not finished: what cannot be read, or fails alone, is a failure. */
+/* Processes the unfinished ones of n <= CHUNK requests. If the batch fails, each case is tried alone, so that only the
+ * faulty ones fail. */
 static enum mcs_status run_chunk(struct work *w, const struct request *requests, int n)
 {
     struct image images[CHUNK] = {0};
@@ -99,7 +101,7 @@ static enum mcs_status run_chunk(struct work *w, const struct request *requests,
         used++;
     }
     st = used ? run_cases(w, cases, of, used) : MCS_OK;
-    if ((st == MCS_E_DATA || st == MCS_E_SHAPE) && used > 1) { /* one of them is at fault: each on its own */
+    if ((st == MCS_E_DATA || st == MCS_E_SHAPE) && used > 1) { /* a case is faulty: try each alone */
         mcs_error_clear();
         for (int i = 0; i < used; i++) {
             st = run_cases(w, &cases[i], &of[i], 1);
@@ -136,7 +138,7 @@ static enum mcs_status check_paths(const struct saliency_command *c)
     return mcs_run_check_paths(&c->common, &out, 1, in, 4);
 }
 
-/* Opens the run and reads which cases are finished. */
+/* Opens the run folder and reads from its record which cases are finished. */
 static enum mcs_status start(struct work *w, const struct request_list *list, struct arena *a)
 {
     const struct saliency_command *c = w->c;

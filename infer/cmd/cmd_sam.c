@@ -1,4 +1,4 @@
-/* mcsam sam: masks from points, boxes and mask prompts, for one image, or for a folder from boxes.json. */
+/* mcsam sam: masks of one image from points, boxes and mask prompts, or of a folder of images from a boxes.json. */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/io/npy.h"
@@ -58,9 +58,9 @@ static int parse_numbers(const char *text, int n, double *v)
     return 1;
 }
 
-/* What the command line asks for one image. */
+/* The prompts on the command line, for one image. */
 struct request {
-    int n; /* prompts: a box each, or one of points or a mask alone */
+    int n; /* prompts: one per box; without boxes a single one with the points and the mask */
     struct sam_prompts *prompts;
     double (*points)[2];
     int *labels;
@@ -128,17 +128,18 @@ static enum mcs_status read_request(const struct sam_command *c, const struct sa
     return MCS_OK;
 }
 
-/* What SAM said of one image. */
+/* SAM's output for one image. */
 struct answer {
     struct sam_frame frame;
-    float *low_res; /* (prompts, 4, side, side), prompt i's number place[i] */
+    float *low_res; /* (prompts, 4, side, side); prompt i's masks have index place[i] */
     int *place;
     float *iou;                /* (prompts, 4) */
-    struct sam_counts *counts; /* (prompts, 4), of the masks that are asked for */
+    struct sam_counts *counts; /* (prompts, 4), of the requested masks */
     uint8_t *mask;             /* their union */
 };
 
-/* Counts and union: those that are united come first, multimask's others are only counted. */
+/* Computes the union of the chosen masks and the counts of all requested ones. Chosen masks come first in `plane`; with
+ * multimask the others are only counted. */
 static enum mcs_status make_masks(const struct sam_command *c, const struct sam_model *m, const float *low_res, int n,
                                   struct arena *a, struct answer *to)
 {
@@ -167,7 +168,7 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
     return st;
 }
 
-/* Embedding, prompts and masks on the model's device; all of *to in the arena. */
+/* Encodes the image, decodes the prompts and computes the masks; the arena owns all arrays of *to. */
 static enum mcs_status ask(const struct sam_command *c, struct sam_model *m, const struct image *img,
                            const struct request *r, struct arena *a, struct answer *to)
 {
@@ -208,7 +209,7 @@ static json_t *prompt_json(const struct sam_command *c, const struct sam_prompts
     return o;
 }
 
-/* low_res.npy: (side,side), (3,side,side) with multimask; with several prompts one more dimension before that. */
+/* low_res.npy: (side,side), with multimask (3,side,side); several prompts add a leading dimension. */
 static enum mcs_status write_low_res(const struct sam_command *c, const struct sam_config *config,
                                      const struct answer *from, int n)
 {

@@ -1,4 +1,4 @@
-/* mcsam segment: text to mask in one go, images and volumes. */
+/* mcsam segment: from text to mask in one run, for images and volumes. */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -54,7 +54,7 @@ static enum mcs_status resolve(struct segment_work *w, int n, struct npy *noise)
     o->grow_px = (int)c->grow;
     o->seed = (uint64_t)c->common.seed;
     w->o.sam.multimask = c->multimask;
-    w->o.sam.kind = (enum sam_prompt_kind)c->sam_prompts; /* the words stand in the enum's order */
+    w->o.sam.kind = (enum sam_prompt_kind)c->sam_prompts; /* the option's words are in the enum's order */
     w->o.null_texts = c->m2ib.null.v;
     w->o.n_null = c->m2ib.null.n;
     return MCS_OK;
@@ -68,7 +68,7 @@ static int is_volume(const char *name)
     return dot && (!strcmp(dot, ".nii") || !strcmp(dot, ".gz"));
 }
 
-/* Folder `name` of the output, "" for itself. */
+/* Path of `name` ("/saliency") in the output folder. */
 static const char *folder_of(const struct segment_command *c, const char *name, struct arena *a)
 {
     return mcs_arena_printf(a, "%s%s", c->output, name);
@@ -93,7 +93,7 @@ static enum mcs_status check_paths(const struct segment_command *c)
     return st;
 }
 
-/* Opens the run and its folders, and finds what is finished already. */
+/* Opens the run folder, makes its sub-folders and reads the results of cases that an earlier run finished. */
 static enum mcs_status start(struct segment_work *w, const struct request_list *list, struct arena *a)
 {
     const struct segment_command *c = w->c;
@@ -128,7 +128,8 @@ static int is_empty(const json_t *described)
     return json_is_string(json_object_get(described, "empty"));
 }
 
-/* summary.json, and with stages coarse/boxes.json. Returns in *n_empty how many images and slices had no coarse mask.
+/* Writes summary.json and, with --keep-stages, coarse/boxes.json. *n_empty: images and slices with an empty coarse
+ * mask.
  */
 static enum mcs_status write_summary(struct segment_work *w, int n, int *n_empty)
 {
@@ -157,8 +158,8 @@ static enum mcs_status write_summary(struct segment_work *w, int n, int *n_empty
     return st;
 }
 
-/* Images at once: whole groups of the saliency's, so that a group does not depend on where an earlier run stopped, and
- * few, so that a request to stop does not wait long. */
+/* Images per group: a multiple of the saliency's batch size, so that batches are the same after a resumption, and
+ * small, so that a request to stop is served soon. */
 static int group_size(const struct segment_work *w)
 {
     const int pairs = w->o.saliency.pairs;
@@ -238,7 +239,7 @@ static enum mcs_status run(const void *options)
     MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
     MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
-    int slices = 0; /* of volumes: their number is not known before they are read */
+    int slices = 0; /* any volumes? The number of their slices is unknown before they are read */
     for (int i = 0; i < list.n; i++) slices |= is_volume(list.v[i].name);
     MCS_TRY_GOTO(resolve(&w, slices ? 0 : list.n, &noise), st, done);
     st = c->common.dry_run ? plan(&w, list.n) : run_all(&w, &list);

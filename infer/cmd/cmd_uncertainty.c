@@ -1,4 +1,4 @@
-/* mcsam uncertainty: entropy maps and scores of saved probabilities. */
+/* mcsam uncertainty: entropy maps and uncertainty scores of saved probabilities. */
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/stop.h"
@@ -31,7 +31,7 @@ struct job {
     struct case_list list;
     struct failure_list failures;
     struct run_folder *run;
-    struct uncertainty_row *rows; /* by case of the list; stem NULL: not done */
+    struct uncertainty_row *rows; /* [case of the list]; stem NULL: not done */
     int n_done;
     struct arena arena;
 };
@@ -86,7 +86,7 @@ static enum mcs_status all_cases(struct job *j)
         if (j->rows[i].stem) continue;
         if (mcs_stop_requested()) return mcs_run_stopped(j->n_done, j->list.n);
         const enum mcs_status st = one_case(j, i);
-        if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* the next case would fail alike */
+        if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* later cases would fail as well */
         if (st != MCS_OK) mcs_failures_add_held(&j->failures, j->list.files[i].stem);
     }
     for (int i = 0; i < j->list.n; i++)

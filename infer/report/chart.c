@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* In the SVG's own units, which are about pixels. Lines and areas stand two in a row, bars alone. */
+/* In SVG user units, about a pixel. Two line or area charts share a row; a bar chart fills one. */
 enum { WIDTH = 560, HEIGHT = 270, LEFT = 76, RIGHT = 14, TOP = 12, BOTTOM = 46 };
 enum { BAR_WIDTH = 780, BAR_LEFT = 296, BAR_RIGHT = 150, BAR_ROW = 28, BAR_BOTTOM = 40, NAME_CHARS = 38 };
-static const double LARGEST = 1e100; /* beyond it the axis' own arithmetic could overflow */
+static const double LARGEST = 1e100; /* larger values could overflow in the computation of the axis */
 
 struct axis {
     double lo, hi, step;
@@ -21,7 +21,7 @@ static int drawable(double v)
     return isfinite(v) && fabs(v) < LARGEST;
 }
 
-/* Ticks at 1, 2 or 5 times a power of ten, about `want` of them; the ends are ticks where `outward`. */
+/* About `want` ticks at 1, 2 or 5 times a power of ten; with `outward` the range is extended to ticks. */
 static struct axis make_axis(double lo, double hi, int want, int outward)
 {
     if (!(hi > lo)) {
@@ -169,7 +169,7 @@ void mcs_chart_lines(FILE *out, const struct chart_frame *f, const struct chart_
         nothing(out, f);
         return;
     }
-    if (rx.lo > 0 && rx.lo < 0.05 * rx.hi) rx.lo = 0; /* step 1 or a group's mean: the axis begins at 0 all the same */
+    if (rx.lo > 0 && rx.lo < 0.05 * rx.hi) rx.lo = 0; /* first step near 0 (1, or the mean of a few): axis from 0 */
     const struct axis x = make_axis(rx.lo, rx.hi, 7, 0), y = value_axis(f, ry, 5);
     begin_figure(out, f, "half");
     for (int k = 0; k < n_series; k++)
@@ -184,7 +184,7 @@ void mcs_chart_lines(FILE *out, const struct chart_frame *f, const struct chart_
             if (!drawable(s->x[i]) || !drawable(s->y[i])) continue;
             fprintf(out, "%c%.1f %.1f", drawn++ ? 'L' : 'M', px(&x, s->x[i]), py(&y, s->y[i]));
         }
-        if (drawn == 1) fputs("h2", out); /* a single value is a dot */
+        if (drawn == 1) fputs("h2", out); /* a single value becomes a dot */
         fputs("\"/>\n", out);
     }
     end_figure(out, f, 1);
@@ -222,7 +222,7 @@ void mcs_chart_area(FILE *out, const struct chart_frame *f, const double *y, int
     end_figure(out, f, 1);
 }
 
-/* A bar's name, cut to what fits beside the bar; the whole is its tooltip. */
+/* A bar's name, truncated to the space beside the bar; the tooltip has the full name. */
 static void bar_name(FILE *out, const char *name, double y)
 {
     int chars = 0, bytes = 0;
@@ -251,7 +251,7 @@ void mcs_chart_bars(FILE *out, const struct chart_frame *f, const struct chart_b
         nothing(out, f);
         return;
     }
-    if (r.lo == r.hi) r.hi = 1; /* all bars are 0: their axis begins at 0 all the same */
+    if (r.lo == r.hi) r.hi = 1; /* all bars are 0: the axis still starts at 0 */
     const struct axis a = value_axis(f, r, f->is_count && r.hi < 5 ? (int)fmax(1, r.hi) : 5);
     double v;
     begin_figure(out, f, "");

@@ -9,7 +9,7 @@ enum { FORMAT_BYTES = 4096 };
 
 /* ---- text ---- */
 
-/* Bytes of the UTF-8 character at s and its code point; 0 where there is none (cut short, overlong, a surrogate). */
+/* Length in bytes of the UTF-8 character at s and its code point; 0 if invalid (truncated, overlong, a surrogate). */
 static int decode_utf8(const unsigned char *s, uint32_t *code)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -27,7 +27,7 @@ static int is_shown(uint32_t c)
 {
     if (c == '\n' || c == '\t') return 1;
     if (c < 0x20 || (c >= 0x7F && c < 0xA0)) return 0;
-    return !((c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069)); /* they would turn the rest of a line */
+    return !((c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069)); /* bidirectional overrides */
 }
 
 void mcs_html_text(FILE *out, const char *text)
@@ -89,7 +89,7 @@ enum mcs_status mcs_html_png(FILE *out, const struct image *img)
 
 /* ---- the frame ---- */
 
-/* --s0 .. --s3: series of a chart, told apart by lightness too; --mask, --truth: outlines on grey images. */
+/* --s0 .. --s3: series of a chart, which also differ in lightness; --mask, --truth: outlines on grey images. */
 #define LIGHT                                                                                                          \
     "--page:#fff;--ink:#1c2126;--soft:#57606a;--line:#d5dae0;--panel:#f5f7f9;--warn:#fff6da;--warnline:#d9a400;"       \
     "--s0:#0b5fad;--s1:#c4570c;--s2:#1f7a4d;--s3:#8a4fbf;--bar:#2f7fc9;--quiet:#a9b3bd;color-scheme:light;"

@@ -14,7 +14,7 @@
 
 enum { MAX_JSON_BYTES = 1 << 28, MAX_CONFIG_BYTES = 1 << 20, PATH_BYTES = 4096 };
 
-/* What a run folder holds; NULL where it is missing or cannot be read. */
+/* The files of a run folder; NULL if missing or unreadable. */
 struct run_files {
     const char *folder;
     json_t *summary, *cases, *timeline;
@@ -23,7 +23,7 @@ struct run_files {
 
 /* ---- reading ---- */
 
-/* A JSON file of the run; *json stays NULL where there is none. E_DATA, E_IO. */
+/* Reads a JSON file of the run; *json is NULL if the file does not exist. E_DATA, E_IO. */
 static enum mcs_status read_json(const char *folder, const char *name, int want_array, json_t **json)
 {
     char path[PATH_BYTES];
@@ -40,7 +40,7 @@ static enum mcs_status read_json(const char *folder, const char *name, int want_
     return MCS_OK;
 }
 
-/* What is not the summary may be unreadable: the page is made without it. */
+/* The same for files other than the summary: if one is unreadable, the page is made without it. */
 static void read_optional(const char *folder, const char *name, int want_array, json_t **json)
 {
     if (read_json(folder, name, want_array, json) == MCS_OK) return;
@@ -94,7 +94,7 @@ static void free_run(struct run_files *r)
 
 /* ---- the page ---- */
 
-/* Only the demo's summary has stages; what the page says of its data is true of no other run. */
+/* Only the demo's summary has "stages"; the page's statements about its data do not hold for other runs. */
 static int is_demo(const struct run_files *r)
 {
     return json_object_get(r->summary, "stages") != NULL;
@@ -152,7 +152,7 @@ static void write_head(FILE *out, const struct run_files *r)
     if (n) fputs("</p>\n", out);
 }
 
-/*  id, heading, text under it */
+/*  id, heading, text below it */
 #define SECTIONS(X)                                                                                                    \
     X(glance, "At a glance", "")                                                                                       \
     X(cases, "Pictures, case by case", "")                                                                             \

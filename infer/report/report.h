@@ -1,5 +1,5 @@
-/* A run folder as one self-contained HTML page: pictures, curves and tables that a reader of medical images understands
- * without help. The same files give the same bytes. What it reads, all of it optional, paths relative to the folder:
+/* Report of a run folder as one self-contained HTML page: pictures, curves and tables for readers of medical images.
+ * The output depends on the files only. Files that are read, all optional, relative to the folder:
  *
  *   summary.json:  stages [{stage, dsc, nsd, iou}], baselines [{name, dsc, what}], retrieval {before, after: {i2t_r1,
  *                  i2t_r2, t2i_r1, t2i_r2}}, control {prompt_dsc, other_dsc, presence_auroc}, uncertainty {right,

@@ -1,5 +1,5 @@
-/* The report's cases: for each the image, and over it the saliency, the masks, the truth and the uncertainty. The image
- * stands in the page once a case; masks and outlines are vector paths over it, so they stay sharp at any size. */
+/* The report's cases: the image, overlaid with the saliency, the masks, the ground truth and the uncertainty. The page
+ * contains each image once; masks and outlines are vector paths over it, so they are sharp at any size. */
 #include "data/image/image.h"
 #include "infer/report/chart.h"
 #include "infer/report/html.h"
@@ -13,7 +13,7 @@ enum { PATH_BYTES = 4096, SHOWN = 12, N_WORST = 6, N_MIDDLE = 3, N_BEST = 3, MAX
 
 /* ---- pictures ---- */
 
-/* Only inside the run folder: a folder from somebody else must not show this machine's other files. */
+/* Pictures outside the run folder are refused: a folder from somebody else must not expose other files. */
 static int is_inside(const char *path)
 {
     if (!*path || *path == '/') return 0;
@@ -24,7 +24,7 @@ static int is_inside(const char *path)
     return 1;
 }
 
-/* Reads a grey picture of a case, shrunk to at most MAX_SIDE. On failure img is empty and `why` says so. */
+/* Reads a grey picture of a case, downscaled to at most MAX_SIDE. On failure img is empty and `why` has the reason. */
 static int read_picture(const char *folder, const json_t *item, const char *key, enum mcs_filter filter,
                         struct image *img, char why[256])
 {
@@ -62,8 +62,9 @@ static int is_foreground(const struct image *m, int x, int y)
     return x >= 0 && y >= 0 && x < m->width && y < m->height && m->pixels[(int64_t)y * m->width + x] > 127;
 }
 
-/* Follows one border of the mask along pixel edges, the mask to the right, from the upper left corner of (x, y) whose
- * upper edge is a border; marks the upper edges it passes. Diagonal neighbours belong together. */
+/* Traces one border of the mask along pixel edges with the mask on the right, starting at the upper left corner of
+ * (x, y), whose upper edge is a border. passed: 1 for pixels whose upper edge was traced. Diagonal neighbours are
+ * connected. */
 static void trace_border(FILE *out, const struct image *m, uint8_t *passed, int x, int y)
 {
     static const int dx[4] = {1, 0, -1, 0}, dy[4] = {0, 1, 0, -1};
@@ -75,7 +76,7 @@ static void trace_border(FILE *out, const struct image *m, uint8_t *passed, int 
         x += dx[direction];
         y += dy[direction];
         run++;
-        /* The two pixels ahead of the corner reached, to the left and to the right of the way. */
+        /* For each direction the pixels ahead of corner (x, y): left and right of the path. */
         const int ahead[4][2][2] = {
             {{x, y - 1}, {x, y}}, {{x, y}, {x - 1, y}}, {{x - 1, y}, {x - 1, y - 1}}, {{x - 1, y - 1}, {x, y - 1}}};
         const int left = is_foreground(m, ahead[direction][0][0], ahead[direction][0][1]);
@@ -89,7 +90,7 @@ static void trace_border(FILE *out, const struct image *m, uint8_t *passed, int 
     fputc('Z', out);
 }
 
-/* All borders of a mask as one path; holes are cut out by the even-odd rule. */
+/* All borders of a mask as one path; the even-odd fill rule leaves holes empty. */
 static void mask_path(FILE *out, const struct image *m, const char *style)
 {
     uint8_t *passed = calloc((size_t)m->width * m->height, 1);
@@ -103,7 +104,7 @@ static void mask_path(FILE *out, const struct image *m, const char *style)
     free(passed);
 }
 
-/* Colour scales from black, v in 0 .. 1; the keys in infer/report/html.c show the same. */
+/* Colour maps that start at black, v in 0 .. 1; the legends in infer/report/html.c must match. */
 static void hot(double v, double rgb[3])
 {
     for (int c = 0; c < 3; c++) rgb[c] = fmin(1, fmax(0, 3 * v - c));
@@ -117,7 +118,7 @@ static void cool(double v, double rgb[3])
     for (int c = 0; c < 3; c++) rgb[c] = stops[k][c] + t * (stops[k + 1][c] - stops[k][c]);
 }
 
-/* A heat map over the image: the stronger the value, the less of the image. */
+/* Alpha-blends a heat map over the image; alpha grows with the heat. */
 static enum mcs_status blend_heat(const struct image *grey, const struct image *heat, void (*scale)(double, double[3]),
                                   double dim, struct image *dst)
 {
@@ -145,7 +146,7 @@ static const struct panel panels[] = {
 enum { N_PANELS = sizeof panels / sizeof *panels, P_IMAGE = 0, P_SALIENCY = 1, P_TRUTH = 5, P_ENTROPY = 6 };
 
 struct case_pictures {
-    int id; /* of the image in the page */
+    int id; /* of the image element in the page */
     struct image img[N_PANELS];
     char why[N_PANELS][256];
 };
@@ -249,7 +250,7 @@ static void write_case(FILE *out, const char *folder, const json_t *item, int id
 
 struct ranked {
     const json_t *item;
-    double dsc; /* of the network, or of the last stage there is; NaN where there is none */
+    double dsc; /* of the network, else of the last step of the pipeline that has one; NaN if none has */
     size_t index;
 };
 
@@ -274,7 +275,7 @@ static void write_group(FILE *out, const char *folder, const struct ranked *r, s
     for (size_t i = first; i < first + n; i++) write_case(out, folder, r[i].item, (*id)++);
 }
 
-/* How many cases lie in each tenth of the DSC: a mean hides whether a few fail or all are middling. */
+/* Histogram of the cases' DSC in ten bins, since a mean does not show whether a few cases fail or all are mediocre. */
 static void write_spread(FILE *out, const struct ranked *r, size_t rated)
 {
     struct chart_bar bars[10];
@@ -323,7 +324,7 @@ void mcs_report_cases(FILE *out, const char *folder, const json_t *cases)
         fprintf(out, "<p>%zu of %zu cases, the worst of the network's masks first.</p>\n", shown, n);
         write_group(out, folder, r, 0, shown, &id);
     } else {
-        /* The middle ones lie around the median of what the two ends leave. */
+        /* The middle cases are centred among those that are neither best nor worst. */
         const size_t middle = N_WORST + (rated - N_WORST - N_BEST - N_MIDDLE) / 2;
         fprintf(out,
                 "<p>%d of %zu cases, chosen by the DSC of the network's mask and nothing else: the %d worst, %d from "

@@ -1,4 +1,4 @@
-/* The report's curves: what a training logged, and the arena's use over a plan's steps. */
+/* The report's curves: the metrics logged by a training, and memory use over the steps of a graph. */
 #include "data/io/file.h"
 #include "infer/report/chart.h"
 #include "infer/report/report_parts.h"
@@ -41,7 +41,8 @@ static void add_value(struct series_list *l, const char *name, double x, double 
     s->y[s->n++] = y;
 }
 
-/* Every number of every line that is a JSON object with a step; other lines (a torn last one) are passed over. */
+/* Reads all numbers of each line that is a JSON object with a step; other lines (an incomplete last one) are skipped.
+ */
 static void read_series(char *text, struct series_list *l)
 {
     for (char *line = text, *end; *line; line = end) {
@@ -59,7 +60,7 @@ static void read_series(char *text, struct series_list *l)
     }
 }
 
-/* Means of as many neighbours as give about POINTS points: a page need not hold every step. */
+/* Reduces a series to about POINTS points by averaging neighbours, to keep the page small. */
 static void thin(struct series *s)
 {
     const int group = (s->n + POINTS - 1) / POINTS;
@@ -77,7 +78,7 @@ static void thin(struct series *s)
     if (group > 1) s->n = n;
 }
 
-/* Mean over the `half` points before and after each. */
+/* Moving average over each point and the `half` points before and after it. */
 static double *running_mean(const struct series *s, int half)
 {
     double *mean = calloc((size_t)s->n + 1, sizeof *mean);
@@ -88,7 +89,7 @@ static double *running_mean(const struct series *s, int half)
     return mean;
 }
 
-/*  prefix of the names     title                             y axis                  note   share (0 .. 1) */
+/*  prefix of the names     title                             y axis                  note   is a share (0 .. 1) */
 static const struct curve_group {
     const char *prefix, *title, *y_label, *note;
     int is_share;
@@ -113,7 +114,7 @@ static const struct curve_group {
 };
 enum { N_GROUPS = sizeof groups / sizeof *groups, MAX_LINES = 4 };
 
-/* What stands in the key for a series of a group: recall_i2t -> "image to text". */
+/* Legend text of a series of a group: recall_i2t -> "image to text". */
 static const char *key_name(const char *name, const struct curve_group *g)
 {
     static const char *const words[][2] = {{"i2t", "image to text"},           {"t2i", "text to image"},
@@ -131,7 +132,7 @@ static int in_group(const char *name, const struct curve_group *g)
     return strncmp(name, g->prefix, strlen(g->prefix)) == 0;
 }
 
-/* One chart of up to four series. Long noisy ones are drawn pale, with their running mean over them. */
+/* One chart of up to four series. Long noisy series are drawn pale with their moving average on top. */
 static void draw_group(FILE *out, const struct curve_group *g, struct series *const *s, int n)
 {
     struct chart_series lines[2 * MAX_LINES] = {{0}};
@@ -172,7 +173,7 @@ static void draw_all(FILE *out, struct series_list *l)
             }
         if (n) draw_group(out, &groups[g], chosen, n);
     }
-    for (int i = 0; i < l->n; i++) { /* a name that is not known has a chart of its own */
+    for (int i = 0; i < l->n; i++) { /* each series that is in no group gets a chart */
         const struct curve_group own = {l->s[i].name, l->s[i].name, l->s[i].name, NULL, 0};
         chosen[0] = &l->s[i];
         if (!drawn[i]) draw_group(out, &own, chosen, 1);

@@ -1,17 +1,17 @@
-/* The parts of the report's page, each in a file of its own; infer/report/report.c puts them in order. A part writes to
- * a stream and never fails for what it reads: what is missing or of another kind becomes a plain line on the page. */
+/* The parts of the report's page; infer/report/report.c puts them in order. A part writes to a stream and does not
+ * fail: for input that is missing or of another type it writes a line that says so. */
 #ifndef MCS_REPORT_PARTS_H
 #define MCS_REPORT_PARTS_H
 
 #include <jansson.h>
 #include <stdio.h>
 
-/* A member of an object: NaN / NULL where it is missing or of another kind, o NULL included. */
+/* A member of an object; NaN / NULL if o is NULL or the member is missing or of another type. */
 double mcs_report_number(const json_t *o, const char *key);
 const char *mcs_report_word(const json_t *o, const char *key);
-/* Member KEY_interval, a pair of numbers; both NaN where there is none. */
+/* Member KEY_interval, a pair of numbers; both NaN if there is none. */
 void mcs_report_interval(const json_t *o, const char *key, double lo_hi[2]);
-/* One escaped line that says what is left out and why. */
+/* Writes one escaped line about missing content. */
 void mcs_report_missing(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* summary.json's tables and charts (report_tables.c). */
@@ -23,13 +23,13 @@ void mcs_report_network(FILE *out, const json_t *summary);
 void mcs_report_uncertainty(FILE *out, const json_t *summary);
 void mcs_report_cost(FILE *out, const json_t *summary);
 
-/* The curves of FOLDER/NAME, a metrics.jsonl (report_curves.c). Returns 0 where there is no such file, and then has
- * written nothing. */
+/* The curves of FOLDER/NAME, a metrics.jsonl (report_curves.c). Returns 0 and writes nothing if there is no such file.
+ */
 int mcs_report_curves(FILE *out, const char *folder, const char *name);
-/* timeline.json: each plan's live bytes over its steps. */
+/* timeline.json: the live bytes of each graph over its steps. */
 void mcs_report_arena(FILE *out, const json_t *timeline);
 
-/* cases.json: a dozen cases, worst first, their pictures read from `folder` (report_cases.c). */
+/* cases.json: a dozen cases, worst first, with their pictures from `folder` (report_cases.c). */
 void mcs_report_cases(FILE *out, const char *folder, const json_t *cases);
 
 #endif

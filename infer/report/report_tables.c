@@ -86,7 +86,7 @@ static void tile(FILE *out, const char *value, const char *text)
     fprintf(out, "<div class=\"tile\"><b>%s</b><span>%s</span></div>\n", value, text);
 }
 
-/* Rows that the report can explain; a number that it does not know is shown under its key. */
+/* Keys with a label and an explanation; other numbers are shown with their key as label. */
 struct known {
     const char *key, *label, *explanation;
 };
@@ -129,7 +129,7 @@ static void known_table(FILE *out, const json_t *o, const struct known *known, i
 
 /* ---- at a glance ---- */
 
-/* The last row whose name has the word, or NULL. */
+/* The last row whose name contains the word, or NULL. */
 static const json_t *find_row(const json_t *rows, const char *name_key, const char *word)
 {
     const json_t *found = NULL;
@@ -253,7 +253,7 @@ static void write_baselines(FILE *out, const json_t *baselines)
     fputs("</table></div>\n", out);
 }
 
-/* What the names of the stages stand for, before a figure speaks of them. */
+/* Explains the pipeline's steps before the first figure names them. */
 static void write_stages_in_words(FILE *out)
 {
     fputs(
@@ -298,7 +298,7 @@ void mcs_report_glance(FILE *out, const json_t *summary)
 
 /* ---- the sections ---- */
 
-/* The config's own words for a key; NULL where it is none of the config's. */
+/* The demo configuration's help text for a key, or NULL. */
 static const char *difficulty_help(const char *key)
 {
     static const struct {
@@ -313,7 +313,7 @@ static const char *difficulty_help(const char *key)
     return NULL;
 }
 
-/* What makes the task hard or easy: shown at once, the rest is folded. */
+/* The numbers that determine the task's difficulty most are shown at once, the others are in a collapsed table. */
 static int is_main_difficulty(const char *key)
 {
     static const char *const starts[] = {"share.", "lesion.small", "lesion.large", "image.noise"};

@@ -1,4 +1,4 @@
-/* What the two halves of the verb sam share: its options, and its folder half. */
+/* The verb sam: its options and its folder mode (sam_folder.c), used by cmd_sam.c. */
 #ifndef MCS_SAM_COMMAND_H
 #define MCS_SAM_COMMAND_H
 
@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#define SAM_ENDINGS ".png;.jpg;.jpeg" /* of the images of a folder */
+#define SAM_ENDINGS ".png;.jpg;.jpeg" /* extensions of a folder's images */
 
 struct sam_command {
     struct mcs_common common;
@@ -17,10 +17,10 @@ struct sam_command {
     int multimask, prompts, boxes;
 };
 
-/* How sam.json begins. */
+/* The first members of sam.json. */
 json_t *mcs_sam_json_head(const struct sam_command *c, const struct sam_model *m, struct arena *a);
-/* Masks of a folder of images by boxes.json (c->prompts_from), with sam.json, config.yaml and failures.csv. E_PARTIAL:
- * some failed; E_DATA: all did; E_STOPPED. */
+/* Segments a folder of images with the prompts of a boxes.json (c->prompts_from); writes masks, sam.json, config.yaml
+ * and failures.csv. E_PARTIAL: some images failed; E_DATA: all failed; E_STOPPED. */
 enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK = 16 /* images that are in memory at once, at most */, PATH_BYTES = 4096 };
+enum { CHUNK = 16 /* images in memory at once, at most */, PATH_BYTES = 4096 };
 
 json_t *mcs_sam_json_head(const struct sam_command *c, const struct sam_model *m, struct arena *a)
 {
@@ -25,7 +25,7 @@ struct folder_run {
     struct case_list images;
     struct failure_list failures;
     struct run_folder *run;
-    json_t **results; /* by image, for sam.json; NULL: not done */
+    json_t **results; /* [image], for sam.json; NULL: not done */
     int n_done;
     struct arena arena;
 };
@@ -46,7 +46,7 @@ static json_t *result_to_json(const struct box_case *b, const struct sam_result 
     return o;
 }
 
-/* An image and its prompts as text. */
+/* The inputs that a recorded result depends on: the image file, and its prompts as text. */
 static struct run_source source_of(struct folder_run *f, const struct case_file *file, const struct box_case *b)
 {
     json_t *o = mcs_box_case_json(b);
@@ -59,7 +59,7 @@ static struct run_source source_of(struct folder_run *f, const struct case_file 
     return (struct run_source){list, list + 2};
 }
 
-/* One image's mask and what sam.json says of it. */
+/* Writes and records one image's mask and its entry in sam.json. */
 static enum mcs_status write_case(struct folder_run *f, const struct case_file *file, const struct sam_case *c,
                                   const struct sam_result *r)
 {
@@ -73,8 +73,8 @@ static enum mcs_status write_case(struct folder_run *f, const struct case_file *
     return mcs_run_case_add(f->run, file->stem, &source, (const char *const[]){name, NULL}, result);
 }
 
-/* Segments n cases that were read; one that SAM refuses is tried alone, so that the others go on. What ends the run:
- * no memory, no room to write. */
+/* Segments and writes n cases that have been read. If the batch fails, each case is tried alone, so that only the
+ * faulty ones fail. Only E_NOMEM and E_IO end the run. */
 static enum mcs_status segment_some(struct folder_run *f, const struct sam_case *cases,
                                     const struct case_file *const *files, int n)
 {
@@ -97,7 +97,7 @@ static enum mcs_status segment_some(struct folder_run *f, const struct sam_case 
     return ended;
 }
 
-/* Finds what is finished already. */
+/* Reads the results of images that an earlier run finished. */
 static void find_done(struct folder_run *f)
 {
     f->results = mcs_arena_alloc(&f->arena, ((size_t)f->images.n + 1) * sizeof *f->results);
@@ -114,7 +114,7 @@ static void find_done(struct folder_run *f)
     mcs_run_tell_done(f->n_done, f->images.n);
 }
 
-/* An image that is not finished, read into img with its prompts; 0 where there is nothing to do or it fails. */
+/* Reads image i and its prompts. Returns 0 if it was finished before or cannot be read. */
 static int read_case(struct folder_run *f, int i, struct image *img, struct sam_case *c)
 {
     const struct case_file *file = &f->images.files[i];
@@ -133,11 +133,11 @@ static int read_case(struct folder_run *f, int i, struct image *img, struct sam_
     return 1;
 }
 
-/* Every image that boxes.json and the folder share; the rest is listed as failed. A group that is computed together is
- * always the same images of the folder. */
+/* Segments every image that is in boxes.json and in the folder; images in only one of them are listed as failed. The
+ * batches do not depend on where an earlier run stopped. */
 static enum mcs_status walk(struct folder_run *f)
 {
-    const int size = f->model->config.image_size <= 256 ? CHUNK : 1; /* mcs_sam_segment takes larger ones one by one */
+    const int size = f->model->config.image_size <= 256 ? CHUNK : 1; /* the batch size of mcs_sam_segment */
     struct image images[CHUNK];
     struct sam_case cases[CHUNK];
     const struct case_file *files[CHUNK];

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 16 /* images that are in memory at once */ };
+enum { CHUNK = 16 /* images in memory at once */ };
 
 struct sam_options mcs_sam_defaults(enum mcs_form form)
 {
@@ -22,14 +22,14 @@ void mcs_sam_result_free(struct sam_result *r)
 
 /* ---- prompts of a case ---- */
 
-/* Everything of a chunk of cases; points and labels live in the arena. */
+/* Buffers of a chunk of cases; the arena owns points and labels. */
 struct work {
     struct sam_prompts *prompts;
-    int n, *owner; /* which case of the chunk each prompt is of */
+    int n, *owner; /* owner: the case in the chunk that a prompt belongs to */
     struct sam_frame frame[CHUNK];
     float *pixels, *embeddings, *iou;
     float *low_res; /* on the device */
-    int *place;     /* of each prompt's masks in low_res */
+    int *place;     /* index of each prompt's masks in low_res */
     struct arena arena;
     struct stage_room on; /* of one case's masks */
 };
@@ -116,13 +116,14 @@ done:
     return st;
 }
 
-/* Only the released multimask averages; else any of the masks is enough. */
+/* Weight of each mask in the sum that is thresholded at .5: 1/n averages over the boxes (release, multimask); 1 makes
+ * the union. */
 static float weight_of(const struct sam_options *o, const struct sam_result *r)
 {
     return o->multimask && o->form == MCS_RELEASE ? 1.0f / (float)r->n_prompts : 1.0f;
 }
 
-/* r->mask of case `owner`, whose prompts are [first, first + r->n_prompts). */
+/* Computes r->mask of case `owner`, whose prompts are [first, first + r->n_prompts). */
 static enum mcs_status unite(const struct sam_config *c, const struct sam_options *o, struct work *w, int owner,
                              int first, struct sam_result *r)
 {
@@ -153,7 +154,7 @@ static enum mcs_status finish_case(const struct sam_config *c, const struct sam_
 {
     const struct sam_frame *f = &w->frame[owner];
     const int64_t n = (int64_t)f->width * f->height;
-    if (!r->n_prompts) return MCS_OK; /* the mask is zeros */
+    if (!r->n_prompts) return MCS_OK; /* the mask stays 0 */
     for (int i = 0; i < r->n_prompts; i++) {
         const struct sam_prompts *p = &w->prompts[first + i];
         memcpy(r->prompts[i].box, p->box, sizeof p->box);
@@ -194,7 +195,7 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
         r->prompts = calloc((size_t)r->n_prompts + 1, sizeof *r->prompts);
         MCS_REQUIRE(r->mask && r->prompts, MCS_E_NOMEM, "no memory for a mask of %d x %d", img->width, img->height);
         w->frame[i] = (struct sam_frame){.width = img->width, .height = img->height};
-        if (!r->n_prompts) continue; /* nothing to look at in this image */
+        if (!r->n_prompts) continue; /* not encoded: no prompts */
         MCS_TRY(mcs_sam_prepare(c, img, w->pixels + n_used * pixels, &w->frame[i]));
         frames[n_used] = w->frame[i];
         slot[i] = n_used++;
@@ -218,7 +219,7 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
             failed = st;
         }
     }
-    /* Messages are a thread's own; what fails in there is memory. */
+    /* Error messages are per thread, so the workers' ones are lost; only memory can run out there. */
     MCS_REQUIRE(failed == MCS_OK, failed, "no memory for masks at the images' size");
     return MCS_OK;
 }
@@ -228,7 +229,7 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
 {
     const struct sam_config *c = &m->config;
     const int64_t pixels = 3 * (int64_t)c->image_size * c->image_size, side = mcs_sam_side(c);
-    /* Fewer images at once where they are large: 16 of 128 pixels, 1 of 1024. */
+    /* 16 images per chunk up to 256 pixels, 1 above, to limit memory. */
     const int chunk = c->image_size <= 256 ? CHUNK : 1;
     struct device *d = m->device;
     struct work w = {.on = {.device = d}};

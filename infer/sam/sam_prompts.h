@@ -1,11 +1,11 @@
-/* From components (boxes.json, infer/coarse/coarse.h) to masks by SAM: prompts, several images at once, the union of
- * the components' masks.
+/* SAM masks from the components of coarse masks (boxes.json, infer/coarse/coarse.h): makes the prompts, segments
+ * several images per batch and combines the components' masks.
  *
- * Form paper: a mask for each component from its box, its points or both; the union. Form release, the released
- * prompt_sam.py: the points of all components go with every box (or, without boxes, into one
- * prompt), masks are summed and clipped, and of the result as many 8-connected components stay, by area, as the coarse
- * mask had; multimask adds the three masks, each averaged over the boxes, where the paper's form takes the one with the
- * greatest predicted IoU. */
+ * Form paper: the union of one mask per component, prompted by its box, its points or both; multimask uses the mask
+ * with the greatest predicted IoU. Form release, as the released prompt_sam.py: every box is combined with the points
+ * of all components (without boxes: one prompt with all points), the masks are summed and clipped, and the result keeps
+ * as many 8-connected components, by area, as the coarse mask has; multimask sums the three masks, each averaged over
+ * the boxes. */
 #ifndef MCS_SAM_PROMPTS_H
 #define MCS_SAM_PROMPTS_H
 
@@ -19,9 +19,9 @@ struct sam_options {
     enum mcs_form form;
     enum sam_prompt_kind kind;
     int merge_boxes; /* one box around all components */
-    int grow_px;     /* boxes grown on each side, within the image; negative shrinks */
+    int grow_px;     /* pixels added to each side of a box, clipped to the image; negative shrinks */
     int multimask;
-    int keep; /* components of the mask that stay, by area; 0: all (paper), as many as the case has (release) */
+    int keep; /* components of the mask kept, by area; 0: all (paper), as many as the coarse mask has (release) */
 };
 struct sam_options mcs_sam_defaults(enum mcs_form form); /* boxes, not merged, not grown, single mask, keep 0 */
 
@@ -30,20 +30,20 @@ struct sam_case {
     const struct box_case *prompts; /* in pixels of that image */
 };
 struct sam_prompt_result {
-    double box[4];        /* as given to SAM; 0 without a box */
-    int n_points, chosen; /* which of the four masks; -1 = multimask's sum (release) */
-    float iou;            /* predicted, of the chosen mask; the greatest of the three for a sum */
+    double box[4];        /* as passed to SAM; 0 without a box */
+    int n_points, chosen; /* chosen: index of the mask used, 0 to 3; -1 = multimask's sum (release) */
+    float iou;            /* predicted IoU of the chosen mask; the greatest of the three for a sum */
     double stability;
 };
 struct sam_result {
     uint8_t *mask; /* (height,width) 0 or 1; NULL after an error */
-    int n_prompts; /* 0: nothing to ask for, the mask is empty: a case to report, no error */
+    int n_prompts; /* 0: the case has no components, so the mask is empty; to be reported, but no error */
     struct sam_prompt_result *prompts;
     int area;
 };
 
-/* n cases -> results[0..n), each to be released with mcs_sam_result_free, also after an error. E_DATA: a case whose
- * boxes are of another image size; kind points or both and a component without points (told by image name). */
+/* n cases -> results[0..n), each to be released with mcs_sam_result_free, also after an error. E_DATA: boxes for
+ * another image size; a component without points if kind is points or both (the message names the image). */
 enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o, const struct sam_case *cases, int n,
                                 struct sam_result *results);
 void mcs_sam_result_free(struct sam_result *r);

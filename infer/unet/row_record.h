@@ -6,9 +6,9 @@
 
 #include <jansson.h>
 
-/* The row's numbers as texts that read back to the same bits, NaN and infinity too. */
+/* The row's numbers as texts that convert back to the same bits, NaN and infinity included. */
 json_t *mcs_row_json(const struct uncertainty_row *row);
-/* 1 where v is such a row; the stem stays as it is. */
+/* Returns 1 if v is such a row; does not change row->stem. */
 int mcs_row_read(const json_t *v, struct uncertainty_row *row);
 
 #endif

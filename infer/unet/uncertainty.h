@@ -1,5 +1,5 @@
-/* Uncertainty of a prediction from the mean probabilities of an ensemble: entropy map, score of a case, and how well
- * the map finds the wrong pixels. */
+/* Uncertainty of a prediction from the mean probabilities of an ensemble: entropy map, score of a case, and AUROC of
+ * the entropy as a detector of wrong pixels. */
 #ifndef MCS_UNCERTAINTY_H
 #define MCS_UNCERTAINTY_H
 
@@ -8,20 +8,20 @@
 
 #include <stdint.h>
 
-/* Entropy in bits, 0 log 0 = 0, at most log2(n_classes). prob (n_classes, n) float32, the classes' planes one after
- * another; a single plane is the foreground's and the background is 1 - p. bits (n). E_DATA a value outside [0, 1] by
- * more than 1e-4 or NaN. */
+/* Entropy bits (n) of prob (n_classes, n), 0 log 0 = 0, at most log2(n_classes). n_classes 1: prob is the foreground's
+ * and the background's is 1 - p. E_DATA a value outside [0, 1] by more than 1e-4 or NaN. */
 enum mcs_status mcs_entropy_map(const float *prob, int n_classes, int64_t n, float *bits);
 
-/* A case's score, higher is less sure: 100 sum(entropy) / edge, where the edge is the ring that a 3 x 3 dilation adds
- * to the predicted mask. Paper: its number of pixels, at least 1, so that an empty mask has a finite score. Release:
- * the released code's 8-bit subtraction wraps each of them to 255, so the score is 1/255 of the other; without an edge
- * it is infinite, or NaN where the entropy is 0 too. mask, bits (height, width). */
+/* A case's score, higher is less certain: 100 sum(entropy) / edge. The edge is the number of pixels that a 3 x 3
+ * dilation adds to the predicted mask. Paper: at least 1, so that an empty mask has a finite score. Release: the
+ * released code's 8-bit subtraction counts each edge pixel as 255, so the score is 1/255 of the paper's; without an
+ * edge it is infinite, or NaN if the entropy is 0 too. mask, bits (height, width). */
 double mcs_uncertainty_score(const float *bits, const uint8_t *mask, int width, int height, enum mcs_form form);
-/* The same per pixel of predicted area, 100 sum(entropy) / max(area, 1): an alternative that knows no border. */
+/* Alternative score per area instead of edge: 100 sum(entropy) / max(area, 1). */
 double mcs_uncertainty_score_area(const float *bits, const uint8_t *mask, int64_t n);
 
-/* Entropy against errors, pooled over cases. Start with {0}, add cases, ask, release. */
+/* Pixels of several cases with their entropy and whether they are wrong. Start with {0}; add cases, compute statistics,
+ * free. */
 struct error_pool {
     int64_t n, capacity;
     float *bits;    /* owned */
@@ -29,13 +29,12 @@ struct error_pool {
 };
 struct error_statistics {
     int64_t n_pixels, n_wrong, n_outside, n_wrong_outside;
-    double right, wrong;              /* mean entropy of right and wrong pixels, bits; NaN where there are none */
-    double auroc, auroc_outside_band; /* of entropy for wrong pixels; NaN where all are right or all are wrong */
+    double right, wrong;              /* mean entropy in bits of right and wrong pixels; NaN if there are none */
+    double auroc, auroc_outside_band; /* entropy as score for wrong pixels; NaN if all are right or all are wrong */
 };
-/* Adds a case. A pixel is wrong where pred and ref differ. It is outside the band where the nearest pixel of the other
- * class in pred is more than band_px away, so a band of 2 takes two pixels on each side of the predicted border; in a
- * prediction without a border every pixel is outside. bits, pred, ref (height, width). E_NOMEM, E_DATA an entropy that
- * is NaN. */
+/* Adds a case. A pixel is wrong if pred and ref differ. It is outside the band if the nearest pixel of the other class
+ * in pred is more than band_px away: a band of 2 covers two pixels on each side of the predicted border, and without a
+ * border all pixels are outside. bits, pred, ref (height, width). E_NOMEM, E_DATA an entropy that is NaN. */
 enum mcs_status mcs_error_pool_add(struct error_pool *p, const float *bits, const uint8_t *pred, const uint8_t *ref,
                                    int width, int height, double band_px);
 enum mcs_status mcs_error_pool_statistics(const struct error_pool *p, struct error_statistics *s);

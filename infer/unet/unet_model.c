@@ -50,7 +50,7 @@ enum mcs_status mcs_unet_plans_make(int in_channels, int classes, int64_t height
     *p = (struct unet_plans){.patch = {height, width}, .batch = 1, .batch_dice = 1};
     p->net = mcs_unet_2d(in_channels, classes, n_stages ? n_stages : stages, base_features, max_features);
     const enum mcs_status st = check_plans("the network", p);
-    return st == MCS_E_DATA ? MCS_E_USAGE : st; /* the same message, but the user typed these numbers */
+    return st == MCS_E_DATA ? MCS_E_USAGE : st; /* the numbers are options, not the content of a file */
 }
 
 /* ---- JSON ---- */
@@ -125,7 +125,7 @@ static enum mcs_status get_int(const char *path, const json_t *o, const char *ke
     return MCS_OK;
 }
 
-/* v (n): the integers of a list, or n times the same integer, which nnU-Net writes too. */
+/* v (n): the integers of a list, or n times a single integer, which nnU-Net allows. */
 static enum mcs_status get_list(const char *path, const json_t *j, const char *key, int n, int64_t *v)
 {
     const int one = json_is_integer(j);
@@ -272,7 +272,7 @@ enum mcs_status mcs_unet_model_new(const struct unet_plans *plans, uint64_t seed
 {
     *m = (struct unet_model){.plans = *plans, .device = d, .params = mcs_params_new()};
     enum mcs_status st;
-    MCS_TRY_GOTO(record(m, 1), st, done); /* names the parameters */
+    MCS_TRY_GOTO(record(m, 1), st, done); /* declares the parameters */
     MCS_TRY_GOTO(mcs_params_alloc(m->params, d), st, done);
     MCS_TRY_GOTO(mcs_params_init(m->params, seed), st, done);
 done:
