@@ -184,18 +184,18 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
     return mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION);
 }
 
-/* ---- planned graphs ---- */
+/* ---- compiled graphs ---- */
 
-struct clip_plan {
+struct clip_session {
     struct graph *graph;
     struct exec *exec;
     struct tensor *image, *out;
     struct clip_text text;
-    int32_t *ids, *position, *key, *offset; /* host buffers of a text plan */
+    int32_t *ids, *position, *key, *offset; /* host buffers of a text session */
     float *host;                            /* host buffer of one batch: images or embeddings */
 };
 
-static void plan_free(struct clip_plan *p)
+static void session_free(struct clip_session *p)
 {
     if (!p) return;
     mcs_exec_free(p->exec);
@@ -210,8 +210,8 @@ static void plan_free(struct clip_plan *p)
 
 void mcs_clip_model_close(struct clip_model *m)
 {
-    plan_free(m->image_plan);
-    for (size_t i = 0; i < sizeof m->text_plan / sizeof *m->text_plan; i++) plan_free(m->text_plan[i]);
+    session_free(m->image_session);
+    for (size_t i = 0; i < sizeof m->text_session / sizeof *m->text_session; i++) session_free(m->text_session[i]);
     mcs_exec_memory_free(&m->memory);
     mcs_params_free(m->params);
     mcs_tokenizer_close(m->tokenizer);
@@ -219,14 +219,14 @@ void mcs_clip_model_close(struct clip_model *m)
 }
 
 /* Compiles the recorded graph and allocates the shared memory, also if the allocation failed for an earlier graph. */
-static enum mcs_status make_exec(struct clip_model *m, struct clip_plan *p)
+static enum mcs_status make_exec(struct clip_model *m, struct clip_session *p)
 {
     m->memory.device = m->device;
     if (!p->exec) MCS_TRY(mcs_exec_new_in(&m->memory, p->graph, &p->exec));
     return mcs_exec_memory_alloc(&m->memory);
 }
 
-static enum mcs_status image_plan_new(struct clip_model *m, struct clip_plan *p)
+static enum mcs_status image_session_new(struct clip_model *m, struct clip_session *p)
 {
     const int64_t s = m->config.image_size;
     p->graph = mcs_graph_new(m->params);
@@ -237,7 +237,7 @@ static enum mcs_status image_plan_new(struct clip_model *m, struct clip_plan *p)
     return MCS_OK;
 }
 
-static enum mcs_status text_plan_new(struct clip_model *m, int64_t rows, struct clip_plan *p)
+static enum mcs_status text_session_new(struct clip_model *m, int64_t rows, struct clip_session *p)
 {
     const size_t capacity = (size_t)TEXT_BATCH * (size_t)m->config.context + TEXT_BUCKET;
     p->graph = mcs_graph_new(m->params);
@@ -254,17 +254,17 @@ static enum mcs_status text_plan_new(struct clip_model *m, int64_t rows, struct 
 
 /* Makes *slot ready to run; an empty slot gets a text graph of `rows` token rows, or the image graph if rows is 0. On
  * failure the slot is emptied. */
-static enum mcs_status plan_in(struct clip_model *m, struct clip_plan **slot, int64_t rows)
+static enum mcs_status session_in(struct clip_model *m, struct clip_session **slot, int64_t rows)
 {
     enum mcs_status st = MCS_OK;
     if (!*slot) {
         *slot = calloc(1, sizeof **slot);
-        MCS_REQUIRE(*slot, MCS_E_NOMEM, "no memory for a plan");
-        st = rows ? text_plan_new(m, rows, *slot) : image_plan_new(m, *slot);
+        MCS_REQUIRE(*slot, MCS_E_NOMEM, "no memory for a compiled graph");
+        st = rows ? text_session_new(m, rows, *slot) : image_session_new(m, *slot);
     }
     if (st == MCS_OK) st = make_exec(m, *slot);
     if (st == MCS_OK) return st;
-    plan_free(*slot);
+    session_free(*slot);
     *slot = NULL;
     return mcs_trace(st, __FILE__, __LINE__);
 }
@@ -276,20 +276,20 @@ int64_t mcs_clip_text_bucket(int64_t n_rows)
 
 /* The text graph for n_rows token rows of TEXT_BATCH texts, rounded up to a bucket; each bucket has one of a few slots
  * and replaces another bucket's graph there. */
-static enum mcs_status text_plan(struct clip_model *m, int64_t n_rows, struct clip_plan **plan)
+static enum mcs_status text_session(struct clip_model *m, int64_t n_rows, struct clip_session **session)
 {
-    const int n_slots = (int)(sizeof m->text_plan / sizeof *m->text_plan);
+    const int n_slots = (int)(sizeof m->text_session / sizeof *m->text_session);
     const int64_t rows = mcs_clip_text_bucket(n_rows);
     int slot = -1;
     for (int i = 0; i < n_slots && slot < 0; i++)
-        if (m->text_plan[i] && m->text_plan[i]->text.ids->dim[0] == rows) slot = i;
+        if (m->text_session[i] && m->text_session[i]->text.ids->dim[0] == rows) slot = i;
     if (slot < 0) {
         slot = (int)(rows / TEXT_BUCKET % n_slots);
-        plan_free(m->text_plan[slot]);
-        m->text_plan[slot] = NULL;
+        session_free(m->text_session[slot]);
+        m->text_session[slot] = NULL;
     }
-    MCS_TRY(plan_in(m, &m->text_plan[slot], rows));
-    *plan = m->text_plan[slot];
+    MCS_TRY(session_in(m, &m->text_session[slot], rows));
+    *session = m->text_session[slot];
     return MCS_OK;
 }
 
@@ -341,8 +341,8 @@ static void normalise_rows(float *x, int n, int width)
 
 enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images, int n, int normalise, float *dst)
 {
-    MCS_TRY(plan_in(m, &m->image_plan, 0));
-    struct clip_plan *p = m->image_plan;
+    MCS_TRY(session_in(m, &m->image_session, 0));
+    struct clip_session *p = m->image_session;
     const int64_t one = (int64_t)m->config.image_size * m->config.image_size * 3;
     const int embed = m->config.embed;
     float *out = p->host + IMAGE_BATCH * one;
@@ -391,14 +391,14 @@ enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *te
         const int count = n - at < TEXT_BATCH ? n - at : TEXT_BATCH;
         const char *batch[TEXT_BATCH];
         int64_t rows;
-        struct clip_plan *p;
+        struct clip_session *p;
         for (int i = 0; i < TEXT_BATCH; i++)
             batch[i] = i < count ? texts[at + i] : ""; /* the last batch is padded with empty texts */
         MCS_TRY_GOTO(mcs_clip_pack_texts(m, batch, NULL, TEXT_BATCH, ids, position, key, offset, &rows), st, done);
-        MCS_TRY_GOTO(text_plan(m, rows, &p), st, done);
-        const int64_t planned = p->text.ids->dim[0];
-        memset(p->ids, 0xFF, (size_t)planned * sizeof *ids); /* -1: padding row */
-        memset(p->position, 0, (size_t)planned * sizeof *ids);
+        MCS_TRY_GOTO(text_session(m, rows, &p), st, done);
+        const int64_t padded = p->text.ids->dim[0];
+        memset(p->ids, 0xFF, (size_t)padded * sizeof *ids); /* -1: padding row */
+        memset(p->position, 0, (size_t)padded * sizeof *ids);
         memcpy(p->ids, ids, (size_t)rows * sizeof *ids);
         memcpy(p->position, position, (size_t)rows * sizeof *ids);
         MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.ids, p->ids), st, done);

@@ -20,7 +20,7 @@ struct clip_model {
     char folder[1024];
     char sha256[65]; /* of the weights file; "" for random weights */
     /* Compiled graphs, made at first use. */
-    struct clip_plan *image_plan, *text_plan[4];
+    struct clip_session *image_session, *text_session[4];
     struct exec_memory memory; /* shared by them */
 };
 
