@@ -129,7 +129,7 @@ static enum mcs_status read_request(const struct sam_command *c, const struct sa
 }
 
 /* SAM's output for one image. */
-struct answer {
+struct prediction {
     struct sam_frame frame;
     float *low_res; /* (prompts, 4, side, side); prompt i's masks have index place[i] */
     int *place;
@@ -141,7 +141,7 @@ struct answer {
 /* Computes the union of the chosen masks and the counts of all requested ones. Chosen masks come first in `plane`; with
  * multimask the others are only counted. */
 static enum mcs_status make_masks(const struct sam_command *c, const struct sam_model *m, const float *low_res, int n,
-                                  struct arena *a, struct answer *to)
+                                  struct arena *a, struct prediction *to)
 {
     const int first = c->multimask ? 1 : 0, last = c->multimask ? SAM_MASKS - 1 : 0,
               all = c->multimask && c->common.form[MCS_FORM_SAM] == MCS_RELEASE;
@@ -169,8 +169,8 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
 }
 
 /* Encodes the image, decodes the prompts and computes the masks; the arena owns all arrays of *to. */
-static enum mcs_status ask(const struct sam_command *c, struct sam_model *m, const struct image *img,
-                           const struct request *r, struct arena *a, struct answer *to)
+static enum mcs_status predict(const struct sam_command *c, struct sam_model *m, const struct image *img,
+                               const struct request *r, struct arena *a, struct prediction *to)
 {
     struct device *d = m->device;
     const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config),
@@ -211,7 +211,7 @@ static json_t *prompt_json(const struct sam_command *c, const struct sam_prompts
 
 /* low_res.npy: (side,side), with multimask (3,side,side); several prompts add a leading dimension. */
 static enum mcs_status write_low_res(const struct sam_command *c, const struct sam_config *config,
-                                     const struct answer *from, int n)
+                                     const struct prediction *from, int n)
 {
     char path[PATH_BYTES];
     const int64_t side = mcs_sam_side(config), kept = c->multimask ? SAM_MASKS - 1 : 1;
@@ -233,7 +233,7 @@ static enum mcs_status write_low_res(const struct sam_command *c, const struct s
 }
 
 static enum mcs_status write_one(const struct sam_command *c, const struct sam_model *m, const struct request *r,
-                                 const struct answer *from, struct arena *a)
+                                 const struct prediction *from, struct arena *a)
 {
     const struct sam_frame *f = &from->frame;
     int64_t area = 0;
@@ -261,15 +261,15 @@ static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
     struct image img;
     struct arena a = {0};
     struct request r = {0};
-    struct answer answer = {0};
+    struct prediction prediction = {0};
     enum mcs_status st;
     MCS_REQUIRE(c->box.n || c->point.n || c->mask, MCS_E_USAGE,
                 "say where: --box, --point or --mask for one image, --prompts-from for a folder");
     MCS_TRY(mcs_image_read(c->input, 3, &img));
     MCS_TRY_GOTO(read_request(c, &m->config, &img, &a, &r), st, done);
     MCS_TRY_GOTO(mcs_run_open(c, c->output, NULL, &run), st, done);
-    MCS_TRY_GOTO(ask(c, m, &img, &r, &a, &answer), st, done);
-    MCS_TRY_GOTO(write_one(c, m, &r, &answer, &a), st, done);
+    MCS_TRY_GOTO(predict(c, m, &img, &r, &a, &prediction), st, done);
+    MCS_TRY_GOTO(write_one(c, m, &r, &prediction, &a), st, done);
 done:
     st = mcs_run_close(run, st);
     mcs_image_free(&img);

@@ -118,7 +118,7 @@ static void write_caution(FILE *out, const struct run_files *r)
         "cannot be compared with published figures. All slices share one anatomy, which makes the task easier than "
         "it would be on new people. For research only; not a medical device.</p>\n",
         out);
-    const char *split = mcs_report_word(r->summary, "split");
+    const char *split = mcs_report_string(r->summary, "split");
     if (split && strcmp(split, "test") != 0) {
         fputs("<p><b>Not the test slices:</b> the figures of this run come from the slices named ", out);
         mcs_html_text(out, split);
@@ -141,8 +141,8 @@ static void write_head(FILE *out, const struct run_files *r)
     char text[64];
     int n = 0;
     fputs("<h1>From a text to a mask: report of a run</h1>\n", out);
-    write_fact(out, &n, "mcsam", mcs_report_word(r->summary, "version"));
-    write_fact(out, &n, "form", mcs_report_word(r->summary, "form"));
+    write_fact(out, &n, "mcsam", mcs_report_string(r->summary, "version"));
+    write_fact(out, &n, "form", mcs_report_string(r->summary, "form"));
     snprintf(text, sizeof text, "%.0f", seed);
     write_fact(out, &n, "seed", isfinite(seed) ? text : NULL);
     snprintf(text, sizeof text, "%.1f minutes", seconds / 60);
@@ -278,7 +278,7 @@ static void write_weights(FILE *out, const json_t *weights)
 
 static void section_made(FILE *out, const struct run_files *r)
 {
-    const char *command = mcs_report_word(r->summary, "command"), *verb = NULL;
+    const char *command = mcs_report_string(r->summary, "command"), *verb = NULL;
     char path[PATH_BYTES];
     struct arena arena = {0};
     snprintf(path, sizeof path, "%s/config.yaml", r->folder);

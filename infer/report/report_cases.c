@@ -29,7 +29,7 @@ static int read_picture(const char *folder, const json_t *item, const char *key,
                         struct image *img, char why[256])
 {
     char path[PATH_BYTES];
-    const char *name = mcs_report_word(item, key);
+    const char *name = mcs_report_string(item, key);
     *img = (struct image){0};
     snprintf(why, 256, "not in this run");
     if (!name) return 0;
@@ -223,8 +223,8 @@ static void write_panel(FILE *out, const struct case_pictures *p, int k, const j
 static void write_case(FILE *out, const char *folder, const json_t *item, int id)
 {
     struct case_pictures p = {.id = id};
-    const char *stem = mcs_report_word(item, "stem"), *caption = mcs_report_word(item, "caption");
-    const char *prompt = mcs_report_word(item, "prompt");
+    const char *stem = mcs_report_string(item, "stem"), *caption = mcs_report_string(item, "caption");
+    const char *prompt = mcs_report_string(item, "prompt");
     const double presence = mcs_report_number(item, "presence");
     fputs("<article class=\"case\"><h3>", out);
     mcs_html_text(out, stem ? stem : "(no name)");

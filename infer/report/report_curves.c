@@ -214,7 +214,7 @@ static void draw_plan(FILE *out, const json_t *plan)
     static const double mib = 1024.0 * 1024.0;
     const json_t *live = json_object_get(plan, "live_bytes"), *names = json_object_get(plan, "step_names");
     const size_t n = json_array_size(live);
-    const char *title = mcs_report_word(plan, "name");
+    const char *title = mcs_report_string(plan, "name");
     double *y = calloc(n + 1, sizeof *y);
     size_t top = 0;
     if (!y) return;

@@ -8,7 +8,7 @@
 
 /* A member of an object; NaN / NULL if o is NULL or the member is missing or of another type. */
 double mcs_report_number(const json_t *o, const char *key);
-const char *mcs_report_word(const json_t *o, const char *key);
+const char *mcs_report_string(const json_t *o, const char *key);
 /* Member KEY_interval, a pair of numbers; both NaN if there is none. */
 void mcs_report_interval(const json_t *o, const char *key, double lo_hi[2]);
 /* Writes one escaped line about missing content. */

@@ -19,7 +19,7 @@ double mcs_report_number(const json_t *o, const char *key)
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-const char *mcs_report_word(const json_t *o, const char *key)
+const char *mcs_report_string(const json_t *o, const char *key)
 {
     return json_string_value(json_object_get(o, key));
 }
@@ -134,7 +134,7 @@ static const json_t *find_row(const json_t *rows, const char *name_key, const ch
 {
     const json_t *found = NULL;
     for (size_t i = 0; i < json_array_size(rows); i++) {
-        const char *name = mcs_report_word(json_array_get(rows, i), name_key);
+        const char *name = mcs_report_string(json_array_get(rows, i), name_key);
         if (name && strcasestr(name, word)) found = json_array_get(rows, i);
     }
     return found;
@@ -182,7 +182,7 @@ static void write_stage_chart(FILE *out, const json_t *stages, const json_t *bas
     for (size_t i = 0; i < n; i++) {
         const int is_stage = i < n_stages;
         const json_t *row = is_stage ? json_array_get(stages, i) : json_array_get(baselines, i - n_stages);
-        const char *name = mcs_report_word(row, is_stage ? "stage" : "name");
+        const char *name = mcs_report_string(row, is_stage ? "stage" : "name");
         double lo_hi[2];
         mcs_report_interval(row, "dsc", lo_hi);
         bars[i] = (struct chart_bar){name ? name : "?", mcs_report_number(row, "dsc"), lo_hi[0], lo_hi[1],
@@ -215,7 +215,7 @@ static void write_stage_table(FILE *out, const json_t *stages)
         double lo_hi[2];
         mcs_report_interval(row, "dsc", lo_hi);
         fputs("<tr>", out);
-        cell_text(out, "", mcs_report_word(row, "stage"));
+        cell_text(out, "", mcs_report_string(row, "stage"));
         cell_interval(out, dsc, lo_hi);
         cell_change(out, change);
         cell(out, mcs_report_number(row, "nsd"));
@@ -245,9 +245,9 @@ static void write_baselines(FILE *out, const json_t *baselines)
         double lo_hi[2];
         mcs_report_interval(row, "dsc", lo_hi);
         fputs("<tr>", out);
-        cell_text(out, "", mcs_report_word(row, "name"));
+        cell_text(out, "", mcs_report_string(row, "name"));
         cell_interval(out, mcs_report_number(row, "dsc"), lo_hi);
-        cell_text(out, " class=\"s\"", mcs_report_word(row, "what"));
+        cell_text(out, " class=\"s\"", mcs_report_string(row, "what"));
         fputs("</tr>\n", out);
     }
     fputs("</table></div>\n", out);
@@ -437,7 +437,7 @@ static void write_ensemble(FILE *out, const json_t *rows)
         mcs_report_interval(row, "dsc", dsc);
         mcs_report_interval(row, "error_auroc", auroc);
         fputs("<tr>", out);
-        cell_text(out, "", mcs_report_word(row, "name"));
+        cell_text(out, "", mcs_report_string(row, "name"));
         cell_interval(out, mcs_report_number(row, "dsc"), dsc);
         cell_interval(out, mcs_report_number(row, "error_auroc"), auroc);
         fputs("</tr>\n", out);
@@ -455,7 +455,7 @@ static void write_types(FILE *out, const json_t *rows)
         const json_t *row = json_array_get(rows, i);
         const double n = mcs_report_number(row, "n");
         fputs("<tr>", out);
-        cell_text(out, "", mcs_report_word(row, "name"));
+        cell_text(out, "", mcs_report_string(row, "name"));
         if (isfinite(n))
             fprintf(out, "<td class=\"n\">%.0f</td>", n);
         else
