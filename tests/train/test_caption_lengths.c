@@ -15,7 +15,7 @@
 #include "tests/support/support_device.h"
 #include "tests/support/support_gradient.h"
 #include "tests/support/support_tiny.h"
-#include "train/clip/clip_plans.h"
+#include "train/clip/clip_sessions.h"
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 #define VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
@@ -55,12 +55,12 @@ Test(captions, buckets_hold_any_batch)
         }
         cr_expect_leq((double)rows[0], (double)most / 6.7 + CLIP_BUCKET_STEP);
     }
-    const struct clip_plans p = {.n = 3, .rows = {64, 128, 256}};
-    cr_expect_eq(mcs_clip_plans_find(&p, 1), 0);
-    cr_expect_eq(mcs_clip_plans_find(&p, 64), 0);
-    cr_expect_eq(mcs_clip_plans_find(&p, 65), 1);
-    cr_expect_eq(mcs_clip_plans_find(&p, 256), 2);
-    cr_expect_eq(mcs_clip_plans_find(&p, 257), -1);
+    const struct clip_sessions p = {.n = 3, .rows = {64, 128, 256}};
+    cr_expect_eq(mcs_clip_sessions_find(&p, 1), 0);
+    cr_expect_eq(mcs_clip_sessions_find(&p, 64), 0);
+    cr_expect_eq(mcs_clip_sessions_find(&p, 65), 1);
+    cr_expect_eq(mcs_clip_sessions_find(&p, 256), 2);
+    cr_expect_eq(mcs_clip_sessions_find(&p, 257), -1);
 }
 
 static void write_image(const char *path)
@@ -463,14 +463,14 @@ Test(captions, a_gpu_gives_what_the_dry_run_says)
 static enum mcs_status each_its_own(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
     static const int turns[2][3] = {{0, 0, 0}, {0, 0, 1}};
-    struct clip_plans p;
+    struct clip_sessions p;
     const struct clip_train_options o = options(job, c);
     const char *const alone[] = {"logit_scale", NULL};
     MCS_TRY(mcs_params_alloc_grad(m->params));
-    enum mcs_status st = mcs_clip_plans_make(&p, m, &o, NULL);
-    if (st == MCS_OK) st = mcs_clip_plans_alloc(&p, alone);
+    enum mcs_status st = mcs_clip_sessions_make(&p, m, &o, NULL);
+    if (st == MCS_OK) st = mcs_clip_sessions_alloc(&p, alone);
     for (int i = 0; st == MCS_OK && i < 3; i++) {
-        const struct clip_train_plan *now = &p.plan[turns[rank][i]];
+        const struct clip_train_session *now = &p.session[turns[rank][i]];
         int32_t offset[BATCH + 1], zeros[2048] = {0};
         for (int k = 0; k <= BATCH / 2; k++) offset[k] = 4 * k;
         st = mcs_exec_set(now->exec, now->text.offset, offset);
@@ -480,7 +480,7 @@ static enum mcs_status each_its_own(const struct job *job, struct comm *c, struc
         if (st == MCS_OK) st = mcs_exec_run(now->exec);
         if (st == MCS_OK) st = mcs_comm_wait(c);
     }
-    mcs_clip_plans_free(&p);
+    mcs_clip_sessions_free(&p);
     return st;
 }
 

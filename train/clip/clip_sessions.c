@@ -1,4 +1,4 @@
-#include "train/clip/clip_plans.h"
+#include "train/clip/clip_sessions.h"
 
 #include "engine/model/layers.h"
 #include "engine/tape/grad.h"
@@ -16,18 +16,18 @@ int mcs_clip_buckets(int64_t max_rows, int64_t rows[CLIP_MAX_BUCKETS])
     for (int i = CLIP_MAX_BUCKETS - 1; i >= 0; i--) {
         const int64_t wanted = i ? (int64_t)ceil((double)max_rows * exp2(-i / 4.0)) : max_rows;
         const int64_t r = (wanted + CLIP_BUCKET_STEP - 1) / CLIP_BUCKET_STEP * CLIP_BUCKET_STEP;
-        if (n == 0 || r > rows[n - 1]) rows[n++] = r; /* small ones may be rounded to the same */
+        if (n == 0 || r > rows[n - 1]) rows[n++] = r; /* small buckets may be rounded to the same number */
     }
     return n;
 }
 
-/* Both towers, on this rank's part of the batch; the normalised embeddings are then those of all ranks. */
-static enum mcs_status record_towers(struct clip_train_plan *p, const struct clip_config *c,
+/* Records both towers on this rank's share of the batch and gathers the normalised embeddings of all ranks. */
+static enum mcs_status record_towers(struct clip_train_session *p, const struct clip_config *c,
                                      const struct clip_train_options *o, struct clip_nodes *n)
 {
     struct graph *g = p->graph;
     struct tensor *qkv[64] = {0};
-    MCS_REQUIRE(c->v_depth <= 64, MCS_E_DATA, "%d blocks are more than this program plans for", c->v_depth);
+    MCS_REQUIRE(c->v_depth <= 64, MCS_E_DATA, "%d blocks are more than this program supports", c->v_depth);
     struct tensor *x = mcs_clip_embed_image(g, p->images, c);
     n->tokens = mcs_clip_blocks(g, x, c, 0, c->v_depth - 1, qkv);
     n->qkv[0] = c->v_depth > 1 ? qkv[c->v_depth - 2] : NULL;
@@ -38,7 +38,7 @@ static enum mcs_status record_towers(struct clip_train_plan *p, const struct cli
     return mcs_graph_status(g);
 }
 
-static enum mcs_status record(struct clip_train_plan *p, struct clip_model *m, int64_t rows,
+static enum mcs_status record(struct clip_train_session *p, struct clip_model *m, int64_t rows,
                               const struct clip_train_options *o, const struct clip_extra *extra)
 {
     const struct clip_config *c = &m->config;
@@ -62,43 +62,43 @@ static enum mcs_status record(struct clip_train_plan *p, struct clip_model *m, i
     return mcs_grad(g, p->loss, p->n_losses);
 }
 
-enum mcs_status mcs_clip_plans_make(struct clip_plans *p, struct clip_model *m, const struct clip_train_options *o,
-                                    const struct clip_extra *extra)
+enum mcs_status mcs_clip_sessions_make(struct clip_sessions *p, struct clip_model *m,
+                                       const struct clip_train_options *o, const struct clip_extra *extra)
 {
     const int64_t most = mcs_clip_own_batch(o) * m->config.context;
-    *p = (struct clip_plans){.memory = {.device = m->device}};
+    *p = (struct clip_sessions){.memory = {.device = m->device}};
     const int n = mcs_clip_buckets(o->max_rows > 0 && o->max_rows < most ? o->max_rows : most, p->rows);
     for (p->n = 0; p->n < n;) {
-        struct clip_train_plan *one = &p->plan[p->n++];
+        struct clip_train_session *one = &p->session[p->n++];
         MCS_TRY(record(one, m, p->rows[p->n - 1], o, extra));
         MCS_TRY(mcs_exec_new_in(&p->memory, one->graph, &one->exec));
     }
     return MCS_OK;
 }
 
-enum mcs_status mcs_clip_plans_alloc(struct clip_plans *p, const char *const *alone)
+enum mcs_status mcs_clip_sessions_alloc(struct clip_sessions *p, const char *const *alone)
 {
     MCS_TRY(mcs_exec_memory_alloc(&p->memory));
     for (int i = 0; i < p->n; i++) {
-        struct clip_train_plan *one = &p->plan[i];
+        struct clip_train_session *one = &p->session[i];
         MCS_TRY(mcs_joint_attach(&one->joint, one->exec, alone, 0));
         for (int k = 0; k < one->n_losses; k++) MCS_TRY(mcs_exec_set(one->exec, one->loss[k]->grad, &one->weight[k]));
     }
     return MCS_OK;
 }
 
-void mcs_clip_plans_free(struct clip_plans *p)
+void mcs_clip_sessions_free(struct clip_sessions *p)
 {
     for (int i = 0; i < p->n; i++) {
-        mcs_joint_end(&p->plan[i].joint);
-        mcs_exec_free(p->plan[i].exec);
-        mcs_graph_free(p->plan[i].graph);
+        mcs_joint_end(&p->session[i].joint);
+        mcs_exec_free(p->session[i].exec);
+        mcs_graph_free(p->session[i].graph);
     }
     mcs_exec_memory_free(&p->memory);
-    *p = (struct clip_plans){0};
+    *p = (struct clip_sessions){0};
 }
 
-int mcs_clip_plans_find(const struct clip_plans *p, int64_t n_rows)
+int mcs_clip_sessions_find(const struct clip_sessions *p, int64_t n_rows)
 {
     for (int i = 0; i < p->n; i++)
         if (n_rows <= p->rows[i]) return i;

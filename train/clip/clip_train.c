@@ -5,7 +5,7 @@
 #include "engine/base/stop.h"
 #include "engine/optim.h"
 #include "engine/tape/grad.h"
-#include "train/clip/clip_plans.h"
+#include "train/clip/clip_sessions.h"
 #include "train/run/checkpoint.h"
 #include "train/run/process_group.h"
 #include "train/run/run_log.h"
@@ -22,15 +22,16 @@ struct trainer {
     const struct clip_train_options *o;
     const struct clip_extra *extra;
     struct optim *optim;
-    struct clip_plans plans;
+    struct clip_sessions sessions;
     struct clip_batch batch;
     int32_t *ids, *position, *key, *offset;
     float *image_host, *text_host;
-    float *agreed;      /* (ranks,2), of a step: see agree */
+    float *agreed;      /* (ranks,2), exchanged before each step by agree */
     const char **alone; /* parameters whose gradient is not summed over ranks */
 };
 
-/* What is frozen, and the temperature: every rank computes the whole loss, so each has its whole gradient. */
+/* Gradients that are not summed over ranks: those of frozen parameters, and of the temperature, since every rank
+ * computes the whole loss and therefore its whole gradient. */
 static enum mcs_status set_alone(struct trainer *t)
 {
     int n = 0;
@@ -52,7 +53,7 @@ static enum mcs_status trainer_open(struct trainer *t)
                 "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch",
                 (long long)t->o->batch);
     MCS_TRY(mcs_process_group_check_batch(size, t->o->batch));
-    MCS_REQUIRE(size == 1 || !t->extra, MCS_E_FAIL, "further losses are known for one rank alone");
+    MCS_REQUIRE(size == 1 || !t->extra, MCS_E_FAIL, "auxiliary losses need a single rank; drop --gpus");
     MCS_TRY(set_alone(t));
     t->batch.images = malloc((size_t)(batch * pixels) * sizeof(float));
     t->batch.texts = calloc((size_t)batch, sizeof *t->batch.texts);
@@ -73,7 +74,7 @@ static enum mcs_status trainer_open(struct trainer *t)
 
 static void trainer_close(struct trainer *t)
 {
-    mcs_clip_plans_free(&t->plans);
+    mcs_clip_sessions_free(&t->sessions);
     mcs_optim_free(t->optim);
     free(t->batch.images);
     free(t->batch.texts);
@@ -84,57 +85,57 @@ static void trainer_close(struct trainer *t)
     free(t->alone);
 }
 
-/* The batch of `step` on the host, and the plan that would hold this rank's part of it. */
-static enum mcs_status fill_host(struct trainer *t, const struct clip_source *source, int64_t step, int *plan)
+/* Fills the host buffers with this rank's share of the batch of `step`; *session: the smallest that holds it. */
+static enum mcs_status fill_host(struct trainer *t, const struct clip_source *source, int64_t step, int *session)
 {
     int64_t rows;
     MCS_TRY(source->fill(source->ctx, step, &t->batch));
     MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->batch.n, t->ids, t->position, t->key,
                                 t->offset, &rows));
-    *plan = mcs_clip_plans_find(&t->plans, rows);
-    MCS_REQUIRE(*plan >= 0, MCS_E_FAIL, "step %lld: %lld caption tokens, at most %lld were announced",
-                (long long)step + 1, (long long)rows, (long long)t->plans.rows[t->plans.n - 1]);
+    *session = mcs_clip_sessions_find(&t->sessions, rows);
+    MCS_REQUIRE(*session >= 0, MCS_E_FAIL, "step %lld: %lld caption tokens, at most %lld were announced",
+                (long long)step + 1, (long long)rows, (long long)t->sessions.rows[t->sessions.n - 1]);
     return MCS_OK;
 }
 
-/* All ranks run the same plan, the largest that one of them needs: the collectives inside it are recorded and replayed
- * by all at the same step, as NCCL demands. In the same exchange, whether one of them is asked to stop. */
-static enum mcs_status agree(struct trainer *t, int *plan, int *stop)
+/* Exchanges session and stop request: all ranks run the largest session that any of them needs, since NCCL requires all
+ * ranks to capture and replay its collectives in the same steps; *stop is set if any rank is asked to stop. */
+static enum mcs_status agree(struct trainer *t, int *session, int *stop)
 {
-    const float mine[2] = {(float)*plan, (float)mcs_stop_requested()};
+    const float mine[2] = {(float)*session, (float)mcs_stop_requested()};
     MCS_TRY(mcs_comm_values(t->o->comm, mine, 2, t->agreed, "size of the next batch"));
     for (int r = 0; r < mcs_comm_size(t->o->comm); r++) {
-        if (t->agreed[2 * r] > (float)*plan) *plan = (int)t->agreed[2 * r];
+        if (t->agreed[2 * r] > (float)*session) *session = (int)t->agreed[2 * r];
         if (t->agreed[2 * r + 1] > 0) *stop = 1;
     }
     return MCS_OK;
 }
 
-/* Fills the inputs of `step` and says which plan has them. The device is still at the step before; inputs have memory
- * of their own, and their copies are ordered behind that step's reads. A rank without a batch (an image that cannot be
- * read) still takes part in the exchange, and leaves when the others have ended their step. */
-static enum mcs_status set_batch(struct trainer *t, const struct clip_source *source, int64_t step, int *plan,
+/* Prefetches the inputs of `step` into *session while the device runs the step before; stream order protects that
+ * step's inputs. A rank that cannot fill its batch (an unreadable image) still takes part in the exchange, and fails
+ * after the other ranks have finished their step. */
+static enum mcs_status set_batch(struct trainer *t, const struct clip_source *source, int64_t step, int *session,
                                  int *stop)
 {
     int next = 0;
     const enum mcs_status filled = fill_host(t, source, step, &next);
-    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* reports ranks that have left; the following calls only wait for the device */
     MCS_TRY(agree(t, &next, stop));
     MCS_TRY(filled);
-    const struct clip_train_plan *p = &t->plans.plan[next];
-    for (int64_t i = t->offset[t->batch.n]; i < t->plans.rows[next]; i++)
-        t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0; /* of no caption */
+    const struct clip_train_session *p = &t->sessions.session[next];
+    for (int64_t i = t->offset[t->batch.n]; i < t->sessions.rows[next]; i++)
+        t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0; /* padding */
     MCS_TRY(mcs_exec_set(p->exec, p->images, t->batch.images));
     MCS_TRY(mcs_exec_set(p->exec, p->text.ids, t->ids));
     MCS_TRY(mcs_exec_set(p->exec, p->text.position, t->position));
     MCS_TRY(mcs_exec_set(p->exec, p->text.key, t->key));
     MCS_TRY(mcs_exec_set(p->exec, p->text.offset, t->offset));
-    *plan = next;
+    *session = next;
     return t->extra && t->extra->fill ? t->extra->fill(t->extra->ctx, next, p->exec) : MCS_OK;
 }
 
-/* The step whose inputs are set, and its update: enqueued, on a device that works on its own. */
-static enum mcs_status begin_step(struct trainer *t, const struct clip_train_plan *p, int64_t step, double lr)
+/* Enqueues the step whose inputs are set and its update; on an asynchronous device it does not wait. */
+static enum mcs_status begin_step(struct trainer *t, const struct clip_train_session *p, int64_t step, double lr)
 {
     p->graph->run.step = (uint32_t)step;
     mcs_params_zero_grad(t->model->params);
@@ -142,8 +143,8 @@ static enum mcs_status begin_step(struct trainer *t, const struct clip_train_pla
     return mcs_optim_begin(t->optim, lr);
 }
 
-/* Waits for it. A loss that is not finite has a gradient that is not either, and then nothing was updated. */
-static enum mcs_status end_step(struct trainer *t, const struct clip_train_plan *p, int64_t step, float *loss,
+/* Waits for the step. If the loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
+static enum mcs_status end_step(struct trainer *t, const struct clip_train_session *p, int64_t step, float *loss,
                                 double *norm)
 {
     MCS_TRY(mcs_comm_wait(t->o->comm));
@@ -166,8 +167,8 @@ static enum mcs_status clamp_scale(struct clip_model *m)
     return m->device->backend->upload(m->device, scale->data, &v, sizeof v);
 }
 
-static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct clip_train_plan *p, int64_t step,
-                                double lr, double norm, const float *loss)
+static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct clip_train_session *p,
+                                int64_t step, double lr, double norm, const float *loss)
 {
     mcs_run_log_begin(log, step + 1);
     for (int i = 0; i < p->n_losses; i++) mcs_run_log_value(log, p->loss_name[i], loss[i]);
@@ -194,9 +195,9 @@ static enum mcs_status log_step(struct trainer *t, struct run_log *log, const st
     return mcs_run_log_end(log);
 }
 
-/* Where a run stands. */
+/* Progress of a run. */
 struct position {
-    int64_t step, saved; /* steps done; at the last checkpoint */
+    int64_t step, saved; /* steps done; steps done at the last checkpoint */
     char checkpoint[1200];
     struct run_log log;
     int writes; /* this rank reads and writes the run's folder */
@@ -218,8 +219,8 @@ static enum mcs_status start_run(struct trainer *t, struct position *at)
     if (at->writes) MCS_TRY(mcs_folder_make(o->run));
     snprintf(at->checkpoint, sizeof at->checkpoint, "%s/checkpoint.h5", o->run);
     MCS_TRY(mcs_params_alloc_grad(params));
-    MCS_TRY(mcs_clip_plans_make(&t->plans, t->model, o, t->extra));
-    MCS_TRY(mcs_clip_plans_alloc(&t->plans, t->alone));
+    MCS_TRY(mcs_clip_sessions_make(&t->sessions, t->model, o, t->extra));
+    MCS_TRY(mcs_clip_sessions_alloc(&t->sessions, t->alone));
     MCS_TRY(mcs_optim_new(params, &adamw, o->frozen, &t->optim));
     if (at->writes) MCS_TRY(mcs_checkpoint_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
     MCS_TRY(mcs_process_group_broadcast(o->comm, params, t->optim, &at->step));
@@ -228,7 +229,7 @@ static enum mcs_status start_run(struct trainer *t, struct position *at)
     return at->writes ? mcs_run_log_open(&at->log, o->run, resumed ? at->step : -1) : MCS_OK;
 }
 
-/* After step at->step - 1: the checkpoint, where one is due or a stop is asked for. */
+/* Writes a checkpoint after at->step steps if one is due or a stop is requested; E_STOPPED if a stop is requested. */
 static enum mcs_status save_and_stop(const struct trainer *t, struct position *at, int stop)
 {
     const struct clip_train_options *o = t->o;
@@ -247,25 +248,25 @@ static enum mcs_status run_steps(struct trainer *t, const struct clip_source *so
 {
     const struct clip_train_options *o = t->o;
     struct mcs_progress bar;
-    int plan = 0, stop = 0;
+    int session = 0, stop = 0;
     mcs_progress_start(&bar, "train CLIP", "step", o->steps);
-    if (at->step < o->steps) MCS_TRY(set_batch(t, source, at->step, &plan, &stop));
+    if (at->step < o->steps) MCS_TRY(set_batch(t, source, at->step, &session, &stop));
     while (at->step < o->steps) {
         float loss[1 + CLIP_MAX_EXTRA];
         double norm;
         const int64_t step = at->step;
         const double lr = mcs_lr_cosine(step, o->lr, o->warmup, o->steps);
-        const struct clip_train_plan *p = &t->plans.plan[plan];
+        const struct clip_train_session *p = &t->sessions.session[session];
         stop = 0;
         MCS_TRY(begin_step(t, p, step, lr));
-        const enum mcs_status next = step + 1 < o->steps ? set_batch(t, source, step + 1, &plan, &stop) : MCS_OK;
+        const enum mcs_status next = step + 1 < o->steps ? set_batch(t, source, step + 1, &session, &stop) : MCS_OK;
         MCS_TRY(end_step(t, p, step, loss, &norm));
         if (!(o->loss.inv_tau > 0)) MCS_TRY(clamp_scale(t->model));
         if (at->writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
             MCS_TRY(log_step(t, &at->log, p, step, lr, norm, loss));
         snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
         mcs_progress_set(&bar, ++at->step);
-        if (!o->comm) stop = mcs_stop_requested(); /* alone: also one that came since */
+        if (!o->comm) stop = mcs_stop_requested(); /* a single rank also serves a request since set_batch */
         MCS_TRY(save_and_stop(t, at, stop));
         MCS_TRY(next);
     }
@@ -294,15 +295,15 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
 enum mcs_status mcs_clip_train_memory(struct clip_model *m, const struct clip_train_options *o,
                                       struct train_memory *memory)
 {
-    struct clip_plans plans;
-    const enum mcs_status st = mcs_clip_plans_make(&plans, m, o, NULL);
+    struct clip_sessions sessions;
+    const enum mcs_status st = mcs_clip_sessions_make(&sessions, m, o, NULL);
     *memory = mcs_memory_of(m->params, OPTIM_ADAMW);
-    memory->plan = mcs_exec_memory_plan(&plans.memory);
-    mcs_clip_plans_free(&plans);
+    memory->plan = mcs_exec_memory_plan(&sessions.memory);
+    mcs_clip_sessions_free(&sessions);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
 
-/* Negatives and the size of their gradient, in all and where it attracts. */
+/* Number of negatives and sum of their gradients' magnitudes: all, and those that are attracted. */
 struct tally {
     double n, n_attracted, size, size_attracted;
 };

@@ -163,7 +163,7 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
         b->texts[i] = s->pairs->v[k].caption;
         b->sample[i] = (int32_t)k;
         if (st == MCS_OK) continue;
-#pragma omp critical /* errors are kept by thread: carry the first over */
+#pragma omp critical /* error messages are per thread: keep the first for the caller's */
         if (worst == MCS_OK) worst = st, snprintf(message, sizeof message, "%s", mcs_error_message());
         mcs_error_clear();
     }

@@ -86,7 +86,7 @@ void mcs_demo_options_quick(struct demo_options *o)
     o->no_ceiling = 1;
 }
 
-/* A shipped folder: in the current folder, or in the source tree whose build/mcsam this is. */
+/* Finds a shipped folder in the current folder or in the source tree that contains this program as build/mcsam. */
 static const char *shipped(const char *folder, char *path, size_t bytes)
 {
     char program[512];

@@ -1,4 +1,4 @@
-/* mcsam demo-start: makes the demo's starting weights, which are shipped in data/demo. */
+/* mcsam demo-start: trains the demo's starting weights, which are shipped in data/demo. */
 #include "data/run/run_folder.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"

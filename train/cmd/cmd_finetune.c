@@ -1,4 +1,4 @@
-/* mcsam finetune: CLIP on image-caption pairs. */
+/* mcsam finetune: fine-tunes CLIP on image-caption pairs. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/cli/config.h"
@@ -90,12 +90,12 @@ static enum mcs_status resolve_loss(const struct finetune_command *c, struct con
     return MCS_OK;
 }
 
-/* --dry-run: what each of `ranks` ranks would take. */
+/* --dry-run: prints the device memory of each of `ranks` ranks. */
 static enum mcs_status print_memory(const struct finetune_command *c, struct clip_model *m,
                                     const struct clip_train_options *train, int ranks)
 {
     struct train_memory memory;
-    struct comm not_there = {.size = ranks}; /* so many ranks; none of them is started */
+    struct comm not_there = {.size = ranks}; /* only the size is used; no rank is started */
     struct clip_train_options o = *train;
     char head[128], json[128];
     o.comm = ranks > 1 ? &not_there : NULL;
@@ -155,7 +155,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
 struct rank_task {
     const struct finetune_command *command;
     const char *config;
-    struct run_folder *run; /* on rank 0 */
+    struct run_folder *run; /* rank 0's; NULL on other ranks */
 };
 
 static enum mcs_status run_rank(void *ctx, const struct process_group *t)
@@ -175,7 +175,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, t->device, &m), st, done);
-    const char *config = task->config; /* rank 0's alone is written: with what the run starts from */
+    const char *config = task->config; /* rank 0 adds the lines of training_data.h and writes it to the checkpoint */
     if (!c->common.dry_run && t->rank == 0) {
         const char *lines;
         MCS_TRY_GOTO(mcs_training_pairs_lines(&pairs, &arena, &lines), st, done);

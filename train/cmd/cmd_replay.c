@@ -1,4 +1,4 @@
-/* mcsam replay RUN: runs a run folder's saved options again and compares what comes out. */
+/* mcsam replay RUN: runs a run folder's saved options again and compares the outputs. */
 #include "data/io/file.h"
 #include "engine/base/escape.h"
 #include "engine/base/log.h"
@@ -37,7 +37,7 @@ static const struct mcs_option options[] = {
     {0},
 };
 
-/* The environment without the program's own options, which would win over the saved ones. */
+/* The environment without mcsam's option variables, which would override the saved options. */
 static char **other_environment(struct arena *a)
 {
     int n = 0, kept = 0;
@@ -48,8 +48,8 @@ static char **other_environment(struct arena *a)
     return list;
 }
 
-/* The same program as a child, since a verb is main's to run; its results are not ours to print. It has a process group
- * of its own: a terminal's Ctrl-C reaches it once, through this process. */
+/* Starts this program as a child that runs the verb with its output discarded. The child has a separate process group,
+ * so a terminal's Ctrl-C reaches it only once, forwarded by this process. */
 static enum mcs_status start_child(const char *verb, const char *config, const char *output, pid_t *child)
 {
     struct arena a = {0};
@@ -73,7 +73,7 @@ static enum mcs_status start_child(const char *verb, const char *config, const c
     return MCS_OK;
 }
 
-/* Runs it to its end; a request to stop is passed on. */
+/* Runs the child and waits for it; forwards a request to stop. */
 static enum mcs_status run_again(const char *verb, const char *config, const char *output)
 {
     pid_t child, ended;
@@ -93,8 +93,8 @@ static enum mcs_status run_again(const char *verb, const char *config, const cha
     return MCS_OK;
 }
 
-/* The second run's folder has a file that says of what it is the replay, until both are compared: a replay that was
- * stopped goes on there, and no other folder is ever written into. */
+/* A marker file in the replay's folder names the run that it replays, until both have been compared. A stopped replay
+ * is resumed in a folder with this marker; any other existing folder is refused. */
 static const char *mark_path(struct arena *a, const char *output)
 {
     return mcs_arena_printf(a, "%s/.mcsam.replay", output);
@@ -109,7 +109,7 @@ static enum mcs_status mark_text(struct arena *a, const char *folder, const char
     return MCS_OK;
 }
 
-/* Makes the folder with its mark, or finds it as a replay of the same run left it. */
+/* Creates the folder with its marker, or accepts one that a stopped replay of the same run left. */
 static enum mcs_status take_folder(struct arena *a, const char *folder, const char *config, const char *output)
 {
     const char *text, *mark = mark_path(a, output);
@@ -128,7 +128,7 @@ static enum mcs_status take_folder(struct arena *a, const char *folder, const ch
     return MCS_OK;
 }
 
-/* The folder itself and, one level below, its folders. Those without comparable files are passed over. */
+/* Compares the folder and its sub-folders, one level deep. Folders without comparable files are skipped. */
 static enum mcs_status compare(const char *a, const char *b, double tolerance, int depth, struct diff *d)
 {
     enum mcs_status st = mcs_diff_paths(a, b, tolerance, d);

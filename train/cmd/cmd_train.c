@@ -1,4 +1,4 @@
-/* mcsam train: a segmentation network on masks, in cycles. */
+/* mcsam train: trains a segmentation network on masks, in cycles. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/devices.h"
@@ -94,7 +94,7 @@ static enum mcs_status make_plans(const struct train_command *c, const struct un
     return MCS_OK;
 }
 
-/* --dry-run: what each rank would take. */
+/* --dry-run: prints the device memory of each rank. */
 static enum mcs_status print_memory(const struct train_command *c, const struct process_group *group,
                                     const struct unet_cases *cases, struct unet_model *m,
                                     const struct unet_train_options *o)
@@ -152,7 +152,7 @@ static enum mcs_status train(const struct train_command *c, const struct process
 struct rank_task {
     const struct train_command *command;
     const char *config;
-    struct run_folder *run; /* on rank 0 */
+    struct run_folder *run; /* rank 0's; NULL on other ranks */
 };
 
 static enum mcs_status run_rank(void *ctx, const struct process_group *t)
@@ -169,7 +169,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
     MCS_TRY_GOTO(mcs_process_group_check_batch(t->size, plans.batch), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, t->device, &m), st, done);
-    const char *config = task->config; /* rank 0's alone is written: with what the run starts from */
+    const char *config = task->config; /* rank 0 adds the lines of training_data.h and writes it to the checkpoint */
     if (!c->common.dry_run && t->rank == 0) {
         config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
         snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);

@@ -1,4 +1,4 @@
-/* The demo's images in memory and on disk, and the scores of masks against their truth. */
+/* The demo's images in memory and on disk, and the scores of masks against the ground truth. */
 #include "data/io/file.h"
 #include "data/lesions/demo_write.h"
 #include "infer/metrics/metrics.h"

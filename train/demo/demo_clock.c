@@ -26,7 +26,8 @@ static enum mcs_status write_file(const struct demo_clock *c)
     return mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17), "%s", c->path);
 }
 
-/* What the file says, and what passed between its writing and the last beat. A file that is damaged counts nothing. */
+/* Reads the times in the file and adds the time between its writing and the last heartbeat. A damaged file is ignored.
+ */
 static void read_file(struct demo_clock *c)
 {
     struct stat info;
@@ -66,7 +67,7 @@ enum mcs_status mcs_demo_clock_open(struct demo_clock *c, const char *folder, co
     read_file(c);
     c->started = c->stage_started = mcs_seconds();
     MCS_TRY(write_file(c));
-    c->beats = pthread_create(&c->beat, NULL, beat, c) == 0; /* without it a killed part counts up to its last stage */
+    c->beats = pthread_create(&c->beat, NULL, beat, c) == 0; /* if it fails, a killed run counts up to its last stage */
     return MCS_OK;
 }
 

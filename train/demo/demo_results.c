@@ -1,4 +1,4 @@
-/* What a demo run leaves behind: summary.json, cases.json, cases.csv, and the table on the terminal. */
+/* The results of a demo run: summary.json, cases.json, cases.csv, and the table on the terminal. */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -60,7 +60,7 @@ static json_t *recall_json(const struct recall_result *r)
     return o;
 }
 
-/* Mean DSC of a stage over the test cases of one kind. */
+/* Mean DSC of a stage over the n test cases for which `is` holds. */
 static double mean_of(const struct demo_run *run, enum demo_stage stage, int (*is)(const struct demo_lesion *), int *n)
 {
     double sum = 0;

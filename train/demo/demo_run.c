@@ -31,7 +31,7 @@ static void run_close(struct demo_run *run)
     mcs_arena_free(&run->arena);
 }
 
-/* The folders that a demo writes, apart from what it reads. */
+/* Checks that the folders that a demo writes do not overlap with its inputs. */
 static enum mcs_status check_paths(const struct demo_options *o)
 {
     static const char *const below[] = {"",         "/data",   "/finetune", "/finetune/model",
@@ -46,9 +46,8 @@ static enum mcs_status check_paths(const struct demo_options *o)
     return st;
 }
 
-/* The trainings' options, and whether the checkpoints that are there are of the same ones: asked before anything is
- * written. */
-static enum mcs_status check_states(struct demo_run *run)
+/* Sets run->config and checks, before anything is written, that existing checkpoints are of runs with these options. */
+static enum mcs_status check_checkpoints(struct demo_run *run)
 {
     static const char *const trainings[] = {"finetune", "network", "ceiling"};
     struct arena *a = &run->arena;
@@ -72,7 +71,7 @@ static enum mcs_status run_open(struct demo_run *run, struct run_folder *folder)
     memcpy(run->r.clip_sha256, run->clip.sha256, sizeof run->r.clip_sha256);
     memcpy(run->r.sam_sha256, run->sam.sha256, sizeof run->r.sam_sha256);
     MCS_TRY(mcs_demo_atlas_load(o->atlas, &run->atlas));
-    MCS_TRY(check_states(run));
+    MCS_TRY(check_checkpoints(run));
     return mcs_run_save_config(folder);
 }
 
@@ -83,7 +82,7 @@ static enum mcs_status (*const stage_runs[N_STAGES])(struct demo_run *) = {
     mcs_demo_make_data, mcs_demo_baselines, mcs_demo_saliency_before, mcs_demo_finetune,
     mcs_demo_zero_shot, mcs_demo_control,   mcs_demo_labels,          mcs_demo_network};
 
-/* All stages; their times are those of this run's parts together. */
+/* Runs all stages and stores their times, which include those of earlier runs of this demo. */
 static enum mcs_status run_stages(struct demo_run *run, struct demo_clock *clock)
 {
     for (int i = 0; i < N_STAGES; i++) {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Figures of summary.json that are averaged: a row of `list` by its name, or a path "object/key". */
+/* Numbers of summary.json that are averaged: in the row of `list` with this name, or at the path "object/key". */
 static const struct {
     const char *label, *list, *row_key, *row, *value;
 } figures[] = {

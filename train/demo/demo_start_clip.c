@@ -36,7 +36,7 @@ struct clip_config mcs_demo_clip_config(void)
                                 .std = {.27f, .27f, .27f}};
 }
 
-/* Inputs of the extra losses in one planned graph. */
+/* Inputs of the auxiliary losses in one session. */
 struct nodes {
     struct tensor *words, *word_weight, *dense, *dense_weight, *coverage, *guided;
 };
@@ -46,13 +46,13 @@ struct maker {
     struct demo_atlas atlas;
     struct clip_model model;
     struct demo_clip_start *samples; /* of the batch */
-    float *word_weight;              /* (vocab) rare words count more */
+    float *word_weight;              /* (vocab); rare words have larger weights */
     float *words, *weights, *dense, *dense_weight, *coverage, *guided;
     struct nodes plan[CLIP_MAX_BUCKETS];
     int n_plans;
 };
 
-/* Names the heads' parameters; the same calls as build_losses makes. */
+/* Declares the heads' parameters by the same calls as build_losses. */
 static void name_heads(struct graph *g, const struct clip_config *c)
 {
     struct tensor *image = mcs_input(g, "start.image", MCS_F32, MCS_DIMS(1, c->embed));
@@ -135,7 +135,7 @@ static void set_targets(struct maker *m, int i)
         for (int k = 0; k < DEMO_COLUMNS; k++) {
             const int64_t at = ((int64_t)i * tokens + t) * DEMO_COLUMNS + k;
             m->dense[at] = coverage[t] * (float)s->column[k];
-            m->dense_weight[at] = t ? 1 + 4 * coverage[t] : 0; /* an object is few of the patches */
+            m->dense_weight[at] = t ? 1 + 4 * coverage[t] : 0; /* larger for object patches, since they are few */
         }
     m->guided[i] = s->shape == DEMO_NOTHING ? 0 : 1.0f / (float)m->o->batch;
 }
@@ -160,7 +160,7 @@ static enum mcs_status fill_batch(void *ctx, int64_t step, struct clip_batch *b)
     return worst;
 }
 
-/* Weight of a word: log of how rarely captions use it, mean 1 over the words in use. */
+/* Weight of a word: log of its inverse frequency in captions, scaled to mean 1 over the words in use. */
 static enum mcs_status weigh_words(struct maker *m)
 {
     const int vocab = m->model.config.vocab;

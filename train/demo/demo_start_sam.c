@@ -1,5 +1,5 @@
-/* The demo's small SAM, trained on painted shapes and atlas regions of training slices; measured on lesions of the
- * validation slices, which it never sees. */
+/* The demo's small SAM, trained on painted shapes and atlas regions of training slices and evaluated on lesions of the
+ * validation slices. */
 #include "data/io/file.h"
 #include "data/lesions/demo_sample.h"
 #include "data/lesions/demo_start.h"
@@ -46,7 +46,7 @@ static double dice(const struct map2 *logits, const uint8_t *truth)
     return sum ? 2.0 * both / sum : 1;
 }
 
-/* DSC of one lesion from boxes of each jitter. */
+/* DSC of one lesion, prompted by boxes of each jitter. */
 struct score {
     double dsc[3];
     int small, rim;
@@ -56,7 +56,7 @@ static const double JITTER[3] = {0, 0.3, 0.6};
 static enum mcs_status score_one(struct sam_model *model, const struct maker *m, uint64_t seed, uint32_t id,
                                  float *pixels, float *embedding, float *low_res, struct score *score)
 {
-    static struct demo_sample s; /* too large for a stack with its makers below it; this tool has one thread */
+    static struct demo_sample s; /* static: too large for the stack; only one thread calls this function */
     struct sam_frame frame;
     float iou[3 * SAM_MASKS];
     mcs_demo_lesion_sample(&m->atlas, m->config, DEMO_VALIDATION, DEMO_ONE, seed, id, &s);
@@ -79,7 +79,7 @@ static enum mcs_status score_one(struct sam_model *model, const struct maker *m,
     return MCS_OK;
 }
 
-/* Mean DSC on validation lesions by jitter, and by size and rim at jitter 0.3, to evaluation.json. */
+/* Writes evaluation.json: mean DSC on validation lesions by jitter, and by size and rim at jitter 0.3. */
 static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, uint64_t seed, const char *out)
 {
     const int64_t side = mcs_sam_side(&model->config);

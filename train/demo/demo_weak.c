@@ -1,5 +1,5 @@
-/* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble, its uncertainty, and the
- * ceiling on true masks. */
+/* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble and uncertainty, and the
+ * upper bound by training on true masks ("ceiling"). */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -44,7 +44,7 @@ static json_t *timeline_of(const struct graph *g, const struct plan *plan, const
                      (json_int_t)usage.ru_maxrss * 1024, "step_names", names, "live_bytes", bytes);
 }
 
-/* timeline.json: the arena of the network's training step. */
+/* Writes timeline.json: the memory of the network's training step over its operations. */
 static enum mcs_status write_timeline(const struct demo_run *run, struct unet_model *m, const struct unet_cases *cases,
                                       const struct unet_train_options *o)
 {
@@ -59,10 +59,10 @@ struct network_task {
     const struct unet_plans *plans;
     const struct unet_cases *cases;
     struct unet_train_options train;
-    char *sha256; /* of the trained weights, 65 bytes */
+    char *sha256; /* receives the hash of the trained weights, 65 bytes */
 };
 
-/* One of --gpus ranks: a network of its own; the first writes the checkpoints. */
+/* Runs one of --gpus ranks. Each rank has a copy of the network; rank 0 writes the checkpoints. */
 static enum mcs_status network_rank(void *ctx, const struct process_group *t)
 {
     const struct network_task *task = ctx;
@@ -78,7 +78,7 @@ done:
     return st;
 }
 
-/* Trains into OUT/name; name "network" (pseudo-labels) or "ceiling" (true masks). */
+/* Trains a network in OUT/name: "network" (on pseudo-labels) or "ceiling" (on true masks). */
 static enum mcs_status train(struct demo_run *run, const char *name, int true_masks, char sha256[65])
 {
     const struct demo_options *o = run->o;
@@ -127,7 +127,7 @@ done:
     return st;
 }
 
-/* Mean foreground probabilities of the test images by choice: prob[g] (n, 2, H, W). */
+/* Mean probabilities of the test images for each choice g: prob[g] (n, 2, H, W). */
 static enum mcs_status predict(struct demo_run *run, const char *name, const enum ensemble_choice *choices,
                                int n_choices, float **prob)
 {
@@ -149,7 +149,7 @@ done:
     return st;
 }
 
-/* Scores one average; the full ensemble is also the network stage and is written out. */
+/* Scores one group of checkpoints. The full ensemble is the result of the stage "network", so its masks are written. */
 static enum mcs_status judge(struct demo_run *run, enum demo_average average, const float *prob)
 {
     struct error_pool pool = {0};
@@ -169,7 +169,7 @@ static enum mcs_status judge(struct demo_run *run, enum demo_average average, co
         dice[i] = mcs_metrics_dice(&counts);
         run->r.average_dice[average] += dice[i] / run->test.n;
         if (average != AVERAGE_ALL) continue;
-        run->r.score[i] = mcs_uncertainty_score_area(bits, mask, DEMO_PIXELS); /* docs/cli.md, demo, says why */
+        run->r.score[i] = mcs_uncertainty_score_area(bits, mask, DEMO_PIXELS); /* reason: docs/cli.md, demo */
         MCS_TRY_GOTO(mcs_demo_score_add(&run->r.stage[STAGE_NETWORK], i, mask, c->sample->truth[0]), st, done);
         MCS_TRY_GOTO(mcs_demo_write_mask(run, "stages/network", c->stem, mask), st, done);
         MCS_TRY_GOTO(mcs_demo_write_map(run, "stages/entropy", c->stem, bits, 255), st, done);

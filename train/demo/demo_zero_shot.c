@@ -1,4 +1,4 @@
-/* The demo's stages without training a network: baselines, fine-tuning and retrieval, saliency to SAM, the controls. */
+/* The demo's stages before the network: baselines, fine-tuning and retrieval, saliency to SAM, the controls. */
 #include "data/io/file.h"
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
@@ -29,10 +29,10 @@ struct segment_options mcs_demo_segment_options(const struct demo_options *o)
     return s;
 }
 
-/* ---- baselines: no model at all ---- */
+/* ---- baselines without a model ---- */
 
-/* The component of the mask with the greatest mean grey value (dark 0) or the least (dark 1), nothing smaller than 20
- * pixels: the best that can be chosen without looking at the truth. */
+/* Keeps the component of the mask with the greatest (dark 0) or least (dark 1) mean grey value among those of at least
+ * 20 pixels: the best choice possible without the ground truth. */
 static enum mcs_status extreme_component(const uint8_t *image, uint8_t *mask, int dark)
 {
     int32_t *labels = malloc(DEMO_PIXELS * sizeof *labels);
@@ -62,7 +62,7 @@ static enum mcs_status threshold_baseline(const struct demo_case *c, int kmeans,
     enum mcs_mask_state state;
     int n = 0;
     uint8_t inside[DEMO_PIXELS];
-    for (int i = 0; i < DEMO_PIXELS; i++) /* the brain alone: a favour to the baseline */
+    for (int i = 0; i < DEMO_PIXELS; i++) /* inside the brain only, which favours the baseline */
         if (c->sample->brain[i]) map[n++] = dark ? 1 - c->sample->image[i] / 255.0f : c->sample->image[i] / 255.0f;
     if (kmeans)
         MCS_TRY(mcs_threshold_kmeans(map, n, inside, &at, &state));
@@ -76,7 +76,7 @@ static enum mcs_status threshold_baseline(const struct demo_case *c, int kmeans,
 
 static void centre_blob(uint8_t *mask)
 {
-    const int radius = 11; /* the area of a mean lesion, 370 pixels */
+    const int radius = 11; /* the mean area of a lesion, 370 pixels */
     for (int y = 0; y < DEMO_SIZE; y++)
         for (int x = 0; x < DEMO_SIZE; x++)
             mask[y * DEMO_SIZE + x] =
@@ -153,7 +153,7 @@ done:
     return st;
 }
 
-/* One of --gpus ranks: a model of its own, which the first writes. */
+/* Runs one of --gpus ranks. Each rank has a copy of the model; rank 0 writes it. */
 static enum mcs_status finetune_rank(void *ctx, const struct process_group *t)
 {
     const struct finetune_task *task = ctx;
@@ -179,7 +179,7 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
     snprintf(folder, sizeof folder, "%s/finetune", o->output);
     snprintf(model, sizeof model, "%s/model", folder);
     MCS_TRY(read_pairs(run, "test", &test));
-    struct pairs measured = test; /* the first of them; `test` owns all */
+    struct pairs measured = test; /* view of the first pairs; `test` owns them */
     if (measured.n > o->retrieval_images) measured.n = (int)o->retrieval_images;
     MCS_TRY_GOTO(mcs_retrieve(&run->clip, &measured, CLIP_VIEW_WHOLE, &recall, &run->r.before), st, done);
     MCS_TRY_GOTO(read_pairs(run, "train", &train), st, done);
@@ -229,7 +229,7 @@ static struct segment_case *make_cases(const struct demo_set *set)
     return c;
 }
 
-/* A saliency row is its map cut at 0.5. */
+/* Scores the saliency map as a mask, thresholded at 0.5. */
 static enum mcs_status score_saliency(struct demo_run *run, enum demo_stage stage, const struct segment_case *cases)
 {
     char folder[64];
@@ -284,7 +284,7 @@ enum mcs_status mcs_demo_zero_shot(struct demo_run *run)
     return MCS_OK;
 }
 
-/* ---- controls: does the text matter, and is something there at all? ---- */
+/* ---- controls: dependence on the text, and detection of lesions ---- */
 
 static enum mcs_status presence(struct demo_run *run, double *auroc)
 {

@@ -1,5 +1,5 @@
-/* Making the demo's starting weights (data/demo/clip, data/demo/sam): small models trained on shapes and atlas regions,
- * never on a lesion. Run by hand; the commands that made the shipped files stand in data/demo/README.md. */
+/* Training of the demo's starting weights (data/demo/clip, data/demo/sam): small models trained on shapes and atlas
+ * regions, never on a lesion. Run by hand; data/demo/README.md has the commands that made the shipped files. */
 #ifndef MCS_DEMO_START_TRAIN_H
 #define MCS_DEMO_START_TRAIN_H
 
@@ -7,8 +7,8 @@
 #include "engine/model/clip.h"
 
 struct demo_start_options {
-    const char *out;    /* run folder; the weights are in OUT/model at the end */
-    const char *atlas;  /* folder of the MRI, NULL = where the package puts it */
+    const char *out;    /* run folder; receives the weights in OUT/model */
+    const char *atlas;  /* folder of the MRI, NULL = where its package installs it */
     const char *config; /* resolved options as YAML */
     int64_t steps, batch, seed, checkpoint_every;
     double lr;
@@ -16,12 +16,12 @@ struct demo_start_options {
     struct device *device;
 };
 
-/* The demo's CLIP: 96 x 96 pixels in patches of 8, width 128, 4 blocks; text of 2 layers. vocab 0: as many as vocab.txt
- * has. */
+/* The demo's CLIP: 96 x 96 pixels in patches of 8, width 128, 4 blocks; text tower of 2 layers. vocab 0: as many
+ * entries as vocab.txt has. */
 struct clip_config mcs_demo_clip_config(void);
-/* InfoNCE with a learned temperature, and what teaches a small ViT to look: words of the caption from the image
- * embedding, kind and place of the object from the patch tokens, and attention guidance of the class token in the last
- * two blocks. OUT/model is a model folder (float16). */
+/* Trains with InfoNCE (learned temperature) and auxiliary losses that teach a small ViT localisation: words of the
+ * caption from the image embedding, kind and place of the object from the patch tokens, and attention guidance of the
+ * class token in the last two blocks. OUT/model is a model folder (float16). */
 enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o);
 enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o);
 

@@ -46,7 +46,7 @@ double mcs_cycle_lr(const struct cycle_options *o, int64_t step)
     return o->lr * pow(1 - (double)at / (double)o->epochs, power);
 }
 
-/* Steps of a cycle after which its checkpoint k of n (from 0) is kept. */
+/* Steps within a cycle after which its checkpoint k of n (from 0) is written. */
 static int64_t late_step(const struct cycle_options *o, int64_t k)
 {
     const int64_t length = cycle_steps(o), n = o->checkpoints;
@@ -86,7 +86,7 @@ static int release_checkpoints(const struct cycle_options *o, int64_t steps_done
     if (steps_done % o->iterations) return 0;
     const int64_t e = steps_done / o->iterations - 1, length = cycle_epochs(o);
     int n = 0;
-    int64_t before = 0; /* files of this cycle that are older */
+    int64_t before = 0; /* earlier checkpoints of this cycle */
     for (int64_t i = e / length * length; i < e; i++) before += is_late(o, i) + is_sparse(o, i);
     const int kept[CYCLE_MAX_AT_ONCE] = {is_sparse(o, e), is_late(o, e), e + 1 == o->epochs};
     for (int i = 0; i < CYCLE_MAX_AT_ONCE; i++) {

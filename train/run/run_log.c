@@ -53,7 +53,7 @@ static uint8_t *bytes_field(uint8_t *p, int field, const void *src, size_t n)
 }
 
 /* Event {1: wall_time double, 2: step int64, 3: file_version | 5: Summary {1: Value {1: tag, 2: simple_value float}}}.
- * wall_time is the step, so that two runs write the same bytes. */
+ * wall_time is the step, so that files are reproducible. */
 static void write_event(FILE *f, int64_t step, const char *tag, float value)
 {
     uint8_t inner[300], summary[320], event[400], *p = inner;
@@ -86,7 +86,9 @@ static void write_version(FILE *f)
 
 /* ---- metrics.jsonl ---- */
 
-/* Writes the old log's lines up to resumed_step into both new files; a torn last line (a killed run) is passed over. */
+/* Copies the old log's lines up to resumed_step to both new files; an incomplete last line (of a killed run) is
+ * skipped.
+ */
 static enum mcs_status keep_lines(struct run_log *log, const char *old, int64_t resumed_step)
 {
     char *text;
@@ -108,8 +110,8 @@ static enum mcs_status keep_lines(struct run_log *log, const char *old, int64_t 
     return MCS_OK;
 }
 
-/* A log grows in place, so it is no file that appears whole. A symbolic link in its place is not followed, since what
- * it names may be any file; a pipe or device is not waited for. */
+/* Opens a log for writing in place. Does not follow a symbolic link, whose target could be any file, and does not block
+ * on a pipe or device. */
 static enum mcs_status open_log(const char *path, FILE **f)
 {
     struct stat info;
@@ -132,8 +134,8 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
     snprintf(log->path, sizeof log->path, "%s/metrics.jsonl", run_folder);
     snprintf(old, sizeof old, "%s/metrics.jsonl.old", run_folder);
     snprintf(events, sizeof events, "%s/events.out.tfevents.mcsam", run_folder);
-    /* The old file is moved away first and only removed once its lines stand in the new one; a kill in between leaves
-     * it to the next run. */
+    /* The old file is renamed first and removed only after its lines have been copied; after a kill in between the next
+     * run finds it. */
     const int resume =
         resumed_step >= 0 && (mcs_file_exists(old) || (mcs_file_exists(log->path) && rename(log->path, old) == 0));
     MCS_TRY(open_log(log->path, &log->json));
@@ -152,7 +154,7 @@ void mcs_run_log_begin(struct run_log *log, int64_t step)
     fprintf(log->json, "{\"step\": %lld", (long long)step);
 }
 
-/* The event holds what the line says, digit for digit: a resumed run writes it again from the line. */
+/* The event has the value as printed in the line, since a resumed run rewrites the events from the lines. */
 void mcs_run_log_value(struct run_log *log, const char *name, double value)
 {
     char text[32] = "null";

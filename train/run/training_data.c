@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEX_BYTES = 64, SHOWN = 16 /* hex digits in a line */ };
+enum { HEX_BYTES = 64, SHOWN = 16 /* hex digits printed in a line */ };
 
-/* Hashes of parts that become one. */
+/* Hashes of several inputs, to be hashed together. */
 struct digests {
     int64_t n;
     char (*hex)[65];
@@ -36,7 +36,8 @@ static const char *line_of(struct arena *a, const char *key, const char *what, s
     return line;
 }
 
-/* Size, first 32 KiB, 4 parts of 4 KiB evenly in between, last 16 KiB; what is not longer than that whole. */
+/* Hash of a file's size, first 32 KiB, 4 evenly spaced blocks of 4 KiB and last 16 KiB; short files are hashed whole.
+ */
 static enum mcs_status sample_file(const char *path, char hex[65])
 {
     enum { HEAD = 1 << 15, PART = 1 << 12, PARTS = 4, TAIL = 1 << 14, ALL = HEAD + PARTS * PART + TAIL };
@@ -86,7 +87,7 @@ enum mcs_status mcs_training_pairs_lines(const struct pairs *pairs, struct arena
         mcs_sha256(p->caption, (int64_t)strlen(p->caption), table.hex[2 * i + 1]);
         const enum mcs_status one = sample_file(p->image, images.hex[i]);
         if (one == MCS_OK) continue;
-#pragma omp critical(mcs_training_failure) /* errors are kept by thread: the first is carried over */
+#pragma omp critical(mcs_training_failure) /* error messages are per thread: keep the first for the caller's */
         if (st == MCS_OK) st = one, snprintf(message, sizeof message, "%s", mcs_error_message());
         mcs_error_clear();
     }

@@ -1,5 +1,5 @@
-/* What a training starts from, as lines of its options: a checkpoint keeps them, so that a run that goes on with other
- * data, captions or weights is refused and told which. Lines are "key: value\n"; all texts are the arena's. */
+/* Hashes of a training's inputs as lines "key: value\n" of its options. A checkpoint stores them, so resuming with
+ * other data, captions or weights is refused with a message that names them. The arena owns all texts. */
 #ifndef MCS_TRAINING_DATA_H
 #define MCS_TRAINING_DATA_H
 
@@ -8,15 +8,15 @@
 #include "engine/base/arena.h"
 #include "train/unet/unet_data.h"
 
-/* "pairs contents", over stems and captions in their order, and "images contents", over the files. Of a file at most 64
- * KiB are read: its size, beginning, end, and parts in between; a change elsewhere of the same size is not seen. E_IO,
- * E_NOINPUT. */
+/* "pairs contents" (stems and captions in order) and "images contents" (the files). At most 64 KiB of a file are
+ * hashed: its size, beginning, end and some blocks in between, so changes elsewhere are not detected. E_IO, E_NOINPUT.
+ */
 enum mcs_status mcs_training_pairs_lines(const struct pairs *pairs, struct arena *a, const char **lines);
-/* "images contents" and "labels contents", over the decoded values of all cases in their order. */
+/* "images contents" and "labels contents": the decoded values of all cases in order. */
 const char *mcs_training_cases_lines(const struct unet_cases *cases, struct arena *a);
-/* "atlas contents", over the values from which the demo's images are made. */
+/* "atlas contents": the values from which the demo's images are made. */
 const char *mcs_training_atlas_lines(const struct demo_atlas *atlas, struct arena *a);
-/* "NAME weights", by their SHA-256. */
+/* "NAME weights": their SHA-256. */
 const char *mcs_training_weights_line(const char *name, const char sha256[65], struct arena *a);
 
 #endif

@@ -23,17 +23,17 @@ struct trainer {
     struct optim *optim;
     struct graph *graph;
     struct exec *exec;
-    int64_t n, pixels, low; /* masks a step, S*S, side*side */
+    int64_t n, pixels, low; /* masks per step, S*S, side*side */
     struct tensor *image, *image_of;
     struct sam_prompt prompt;
     struct sam_output out;
     struct tensor *target, *target_low, *weight, *weight_multi, *iou_target; /* inputs */
-    struct tensor *single_iou;                                               /* (n), of mask 0 on the image */
+    struct tensor *single_iou;                                               /* (n), IoU of mask 0 at S x S */
     struct tensor *loss, *loss_multi, *loss_iou;
-    /* On the host, a step's inputs and what is read back. */
+    /* Host buffers: a step's inputs, and the outputs read between forward and backward. */
     struct sam_train_sample *samples;
     float *image_host, *coords, *target_host, *low_host, *weight_host, *masks_host, *iou_host, *single_host;
-    int32_t *label_host; /* three times n*2: label, kind, image_of */
+    int32_t *label_host; /* 3 arrays of n*2: label, kind, image_of */
     double *mask_loss;   /* (n,SAM_MASKS) */
     uint8_t *bytes;
 };
@@ -82,7 +82,7 @@ static struct tensor *mask_loss(struct graph *g, const struct sam_train_options 
     const struct mask_loss_attr a = {
         .focal = o->focal, .dice = o->dice, .bce = o->bce, .focal_gamma = 2, .focal_alpha = o->focal_alpha};
     const struct step *s = mcs_record(g, OP_mask_loss, name, (struct tensor *[]){logits, target, weight}, &a);
-    if (!s) return logits; /* the graph holds the error */
+    if (!s) return logits; /* mcs_graph_status has the error */
     if (iou) *iou = mcs_keep(s->out[1]);
     return mcs_keep(s->out[0]);
 }
@@ -110,7 +110,7 @@ static enum mcs_status build(struct trainer *t)
     single = mcs_apply(g, OP_resize, "upscale", &single, &(struct resize_attr){s, s});
     t->loss =
         mask_loss(g, t->o, "loss", mcs_reshape(g, single, MCS_DIMS(n, s * s)), t->target, t->weight, &t->single_iou);
-    /* All four masks against the target, weight 0 for those that are not the best: no gather of the other three. */
+    /* All four masks against the target with weight 0 for all but the best, instead of gathering the best. */
     t->loss_multi = mask_loss(g, t->o, "loss_multi", all, t->target_low, t->weight_multi, NULL);
     t->loss_iou =
         mcs_keep(mcs_apply(g, OP_mse, "loss_iou", (struct tensor *[]){t->out.iou, t->iou_target, NULL}, NULL));
@@ -212,7 +212,7 @@ static void mirror(uint8_t *a, int size, int maps)
     }
 }
 
-/* Flip and inversion, in place. */
+/* Random flip and inversion of grey values, in place. */
 static void augment(const struct sam_train_options *o, struct sam_train_sample *s, int size, struct mcs_rng r)
 {
     if (mcs_rng_uniform(r, 0) < o->flip) {
@@ -228,8 +228,9 @@ static void augment(const struct sam_train_options *o, struct sam_train_sample *
         for (int i = 0; i < size * size; i++) s->image[i] = (uint8_t)(255 - s->image[i]);
 }
 
-/* Target at the image's resolution, and four times at the masks': 1 where at least half of the pixels are. */
-static void put_target(const uint8_t *mask, int size, int side, float *target, float *low)
+/* Writes the target at image resolution, and SAM_MASKS copies at mask resolution (1 if at least half of the pixels are
+ * 1). */
+static void write_target(const uint8_t *mask, int size, int side, float *target, float *low)
 {
     const int ratio = size / side;
     for (int i = 0; i < size * size; i++) target[i] = mask[i];
@@ -255,7 +256,7 @@ static enum mcs_status fill_image(struct trainer *t, const struct sam_train_sour
     struct sam_frame frame;
     const struct image img = {size, size, 1, s->image};
     MCS_TRY(mcs_sam_prepare(c, &img, t->image_host + (int64_t)i * t->pixels * 3, &frame));
-    const uint32_t first = mcs_rng_below(r, 2, (uint32_t)s->n); /* where there are fewer boxes than targets */
+    const uint32_t first = mcs_rng_below(r, 2, (uint32_t)s->n); /* random first target, if there are fewer boxes */
     for (int b = 0; b < o->boxes; b++) {
         const int64_t k = (int64_t)i * o->boxes + b;
         const int target = (int)((first + (uint32_t)b) % (uint32_t)s->n);
@@ -263,8 +264,8 @@ static enum mcs_status fill_image(struct trainer *t, const struct sam_train_sour
         double box[4];
         mcs_sam_jitter_box(s->box[target], size, jitter, o->scale, o->seed, step, (uint32_t)k, box);
         for (int j = 0; j < 4; j++) t->coords[4 * k + j] = ((float)box[j] + 0.5f) / (float)size;
-        put_target(s->mask + (int64_t)target * t->pixels, size, side, t->target_host + k * t->pixels,
-                   t->low_host + k * SAM_MASKS * t->low);
+        write_target(s->mask + (int64_t)target * t->pixels, size, side, t->target_host + k * t->pixels,
+                     t->low_host + k * SAM_MASKS * t->low);
     }
     return MCS_OK;
 }
@@ -280,7 +281,7 @@ static enum mcs_status fill(struct trainer *t, const struct sam_train_source *so
 
 /* ---- between forward and backward ---- */
 
-/* One mask's loss as the op has it, and its IoU. */
+/* One mask's loss by the formula of OP_mask_loss, and its IoU. */
 static double host_loss(const struct sam_train_options *o, const float *x, const float *target, int64_t n, float *iou)
 {
     double focal = 0, bce = 0, pg = 0, p = 0, g = 0, both = 0, any = 0;
@@ -302,7 +303,8 @@ static double host_loss(const struct sam_train_options *o, const float *x, const
            (double)o->dice * (1 - (2 * pg + 1) / (p + g + 1));
 }
 
-/* Weights of multimask's best and the IoU targets, from the masks just made. */
+/* Between forward and backward: selects the best multimask output by its loss (weight_multi) and sets the IoU targets.
+ */
 static enum mcs_status choose(struct trainer *t, double *best_loss)
 {
     double sum = 0;
@@ -319,7 +321,7 @@ static enum mcs_status choose(struct trainer *t, double *best_loss)
             if (l[m] < l[best]) best = m;
         for (int m = 0; m < SAM_MASKS; m++)
             t->weight_host[i * SAM_MASKS + m] = m == best ? t->o->multimask / (float)t->n : 0;
-        t->iou_host[i * SAM_MASKS] = t->single_host[i]; /* of the image, not of the low resolution */
+        t->iou_host[i * SAM_MASKS] = t->single_host[i]; /* at image resolution, not at low resolution */
         sum += l[best];
     }
     *best_loss = sum / (double)t->n;
@@ -334,8 +336,8 @@ struct step_result {
     double multi, iou, lr, norm;
 };
 
-/* The step whose inputs are set, with its update; the next one's are set while the device works. *next: how that
- * went. */
+/* Runs the step whose inputs are set and its update; prefetches the next step's inputs meanwhile. *next: status of the
+ * prefetch. */
 static enum mcs_status one_step(struct trainer *t, const struct sam_train_source *source, int64_t step,
                                 struct step_result *r, enum mcs_status *next)
 {
@@ -367,7 +369,7 @@ static enum mcs_status log_step(struct run_log *log, int64_t step, const struct 
     return mcs_run_log_end(log);
 }
 
-/* *saved: steps done at the last checkpoint. */
+/* Runs steps `step` to the end. *saved: steps done at the last checkpoint. */
 static enum mcs_status loop(struct trainer *t, const struct sam_train_source *source, struct run_log *log,
                             const char *checkpoint, int64_t step, int64_t *saved)
 {
