@@ -1,16 +1,17 @@
-/* Part of every Criterion program: says how many tests it ran, and why it skipped others, in lines that ./run reads.
+/* Linked into every Criterion program: prints the number of tests and the reasons of skipped ones in lines that ./run
+ * reads.
  *
  *     mcsam-test-skip: volume/a_real_scan: /usr/share/... is not installed
  *     mcsam-test-count: 11 passed, 0 failed, 1 skipped
  *
- * A program that ran nothing fails: a --filter that matches no test would otherwise pass. */
+ * A program that ran no test fails, since a --filter that matches nothing would otherwise pass. */
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <stdio.h>
 
 #ifdef MCS_SANITIZE
-/* Tests run in child processes. The process that runs them holds only Criterion's memory, 48 bytes of which
- * Criterion now and then leaks: it is not looked at. LeakSanitizer asks the function at its end. */
+/* Tests run in child processes. Leak checks are off in the runner, whose memory is Criterion's and sometimes leaks 48
+ * bytes. LeakSanitizer calls the function at exit. */
 static int is_runner;
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
@@ -25,7 +26,7 @@ ReportHook(PRE_ALL)(struct criterion_test_set *tests)
 }
 #endif
 
-static size_t n_skipped; /* stats->tests_skipped also counts what --filter left out */
+static size_t n_skipped; /* stats->tests_skipped also counts the tests excluded by --filter */
 
 ReportHook(POST_TEST)(struct criterion_test_stats *stats)
 {

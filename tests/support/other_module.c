@@ -1,5 +1,5 @@
-/* A module of another version of the program, for tests/engine/test_cuda_badinput.c; OTHER_EMPTY: a library that is
- * none. */
+/* A device module of another version of the program, for tests/engine/test_cuda_badinput.c; OTHER_EMPTY: a shared
+ * library that is not a module. */
 #ifdef OTHER_EMPTY
 extern const int mcs_no_module;
 const int mcs_no_module = 1;

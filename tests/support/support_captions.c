@@ -56,7 +56,7 @@ int caption_tokens(const struct pairs *p, int i)
     return 2 + (int)(strlen(p->v[i].caption) + 1) / 2; /* "a a a" */
 }
 
-/* Of memory that no file backs: the system may drop and read again pages of programs and libraries at any time. */
+/* Resident anonymous memory: file-backed pages may be dropped and read again at any time. */
 static double resident_mib(void)
 {
     char line[200];
@@ -69,7 +69,7 @@ static double resident_mib(void)
     return kib / 1024;
 }
 
-/* The pair source, watched. */
+/* A pair source that records token rows and memory. */
 struct watched {
     struct pair_source source;
     struct caption_run *run;

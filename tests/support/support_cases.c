@@ -29,7 +29,7 @@ static const struct {
 #undef OP
 };
 
-/* The inputs that are int32, and what they hold where a case does not say. */
+/* The int32 inputs of the ops and their default fill. */
 static struct case_fill default_fill(const struct op_case *c, int slot)
 {
     int64_t rows = 1;
@@ -55,7 +55,7 @@ static struct case_fill default_fill(const struct op_case *c, int slot)
     return (struct case_fill)NORMAL(0, 1);
 }
 
-/* Inputs that an op passes no gradient to, though they are float32 (ops.def). */
+/* float32 inputs that get no gradient from the op (ops.def). */
 static unsigned never_grad(enum mcs_op op)
 {
     switch (op) {
@@ -119,7 +119,7 @@ enum mcs_dtype mcs_case_fill(const struct op_case *c, int slot, int64_t n, void 
 
 enum { GUARD = 64, N_SLOTS = MCS_MAX_IN + MCS_MAX_OUT };
 static const unsigned char guard_byte =
-    0xA5; /* an unlikely float; the body's garbage is NaN, so that a read of it shows */
+    0xA5; /* an unlikely float; the memory between the guards is filled with NaN to detect reads before writes */
 
 struct memory { /* a tensor's storage on the device */
     void *p;
@@ -131,7 +131,7 @@ struct runner {
     const struct case_backend *b;
     const struct op_info *info;
     struct arena host;
-    struct memory *made; /* every allocation, for the guards and the end */
+    struct memory *made; /* all allocations, to check their guards and free them */
     int n_made, cap_made, failed;
     struct tensor in[MCS_MAX_IN], out[MCS_MAX_OUT], dout[MCS_MAX_OUT];
     struct ref_step ref;
@@ -175,7 +175,7 @@ static int guard_of(const struct runner *r)
     return r->b->exact ? 0 : GUARD;
 }
 
-/* Device memory with a guard behind it, filled from src or with NaN. */
+/* Device memory with guard bytes at its end, filled from src, or with NaN if src is NULL. */
 static void *device_new(struct runner *r, int64_t bytes, const void *src)
 {
     const struct backend *be = r->b->device ? r->b->device->backend : NULL;
@@ -205,7 +205,7 @@ static void *device_new(struct runner *r, int64_t bytes, const void *src)
     return p;
 }
 
-/* Frees what was made since `from`, after a look at its guards. */
+/* Checks the guards of the allocations since `from` and frees them. */
 static void device_free_from(struct runner *r, int from)
 {
     const struct backend *be = r->b->device ? r->b->device->backend : NULL;
@@ -225,7 +225,7 @@ static void device_free_from(struct runner *r, int from)
     }
 }
 
-/* The floats of `host` as a tensor of type dt on the device; NULL: NaN. */
+/* Copies `host` to the device as values of type dt; host NULL: NaN. */
 static void *device_floats(struct runner *r, enum mcs_dtype dt, const void *host, int64_t n)
 {
     uint16_t *half = dt == MCS_BF16 && host ? mcs_arena_alloc(&r->host, (size_t)n * sizeof *half + 1) : NULL;
@@ -233,7 +233,7 @@ static void *device_floats(struct runner *r, enum mcs_dtype dt, const void *host
     return device_new(r, n * mcs_dtype_bytes(dt), half ? half : host);
 }
 
-/* What float32 storage holds after a trip through bf16: exact inputs for both kinds of tensors. */
+/* Rounds to bf16 in float32 storage, so that inputs are exact in both types. */
 static void round_to_half(float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) x[i] = mcs_bf16_to(mcs_bf16_from(x[i]));
@@ -244,7 +244,7 @@ static void get_floats(struct runner *r, const struct tensor *t, float *dst)
     const int64_t n = mcs_count(t);
     uint16_t *half = (uint16_t *)dst;
     copy_from_device(r, dst, t->data, mcs_bytes(t));
-    for (int64_t i = n - 1; t->dt == MCS_BF16 && i >= 0; i--) { /* in place, the last first */
+    for (int64_t i = n - 1; t->dt == MCS_BF16 && i >= 0; i--) { /* widens in place, from the end */
         const uint16_t h = half[i];
         dst[i] = mcs_bf16_to(h);
     }
@@ -263,14 +263,14 @@ static void check_values(struct runner *r, const char *what, const struct tensor
     double most = 0;
     if (!got) abort();
     get_floats(r, t, got);
-    /* Half a unit of bf16 where the result is stored in it, and for what the op rounds inside. */
+    /* Roundings to bf16: one if the result is stored in bf16, and those inside the op. */
     const double half = (t->dt == MCS_BF16 ? 1 : 0) + (r->b->half ? r->c->half : 0);
     for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(want[i]));
     for (int64_t i = 0; i < n; i++) {
         double m = mag && mag[i] > 0 ? mag[i] : most, w = want[i];
         if (base) w += base[i], m += fabs((double)base[i]);
         double tol = k * 0x1p-24 * m + half * 0x1p-8 * m + FLT_MIN;
-        if (!(fabs(got[i] - w) <= tol)) { /* also NaN */
+        if (!(fabs(got[i] - w) <= tol)) { /* true for NaN too */
             if (bad++ == 0)
                 complain(r, what, "element %lld of %lld is %.9g, want %.9g +- %.2g", (long long)i, (long long)n,
                          (double)got[i], w, tol);
@@ -290,7 +290,7 @@ static struct tensor like(const struct tensor *t, const char *name, void *data)
     return d;
 }
 
-/* Prepare, run, release. The workspace is garbage at the start. */
+/* Prepares, runs and releases the op. The workspace is filled with NaN. */
 static void run_step(struct runner *r, struct step *s)
 {
     const struct op_impl *impl = r->b->impl[r->c->op];
@@ -322,7 +322,8 @@ static void run_forward(struct runner *r)
     device_free_from(r, from);
 }
 
-/* Runs backward for the gradients in `want` into din[] (storage given), only kept slots set. */
+/* Runs backward for the gradients in `want` into din[] (allocated by the caller); only the tensors that the op keeps
+ * for backward are set. */
 static void run_backward(struct runner *r, unsigned want, float beta, struct tensor *din)
 {
     struct step s = {
@@ -357,8 +358,7 @@ static void check_same_bytes(struct runner *r, const char *what, const char *bef
     if (memcmp(before, snapshot(r, t), (size_t)mcs_bytes(t)) != 0) complain(r, what, "a second run gives other bytes");
 }
 
-/* Sum over the outputs that a gradient arrives at of dout . out, with the oracle's input `slot` moved by step along
- * dir. */
+/* sum(dout . out) over the outputs that get a gradient, with the oracle's input `slot` moved by step along dir. */
 static double oracle_loss(struct runner *r, int slot, const double *dir, double step)
 {
     int64_t n = ref_count(&r->ref.in[slot]);
@@ -385,9 +385,9 @@ static double oracle_loss(struct runner *r, int slot, const double *dir, double 
     return sum;
 }
 
-/* The oracle's own gradient of one input, by a central difference along a random direction: sign and size. 1e-5: the
- * step of 1e-6 leaves about 1e-12 of curvature and 2^-53 / 1e-6 = 1e-10 of rounding, relative to sums that may cancel
- * by a few digits. */
+/* Checks the oracle's gradient of one input by a central difference along a random direction. Tolerance 1e-5: with a
+ * step of 1e-6 the error is about 1e-12 from curvature and 2^-53 / 1e-6 = 1e-10 from rounding, relative to sums that
+ * may cancel by a few digits. */
 static void check_finite_difference(struct runner *r, int slot)
 {
     int64_t n = ref_count(&r->ref.in[slot]);
@@ -458,7 +458,7 @@ static enum mcs_status make_outputs(struct runner *r)
         float *g = mcs_arena_alloc(&r->host, (size_t)n * 4);
         rng.sample = (uint32_t)i;
         for (int64_t j = 0; j < n; j++) g[j] = (float)mcs_rng_normal(rng, (uint32_t)j);
-        if (n == 1) g[0] = 0.75f; /* a loss: not 1, so that an op that forgets to scale shows */
+        if (n == 1) g[0] = 0.75f; /* a loss: not 1, to detect an op that does not scale by dout */
         if (t->dt == MCS_BF16) round_to_half(g, n);
         r->dout[i] = like(t, "dout", device_floats(r, t->dt, g, n));
         r->ref.dout[i] = *o;
@@ -477,8 +477,8 @@ static void check_outputs(struct runner *r, const char *when)
     }
 }
 
-/* Runs backward for `want` and compares each of those gradients; base: values already there (beta 1), else garbage
- * (beta 0). */
+/* Runs backward for `want` and compares these gradients. add: accumulates to random values (beta 1), else overwrites
+ * NaN (beta 0). */
 static void check_backward(struct runner *r, const char *when, unsigned want, int add, int twice)
 {
     struct tensor din[MCS_MAX_IN] = {0};
@@ -529,7 +529,7 @@ static void oracle_backward(struct runner *r)
     oracle[r->c->op].bwd(&r->ref);
 }
 
-/* The device's part alone. */
+/* Only the device's ops, without oracle and comparison. */
 int mcs_case_launch(const struct op_case *c, const struct case_backend *b)
 {
     struct runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};

@@ -1,4 +1,4 @@
-/* A device whose allocations are counted: an open device with another table of calls. Freed memory is forgotten. */
+/* Counts the allocations of an open device by replacing its table of backend functions. */
 #ifndef MCS_SUPPORT_COUNTING_H
 #define MCS_SUPPORT_COUNTING_H
 
@@ -11,9 +11,9 @@ struct counting {
     struct backend table; /* first: a device's backend is this structure */
     const struct backend *real;
     int64_t held, peak; /* bytes */
-    int64_t fail_from;  /* an allocation of so many bytes or more fails; 0: none does */
+    int64_t fail_from;  /* allocations of at least this many bytes fail; 0: none fails */
     int n_allocations, n_taken;
-    int poison; /* memory that the host can write is filled with NaN: what is read before it is written shows */
+    int poison; /* fill new memory with NaN to detect reads before writes; for devices in host memory */
     struct {
         void *p;
         int64_t bytes;

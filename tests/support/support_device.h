@@ -1,5 +1,5 @@
-/* The device of tests that run on several backends: the CPU, or in programs compiled with TEST_CUDASIM the CUDA backend
- * on the simulation. */
+/* The device of tests that run on several backends: the CPU, or with TEST_CUDASIM the CUDA backend on the simulation.
+ */
 #ifndef MCS_SUPPORT_DEVICE_H
 #define MCS_SUPPORT_DEVICE_H
 
@@ -9,8 +9,8 @@
 #include "engine/cuda/module.h"
 #include "tests/cudasim/cudasim.h"
 
-static const char *const test_comm_name __attribute__((unused)) = "NCCL"; /* what its ranks communicate by */
-/* Before the first is opened. */
+static const char *const test_comm_name __attribute__((unused)) = "NCCL"; /* its communicator */
+/* Sets the number of devices; called before the first is opened. */
 static inline void test_devices(int n)
 {
     cudasim_devices(n);
@@ -19,7 +19,7 @@ static inline enum mcs_status test_device_open(int index, struct device *d)
 {
     return mcs_cuda_module.open(index, d);
 }
-/* What the simulation found wrong so far (races, missing stream orders, collectives that differ), NULL: nothing. */
+/* First report of the simulation (data races, missing stream dependencies, mismatched collectives), or NULL. */
 static inline const char *test_reports(void)
 {
     return cudasim_reports() ? cudasim_report_text(0) : NULL;

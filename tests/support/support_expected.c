@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The same word, or two numbers of which one differs from the other by at most `tolerance` of it. */
+/* Equal words, or two numbers with a relative difference of at most `tolerance`. */
 static int same_word(const char *a, size_t n_a, const char *b, size_t n_b, double tolerance)
 {
     if (n_a == n_b && !memcmp(a, b, n_a)) return 1;

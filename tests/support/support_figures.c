@@ -30,8 +30,8 @@ static int at(const uint8_t *m, int w, int h, int x, int y)
     return x >= 0 && y >= 0 && x < w && y < h && m[y * w + x] != 0;
 }
 
-/* Length of the marching-squares contour through a corner: half a diagonal for one odd pixel, a whole one for two
- * opposite pixels, a side for two neighbours. */
+/* Length of the marching-squares contour through a corner: half a diagonal if one pixel differs from the other three, a
+ * diagonal for two opposite pixels, a side for two adjacent pixels. */
 static struct contour contour_of(const uint8_t *m, int w, int h)
 {
     const size_t most = (size_t)(w + 1) * (size_t)(h + 1);
@@ -115,7 +115,7 @@ double figure_auroc(const float *score, const uint8_t *positive, int64_t n)
     cr_assert(s);
     for (int64_t i = 0; i < n; i++) s[i] = (struct scored){score[i], positive[i] != 0};
     qsort(s, (size_t)n, sizeof *s, by_score);
-    for (int64_t i = 0, end; i < n; i = end) { /* scores that are equal, together */
+    for (int64_t i = 0, end; i < n; i = end) { /* groups of equal scores */
         double p = 0, q = 0;
         for (end = i; end < n && s[end].score == s[i].score; end++) s[end].positive ? p++ : q++;
         won += p * (below + q / 2);
@@ -126,7 +126,7 @@ double figure_auroc(const float *score, const uint8_t *positive, int64_t n)
     return won / (positives * below);
 }
 
-/* 1 + the number of smaller values + half the number of other equal ones. */
+/* Rank: 1 + number of smaller values + half the number of other equal values. */
 static double rank_of(const double *x, int n, int i)
 {
     double r = 1;

@@ -73,7 +73,7 @@ double golden_error(const float *got, const float *want, int64_t n, double floor
         lo = fmin(lo, want[i]);
         hi = fmax(hi, want[i]);
         const double d = fabs((double)got[i] - want[i]);
-        worst = d <= worst ? worst : d; /* a NaN is kept */
+        worst = d <= worst ? worst : d; /* propagates NaN */
     }
     return worst / fmax(fmax(hi - lo, fmax(fabs(hi), fabs(lo))), floor);
 }

@@ -1,4 +1,4 @@
-/* Runs a test on AVX2 and on AVX-512, or counts it as skipped where the processor lacks one of them. */
+/* Runs a test with AVX2 or AVX-512, or skips it if the processor lacks it. */
 #ifndef MCS_SUPPORT_ISA_H
 #define MCS_SUPPORT_ISA_H
 
@@ -8,8 +8,8 @@
 
 enum test_isa { TEST_AVX2, TEST_AVX512 };
 
-/* Limits oneDNN to this instruction set; to be called before the test's first use of a device. Our own vector code
- * takes the best that the processor has, whatever is asked for here (simd.h). */
+/* Limits oneDNN to this instruction set; called before the first use of a device. It does not limit engine/cpu/simd.h,
+ * which always uses the best instruction set of the processor. */
 static inline void test_isa(enum test_isa isa)
 {
 #ifdef __x86_64__

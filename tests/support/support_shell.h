@@ -1,18 +1,18 @@
-/* The program from the outside: shell lines in a folder of the test's own, their exit codes and what they print. */
+/* Runs the program by shell lines in a temporary folder and checks exit codes and output. */
 #ifndef MCS_SUPPORT_SHELL_H
 #define MCS_SUPPORT_SHELL_H
 
 enum { SHELL_OUTPUT_BYTES = 1 << 16 };
 extern char shell_output[SHELL_OUTPUT_BYTES]; /* standard output and error of the last line together */
 
-/* Makes a new folder in /tmp and returns it. In the lines to come "mcsam" is `binary` with `more` after each line's own
- * arguments ("--threads 1", or ""), and $DEMO is data/demo. shell_close removes the folder. */
+/* Makes a new folder in /tmp and returns it. In the shell lines "mcsam" runs `binary` with `more` ("--threads 1", or
+ * "") appended to the arguments, and $DEMO is data/demo. shell_close removes the folder. */
 const char *shell_open(const char *binary, const char *more);
 void shell_close(void);
 
-/* Runs a line in the folder; its exit code, 128 + n for a signal. */
+/* Runs a line in the folder; returns its exit code, or 128 + n for signal n. */
 int shell(const char *line);
-/* The same; the test fails unless it ends with `code` and prints `part`. */
+/* Runs a line; the test fails unless the exit code is `code` and the output contains `part`. */
 void expect(const char *line, int code, const char *part);
 
 /* "FOLDER/name"; valid for the next three calls. */

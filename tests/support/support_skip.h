@@ -1,8 +1,8 @@
-/* A test that cannot run on this machine says so: ./run counts it as skipped and prints the reason.
+/* Skips a test that cannot run on this machine: ./run counts it as skipped and prints the reason.
  *
  *     if (!has_avx512()) mcs_test_skip("this processor has no AVX-512");
  *
- * Call it in the test itself or in its .init; what follows is not run. The reason is a printf format. */
+ * Call it in the test or in its .init; it does not return. The reason is a printf format. */
 #ifndef MCS_SUPPORT_SKIP_H
 #define MCS_SUPPORT_SKIP_H
 

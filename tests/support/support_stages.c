@@ -112,7 +112,7 @@ static enum mcs_status saliency_map(struct device *d, const struct stage_salienc
 
 /* ---- windows and probabilities ---- */
 
-/* The pixel of the images that pixel (y, x) of window w sees. */
+/* The image pixel at pixel (y, x) of window w. */
 static int64_t window_pixel(const struct stage_windows *a, int w, int y, int x)
 {
     const int32_t *at = a->list[w];

@@ -112,7 +112,7 @@ void tiny_clip_model(const char *folder)
     mcs_cpu_close(&d);
 }
 
-/* A grey image with noise and an ellipse; its mask, where wanted. */
+/* Paints a grey image with noise and an ellipse, and its mask unless NULL. */
 static void paint(int width, int height, uint32_t number, int bright, int right, struct image *img, struct image *mask)
 {
     const struct mcs_rng r = {.seed = 21, .site = mcs_rng_site("tests.tiny"), .sample = number};
@@ -180,7 +180,7 @@ struct sam_config tiny_sam_config(void)
                                .mask_in = 8};
 }
 
-/* A rectangle whose place and size the key tells. */
+/* An image with a rectangle whose place and size depend on the key. */
 static enum mcs_status draw_sam(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
     (void)context;
@@ -199,7 +199,7 @@ static enum mcs_status draw_sam(void *context, uint64_t seed, uint32_t step, uin
     return MCS_OK;
 }
 
-/* There is no verb that trains SAM on tiny data: this is what one would do, with its exit code. */
+/* Trains SAM on tiny data, as a verb would (there is none); returns the exit code. */
 static int train_sam(void)
 {
     struct device d;
@@ -218,7 +218,8 @@ static int train_sam(void)
     return mcs_exit_code(st);
 }
 
-/* A process in `folder` with its messages in folder/log: 0 in the child, which must end by exec or _exit. */
+/* Forks a process in `folder` with its messages in folder/log: returns 0 in the child, which must end by exec or _exit.
+ */
 static pid_t start_in(const char *folder, const struct tiny_limits *limits)
 {
     fflush(NULL);
@@ -245,7 +246,7 @@ pid_t tiny_spawn(const char *binary, const char *folder, const char *const *argv
     const char *all[64] = {binary};
     int n = 1;
     while (argv[n - 1] && n < 63) all[n] = argv[n - 1], n++;
-    const int program = open(binary, O_RDONLY | O_CLOEXEC); /* here: nobody may not look into the folder it is in */
+    const int program = open(binary, O_RDONLY | O_CLOEXEC); /* opened before user `nobody` loses access to it */
     cr_assert(program >= 0, "%s", binary);
     const pid_t pid = start_in(folder, limits);
     if (pid) {
@@ -304,7 +305,7 @@ void tiny_training_folder(enum tiny_training t, const char *folder)
     if (t == TINY_UNET) tiny_masks(tiny_path(folder, "data"), 8);
     if (t != TINY_CLIP) return;
     tiny_pairs(tiny_path(folder, "pairs"), 24);
-    const pid_t pid = fork(); /* threads, once started, do not live through a fork */
+    const pid_t pid = fork(); /* a fork does not copy threads, so OpenMP may only be used in the child */
     cr_assert(pid >= 0);
     if (pid == 0) {
         tiny_clip_model(tiny_path(folder, "model"));
@@ -343,7 +344,7 @@ void tiny_kill_test(enum tiny_training t, const char *binary, int kills, uint64_
             done++;
             continue;
         }
-        /* It was quicker than the kill: as good as any, and on to the next one. */
+        /* The training ended before the kill: compare it and start the next one. */
         cr_assert(tiny_same(tiny_path(whole, "run"), tiny_path(killed, "run")), "after %d kills", done);
         cr_assert_eq(tiny_shell("rm -r %s/run", killed), 0);
     }
