@@ -153,10 +153,10 @@ enum mcs_status mcs_bench_set_up(const struct bench_case *c, struct device *d, s
         t->root = t;
         u->step.in[i] = t;
     }
-    MCS_TRY(mcs_op_table[c->op].shape(c->name, u->step.in, &u->attr, u->out));
+    MCS_TRY(mcs_op_shape(c->op, c->name, u->step.in, &u->attr, u->out));
     for (int i = 0; i < mcs_op_table[c->op].n_out; i++) {
         struct tensor *t = &u->out[i];
-        t->dt = mcs_amp_output(u->half ? MCS_BF16 : MCS_F32, c->op, u->step.in, i, t->dt);
+        t->dt = mcs_amp_output(u->half ? MCS_BF16 : MCS_F32, c->op, i, t->dt);
         MCS_TRY(device_memory(u, mcs_bytes(t), &t->data));
         t->root = t;
         u->step.out[i] = t;
@@ -178,13 +178,13 @@ enum mcs_status mcs_bench_turn_back(struct bench_setup *u, unsigned want)
         MCS_TRY(place_filled(u, &u->dout, 20, &u->host_dout));
     }
     s->dout[0] = &u->dout;
-    for (int i = 0; i < MCS_MAX_OUT; i++) s->out[i] = info->keep_out >> i & 1 ? &u->out[i] : NULL;
+    for (int i = 0; i < MCS_MAX_OUT; i++) s->out[i] = info->out[i] & SLOT_KEEP ? &u->out[i] : NULL;
     for (int i = 0; i < MCS_MAX_IN; i++) {
         s->din[i] = NULL;
         s->in[i] = NULL;
         if (!u->in[i].nd) continue;
         s->like[i] = &u->in[i];
-        if (info->keep_in >> i & 1) s->in[i] = &u->in[i];
+        if (info->in[i] & SLOT_KEEP) s->in[i] = &u->in[i];
         if (!(want >> i & 1)) continue;
         if (!u->din[i].data) {
             u->din[i] = u->in[i];

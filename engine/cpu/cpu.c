@@ -66,7 +66,7 @@ static enum mcs_status cpu_sync(struct device *d)
     return MCS_OK;
 }
 
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) extern const struct op_impl mcs_cpu_##name;
+#define OP(name, inputs, outputs, attr) extern const struct op_impl mcs_cpu_##name;
 #include "engine/tape/ops.def"
 #undef OP
 
@@ -90,7 +90,7 @@ static const struct backend cpu_backend = {
 
 static void fill_table(void)
 {
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) cpu_ops[OP_##name] = mcs_cpu_##name;
+#define OP(name, inputs, outputs, attr) cpu_ops[OP_##name] = mcs_cpu_##name;
 #include "engine/tape/ops.def"
 #undef OP
 }

@@ -196,7 +196,7 @@ static void cuda_captured_free(struct device *d, void *captured)
 
 /* ---- the ops ---- */
 
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) extern const struct op_impl mcs_cuda_##name;
+#define OP(name, inputs, outputs, attr) extern const struct op_impl mcs_cuda_##name;
 #include "engine/tape/ops.def"
 #undef OP
 
@@ -306,7 +306,7 @@ static enum mcs_status cuda_open(int index, struct device *d)
     c->index = index;
     c->sm = 10 * p.major + p.minor;
     snprintf(c->name, sizeof c->name, "%s", p.name);
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) cuda_ops[OP_##name] = mcs_cuda_##name;
+#define OP(name, inputs, outputs, attr) cuda_ops[OP_##name] = mcs_cuda_##name;
 #include "engine/tape/ops.def"
 #undef OP
     d->backend = &cuda_backend;

@@ -29,8 +29,8 @@ static void mark(struct graph *g)
         const struct step *s = &g->steps[i];
         const struct op_info *info = &mcs_op_table[s->op];
         int any = 0;
-        for (int k = 0; k < info->n_in; k++) any |= s->in[k] && s->in[k]->dt != MCS_I32 && needs(g, s->in[k]);
-        for (int k = 0; k < info->n_out; k++) s->out[k]->needs_grad = any && info->has_grad;
+        for (int k = 0; k < info->n_in; k++) any |= s->in[k] && mcs_op_differentiates(s->op, k) && needs(g, s->in[k]);
+        for (int k = 0; k < info->n_out; k++) s->out[k]->needs_grad = any;
     }
 }
 
@@ -68,17 +68,16 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
         const struct op_info *info = &mcs_op_table[f.op];
         struct step b = {.op = f.op, .backward = 1, .scope = f.scope, .attr = f.attr, .run = f.run};
         int any_dout = 0, any_din = 0;
-        if (!info->has_grad) continue;
         for (int k = 0; k < info->n_out; k++) {
             if (f.out[k]->grad) b.dout[k] = f.out[k]->grad, any_dout = 1;
-            if (info->keep_out >> k & 1) b.out[k] = f.out[k];
+            if (info->out[k] & SLOT_KEEP) b.out[k] = f.out[k];
         }
         if (!any_dout) continue;
         for (int k = 0; k < info->n_in; k++) {
             struct tensor *x = f.in[k];
             b.like[k] = x;
-            if (x && (info->keep_in >> k & 1)) b.in[k] = x;
-            if (!x || x->dt == MCS_I32 || !needs(g, x)) continue;
+            if (x && info->in[k] & SLOT_KEEP) b.in[k] = x;
+            if (!x || !mcs_op_differentiates(f.op, k) || !needs(g, x)) continue;
             struct tensor *r = x->root;
             any_din = 1;
             if (r->role == TENSOR_PARAM) {
@@ -94,8 +93,8 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
             for (int j = 0; j < k; j++)
                 if (f.in[j] && f.in[j]->root == r) twin = j;
             if (twin >= 0) {
-                MCS_REQUIRE(f.op == OP_attention, MCS_E_SHAPE, "%s: %s reads one tensor through two inputs", f.scope,
-                            info->name);
+                MCS_REQUIRE(info->in[k] & SLOT_SHARE, MCS_E_SHAPE, "%s: %s reads one tensor through two inputs",
+                            f.scope, info->name);
                 b.din[k] = b.din[twin];
                 b.beta[k] = b.beta[twin];
                 continue;

@@ -278,7 +278,7 @@ struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struc
     memset(out, 0, sizeof out);
     const char *scope = scoped(g, name);
     in = mcs_amp_inputs(g, op, name, in, cast);
-    const enum mcs_status st = info->shape(scope, in, attr, out);
+    const enum mcs_status st = mcs_op_shape(op, scope, in, attr, out);
     if (st != MCS_OK) {
         hold(g, mcs_trace(st, __FILE__, __LINE__));
         return NULL;
@@ -292,7 +292,7 @@ struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struc
     memcpy(s->in, in, (size_t)info->n_in * sizeof *in);
     for (int i = 0; i < info->n_out; i++) {
         struct tensor *t = mcs_graph_tensor(g, scope, TENSOR_ACT);
-        t->dt = mcs_amp_output(g->activations, op, in, i, out[i].dt);
+        t->dt = mcs_amp_output(g->activations, op, i, out[i].dt);
         t->nd = out[i].nd;
         memcpy(t->dim, out[i].dim, sizeof t->dim);
         s->out[i] = t;

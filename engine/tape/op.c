@@ -150,8 +150,7 @@ static enum mcs_status shape_attention(const char *where, struct tensor *const *
     WANT(mcs_rows(k) == mcs_rows(v), "%s: attention: k and v must have as many rows", where);
     WANT(!q_off == !k_off, "%s: attention: give both offsets or none", where);
     if (q_off) {
-        WANT(q_off->dt == MCS_I32 && k_off->dt == MCS_I32 && q_off->nd == 1 && same_shape(q_off, k_off) &&
-                 q_off->dim[0] >= 2,
+        WANT(q_off->nd == 1 && same_shape(q_off, k_off) && q_off->dim[0] >= 2,
              "%s: attention: offsets are two int32 vectors of S+1", where);
     } else {
         WANT(a->q_len > 0 && a->k_len > 0 && mcs_rows(q) % a->q_len == 0 && mcs_rows(k) % a->k_len == 0 &&
@@ -203,8 +202,9 @@ static enum mcs_status shape_unwindow(const char *where, struct tensor *const *i
 static enum mcs_status shape_gather(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
     (void)attr;
-    WANT(in[1]->dt == MCS_I32 && in[1]->nd == 1, "%s: gather wants an int32 vector of row numbers", where);
+    WANT(in[1]->nd == 1, "%s: gather wants an int32 vector of row numbers", where);
     set_shape(out, DIMS(in[1]->dim[0], mcs_last(in[0])));
+    out->dt = in[0]->dt;
     return MCS_OK;
 }
 
@@ -218,7 +218,6 @@ static enum mcs_status shape_concat(const char *where, struct tensor *const *in,
         for (int d = 0; d < axis; d++) lead *= in[i]->dim[d], best *= in[widest]->dim[d];
         if (lead > best) widest = i;
     }
-    WANT(n_given >= 2, "%s: concat wants two to four inputs", where);
     like(out, in[widest]);
     out->dim[axis] = 0;
     for (int i = 0; i < n_given; i++) {
@@ -261,8 +260,7 @@ static enum mcs_status shape_dropout(const char *where, struct tensor *const *in
 {
     const struct dropout_attr *a = attr;
     WANT(a->p >= 0 && a->p < 1, "%s: dropout probability %g is not in [0,1)", where, (double)a->p);
-    WANT(!in[1] || (in[1]->dt == MCS_I32 && mcs_count(in[1]) == mcs_rows(in[0])), "%s: dropout wants a sample id a row",
-         where);
+    WANT(!in[1] || mcs_count(in[1]) == mcs_rows(in[0]), "%s: dropout wants a sample id a row", where);
     like(out, in[0]);
     return MCS_OK;
 }
@@ -295,7 +293,7 @@ static enum mcs_status shape_dice_ce(const char *where, struct tensor *const *in
 {
     (void)attr;
     const struct tensor *x = in[0], *t = in[1];
-    WANT(t->dt == MCS_I32 && x->nd >= 3 && mcs_last(x) >= 2 && mcs_count(t) == mcs_rows(x) && t->dim[0] == x->dim[0],
+    WANT(x->nd >= 3 && mcs_last(x) >= 2 && mcs_count(t) == mcs_rows(x) && t->dim[0] == x->dim[0],
          "%s: dice_ce wants logits (N,sp...,C) with C >= 2 and an int32 target (N,sp...)", where);
     set_shape(&out[0], DIMS(1));
     set_shape(&out[1], DIMS(x->dim[0], mcs_last(x), 3));
@@ -316,10 +314,9 @@ static enum mcs_status shape_fourier_pe(const char *where, struct tensor *const 
                                         struct tensor *out)
 {
     (void)attr;
-    WANT(in[0]->nd == 2 && in[0]->dim[1] == 2 && in[2] && in[2]->nd == 2 && in[2]->dim[0] == 2,
+    WANT(in[0]->nd == 2 && in[0]->dim[1] == 2 && in[2]->nd == 2 && in[2]->dim[0] == 2,
          "%s: fourier_pe wants coords (n,2) and a matrix (2,F)", where);
-    WANT(!in[1] || (in[1]->dt == MCS_I32 && is_vector(in[1], in[0]->dim[0])), "%s: fourier_pe wants a label a row",
-         where);
+    WANT(!in[1] || is_vector(in[1], in[0]->dim[0]), "%s: fourier_pe wants a label a row", where);
     set_shape(out, DIMS(in[0]->dim[0], 2 * in[2]->dim[1]));
     return MCS_OK;
 }
@@ -377,19 +374,42 @@ static enum mcs_status shape_attn_guide(const char *where, struct tensor *const 
 static enum mcs_status shape_cast(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
     const struct cast_attr *a = attr;
-    WANT(in[0]->dt != MCS_I32 && a->to != MCS_I32, "%s: cast is between float types", where);
+    WANT(a->to != MCS_I32, "%s: cast is between float types", where);
     like(out, in[0]);
     out->dt = a->to;
     return MCS_OK;
 }
 
-#define IN(i) (1u << (i))
-#define OUT(i) (1u << (i))
-#define GRAD 1
-#define NOGRAD 0
+/* ops.def's words. */
+enum {
+    F32 = SLOT_F32,
+    ACT = SLOT_ACT,
+    ANY = SLOT_ANY,
+    I32 = SLOT_I32,
+    KEEP = SLOT_KEEP,
+    NOGRAD = SLOT_NOGRAD,
+    OPT = SLOT_OPT,
+    SHARE = SLOT_SHARE
+};
+#define SLOTS(n, slots, ...) .n = sizeof((uint8_t[]){__VA_ARGS__}), .slots = {__VA_ARGS__}
+#define IN(...) SLOTS(n_in, in, __VA_ARGS__)
+#define OUT(...) SLOTS(n_out, out, __VA_ARGS__)
 const struct op_info mcs_op_table[MCS_N_OPS] = {
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
-    [OP_##name] = {#name, n_in, n_out, sizeof(attr), keep_in, keep_out, grad, shape_##name},
+#define OP(name_, inputs, outputs, attr)                                                                               \
+    [OP_##name_] = {.name = #name_, inputs, outputs, .attr_bytes = sizeof(attr), .shape = shape_##name_},
 #include "engine/tape/ops.def"
 #undef OP
 };
+
+enum mcs_status mcs_op_shape(enum mcs_op op, const char *where, struct tensor *const *in, const void *attr,
+                             struct tensor *out)
+{
+    const struct op_info *info = &mcs_op_table[op];
+    for (int i = 0; i < info->n_in; i++) {
+        const int is_int = (info->in[i] & SLOT_TYPE) == SLOT_I32;
+        WANT(in[i] || info->in[i] & SLOT_OPT, "%s: %s: input %d is missing", where, info->name, i);
+        WANT(!in[i] || (in[i]->dt == MCS_I32) == is_int, "%s: %s: input %d must be %s", where, info->name, i,
+             is_int ? "int32" : "float");
+    }
+    return info->shape(where, in, attr, out);
+}

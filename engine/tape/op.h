@@ -79,23 +79,47 @@ struct cast_attr {
 };
 
 enum mcs_op {
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) OP_##name,
+#define OP(name, inputs, outputs, attr) OP_##name,
 #include "engine/tape/ops.def"
 #undef OP
     MCS_N_OPS
 };
 
+/* An input or an output in ops.def, which says what the words mean: a type and flags. */
+enum op_slot {
+    SLOT_NONE, /* the op has fewer */
+    SLOT_F32,
+    SLOT_ACT,
+    SLOT_ANY,
+    SLOT_I32,
+    SLOT_TYPE = 7, /* mask of the type */
+    SLOT_KEEP = 8,
+    SLOT_NOGRAD = 16,
+    SLOT_OPT = 32,
+    SLOT_SHARE = 64,
+};
+
 struct op_info {
     const char *name;
     int n_in, n_out;
+    uint8_t in[MCS_MAX_IN], out[MCS_MAX_OUT]; /* enum op_slot */
     size_t attr_bytes;
-    unsigned keep_in, keep_out; /* bit i = slot i is read by backward */
-    int has_grad;
-    /* Checks in[] and attr and writes the outputs' dt, nd and dim (nothing else). `where` names the scope in messages.
-     */
+    /* The op's shape rule; mcs_op_shape calls it. */
     enum mcs_status (*shape)(const char *where, struct tensor *const *in, const void *attr, struct tensor *out);
 };
 
 extern const struct op_info mcs_op_table[MCS_N_OPS];
+
+/* Checks in[] (n_in of them) and attr and writes the outputs' dt, nd and dim (nothing else). `where` names the scope in
+ * messages. */
+enum mcs_status mcs_op_shape(enum mcs_op op, const char *where, struct tensor *const *in, const void *attr,
+                             struct tensor *out);
+
+/* 1 where the op passes a gradient to its input i. */
+static inline int mcs_op_differentiates(enum mcs_op op, int i)
+{
+    const int slot = mcs_op_table[op].in[i], type = slot & SLOT_TYPE;
+    return type != SLOT_NONE && type != SLOT_I32 && !(slot & SLOT_NOGRAD);
+}
 
 #endif

@@ -61,7 +61,7 @@ static void run_op(enum mcs_op op, int half)
     }
 }
 
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+#define OP(name, inputs, outputs, attr)                                                                                \
     Test(cuda_ops, name)                                                                                               \
     {                                                                                                                  \
         run_op(OP_##name, 0);                                                                                          \

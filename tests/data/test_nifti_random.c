@@ -4,7 +4,7 @@
 #include "data/image/volume.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
-#include "support_nifti.h"
+#include "tests/support/support_nifti.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

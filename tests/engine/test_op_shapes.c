@@ -42,7 +42,7 @@ static enum mcs_status shape(enum mcs_op op, struct tensor **in, const void *att
     }
     text[0] = '\0';
     mcs_error_clear();
-    const enum mcs_status st = info->shape("here", in, attr, out);
+    const enum mcs_status st = mcs_op_shape(op, "here", in, attr, out);
     for (int k = 0; st == MCS_OK && k < info->n_out; k++) {
         used += (size_t)snprintf(text + used, room - used, "%s%s", k ? "|" : "", types[out[k].dt]);
         if (out[k].nd > MCS_MAX_DIM) used += (size_t)snprintf(text + used, room - used, "%d dimensions", out[k].nd);
@@ -130,6 +130,41 @@ Test(op_shapes, norms)
     GOOD(OP_l2norm, IN(H(2, 3, 4)), NULL, "2,3,4|6");
 }
 
+Test(op_shapes, inputs_of_another_type_or_missing)
+{
+    BAD(OP_gelu, IN(NULL), NULL, "gelu: input 0 is missing");
+    BAD(OP_relu, IN(I(7)), NULL, "relu: input 0 must be float");
+    BAD(OP_linear, IN(F(3, 4), F(5, 4), I(5)), (&(struct linear_attr){0}), "linear: input 2 must be float");
+}
+
+/* Every gradient that ops.def excludes: int32 inputs, constants of the losses, what M2IB holds fixed. */
+Test(op_shapes, inputs_without_a_gradient)
+{
+    static const struct {
+        enum mcs_op op;
+        unsigned inputs;
+    } rows[] = {{OP_attention, 1 << 3 | 1 << 4},
+                {OP_gather, 1 << 1},
+                {OP_dropout, 1 << 1},
+                {OP_bottleneck, 1 << 0 | 1 << 2},
+                {OP_cosine, 1 << 1},
+                {OP_dice_ce, 1 << 1},
+                {OP_fourier_pe, 7},
+                {OP_mask_loss, 1 << 1 | 1 << 2},
+                {OP_mse, 1 << 1 | 1 << 2},
+                {OP_bce, 1 << 1 | 1 << 2},
+                {OP_attn_guide, 1 << 1 | 1 << 2},
+                {OP_linear, 0},
+                {OP_contrastive, 0},
+                {OP_cast, 0}};
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        const struct op_info *info = &mcs_op_table[rows[k].op];
+        for (int i = 0; i < MCS_MAX_IN; i++)
+            cr_expect_eq(mcs_op_differentiates(rows[k].op, i), i < info->n_in && !(rows[k].inputs >> i & 1),
+                         "%s, input %d", info->name, i);
+    }
+}
+
 Test(op_shapes, elementwise)
 {
     GOOD(OP_gelu, IN(H(2, 3, 4)), NULL, "2,3,4");
@@ -144,7 +179,7 @@ Test(op_shapes, elementwise)
     BAD(OP_add, IN(F(2, 3, 4), F(1, 3, 4)), NULL, "trailing part of the first: 1 against 2");
     GOOD(OP_cast, IN(F(2, 3)), (&(struct cast_attr){MCS_BF16}), "bf16 2,3");
     GOOD(OP_cast, IN(H(2, 3)), (&(struct cast_attr){MCS_F32}), "2,3");
-    BAD(OP_cast, IN(I(2, 3)), (&(struct cast_attr){MCS_F32}), "between float types");
+    BAD(OP_cast, IN(I(2, 3)), (&(struct cast_attr){MCS_F32}), "cast: input 0 must be float");
     BAD(OP_cast, IN(F(2, 3)), (&(struct cast_attr){MCS_I32}), "between float types");
 }
 
@@ -180,8 +215,8 @@ Test(op_shapes, attention_offsets)
     GOOD(OP_attention, IN(q, k, k, I(2), I(2)), &a, "7,8|7,2");
     BAD(OP_attention, IN(q, k, k, I(4)), &a, "both offsets or none");
     BAD(OP_attention, IN(q, k, k, NULL, I(4)), &a, "both offsets or none");
-    BAD(OP_attention, IN(q, k, k, F(4), I(4)), &a, "two int32 vectors");
-    BAD(OP_attention, IN(q, k, k, I(4), F(4)), &a, "two int32 vectors");
+    BAD(OP_attention, IN(q, k, k, F(4), I(4)), &a, "attention: input 3 must be int32");
+    BAD(OP_attention, IN(q, k, k, I(4), F(4)), &a, "attention: input 4 must be int32");
     BAD(OP_attention, IN(q, k, k, I(4, 1), I(4, 1)), &a, "two int32 vectors");
     BAD(OP_attention, IN(q, k, k, I(4), I(5)), &a, "two int32 vectors");
     BAD(OP_attention, IN(q, k, k, I(4), I(4, 1)), &a, "two int32 vectors");
@@ -232,8 +267,10 @@ Test(op_shapes, windows)
 Test(op_shapes, gather_and_concat)
 {
     static const struct axis_attr first = {0}, second = {1}, third = {2}, before = {-1}, beyond = {3};
-    GOOD(OP_gather, IN(H(2, 3, 4), I(5)), NULL, "5,4");
-    BAD(OP_gather, IN(F(2, 3, 4), F(5)), NULL, "int32 vector");
+    GOOD(OP_gather, IN(F(2, 3, 4), I(5)), NULL, "5,4");
+    GOOD(OP_gather, IN(H(2, 3, 4), I(5)), NULL, "bf16 5,4");
+    BAD(OP_gather, IN(F(2, 3, 4), F(5)), NULL, "gather: input 1 must be int32");
+    BAD(OP_gather, IN(F(2, 3, 4)), NULL, "gather: input 1 is missing");
     BAD(OP_gather, IN(F(2, 3, 4), I(5, 1)), NULL, "int32 vector");
     GOOD(OP_concat, IN(H(2, 3), F(4, 3)), &first, "6,3");
     GOOD(OP_concat, IN(F(2, 3, 4), F(2, 5, 4), F(2, 7, 4)), &second, "2,15,4");
@@ -241,7 +278,7 @@ Test(op_shapes, gather_and_concat)
     GOOD(OP_concat, IN(F(1, 2, 4), F(3, 5, 4), F(1, 1, 4), F(3, 6, 4), F(9)), &second, "3,14,4");
     GOOD(OP_concat, IN(F(2, 3, 4), F(1, 1, 5)), &third, "2,3,9");
     GOOD(OP_concat, IN(F(1, 1, 5), F(2, 1, 4)), &third, "2,1,9");
-    BAD(OP_concat, IN(F(2, 3, 4)), &second, "two to four inputs");
+    BAD(OP_concat, IN(F(2, 3, 4)), &second, "concat: input 1 is missing");
     BAD(OP_concat, IN(F(2, 3), F(2, 3, 1)), &first, "inputs differ in dimensions");
     BAD(OP_concat, IN(F(2, 3, 4), F(2, 3, 4)), &before, "inputs differ in dimensions");
     BAD(OP_concat, IN(F(2, 3, 4), F(2, 3, 4)), &beyond, "inputs differ in dimensions");
@@ -274,7 +311,7 @@ Test(op_shapes, dropout_and_bottleneck)
     GOOD(OP_dropout, IN(F(2, 3, 4), I(2, 3)), &half, "2,3,4");
     BAD(OP_dropout, IN(F(2, 3, 4)), &all, "probability 1 is not in [0,1)");
     BAD(OP_dropout, IN(F(2, 3, 4)), &negative, "probability -0.1 is not in [0,1)");
-    BAD(OP_dropout, IN(F(2, 3, 4), F(6)), &half, "sample id a row");
+    BAD(OP_dropout, IN(F(2, 3, 4), F(6)), &half, "dropout: input 1 must be int32");
     BAD(OP_dropout, IN(F(2, 3, 4), I(5)), &half, "sample id a row");
     GOOD(OP_bottleneck, IN(F(2, 3, 4), F(2, 3, 4), F(6, 3, 4)), NULL, "6,3,4|2|2,3");
     BAD(OP_bottleneck, IN(F(2, 3, 4, 1), F(2, 3, 4, 1), F(6, 3, 4)), NULL, "bottleneck wants");
@@ -312,10 +349,10 @@ Test(op_shapes, images_and_coordinates)
     GOOD(OP_fourier_pe, IN(F(5, 2), NULL, F(2, 7)), NULL, "5,14");
     BAD(OP_fourier_pe, IN(F(5, 2, 1), NULL, F(2, 7)), NULL, "coords (n,2)");
     BAD(OP_fourier_pe, IN(F(5, 3), NULL, F(2, 7)), NULL, "coords (n,2)");
-    BAD(OP_fourier_pe, IN(F(5, 2), NULL, NULL), NULL, "coords (n,2)");
+    BAD(OP_fourier_pe, IN(F(5, 2), NULL, NULL), NULL, "fourier_pe: input 2 is missing");
     BAD(OP_fourier_pe, IN(F(5, 2), NULL, F(2, 7, 1)), NULL, "coords (n,2)");
     BAD(OP_fourier_pe, IN(F(5, 2), NULL, F(3, 7)), NULL, "coords (n,2)");
-    BAD(OP_fourier_pe, IN(F(5, 2), F(5), F(2, 7)), NULL, "a label a row");
+    BAD(OP_fourier_pe, IN(F(5, 2), F(5), F(2, 7)), NULL, "fourier_pe: input 1 must be int32");
     BAD(OP_fourier_pe, IN(F(5, 2), I(4), F(2, 7)), NULL, "a label a row");
 }
 
@@ -323,7 +360,7 @@ Test(op_shapes, losses)
 {
     GOOD(OP_dice_ce, IN(F(2, 5, 6, 3), I(2, 5, 6)), NULL, "1|2,3,3");
     GOOD(OP_dice_ce, IN(F(4, 5, 2), I(4, 5)), NULL, "1|4,2,3");
-    BAD(OP_dice_ce, IN(F(2, 5, 6, 3), F(2, 5, 6)), NULL, "dice_ce wants");
+    BAD(OP_dice_ce, IN(F(2, 5, 6, 3), F(2, 5, 6)), NULL, "dice_ce: input 1 must be int32");
     BAD(OP_dice_ce, IN(F(4, 3), I(4)), NULL, "dice_ce wants");
     BAD(OP_dice_ce, IN(F(2, 5, 1), I(2, 5)), NULL, "dice_ce wants");
     BAD(OP_dice_ce, IN(F(2, 5, 6, 3), I(2, 5, 5)), NULL, "dice_ce wants");

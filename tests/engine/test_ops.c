@@ -21,7 +21,7 @@ static void run_op(enum mcs_op op)
     cr_assert(failed == 0, "%s: %d checks failed in %d cases", mcs_op_table[op].name, failed, n);
 }
 
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+#define OP(name, inputs, outputs, attr)                                                                                \
     Test(ops, name)                                                                                                    \
     {                                                                                                                  \
         run_op(OP_##name);                                                                                             \

@@ -239,30 +239,28 @@ Test(tape, which_operands_are_bfloat16)
 {
     static const struct {
         enum mcs_op op;
-        unsigned half, follow;
-    } rows[] = {{OP_linear, 1, 0},        {OP_conv, 1, 0},    {OP_conv_transpose, 1, 0}, {OP_layernorm, 1, 0},
-                {OP_instance_norm, 1, 0}, {OP_gelu, 1, 0},    {OP_relu, 1, 0},           {OP_add, 3, 0},
-                {OP_attention, 7, 0},     {OP_window, 1, 0},  {OP_unwindow, 1, 0},       {OP_gather, 0, 1},
-                {OP_concat, 15, 0},       {OP_dropout, 1, 0}, {OP_resize, 1, 0},         {OP_bmm_nt, 3, 0},
-                {OP_cast, 0, 1}};
-    struct tensor full = {.dt = MCS_F32}, half = {.dt = MCS_BF16}, *of_full[] = {&full}, *of_half[] = {&half};
-    for (int op = 0; op < MCS_N_OPS; op++) {
-        unsigned want_half = 0, want_follow = 0;
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            if ((int)rows[i].op == op) want_half = rows[i].half, want_follow = rows[i].follow;
+        unsigned inputs; /* bits of those that can be bf16 */
+        int output;      /* 1: output 0 is bf16 in a bf16 graph */
+    } rows[] = {{OP_linear, 1, 1},      {OP_conv, 1, 1},          {OP_conv_transpose, 1, 1},
+                {OP_layernorm, 1, 1},   {OP_instance_norm, 1, 1}, {OP_gelu, 1, 1},
+                {OP_relu, 1, 1},        {OP_add, 3, 1},           {OP_attention, 7, 1},
+                {OP_window, 1, 1},      {OP_unwindow, 1, 1},      {OP_gather, 1, 0},
+                {OP_concat, 15, 1},     {OP_dropout, 1, 1},       {OP_resize, 1, 1},
+                {OP_bmm_nt, 3, 1},      {OP_cast, 1, 0},          {OP_l2norm, 0, 0},
+                {OP_contrastive, 0, 0}, {OP_bottleneck, 0, 0},    {OP_cosine, 0, 0},
+                {OP_dice_ce, 0, 0},     {OP_softmax, 0, 0},       {OP_fourier_pe, 0, 0},
+                {OP_mask_loss, 0, 0},   {OP_mse, 0, 0},           {OP_bce, 0, 0},
+                {OP_attn_guide, 0, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const enum mcs_op op = rows[i].op;
         const char *name = mcs_op_table[op].name;
-        cr_expect_eq(mcs_amp_slots((enum mcs_op)op), want_half | want_follow, "%s", name);
-        cr_expect_eq(!!mcs_amp_is_half((enum mcs_op)op, of_full), want_half != 0, "%s", name);
-        cr_expect_eq(!!mcs_amp_is_half((enum mcs_op)op, of_half), (want_half | want_follow) != 0, "%s", name);
-        /* The first float output follows; other outputs, other types and graphs in float do not. */
-        const enum mcs_dtype first = want_half && op != OP_cast ? MCS_BF16 : MCS_F32;
-        cr_expect_eq(mcs_amp_output(MCS_BF16, (enum mcs_op)op, of_full, 0, MCS_F32), first, "%s", name);
-        cr_expect_eq(mcs_amp_output(MCS_BF16, (enum mcs_op)op, of_full, 1, MCS_F32), MCS_F32, "%s", name);
-        cr_expect_eq(mcs_amp_output(MCS_BF16, (enum mcs_op)op, of_full, 0, MCS_I32), MCS_I32, "%s", name);
-        cr_expect_eq(mcs_amp_output(MCS_F32, (enum mcs_op)op, of_full, 0, MCS_F32), MCS_F32, "%s", name);
+        cr_expect_eq(mcs_amp_slots(op), rows[i].inputs, "%s", name);
+        cr_expect_eq(mcs_amp_output(MCS_BF16, op, 0, MCS_F32), rows[i].output ? MCS_BF16 : MCS_F32, "%s", name);
+        cr_expect_eq(mcs_amp_output(MCS_F32, op, 0, MCS_F32), MCS_F32, "%s", name);
+        for (int k = 1; k < mcs_op_table[op].n_out; k++)
+            cr_expect_eq(mcs_amp_output(MCS_BF16, op, k, MCS_F32), MCS_F32, "%s", name);
     }
-    cr_expect_eq(mcs_amp_output(MCS_BF16, OP_gather, of_half, 0, MCS_F32), MCS_BF16);
-    cr_expect_eq(mcs_amp_output(MCS_BF16, OP_cast, of_half, 0, MCS_F32), MCS_F32);
+    cr_expect_eq(mcs_amp_output(MCS_F32, OP_gather, 0, MCS_BF16), MCS_BF16); /* as the shape rule says */
     cr_expect_eq(mcs_amp_activations(), MCS_F32);
 }
 

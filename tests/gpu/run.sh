@@ -64,7 +64,8 @@ build() {
     folder=build-gpu/sm_$arch
     mkdir -p "$folder"
     program=$folder/gpu_run
-    local host=(-std=gnu11 -O2 -Wall -I. "-DMCS_VERSION=\"$(sed -n 's/^project(mcsam VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)\"")
+    printf '#include "%s"\n' tests/cases/*.def >"$folder/cases.def" # as CMakeLists.txt makes it
+    local host=(-std=gnu11 -O2 -Wall -I. "-I$folder" "-DMCS_VERSION=\"$(sed -n 's/^project(mcsam VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)\"")
     for f in "${include[@]}"; do host+=(-isystem "$f"); done
     { # sources, longest compilations first
         ls -S kernels/*/*.cu tests/cudasim/probes.cu

@@ -30,7 +30,7 @@ static inline int64_t ref_count(const struct ref_tensor *t)
 
 /* fwd writes out[] (all of them, statistics too). bwd ADDS to din[] (zeroed by the runner); it may read in[], out[] and
  * dout[] of all slots; dout[i].v NULL counts as 0. */
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad)                                                           \
+#define OP(name, inputs, outputs, attr)                                                                                \
     void ref_##name##_fwd(const struct ref_step *s);                                                                   \
     void ref_##name##_bwd(const struct ref_step *s);
 #include "engine/tape/ops.def"

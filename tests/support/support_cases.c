@@ -15,7 +15,7 @@
 
 #define CASE(op_, name_, ...) {.op = OP_##op_, .name = name_, __VA_ARGS__},
 const struct op_case mcs_cases[] = {
-#include "tests/cases/all.def"
+#include "cases.def"
 };
 #undef CASE
 const int mcs_n_cases = (int)(sizeof mcs_cases / sizeof mcs_cases[0]);
@@ -24,60 +24,10 @@ typedef void (*ref_fn)(const struct ref_step *);
 static const struct {
     ref_fn fwd, bwd;
 } oracle[MCS_N_OPS] = {
-#define OP(name, n_in, n_out, attr, keep_in, keep_out, grad) {ref_##name##_fwd, ref_##name##_bwd},
+#define OP(name, inputs, outputs, attr) {ref_##name##_fwd, ref_##name##_bwd},
 #include "engine/tape/ops.def"
 #undef OP
 };
-
-/* The int32 inputs of the ops and their default fill. */
-static struct case_fill default_fill(const struct op_case *c, int slot)
-{
-    int64_t rows = 1;
-    switch (c->op) {
-    case OP_attention:
-        if (slot == 3 || slot == 4) return (struct case_fill)OFFSETS((float)c->in[slot == 3 ? 0 : 1].dim[0]);
-        break;
-    case OP_gather:
-        for (int i = 0; i + 1 < c->in[0].nd; i++) rows *= c->in[0].dim[i];
-        if (slot == 1) return (struct case_fill)INDEX((float)rows);
-        break;
-    case OP_dropout:
-        if (slot == 1) return (struct case_fill)LABELS(1000);
-        break;
-    case OP_dice_ce:
-        if (slot == 1) return (struct case_fill)LABELS((float)c->in[0].dim[c->in[0].nd - 1]);
-        break;
-    case OP_fourier_pe:
-        if (slot == 1) return (struct case_fill)INDEX(4);
-        break;
-    default: break;
-    }
-    return (struct case_fill)NORMAL(0, 1);
-}
-
-/* float32 inputs that get no gradient from the op (ops.def). */
-static unsigned never_grad(enum mcs_op op)
-{
-    switch (op) {
-    case OP_bottleneck: return IN(0) | IN(2);
-    case OP_cosine: return IN(1);
-    case OP_mask_loss:
-    case OP_mse:
-    case OP_bce:
-    case OP_attn_guide: return IN(1) | IN(2);
-    default: return 0;
-    }
-}
-
-static struct case_fill fill_of(const struct op_case *c, int slot)
-{
-    return c->fill[slot].kind == FILL_DEFAULT ? default_fill(c, slot) : c->fill[slot];
-}
-
-enum mcs_dtype mcs_case_dtype(const struct op_case *c, int slot)
-{
-    return fill_of(c, slot).kind >= FILL_INDEX ? MCS_I32 : MCS_F32;
-}
 
 static int compare_int(const void *a, const void *b)
 {
@@ -85,9 +35,10 @@ static int compare_int(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-enum mcs_dtype mcs_case_fill(const struct op_case *c, int slot, int64_t n, void *dst)
+/* Fills a host array (float or int32) of n elements for an input; returns its type. */
+static enum mcs_dtype fill_input(const struct op_case *c, int slot, int64_t n, void *dst)
 {
-    struct case_fill f = fill_of(c, slot);
+    const struct case_fill f = c->fill[slot].kind ? c->fill[slot] : (struct case_fill)NORMAL(0, 1);
     struct mcs_rng r = {.seed = c->seed ? c->seed : 1, .site = mcs_rng_site("test.case"), .sample = (uint32_t)slot};
     float *x = dst;
     int32_t *v = dst;
@@ -112,7 +63,7 @@ enum mcs_dtype mcs_case_fill(const struct op_case *c, int slot, int64_t n, void 
         }
     }
     if (f.kind == FILL_OFFSETS) qsort(v, (size_t)n, sizeof *v, compare_int);
-    return mcs_case_dtype(c, slot);
+    return f.kind >= FILL_INDEX ? MCS_I32 : MCS_F32;
 }
 
 /* ---- one run ---- */
@@ -333,12 +284,12 @@ static void run_backward(struct runner *r, unsigned want, float beta, struct ten
         int j = r->c->same[i] ? r->c->same[i] - 1 : i;
         if (!r->in[i].nd) continue;
         s.like[i] = &r->in[j];
-        if (r->info->keep_in & IN(i)) s.in[i] = &r->in[j];
+        if (r->info->in[i] & SLOT_KEEP) s.in[i] = &r->in[j];
         if (want & IN(j)) s.din[i] = &din[j];
         s.beta[i] = beta;
     }
     for (int i = 0; i < r->info->n_out; i++) {
-        if (r->info->keep_out & OUT(i)) s.out[i] = &r->out[i];
+        if (r->info->out[i] & SLOT_KEEP) s.out[i] = &r->out[i];
         if (r->dout_mask & OUT(i)) s.dout[i] = &r->dout[i];
     }
     run_step(r, &s);
@@ -406,7 +357,6 @@ static void check_finite_difference(struct runner *r, int slot)
 static void fill_inputs(struct runner *r)
 {
     const struct op_case *c = r->c;
-    unsigned never = never_grad(c->op) | c->frozen;
     for (int i = 0; i < MCS_MAX_IN; i++) {
         struct tensor *t = &r->in[i];
         if (!c->in[i].nd) continue;
@@ -419,7 +369,7 @@ static void fill_inputs(struct runner *r)
         }
         int64_t n = mcs_count(t);
         void *host = mcs_arena_alloc(&r->host, (size_t)n * 4);
-        t->dt = mcs_case_fill(c, i, n, host);
+        t->dt = fill_input(c, i, n, host);
         if (t->dt == MCS_F32 && (r->b->half || c->half_in & IN(i))) round_to_half(host, n);
         if (t->dt == MCS_F32 &&
             ((r->b->half && mcs_amp_slots(c->op) & IN(i) && c->op != OP_cast) || c->half_in & IN(i)))
@@ -431,7 +381,7 @@ static void fill_inputs(struct runner *r)
         memcpy(o->dim, t->dim, sizeof o->dim);
         o->v = doubles(r, n);
         for (int64_t j = 0; j < n; j++) o->v[j] = t->dt == MCS_I32 ? ((int32_t *)host)[j] : (double)((float *)host)[j];
-        if (t->dt != MCS_I32 && r->info->has_grad && !(never & IN(i))) r->grad_mask |= IN(i);
+        if (mcs_op_differentiates(c->op, i) && !(c->frozen & IN(i))) r->grad_mask |= IN(i);
     }
 }
 
@@ -440,21 +390,21 @@ static enum mcs_status make_outputs(struct runner *r)
     struct tensor *in[MCS_MAX_IN];
     struct mcs_rng rng = {.seed = 5, .site = mcs_rng_site("test.dout")};
     for (int i = 0; i < MCS_MAX_IN; i++) in[i] = r->in[i].nd ? &r->in[r->c->same[i] ? r->c->same[i] - 1 : i] : NULL;
-    MCS_TRY(r->info->shape(r->c->name, in, r->c->attr, r->out));
+    MCS_TRY(mcs_op_shape(r->c->op, r->c->name, in, r->c->attr, r->out));
     for (int i = 0; i < r->info->n_out; i++) {
         struct tensor *t = &r->out[i];
         int64_t n = mcs_count(t);
         t->name = "out";
         t->role = TENSOR_ACT;
         t->root = t;
-        t->dt = mcs_amp_output(r->b->half ? MCS_BF16 : MCS_F32, r->c->op, in, i, t->dt);
+        t->dt = mcs_amp_output(r->b->half ? MCS_BF16 : MCS_F32, r->c->op, i, t->dt);
         t->data = device_floats(r, t->dt, NULL, n);
         struct ref_tensor *o = &r->ref.out[i];
         o->nd = t->nd;
         memcpy(o->dim, t->dim, sizeof o->dim);
         o->v = doubles(r, n);
         o->mag = doubles(r, n);
-        if (!r->info->has_grad || !(r->dout_mask & OUT(i))) continue;
+        if (!r->grad_mask || !(r->dout_mask & OUT(i))) continue;
         float *g = mcs_arena_alloc(&r->host, (size_t)n * 4);
         rng.sample = (uint32_t)i;
         for (int64_t j = 0; j < n; j++) g[j] = (float)mcs_rng_normal(rng, (uint32_t)j);
@@ -544,7 +494,7 @@ int mcs_case_launch(const struct op_case *c, const struct case_backend *b)
         for (int i = 0; i < MCS_MAX_IN; i++)
             if (r.grad_mask & IN(i))
                 din[i] = like(&r.in[i], "din", device_floats(&r, r.in[i].dt, NULL, mcs_count(&r.in[i])));
-        if (r.info->has_grad && r.grad_mask) run_backward(&r, r.grad_mask, 0, din);
+        if (r.grad_mask) run_backward(&r, r.grad_mask, 0, din);
     }
     device_free_from(&r, 0);
     free(r.made);
@@ -578,7 +528,7 @@ int mcs_case_run(const struct op_case *c, const struct case_backend *b)
     for (int i = 0; i < r.info->n_out; i++) first[i] = snapshot(&r, &r.out[i]);
     run_forward(&r);
     for (int i = 0; i < r.info->n_out; i++) check_same_bytes(&r, "out", first[i], &r.out[i]);
-    if (!r.info->has_grad || !r.grad_mask) goto done;
+    if (!r.grad_mask) goto done;
 
     oracle_backward(&r);
     for (int i = 0; i < MCS_MAX_IN; i++)

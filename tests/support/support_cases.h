@@ -2,11 +2,10 @@
  * op NAME, one CASE line each; tests/engine/test_ops.c runs them all:
  *
  *     CASE(linear, "no bias", .in = {DIMS(3, 7), DIMS(5, 7)}, .attr = &(struct linear_attr){0}, .k = 8)
- *     CASE(gather, "rows", .in = {DIMS(9, 4), DIMS(5)}, .fill = {[1] = INDEX(9)}, .k = 1)
+ *     CASE(gather, "rows", .in = {DIMS(9, 4), DIMS(5)}, .fill = {[1] = INDEX(9)}, .attr = &(struct no_attr){0}, .k = 1)
  *
- * An input that is not given (nd 0) is absent. Defaults: inputs are standard normal (int32 ones by default_fill in
- * support_cases.c), only output 0 gets a gradient, gradients are computed for every float32 input for which the op has
- * one, seed 1. */
+ * An input that is not given (nd 0) is absent. Defaults: inputs are standard normal (int32 inputs need a fill), only
+ * output 0 gets a gradient, gradients are computed for every input for which the op has one, seed 1. */
 #ifndef MCS_TEST_SUPPORT_CASES_H
 #define MCS_TEST_SUPPORT_CASES_H
 
@@ -120,9 +119,6 @@ struct case_backend {
     int exact; /* 1: the device reports accesses outside of allocations, so no guard bytes are needed */
 };
 
-/* Fills a host array of n elements for input `slot` of the case; returns its type, float32 or int32. */
-enum mcs_dtype mcs_case_fill(const struct op_case *c, int slot, int64_t n, void *dst);
-enum mcs_dtype mcs_case_dtype(const struct op_case *c, int slot);
 /* Runs one case: forward and backward against the oracle (beta 0 over NaN, beta 1, each gradient separately), the
  * oracle's backward against finite differences of its forward, bit-identical repetition, 1 and 2 threads, no writes out
  * of bounds. Prints the failed checks and returns their number. */

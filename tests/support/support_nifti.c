@@ -1,4 +1,4 @@
-#include "support_nifti.h"
+#include "tests/support/support_nifti.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
