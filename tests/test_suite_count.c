@@ -1,4 +1,4 @@
-/* The suite's last line: what it counts from a log of ctest, and that a program which ran no test fails. */
+/* The suite's last line, counted from a log of ctest; a program that ran no test fails. */
 #include "tests/support/support_shell.h"
 
 #include <criterion/criterion.h>
@@ -58,7 +58,7 @@ Test(suite_count, nothing_ran_is_a_failure)
 {
     expect("awk -v rc=0 -f \"$DEMO/../../tests/count.awk\" /dev/null", 1,
            "no test ran\n0 passed, 1 failed, 0 skipped\n");
-    /* env -i: a Criterion program finds the runner that started it in its environment. */
+    /* env -i: otherwise the Criterion program finds this test's runner in its environment. */
     expect("env -i " MCS_BUILD "/test_rng --filter no/such", 1, "no test ran: the filter matches none");
     expect("env -i " MCS_BUILD "/test_rng --filter 'rng/*'", 0, " 0 failed, 0 skipped\n");
 }

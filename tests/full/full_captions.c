@@ -1,6 +1,6 @@
 /* Fine-tuning on 20,000 captions of realistic length: 2,000 steps of small towers at two batch sizes, 20 of
- * BiomedCLIP's, on one and two ranks. Each run ends well, takes the device memory that its dry run says, and its
- * resident memory stays as it is once all sizes of batch have come. */
+ * BiomedCLIP's, on one and two ranks. Each run succeeds and takes the device memory that its dry run prints; its
+ * resident memory does not grow after all batch sizes have occurred. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static void teardown(void)
 }
 TestSuite(full_captions, .init = setup, .fini = teardown, .timeout = 3600);
 
-/* As many pieces as BiomedCLIP has; captions use one of them. */
+/* A vocabulary of BiomedCLIP's size; captions use one of its words. */
 static const char *vocabulary(int n)
 {
     const char *path = tiny_path(folder, "vocab.txt");

@@ -1,5 +1,5 @@
-/* BiomedCLIP at its real size, both towers, with random weights: it has the tensors of the published file, plans, runs
- * forward and backward, and takes as much memory as the plan says. */
+/* BiomedCLIP at full size, both towers, with random weights: it has the tensors of the published file, runs forward and
+ * backward, and takes the planned memory. */
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "engine/model/clip.h"
@@ -18,7 +18,7 @@
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 #define MIB(bytes) ((double)(bytes) / 1048576)
 
-enum { BATCH = 2, ROWS = 128 }; /* rows planned for the captions: of 60 and 57 tokens, the rest is padding */
+enum { BATCH = 2, ROWS = 128 }; /* token rows of the graph; captions have 60 and 57 tokens, the rest is padding */
 static const int length[BATCH] = {60, 57};
 
 /* Largest resident memory of this process so far. */
@@ -34,7 +34,7 @@ static double peak_mib(void)
 
 static int n_checked;
 
-/* A tensor that must be there, with dimensions ended by 0. */
+/* Requires a tensor with these dimensions, terminated by 0. */
 static void want(const struct params *p, int64_t d0, int64_t d1, const char *fmt, ...)
 {
     char name[160];
@@ -50,7 +50,7 @@ static void want(const struct params *p, int64_t d0, int64_t d1, const char *fmt
                   "%s: %d dimensions, the first %lld", name, t->nd, (long long)t->dim[0]);
 }
 
-/* A layer's weight (n,k), or (n) of a norm where k is 0, and its bias (n). */
+/* Requires a layer's weight (n,k), or (n) of a norm if k is 0, and its bias (n). */
 static void want_layer(const struct params *p, int64_t n, int64_t k, const char *fmt, ...)
 {
     char name[128];
@@ -218,10 +218,9 @@ Test(full_clip, forward_and_backward, .timeout = 1800)
             "MiB\n",
             BATCH, t.graph->n_steps, plan, forward, backward, planned, weights, activations, MIB(e->plan.sum_bytes),
             workspace, taken);
-    /* More than planned: the graph, the test's image (1 MiB), and the convolution library's code, packed weights and
-     * scratch of each thread, which stay below 128 MiB. Less than planned: the workspace is as large as the largest
-     * wish, and may be used in part; all else is written by this step (weights, gradients, every activation), up to
-     * page borders. */
+    /* More than planned: the graph, the test's image (1 MiB), and oneDNN's code, packed weights and per-thread scratch,
+     * which stay below 128 MiB. Less than planned: only a part of the workspace may be used; all other memory is
+     * written by this step (weights, gradients, every activation), up to page boundaries. */
     cr_expect_lt(taken, planned + 128, "%.0f MiB taken, %.0f planned", taken, planned);
     cr_expect_gt(taken, planned - workspace - 16, "%.0f MiB taken, %.0f planned", taken, planned);
     mcs_exec_free(e);

@@ -1,4 +1,4 @@
-/* The demo at reduced size on the CPU, on one simulated GPU and on two: the same masks stage by stage. Minutes. */
+/* The demo at reduced size on the CPU and on one and two simulated GPUs: equal masks in each stage. Takes minutes. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -17,9 +17,9 @@ TestSuite(cuda_demo, .init = setup, .fini = shell_close);
     "--finetune-steps 2 --finetune-batch 2 --finetune-warmup 1 --saliency-steps 3 --saliency-copies 2 --cycles 1 "     \
     "--cycle-steps 5 --cycle-checkpoints 1 --network-batch 2 --network-features 4 --no-ceiling"
 
-/* Masks of the stages whose inputs agree: each stage's are the last one's results, so a difference would grow. The
- * network is trained by five steps of AdamW, which makes weights with hardly any gradient move by the rate either way:
- * it is compared on one network instead, the CPU's. */
+/* Compares the masks of stages whose inputs agree, since a stage's inputs are the results of the one before and
+ * differences grow. Networks are not compared: in five steps of AdamW weights with almost no gradient move by the
+ * learning rate in either direction. Instead predictions of one network, the CPU's, are compared. */
 static void same_masks(const char *folder)
 {
     static const char *const stages[] = {"saliency_start", "saliency", "coarse", "post", "sam", "two"};

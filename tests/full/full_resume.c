@@ -1,4 +1,4 @@
-/* Ten kills of each training, as the project promises; tests/cli/test_resume.c has four. */
+/* Ten kills of each training, the project's requirement; tests/cli/test_resume.c has four. */
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>

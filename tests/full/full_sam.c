@@ -1,5 +1,5 @@
-/* SAM ViT-B at its real size, 1024 x 1024, with random weights: it plans, runs forward and backward, and takes as much
- * memory as the plan says. */
+/* SAM ViT-B at full size, 1024 x 1024, with random weights: it runs forward and backward and takes the planned memory.
+ */
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "engine/model/sam.h"
@@ -95,10 +95,9 @@ static void run(int gradients)
         "peak resident %.0f MiB\n",
         forward, backward, planned, MIB(e->plan.activation_bytes), MIB(e->plan.sum_bytes), MIB(e->plan.workspace_bytes),
         peak - before);
-    /* More than planned: the graph, what this test holds itself (image 12 MiB while it is set, masks 2 MiB), and the
-     * convolution library's code, packed weights and scratch of each thread, which stay below 128 MiB. Less than
-     * planned: the workspace is as large as the largest wish, and may be used in part; all else is written, up to page
-     * borders. */
+    /* More than planned: the graph, this test's buffers (image 12 MiB while it is set, masks 2 MiB), and oneDNN's code,
+     * packed weights and per-thread scratch, which stay below 128 MiB. Less than planned: only a part of the workspace
+     * may be used; all other memory is written, up to page boundaries. */
     cr_expect(peak - before < planned + 14 + 128, "peak %.0f MiB, planned %.0f MiB", peak - before, planned);
     cr_expect(peak - before > planned - MIB(e->plan.workspace_bytes) - 16, "peak %.0f MiB, planned %.0f MiB",
               peak - before, planned);

@@ -1,4 +1,4 @@
-/* nnU-Net's own 2-D network at 512 x 512: builds, plans, runs forward and backward, and takes the memory planned. */
+/* nnU-Net's 2-D network at 512 x 512: runs forward and backward and takes the planned memory. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 #include "engine/tape/grad.h"
 #include "infer/unet/unet_model.h"
 
-/* Bytes of memory that can be had now, by /proc/meminfo. */
+/* Available memory in bytes, from /proc/meminfo. */
 static int64_t available(void)
 {
     char line[128];
@@ -65,7 +65,7 @@ static void run(int64_t batch)
     for (int64_t i = 0; i < pixels; i++) label[i] = image[i] > 1;
     cr_assert_eq(mcs_exec_set(e, x, image), MCS_OK);
     for (int i = 0; i < n - 1; i++) {
-        cr_assert_eq(mcs_exec_set(e, target[i], label), MCS_OK); /* the first so many: any labels will do */
+        cr_assert_eq(mcs_exec_set(e, target[i], label), MCS_OK); /* a prefix of label: any labels will do */
         cr_assert_eq(mcs_exec_set(e, loss[i]->grad, &weight[i]), MCS_OK);
     }
     mcs_params_zero_grad(m.params);
@@ -88,8 +88,8 @@ static void run(int64_t batch)
         "full_unet: batch %lld: planned %.0f MiB (activations %.0f, workspace %.0f), taken %.0f MiB, %.1f s a run\n",
         (long long)batch, planned, (double)e->plan.activation_bytes / mib, (double)e->plan.workspace_bytes / mib, taken,
         seconds);
-    /* Beyond the plan: the test's own two arrays, and the convolution library's code, packed weights and scratch of a
-     * thread: 1/8 of the plan and 128 MiB. */
+    /* More than planned: this test's two arrays, and oneDNN's code, packed weights and per-thread scratch, at most 1/8
+     * of the plan and 128 MiB. */
     cr_expect_lt(taken, planned * 1.125 + own + 128, "%.0f MiB taken", taken);
     cr_expect_gt(taken, planned * 0.5, "%.0f MiB taken: what was planned is hardly used", taken);
     free(image);

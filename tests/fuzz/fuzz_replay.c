@@ -1,7 +1,7 @@
 /* fuzz_replay SEEDS [-n CHANGES] [-s SEED] [READER]...
  *
- * Every fuzzer without libFuzzer: each file of SEEDS/READER, then so many changes of them (3,000), drawn by SEED.
- * Prints a line a reader. What crashes is in the file /tmp/mcsam-fuzz-input, written before each input. */
+ * Runs every fuzzer without libFuzzer: each file of SEEDS/READER, then CHANGES (3,000) random changes of them, drawn by
+ * SEED. Prints a line for each reader. After a crash /tmp/mcsam-fuzz-input has the input. */
 #include "data/io/file.h"
 #include "tests/fuzz/support_fuzz.h"
 
@@ -121,14 +121,14 @@ static size_t change(uint8_t *bytes, size_t n, size_t most, const struct seed *o
     }
 }
 
-/* The input at hand, in a file that outlives a crash. */
+/* Runs one input, which is first written to a file that remains after a crash. */
 static void run_one(const struct reader *r, const uint8_t *bytes, size_t n)
 {
     static const char kept[] = "/tmp/mcsam-fuzz-input";
     static int fd = -2;
     if (fd == -2) fd = open(kept, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd >= 0 && (ftruncate(fd, (off_t)n) != 0 || pwrite(fd, bytes, n, 0) != (ssize_t)n)) fd = -1;
-    uint8_t *exact = malloc(n + !n); /* of its own size: a sanitizer sees a read beyond it */
+    uint8_t *exact = malloc(n + !n); /* a block of exactly n bytes, so that a sanitizer detects reads beyond them */
     FUZZ_REQUIRE(exact, "no memory");
     if (n) memcpy(exact, bytes, n);
     r->run(exact, n);

@@ -1,6 +1,6 @@
-/* Fuzzers: each file fuzz_NAME.c gives its reader one input and checks what it says. The same functions run in two
- * ways: under libFuzzer (clang, `./run fuzz`), one program a reader, and in the program fuzz_replay, which needs no
- * clang: the seeds, and some thousand changes of them, in every run of the tests.
+/* Fuzzers: each file fuzz_NAME.c passes one input to its reader and checks the result. The same functions run under
+ * libFuzzer (clang, `./run fuzz`), one program per reader, and in the program fuzz_replay, which needs no clang and
+ * runs the seeds and some thousand changes of them in every run of the tests.
  *
  *     FUZZ(npy)
  *     {
@@ -9,7 +9,7 @@
  *         if (fuzz_ended(st)) mcs_npy_free(&a);
  *     }
  *
- * A broken rule ends the program by abort, which both ways report with the input. */
+ * A failed check calls abort, which both report with the input. */
 #ifndef MCS_SUPPORT_FUZZ_H
 #define MCS_SUPPORT_FUZZ_H
 
@@ -25,19 +25,19 @@
 #include "tests/fuzz/fuzz.def"
 #undef FUZZ_READER
 
-/* The input as a file of this name, in a folder in memory that is the process's own. Valid until the next call with
- * the same name. */
+/* Writes the input to a file of this name in an in-memory folder of this process; the path is valid until the next call
+ * with the same name. */
 const char *fuzz_file(const uint8_t *data, size_t size, const char *name);
 const char *fuzz_folder(void);
 /* The input as a text, up to its first NUL; the caller frees it. */
 char *fuzz_as_text(const uint8_t *data, size_t size);
 
-/* A reader has ended with this status: 1 for MCS_OK. Bad data must give E_DATA, E_IO or E_USAGE and one line that can
- * be printed as it is; lack of memory is none of its excuses, since no input here needs much. Clears the message. */
+/* Checks a reader's final status; returns 1 for MCS_OK. Bad data must give E_DATA, E_IO or E_USAGE and a printable
+ * message of one line; E_NOMEM fails, since no input needs much memory. Clears the message. */
 int fuzz_ended(enum mcs_status st);
-/* Reads the file as an image in both ways that the program asks for, and checks what comes. */
+/* Reads the file as an image with the stored number of channels and with 3, and checks the result. */
 void fuzz_image(const char *path);
-/* A value that the compiler must compute: reading it shows memory that was never written, or lies outside. */
+/* Reads all bytes, so that sanitizers detect uninitialised memory and accesses out of bounds. */
 void fuzz_use(const void *bytes, size_t size);
 
 #define FUZZ_REQUIRE(cond, ...)                                                                                        \

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The file as its header and its bytes: the test's own few lines, so that no reader of ours stands between. */
+/* The file's header and bytes, read by a few lines here to be independent of data/io/safetensors.c. */
 static char *bytes;
 static int64_t n_bytes, n_header;
 static json_t *header;
@@ -32,8 +32,8 @@ static void close_golden(void)
 }
 TestSuite(classic, .init = open_golden, .fini = close_golden);
 
-/* The data of "a.b.c" and, when asked, its dimensions; NULL where there is none. A copy, since offsets are not aligned;
- * the process of a test frees it with itself. */
+/* The data of "a.b.c" and, if dims is not NULL, its dimensions; NULL if there is none. A copy, since offsets are not
+ * aligned; freed by the end of the test's process. */
 static void *tensor(const char *a, const char *b, const char *c, int dims[3])
 {
     char name[128];
@@ -89,7 +89,7 @@ Test(classic, components)
             cr_expect_eq(c->area, area[i]);
             cr_expect(c->x0 == box[4 * i] && c->y0 == box[4 * i + 1] && c->x1 == box[4 * i + 2] &&
                       c->y1 == box[4 * i + 3]);
-            /* the reference may add up in float: an ulp a pixel */
+            /* the reference may sum in float: one ulp per pixel */
             cr_expect_float_eq(c->confidence, mean[i], 6e-8 * area[i] + 6e-8);
         }
         mcs_components_free(&list);
@@ -134,7 +134,7 @@ Test(classic, metrics)
         const struct {
             const char *name;
             double value;
-            int skip; /* where our empty-mask rule differs, as metrics.h states it */
+            int skip; /* the reference has another rule for empty masks (metrics.h) */
         } * row;
         struct mask_metrics m;
         struct surface_pair p;

@@ -19,8 +19,8 @@ static void setup(void)
 }
 TestSuite(clip_config, .init = setup, .fini = shell_close);
 
-/* Every size with the group and the key that name it, the value in microsoft/BiomedCLIP-
- * PubMedBERT_256-vit_base_patch16_224), and another value that fits the others. */
+/* Every size with its group and key in the file, its value in microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224,
+ * and another valid value. */
 static const struct {
     const char *group, *key;
     size_t at;
@@ -63,7 +63,7 @@ static enum mcs_status read_text(const char *text, struct clip_config *c)
     return mcs_clip_config_read(shell_path("m"), c);
 }
 
-/* A file that says one size. */
+/* Reads a file with a single size. */
 static enum mcs_status read_one(int i, const char *number, struct clip_config *c)
 {
     char text[256];
@@ -74,7 +74,7 @@ static enum mcs_status read_one(int i, const char *number, struct clip_config *c
     return read_text(text, c);
 }
 
-Test(clip_config, what_is_not_said_is_biomedclips)
+Test(clip_config, missing_keys_get_biomedclips_sizes)
 {
     static const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f},
                        std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
@@ -93,12 +93,12 @@ Test(clip_config, what_is_not_said_is_biomedclips)
     for (int k = 0; k < 3; k++) cr_expect(c.mean[k] == (k < 2 ? (float)(k + 1) : 3.5f) && c.std[k] == (float)(k + 4));
     OK(read_text("{\"model_cfg\": {\"text_cfg\": {\"dropout\": \"x\", \"width\": 1.5}}, \"preprocess_cfg\": {\"mean\": "
                  "[1, 2], \"std\": 7}}",
-                 &c)); /* of another kind: as if not said */
+                 &c)); /* another JSON type: ignored */
     cr_expect(c.dropout == 0.1f && c.t_width == 768);
     cr_expect(!memcmp(c.mean, mean, sizeof mean) && !memcmp(c.std, std, sizeof std));
 }
 
-/* From 1 to 2^20, where the others allow it. */
+/* From 1 to 2^20, if the other sizes allow it. */
 Test(clip_config, limits_of_every_size)
 {
     static const char *const bad[] = {"0", "-1", "1048577", "4294967296", "-4294967295", "9223372036854775807"};
@@ -137,7 +137,8 @@ Test(clip_config, limits_of_every_size)
     mcs_error_clear();
 }
 
-/* A model of other sizes throughout, saved and opened: the same sizes, vocabulary and weights. */
+/* A model whose sizes all differ from the defaults has the same sizes, vocabulary and weights after saving and opening.
+ */
 Test(clip_config, a_saved_model_is_the_same)
 {
     struct clip_config c = tiny_clip_config(), read;

@@ -70,8 +70,8 @@ static double furthest(const float *a, const float *b)
     return d;
 }
 
-/* CLIP sees (v / 255 - mean) / std, channel by channel. Two pictures of other colours, and two folders whose mean and
- * standard deviation take both to the same values, have one embedding; with the folders exchanged they have not.
+/* CLIP's input is (v / 255 - mean) / std for each channel. Two pictures of different colours have one embedding in two
+ * folders whose mean and standard deviation map both to the same values, and different ones with the folders exchanged.
  * Rounding: the values agree to a few units of the last place, each network value to 1e-5. */
 Test(clip_files, mean_and_deviation_are_the_folders)
 {
@@ -94,7 +94,7 @@ Test(clip_files, mean_and_deviation_are_the_folders)
     cr_expect(furthest(a, crossed) > 1e-2 && furthest(a, plain) > 1e-2);
 }
 
-/* Sizes that cannot be are refused with the file's name, before any weight is read. */
+/* Impossible sizes are refused with the file's name before weights are read. */
 Test(clip_files, impossible_sizes)
 {
     static const char *const edits[] = {
@@ -133,8 +133,8 @@ static void expect_prompt(const struct prompts *p, const char *image, const char
     cr_expect(got ? want && !strcmp(got->texts[0], want) : !want, "%s: %s", image, got ? got->texts[0] : "none");
 }
 
-/* The image's own name goes before its stem, the stem before the star, whatever the order in the file. */
-Test(clip_files, the_nearest_prompt_counts)
+/* An image's name takes precedence over its stem, and the stem over "*", in any order in the file. */
+Test(clip_files, the_most_specific_prompt_is_used)
 {
     struct prompts p;
     static const char text[] = "\xEF\xBB\xBF{\"*\": \"all\", \"b\": \"stem\", \"a.png\": \"name\", "
@@ -193,7 +193,7 @@ Test(clip_files, prompts_there_and_back)
     mcs_prompts_free(&q);
 }
 
-/* Each image is asked with its own prompt: three images of one picture, three texts, the maps of those texts. */
+/* Three files of the same picture with three prompts get the maps of their prompts. */
 Test(clip_files, each_image_gets_its_own_prompt)
 {
     static const uint8_t colour[3] = {10, 90, 200};

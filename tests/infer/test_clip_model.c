@@ -81,7 +81,7 @@ static void check_clip(void)
     set(e, text.ids, ids);
     set(e, text.position, position);
     set(e, text.offset, offset);
-    /* ours sums both directions, ClipLoss halves the sum */
+    /* mcsam sums both directions, ClipLoss takes their mean */
     const float half = 0.5f;
     set(e, loss->grad, &half);
     mcs_params_zero_grad(p);
@@ -189,7 +189,7 @@ static void check_m2ib(const char *beta_name, float beta)
         golden_check(name, grad, grad_want + step * ALL, ALL, 1e-5, 0);
         if (step == STEPS - 1) check_map(e, &b, file, beta_name); /* the tenth forward pass: alpha after nine updates */
         memcpy(alpha, alpha_want + step * ALL,
-               sizeof alpha); /* the reference's alpha: each step is checked on its own */
+               sizeof alpha); /* start each step from the reference's alpha, so that errors do not accumulate */
         free(grad);
         free(fit);
         free(kl);

@@ -158,7 +158,7 @@ Test(coarse, released_form)
     struct coarse_result r;
     make_map(map);
     struct coarse_options o = mcs_coarse_defaults(MCS_RELEASE);
-    /* its 2-means goes there and back through 256 pixels, rounding down both times: of 40 columns some move by one */
+    /* the released 2-means resizes to 256 pixels and back, rounding down both times: some of 40 columns move by one */
     cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
     expect_box(r.boxes, 3, 4, 10, 14);
     mcs_coarse_free(&r);
@@ -175,10 +175,10 @@ Test(coarse, released_form)
     mcs_coarse_free(&r);
     o.merge_boxes = 0;
     cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
-    cr_assert_eq(r.n_boxes, 3); /* the same points stand beside each box */
+    cr_assert_eq(r.n_boxes, 3); /* every box has the same points */
     cr_expect_eq(memcmp(r.boxes[0].points, r.boxes[2].points, 10 * sizeof *r.boxes->points), 0);
     mcs_coarse_free(&r);
-    /* the cut is made on 8 bits: 0.3004 rounds to 77 / 255 = 0.30196 and is above 0.301, the float is not */
+    /* thresholded in 8 bits: 0.3004 rounds to 77 / 255 = 0.30196, which is above 0.301, although the float is not */
     for (int i = 0; i < N; i++) map[i] = i == 50 ? 0.3004f : 0.0f;
     cr_assert_eq(mcs_coarse_parse_threshold("0.301", &o), MCS_OK);
     cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
@@ -431,7 +431,7 @@ Test(coarse, a_folder_of_maps)
     cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), second), MCS_OK);
     cr_expect_str_eq(first, second);
 
-    /* a damaged map is listed, the rest goes on; a repaired one leaves no list behind */
+    /* a damaged map is listed and the others are done; after its repair failures.csv is removed */
     cr_assert_eq(mcs_file_write(at("in/c.png"), "\x89PNG\r\n\x1a\n damaged", 16), MCS_OK);
     cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
     cr_expect(n_cases == 2 && strstr(mcs_error_message(), "1 of 3"), "%s", mcs_error_message());

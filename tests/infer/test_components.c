@@ -74,7 +74,7 @@ Test(components, equal_a_flood_fill)
 
 Test(components, spirals_and_combs_join_late)
 {
-    /* A comb whose teeth meet only in the last row: every tooth starts as a label of its own. */
+    /* A comb whose teeth meet only in the last row, so that each tooth gets another provisional label. */
     enum { W = 41, H = 20 };
     uint8_t mask[W * H] = {0};
     int32_t labels[W * H];
@@ -141,7 +141,7 @@ Test(components, filters)
     mcs_components_free(&l);
 }
 
-Test(components, mask_of_what_is_left)
+Test(components, mask_of_the_remaining_components)
 {
     const int32_t labels[6] = {0, 1, 2, 2, 3, 0};
     uint8_t mask[6];
@@ -166,7 +166,7 @@ Test(components, boxes_grow_inside_the_image)
     int d[4] = {2, 3, 6, 4};
     mcs_box_grow(d, 2147483647, 20, 20);
     cr_assert_arr_eq(d, ((int[]){0, 0, 19, 19}), sizeof d);
-    /* on each side by as much as there is, by one more, by one less */
+    /* one side reaches the border, would pass it by one, or stays one short of it */
     int e[4] = {3, 0, 6, 0};
     mcs_box_grow(e, 2, 10, 1);
     cr_assert_arr_eq(e, ((int[]){1, 0, 8, 0}), sizeof e);

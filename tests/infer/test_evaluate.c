@@ -65,7 +65,7 @@ static double real_at(json_t *o, const char *a, const char *b, const char *c)
 Test(evaluate, summary_with_the_keys_of_nnunet)
 {
     struct evaluation e;
-    write_mask("pred/a.png", 20, 10, 2, 2, 5, 5, 1); /* 16 pixels, 12 shared; 0/1 and 0/255 are alike */
+    write_mask("pred/a.png", 20, 10, 2, 2, 5, 5, 1); /* 16 pixels, 12 shared; 0/1 is treated as 0/255 */
     write_mask("ref/a.png", 20, 10, 3, 2, 6, 5, 255);
     write_mask("pred/b.png", 8, 8, 1, 1, 0, 0, 0); /* both empty: in no mean */
     write_mask("ref/b.png", 8, 8, 1, 1, 0, 0, 0);
@@ -110,7 +110,7 @@ Test(evaluate, summary_with_the_keys_of_nnunet)
     free(text);
 }
 
-Test(evaluate, what_has_no_partner_is_listed)
+Test(evaluate, files_without_a_counterpart_are_listed)
 {
     struct evaluation e;
     write_mask("pred/a.png", 9, 9, 1, 1, 3, 3, 1);
@@ -206,7 +206,7 @@ static void write_volume(const char *name, int at_voxel, float value)
     mcs_volume_free(&v);
 }
 
-/* A value that is no number, in the prediction or in the reference: that case fails by name, the others are compared.
+/* A NaN in the prediction or in the reference: this case is listed as failed, the others are compared.
  */
 Test(evaluate, masks_that_are_not_finite_are_listed)
 {
@@ -247,7 +247,7 @@ Test(evaluate, output_that_cannot_be_written)
     struct evaluate_options o = mcs_evaluate_defaults(MCS_PAPER);
     write_mask("pred/a.png", 9, 9, 1, 1, 3, 3, 1);
     write_mask("ref/a.png", 9, 9, 1, 1, 3, 3, 1);
-    write_mask("ref/b.png", 9, 9, 1, 1, 3, 3, 1); /* the partial result is not what is reported */
+    write_mask("ref/b.png", 9, 9, 1, 1, 3, 3, 1); /* has no prediction, but E_IO is reported rather than E_PARTIAL */
     cr_expect_eq(mcs_evaluate_folder(at("pred"), at("ref"), "/proc/scores", &o, &e), MCS_E_IO);
     cr_expect(strstr(mcs_error_message(), "/proc/scores"), "%s", mcs_error_message());
     cr_expect_eq(e.n, 0);

@@ -93,8 +93,8 @@ Test(infer_limits, options_of_the_saliency)
             "layer 2: the bottleneck must lie below the last of 3 blocks; use 0 to 1");
 }
 
-/* -1 is the last block but one; pairs, copies and steps count. Without a step's size alpha stays where it began, at 5;
- * the first step of Adam has that size whatever the gradient's, less where that is near Adam's epsilon of 1e-8. */
+/* Layer -1 is the second to last block; pairs, copies and steps have effect. With lr 0 alpha stays at its initial value
+ * 5; Adam's first step has size lr for any gradient much larger than its eps of 1e-8. */
 Test(infer_limits, steps_of_the_saliency)
 {
     struct saliency_options o = mcs_saliency_defaults();
@@ -141,8 +141,8 @@ static double cosine(const float *a, const float *b, int n)
     return dot / sqrt(aa * bb);
 }
 
-/* The image's cosine with the text, less the mean of those with the prompts of nothing; with none of them, the cosine.
- * The image is looked at by the view: whole, or its centre. */
+/* The presence score: the image's cosine with the text minus its mean cosine with the null prompts, or the cosine if
+ * there are none. The view selects the whole image or its centre. */
 Test(infer_limits, presence)
 {
     static const char *const texts[] = {"brain tumor", "lung", "breast"};

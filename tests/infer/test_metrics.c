@@ -55,7 +55,7 @@ static void disc(uint8_t *mask, int w, int h, double cx, double cy, double r)
         for (int x = 0; x < w; x++) mask[y * w + x] = (x - cx) * (x - cx) + (y - cy) * (y - cy) <= r * r;
 }
 
-/* What surface-distance 0.1 gives for discs: Dice, one-slice NSD, 2-D NSD at a tolerance of 2, HD95. */
+/* Results of surface-distance 0.1 for discs: Dice, one-slice NSD, 2-D NSD at a tolerance of 2, HD95. */
 Test(metrics, discs_with_known_answers)
 {
     enum { S = 128 };
@@ -83,7 +83,8 @@ Test(metrics, discs_with_known_answers)
     mcs_surface_free(&s);
 }
 
-/* Everything again, by all pairs and the text of the definitions: corners whose pixels differ, nearest other corner. */
+/* Brute force over all pairs from the definitions: corners whose pixels are not all equal, nearest corner of the other
+ * mask. */
 struct oracle {
     int n;
     double x[4096], y[4096], size[4096], d[4096];
@@ -153,7 +154,7 @@ Test(metrics, surfaces_equal_brute_force)
     for (uint64_t seed = 0; seed < 24; seed++) {
         uint8_t a[W * H], b[W * H];
         struct mcs_rng r = {.seed = seed, .site = mcs_rng_site("test.surface")};
-        /* noise for the odd corners, discs (some over the edge) for the usual ones */
+        /* noise gives all corner codes, discs (some over the edge) the typical ones */
         disc(a, W, H, mcs_rng_range(r, 0, 0, W), mcs_rng_range(r, 1, 0, H), mcs_rng_range(r, 2, 1, 8));
         disc(b, W, H, mcs_rng_range(r, 3, 0, W), mcs_rng_range(r, 4, 0, H), mcs_rng_range(r, 5, 1, 8));
         for (int i = 0; i < W * H && seed % 3 == 0; i++) {
@@ -333,7 +334,7 @@ Test(recall, batches_remainder_and_collapse)
         for (int j = 0; j < 5; j++) rivals += j != i % 5 && s[j] >= s[i % 5];
         found += rivals == 0;
     }
-    cr_assert(found > 4 && found < 20); /* neither chance nor certainty, so that an error can show */
+    cr_assert(found > 4 && found < 20); /* neither chance level nor perfect, so that errors are visible */
     cr_assert_float_eq(r.image_to_text[0].mean, found / 20.0, 1e-12);
     o.n_runs = 5;
     cr_assert_eq(mcs_recall(a, b, N, D, &o, &r), MCS_OK);

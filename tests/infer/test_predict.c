@@ -32,7 +32,7 @@ static void write_image(const char *name, int width, int height, uint32_t id)
     mcs_image_free(&img);
 }
 
-/* A run of two cycles with a checkpoint each, drawn at random: what it predicts means nothing, but differs. */
+/* A run of two cycles with one checkpoint each, with random weights: their predictions are meaningless, but differ. */
 static void write_run(struct device *d)
 {
     struct unet_plans p;
@@ -114,8 +114,7 @@ Test(predict, groups_side_by_side)
     cr_expect(mcs_file_exists(path));
     path_of(path, "out/last/uncertainty/uncertainty.csv");
     cr_expect(mcs_file_exists(path));
-    /* Alone, the same checkpoint gives the same mask and, with other images beside it or not, the same probabilities.
-     */
+    /* The same checkpoint as the only group gives the same mask and the same probabilities, whatever the batch. */
     last.choices[0] = ENSEMBLE_LAST;
     last.save_probabilities = 1;
     cr_assert_eq(predict("in", "alone", &last, &n), MCS_OK);
@@ -146,7 +145,7 @@ Test(predict, volumes_keep_their_geometry_and_bad_cases_are_listed)
     const float spacing[3] = {0.5f, 0.75f, 3};
     int64_t bytes;
     int n;
-    cr_assert_eq(mcs_volume_alloc(&v, 20, 18, 11, spacing), MCS_OK); /* more slices than go at once */
+    cr_assert_eq(mcs_volume_alloc(&v, 20, 18, 11, spacing), MCS_OK); /* more slices than one chunk */
     for (int i = 0; i < 20 * 18 * 11; i++)
         v.values[i] = (float)mcs_rng_normal((struct mcs_rng){3, 3, 3, 3}, (uint32_t)i);
     path_of(path, "in/v.nii.gz");
@@ -179,8 +178,8 @@ Test(predict, volumes_keep_their_geometry_and_bad_cases_are_listed)
     mcs_probability_free(&p);
 }
 
-/* The same eleven slices in reverse: masks and probabilities in reverse, though they go in chunks of eight. Mean and
- * deviation of the volume are sums in another order: 1e-5 of a probability. */
+/* Eleven slices in reverse order give masks and probabilities in reverse order, although they are processed in chunks
+ * of eight. Mean and deviation of the volume are summed in another order: 1e-5 of a probability. */
 Test(predict, every_slice_of_a_volume_gets_its_own_mask)
 {
     enum { NX = 20, NY = 18, NZ = 11, PIXELS = NX * NY };

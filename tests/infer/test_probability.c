@@ -78,7 +78,7 @@ static void put(int nd, const int64_t *dims, float v, float w, const char *note,
     free(values);
 }
 
-Test(probability, limits_of_what_is_read)
+Test(probability, limits_of_the_reader)
 {
     static const struct {
         int nd;
@@ -113,7 +113,7 @@ Test(probability, limits_of_what_is_read)
         {4, {2, 1, 1, 1}, 1, 0, "spacing_y", 0, "spacing_y is 0"},
         {4, {2, 1, 1, 1}, 1, 0, "spacing_y", 1e-3, NULL},
         {4, {2, 1, 1, 1}, 1, 0, "spacing_z", -1, "spacing_z is -1"},
-        {4, {2, 1, 1, 1}, 1, 0, "spacing_z", NAN, NULL}, /* not given: 1 */
+        {4, {2, 1, 1, 1}, 1, 0, "spacing_z", NAN, NULL}, /* attribute missing: 1 */
     };
     struct probability p;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -192,7 +192,7 @@ Test(probability, entropy)
     float bits[4];
     OK(mcs_probability_alloc(&p, 2, 1, 2, 2));
     for (int i = 0; i < 4; i++) p.values[i] = 1 - foreground[i], p.values[4 + i] = foreground[i];
-    for (int way = 0; way < 3; way++) { /* made here, and given */
+    for (int way = 0; way < 3; way++) { /* entropy computed by the call, or passed by the caller */
         const double want[4] = {0, way ? 0.5 : 1, way ? 1 : quarter, way ? 0.25 : 0}, sum = want[1] + want[2] + want[3];
         OK(mcs_probability_write_entropy(shell_path("."), "e", &p, way ? given : NULL, labels,
                                          way == 2 ? MCS_RELEASE : MCS_PAPER, &row));

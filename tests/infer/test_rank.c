@@ -1,5 +1,5 @@
-/* Which component stays: rank by text on models whose text embedding was made to be that of one known component alone
- * in its image, `both`, ties, and the words of --threshold and --rank from the verbs. */
+/* Selection of components: rank by text on models whose text embedding is aimed at one known component, `both`, ties,
+ * and the words of the options --threshold and --rank. */
 #include "data/image/image.h"
 #include "data/io/store.h"
 #include "engine/base/rng.h"
@@ -28,7 +28,9 @@ static int component_at(int x, int y)
     return 0;
 }
 
-/* Noise in blocks of 3 x 3 pixels: blurring any part changes the model's input. In colour the channels differ. */
+/* Noise in blocks of 3 x 3 pixels, so that blurring any region changes the model's input. In colour the channels
+ * differ.
+ */
 static struct image picture(int channels)
 {
     const struct mcs_rng r = {.seed = 5, .site = mcs_rng_site("tests.rank")};
@@ -83,7 +85,7 @@ static int near_component(int x, int y, int k)
     return 0;
 }
 
-/* The image in which everything but component k, grown by 3 pixels, is blurred away. */
+/* The image with everything outside component k, grown by 3 pixels, blurred. */
 static struct image alone(const struct image *img, int k)
 {
     struct image dst;
@@ -101,7 +103,7 @@ static struct image alone(const struct image *img, int k)
 
 static struct device device;
 static struct clip_model model;
-static float alone_embedding[N][EMBED]; /* of each component, by brute force */
+static float alone_embedding[N][EMBED]; /* embedding of alone(img, k) */
 
 static void embed_alone(const struct image *img, enum clip_view view)
 {
@@ -123,8 +125,9 @@ static double dot(const float *a, const float *b)
     return sum;
 }
 
-/* The last projection of the text tower gets `direction` times one row, so every text has this direction, or its
- * opposite: then it is turned. Component k is nearest where the direction is its embedding less the others'. */
+/* Sets the text tower's last projection to an outer product with `direction`, so that every text has this direction or
+ * its opposite, in which case the sign is flipped. With component k's embedding minus the others' as direction,
+ * component k has the greatest cosine. */
 static void aim_text_at(int k)
 {
     const struct tensor *w = mcs_params_find(model.params, "text.proj.2.weight"); /* (embed, t_proj) */
@@ -151,7 +154,7 @@ static void setup(void)
     c.image_size = 32, c.v_width = 32, c.v_depth = 3;
     OK(mcs_cpu_open(1, &device));
     OK(mcs_clip_model_new(&c, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 3, &device, NULL, &model));
-    for (int i = 0; i < model.params->n; i++) { /* wider than a start for training: attention and MLPs matter */
+    for (int i = 0; i < model.params->n; i++) { /* larger than initial weights, so that attention and MLPs matter */
         const struct tensor *t = model.params->t[i];
         float *v = t->data;
         const struct mcs_rng r = {.seed = 9, .site = mcs_rng_site(t->name)};
@@ -177,10 +180,10 @@ static struct coarse_result kept(const float *map, const struct coarse_options *
     return r;
 }
 
-/* The score is the cosine of the prompt and the brute-force image, and the component that the text was made for stays,
- * in grey and in colour, whole and cropped. Rounding: of cosines 1e-5, and a level of 255 where a blurred value lies
+/* The score is the cosine of the prompt and the brute-force image, and the component that the text is aimed at is kept,
+ * in grey and colour, whole and cropped. Rounding: 1e-5 of a cosine, and one grey level for blurred values halfway
  * between two. */
-Test(rank, the_component_that_the_text_means_stays)
+Test(rank, the_component_of_the_text_is_kept)
 {
     float map[PIXELS];
     int32_t labels[PIXELS];
@@ -216,7 +219,7 @@ Test(rank, the_component_that_the_text_means_stays)
     }
 }
 
-/* The same from the verb, with one model a component. */
+/* The same from the verb, with one model per component. */
 Test(rank, the_verb_asks_the_model)
 {
     float map[PIXELS];
@@ -342,7 +345,7 @@ Test(rank, a_merged_box_weighs_confidence_by_area)
 
 /* ---- defaults and words ---- */
 
-/* The paper's form drops components whose mean saliency is below 0.5, the released one none. */
+/* The paper's form drops components with a mean saliency below 0.5, the released form none. */
 Test(rank, least_confidence_by_form)
 {
     float map[PIXELS];
@@ -376,7 +379,7 @@ static void same_mask(const char *name, const uint8_t *want)
     mcs_image_free(&img);
 }
 
-/* otsu, kmeans and a number, as words of the verb, make the masks of those functions; on this map they all differ. */
+/* --threshold otsu, kmeans and a number give the masks of those functions; on this map they all differ. */
 Test(rank, thresholds_by_word)
 {
     float map[PIXELS], cut;

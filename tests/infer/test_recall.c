@@ -26,7 +26,7 @@ static double similar(int image, int text)
     return sum;
 }
 
-/* Shares of a batch of `b` pairs rows[0..b): image to text at 1 and 2, text to image at 1 and 2. */
+/* Recall of a batch of `b` pairs rows[0..b): image to text at 1 and 2, text to image at 1 and 2. */
 static void count(const uint32_t *rows, int b, const int32_t *group, double share[4])
 {
     memset(share, 0, 4 * sizeof *share);
@@ -98,7 +98,7 @@ Test(recall_by_counting, batches_runs_and_groups)
     expect_recall(N, &o);
 }
 
-Test(recall_by_counting, what_cannot_be)
+Test(recall_by_counting, impossible_inputs)
 {
     struct recall_result r;
     struct recall_options o = {.batch = 2};

@@ -1,4 +1,5 @@
-/* The report's page: every section there, everything escaped, nothing asked from outside, what is missing left out. */
+/* The report's page: all sections exist, all text is escaped, nothing is loaded from elsewhere, missing parts are left
+ * out. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "infer/report/chart.h"
@@ -170,7 +171,7 @@ Test(report, escapes_everything_and_asks_for_nothing)
     cr_expect(strstr(html, "a &quot;dark&quot; &amp; &lt;b&gt;large&lt;/b&gt; mass"));
     cr_expect(strstr(html, "&lt;script&gt;alert(1)&lt;/script&gt;"));
     cr_expect(strstr(html, "centre &lt;blob&gt;") && strstr(html, "U-Net &amp; co") && strstr(html, "# &lt;yaml&gt;"));
-    for (const char *p = html; (p = strstr(p, "href=\"")); p++) /* only places on the page and its own pictures */
+    for (const char *p = html; (p = strstr(p, "href=\"")); p++) /* only anchors and data URIs */
         cr_expect(p[6] == '#' || !strncmp(p + 6, "data:image/png;base64,", 22), "%.40s", p);
     free(html);
 }
@@ -234,7 +235,7 @@ Test(report, same_files_same_bytes)
     free(b);
 }
 
-Test(report, what_is_missing_is_left_out)
+Test(report, missing_parts_are_left_out)
 {
     put("network/metrics.jsonl", "{\"step\": 0, \"loss\": 1.5}\n{\"step\": 1, \"loss\": 1.25}\n");
     char *html = render();
@@ -252,7 +253,7 @@ Test(report, what_is_missing_is_left_out)
     free(html);
 }
 
-/* Every value of another kind than expected, and pictures that are damaged, of another size or outside. */
+/* Values of another type than expected, and pictures that are damaged, of another size or outside of the folder. */
 Test(report, odd_contents_are_tolerated)
 {
     put("summary.json",
@@ -340,7 +341,7 @@ Test(report, images_as_base64)
     fclose(f);
     mcs_image_free(&img);
     cr_assert_eq(strncmp(text, "data:image/png;base64,iVBORw0KGgo", 33), 0);
-    /* what the system's own decoder makes of it is the file */
+    /* base64 -d gives the file */
     put("encoded", text + 22);
     char line[1024];
     snprintf(line, sizeof line, "base64 -d %s/encoded | cmp - %s/cases/image.png", folder, folder);

@@ -23,7 +23,7 @@ static void open_folder(void)
 }
 TestSuite(report_page, .init = open_folder, .fini = shell_close);
 
-/* A picture from a formula of its pixels' places. */
+/* A picture by a function of the pixel coordinates. */
 static void put_picture(const char *name, int w, int h, int (*value)(int x, int y))
 {
     struct image img;
@@ -157,7 +157,7 @@ Test(report_page, every_figure_of_a_whole_run)
     expect_report("whole", "whole.html");
 }
 
-Test(report_page, what_a_sparse_run_has)
+Test(report_page, page_of_a_sparse_run)
 {
     expect_report("sparse", "sparse.html");
 }
@@ -239,7 +239,7 @@ static void expect_text(const char *text, const char *want)
     free(got);
 }
 
-/* The first and last code point of each length in bytes, and the neighbours of each range that is not shown. */
+/* The first and last code point of each UTF-8 length, and the neighbours of each range that is not shown. */
 Test(report_page, which_characters_are_shown)
 {
 #define NOT_SHOWN "\xEF\xBF\xBD"
@@ -277,7 +277,7 @@ Test(report_page, long_formatted_text_is_cut)
     free(got);
 }
 
-/* Pictures whose encoded lengths leave 0, 1 and 2 bytes over a multiple of 3 come out as the system's decoder wants. */
+/* Pictures with encoded lengths of 0, 1 and 2 modulo 3 are decoded correctly by base64 -d. */
 Test(report_page, base64_of_every_length)
 {
     int seen[3] = {0};

@@ -1,5 +1,5 @@
-/* The whole of M2IB, mcs_saliency_run, against the reference's run: ten steps of which nine update alpha, each from the
- * alpha that the one before left (tests/golden/m2ib.safetensors, run.*, few.* and wide.*). */
+/* M2IB end to end, mcs_saliency_run, against the reference: ten steps, of which nine update alpha, without resetting
+ * alpha between steps (tests/golden/m2ib.safetensors, run.*, few.* and wide.*). */
 #include "engine/base/rng.h"
 #include "infer/clip/saliency.h"
 #include "tests/golden/formula.h"
@@ -16,7 +16,7 @@
 
 enum { SIDE = 32, TOKENS = 17, WIDTH = 32, ALL = TOKENS * WIDTH, VOCAB = 64, STEPS = 10, UPDATES = STEPS - 1 };
 
-/* The reference's tokens 44 10 10 29 51, and its two prompts of nothing, 7 and 33 8 60. */
+/* The reference's tokens 44 10 10 29 51, and its two null prompts, 7 and 33 8 60. */
 static const char *const prompt = "w44 w10 w10 w29 w51", *const nulls[] = {"w7", "w33 w8 w60"};
 
 static struct device device;
@@ -89,9 +89,9 @@ static void watch(void *context, int step, const float *alpha)
     memcpy(w->alpha, alpha, sizeof w->alpha);
 }
 
-/* test_clip_model.c holds each step's gradient to GRADIENT of its range. Adam carries such an error on: the golden
- * file's NAME.alpha.gain and NAME.map.gain say how far, by unit of error, in each alpha and at most in the map
- * (make_m2ib.py, run). The last roundings of alpha and of the map come on top. */
+/* test_clip_model.c bounds the error of each step's gradient by GRADIENT times its range. Adam propagates such an
+ * error: the golden file's NAME.alpha.gain and NAME.map.gain are the resulting error per unit in each alpha, and at
+ * most in the map (make_m2ib.py, run). The last roundings of alpha and of the map are added. */
 #define GRADIENT 1e-5
 
 static double gradient_error(const struct safetensors *file, const char *name)
@@ -147,7 +147,7 @@ static void check_map(const struct safetensors *file, const char *name, const fl
     free(want);
 }
 
-/* A difference of cosines of 16 features, each right to 1e-5 of the range (test_clip_model.c): in sum 2e-5 of 1. */
+/* A difference of two cosines of 16 features, each accurate to 1e-5 of the range (test_clip_model.c): 2e-5. */
 static void check_presence(const struct safetensors *file, const char *name, float got)
 {
     char key[64];
@@ -157,7 +157,7 @@ static void check_presence(const struct safetensors *file, const char *name, flo
     free(want);
 }
 
-/* Noise that the reference was given too: (STEPS, copies, tokens, channels). */
+/* The noise that the reference used: (STEPS, copies, tokens, channels). */
 static float *given_noise(int copies)
 {
     const size_t n = (size_t)STEPS * (size_t)copies * ALL;
@@ -177,7 +177,7 @@ static void run(const struct saliency_options *o, const struct image *img, struc
     cr_expect(one->map.width == img->width && one->map.height == img->height);
 }
 
-/* Nothing is set but the noise: the defaults are the reference's layer 2 of 0 to 3, beta 1, 10 steps, 10 copies and
+/* Only the noise is set: the defaults are the reference's layer 2 of 0 to 3, beta 1, 10 steps, 10 copies and learning
  * rate 1. */
 Test(saliency, defaults_equal_the_reference_from_end_to_end)
 {
@@ -216,8 +216,8 @@ Test(saliency, another_beta_and_number_of_copies_equal_the_reference)
     mcs_safetensors_close(file);
 }
 
-/* The released view of a picture 48 x 32: its centre, columns 8 to 39, is what CLIP sees; the centre's map, in 8 bits,
- * is then stretched over the whole picture, pixel (x, y) being its pixel (floor(32 x / 48), y). */
+/* The released view of a picture of 48 x 32: CLIP's input is its centre, columns 8 to 39; the centre's map, in 8 bits,
+ * is then stretched over the whole picture: pixel (x, y) is its pixel (floor(32 x / 48), y). */
 Test(saliency, released_view_is_the_centres_map_stretched)
 {
     enum { WIDE = 48 };
@@ -246,10 +246,10 @@ Test(saliency, released_view_is_the_centres_map_stretched)
     mcs_safetensors_close(file);
 }
 
-/* ---- noise that nobody gave ---- */
+/* ---- drawn noise ---- */
 
-/* The noise of a case depends on seed, step, copy and the case's key as written here, and on nothing else: given to the
- * program as a file it makes the same bytes. */
+/* The noise of a case depends only on seed, step, copy and the case's key, by the formula here: the same noise passed
+ * as a file gives the same bytes. */
 Test(saliency, noise_is_drawn_by_seed_key_step_and_copy)
 {
     enum { COPIES = 3 };
@@ -273,7 +273,7 @@ Test(saliency, noise_is_drawn_by_seed_key_step_and_copy)
     cr_expect_arr_eq(drawn.map.values, given.map.values, SIDE * SIDE * sizeof *drawn.map.values);
     mcs_map_free(&given.map);
 
-    /* copies that all have the first one's noise are another run */
+    /* if all copies get the first one's noise, the map differs */
     for (int i = 0; i < STEPS * COPIES; i++)
         memcpy(noise + (size_t)i * ALL, noise + (size_t)(i - i % COPIES) * ALL, ALL * sizeof *noise);
     run(&o, &img, &b, &given);
@@ -286,8 +286,8 @@ Test(saliency, noise_is_drawn_by_seed_key_step_and_copy)
 
 /* ---- many cases ---- */
 
-/* Five cases whose pictures, sizes and prompts all differ, three at once: each gets the map that it gets alone. A batch
- * of another size rounds its matrix products in another order; the golden comparison's bound covers that too. */
+/* Five cases with different pictures, sizes and prompts, three per batch: each gets the same map as alone. Other batch
+ * sizes round matrix products in another order, which the bound of the golden comparison includes. */
 Test(saliency, each_of_several_cases_is_as_it_is_alone)
 {
     enum { N = 5 };
@@ -326,7 +326,7 @@ Test(saliency, each_of_several_cases_is_as_it_is_alone)
 
 /* ---- the map of tokens ---- */
 
-/* By hand: 2 x 2 tokens grown to 4 x 2 (bilinear, pixel centres) and scaled to 0 .. 1. */
+/* By hand: 2 x 2 tokens resized to 4 x 2 (bilinear, pixel centres) and scaled to 0 .. 1. */
 Test(saliency, a_token_map_grows_by_rows_and_columns)
 {
     const float tokens[4] = {0, 4, 8, 12};

@@ -25,7 +25,7 @@ static void expect_sizes(const struct sam_config *c, const int *want, const int 
     for (int i = 0; i < c->n_global && i < 4; i++) cr_expect_eq(c->global[i], global[i], "global block %d", i);
 }
 
-/* A file with nothing but a position table of these dimensions. */
+/* A file with only a position table of these dimensions. */
 static const char *position_table(const char *name, int nd, const int64_t *dims)
 {
     struct safetensor_out t = {.name = name, .type = MCS_ARRAY_F32, .nd = nd};
@@ -82,7 +82,7 @@ static enum mcs_status read_config(const char *text, struct sam_config *c)
     return mcs_sam_config_read(shell_path("sam_config.json"), c);
 }
 
-/* Missing keys have ViT-B's values; each row changes one of them, at its limit. */
+/* Missing keys get ViT-B's values; each row sets one key to a limit. */
 Test(sam_config, limits_of_every_size)
 {
     static const struct {
@@ -208,7 +208,7 @@ Test(sam_config, choices_counts_and_mask_prompts)
     mcs_error_clear();
 }
 
-/* The second of two prompts at each limit: the error message, or NULL where it is accepted. */
+/* The second of two prompts at each limit: the expected error message, or NULL if accepted. */
 Test(sam_config, limits_of_prompts)
 {
     enum { MOST = 4096 };

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The reference runs in float64, so the whole difference is ours: some 40 sums of up to 64 products on a path, backward
- * twice as many, whose roundings of 2^-24 add up as a random walk does, sqrt(80 * 64) = 72 units, on terms about twice
- * the result: 1e-5 of the range. */
+/* The reference runs in float64, so the difference is mcsam's rounding: about 40 sums of up to 64 products on a path,
+ * backward twice as many, whose roundings of 2^-24 form a random walk of sqrt(80 * 64) = 72 units of terms about twice
+ * as large as the result: 1e-5 of the range. */
 #define FORWARD_TOLERANCE 1e-5
 #define GRADIENT_TOLERANCE 1e-5
 
@@ -51,7 +51,7 @@ static void teardown(void)
 }
 TestSuite(sam_model, .init = setup, .fini = teardown);
 
-/* A golden array, malloc'ed; NULL where there is none. */
+/* A golden array, malloc'ed; NULL if there is none. */
 static float *load(const char *name, int64_t *n)
 {
     const struct safetensor *t = mcs_safetensors_find(golden, name);
@@ -93,7 +93,7 @@ static void compare(const char *name, const float *got, const float *want, int64
     cr_expect(worst <= tolerance, "%s: off by %g, allowed %g", name, worst, tolerance);
 }
 
-/* A graph with everything that a comparison looks at. */
+/* A graph with all tensors that are compared. */
 struct lab {
     struct params *p;
     struct graph *g;
@@ -114,7 +114,7 @@ static void give_weights(struct params *p)
     }
 }
 
-/* encoder 0: the embedding is an input whose gradient is wanted. */
+/* encoder 0: the embedding is an input whose gradient is computed. */
 static struct lab lab_new(int encoder, int64_t n, int64_t tokens, int with_mask, int gradients)
 {
     struct lab l = {.p = mcs_params_new()};
@@ -166,7 +166,7 @@ static void set_embedding(struct lab *l)
     free(v);
 }
 
-/* The prompts of make_sam.py: n_points of three points a prompt, then the padding point or the box. */
+/* The prompts of make_sam.py: n_points of three points per prompt, then the padding point or the box. */
 static void set_prompt(struct lab *l, int n_points, int box)
 {
     int64_t count;
@@ -225,7 +225,7 @@ static void check_output(struct lab *l, const char *file_name, const struct tens
 
 static const struct tensor *output_of(const struct lab *l, const char *scope)
 {
-    const size_t n = strlen(scope); /* a layer's own step ends with a dot */
+    const size_t n = strlen(scope); /* scope ends with a dot */
     for (int i = l->g->n_forward - 1; i >= 0; i--) {
         const char *s = l->g->steps[i].scope;
         if (!strncmp(s, scope, n) && (!s[n] || !strcmp(s + n, "."))) return l->g->steps[i].out[0];
@@ -283,7 +283,7 @@ Test(sam_model, every_prompt_gives_the_references_masks_and_iou)
     }
 }
 
-/* The prompt encoder's own outputs and the image's position encoding. */
+/* The prompt encoder's outputs and the image's position encoding. */
 Test(sam_model, prompt_encoder)
 {
     for (int i = 0; i < N_KINDS; i++) {
@@ -321,7 +321,7 @@ Test(sam_model, prompt_encoder)
     }
 }
 
-/* d(sum(low_res W) + sum(iou V)): W and V are given as the gradients of the two outputs. */
+/* Gradients of sum(low_res W) + sum(iou V): W and V are the gradients of the two outputs. */
 static void set_seeds(struct lab *l)
 {
     const struct {
@@ -337,7 +337,8 @@ static void set_seeds(struct lab *l)
     }
 }
 
-/* The gradient of an attention key's bias is 0 in exact arithmetic: what is left is measured by its weight's. */
+/* The gradient of an attention key's bias is 0 in exact arithmetic, so its rounding error is compared with the range of
+ * its weight's gradient. */
 static double gradient_scale(const char *kind, const char *name, const float *want, int64_t n)
 {
     char weight[256];
@@ -352,7 +353,7 @@ static double gradient_scale(const char *kind, const char *name, const float *wa
     return r;
 }
 
-/* Every parameter that the file has a gradient for; returns how many. */
+/* Compares every gradient in the file; returns their number. */
 static int check_gradients(struct lab *l, const char *kind)
 {
     int n_checked = 0;
@@ -387,7 +388,7 @@ static void check_every_gradient(void)
     lab_free(&l);
 }
 
-/* The device was opened, but has computed nothing yet: oneDNN looks at its limit when it is first used. */
+/* The device is open, but has computed nothing yet: oneDNN reads its instruction-set limit at first use. */
 Test(sam_model, gradients_of_every_parameter_avx2)
 {
     test_isa(TEST_AVX2);

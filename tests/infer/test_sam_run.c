@@ -1,5 +1,5 @@
-/* A SAM model in files and at work: saved and opened again, pictures prepared, prompts of all kinds at once, masks at
- * the picture's size, both forms, the verb. */
+/* SAM model files and predictions: saving and opening, preparation of images, all kinds of prompts in one call, masks
+ * at the image's size, both forms, the verb. */
 #include "data/io/file.h"
 #include "data/io/npy.h"
 #include "data/io/safetensors.h"
@@ -195,10 +195,10 @@ Test(sam_run, prompts_of_every_kind_in_one_call)
     mcs_sam_model_close(&m);
 }
 
-/* postprocess_masks: to the frame, its part, to the picture: both resizes. */
+/* segment-anything's postprocess_masks: resize to the frame, crop, resize to the image. */
 Test(sam_run, masks_at_the_pictures_size)
 {
-    static const int sizes[][4] = {{48, 37, 64, 49}, {30, 100, 19, 64}}; /* H, W, and what they fill of the frame */
+    static const int sizes[][4] = {{48, 37, 64, 49}, {30, 100, 19, 64}}; /* H, W; their size in the frame */
     int64_t n;
     float *low = load("sam", "box.low_res", &n);
     for (int i = 0; i < 2; i++) {
@@ -317,7 +317,7 @@ static struct box_point inner[] = {{20, 20, 1}, {22, 25, 1}}, other[] = {{40, 30
 static struct box_component two[] = {{.x0 = 10, .y0 = 12, .x1 = 30, .y1 = 33, .n_points = 2, .points = inner},
                                      {.x0 = 35, .y0 = 25, .x1 = 50, .y1 = 44, .n_points = 1, .points = other}};
 
-/* What a form makes of several components, from single predictions. */
+/* The mask of several components, combined from single predictions as each form defines it. */
 Test(sam_run, components_become_one_mask)
 {
     struct sam_model m = toy_model();
@@ -332,9 +332,9 @@ Test(sam_run, components_become_one_mask)
     cr_expect_eq(r[1].n_prompts, 0);
     cr_expect_eq(r[1].area, 0);
     for (int i = 0; i < 33 * 64; i++) cr_assert_eq(r[1].mask[i], 0);
-    cr_expect_arr_eq(r[0].mask, r[2].mask, 60 * 50); /* the same case twice, in other places of the batch */
+    cr_expect_arr_eq(r[0].mask, r[2].mask, 60 * 50); /* the same case at two places of the batch */
 
-    /* The union of what SAM says to each box. */
+    /* The union of the masks of each box. */
     float pixels[3 * FRAME * FRAME], embedding[EMBEDDING], iou[2 * SAM_MASKS];
     float *low = malloc(2 * SAM_MASKS * LOW * sizeof *low);
     struct sam_frame frame;
@@ -348,7 +348,7 @@ Test(sam_run, components_become_one_mask)
     for (int i = 0; i < 60 * 50; i++) {
         const int want = map[0].values[i] > 0 || map[1].values[i] > 0;
         area += want;
-        /* other batch sizes may round a logit near 0 to the other side */
+        /* with another batch size rounding may change the sign of a logit near 0 */
         wrong += want != r[0].mask[i] && fabsf(map[0].values[i]) > 1e-4f && fabsf(map[1].values[i]) > 1e-4f;
     }
     cr_expect_eq(wrong, 0);
@@ -366,7 +366,8 @@ Test(sam_run, components_become_one_mask)
     cr_expect(r[0].n_prompts == 1 && r[0].prompts[0].box[0] == 7 && r[0].prompts[0].box[2] == 53);
     mcs_sam_result_free(&r[0]);
 
-    /* Release: all points with every box; of the result as many components as the case has; points are one prompt. */
+    /* Release: all points with every box; the result keeps as many components as the case has; points make one prompt.
+     */
     o = mcs_sam_defaults(MCS_RELEASE);
     o.kind = SAM_BOTH;
     OK(mcs_sam_segment(&m, &o, cases, 1, r));
@@ -374,7 +375,7 @@ Test(sam_run, components_become_one_mask)
     struct component_list list;
     int32_t labels[60 * 50];
     OK(mcs_components_find(r[0].mask, NULL, 60, 50, labels, &list));
-    int sizes = 0; /* equal areas stay together, so count the different ones */
+    int sizes = 0; /* number of distinct areas, since components of equal area are kept together */
     for (int i = 0; i < list.n; i++) {
         int seen = 0;
         for (int k = 0; k < i; k++) seen |= list.items[k].area == list.items[i].area;
@@ -397,7 +398,7 @@ Test(sam_run, components_become_one_mask)
     cr_expect(r[0].prompts[0].chosen >= 1);
     mcs_sam_result_free(&r[0]);
 
-    /* Errors: another size; points that are not there. */
+    /* Errors: another size; missing points. */
     struct box_case wrong_size = both;
     wrong_size.width = 61;
     cr_expect_eq(mcs_sam_segment(&m, &o, &(struct sam_case){&a, &wrong_size}, 1, r), MCS_E_DATA);
@@ -511,7 +512,7 @@ Test(sam_run, verb_on_a_folder)
     free(text);
     cr_expect(!mcs_file_exists(at("out/failures.csv")));
 
-    /* c has another size than boxes.json says, d has no case, e no image, f is no image: the rest goes on. */
+    /* c has another size than in boxes.json, d has no case, e no image, f is not an image: the others are done. */
     struct image small = picture(20, 20);
     OK(mcs_image_write_png(at("images/c.png"), &small));
     OK(mcs_image_write_png(at("images/d.png"), &img));

@@ -1,5 +1,5 @@
-/* One step of SAM's training against brute force: the loss of the prompted mask by the predictor that users have, which
- * of multimask's three is trained, the targets of the IoU head, the update, and how boxes are jittered. */
+/* One step of SAM's training against brute force: the loss of the prompted mask by the public predictor, the choice
+ * among the multimask outputs, the targets of the IoU head, the update, and the jitter of boxes. */
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/rng.h"
@@ -103,7 +103,7 @@ static struct sam_train_options plain_options(void)
     return o;
 }
 
-/* A new model with four times its drawn weights: with these alone boxes hardly change a mask. */
+/* A new model with four times its initial weights, with which boxes would hardly change a mask. */
 static void open_model(uint64_t weights)
 {
     const struct sam_config tiny = tiny_sam_config();
@@ -115,7 +115,7 @@ static void open_model(uint64_t weights)
     }
 }
 
-/* A new model's first step; the weights before it, malloc'ed. The model stays open. */
+/* Runs a new model's first step; returns the weights before it, malloc'ed. The model stays open. */
 static float *train(const struct sam_train_options *o, struct scene *scenes, uint64_t weights)
 {
     open_model(weights);
@@ -127,7 +127,7 @@ static float *train(const struct sam_train_options *o, struct scene *scenes, uin
     return before;
 }
 
-/* Puts the first weights back and closes nothing: for the predictor. */
+/* Restores the weights before the step, for the predictor. */
 static void restore(float *before)
 {
     memcpy(model.params->data, before, (size_t)model.params->n_values * sizeof(float));
@@ -149,7 +149,7 @@ static double logged(const struct sam_train_options *o, const char *key)
 
 /* ---- brute force ---- */
 
-struct answer {
+struct prediction {
     double loss, iou;               /* of mask 0 at the image's size */
     double low_loss[4], low_iou[4]; /* of each mask at the masks' own size */
     float predicted[4];             /* the IoU head */
@@ -157,7 +157,7 @@ struct answer {
 
 static double focal; /* weight of the focal loss with gamma 2 and alpha .25 (Lin et al. 2017) */
 
-/* 2 BCE + Dice, as sam_train.h says, and the focal loss where it has a weight; IoU of the pixels above 0. */
+/* 2 BCE + Dice (sam_train.h), plus the weighted focal loss; IoU of the pixels above 0. */
 static double loss_of(const float *logits, const uint8_t *mask, int n, double *iou)
 {
     double bce = 0, focused = 0, both = 0, sum = 0, hit = 0, any = 0;
@@ -175,11 +175,11 @@ static double loss_of(const float *logits, const uint8_t *mask, int n, double *i
     return 2 * bce + focal * focused + 1 - (2 * both + 1) / (sum + 1);
 }
 
-/* The predictor's answer to a box, scored against a mask. */
-static struct answer ask(const uint8_t *pixels, const uint8_t *mask, const double box[4])
+/* The prediction for a box, scored against a mask. */
+static struct prediction predict(const uint8_t *pixels, const uint8_t *mask, const double box[4])
 {
     static float input[PIXELS * 3], embedding[4 * 4 * 16], low[4 * LOW_PIXELS];
-    struct answer a;
+    struct prediction a;
     struct sam_frame frame;
     struct map2 map = {0};
     uint8_t low_mask[LOW_PIXELS];
@@ -194,7 +194,7 @@ static struct answer ask(const uint8_t *pixels, const uint8_t *mask, const doubl
     OK(mcs_sam_upscale(&model.config, low, &frame, &map));
     a.loss = loss_of(map.values, mask, PIXELS, &a.iou);
     mcs_map_free(&map);
-    for (int i = 0; i < LOW_PIXELS; i++) { /* a pixel of the masks is four of the image: 1 where two or more are */
+    for (int i = 0; i < LOW_PIXELS; i++) { /* a mask pixel is 2 x 2 image pixels: 1 if at least two of them are 1 */
         const uint8_t *m = mask + i / LOW * 2 * SIZE + i % LOW * 2;
         low_mask[i] = m[0] + m[1] + m[SIZE] + m[SIZE + 1] >= 2;
     }
@@ -202,24 +202,24 @@ static struct answer ask(const uint8_t *pixels, const uint8_t *mask, const doubl
     return a;
 }
 
-static struct answer ask_scene(const struct scene *s, int target)
+static struct prediction predict_scene(const struct scene *s, int target)
 {
     double box[4];
     for (int k = 0; k < 4; k++) box[k] = s->box[target][k];
-    return ask(s->image, s->mask[target], box);
+    return predict(s->image, s->mask[target], box);
 }
 
 /* ---- the prompted mask ---- */
 
-/* Logits of one network in one order agree to some roundings; the loss of about 2 is a float32 sum over 1,024 pixels:
- * 80 roundings of 2^-23 of it. */
+/* The logits of training and prediction agree to a few roundings; the loss of about 2 is a float32 sum over 1,024
+ * pixels: 80 roundings of 2^-23 of it. */
 static const double LOSS_ERROR = 2e-5;
 
-/* The log's loss and IoU against those of the predictor on this scene; other: what must not fit. */
+/* Compares the logged loss and IoU with the predictor's on this scene; they must not match those of `other`. */
 static void expect_scene(const struct sam_train_options *o, const struct scene *scene, const struct scene *other,
                          const char *what)
 {
-    const struct answer a = ask_scene(scene, 0), b = ask_scene(other, 0);
+    const struct prediction a = predict_scene(scene, 0), b = predict_scene(other, 0);
     cr_expect_float_eq(logged(o, "loss"), a.loss, LOSS_ERROR, "%s: loss %g, want %g", what, logged(o, "loss"), a.loss);
     cr_expect_float_eq(logged(o, "iou"), a.iou, 1e-6, "%s: IoU %g, want %g", what, logged(o, "iou"), a.iou);
     cr_assert(fabs(a.loss - b.loss) > 10 * LOSS_ERROR, "%s: the two scenes look alike: %g %g", what, a.loss, b.loss);
@@ -264,9 +264,9 @@ Test(sam_steps, the_focal_loss)
     struct sam_train_options o = plain_options();
     o.focal = 20, o.focal_alpha = 0.25f;
     restore(train(&o, &s, 3));
-    const double without = ask_scene(&s, 0).loss;
+    const double without = predict_scene(&s, 0).loss;
     focal = 20;
-    const struct answer a = ask_scene(&s, 0);
+    const struct prediction a = predict_scene(&s, 0);
     cr_assert(a.loss > without + 0.1);
     cr_expect_float_eq(logged(&o, "loss"), a.loss, LOSS_ERROR * 5, "loss %g, want %g", logged(&o, "loss"), a.loss);
     cr_expect_float_eq(logged(&o, "loss_multimask"), fmin(a.low_loss[1], fmin(a.low_loss[2], a.low_loss[3])),
@@ -295,7 +295,7 @@ Test(sam_steps, every_target_of_every_image)
     o.images = o.boxes = 2;
     restore(train(&o, s, 3));
     for (int i = 0; i < 4; i++) {
-        const struct answer a = ask_scene(&s[i / 2], i % 2);
+        const struct prediction a = predict_scene(&s[i / 2], i % 2);
         loss += a.loss / 4, iou += a.iou / 4;
         best += fmin(a.low_loss[1], fmin(a.low_loss[2], a.low_loss[3])) / 4;
     }
@@ -314,16 +314,16 @@ Test(sam_steps, a_jittered_box)
     restore(train(&o, &s, 3));
     for (uint32_t k = 0; k < 3; k++) {
         mcs_sam_jitter_box(s.box[0], SIZE, 0.4, 0.3, o.seed, 0, k, box);
-        loss += ask(s.image, s.mask[0], box).loss / 3;
+        loss += predict(s.image, s.mask[0], box).loss / 3;
     }
     cr_expect_float_eq(logged(&o, "loss"), loss, LOSS_ERROR, "loss %g, want %g", logged(&o, "loss"), loss);
-    cr_expect(fabs(loss - ask_scene(&s, 0).loss) > 10 * LOSS_ERROR, "the jittered boxes look like the box");
+    cr_expect(fabs(loss - predict_scene(&s, 0).loss) > 10 * LOSS_ERROR, "the jittered boxes look like the box");
     mcs_sam_model_close(&model);
 }
 
 /* ---- multimask and the IoU head ---- */
 
-/* Of multimask's three the one of the lowest loss is trained: only its network and mask 0's get a gradient. */
+/* Only the multimask output with the lowest loss is trained: only its hypernetwork and mask 0's get a gradient. */
 Test(sam_steps, the_best_of_three_is_trained)
 {
     int wins[4] = {0};
@@ -341,7 +341,7 @@ Test(sam_steps, the_best_of_three_is_trained)
             moved[which] |= memcmp(t->data, old, (size_t)mcs_count(t) * sizeof(float)) != 0;
         }
         restore(before);
-        const struct answer a = ask_scene(&s, 0);
+        const struct prediction a = predict_scene(&s, 0);
         for (int k = 2; k < 4; k++) best = a.low_loss[k] < a.low_loss[best] ? k : best;
         for (int k = 1; k < 4; k++) {
             cr_assert(k == best || a.low_loss[k] > a.low_loss[best] + LOSS_ERROR, "two masks of one loss");
@@ -368,8 +368,9 @@ static void read_moments(const struct sam_train_options *o, float *first, float 
     mcs_store_close(s);
 }
 
-/* The last bias of the IoU head has the gradient weight * 2 (predicted - target) / 4, a tenth of which is Adam's first
- * moment: it shows the target. For mask 0 that is the IoU at the image's size, for the others at the masks' own. */
+/* The gradient of the IoU head's last bias is weight * 2 (predicted - target) / 4, and Adam's first moment is a tenth
+ * of it, from which the target is computed: the IoU at the image's size for mask 0, at low resolution for the others.
+ */
 Test(sam_steps, the_iou_head_is_taught_the_true_iou)
 {
     struct scene s = make_scene(0, 1);
@@ -383,7 +384,7 @@ Test(sam_steps, the_iou_head_is_taught_the_true_iou)
     const struct tensor *bias = mcs_params_find(model.params, "mask_decoder.iou_prediction_head.layers.2.bias");
     cr_assert(bias);
     const float *m = moments + bias->offset / (int64_t)sizeof(float);
-    const struct answer a = ask_scene(&s, 0);
+    const struct prediction a = predict_scene(&s, 0);
     for (int k = 0; k < 4; k++) {
         const double target = (double)a.predicted[k] - 10 * (double)m[k] * 4 / 2 / 0.25,
                      want = k ? a.low_iou[k] : a.iou;
@@ -440,8 +441,8 @@ Test(sam_steps, the_update_is_adamw)
 
 /* ---- jitter ---- */
 
-/* An edge moves by U(-jitter, jitter) sides; half of the boxes are first made larger or smaller about their middle by
- * U(-scale, scale). Means and covariances within five standard errors, and nothing beyond the bounds. */
+/* Edges move by U(-jitter, jitter) times the box's side; before that half of the boxes are scaled about their centre by
+ * 1 + U(-scale, scale). Means and covariances are within five standard errors, and no edge exceeds the bounds. */
 Test(sam_steps, how_boxes_are_jittered)
 {
     enum { DRAWS = 20000, FRAME = 1000 };
@@ -468,7 +469,7 @@ Test(sam_steps, how_boxes_are_jittered)
                            product[k][k], variance);
         cr_expect(low[k] >= -most && high[k] <= most && low[k] < -0.9 * most && high[k] > 0.9 * most,
                   "edge %d moves by %g to %g, bound %g", k, low[k], high[k], most);
-        for (int j = 0; j < k; j++) { /* growing moves opposite edges apart, and both axes by one factor */
+        for (int j = 0; j < k; j++) { /* scaling moves opposite edges apart, with one factor for both axes */
             const double other = 0.5 * ((j % 2 ? 80 : 40) - 1), sign = k / 2 == j / 2 ? 1 : -1,
                          want = sign * 0.5 * scale * scale / 3 * half * other;
             cr_expect_float_eq(product[k][j], want, 5 * sqrt(product[k][k] * product[j][j] / DRAWS),

@@ -1,5 +1,5 @@
-/* The verb sam on one image: each figure of sam.json, low_res.npy and mask.png against the library's own calls with the
- * same prompts; what its options take and refuse at their limits. */
+/* The verb sam on one image: all numbers in sam.json, low_res.npy and mask.png against library calls with the same
+ * prompts; the limits of its options. */
 #include "data/io/file.h"
 #include "data/io/npy.h"
 #include "infer/sam/sam_model.h"
@@ -28,8 +28,7 @@ static void setup(void)
     shell_open(MCS_BINARY, "--threads 1");
     OK(mcs_cpu_open(1, &device));
     OK(mcs_sam_model_new(&c, 5, &device, &model));
-    /* larger weights than a fresh model's: the prompts disagree on the best mask, and logits pass the band of stability
-     */
+    /* larger than initial weights, so that prompts have different best masks and logits lie outside of -1 .. 1 */
     for (int64_t i = 0; i < model.params->n_values; i++) model.params->data[i] *= 4;
     OK(mcs_sam_model_save(&model, shell_path("m"), 0, NULL));
     mcs_sam_model_close(&model);
@@ -49,16 +48,16 @@ static void teardown(void)
 TestSuite(sam_verb, .init = setup, .fini = teardown, .timeout = 60);
 
 /* The results of the library for the same prompts. */
-struct answer {
+struct prediction {
     float low[MOST * SAM_MASKS * PLANE], iou[MOST * SAM_MASKS];
     double stability[MOST * SAM_MASKS];
     int area[MOST * SAM_MASKS];
     uint8_t inside[MOST * SAM_MASKS][PIXELS];
 };
 
-static struct answer *ask(const struct sam_prompts *prompts, int n)
+static struct prediction *predict(const struct sam_prompts *prompts, int n)
 {
-    struct answer *a = calloc(1, sizeof *a);
+    struct prediction *a = calloc(1, sizeof *a);
     struct sam_frame frame;
     float *pixels = malloc(32 * 32 * 3 * sizeof *pixels),
           *embedding = malloc((size_t)mcs_sam_embedding_values(&model.config) * sizeof *embedding);
@@ -86,14 +85,14 @@ static double number(const json_t *o, const char *key)
     return json_number_value(v);
 }
 
-/* Seven digits are written. */
+/* JSON has seven digits. */
 static void expect_near(double got, double want, const char *what)
 {
     cr_expect_float_eq(got, want, 1e-6 * fabs(want), "%s is %.9g, want %.9g", what, got, want);
 }
 
 static void expect_prompts(const json_t *list, const struct sam_prompts *prompts, int n, int multimask,
-                           const struct answer *a)
+                           const struct prediction *a)
 {
     cr_assert_eq(json_array_size(list), (size_t)n);
     for (int i = 0; i < n; i++) {
@@ -116,8 +115,8 @@ static void expect_prompts(const json_t *list, const struct sam_prompts *prompts
     }
 }
 
-/* The shape is without the number of prompts or masks where it is 1. */
-static void expect_low_res(const char *path, int n, int multimask, const struct answer *a)
+/* The shape omits the number of prompts or masks if it is 1. */
+static void expect_low_res(const char *path, int n, int multimask, const struct prediction *a)
 {
     struct npy low;
     const int kept = multimask ? 3 : 1, first = multimask ? 1 : 0, nd = 2 + (n > 1) + (kept > 1);
@@ -134,7 +133,7 @@ static void expect_low_res(const char *path, int n, int multimask, const struct 
 /* Runs the verb with `arguments` and compares all that it writes. */
 static void check(const char *arguments, const struct sam_prompts *prompts, int n, int multimask, int release)
 {
-    struct answer *a = ask(prompts, n);
+    struct prediction *a = predict(prompts, n);
     struct image mask;
     char line[512], text[64];
     int area = 0;
@@ -198,11 +197,11 @@ Test(sam_verb, every_figure_is_the_librarys)
 
 Test(sam_verb, a_mask_as_prompt)
 {
-    struct answer *first;
+    struct prediction *first;
     float logits[PLANE];
     struct image mask;
     struct sam_prompts prompt = {.has_box = 1, .box = {2, 3, 15, 20}};
-    first = ask(&prompt, 1);
+    first = predict(&prompt, 1);
     expect("mcsam sam -m m -i a.png -o before --box 2,3,15,20", 0, "1 prompts");
     prompt.mask = first->low;
     check("--box 2,3,15,20 --mask before/low_res.npy", &prompt, 1, 0, 0);
@@ -216,7 +215,8 @@ Test(sam_verb, a_mask_as_prompt)
     mcs_image_free(&mask);
 }
 
-/* A mask prompt one pixel wide or high is one, a mask whose longer side is shrunk to nothing keeps one row. */
+/* Mask prompts of one pixel in width or height work; a mask whose shorter side would be scaled below one pixel keeps
+ * one row. */
 Test(sam_verb, thin_mask_prompts)
 {
     static uint8_t pixels[100];
@@ -290,8 +290,8 @@ Test(sam_verb, limits_of_its_options)
     expect("mcsam sam -m m -i none -o out --prompts-from b.json", 66, "none");
 }
 
-/* The released form prompts with the points of all components together: the verb's result is that of one prediction
- * with them. Two components of one and three points, so that no component's number stands for another's. */
+/* The released form prompts with the points of all components together: the verb's result equals one prediction with
+ * all of them. The components have one and three points, so that their counts cannot be confused. */
 Test(sam_verb, points_of_several_components)
 {
     static const double all[4][2] = {{3, 4}, {20, 11}, {25, 9}, {22, 14}};
@@ -311,7 +311,7 @@ Test(sam_verb, points_of_several_components)
         for (int i = 0; i < r.n_prompts; i++) {
             const int from = paper ? i : 0, n = !paper ? 4 : i ? 3 : 1;
             const struct sam_prompts alone = {.n_points = n, .points = all + from, .labels = labels + from};
-            struct answer *a = ask(&alone, 1);
+            struct prediction *a = predict(&alone, 1);
             cr_expect_eq(r.prompts[i].n_points, n);
             cr_expect_eq(r.prompts[i].iou, a->iou[0], "prompt %d: %g, want %g", i, (double)r.prompts[i].iou,
                          (double)a->iou[0]);

@@ -1,5 +1,5 @@
-/* The zero-shot pipeline as a whole: forms by stage, the mean of SAM's IoU, batches in which one image is at fault, and
- * the released multimask against its definition. */
+/* The whole zero-shot pipeline: forms by stage, the mean of SAM's IoU, batches with one faulty image, and the released
+ * multimask against its definition. */
 #include "data/image/volume.h"
 #include "data/io/npy.h"
 #include "data/io/store.h"
@@ -116,8 +116,8 @@ Test(segment, the_verbs_forms_are_those_of_its_stages)
     expect("cmp kept/0/b.png kept/1/b.png", 1, "differ");
 }
 
-/* Each option of segment is that of the stage it belongs to: the pipeline with it equals the three verbs one after the
- * other with it, and differs from the run without it. */
+/* Each option of segment is that of its stage: the pipeline with it equals the three verbs in sequence with it, and
+ * differs from the run without it. */
 Test(segment, options_are_those_of_the_stages)
 {
     static const struct {
@@ -185,8 +185,8 @@ Test(segment, iou_is_the_mean_over_the_boxes)
     mcs_image_free(&img);
 }
 
-/* The released multimask: each of the three masks is averaged over the boxes, the three averages are added and cut at
- * one half. Of two boxes a pixel needs two of the six masks, of three boxes two of nine, of one box one of three. */
+/* The released multimask: each of the three masks is averaged over the boxes; the sum of the averages is thresholded at
+ * one half. A pixel needs one of three masks with one box, two of six with two boxes, two of nine with three boxes. */
 Test(segment, released_multimask_averages_over_the_boxes)
 {
     static struct box_component three[] = {{.x0 = 3, .y0 = 2, .x1 = 14, .y1 = 12},
@@ -219,7 +219,7 @@ Test(segment, released_multimask_averages_over_the_boxes)
                 OK(mcs_sam_upscale(&sam.config, low + (i * SAM_MASKS + k) * side * side, &frame, &map));
                 for (int q = 0; q < PIXELS; q++) {
                     set[q] += map.values[q] > 0;
-                    close[q] |= fabsf(map.values[q]) < 1e-4f; /* rounding may take it to the other side */
+                    close[q] |= fabsf(map.values[q]) < 1e-4f; /* rounding may change its sign */
                 }
                 mcs_map_free(&map);
             }
@@ -239,8 +239,8 @@ Test(segment, released_multimask_averages_over_the_boxes)
     mcs_image_free(&img);
 }
 
-/* Each option of the verb sam on a folder is that of mcs_sam_segment: the same mask, and another one than without it.
- */
+/* Each option of the verb sam on a folder equals the option of mcs_sam_segment: the same mask, which differs from the
+ * mask without the option. */
 Test(segment, options_of_sam_on_a_folder)
 {
     static struct box_point first[] = {{5, 5, 1}, {9, 8, 1}}, second[] = {{25, 15, 1}};
@@ -302,8 +302,8 @@ Test(segment, options_of_sam_on_a_folder)
 
 /* ---- one image at fault ---- */
 
-/* An image of 60000 x 1 pixels can be read, but its shortest side cannot be fitted to the model's square, which fails
- * the whole batch: each of the others is then done alone, with the result that it has without the bad one. */
+/* An image of 60000 x 1 pixels can be read, but cannot be resized to the model's input, which fails the whole batch.
+ * Each other image is then done alone, with the same result as without the faulty one. */
 Test(segment, a_batch_with_one_bad_image_loses_that_one_only)
 {
     struct image thin;
@@ -329,7 +329,7 @@ Test(segment, a_batch_with_one_bad_image_loses_that_one_only)
 
 /* ---- volumes ---- */
 
-/* Slice z of the volume: a disc whose place and size only it has, on a ramp. */
+/* Slice z of the volume: a disc of unique place and size on a ramp. */
 static void paint_slice(float *values, int z, int n)
 {
     for (int y = 0; y < HEIGHT; y++)
@@ -366,8 +366,8 @@ static void check_reversed(const char *a, const char *b, int n, int least)
     mcs_volume_free(&w);
 }
 
-/* More slices than are in memory at once: the masks and maps follow the slices when their order is reversed. The noise
- * comes from a file, since the drawn noise depends on the slice's number. */
+/* More slices than are in memory at once: if the slices' order is reversed, so are masks and maps. The noise is read
+ * from a file, since drawn noise depends on the slice's number. */
 Test(segment, every_slice_of_a_volume_gets_its_own_mask)
 {
     enum { SLICES = 34, TOKENS = 37, CHANNELS = 16, N = 2 * TOKENS * CHANNELS };
@@ -392,9 +392,8 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* A volume is segmented as the pictures of its slices are, after its 0.5 and 99.5 percentiles (nearest rank, of all
- * slices together) became 0 and 255. Ten voxels in a thousand are far outside, so other percentiles make other
- * pictures. */
+/* A volume is segmented like images of its slices, windowed to 0 and 255 by the volume's 0.5 and 99.5 percentiles
+ * (nearest rank). One percent of the voxels are outliers, so other percentiles would give other images. */
 Test(segment, a_volume_is_the_pictures_of_its_slices)
 {
     enum { SLICES = 3, N = SLICES * PIXELS };
@@ -434,7 +433,7 @@ Test(segment, a_volume_is_the_pictures_of_its_slices)
         snprintf(name, sizeof name, "out_slices/coarse/v_z%04d.png", z);
         OK(mcs_image_read(shell_path(name), 0, &want));
         for (int i = 0; i < PIXELS; i++) wrong += (mask.values[z * PIXELS + i] != 0) != (want.pixels[i] != 0);
-        cr_expect(wrong <= PIXELS / 100, "slice %d: %d pixels", z, wrong); /* a grey level half way between two */
+        cr_expect(wrong <= PIXELS / 100, "slice %d: %d pixels", z, wrong); /* rounding of values between grey levels */
         mcs_image_free(&want);
     }
     mcs_volume_free(&mask);

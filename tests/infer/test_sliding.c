@@ -1,4 +1,4 @@
-/* Sliding windows: where they lie, how they are weighted, and that cutting and pasting loses nothing. */
+/* Sliding windows: starts, weights, and reassembly of the windows. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ Test(sliding, starts)
     expect_starts(193, 128, 0.5, 3, (int64_t[]){0, 32, 65}); /* 32.5 goes to the even 32 */
     expect_starts(195, 128, 0.5, 3, (int64_t[]){0, 34, 67}); /* 33.5 goes to the even 34 */
     expect_starts(256, 128, 0.5, 3, (int64_t[]){0, 64, 128});
-    expect_starts(110, 64, 0.5, 3, (int64_t[]){0, 23, 46}); /* nnU-Net's own example of this rule */
+    expect_starts(110, 64, 0.5, 3, (int64_t[]){0, 23, 46}); /* nnU-Net's example of this rule */
     expect_starts(256, 128, 1, 2, (int64_t[]){0, 128});
     int64_t start[4];
     cr_expect_eq(mcs_sliding_starts(100, 128, 0.5, start, 4), -1, "smaller than a window");
@@ -47,7 +47,7 @@ Test(sliding, gaussian)
     free(w);
 }
 
-/* A network whose output does not depend on where one looks: all weights 0, so each head gives its bias. */
+/* A network with constant output: all weights are 0, so each head returns its bias. */
 static void constant_network(struct unet_model *m, struct device *d, float bias)
 {
     struct unet_plans p;
@@ -91,8 +91,8 @@ Test(sliding, a_constant_stays_constant)
     check_constant(2, 16, 17, (struct sliding_options){.step = 1, .mirror = 0, .batch = 3});
 }
 
-/* A network that only repeats its input (1x1 centre weights) would be undone by instance norms, so what is checked is
- * that a real one sees the mirrored image mirrored, and that batches do not matter. */
+/* Instance norms rule out a network that copies its input. So the tests check with a real network that a mirrored image
+ * gives mirrored logits and that the batch size does not matter. */
 static void predict(struct unet_model *m, struct sliding_options o, const float *images, int64_t n, int64_t height,
                     int64_t width, float *logits)
 {
@@ -117,14 +117,14 @@ Test(sliding, mirroring_and_batches)
     struct sliding_options o = {.step = 0.5, .mirror = 1, .batch = 4};
     predict(&m, o, images, N, H, W, a);
     predict(&m, o, mirrored, N, H, W, b);
-    /* The windows of 27 lie at 0, 6 (5.5 to even), 11: not where their mirror images do, and the Gaussian's centre is
-     * half a pixel off, so only the columns that one window alone sees are the same: the first and the last five. */
+    /* The windows of 27 columns start at 0, 6 (5.5 to even) and 11, which is not symmetric, and the Gaussian's centre
+     * is off by half a pixel. So only columns covered by a single window are equal: the first and the last five. */
     for (int i = 0; i < N * H; i++)
         for (int x = 0; x < 5; x++)
             for (int k = 0; k < 2; k++)
                 cr_assert_float_eq(a[(i * W + x) * 2 + k], b[(i * W + W - 1 - x) * 2 + k], 1e-4, "row %d column %d", i,
                                    x);
-    o.batch = 3; /* 24 windows in batches that hold parts of both images, and a tail */
+    o.batch = 3; /* 24 windows; some batches have windows of both images */
     predict(&m, o, images, N, H, W, b);
     for (int i = 0; i < 2 * N * PIXELS; i++) cr_assert_float_eq(a[i], b[i], 1e-5);
     o.batch = 5;
@@ -145,7 +145,7 @@ static void one_window(struct unet_model *m, const float *image, int width, int 
             const int v = flip & 2 ? P - 1 - y : y, u = flip & 1 ? P - 1 - x : x;
             window[v * P + u] = image[(y0 + y) * width + x0 + x];
         }
-    cr_assert_eq(mcs_exec_set(m->exec, m->image, window), MCS_OK); /* the plan of a batch of 1 */
+    cr_assert_eq(mcs_exec_set(m->exec, m->image, window), MCS_OK); /* the graph has batch size 1 */
     cr_assert_eq(mcs_exec_forward(m->exec), MCS_OK);
     cr_assert_eq(mcs_exec_get(m->exec, m->logits, logits), MCS_OK);
     for (int y = 0; y < P; y++)
@@ -155,9 +155,9 @@ static void one_window(struct unet_model *m, const float *image, int width, int 
         }
 }
 
-/* Windows along rows and columns, by hand: each by itself in its four mirrorings, their mean added with the Gaussian's
- * weight, divided by the weights. At most 9 windows of 4 mirrorings add up: 40 roundings of the largest logit, and as
- * many of the products of another batch size. */
+/* Windows along rows and columns by hand: each window is run alone in its four mirrorings; the means are added with the
+ * Gaussian's weights and divided by the sum of weights. At most 9 windows x 4 mirrorings: 40 roundings of the largest
+ * logit, and as many from matrix products with another batch size. */
 Test(sliding, rows_and_columns_equal_windows_one_by_one)
 {
     enum { N = 2, H = 27, W = 37, P = 16, PIXELS = H * W };
@@ -203,7 +203,7 @@ Test(sliding, rows_and_columns_equal_windows_one_by_one)
     mcs_cpu_close(&d);
 }
 
-Test(sliding, what_cannot_be_is_refused)
+Test(sliding, impossible_options_are_refused)
 {
     struct device d;
     struct unet_model m;

@@ -1,5 +1,5 @@
-/* evaluate on pixels that are not square: every surface metric of 2-D NIfTI masks against brute force over the
- * contours' corners, along both axes. Exchanged axes of the spacing, or of the image, give other numbers and fail. */
+/* evaluate with anisotropic pixels: every surface metric of 2-D NIfTI masks against brute force over the contours'
+ * corners. Swapped axes of the spacing or of the image change the results and fail. */
 #include "data/image/volume.h"
 #include "engine/base/rng.h"
 #include "infer/metrics/evaluate.h"
@@ -27,8 +27,8 @@ static int pixel(const uint8_t *mask, int w, int h, int x, int y)
     return x >= 0 && y >= 0 && x < w && y < h && mask[y * w + x];
 }
 
-/* Every corner whose 2 x 2 pixels are not all alike, with the length of the marching-squares line through it: one pixel
- * apart from three, half a diagonal; two side by side, a pixel's edge; two across, a diagonal. */
+/* Every corner whose 2 x 2 pixels are not all equal, with the length of the marching-squares line through it: half a
+ * diagonal if one pixel differs from the other three, a pixel's edge for two adjacent, a diagonal for two opposite. */
 static void trace(const uint8_t *mask, int w, int h, double sx, double sy, struct contour *s)
 {
     const double diagonal = sqrt(sx * sx + sy * sy);
@@ -59,7 +59,7 @@ static void measure_to(struct contour *s, const struct contour *other)
     }
 }
 
-/* The distance up to which 95 of 100 parts of the contour lie; sorts. */
+/* The 95th percentile of the distance, weighted by length; sorts s. */
 static double percentile_95(struct contour *s)
 {
     double run = 0;
@@ -94,7 +94,7 @@ static struct mask_metrics brute_force(const uint8_t *pred, const uint8_t *ref, 
     return m;
 }
 
-/* A blob: a disc with a ragged border, off its place by the seed. */
+/* A blob: a disc with a ragged border, shifted by the seed. */
 static void blob(uint8_t *mask, int w, int h, uint64_t seed)
 {
     const struct mcs_rng r = {.seed = seed, .site = mcs_rng_site("tests.spacing")};

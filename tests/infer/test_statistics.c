@@ -19,8 +19,8 @@ static double cumulative(double t, int df)
     }
 }
 
-/* The quantile put into the closed form gives p again. The incomplete beta function loses some tens of roundings, and
- * its argument df / (df + t^2) is rounded: an error of eps in it moves t by eps df / t. */
+/* The closed form at the quantile gives p. The incomplete beta function has an error of some tens of roundings, and its
+ * argument df / (df + t^2) is rounded: an error of eps in it changes t by eps df / t. */
 Test(statistics_exact, quantiles_against_closed_forms)
 {
     static const double ps[] = {0.5001, 0.51, 0.6, 0.75, 0.9, 0.95, 0.975, 0.999, 0.99999, 0.2, 0.01};
@@ -56,7 +56,7 @@ Test(statistics_exact, mean_with_its_interval)
 
 Test(statistics_exact, paired_t_test)
 {
-    /* differences 3, 1, 5 of the pairs that are whole: mean 3, s^2 4, t = 3 / sqrt(4/3), df 2 */
+    /* differences 3, 1, 5 of the finite pairs: mean 3, s^2 4, t = 3 / sqrt(4/3), df 2 */
     const double a[] = {4, NAN, 2, 7, 1, INFINITY}, b[] = {1, 1, 1, 2, NAN, 0};
     int64_t n = -1;
     double p = mcs_paired_t_test(a, b, 6, &n);
@@ -79,7 +79,7 @@ static double spearman(const double *x, const double *y, int64_t n)
     return rho;
 }
 
-/* The rank of a value: one more than those below it, plus half of the others that equal it. */
+/* The rank of a value: 1 + number of smaller values + half the number of other equal values. */
 static double plain_spearman(const double *x, const double *y, int n)
 {
     double sx = 0, sy = 0, sxx = 0, syy = 0, sxy = 0;
@@ -122,7 +122,7 @@ static double auroc(const float *scores, const uint8_t *labels, int64_t n)
     return a;
 }
 
-/* Scores that differ in each group of bits that the sort looks at, of both signs, with infinities and both zeros. */
+/* Scores that differ in each digit of the radix sort, of both signs, with infinities and both zeros. */
 Test(statistics_exact, auroc_of_every_size_of_score)
 {
     static const float s[] = {0.0f,

@@ -8,7 +8,7 @@
 
 enum { W = 61, H = 47, N = W * H };
 
-/* Two overlapping heaps of values, the second over `share` of the pixels. */
+/* A mixture of two overlapping distributions; `share` of the pixels are from the second. */
 static void make_map(float *map, int64_t n, uint64_t seed, double share, double offset)
 {
     struct mcs_rng r = {.seed = seed, .site = mcs_rng_site("test.threshold")};
@@ -49,7 +49,7 @@ Test(threshold, otsu_equals_the_definition)
             count[k > 255 ? 255 : k] += 1.0;
         }
         int at = -1;
-        for (int cut = 0; cut < 255; cut++) { /* each cut from scratch, as the formula has it */
+        for (int cut = 0; cut < 255; cut++) { /* each cut from scratch by the formula */
             double w0 = 0, w1 = 0, m0 = 0, m1 = 0;
             for (int k = 0; k < 256; k++) {
                 if (k <= cut)
@@ -112,7 +112,7 @@ Test(threshold, release_kmeans_cuts_the_8_bit_map)
 
 Test(threshold, release_kmeans_goes_through_256_pixels)
 {
-    /* 512 wide: only even columns are looked at, and each is spread over two. */
+    /* 512 columns: only even ones are sampled, and each result covers two. */
     enum { WIDE = 512, HIGH = 3 };
     static float map[WIDE * HIGH];
     static uint8_t mask[WIDE * HIGH];

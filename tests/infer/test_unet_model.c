@@ -42,10 +42,11 @@ static double size_of(const struct safetensors *file, const char *name)
     return most;
 }
 
-/* Each gradient within 1e-5 of the largest of its tensor, 168 roundings of float32: some 30 sums of up to 72
- * products on a path, backward twice as many, whose roundings of 2^-24 add up as a random walk does, sqrt(60 * 72) = 66
- * units, at 1 to 2 units each. A bias before an instance norm has gradient 0 in exact arithmetic: its rounding error
- * is held to 1e-5 of the gradient of its convolution's weights, which sums the same terms. Returns how many. */
+/* Checks each gradient to 1e-5 of the largest of its tensor, 168 roundings of float32: about 30 sums of up to 72
+ * products on a path, backward twice as many, whose roundings of 2^-24 form a random walk of sqrt(60 * 72) = 66 units,
+ * at 1 to 2 units each. A bias before an instance norm has gradient 0 in exact arithmetic: its rounding error is
+ * compared with 1e-5 of the gradient of its convolution's weights, which sums the same terms. Returns the number of
+ * gradients. */
 static int check_gradients(const struct safetensors *file, const char *prefix, const struct params *p)
 {
     int n_checked = 0;
@@ -63,7 +64,7 @@ static int check_gradients(const struct safetensors *file, const char *prefix, c
         cr_assert_eq(n, mcs_count(p->t[i]), "%s", name);
         for (int64_t k = 0; k < n; k++) {
             const double d = fabs((double)got[k] - (double)want[k]);
-            worst = d <= worst ? worst : d; /* a NaN is kept */
+            worst = d <= worst ? worst : d; /* propagates NaN */
         }
         const double size = size_of(file, bias ? weights : name);
         cr_expect(worst <= 1e-5 * size, "%s: off by %.3g, the largest is %.3g", name, worst, size);
@@ -97,7 +98,7 @@ static void check(const char *golden, const struct unet_config *c, const int64_t
         mcs_keep(out[i]);
         target[i] = mcs_input(g, "target", MCS_I32, out[i]->nd - 1, out[i]->dim);
         loss[i] = mcs_keep(mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){out[i], target[i]}, &attr));
-        if (weight[i] > 0) n_losses = i + 1; /* weights fall; those of weight 0 come last and lead to no gradient */
+        if (weight[i] > 0) n_losses = i + 1; /* weights decrease; levels with weight 0 are last and get no loss */
     }
     cr_assert(mcs_grad(g, loss, n_losses) == MCS_OK, "%s", mcs_error_message());
     cr_assert(mcs_params_alloc(p, &d) == MCS_OK && mcs_params_alloc_grad(p) == MCS_OK);
@@ -150,8 +151,8 @@ static void check(const char *golden, const struct unet_config *c, const int64_t
     mcs_safetensors_close(file);
 }
 
-/* Parameters: 4 a convolution block (weight, bias, norm weight, norm bias), 2 a transposed convolution, 2 a seg layer.
- */
+/* Parameters: 4 per convolution block (weight, bias, norm weight, norm bias), 2 per transposed convolution, 2 per
+ * segmentation layer. */
 static void check_2d(int batch_dice)
 {
     const struct unet_config c = config_2d();

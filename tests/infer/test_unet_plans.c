@@ -1,5 +1,4 @@
-/* plans.json, dataset.json and checkpoints.json of a network: the written files as whole texts, and each limit of the
- * reader.
+/* plans.json, dataset.json and checkpoints.json of a network: the complete written files, and each limit of the reader.
  */
 #include "data/io/file.h"
 #include "infer/unet/unet_model.h"
@@ -79,8 +78,8 @@ Test(unet_plans, there_and_back)
     }
 }
 
-/* nnU-Net's own reader needs these keys. */
-Test(unet_plans, what_is_written)
+/* The keys that nnU-Net's reader needs. */
+Test(unet_plans, written_files)
 {
     struct unet_plans p = plans(3, 3);
     OK(mcs_unet_plans_write(shell_path("."), &p));
@@ -114,7 +113,7 @@ Test(unet_plans, what_is_written)
            "png\"}");
 }
 
-/* Rewrites one text of the written plans, and reads them. */
+/* Replaces one text in the written files and reads them. */
 static enum mcs_status read_with(const char *file, const char *from, const char *to, struct unet_plans *q)
 {
     struct unet_plans p = plans(1, 2);
@@ -132,7 +131,7 @@ static enum mcs_status read_with(const char *file, const char *from, const char 
     return mcs_unet_plans_read(shell_path("."), q);
 }
 
-Test(unet_plans, limits_of_what_is_read)
+Test(unet_plans, limits_of_the_reader)
 {
     static const struct {
         const char *from, *to, *part; /* of the message; NULL: read */
@@ -236,7 +235,7 @@ Test(unet_plans, checkpoints)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_expect_eq(read_checkpoints(bad[i], got, &n), MCS_E_DATA, "%s", bad[i]);
-    for (int extra = 0; extra < 2; extra++) { /* a name as long as there is room for, and one more */
+    for (int extra = 0; extra < 2; extra++) { /* a name of the maximum length, and one longer */
         char text[1024], name[512];
         const int length = (int)sizeof got[0].file - 1 + extra;
         memset(name, 'x', sizeof name);

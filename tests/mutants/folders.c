@@ -1,5 +1,5 @@
-/* Loaded before everything else (LD_PRELOAD) while mutants are tested: notes every folder made by mkdtemp in the file
- * that MUTANT_FOLDERS names, because a test that crashes leaves its own behind. */
+/* Preloaded (LD_PRELOAD) while mutants are tested: appends every folder made by mkdtemp to the file that MUTANT_FOLDERS
+ * names, because a test that crashes does not remove its folder. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

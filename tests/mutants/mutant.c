@@ -1,4 +1,4 @@
-/* Which mutant is awake, and which sources launched a kernel. Compiled without the simulation's checks. */
+/* The active mutant, and the record of sources that launched a kernel. Compiled without the simulation's checks. */
 #include "tests/mutants/mutant.h"
 
 #include <fcntl.h>
@@ -42,8 +42,8 @@ int mcs_mutant_launch(const char *file)
     return 0;
 }
 
-/* Local arrays and shifts: mutants are compiled with -fsanitize=bounds-strict,shift-exponent, whose finding is a crash
- * here as it would be chaos there. */
+/* Handlers of -fsanitize=bounds-strict,shift-exponent: mutants that index or shift out of range crash here instead of
+ * having undefined behaviour. */
 #define CRASH(name, ...)                                                                                               \
     void name(__VA_ARGS__);                                                                                            \
     __attribute__((weak)) void name(__VA_ARGS__)                                                                       \

@@ -1,5 +1,5 @@
-/* The points that a test and the programs it starts execute: a file of one byte a point, named by MUTANT_REACHED,
- * mapped by all of them. Compiled into the copies' library with -DN_POINTS=n. */
+/* The points that a test and the programs it starts execute: a file with one byte per point, named by MUTANT_REACHED
+ * and mapped by all of them. Compiled into the instrumented library with -DN_POINTS=n. */
 #include "tests/mutants/reached.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* The share of negatives that each form of DHN-NCE attracts, against central differences of both losses written out
+/* The share of negatives that each form of DHN-NCE attracts, against central differences of both losses, implemented
  * here. */
 #include "engine/base/rng.h"
 #include "train/clip/clip_train.h"
@@ -9,7 +9,7 @@
 enum { B = 16, D = 64 };
 static const double INV_TAU = 1 / 0.6, BETA_IMAGE = 0.15, BETA_TEXT = 0.4;
 
-/* DESIGN section 4, a = 0, of given similarities L. */
+/* DHN-NCE of the MedCLIP-SAMv2 paper with a = 0, on given similarities L. */
 static double paper_loss(double l[B][B])
 {
     double loss = 0;
@@ -25,7 +25,7 @@ static double paper_loss(double l[B][B])
     return loss / B;
 }
 
-/* The released code's closed form: normalisers with one spurious 1, and a minus sign. */
+/* The released code's loss in closed form: the normalisers have a spurious 1, and their logarithms a minus sign. */
 static double released_loss(double l[B][B])
 {
     double diagonal = 0, off = 0, normalisers = 0;
@@ -82,7 +82,7 @@ Test(attraction, equals_central_differences_of_both_losses)
     mcs_clip_attracted(image, text, B, D, INV_TAU, BETA_IMAGE, BETA_TEXT, &paper, &released);
     const struct attraction want_paper = by_differences(paper_loss, l),
                             want_released = by_differences(released_loss, l);
-    /* a share counts signs: exact unless a slope is 0; the differences' error is about h^2 = 1e-10 of a slope */
+    /* the share counts signs, so it is exact unless a slope is 0; central differences have an error of h^2 = 1e-10 */
     cr_expect_float_eq(paper.share, want_paper.share, 1e-12);
     cr_expect_float_eq(released.share, want_released.share, 1e-12);
     cr_expect_float_eq(paper.pull, want_paper.pull, 1e-6);

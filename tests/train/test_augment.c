@@ -1,4 +1,4 @@
-/* The augmentation's transforms one by one, and what a sample as a whole depends on. */
+/* The augmentation's transforms one by one, and the dependence of a whole sample on its key. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -54,7 +54,7 @@ Test(augment, nothing_is_a_centre_crop)
     const struct augment_patch src = {H, W, 1, image, label}, dst = {h, w, 1, out, out_label};
     mcs_augment_sample(&none, (struct mcs_rng){1, 2, 3, 4}, &src, &dst, scratch);
     for (int y = 0; y < h; y++)
-        for (int x = 0; x < w; x++) { /* 24/2 - 18/2 = 3 rows off, 20/2 - 17/2 = 2 columns */
+        for (int x = 0; x < w; x++) { /* offset 24/2 - 18/2 = 3 rows, 20/2 - 17/2 = 2 columns */
             cr_assert_eq(out[y * w + x], image[(y + 3) * W + x + 2]);
             const int32_t l = label[(y + 3) * W + x + 2];
             cr_assert_eq(out_label[y * w + x], l < 0 ? 0 : l);
@@ -222,7 +222,7 @@ Test(augment, a_sample_depends_on_its_key_alone)
     free(again_label);
 }
 
-/* Shares of samples that a transform touches, over 2000 keys: four standard errors are .045 at most. */
+/* Shares of samples that a transform changes, over 2000 keys: four standard errors are .045 at most. */
 Test(augment, chances)
 {
     const struct augment_patch src = {4, 4, 1, image, label}, dst = {4, 4, 1, other, other_label};

@@ -1,4 +1,4 @@
-/* Draws of nnU-Net augmentation: chances and ranges against the published ones, over many samples; and that each
+/* Random draws of nnU-Net's augmentation: probabilities and ranges against the published ones over many samples; each
  * drawn transform is applied, in nnU-Net's order. */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -12,7 +12,8 @@ enum { SAMPLES = 60000, CHANNELS = 3 };
 
 /* ---- chances ---- */
 
-/* Of n independent draws of chance p the share lies within five standard errors, but for one time in 1.7 million. */
+/* The share of hits in n independent draws of probability p is within five standard errors, except once in 1.7 million.
+ */
 static void expect_share(const char *what, int64_t hits, int64_t n, double p)
 {
     const double share = (double)hits / (double)n, bound = 5 * sqrt(p * (1 - p) / (double)n);
@@ -20,8 +21,8 @@ static void expect_share(const char *what, int64_t hits, int64_t n, double p)
                        bound);
 }
 
-/* Values that should be uniform in lo..hi: none outside, both ends reached to a hundredth of the range (20 expected
- * values there at least), and mean and variance within five standard errors: sd range/sqrt(12n) of the mean; the
+/* Values that should be uniform in lo..hi: none outside, the outermost hundredths of the range are reached (at least 20
+ * values are expected there), and mean and variance are within five standard errors: the mean's is range/sqrt(12n), the
  * variance of (u - 1/2)^2 is 1/180. */
 struct uniform {
     int64_t n;
@@ -50,7 +51,7 @@ static void expect_uniform(const char *what, const struct uniform *u, double lo,
                        spread, range * range / 12);
 }
 
-/* A factor that is below 1 half of the time: both halves uniform. */
+/* A factor that is below 1 with probability 1/2, uniform on both sides. */
 struct factor {
     struct uniform below, above;
 };
@@ -98,7 +99,7 @@ Test(augment_draws, turns_and_scales)
     expect_uniform("scale", &scale, 0.7, 1.4);
 }
 
-/* Where one side is more than 1.5 times the other: 15 degrees. */
+/* If one side is more than 1.5 times the other: up to 15 degrees. */
 Test(augment_draws, an_elongated_patch_turns_by_15_degrees)
 {
     struct uniform tall = {0}, wide = {0};
@@ -138,7 +139,8 @@ static void count_channel(struct counts *n, const struct augment_channel *c)
     if (c->gamma_inverted != 0) put_factor(&n->gamma_inverted, c->gamma_inverted);
 }
 
-/* Chances by sample; blur and low resolution are then tossed for each channel, the others touch all channels. */
+/* Probabilities per sample; blur and low resolution are then drawn for each channel, the others apply to all channels.
+ */
 Test(augment_draws, intensities)
 {
     const struct augment_options o = mcs_augment_nnunet(256, 256);
@@ -185,7 +187,7 @@ Test(augment_draws, intensities)
     expect_share("both mirrored", both, SAMPLES, 0.25);
 }
 
-/* Transforms are drawn independently: the chance of two is the product of theirs. */
+/* Transforms are drawn independently: the probability of two is the product of theirs. */
 Test(augment_draws, transforms_are_independent)
 {
     enum { N = 7 };
@@ -250,7 +252,7 @@ static void expect_changed(const char *what)
     cr_expect(most > 0.05, "%s changed nothing", what);
 }
 
-/* Every transform by itself, drawn for channel 1 alone: equal to its own function, channel 0 as it was. */
+/* Each transform alone, drawn for channel 1 only: equal to its function; channel 0 is unchanged. */
 Test(augment_draws, each_transform_is_applied)
 {
     enum { BLUR, BRIGHTNESS, CONTRAST, LOWRES, INVERTED, GAMMA, N };
@@ -275,7 +277,7 @@ Test(augment_draws, each_transform_is_applied)
     }
 }
 
-/* A transform of one channel of two is that of the channel by itself, and the other channel stays. */
+/* A transform of one channel of two equals the transform of this channel alone, and the other channel is unchanged. */
 Test(augment_draws, a_channel_among_others)
 {
     static float alone[PIXELS], other[PIXELS];
@@ -299,8 +301,8 @@ Test(augment_draws, a_channel_among_others)
     }
 }
 
-/* All at once: turned, noise, then in each channel blur, brightness, contrast, low resolution, inverted gamma, gamma,
- * and mirrored last. */
+/* All transforms together: rotation, noise, then in each channel blur, brightness, contrast, low resolution, inverted
+ * gamma, gamma, and mirroring last. */
 Test(augment_draws, transforms_come_in_order)
 {
     struct augment_draw a = {.moves = 1,

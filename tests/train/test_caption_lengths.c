@@ -1,5 +1,7 @@
-/* Captions of any length: a few plans that any batch fits, in one set of memory whose size is known before; the same
- * plan on every rank at every step; results that do not depend on it. Ranks are threads here. */
+/* Captions of any length: a few sessions (compiled graphs) for all batches, which share memory of a size known before
+ * the run; the same session on every rank in every step; results that do not depend on the session. Ranks are threads
+ * here.
+ */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +52,7 @@ Test(captions, buckets_hold_any_batch)
             cr_expect_eq(rows[i] % CLIP_BUCKET_STEP, 0);
             if (!i) continue;
             cr_expect_lt(rows[i - 1], rows[i]);
-            /* the least that comes to bucket i is one more than bucket i - 1 holds */
+            /* the smallest batch of bucket i has one row more than bucket i - 1 holds */
             cr_expect_leq((double)rows[i], exp2(0.25) * (double)(rows[i - 1] + 1) + CLIP_BUCKET_STEP);
         }
         cr_expect_leq((double)rows[0], (double)most / 6.7 + CLIP_BUCKET_STEP);
@@ -72,8 +74,9 @@ static void write_image(const char *path)
     mcs_image_free(&img);
 }
 
-/* What is announced is what comes: every epoch's order, each rank's part, the context's cut. */
-Test(captions, the_longest_batch_is_known_before)
+/* mcs_pair_source_max_rows equals the largest batch: it includes every epoch's order, each rank's share and the
+ * truncation to the context. */
+Test(captions, max_rows_is_the_longest_batch)
 {
     struct device d;
     struct clip_model m;
@@ -85,7 +88,7 @@ Test(captions, the_longest_batch_is_known_before)
     pairs.v[3].caption = (char *)(uintptr_t)caption_of(CAPTION_CONTEXT); /* as long as the context */
     char beyond[2 * CAPTION_CONTEXT + 100] = "a";
     for (size_t i = 1; i + 2 < sizeof beyond; i += 2) memcpy(beyond + i, " a", 3);
-    pairs.v[7].caption = beyond; /* cut to the context */
+    pairs.v[7].caption = beyond; /* truncated to the context */
     OK(mcs_cpu_open(1, &d));
     OK(mcs_clip_model_new(&config, VOCABULARY, 5, &d, NULL, &m));
     OK(mcs_pair_source_open(&s, &pairs, &m.config, 12, 1, 9));
@@ -110,7 +113,7 @@ Test(captions, the_longest_batch_is_known_before)
             cr_expect_eq(said, most, "%lld steps, %d ranks: %lld, want %lld", (long long)steps, ranks, (long long)said,
                          (long long)most);
         }
-    /* Too long to be gone through: as if a rank could draw the longest of all together. */
+    /* A run too long to enumerate: the upper bound, as if a rank drew all of the longest captions. */
     int64_t said, sum = 0, taken = 0;
     int used[50] = {0};
     for (int k = 0; k < 6; k++) {
@@ -131,8 +134,8 @@ Test(captions, the_longest_batch_is_known_before)
 
 /* ---- realistic lengths ---- */
 
-/* The run ends well, takes what its dry run said (and what a communicator exchanges numbers with), no more of it after
- * the first step. */
+/* The run succeeds, takes the device memory that the dry run prints (plus the communicator's buffer), and allocates
+ * nothing after the first step. */
 static void ends_well(int64_t batch, int ranks, int64_t steps)
 {
     const char *image = tiny_path(folder, "image.png");
@@ -170,7 +173,7 @@ Test(captions, of_realistic_length_two_ranks)
 
 /* ---- ranks whose captions differ ---- */
 
-/* Which half of the batch has long captions at a step: the second, the first, none, in turn. */
+/* Long captions are in the second half of the batch, in the first half or in none, alternating by step. */
 static int tokens_of(int64_t step, int64_t item)
 {
     const int second = item >= BATCH / 2;
@@ -190,14 +193,14 @@ static enum mcs_status fill(void *ctx, int64_t step, struct clip_batch *b)
     return MCS_OK;
 }
 
-/* The most of any step: of the whole batch, of half of it. In buckets of 64, 128, ... rows. */
+/* Maximum of token rows over the steps: of the whole batch, of half of it. Buckets have 64, 128, ... rows. */
 enum { MOST_ROWS = 4 * 40 + 22 + 4 * 5 + 6, MOST_OWN = 4 * 40 + 22 };
 
 struct job {
     enum mcs_status (*body)(const struct job *job, struct comm *c, struct clip_model *m, int rank);
     const char *run;
     int64_t steps, max_rows;
-    float weight; /* of a further loss */
+    float weight; /* of an auxiliary loss */
     float *grad[2];
     int64_t n_values;
 };
@@ -225,7 +228,7 @@ static enum mcs_status run_rank(void *ctx, struct ranks *r)
     return st;
 }
 
-/* The weights stay as they are (rate 0), so that each step's gradient is of the same weights however it was rounded. */
+/* Learning rate 0: all steps have the same weights, so rounding errors of earlier steps have no effect. */
 static struct clip_train_options options(const struct job *job, struct comm *c)
 {
     return (struct clip_train_options){.batch = BATCH,
@@ -248,7 +251,7 @@ static enum mcs_status train(const struct job *job, struct comm *c, struct clip_
     return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL}, NULL);
 }
 
-/* One number of each line of a run's log; how many there were. */
+/* Reads one number of each line of a run's log; returns their number. */
 static int logged(const char *run, const char *name, double *values, int most)
 {
     char path[300], line[2000], key[100];
@@ -271,8 +274,9 @@ static void no_reports(void)
     cr_expect_eq(test_reports(), NULL, "%s", test_reports());
 }
 
-#ifndef TEST_CUDASIM_CHECKED /* a few steps of one device are enough there: nothing more is captured or copied */
-/* A few dozen steps whose longest captions change ranks: losses and the last gradient are those of one device. */
+#ifndef TEST_CUDASIM_CHECKED /* there a few steps of one device capture and copy the same */
+/* A few dozen steps in which the longest captions alternate between ranks: losses and last gradient equal those of one
+ * device. */
 static void same_as_one_device(int64_t steps)
 {
     struct job one = {
@@ -291,7 +295,7 @@ static void same_as_one_device(int64_t steps)
         const int n = logged(one.run, names[k], a, 32);
         cr_assert_eq(logged(two.run, names[k], b, 32), n);
         cr_assert_geq(n, 5);
-        for (int i = 0; i < n; i++) /* sums of about 10^3 terms, rounded along other ways: 10^3 2^-24 of their size */
+        for (int i = 0; i < n; i++) /* sums of about 10^3 terms in another order: relative error 10^3 * 2^-24 */
             cr_expect_float_eq(a[i], b[i], 6e-5 * fabs(a[i]), "line %d: %s %g, then %g", i, names[k], a[i], b[i]);
     }
     for (int r = 0; r < 2; r++) free(one.grad[r]), free(two.grad[r]);
@@ -299,14 +303,14 @@ static void same_as_one_device(int64_t steps)
 
 Test(captions, ranks_in_different_buckets)
 {
-    same_as_one_device(26); /* in the last step the long captions are rank 0's */
+    same_as_one_device(26); /* in the last step rank 0 has the long captions, */
 #ifndef TEST_CUDASIM
-    same_as_one_device(24); /* nobody's */
-    same_as_one_device(25); /* rank 1's */
+    same_as_one_device(24); /* no rank, */
+    same_as_one_device(25); /* rank 1 */
 #endif
 }
 
-/* With --trace the calling thread's rank goes step by step, so the other one may not capture either. */
+/* With --trace one rank runs without graph capture, so the other ranks must not capture either. */
 Test(captions, no_rank_captures_in_a_traced_run)
 {
     struct job job = {.body = train, .steps = 4, .max_rows = MOST_OWN, .run = tiny_path(folder, "traced")};
@@ -318,7 +322,7 @@ Test(captions, no_rank_captures_in_a_traced_run)
     free(job.grad[1]);
 }
 
-/* One batch in buckets of other sizes: rows that belong to no caption change nothing. */
+/* One batch in buckets of different sizes: padding rows do not change the result. */
 Test(captions, the_bucket_does_not_matter)
 {
     struct job tight = {.body = train, .steps = 1, .run = tiny_path(folder, "tight"), .max_rows = MOST_ROWS};
@@ -340,9 +344,9 @@ Test(captions, the_bucket_does_not_matter)
 
 #endif
 
-/* The loss and the embeddings of a step are read when the inputs of the next one, of another size, are set already. On
- * a GPU the seven steps run two plans: each step by step, captured, and one of them replayed. */
-Test(captions, what_a_step_leaves_is_read_late)
+/* Loss and embeddings of a step are read after the inputs of the next step, of another size, have been set. On a GPU
+ * the seven steps run two sessions: both eagerly and captured, one of them also replayed. */
+Test(captions, outputs_are_read_after_the_next_inputs_are_set)
 {
     struct job alone = {.body = train, .steps = 1, .max_rows = MOST_ROWS, .run = tiny_path(folder, "alone")};
     struct job more = {.body = train, .steps = 7, .max_rows = MOST_ROWS, .run = tiny_path(folder, "more")};
@@ -362,7 +366,7 @@ Test(captions, what_a_step_leaves_is_read_late)
 }
 
 #ifndef TEST_CUDASIM
-/* A further loss on the image embeddings, with a weight. */
+/* A weighted auxiliary loss on the image embeddings. */
 struct further {
     float weight;
     struct tensor *target[CLIP_MAX_BUCKETS];
@@ -381,10 +385,10 @@ static int build_further(void *ctx, struct graph *g, const struct clip_nodes *n,
     return 1;
 }
 
-static enum mcs_status fill_further(void *ctx, int plan, struct exec *e)
+static enum mcs_status fill_further(void *ctx, int session, struct exec *e)
 {
     static const float zeros[BATCH * 64];
-    return mcs_exec_set(e, ((struct further *)ctx)->target[plan], zeros);
+    return mcs_exec_set(e, ((struct further *)ctx)->target[session], zeros);
 }
 
 static enum mcs_status train_further(const struct job *job, struct comm *c, struct clip_model *m, int rank)
@@ -396,8 +400,7 @@ static enum mcs_status train_further(const struct job *job, struct comm *c, stru
                           &(struct clip_extra){build_further, fill_further, &f});
 }
 
-/* Gradients are linear in a further loss's weight, in whichever plan: the third step runs another one than the first.
- */
+/* Gradients are linear in an auxiliary loss's weight in every session; the first and third step run different ones. */
 Test(captions, further_losses_have_their_weight)
 {
     const float weights[3] = {0, 1, 3};
@@ -443,7 +446,7 @@ static enum mcs_status train_measured(const struct job *job, struct comm *c, str
     const struct clip_train_options o = options(job, c);
     struct train_memory memory;
     MCS_TRY(mcs_clip_train_memory(m, &o, &memory));
-    const int64_t before = (int64_t)cudasim_bytes_held() - memory.weights; /* the device's own, for uploads */
+    const int64_t before = (int64_t)cudasim_bytes_held() - memory.weights; /* the device's staging buffers */
     MCS_TRY(mcs_clip_train(m, &o, &(struct clip_source){fill_measured, NULL}, NULL));
     const int64_t taken = (int64_t)held_in_step - before, norm_bytes = 2 * K_SQUARES_BYTES; /* optim_cuda.c's */
     cr_expect(taken >= mcs_memory_bytes(&memory) && taken <= mcs_memory_bytes(&memory) + norm_bytes,
@@ -451,15 +454,15 @@ static enum mcs_status train_measured(const struct job *job, struct comm *c, str
     return MCS_OK;
 }
 
-Test(captions, a_gpu_gives_what_the_dry_run_says)
+Test(captions, a_gpu_allocates_as_much_as_the_dry_run_says)
 {
     struct job job = {.body = train_measured, .steps = 4, .run = tiny_path(folder, "measured")};
     OK(mcs_ranks_run(1, run_rank, &job));
     free(job.grad[0]);
 }
 
-/* What the exchange before each step prevents: each rank in the plan that its own captions need. Rank 0 replays its
- * graph while rank 1 runs another plan for the first time, and the simulation says so. */
+/* Without the exchange before each step: each rank runs the session that its captions need. Rank 0 replays its graph
+ * while rank 1 runs another session for the first time, which the simulation reports. */
 static enum mcs_status each_its_own(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
     static const int turns[2][3] = {{0, 0, 0}, {0, 0, 1}};

@@ -1,5 +1,5 @@
-/* Training CLIP: six steps against open_clip's loss and recipe with torch's AdamW (tests/golden/make_clip_train.py),
- * and that a model learns the pairs it is given. */
+/* Training of CLIP: six steps against open_clip's loss and recipe with torch's AdamW (tests/golden/make_clip_train.py);
+ * a model learns the pairs that it is trained on. */
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/rng.h"
@@ -24,7 +24,7 @@ static void setup(void)
 {
     folder = tiny_folder("clip_train");
     OK(mcs_cpu_open(1, &cpu));
-    /* Piece w17 has id 17. */
+    /* Token w17 has id 17. */
     FILE *f = fopen(tiny_path(folder, "vocab.txt"), "w");
     cr_assert(f);
     fprintf(f, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
@@ -85,7 +85,7 @@ static double logged(const char *run, int step, const char *key)
     return v;
 }
 
-/* golden: the file's values by step. The first and the last step are logged. */
+/* golden: name of the file's values per step. The first and the last step are logged. */
 static void expect_logged(const char *run, const struct safetensors *file, const char *name, const char *key,
                           const char *golden, double relative)
 {
@@ -99,10 +99,11 @@ static void expect_logged(const char *run, const struct safetensors *file, const
     free(want);
 }
 
-/* The weights' movement as a share of the sum of the rates, which is the way of an element whose gradient keeps its
- * sign. Each step rounds a weight to 2^-24 of itself: 6 times 3.6e-8 of 4e-3, below 5e-5, bounds the mean. Gradients
- * agree to about 1e-6 of a tensor's largest, and Adam divides each element by its own size: one of a thousandth of the
- * largest is off by 1e-3. A key's bias has gradient 0 in exact arithmetic: 1e-8 of rounding / (1e-8 + eps 1e-6). */
+/* Checks the change of the weights relative to the sum of the learning rates, which is the change of an element whose
+ * gradient keeps its sign. Each step rounds a weight to a relative 2^-24: 6 times 3.6e-8 of 4e-3, below 5e-5, bounds
+ * the mean. Gradients agree to about 1e-6 of a tensor's largest, and Adam divides each element by its magnitude: an
+ * element of a thousandth of the largest has an error of 1e-3. A key's bias has gradient 0 in exact arithmetic:
+ * rounding gives 1e-8 / (1e-8 + eps), eps 1e-6. */
 static void expect_moved(const char *name, const struct safetensors *file, const struct params *p, const float *before)
 {
     const double way = LR * (0.5 + 1 + 1 + 0.8535533905932737 + 0.5 + 0.1464466094067263);
@@ -120,7 +121,7 @@ static void expect_moved(const char *name, const struct safetensors *file, const
         for (int64_t k = 0; k < n; k++) {
             const double moved = (double)p->data[first + k * every] - (double)before[first + k * every],
                          e = fabs(moved - (double)want[k]) / way;
-            worst = e <= worst ? worst : e; /* a NaN is kept */
+            worst = e <= worst ? worst : e; /* propagates NaN */
             mean += e / (double)n;
         }
         cr_expect(worst <= (keys ? 3e-2 : 1e-3), "%s: %s moved otherwise by %.3g of its way", name, t->name, worst);
@@ -156,8 +157,8 @@ static void check_golden(const char *name, const struct contrastive_attr *loss, 
     cr_assert(before);
     memcpy(before, m.params->data, bytes);
     OK(mcs_clip_train(&m, &o, &(struct clip_source){golden_batch, file}, NULL));
-    /* loss: 1e-5 for the towers (test_clip_model.c), twice, since the last one's weights were rounded in every step;
-     * the gradient's norm is a sum of squares, each of which is held to 1e-5 */
+    /* loss: 1e-5 for the towers (test_clip_model.c), doubled because the last step's weights were rounded in every
+     * step; the gradient's norm is a sum of squares, each accurate to 1e-5 */
     expect_logged(o.run, file, name, "loss", "loss", 2e-5);
     expect_logged(o.run, file, name, "lr", "lr", 1e-7);
     expect_logged(o.run, file, name, "gradient_norm", "norm", 2e-5);
@@ -175,7 +176,7 @@ Test(clip_train, infonce_with_clipped_gradients_equals_open_clip)
     check_golden("infonce", &infonce, 2.6593f, 1);
 }
 
-/* The log of the temperature starts beyond its bounds, so it is clamped in the first step. */
+/* The log scale starts outside of its bounds, so it is clamped in the first step. */
 Test(clip_train, temperature_is_clamped_from_below_as_in_open_clip)
 {
     check_golden("hot", &infonce, -0.01f, 0);
@@ -191,9 +192,11 @@ Test(clip_train, dhnnce_equals_the_published_loss)
     check_golden("dhnnce", &dhnnce, 2.6593f, 3.5);
 }
 
-/* ---- it learns ---- */
+/* ---- learning ---- */
 
-/* 16 kinds of images that a tiny model can tell apart: red, green and blue low or high, stripes across or down. */
+/* 16 kinds of images that a tiny model can distinguish: red, green and blue low or high, stripes horizontal or
+ * vertical.
+ */
 enum { KINDS = 16, COPIES = 3, PICTURE = 16, WORDS = 4 };
 
 /* The noise is keyed by `copy`, so that images to train on and to test on differ. */
@@ -232,7 +235,7 @@ static void write_pairs(int shift)
     cr_assert_eq(fclose(f), 0);
 }
 
-/* The share of images, with other noise than in training, whose own caption is the most similar one. */
+/* Recall at 1 on images with other noise than in training. */
 static double found(struct clip_model *m)
 {
     enum { EMBED = 8 };
@@ -269,7 +272,7 @@ struct session {
     struct clip_train_options o;
 };
 
-/* A new model and the pairs, with the captions of the kinds `shift` further on. */
+/* A new model and the pairs; each image gets the caption of the kind `shift` positions later. */
 static void session_open(struct session *s, const struct contrastive_attr *loss, int64_t steps, int shift)
 {
     const struct pairs_options po = {0};
@@ -315,7 +318,7 @@ static double learned(const struct contrastive_attr *loss, int shift)
     return share;
 }
 
-/* Chance finds 1 of 16. A model that learned other captions for these images finds its own ones, not these. */
+/* Chance level is 1 of 16. A model trained with shifted captions retrieves the shifted ones, not these. */
 Test(clip_train, learns_the_captions_of_its_images_by_infonce)
 {
     const double share = learned(&infonce, 0);
@@ -376,7 +379,7 @@ Test(clip_train, diagnosis_of_the_first_batch)
     OK(mcs_clip_embed_texts(&s.m, texts, B, 1, text_out));
     mcs_clip_attracted(image_out, text_out, B, EMBED, 1 / 0.6, 0.15, 0.15, &paper, &released);
     OK(session_train(&s));
-    /* embeddings agree to 1e-5, and a share of the gradient's size with them; a count may differ by one pair of 240 */
+    /* embeddings agree to 1e-5, and so does the share of the gradient; the count may differ by one pair of 240 */
     cr_expect_float_eq(logged(s.o.run, 1, "attracted_paper"), paper.share, 1.5 / 240);
     cr_expect_float_eq(logged(s.o.run, 1, "attracted_release"), released.share, 1.5 / 240);
     cr_expect_float_eq(logged(s.o.run, 1, "pull_paper"), paper.pull, 1e-4);
@@ -384,7 +387,7 @@ Test(clip_train, diagnosis_of_the_first_batch)
     session_close(&s);
 }
 
-/* Pairs, but from the third step on images of NaN. */
+/* Pairs whose images are NaN from the third step on. */
 static enum mcs_status fill_until_damaged(void *source, int64_t step, struct clip_batch *b)
 {
     const enum mcs_status st = mcs_pair_source_fill(source, step, b);
@@ -411,7 +414,7 @@ Test(clip_train, a_loss_that_is_not_finite_keeps_the_last_checkpoint)
     session_close(&s);
 }
 
-Test(clip_train, what_cannot_be_is_refused)
+Test(clip_train, impossible_options_are_refused)
 {
     struct session s;
     session_open(&s, &infonce, 3, 0);

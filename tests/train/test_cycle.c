@@ -1,4 +1,4 @@
-/* The cyclic schedule against tables worked out by hand from its definition in train/run/cycle.h. */
+/* The cyclic schedule against tables computed by hand from its definition in train/run/cycle.h. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,12 +36,12 @@ Test(cycle, released_rate_hardly_falls)
     cr_expect_float_eq(mcs_cycle_lr(&o, 599 * 250), 0.00849, 5e-6);
     o = release(600, 3, 0.8);
     cr_expect_float_eq(mcs_cycle_lr(&o, 199 * 250), 0.0075643, 5e-8); /* (1 - 160/600)^.9 */
-    o = release(1000, 1, 0.5); /* one cycle: nnU-Net's own, and gamma means nothing */
+    o = release(1000, 1, 0.5); /* one cycle: nnU-Net's schedule, gamma is ignored */
     cr_expect_float_eq(mcs_cycle_lr(&o, 500 * 250), 0.01 * 0.5358867, 1e-9); /* .5^.9 */
     cr_expect_float_eq(mcs_cycle_lr(&o, 999 * 250), 0.01 * pow(0.001, 0.9), 1e-12);
 }
 
-/* The epochs whose end leaves a file of that prefix behind, as "89 90 ...". */
+/* The epochs after which a file with this prefix is written, as "89 90 ...". */
 static const char *epochs_of(const struct cycle_options *o, const char *prefix, char *text, size_t bytes)
 {
     struct cycle_checkpoint c[CYCLE_MAX_AT_ONCE];
@@ -80,7 +80,8 @@ Test(cycle, released_files)
                      "132.safetensors 332.safetensors 532.safetensors");
 }
 
-/* In a single cycle most of the sparse rule's epochs lie: linspace(62, 101, 7) = 62, 68.5, 75, 81.5, 88, 94.5, 101. */
+/* A single cycle includes most of the sparse rule's epochs: linspace(62, 101, 7) = 62, 68.5, 75, 81.5, 88, 94.5, 101.
+ */
 Test(cycle, released_files_of_a_single_cycle)
 {
     static const struct {
@@ -110,7 +111,7 @@ Test(cycle, released_files_of_a_single_cycle)
     cr_expect_eq(found, N);
 }
 
-/* Of the second cycle, from 1: the index begins anew. */
+/* The index starts from 1 again in the second cycle. */
 Test(cycle, released_files_are_counted_by_cycle)
 {
     struct cycle_options o = release(200, 2, 0.5);
@@ -162,13 +163,13 @@ Test(cycle, paper_files_end_with_the_cycle)
     cr_expect_eq(mcs_cycle_checkpoints(&o, 51, c), 0, "nothing beyond the end");
 }
 
-Test(cycle, what_cannot_be_is_refused)
+Test(cycle, impossible_options_are_refused)
 {
     struct cycle_options o = paper(100, 10, 3, 3);
     cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE, "100 epochs in 3 cycles");
     cr_expect(strstr(mcs_error_message(), "divide"), "%s", mcs_error_message());
     mcs_error_clear();
-    o = paper(3, 10, 3, 5); /* the last .2 of 10 steps are 2: no room for 5 */
+    o = paper(3, 10, 3, 5); /* the last .2 of 10 steps are 2, too few for 5 checkpoints */
     cr_expect_eq(mcs_cycle_check(&o), MCS_E_USAGE);
     mcs_error_clear();
     o = paper(3, 10, 3, 3);
@@ -197,7 +198,7 @@ Test(cycle, limits_of_the_options)
         {{MCS_PAPER, 1, 1, 1, 1, 1, 0, 0, 0}, MCS_E_USAGE},     {{MCS_PAPER, 1, 1, 1, 1, 1, 1, -1e-9, 0}, MCS_E_USAGE},
         {{MCS_PAPER, 2, 4, 2, 3, 0.5, 1, 0, 0}, MCS_OK}, /* the last two of four steps, and the one before them */
         {{MCS_PAPER, 2, 4, 2, 4, 0.5, 1, 0, 0}, MCS_E_USAGE},   {{MCS_PAPER, 2, 4, 2, 2, 0.24, 1, 0, 0}, MCS_E_USAGE},
-        {{MCS_RELEASE, 2, 4, 2, 0, 0, 1, 0, 0}, MCS_OK}, /* knows neither checkpoints nor their share */
+        {{MCS_RELEASE, 2, 4, 2, 0, 0, 1, 0, 0}, MCS_OK}, /* ignores checkpoints and late */
         {{MCS_RELEASE, 2, 4, 2, 0, 0, 1, -1, 0}, MCS_E_USAGE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

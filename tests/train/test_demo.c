@@ -1,7 +1,6 @@
-/* The demo, held to its files: a tiny run of `mcsam demo` whose every reported figure is computed again from
- * the images on disk by code that shares nothing with train/demo_* (tests/support/support_figures.c, the other verbs,
- * the training functions), and whose slabs, labels, pairs and prompts are checked. The run is made once, before the
- * tests, in the folder that MCS_TEST_DEMO names. */
+/* A tiny run of `mcsam demo`: every reported number is recomputed from the images on disk by code that shares nothing
+ * with train/demo (tests/support/support_figures.c, the other verbs, the training functions); slabs, labels, pairs and
+ * prompts are checked. The run is made once before the tests, in the folder that MCS_TEST_DEMO names. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
@@ -25,7 +24,7 @@
 enum { N_TEST = 6, N_TRAIN = 40, N_LABELS = 5, N_TWO = 2, N_NONE = 3, N_RETRIEVAL = 100, SEED = 3, THREADS = 2 };
 enum { CYCLES = 2, CYCLE_STEPS = 5, KEPT = 2, FEATURES = 4, PATCHES = 4 };
 
-/* What the run and the verbs that repeat parts of it have in common. */
+/* Options shared by the demo run and the verbs that repeat parts of it. */
 #define SALIENCY "--steps 10 --copies 2 --layer 2 --beta 1 --seed 3 --threads 2"
 #define DEMO                                                                                                           \
     "--seed 3 --threads 2 --train-images 40 --label-images 5 --test-images 6 --two-images 2 --none-images 3 "          \
@@ -80,7 +79,7 @@ static const char *at(const char *fmt, ...)
     return paths[turn];
 }
 
-/* Runs a line in the folder of all; $DEMO is data/demo, mcsam the program. */
+/* Runs a shell line in the tests' folder; $DEMO is data/demo, mcsam the program. */
 static void run_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void run_line(const char *fmt, ...)
 {
@@ -111,7 +110,7 @@ static void read_grey(const char *path, uint8_t *pixels)
     mcs_image_free(&img);
 }
 
-/* A mask must hold 0 and 255 alone. */
+/* Reads a mask, which must have only the values 0 and 255. */
 static void read_mask(const char *path, uint8_t *mask)
 {
     read_grey(path, mask);
@@ -132,7 +131,7 @@ static int count_files(const char *folder)
     return n;
 }
 
-/* The number of a key; fails the test where there is none. */
+/* The number of a key; fails the test if there is none. */
 static double number(const json_t *o, const char *key)
 {
     const json_t *v = json_object_get(o, key);
@@ -193,7 +192,7 @@ Test(demo, slabs_of_training_and_test_are_apart)
     check_slabs("test", "test", "one", N_RETRIEVAL, test, 4);
     check_slabs("test_two", "test", "two", N_TWO, test, 4);
     check_slabs("test_none", "test", "none", N_NONE, test, 4);
-    for (int i = 0; i < 4; i++) /* three slices that nobody uses lie between any two slabs */
+    for (int i = 0; i < 4; i++) /* three unused slices separate adjacent slabs */
         for (int k = 0; k < 5; k++) cr_expect(train[k][1] < test[i][0] - 3 || train[k][0] > test[i][1] + 3);
 }
 
@@ -227,7 +226,7 @@ Test(demo, pseudo_labels_are_of_the_first_training_images_with_one_lesion)
 
 static const struct {
     const char *name, *folder;
-    int map; /* an 8-bit map that is cut at 0.5 */
+    int map; /* 1: an 8-bit map, to be thresholded at 0.5 */
 } stages[] = {{"saliency, starting weights", "saliency_start", 1},
               {"+ fine-tuning", "saliency", 1},
               {"+ post-processing", "post", 0},
@@ -247,7 +246,7 @@ static void read_stage(int s, int i, uint8_t *mask)
     for (int k = 0; k < DEMO_PIXELS; k++) mask[k] = mask[k] >= 128; /* round(255 v) >= 128 where v > 0.5 */
 }
 
-Test(demo, every_stage_scores_what_its_masks_score)
+Test(demo, every_stages_scores_are_those_of_its_masks)
 {
     json_t *summary = read_json("run/seed3/summary.json"), *cases = read_json("run/seed3/cases.json");
     static const char *const keys[N_STAGES] = {NULL, "saliency", NULL, "coarse", "sam", "network"};
@@ -484,7 +483,7 @@ Test(demo, controls)
 
 /* ---- the network ---- */
 
-/* Trains a network on the images that have a pseudo-label, with `labels`' masks; the SHA-256 of its weights. */
+/* Trains a network on the images that have a pseudo-label, with the masks in `labels`; sha256: of its weights. */
 static void train_on(const char *labels, const char *out, char sha256[65])
 {
     struct unet_cases cases;
@@ -569,7 +568,7 @@ static void read_entropy(const char *folder, int i, float *bits)
     mcs_store_close(s);
 }
 
-/* Entropy against errors over all test cases of one average. */
+/* Entropy and errors pooled over all test cases, for one group of checkpoints. */
 struct pooled {
     double right, wrong, auroc, auroc_outside, rank;
 };
@@ -699,8 +698,7 @@ Test(demo, table_of_cases)
     json_decref(cases);
 }
 
-/* One folder a seed, and a line for each of the 22 figures (tests/train/test_demo_parts.c has their values).
- */
+/* One folder per seed, and a line for each of the 22 numbers (tests/train/test_demo_parts.c checks their values). */
 Test(demo, several_seeds)
 {
     run_line("mcsam demo -o seeds --seeds 2 --seed 8 --threads 2 --train-images 4 --label-images 1 --test-images 2 "

@@ -1,4 +1,4 @@
-/* The demo's clock: parts of a run add up, whatever ended them. */
+/* The demo's clock: the times of a demo's runs are summed, however each of them ended. */
 #include "data/io/file.h"
 #include "tests/support/support_tiny.h"
 #include "train/demo/demo_clock.h"
@@ -12,7 +12,7 @@
 
 static const char *const names[] = {"data", "training", "network"};
 
-/* What a part leaves that was killed `after` seconds after it wrote its file. */
+/* Writes the file of a run that was killed `after` seconds after writing it. */
 static void leave(const char *folder, double seconds, double training, const char *stage, int after)
 {
     const char *path = tiny_path(folder, ".mcsam.seconds");
@@ -29,7 +29,7 @@ static void leave(const char *folder, double seconds, double training, const cha
 
 static void expect_clock(const char *folder, double total, double data, double training, double network)
 {
-    const double most = 600; /* seconds that this test itself may take */
+    const double most = 600; /* upper bound of this test's duration in seconds */
     struct demo_clock c;
     cr_assert_eq(mcs_demo_clock_open(&c, folder, names, 3), MCS_OK, "%s", mcs_error_message());
     const double got = mcs_demo_clock_total(&c);
@@ -45,10 +45,10 @@ Test(demo_clock, parts_add_up)
     struct demo_clock c;
     expect_clock(folder, 0, 0, 0, 0);
     remove(tiny_path(folder, ".mcsam.seconds"));
-    leave(folder, 100, 40, "training", 1000); /* killed in the midst of it */
+    leave(folder, 100, 40, "training", 1000); /* killed during training */
     expect_clock(folder, 1100, 2, 1040, 0);
-    expect_clock(folder, 1100, 2, 1040, 0); /* that part ended by itself: nothing is counted twice */
-    leave(folder, 100, 40, "", 1000);       /* a finished run that lay there for a while */
+    expect_clock(folder, 1100, 2, 1040, 0); /* the run before was closed: nothing is counted twice */
+    leave(folder, 100, 40, "", 1000);       /* a finished run; the time since then does not count */
     expect_clock(folder, 100, 2, 40, 0);
     leave(folder, 100, 40, "training", -1000); /* the machine's clock was set back */
     expect_clock(folder, 100, 2, 40, 0);
@@ -57,7 +57,7 @@ Test(demo_clock, parts_add_up)
     cr_assert_eq(mcs_file_write(tiny_path(folder, ".mcsam.seconds"), "{\"sec", 5), MCS_OK);
     expect_clock(folder, 0, 0, 0, 0);
 
-    /* Stages of this part, and what the next one reads. */
+    /* Stages of this run, read again by the next one. */
     leave(folder, 100, 40, "", 0);
     cr_assert_eq(mcs_demo_clock_open(&c, folder, names, 3), MCS_OK);
     for (int i = 0; i < 3; i++) cr_assert_eq(mcs_demo_clock_stage(&c, i), MCS_OK);

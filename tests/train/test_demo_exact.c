@@ -1,7 +1,7 @@
-/* The demo's data stay the same from version to version: the shipped starting weights were made of them and the
- * reported figures measured on them. tests/expected/demo_*.txt hold checksums and texts of the atlas, of samples of
- * every split and kind (with configurations that reach the rare branches too), of the starting images and of the lists
- * written. All in one test, since loading the atlas is most of the time. */
+/* The demo's data must not change between versions, since the shipped starting weights were trained and the reported
+ * numbers measured on them. tests/expected/demo_*.txt have checksums and texts of the atlas, of samples of every split
+ * and kind (with configurations that reach rare branches), of the starting images and of the written lists. A single
+ * test, since loading the atlas takes most of the time. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "data/lesions/demo_write.h"
@@ -15,7 +15,7 @@
 
 static struct demo_atlas atlas;
 
-/* A text that grows. */
+/* A growing text. */
 struct report {
     FILE *f;
     char *text;
@@ -109,9 +109,9 @@ static void put_samples(FILE *f)
     for (uint32_t id = 0; id < 3; id++) put_sample(f, &c, DEMO_VALIDATION, DEMO_NONE, 7, id);
     c.without = 0.3, c.two = 0.3;
     for (uint32_t id = 0; id < 8; id++) put_sample(f, &c, DEMO_TRAIN, DEMO_MIXED, 11, id);
-    c.large_low = 25, c.large_high = 30, c.large = 0.9; /* two of these leave little room: places are tried again */
+    c.large_low = 25, c.large_high = 30, c.large = 0.9; /* two of these hardly fit, so places are drawn repeatedly */
     for (uint32_t id = 0; id < 6; id++) put_sample(f, &c, DEMO_TEST, DEMO_TWO, 2, id);
-    c.margin = 40; /* few slices have such a place, or none */
+    c.margin = 40; /* few or no slices have such a place */
     for (uint32_t id = 0; id < 6; id++) put_sample(f, &c, DEMO_TEST, DEMO_TWO, 4, id);
     for (uint32_t id = 0; id < 4; id++) put_sample(f, &c, DEMO_TEST, DEMO_ONE, 4, id);
     c.rim = 1, c.margin = 2, c.large = 0, c.lobe = 0, c.shift_mm = 20;
@@ -158,7 +158,7 @@ static void put_starts(FILE *f)
     struct demo_config c = mcs_demo_config_default();
     for (uint32_t id = 0; id < 50; id++) put_clip_start(f, &c, 2, id);
     for (uint32_t id = 0; id < 60; id++) put_sam_start(f, &c, 2, id);
-    c.margin = 40, c.small_low = 1, c.small_high = 2; /* no place for a shape: nothing is shown */
+    c.margin = 40, c.small_low = 1, c.small_high = 2; /* no place for a shape, so none is painted */
     for (uint32_t id = 0; id < 4; id++) put_clip_start(f, &c, 9, id);
 }
 

@@ -1,6 +1,6 @@
-/* The parts of the demo, each called on its own with made-up numbers: the tables that a run leaves behind (whole,
- * against tests/expected), means over seeds, scores, maps, options, the images of each set, and the comparisons without
- * a model. tests/train/test_demo.c checks a run's figures against its images. */
+/* Parts of the demo called separately with made-up numbers: the tables that a run writes (complete, against
+ * tests/expected), means over seeds, scores, maps, options, the images of each set, and the baselines without a model.
+ * tests/train/test_demo.c checks a run's numbers against its images. */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -45,7 +45,7 @@ static char *read_text(const char *name)
     return text;
 }
 
-/* Standard output goes to the file `printed` from here on. */
+/* Redirects standard output to the file `printed`. */
 static void print_to_file(void)
 {
     fflush(stdout);
@@ -56,7 +56,7 @@ static void print_to_file(void)
 
 enum { N = 4 };
 
-/* Four cases with scores that differ everywhere; every figure of the results is another number. */
+/* Four cases with different scores; all numbers of the results are distinct. */
 static void make_run(struct demo_run *run, struct demo_options *o, struct demo_case *cases, struct demo_sample *samples)
 {
     static double score[N], presence[N];
@@ -108,7 +108,7 @@ static void make_run(struct demo_run *run, struct demo_options *o, struct demo_c
     memset(r->clip_sha256, 'a', 64), memset(r->sam_sha256, 'b', 64), memset(r->network_sha256, 'c', 64);
 }
 
-/* Memory depends on the machine: it is checked, then left out. */
+/* The summary without the peak memory, which depends on the machine and is checked here. */
 static char *summary_without_memory(void)
 {
     json_t *s = NULL;
@@ -151,8 +151,8 @@ Test(demo_parts, results)
     open_folder();
     make_run(&run, &o, cases, samples);
     check_results(&run, "demo_results.txt");
-    /* The same with every note: a stage that is no better, an ensemble that is not, the validation slabs; no ceiling;
-     * figures that are not numbers; no case of a kind. */
+    /* The same with every note: a stage that does not improve, an ensemble that does not improve, the validation slabs;
+     * no ceiling; numbers that are NaN; no case of a kind. */
     run.r.average_dice[AVERAGE_ALL] = run.r.average_dice[AVERAGE_LAST];
     memcpy(run.r.stage[STAGE_SAM].dice, run.r.stage[STAGE_COMPONENTS].dice, N * sizeof(double));
     run.r.stage[STAGE_NETWORK].dice[0] = -1;
@@ -164,7 +164,7 @@ Test(demo_parts, results)
     remove_folder();
 }
 
-/* Both summaries are written by the function tested above, with other figures. */
+/* Both summaries are written by the function tested above, with different numbers. */
 Test(demo_parts, means_over_seeds)
 {
     static struct demo_run run;
@@ -353,7 +353,7 @@ struct flood {
     int n, stack[DEMO_PIXELS];
 };
 
-/* Of the 8-connected parts of mask with at least 20 pixels, the one of greatest mean value; mask becomes it. */
+/* Keeps the 8-connected component of at least 20 pixels with the greatest mean value. */
 static void keep_extreme(uint8_t *mask, const float *value)
 {
     static struct flood f;
@@ -394,7 +394,7 @@ static double baseline_dice(const struct demo_sample *s, int b)
     for (int k = 0; k < DEMO_PIXELS; k++) {
         const int dx = k % DEMO_SIZE - DEMO_SIZE / 2, dy = k / DEMO_SIZE - DEMO_SIZE / 2;
         value[k] = b % 2 ? 1 - s->image[k] / 255.0f : s->image[k] / 255.0f;
-        mask[k] = dx * dx + dy * dy <= 11 * 11; /* the blob, replaced for the others */
+        mask[k] = dx * dx + dy * dy <= 11 * 11; /* the blob baseline; overwritten for the others */
         if (s->brain[k]) brain[n++] = value[k];
     }
     if (b < 4) {

@@ -1,5 +1,5 @@
-/* Training with several ranks: the gradient of one device on the whole batch, the same weights everywhere, the same
- * bits again, and an end together. Ranks are threads here. */
+/* Training with several ranks: the gradient equals that of one device on the whole batch, all ranks have the same
+ * weights, runs are bit-identical, and all ranks end together. Ranks are threads here. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ static void teardown(void)
 }
 TestSuite(dist_train, .init = setup, .fini = teardown, .timeout = 300);
 
-/* What a training left on each rank. */
+/* Results of a training on each rank. */
 struct outcome {
     int64_t n;              /* floats of the flat arrays */
     float *grad[MAX_RANKS]; /* of the last step */
@@ -120,7 +120,7 @@ static enum mcs_status train_clip(const struct job *job, struct comm *c, struct 
                                          .run = job->run,
                                          .config = "a: 1\n",
                                          .comm = c};
-    /* another seed on the other ranks: training starts from rank 0's weights */
+    /* other ranks have another seed: training must start from rank 0's weights */
     MCS_TRY(mcs_clip_model_new(&config, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 11 + (uint64_t)rank, d,
                                NULL, &m));
     enum mcs_status st = mcs_clip_train(&m, &o, &(struct clip_source){fill_pairs, (void *)job}, NULL);
@@ -185,7 +185,7 @@ static enum mcs_status make_unet(const struct job *job, struct device *d, int ra
     return mcs_unet_model_new(&p, 5 + (uint64_t)rank * (job->run != NULL), d, m);
 }
 
-/* Steps of the trainer alone. */
+/* Runs only steps of the trainer. */
 static enum mcs_status step_unet(const struct job *job, struct comm *c, struct device *d, int rank)
 {
     struct unet_cases cases;
@@ -272,7 +272,7 @@ Test(dist_train, unet_gradient_is_that_of_one_device)
     same_gradient("dice by sample", (struct job){.body = step_unet, .steps = 1});
 }
 
-/* What the bound above must not let pass: ranks that see their own part of the batch alone. */
+/* The bound above must detect a loss that each rank computes on its share of the batch only. */
 Test(dist_train, the_bound_sees_a_loss_over_parts)
 {
     struct job job = {.body = train_clip, .loss = infonce, .steps = 1, .run = tiny_path(folder, "whole")};
@@ -304,7 +304,7 @@ Test(dist_train, the_bound_sees_a_loss_over_parts)
 
 /* ---- whole trainings ---- */
 
-/* Twice, and once more with a stop in between: the same bits. */
+/* Two runs, one of them stopped and resumed, are bit-identical. */
 static void same_bits(struct job job, const char *name)
 {
     struct outcome first, again;
@@ -334,7 +334,7 @@ Test(dist_train, clip_resumes_to_the_same_bits)
     same_bits((struct job){.body = train_clip, .loss = dhnnce}, "clip");
 }
 
-#ifndef TEST_CUDASIM /* nothing in it is the device's but what the tests above run */
+#ifndef TEST_CUDASIM /* the tests above run the same device code */
 Test(dist_train, unet_resumes_to_the_same_bits)
 {
     same_bits((struct job){.body = train_unet, .batch_dice = 1}, "unet");

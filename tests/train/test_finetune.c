@@ -1,5 +1,5 @@
-/* The batches of fine-tuning: which image comes with which caption, in which order and with which crop in each epoch.
- * Every image tells its number and, by two ramps, the rectangle that was cut out of it. */
+/* The batches of fine-tuning: pairing of images and captions, order and crops in each epoch. Each image encodes its
+ * number, and by two ramps the rectangle that was cropped from it. */
 #include "data/image/image.h"
 #include "tests/support/support_tiny.h"
 #include "train/clip/finetune.h"
@@ -42,7 +42,7 @@ static void setup(void)
     fprintf(f, "filename,Caption\n");
     for (int i = 0; i < N; i++) {
         struct image img;
-        const int number = i * 5 % N; /* the table's order is not that of the names */
+        const int number = i * 5 % N; /* the table is not ordered by name */
         paint(number, &img);
         OK(mcs_image_write_png(tiny_path(folder, "p%02d.png", number), &img));
         mcs_image_free(&img);
@@ -96,7 +96,7 @@ Test(finetune, every_image_comes_with_its_own_caption)
             const int number = image_number(images + i * VALUES);
             cr_assert_eq(caption_number(texts[i]), number, "step %d, place %d: image %d has \"%s\"", (int)step, i,
                          number, texts[i]);
-            /* dropout is keyed by this: one number for each pair, the same in all epochs */
+            /* the key of dropout: one number for each pair, the same in all epochs */
             cr_assert(sample[i] >= 0 && sample[i] < N);
             cr_assert(name_of[sample[i]] < 0 || name_of[sample[i]] == number, "pair %d has two images", sample[i]);
             name_of[sample[i]] = number;
@@ -163,9 +163,9 @@ static void expect_same_batch(const char *what, int first, int n)
     for (int i = 0; i < n; i++) cr_expect_str_eq(texts[first + i], other_texts[i], "%s", what);
 }
 
-/* A run that is stopped in the middle of an epoch asks a fresh source for the next step; a rank asks for its part of
- * the batch alone. Both are the batches of a run in one go. */
-Test(finetune, a_batch_does_not_depend_on_what_was_asked_before)
+/* A resumed run opens a new source in the middle of an epoch, and a rank requests only its share of a batch. Both get
+ * the batches of an uninterrupted run. */
+Test(finetune, a_batch_does_not_depend_on_earlier_calls)
 {
     static const int64_t order[] = {7, 1, 10, 2, 8, 0};
     struct pair_source whole, fresh;
@@ -184,7 +184,7 @@ Test(finetune, a_batch_does_not_depend_on_what_was_asked_before)
     mcs_pair_source_close(&whole);
 }
 
-/* Images beyond the bound of the cache are read from their files each time: the same batches. */
+/* Images that do not fit into the cache are read from their files each time and give the same batches. */
 Test(finetune, images_outside_of_the_cache_are_read_again)
 {
     struct pair_source cached, bare;
@@ -212,7 +212,7 @@ Test(finetune, images_outside_of_the_cache_are_read_again)
     mcs_pair_source_close(&bare);
 }
 
-Test(finetune, what_cannot_be_is_refused)
+Test(finetune, impossible_options_are_refused)
 {
     struct pair_source s;
     cr_expect_eq(mcs_pair_source_open(&s, &pairs, &config, N + 1, 1, 0), MCS_E_USAGE);
@@ -233,8 +233,9 @@ struct rectangle {
     int x, y, width, height;
 };
 
-/* A ramp of `slope` a pixel, resized from `size` pixels that begin at `first` to S: a line whose value at o is
- * slope (first + (o + .5) size / S - .5). Least squares over the inner pixels, whose filter looks at no border. */
+/* Fits first and size of a crop from a ramp of `slope` per pixel, resized from `size` pixels starting at `first` to S:
+ * the value at o is slope (first + (o + .5) size / S - .5). Least squares over the inner pixels, whose filter support
+ * does not reach the border. */
 static void read_ramp(const float *image, int channel, double slope, int *first, int *size)
 {
     enum { LOW = 6, HIGH = S - 6 };
@@ -248,7 +249,7 @@ static void read_ramp(const float *image, int channel, double slope, int *first,
     *first = (int)lround(mean / slope + 0.5 - 0.5 * *size);
 }
 
-/* The rectangle that was cut out, checked by cutting it out again. */
+/* The rectangle that was cropped, verified by cropping it again. */
 static struct rectangle find_crop(const float *image)
 {
     struct image whole, cut = {0};
@@ -266,7 +267,7 @@ static struct rectangle find_crop(const float *image)
     return r;
 }
 
-/* torchvision's RandomResizedCrop.get_params, with libc's random numbers: mean area and mean of log(width / height). */
+/* torchvision's RandomResizedCrop.get_params with libc's random numbers: mean area and mean of log(width / height). */
 static void published(double low, double *area, double *ratio)
 {
     enum { DRAWS = 200000 };
@@ -304,7 +305,7 @@ Test(finetune, crops_are_drawn_anew_in_each_epoch)
             const int k = image_number(images + i * VALUES), room_x = WIDTH - r.width, room_y = HEIGHT - r.height;
             const double share = (double)(r.width * r.height) / AREA;
             all[k][n_of[k]++] = r;
-            /* sides are rounded to whole pixels: half a pixel of 40 or more each way */
+            /* sides are rounded to integers: an error of half a pixel of at least 40 per side */
             cr_assert(share > low * 0.975 && share <= 1, "area %g", share);
             cr_assert(r.width > 0.75 * 0.975 * r.height && r.height > 0.75 * 0.975 * r.width, "%d x %d", r.width,
                       r.height);
@@ -320,9 +321,10 @@ Test(finetune, crops_are_drawn_anew_in_each_epoch)
     for (int k = 0; k < N; k++)
         for (int a = 0; a < n_of[k]; a++)
             for (int b = 0; b < a; b++) same += memcmp(&all[k][a], &all[k][b], sizeof all[k][a]) == 0;
-    /* Of some 36,000 pairs of epochs a few draw one rectangle by chance: there are thousands of rectangles. */
+    /* With thousands of rectangles only a few of about 36,000 pairs of epochs draw the same one by chance. */
     cr_expect(same < 60, "%d times two epochs had one crop of an image", same);
-    /* Five standard errors: at most .2 of the area, .17 of log(4/3 / (3/4)) / sqrt(12), .3 of a place, over sqrt(n). */
+    /* Five standard errors, at most: .2 of the area, .17 = log(4/3 / (3/4)) / sqrt(12), .3 of a position, over sqrt(n).
+     */
     const double error = 5 / sqrt(DRAWS);
     published(low, &want_area, &want_ratio);
     cr_expect_float_eq(area, want_area, 0.2 * error, "mean area %g, want %g", area, want_area);

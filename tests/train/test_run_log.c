@@ -159,7 +159,7 @@ static void expect_event(const struct event *e, int64_t step, const char *tag, f
 
 /* ---- tests ---- */
 
-/* Steps of one, two and three bytes as varint; a value that is not a number is null, and no event. */
+/* Steps whose varint has one, two and three bytes; NaN becomes null in the line and has no event. */
 Test(run_log, lines_and_events_hold_the_same)
 {
     struct run_log log;
@@ -188,7 +188,7 @@ Test(run_log, lines_and_events_hold_the_same)
     expect_event(&e[3], 70000, "a longer name", 3);
 }
 
-/* A name of more than 127 bytes has a length of two bytes; the event holds its first 200. */
+/* The length of a name of more than 127 bytes takes two bytes; the event has the first 200 bytes. */
 Test(run_log, long_names)
 {
     struct run_log log;
@@ -211,7 +211,7 @@ static const char THREE[] = "{\"step\": 1, \"loss\": 0.5}\n"
                             "{\"step\": 11, \"loss\": 0.125}\n"
                             "{\"step\": 12, \"lo";
 
-/* A resumed run keeps the lines up to its step, and writes their events again. */
+/* A resumed run keeps the lines up to its step and rewrites their events. */
 static void check_resumed(const char *left_over)
 {
     struct run_log log;
@@ -244,7 +244,7 @@ Test(run_log, a_resumed_run_that_was_killed_at_its_start)
     check_resumed("metrics.jsonl.old");
 }
 
-/* After step 0 nothing of the old log stands; a new run removes the old log. */
+/* A run resumed after step 0 keeps nothing of the old log; a new run removes the old log. */
 Test(run_log, a_new_run_starts_with_nothing)
 {
     struct run_log log;
@@ -271,7 +271,7 @@ Test(run_log, a_folder_that_is_not_there)
     mcs_run_log_close(&log);
 }
 
-/* /dev/full in the place of one open file: nothing can be written to it, nor synchronised. */
+/* One open file is replaced by /dev/full, so that writes and fsync fail. */
 Test(run_log, a_full_disk)
 {
     for (int k = 0; k < 2; k++) {

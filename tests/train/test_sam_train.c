@@ -1,4 +1,4 @@
-/* Training SAM from boxes: it learns, a stopped run goes on to the same bits, boxes are jittered within bounds. */
+/* Training of SAM with boxes: it learns, a resumed run is bit-identical, boxes are jittered within bounds. */
 #include "data/io/file.h"
 #include "engine/base/stop.h"
 #include "infer/weights.h"
@@ -34,11 +34,11 @@ static void teardown(void)
 TestSuite(sam_train, .init = setup, .fini = teardown);
 
 struct shop {
-    uint32_t stop_at; /* asks to stop while this step's images are drawn */
+    uint32_t stop_at; /* requests a stop while this step's images are drawn */
     int n_targets;
 };
 
-/* A bright rectangle on dark ground, another one elsewhere in every image. */
+/* A bright rectangle on a dark background, different in every image. */
 static enum mcs_status draw(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
     const struct shop *shop = context;
@@ -103,8 +103,7 @@ static double iou_of(const float *logits, const uint8_t *mask)
     return (double)both / any;
 }
 
-/* On images that training did not see, with boxes jittered as in training: mean IoU of the model's mask and of the
- * filled box. */
+/* Mean IoU of the model's mask and of the filled box on unseen images with boxes jittered as in training. */
 static void score(struct sam_model *m, const struct sam_train_options *o, const struct shop *shop, double *by_model,
                   double *by_box)
 {
@@ -135,7 +134,7 @@ static void score(struct sam_model *m, const struct sam_train_options *o, const 
     }
 }
 
-Test(sam_train, learns_to_find_what_is_in_the_box)
+Test(sam_train, learns_to_segment_the_object_in_the_box)
 {
     const struct shop shop = {.n_targets = 1};
     const struct sam_train_options o = options(at("run"), 120);
@@ -201,7 +200,7 @@ Test(sam_train, jittered_boxes)
             cr_assert(out[2] - out[0] >= 2 - 1e-9 && out[3] - out[1] >= 2 - 1e-9, "%g %g %g %g", out[0], out[1], out[2],
                       out[3]);
         }
-    /* Without the outer bound an edge lies within jitter sides of its place. */
+    /* Not clipped, an edge moves by at most jitter times the side. */
     for (uint32_t k = 0; k < 500; k++) {
         mcs_sam_jitter_box(boxes[0], 128, 0.3, 0, 9, k, 0, out);
         for (int j = 0; j < 4; j++) cr_assert_float_eq(out[j], boxes[0][j], 0.3 * (j % 2 ? 41 : 21) + 1e-9);

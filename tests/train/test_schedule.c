@@ -1,12 +1,12 @@
-/* Warm-up and cosine as open_clip publishes them, and the constants of the optimizers that nnU-Net publishes. */
+/* open_clip's warm-up and cosine schedule, and the constants of nnU-Net's optimizers. */
 #include "train/run/schedule.h"
 #include "train/unet/unet_train.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 
-/* open_clip's scheduler.py (cosine_lr): step < warmup: base (step + 1) / warmup, so that the first step already has a
- * rate; then base (1 + cos(pi e / es)) / 2 with e = step - warmup and es = steps - warmup. */
+/* open_clip's scheduler.py (cosine_lr): base (step + 1) / warmup if step < warmup, which is not 0 in the first step;
+ * then base (1 + cos(pi e / es)) / 2 with e = step - warmup and es = steps - warmup. */
 Test(schedule, cosine_with_warmup_as_in_open_clip)
 {
     enum { WARMUP = 4, STEPS = 12 };

@@ -1,5 +1,5 @@
-/* Parts of the trainings against their formulas, written here from the definitions: which negatives the two forms of
- * DHN-NCE attract, gamma correction, a blur and a change of contrast, value by value. */
+/* Parts of the trainings against formulas implemented here from the definitions: the negatives that both forms of
+ * DHN-NCE attract, gamma correction, blur and contrast. */
 #include "train/clip/clip_train.h"
 #include "train/unet/augment.h"
 
@@ -11,7 +11,7 @@
 
 enum { B = 5, D = 3 };
 
-/* Normalised rows, none of which is like another. */
+/* Normalised rows that all differ. */
 static void draw_rows(float *rows, int seed)
 {
     for (int i = 0; i < B; i++) {
@@ -49,7 +49,7 @@ static double paper_loss(const struct attraction_case *c)
     return loss;
 }
 
-/* Shares of the negatives and of their gradient's size whose gradient, by central differences, is negative. */
+/* Shares of the negatives, and of their gradients' magnitudes, with a negative gradient, by central differences. */
 static struct attraction paper_attraction(struct attraction_case *c)
 {
     double n = 0, size = 0, total = 0;
@@ -68,8 +68,8 @@ static struct attraction paper_attraction(struct attraction_case *c)
     return (struct attraction){n / (B * (B - 1)), size / total};
 }
 
-/* Released: cross entropy of rows and columns over B, with 1 added to each sum in place of the pair itself, and the
- * weights' mean (2 + b_image + b_text) / B^2 pushing every negative alike. */
+/* Released: cross entropy of rows and columns over B, in whose sums 1 replaces the positive pair's term, and the mean
+ * of the weights, (2 + b_image + b_text) / B^2, which repels all negatives equally. */
 static struct attraction released_attraction(const struct attraction_case *c)
 {
     double n = 0, size = 0, total = 0;
@@ -105,7 +105,7 @@ Test(train_formulas, attraction_of_negatives)
                     c.logit[i][j] += (double)image[i * D + k] * (double)text[j * D + k] * c.inv_tau;
         mcs_clip_attracted(image, text, B, D, c.inv_tau, c.b_image, c.b_text, &paper, &released);
         const struct attraction p = paper_attraction(&c), r = released_attraction(&c);
-        /* differences of losses of order 10 over 2e-5: rounding 10 * 2^-53 / 1e-5 = 1e-10, h^2 for what is cut off */
+        /* central differences of losses of order 10 over 2e-5: rounding 10 * 2^-53 / 1e-5 = 1e-10, truncation h^2 */
         cr_expect_float_eq(paper.share, p.share, 1e-12, "setting %zu", s);
         cr_expect_float_eq(paper.pull, p.pull, 1e-8, "setting %zu: %.12g, want %.12g", s, paper.pull, p.pull);
         cr_expect_float_eq(released.share, r.share, 1e-12, "setting %zu", s);
@@ -125,8 +125,7 @@ static void draw_plane(float *x)
     for (int i = 0; i < PIXELS; i++) x[i] = (float)(3 + 2.5 * sin(0.9 * i) + 0.1 * i);
 }
 
-/* ((x - low) / range)^e, stretched back to the range, then moved to the mean and deviation of before. Inverted: the
- * same of -x. */
+/* ((x - low) / range)^e, scaled back to the range, then to the mean and deviation before. Inverted: applied to -x. */
 static void gamma_by_definition(const float *x, double e, int inverted, double *want)
 {
     double low = INFINITY, high = -INFINITY, mean = 0, var = 0, mean_now = 0, var_now = 0;
@@ -153,7 +152,7 @@ Test(train_formulas, gamma)
         draw_plane(x);
         gamma_by_definition(x, exponents[k / 2], k % 2, want);
         mcs_augment_gamma((struct augment_plane){x, H, W, 1}, exponents[k / 2], k % 2);
-        /* values below 10 after five roundings of 2^-24, the exponent's as a float among them */
+        /* values below 10 with five roundings of 2^-24, including the rounding of the exponent to float */
         for (int i = 0; i < PIXELS; i++)
             cr_assert_float_eq((double)x[i], want[i], 10 * 16 * 6e-8, "exponent %g, inverted %d, pixel %d: %g, not %g",
                                exponents[k / 2], k % 2, i, (double)x[i], want[i]);
@@ -166,7 +165,7 @@ static int mirrored(int i, int n)
     return at < n ? at : period - at;
 }
 
-/* exp(-d^2 / 2 sigma^2) over ceil(3 sigma) pixels on both sides, at most 8, which add up to 1; ends are mirrored. */
+/* Kernel exp(-d^2 / 2 sigma^2) over ceil(3 sigma) pixels on both sides, at most 8, normalised; edges are reflected. */
 static void blur_axis(const double *x, double sigma, int along_x, double *to)
 {
     const int radius = (int)fmin(ceil(3 * sigma), 8);
@@ -193,7 +192,7 @@ Test(train_formulas, blur)
         blur_axis(first, sigmas[s][0], 0, half);
         blur_axis(half, sigmas[s][1], 1, want);
         mcs_augment_blur((struct augment_plane){x, H, W, 1}, sigmas[s][0], sigmas[s][1], scratch);
-        /* two sums of 17 products of values below 10, each weight rounded: 2 * 19 roundings */
+        /* two sums of 17 products of values below 10 with rounded weights: 2 * 19 roundings */
         for (int i = 0; i < PIXELS; i++)
             cr_assert_float_eq((double)x[i], want[i], 10 * 38 * 6e-8, "sigmas %g %g, pixel %d", sigmas[s][0],
                                sigmas[s][1], i);

@@ -1,6 +1,6 @@
-/* The lines by which a checkpoint knows the data that it started from: each is the SHA-256 of the parts' SHA-256s (65
- * bytes each, with the closing 0), its first 16 digits; computed here from the bytes that docs and header say are read.
- */
+/* The lines that identify a training's inputs in its checkpoint: the first 16 digits of the SHA-256 of the parts'
+ * SHA-256s (65 bytes each, including the terminating 0), computed here from the bytes that the documentation and the
+ * header specify. */
 #include "train/run/training_data.h"
 
 #include "data/io/file.h"
@@ -14,7 +14,7 @@
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
-/* The line of parts (n, 65). */
+/* Formats the line of parts (n, 65). */
 static void want_line(char *line, size_t room, const char *key, const char *what, const char (*parts)[65], int n)
 {
     char hex[65];
@@ -47,8 +47,8 @@ Test(training_data, atlas_and_weights)
     mcs_arena_free(&a);
 }
 
-/* The hashed parts of a file: its size, the first 32 KiB, four parts of 4 KiB spread evenly over the middle, the last
- * 16 KiB; all of a file of at most 64 KiB. */
+/* Hash of a file: its size, the first 32 KiB, four evenly spaced blocks of 4 KiB, the last 16 KiB; a file of at most 64
+ * KiB is hashed whole. */
 static void file_digest(const uint8_t *bytes, int64_t size, char hex[65])
 {
     uint8_t *read = malloc(8 + (1 << 16));
@@ -125,7 +125,7 @@ Test(training_data, pairs)
     mcs_arena_free(&a);
 }
 
-/* A slice's digest is of its size in words and the digest of its values; labels' digests are of their bytes. */
+/* The hash of a slice: of its size as text and the hash of its values. The hash of labels is of their bytes. */
 static void case_digest(int height, int width, const void *values, int64_t bytes, char digest[65])
 {
     char hex[65], text[160];

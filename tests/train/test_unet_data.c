@@ -1,5 +1,4 @@
-/* Training cases read from folders (JPEG and PNG masks, several classes, volumes), and which patches a batch is drawn
- * from. */
+/* Training cases read from folders (JPEG and PNG masks, several classes, volumes), and the sampling of patches. */
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
@@ -32,7 +31,7 @@ static void teardown(void)
 }
 TestSuite(unet_data, .init = setup, .fini = teardown);
 
-/* A grey picture by a function of its pixels, as PNG or as JPEG of this quality. */
+/* Writes a grey picture by a function of the coordinates, as PNG or as JPEG of this quality. */
 static void put(const char *name, int (*value)(int y, int x), int quality)
 {
     struct image img;
@@ -92,7 +91,7 @@ static int light_grey(int y, int x)
     return 136;
 }
 
-/* Black in a JPEG is not 0 near an edge: pixels above 127 are foreground, or the ringing would be foreground too. */
+/* JPEG compression causes ringing near edges, where black is not 0: only pixels above 127 are foreground. */
 Test(unet_data, a_jpeg_mask_is_cut_at_half_of_white)
 {
     struct unet_cases c;
@@ -221,7 +220,7 @@ Test(unet_data, volumes_are_cut_into_slices_and_normalised_as_a_whole)
         }
     }
     mcs_unet_cases_free(&c);
-    OK(read_cases(&c, 0, 2)); /* with two classes all that is above 0 is foreground */
+    OK(read_cases(&c, 0, 2)); /* with two classes all values above 0 are foreground */
     for (int i = 0; i < PIXELS; i++)
         cr_assert_eq(c.items[2].labels[i], volume_classes(2, i / W, i % W) > 0, "class 2 counts as foreground");
     mcs_unet_cases_free(&c);
@@ -229,7 +228,7 @@ Test(unet_data, volumes_are_cut_into_slices_and_normalised_as_a_whole)
     refused(3, "v.nii.gz: a label of 255");
 }
 
-/* ---- pairs that do not fit ---- */
+/* ---- pairs that do not match ---- */
 
 static int half_size(int y, int x)
 {
@@ -244,10 +243,10 @@ Test(unet_data, pairs_that_do_not_fit)
     put("l/b.png", half_size, 0);
     refused(2, "no image has a label");
     put("l/a.png", half_size, 0);
-    OK(read_cases(&c, 0, 2)); /* b has no image and is warned of */
+    OK(read_cases(&c, 0, 2)); /* a warning: b has no image */
     cr_expect_eq(c.n, 1);
     mcs_unet_cases_free(&c);
-    put("i/n.png", texture, 0); /* and n no label */
+    put("i/n.png", texture, 0); /* and n has no label */
     OK(read_cases(&c, 0, 2));
     cr_expect_eq(c.n, 1);
     mcs_unet_cases_free(&c);
@@ -261,7 +260,8 @@ Test(unet_data, pairs_that_do_not_fit)
     refused(2, "an image and a volume");
 }
 
-/* A colour image beside a grey one: the first decides, or --channels. Each channel has its mean and deviation. */
+/* Colour and grey images in one folder: the first image, or --channels, determines the number of channels. Each channel
+ * is normalised separately. */
 Test(unet_data, channels)
 {
     struct unet_cases c;
@@ -302,7 +302,9 @@ Test(unet_data, channels)
 
 /* ---- which patches ---- */
 
-/* Case 0 has much of class 1 and four pixels of class 3, none of class 2; case 1 has class 2 alone; case 2 nothing. */
+/* Case 0 has many pixels of class 1, four of class 3 and none of class 2; case 1 has only class 2; case 2 no
+ * foreground.
+ */
 enum { P = 8, BATCH = 12, FORCED = 4, STEPS = 4000 };
 
 static void add_case(struct unet_cases *c, int which)
@@ -327,8 +329,8 @@ static void expect_share(const char *what, int hits, int n, double p)
                        p);
 }
 
-/* The last third of a batch is centred on a pixel of a foreground class: each class that the case has as often as
- * another, however few pixels it has, and each of its pixels as often. nnU-Net's get_bbox. */
+/* Patches of the last third of a batch are centred on a foreground pixel: all classes of the case are equally likely,
+ * regardless of their number of pixels, and so are the pixels of a class (nnU-Net's get_bbox). */
 Test(unet_data, every_foreground_class_is_oversampled)
 {
     struct unet_cases c;
@@ -371,11 +373,11 @@ Test(unet_data, every_foreground_class_is_oversampled)
     expect_share("class 3 of case 0, which has four pixels", of_class[0][3], first, 0.5);
     for (int i = 0; i < 4; i++) expect_share("a pixel of class 3", corner_of_3[i], of_class[0][3], 0.25);
     expect_share("forced items of case 1", of_class[1][2], n_forced, 1.0 / 3);
-    /* rows 10 to 29 and columns 0 to 39, each as likely: means 19.5 and 19.5, deviations 5.8 and 11.5 */
+    /* rows 10 to 29 and columns 0 to 39, uniform: means 19.5 and 19.5, deviations 5.8 and 11.5 */
     const double error = 5 / sqrt(of_class[0][1]);
     cr_expect_float_eq(row / of_class[0][1], 19.5, 5.8 * error);
     cr_expect_float_eq(column / of_class[0][1], 19.5, 11.5 * error);
-    /* the others see the whole image: centres in rows 4 to 36 and columns 4 to 44, of which class 1 has 20 x 36 */
+    /* the others are uniform over the image: centres in rows 4 to 36 and columns 4 to 44, 20 x 36 of them in class 1 */
     const int others = unforced[0] + unforced[1] + unforced[3];
     expect_share("items that are not forced", others, (BATCH - FORCED) * STEPS, 1.0 / 3);
     expect_share("class 1 without force", unforced[1], others, 20.0 * 36 / (33 * 41));

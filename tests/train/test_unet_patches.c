@@ -1,5 +1,5 @@
-/* What a U-Net's loader cuts: where each patch lies and what it holds, computed again from nnU-Net's rules; parts of a
- * batch; cases in memory; the targets of deep supervision. */
+/* Patches of a U-Net's loader: position and content, recomputed from nnU-Net's rules; shares of a batch; cases in
+ * memory; the targets of deep supervision. */
 #include "engine/base/rng.h"
 #include "train/unet/unet_data.h"
 
@@ -39,8 +39,8 @@ static void make_cases(struct unet_cases *c)
     }
 }
 
-/* nnU-Net's get_bbox: what the loader's patch is larger than the network's may lie outside, half of it on each side,
- * and more where the image is smaller than the network's patch. */
+/* nnU-Net's get_bbox: the number of pixels by which a patch may extend outside of the image, half of them on each side:
+ * loader - network, or loader - size if the image is smaller than the network's patch. */
 static int64_t outside(int64_t size, int64_t loader, int64_t network)
 {
     return size < network ? loader - size : loader - network;
@@ -117,7 +117,7 @@ static struct augment_options turning(void)
     return o;
 }
 
-/* A loader's patch that is larger than the network's, by another amount along each axis, and one that is as large. */
+/* The loader's patch is larger than the network's by different amounts along the axes, or of equal size. */
 Test(unet_patches, where_patches_are_cut)
 {
     struct unet_cases c;
@@ -138,7 +138,7 @@ Test(unet_patches, where_patches_are_cut)
     mcs_unet_cases_free(&c);
 }
 
-/* A part of a batch holds the items of the whole batch, whether it is augmented at once or only cut and drawn. */
+/* A share of a batch has the same items as the whole batch, by mcs_unet_loader_fill and by mcs_unet_loader_load. */
 Test(unet_patches, a_part_of_a_batch)
 {
     enum { FIRST = 2, N = 3, SIZE = PATCH_H * PATCH_W };
@@ -180,7 +180,7 @@ Test(unet_patches, a_part_of_a_batch)
     mcs_unet_cases_free(&c);
 }
 
-/* More cases than the list has room for at first: each keeps its own labels and class counts. */
+/* More cases than the list's initial capacity: each keeps its labels and class counts. */
 Test(unet_patches, many_cases)
 {
     struct unet_cases c;
@@ -202,8 +202,8 @@ Test(unet_patches, many_cases)
     cr_expect(!c.items && !c.n && !c.capacity);
 }
 
-/* Volumes: mean and deviation over all voxels, a slice a case; what is not finite, or of a class too many, is refused.
- */
+/* Volumes: mean and deviation over all voxels, one case per slice; values that are not finite and labels that are not
+ * classes are refused. */
 Test(unet_patches, a_volume_by_slices)
 {
     enum { D3 = 3, H3 = 2, W3 = 4, N3 = D3 * H3 * W3 };
@@ -239,7 +239,7 @@ Test(unet_patches, a_volume_by_slices)
     mcs_unet_cases_free(&c);
 }
 
-/* Nearest pixels of a smaller target, several images, sides that do not divide. */
+/* Nearest-exact resizing to smaller targets, several images, sides that are not divisible. */
 Test(unet_patches, targets_of_deep_supervision)
 {
     enum { N = 2, TH = 7, TW = 9 };

@@ -1,5 +1,5 @@
-/* One training step of the U-Net against a plain statement of nnU-Net's loss and of torch's optimizers: three classes,
- * losses at two levels, Dice by batch and by sample. */
+/* Training steps of the U-Net against a plain implementation of nnU-Net's loss and torch's optimizers: three classes,
+ * losses at two levels, batch Dice and sample Dice. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -104,10 +104,10 @@ static void bench_close(struct bench *b)
     free(b);
 }
 
-/* ---- the loss, stated plainly ---- */
+/* ---- plain loss ---- */
 
-/* Cross-entropy, a mean over pixels, and minus the mean of the foreground classes' soft Dice, over the batch or sample
- * by sample: nnunetv2's DC_and_CE_loss with weights 1 and 1, smooth 1e-5. logits (BATCH, n, CLASSES). */
+/* Mean cross-entropy minus the mean soft Dice of the foreground classes, over the batch or per sample: nnunetv2's
+ * DC_and_CE_loss with weights 1 and 1, smooth 1e-5. logits (BATCH, n, CLASSES). */
 static double dice_and_ce(const float *logits, const int32_t *labels, int n, int batch_dice)
 {
     double ce = 0, dice = 0, both[BATCH][CLASSES] = {{0}}, predicted[BATCH][CLASSES] = {{0}},
@@ -152,7 +152,7 @@ static double plain_loss(struct bench *b)
            1.0 / 3 * dice_and_ce(half, small, PIXELS / 4, by_batch);
 }
 
-/* ---- the update, stated plainly ---- */
+/* ---- plain update ---- */
 
 struct plain {
     double *w, *m, *v;
@@ -203,8 +203,8 @@ static void plain_adamw(struct plain *s, int64_t i, double g, double lr, int ste
     s->w[i] -= lr * s->m[i] / (1 - pow(0.9, step + 1)) / (sqrt(s->v[i] / (1 - pow(0.999, step + 1))) + 1e-8);
 }
 
-/* The optimizer's roundings: of the weight, once a step, and of the moments, about 8 a step, whose effect is as large
- * as the step itself. */
+/* Roundings of the optimizer: one of the weight per step, and about 8 per step of the moments, relative to the update.
+ */
 static void expect_updated(const struct params *p, const struct plain *s, double lr, int step)
 {
     for (int i = 0; i < p->n; i++) {
@@ -217,7 +217,7 @@ static void expect_updated(const struct params *p, const struct plain *s, double
     }
 }
 
-/* Steps of the trainer beside the plain statement: losses before, weights after each update. */
+/* Runs steps of the trainer and of the plain implementation; compares losses before and weights after each update. */
 static void check_steps(const struct optim_options *optim, int batch_dice, double clip)
 {
     struct optim_options chosen = *optim;
@@ -232,7 +232,7 @@ static void check_steps(const struct optim_options *optim, int batch_dice, doubl
         mcs_unet_loader_fill(&b->loader, step, b->images, b->labels);
         const double want = plain_loss(b);
         OK(mcs_unet_trainer_step(&b->t, step, &loss, &norm));
-        /* sums of float32 probabilities of 1,000 pixels a sample: 40 roundings of values below 2 */
+        /* sums of float32 probabilities of 1,000 pixels per sample: 40 roundings of values below 2 */
         cr_expect_float_eq(loss, want, 40 * 0x1p-23, "step %d: loss %.8g, want %.8g", step, loss, want);
         const double plain_norm = norm_of(b->m.params);
         cr_expect_float_eq(norm, plain_norm, 1e-6 * plain_norm);
@@ -282,9 +282,9 @@ static void move_along_gradient(struct params *p, const float *before, double le
     }
 }
 
-/* The gradient that the update uses is the derivative of the whole loss, all terms with their weights: the slope along
- * it, by a central difference, is its norm. Where leaky units change sign within the difference the slope is off by a
- * share that falls with h: 1 % at h = .01, so 0.25 % here; rounding of the loss adds 1e-7 / h. */
+/* The gradient used by the update is the derivative of the whole weighted loss: the slope along the gradient, by a
+ * central difference, is its norm. Leaky ReLUs that change sign within the difference cause a relative error
+ * proportional to h: 1 % at h = .01, so 0.25 % here; rounding of the loss adds 1e-7 / h. */
 Test(unet_steps, the_gradient_is_that_of_both_losses)
 {
     const double h = 0.0025;

@@ -1,4 +1,4 @@
-/* The training loop on a task that a tiny network learns in seconds: bright discs on noise. */
+/* The training loop on a task that a tiny network learns within seconds: bright discs on noise. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -31,7 +31,7 @@ static void teardown(void)
 }
 TestSuite(unet_train, .init = setup, .fini = teardown);
 
-/* ---- the heap, counted where the caller is our own code ---- */
+/* ---- heap allocations, counted if the caller is mcsam's code ---- */
 
 #if !defined(MCS_SANITIZE)
 static volatile int counting, n_allocations;
@@ -123,7 +123,7 @@ static void open_model(struct unet_model *m, struct device *d)
     cr_assert_eq(mcs_unet_model_new(&p, 5, d, m), MCS_OK, "%s", mcs_error_message());
 }
 
-/* One call of the training with a fresh model, as a new process would make it. */
+/* Runs the training once with a new model, as a new process would. */
 static enum mcs_status train(const struct unet_cases *cases, const struct unet_train_options *o, char hash[65])
 {
     struct device d;
@@ -138,8 +138,8 @@ static enum mcs_status train(const struct unet_cases *cases, const struct unet_t
 
 /* ---- tests ---- */
 
-/* Mean Dice on images that were not trained on. A threshold at the disc's middle grey would reach .95; an untrained
- * network gives the disc's share of the image or nothing, below .3. */
+/* Mean Dice on unseen images. A threshold halfway between disc and background would reach .95; an untrained network
+ * predicts everything or nothing as foreground, below .3. */
 static double dice_of(const struct ensemble *e, const float *prob, int n)
 {
     double sum = 0;
@@ -195,10 +195,10 @@ Test(unet_train, learns_and_predicts, .timeout = 120)
     cr_expect_gt(dice_of(&e, last, N), 0.85);
     for (int i = 0; i < N * PIXELS; i++) {
         const int64_t at = (int64_t)(i / PIXELS) * 2 * PIXELS + i % PIXELS;
-        cr_assert_float_eq(all[at] + all[at + PIXELS], 1, 1e-6); /* 4 shares of rounded softmaxes */
+        cr_assert_float_eq(all[at] + all[at + PIXELS], 1, 1e-6); /* mean of 4 rounded softmaxes */
     }
     mcs_ensemble_close(&e);
-    /* The mean of the last cycle's two is the mean of one and the other. */
+    /* The last cycle's probabilities are the mean of its two checkpoints'. */
     struct unet_checkpoint list[UNET_MAX_CHECKPOINTS];
     int n;
     cr_assert_eq(mcs_unet_checkpoints_read(folder, list, &n), MCS_OK);
@@ -223,8 +223,7 @@ static char *contents(const char *run, const char *name)
     return text;
 }
 
-/* Stopped after steps 1 and 2 and then let go: the weights, the checkpoints and the log are those of a run without a
- * stop. */
+/* A run stopped after steps 1 and 2 and resumed has the same weights, checkpoints and log as an uninterrupted run. */
 Test(unet_train, a_stopped_run_goes_on_to_the_same_bits, .timeout = 120)
 {
     char whole[65], parts[65], run_a[96], run_b[96], file_a[65], file_b[65], path[256];
@@ -260,7 +259,7 @@ Test(unet_train, a_stopped_run_goes_on_to_the_same_bits, .timeout = 120)
         free(a);
         free(b);
     }
-    o.config = "a: 2\n"; /* other options: the old state is not mixed into the run */
+    o.config = "a: 2\n"; /* other options: the old checkpoint is refused */
     cr_expect_eq(train(&cases, &o, NULL), MCS_E_DATA);
     cr_expect(strstr(mcs_error_message(), "other options"), "%s", mcs_error_message());
     mcs_error_clear();
@@ -310,7 +309,7 @@ Test(unet_train, a_loss_that_is_not_finite_stops_the_run)
     mcs_unet_cases_free(&cases);
 }
 
-/* The head of the lowest level has no loss: neither trained nor decayed. All else moves. */
+/* The lowest level's head has no loss, so it is neither trained nor decayed. All other weights change. */
 Test(unet_train, the_lowest_head_stays)
 {
     struct unet_cases cases;
@@ -367,7 +366,7 @@ Test(unet_train, corners_and_forced_foreground)
     float image[P * P];
     int32_t label[P * P];
     const struct augment_patch patch = {P, P, 1, image, label};
-    one_case(&c, 20, 5, 18, 2); /* high enough for a patch, too narrow for one: 3 columns of border */
+    one_case(&c, 20, 5, 18, 2); /* narrower than a patch by 3 columns */
     struct unet_loader l = {.cases = &c,
                             .augment = mcs_augment_none(),
                             .batch = BATCH,
@@ -389,7 +388,7 @@ Test(unet_train, corners_and_forced_foreground)
                     cr_assert_eq(label[y * P + x], !inside ? -1 : sy == 18 && sx == 2);
                     if (!inside) cr_assert_eq(image[y * P + x], 0);
                 }
-            if (i >= 4) { /* round(6 * .67) = 4: the pixel at (18, 2) is in the middle; -2 is as far left as it goes */
+            if (i >= 4) { /* round(6 * .67) = 4: centred on the pixel at (18, 2); -2 is the leftmost corner */
                 cr_assert_eq(corner[0], 14);
                 cr_assert_eq(corner[1], -2);
                 continue;
@@ -404,7 +403,7 @@ Test(unet_train, corners_and_forced_foreground)
     cr_expect(low[1] == -2 && high[1] == -1, "columns %lld..%lld", (long long)low[1], (long long)high[1]);
     mcs_unet_loader_close(&l);
     mcs_unet_cases_free(&c);
-    one_case(&c, 20, 20, -1, 0); /* no foreground: forced items are drawn like the others */
+    one_case(&c, 20, 20, -1, 0); /* no foreground: forced items are sampled like the others */
     l = (struct unet_loader){.cases = &c,
                              .augment = mcs_augment_none(),
                              .batch = BATCH,
