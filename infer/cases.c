@@ -92,11 +92,11 @@ const struct case_file *mcs_cases_find(const struct case_list *list, const char 
 
 enum mcs_status mcs_case_name_check(const char *folder, const char *stem, const char *suffix)
 {
-    const long limit = pathconf(folder, _PC_NAME_MAX), most = limit > 0 ? limit : NAME_MAX;
+    const long limit = pathconf(folder, _PC_NAME_MAX), name_max = limit > 0 ? limit : NAME_MAX;
     const size_t n = strlen(stem) + strlen(suffix), whole = strlen(folder) + 1 + n;
-    MCS_REQUIRE(n <= (size_t)most, MCS_E_DATA,
+    MCS_REQUIRE(n <= (size_t)name_max, MCS_E_DATA,
                 "the name is too long: its result would have %zu bytes with \"%s\", %ld are allowed; rename the file",
-                n, suffix, most);
+                n, suffix, name_max);
     MCS_REQUIRE(whole < PATH_MAX, MCS_E_DATA, "the path of its result would have %zu bytes, %d are allowed", whole,
                 PATH_MAX - 1);
     return MCS_OK;

@@ -39,11 +39,11 @@ struct embedding {
     struct arena arena; /* holds the names */
 };
 
-static enum mcs_status embedding_alloc(struct embedding *e, int room, int embed)
+static enum mcs_status embedding_alloc(struct embedding *e, int capacity, int embed)
 {
-    e->names = calloc((size_t)room + 1, sizeof *e->names);
-    e->values = malloc(((size_t)room * (size_t)embed + 1) * sizeof *e->values);
-    MCS_REQUIRE(e->names && e->values, MCS_E_NOMEM, "no memory for %d embeddings", room);
+    e->names = calloc((size_t)capacity + 1, sizeof *e->names);
+    e->values = malloc(((size_t)capacity * (size_t)embed + 1) * sizeof *e->values);
+    MCS_REQUIRE(e->names && e->values, MCS_E_NOMEM, "no memory for %d embeddings", capacity);
     return MCS_OK;
 }
 
@@ -143,9 +143,9 @@ done:
 /* Splits a text file in place into lines without LF or CR LF; the last line may lack its line end. */
 static int split_lines(char *bytes, int64_t n_bytes, char ***lines)
 {
-    int n = 0, room = 1;
-    for (int64_t i = 0; i < n_bytes; i++) room += bytes[i] == '\n';
-    *lines = malloc((size_t)room * sizeof **lines);
+    int n = 0, capacity = 1;
+    for (int64_t i = 0; i < n_bytes; i++) capacity += bytes[i] == '\n';
+    *lines = malloc((size_t)capacity * sizeof **lines);
     if (!*lines) return 0;
     for (char *at = bytes, *end = bytes + n_bytes; at < end;) {
         char *stop = memchr(at, '\n', (size_t)(end - at));

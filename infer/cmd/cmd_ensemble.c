@@ -1,4 +1,4 @@
-/* mcsam ensemble: the mean of several predictions' probabilities, as masks. */
+/* mcsam ensemble: masks from the mean probabilities of several predictions. */
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/stop.h"
@@ -29,7 +29,7 @@ static const struct mcs_option options[] = {
     {0},
 };
 
-/* mean += share * the same case of one more folder. */
+/* mean += share * probabilities of one folder's file. */
 static enum mcs_status add(const struct case_file *file, float share, struct probability *mean)
 {
     struct probability p;
@@ -51,14 +51,14 @@ done:
 
 struct job {
     const struct ensemble_command *c;
-    struct case_list *lists; /* by folder */
+    struct case_list *lists; /* one per folder */
     struct failure_list failures;
     struct run_folder *run;
     int n_done;
     struct arena arena;
 };
 
-/* The same case of all folders; E_DATA where one has none. */
+/* The case's files in all folders; E_DATA if one is missing. */
 static enum mcs_status source_of(struct job *j, const char *stem, struct run_source *source)
 {
     const int n = j->c->inputs.n;
@@ -102,7 +102,7 @@ done:
     return st;
 }
 
-/* By case of the first folder: 1 where it is finished already. */
+/* For each case of the first folder: 1 if an earlier run finished it. */
 static char *find_done(struct job *j)
 {
     const struct case_list *first = &j->lists[0];
@@ -127,7 +127,7 @@ static enum mcs_status all_cases(struct job *j)
         if (done[i]) continue;
         if (mcs_stop_requested()) return mcs_run_stopped(j->n_done, first->n);
         const enum mcs_status st = one_case(j, first->files[i].stem);
-        if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* the next case would fail alike */
+        if (st == MCS_E_NOMEM || st == MCS_E_IO || st == MCS_E_FAIL) return st; /* later cases would fail as well */
         if (st != MCS_OK)
             mcs_failures_add_held(&j->failures, first->files[i].stem);
         else

@@ -235,7 +235,7 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
     struct work w = {.on = {.device = d}};
     const int64_t masks = (int64_t)SAM_MASKS * side * side * (int64_t)sizeof(float);
     void *p = NULL;
-    int most = 0;
+    int max_prompts = 0;
     enum mcs_status st = MCS_OK;
     memset(results, 0, (size_t)n * sizeof *results);
     for (int i = 0; i < n; i += chunk) {
@@ -244,17 +244,17 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
             MCS_TRY(check_case(&cases[k]));
             total += n_prompts(o, cases[k].prompts);
         }
-        if (total > most) most = total;
+        if (total > max_prompts) max_prompts = total;
     }
-    w.prompts = malloc(((size_t)most + 1) * sizeof *w.prompts);
-    w.owner = malloc(((size_t)most + 1) * sizeof *w.owner);
+    w.prompts = malloc(((size_t)max_prompts + 1) * sizeof *w.prompts);
+    w.owner = malloc(((size_t)max_prompts + 1) * sizeof *w.owner);
     w.pixels = malloc((size_t)(chunk * pixels) * sizeof(float));
     w.embeddings = malloc((size_t)(chunk * mcs_sam_embedding_values(c)) * sizeof(float));
-    w.place = malloc(((size_t)most + 1) * sizeof *w.place);
-    w.iou = malloc((size_t)(most * SAM_MASKS + 1) * sizeof(float));
+    w.place = malloc(((size_t)max_prompts + 1) * sizeof *w.place);
+    w.iou = malloc((size_t)(max_prompts * SAM_MASKS + 1) * sizeof(float));
     MCS_REQUIRE_GOTO(w.prompts && w.owner && w.pixels && w.embeddings && w.place && w.iou, MCS_E_NOMEM, st, done,
-                     "no memory for %d prompts", most);
-    MCS_TRY_GOTO(d->backend->alloc(d, (most + SAM_CHUNK) * masks, &p), st, done);
+                     "no memory for %d prompts", max_prompts);
+    MCS_TRY_GOTO(d->backend->alloc(d, (max_prompts + SAM_CHUNK) * masks, &p), st, done);
     w.low_res = p;
     for (int i = 0; i < n; i += chunk)
         MCS_TRY_GOTO(segment_chunk(m, o, cases + i, n - i < chunk ? n - i : chunk, &w, results + i), st, done);

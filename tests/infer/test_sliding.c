@@ -28,7 +28,7 @@ Test(sliding, starts)
     expect_starts(256, 128, 1, 2, (int64_t[]){0, 128});
     int64_t start[4];
     cr_expect_eq(mcs_sliding_starts(100, 128, 0.5, start, 4), -1, "smaller than a window");
-    cr_expect_eq(mcs_sliding_starts(4096, 16, 0.01, start, 4), -1, "more than there is room for");
+    cr_expect_eq(mcs_sliding_starts(4096, 16, 0.01, start, 4), -1, "more than the capacity");
 }
 
 Test(sliding, gaussian)

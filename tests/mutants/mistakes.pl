@@ -1,10 +1,10 @@
-# Finds the mistakes that can be planted in a C source of the CPU side, one at a time.
+# Finds the mistakes that can be made in a C source of the CPU side.
 #   my $list = mistakes($source, $file, $members);
 # $source: from source() of statements.pl. $members: struct_members(@texts), the types of all structs' members.
-# A mistake: {file, function, line, kind, at, end, instead, from, to, code, same, point}: the place in the text and what is
-# written there instead; `from`, `to` and `code` (the line) in one line each; `same`: the how manieth that looks like it in
-# its function; `point`: the number of the point (statements.pl) that is executed with it, or undef: any of the file's.
-# tests/mutants/README.md lists the kinds and the places that are left alone.
+# A mistake: {file, function, line, kind, at, end, instead, from, to, code, same, point}: the range of the text and its
+# replacement; `from`, `to` and `code` (the line) in one line each; `same`: its index among equal ones in the function;
+# `point`: number of the point (statements.pl) that is executed with it, or undef: any point of the file.
+# tests/mutants/README.md lists the kinds and the exceptions.
 use strict;
 use warnings;
 
@@ -13,7 +13,7 @@ my $not_mutated = qr/\b(?:mcs_log|mcs_warn|mcs_error_add|mcs_fail|mcs_trace|MCS_
 my $release = qr/^\s*(?:\(void\))?(?:free|close|closedir|munmap|va_end|H5\w+close|\w*_(?:free|close|release|destroy|cleanup|clear|quiet|joint_end|texts_end))\s*\(/;
 my $symmetric = qr/^(?:strn?(?:case)?cmp|memcmp|fminf?|fmaxf?|MIN|MAX|hypotf?|cr_\w+|\w*_equal|\w*_same|\w*min|\w*max|\w*gcd|\w*swap)$/;
 
-# The types of struct members by name: a name with two types has none.
+# The types of struct members by name; names with several types are omitted.
 sub struct_members {
     my %type;
     for my $text (@_) {
@@ -91,8 +91,8 @@ sub arguments {
     return @list;
 }
 
-# A number that differs: 0 is 1, a small integer is one more, a larger one and a fraction are twice as much. A guard against
-# division by 0 (1e-8) is a thousand times as much: twice would be none.
+# Another number: 0 becomes 1, a small integer is incremented, larger ones and fractions are doubled. A guard against
+# division by 0 (1e-8) is multiplied by 1000, since doubling would have no effect.
 sub other_number {
     my ($t) = @_;
     if ($t =~ /^0[xX]/) { return $t =~ s/([0-9a-fA-F])([uUlL]*)$/sprintf '%x%s', hex($1) ^ 1, $2/er } # the last bit
@@ -128,7 +128,7 @@ sub mistakes {
         my $line = $line_of->($at);
         (my $code = substr $text, $starts[$line - 1], ($starts[$line] // length $text) - $starts[$line - 1]) =~ s/\s+/ /g;
         my $changed = $instead;
-        # The copy has the lines of the original: __LINE__ stays.
+        # The copy keeps the line numbers of the original (__LINE__).
         $instead .= "\n" x (($was =~ tr/\n//) - ($instead =~ tr/\n//)) if ($was =~ tr/\n//) > ($instead =~ tr/\n//);
         for ($was, $changed, $code) { s/\s+/ /g; s/^ | $//g }
         $_ = length > 90 ? substr($_, 0, 87) . '...' : $_ for $was, $changed;
@@ -137,7 +137,7 @@ sub mistakes {
             from => $was, to => $changed, code => $code, same => $same, point => $point_at->($at)};
     };
 
-    # What is left alone, all over the file.
+    # Exceptions in the whole file.
     while ($c =~ /$not_mutated/g) { $leave->($-[0], ($to->{pos $c} // pos $c) + 1) }
     while ($c =~ /\bfprintf\(stderr\b/g) { my $open = $-[0] + 7; $leave->($-[0], ($to->{$open} // $open) + 1) }
     while ($c =~ /\b(?:MCS_REQUIRE(?:_GOTO)?|WANT)(?=\()/g) { # all but the condition
@@ -145,7 +145,7 @@ sub mistakes {
         my @a = arguments($s, $open);
         $leave->($a[0][1], $to->{$open}) if @a;
     }
-    # Memory that is not to be had.
+    # Handling of exhausted memory.
     while ($c =~ /\b(?:MCS_REQUIRE(?:_GOTO)?)(?=\()/g) {
         my ($from, $open) = ($-[0], pos $c);
         my @a = arguments($s, $open);
@@ -167,7 +167,7 @@ sub mistakes {
 
     my $numbers = sub {
         my ($from, $end, $initialiser) = @_;
-        my $step = 1; # of a long table not every number
+        my $step = 1; # larger for long tables
         if ($initialiser) { my $n = () = substr($c, $from, $end - $from) =~ /$number/g; $step = 1 + int($n / 100) if substr($text, $from, $end - $from) !~ /\.help = / }
         my $i = 0;
         pos($c) = $from;
@@ -264,19 +264,19 @@ sub mistakes {
             my ($name) = substr($c, $one->{from}, $one->{to} - $one->{from}) =~ /^(?:(?:const )?(?:size_t|int64_t|int) )?(\w+) [-+*]?= [^,]*;$/ or next;
             $leave->($one->{from}, $one->{to}) if $size{$name};
         }
-        # What only decides whether a message is shown, or whether a handle is closed.
+        # Conditions that only determine whether a message is shown or a handle is closed.
         for my $one (grep { $_->{kind} eq 'if' and !$_->{other} } @statements) {
             my @does = $one->{body}[0]{kind} eq 'block' ? @{$one->{body}[0]{body}} : $one->{body}[0];
             $leave->($one->{from}, $one->{to}) unless grep { substr($c, $_->{from}, $_->{to} - $_->{from}) !~ /^$message\b|$release/ } @does;
         }
-        # qsort asks a comparison function for a sign alone.
+        # Only the sign of a qsort comparison function's result matters.
         if (substr($c, $f->{head}, $from - $f->{head}) =~ /\(const void \*\w+, const void \*\w+\)/) {
             pos($c) = $from;
             while ($c =~ /(?<![\w.])1(?![\w.])/g) { last if pos $c > $end; $leave->($-[0], pos $c) }
         }
         $numbers->($from, $end, 0);
 
-        # Statements dropped; conditions negated; predicates that say the opposite.
+        # Statements dropped; conditions negated; predicates that return the opposite.
         my $says = substr($c, $f->{head}, $from - $f->{head}) =~ /\b(?:int|bool|_Bool)\s+\w+\s*\(/;
         for my $one (@statements) {
             my $t = substr $c, $one->{from}, $one->{to} - $one->{from};
@@ -299,7 +299,7 @@ sub mistakes {
         $each->(qr/ \? /, sub {
             my ($p) = @_;
             my $s0 = $p;
-            # The condition begins behind what binds less.
+            # The condition begins after an operator of lower precedence.
             while ($s0 > $from) {
                 my $ch = substr $c, $s0 - 1, 1;
                 if ($ch =~ /[)\]}]/) { $s0 = $to->{$s0 - 1} // last; next }
@@ -318,7 +318,7 @@ sub mistakes {
             my ($right, $left) = (substr($text, $q, $e - $q), substr($text, $b, $p - $b));
             my ($x, $y) = ($p + 1, $q - 1);
             if ($op =~ /==|!=/) {
-                # Alone in its brackets it is the condition, which is negated already.
+                # The whole condition; "negate" covers it.
                 my $alone = substr($c, 0, $b) =~ /\bif \($/ && substr($c, $e, 1) eq ')';
                 $add->('equal', $x, $y, $other{$op}) unless $alone;
                 return;
@@ -350,7 +350,7 @@ sub mistakes {
             return if $index =~ /^\s*\d*\s*$/ or $e > $end;
             $add->('index', $p + 1, $e, '0');
         });
-        # Two arguments of one type, side by side.
+        # Two adjacent arguments of one type.
         $each->(qr/\b([A-Za-z_]\w*)(?=\()/, sub {
             my ($p, $q, $name) = @_;
             return if $name =~ /^(?:if|for|while|switch|return|sizeof|MCS_REQUIRE\w*|WANT|defined)$/ or $name =~ $symmetric;
@@ -367,7 +367,7 @@ sub mistakes {
     return \@list;
 }
 
-# What stays the same when a mistake's file is moved, renamed or edited elsewhere.
+# The key, which does not change when the mistake's file is moved, renamed or edited elsewhere.
 sub mistake_key {
     my ($m) = @_;
     return "cpu | $m->{function} | $m->{kind} | $m->{from} => $m->{to} | $m->{code}" . ($m->{same} > 1 ? " | $m->{same}" : '');

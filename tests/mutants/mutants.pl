@@ -4,10 +4,9 @@
 #   perl tests/mutants/mutants.pl --build DIR [--sample N [--files K]] [--seed S] [--jobs J] [--quick T] [--tolerate P] [--resume] [--list] [FILE...]
 # --sample N: N mutants of at most K files of kernels (6), chosen by the seed; --list: names them, runs nothing.
 # --quick T: tests that take more than T seconds are left out.
-# --resume: what an earlier run caught in a source that has not changed since is caught, and what survived there and is
-# explained is not asked again.
-# Exit 1 where a survivor is not explained in survivors.txt, or more than --tolerate P percent of the mutants are such
-# (for a sample). To be run in the root of the sources.
+# --resume: skips mutants of unchanged sources that an earlier run caught, or that survived and are explained.
+# Exits 1 if a survivor is not explained in survivors.txt, or, for a sample, if more than --tolerate P percent of the
+# mutants are such survivors. Run in the root of the sources.
 use strict;
 use warnings;
 use File::Basename qw(dirname basename);
@@ -36,7 +35,7 @@ sub digest { # of a text
     return sprintf '%08x%08x%d', $x, $y, length $t;
 }
 
-# What is there: sources, the programs that test them in checked mode, how they are compiled.
+# Sources, the programs that test them in checked mode, and their compile commands.
 my @sources = (glob('kernels/*/*.cu'), glob('kernels/*/*.cuh'), glob('engine/cuda/*.c'), glob('engine/cuda/*.h'));
 my @only = map { s{^\./}{}r } @ARGV;
 for my $f (@only) { die "mutants: $f: no such source in kernels or engine/cuda\n" unless grep { $_ eq $f } @sources }
@@ -58,14 +57,14 @@ for my $t (sort keys %target) {
 }
 die "mutants: no program in $build runs kernels in checked mode\n" unless %programs;
 
-# Instrument and compile. Where a copy does not compile, the mutants of the lines at fault are given up, aloud.
+# Instrument and compile. If a copy does not compile, the mutants of the faulty lines are dropped with a message.
 my (%mutants, %object, %dropped);
 sub instrument {
     my ($f) = @_;
     my $base = (checksum($f) % 20000) * 100000;
     my ($text, $m) = mutate(slurp($f), $f, $base, $dropped{$f} // {});
     $text =~ s/dev_kernel\(#kernel, kernel\)\(grid/mcs_mutant_launch(__FILE__) ? cudaErrorUnknown : dev_kernel(#kernel, kernel)(grid/
-        if $f eq 'kernels/common/device.cuh'; # the tests that launch out of a file are those that are run for it
+        if $f eq 'kernels/common/device.cuh'; # records the file of each launch, by which tests are selected
     my $all = "#include \"tests/mutants/mutant.h\"\n#line 1 \"$f\"\n$text";
     my $to = "$out/src/$f";
     spit($to, $all) if !$list and (!-e $to or slurp($to) ne $all);
@@ -77,7 +76,7 @@ instrument($_) for @sources;
     for my $f (@sources) { for (@{$mutants{$f}}) { die "mutants: $f and $first{$_->{n}} share numbers: change checksum()\n" if $first{$_->{n}} and $first{$_->{n}} ne $f; $first{$_->{n}} = $f } }
 }
 
-# What survivors.txt says of survivors: blocks of
+# The explanations in survivors.txt: blocks of
 #   FILE | FUNCTION | KIND | the mutant's code => what it becomes | the line's code
 #     why
 my (%why, $key, $stale);
@@ -94,14 +93,14 @@ sub key_of { my ($m) = @_; return "$m->{file} | $m->{function} | $m->{kind} | $m
     for (sort grep { !$there{$_} } keys %why) { say_err("survivors.txt explains what is no mutant: $_"); $stale++ }
 }
 
-# Which are asked for.
+# The requested mutants.
 my @chosen_files = @only ? @only : @sources;
 my @wanted = map { @{$mutants{$_}} } @chosen_files;
 my $random = $seed * 2654435761 % 4294967296;
 sub below { $random = ($random * 1664525 + 1013904223) % 4294967296; return int($random / 65536) % $_[0] }
 sub shuffled { my @a = @_; for (my $i = $#a; $i > 0; $i--) { my $j = below($i + 1); @a[$i, $j] = @a[$j, $i] } return @a }
 if ($sample and @wanted > $sample) {
-    my @files = shuffled(grep { @{$mutants{$_}} and !/^engine/ } @chosen_files); # host code: by tests that are too slow here
+    my @files = shuffled(grep { @{$mutants{$_}} and !/^engine/ } @chosen_files); # tests of host code are too slow here
     splice @files, $max_files if @files > $max_files;
     my @pool = shuffled(map { @{$mutants{$_}} } @files);
     splice @pool, $sample if @pool > $sample;
@@ -115,7 +114,7 @@ if ($list) {
 
 system('ninja -C ' . join(' ', $build, '--quiet', sort keys %programs) . ' >&2') == 0 or die "mutants: the tests do not build\n";
 
-# Only what the wanted files need is compiled from the copies: themselves, or those that include a header among them.
+# Compile only the requested files, and those that include a requested header.
 my %wanted_file = map { $_->{file} => 1 } @wanted;
 sub includes { my ($f, $seen) = @_; return if $seen->{$f}++; includes($_, $seen) for grep { -e $_ } slurp($f) =~ /^#include "([^"]+)"/gm }
 my @copies;
@@ -130,7 +129,7 @@ sub command_of {
     my $o = "$absolute_out/obj/$f.o";
     $c =~ s/ -MD| -M[TF] \S+//g;
     $c =~ s/ -o \S+ -c \S+$//;
-    # No inference from overruns: a mutant's loop that leaves its array must do so.
+    # The compiler must not assume that a mutant's loop stays inside its array.
     $c =~ s/ -I/ -I$absolute_out\/src -I/;
     return "$c -w -fno-aggressive-loop-optimizations -fsanitize=bounds-strict,shift-exponent -fno-sanitize-recover=all -o $o -c $absolute_out/src/$f";
 }
@@ -146,9 +145,9 @@ for my $f (@copies) {
         my $log = "$o.log";
         if (system("cd $build && " . command_of($f) . " > $log 2>&1") == 0) { spit("$o.key", $key); $object{$f} = $o; last }
         my %bad;
-        my $said = slurp($log); # a name: in a loop, each new text would be searched from its start
+        my $said = slurp($log); # in a variable, so that the loop below continues its search
         while ($said =~ /^(?:\.?\/?)((?:kernels|engine)\/[\w.\/]+):(\d+):\d+: (?:fatal )?error/gm) { $bad{$1}{$2} = 1 if $mutants{$1} }
-        # An error inside a statement of several lines may be told of its first line.
+        # An error inside a statement of several lines may be reported for its first line.
         my $new = 0;
         for my $g (keys %bad) {
             for my $l (keys %{$bad{$g}}) {
@@ -179,7 +178,7 @@ for my $t (sort keys %programs) {
     $binary{$t} = $b;
 }
 
-# Each test alone, no mutant awake: it must pass; how long it takes, and out of which files it launches kernels.
+# Runs each test alone without a mutant: it must pass; records its time and the files whose kernels it launches.
 my @tests;
 sub name_of { my ($test) = @_; return "$test->{program} $test->{filter}" }
 sub run_test { # test, mutant, seconds of processor time -> how it failed, or '' where it passed; and the seconds it took
@@ -208,7 +207,7 @@ for my $t (sort keys %programs) {
     }
 }
 die "mutants: the test programs name no tests\n" unless @tests;
-# What the last run measured serves --resume while it would run the same programs.
+# --resume uses the last run's measurements if the programs are the same.
 my $programs = digest(join "\0", $quick, map({ slurp("$object{$_}.key") } sort keys %object), map { $_ . (stat "$build/$_")[9] } sort keys %programs);
 sub measured { # from the file
     open my $f, '<', "$out/tests" or return 0;
@@ -237,7 +236,7 @@ sub measure { # one at a time, or J at a time
         my ($test, $log) = @{ delete $at{$pid} // next };
         my $rc = $?;
         my @after = POSIX::times();
-        # Of children that end together the sum is told: only how long a test may take hangs on it.
+        # For children that end together only the sum is known; it only affects the time limit of a test.
         $test->{seconds} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
         $test->{files} = { map { s/\s+$//r => 1 } -e $log ? split /\n/, slurp($log) : () };
         if ($rc and $quick) { $test->{left_out} = 1; say_err(name_of($test) . " is left out: it fails, or takes more than $quick s"); next }
@@ -247,16 +246,16 @@ sub measure { # one at a time, or J at a time
 }
 $resume && measured() or measure();
 my @launching = grep { %{$_->{files}} } @tests;
-my %tests_of; # source -> tests that launch out of it, quickest first
+my %tests_of; # source -> tests that launch its kernels, fastest first
 for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @launching];
-    # A sample takes no file whose own tests are too slow for it.
+    # A sample excludes files whose tests are too slow.
     my $slow = $sample && grep { $_->{left_out} and $_->{program} !~ /pipeline|joint/ } @{$tests_of{$f}};
     $tests_of{$f} = $slow ? [] : [grep { !$_->{left_out} } @{$tests_of{$f}}];
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { !$_->{left_out} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
     next if @{$tests_of{$f}};
-    # Its kernels are launched out of other files: any test may meet it.
+    # Its kernels are launched from other files, so any test may execute them.
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { !$_->{left_out} } @launching];
     next if @{$tests_of{$f}} and !$sample;
     say_err("$f: no test launches a kernel out of it, or none that is quick enough: left out");
@@ -264,18 +263,18 @@ for my $f (sort keys %wanted_file) {
 }
 say_err(sprintf '%d mutants in %d files; compiled and measured in %d s', scalar @wanted, scalar keys %wanted_file, time - $start);
 
-# What caught which mutant of which text of its source is written down: the next run asks that test first, or with
-# --resume none. A mutant that survived is tried again, unless --resume finds it explained.
+# Results are saved by mutant and source text: the next run starts with the test that caught a mutant, or skips it with
+# --resume. Survivors are tried again, unless --resume finds them explained.
 my ($results, %caught_by, %survived, %text) = ("$out/results");
 $text{$_} = digest(slurp($_)) for keys %wanted_file;
 if (open my $f, '<', $results) {
     while (<$f>) { chomp; my ($key, $test) = split /\t/; if (($test // '') eq '') { delete $caught_by{$key}; $survived{$key} = 1 } else { $caught_by{$key} = $test; delete $survived{$key} } }
 }
 sub result_key { my ($m) = @_; return "$m->{file}:$m->{line} $m->{kind}: $m->{from} => $m->{to} $text{$m->{file}} $m->{n}" } # n: two of a line may look alike
-my %kills; # by source and test, which are asked in the order of what they are likely to catch in a second
+my %kills; # by source and test; tests run in order of expected kills per second
 $kills{s/:.*//sr}{$caught_by{$_}}++ for keys %caught_by;
 
-# One process a mutant runs its tests until one fails, and leaves their number + 1 as its exit status.
+# One process per mutant runs its tests until one fails; its exit status is the test's number + 1.
 my (%running, @queue, @survivors, $caught);
 @queue = @wanted;
 $caught = 0;
@@ -302,7 +301,7 @@ while (@queue or %running) {
         my $kills = $kills{$m->{file}} //= {};
         my %hope = map { name_of($_) => (name_of($_) eq $before ? 1e9 : ($kills->{name_of($_)} // 0) + 0.2) / ($_->{seconds} + 0.1) } @{$tests_of{$m->{file}}};
         my @mine = sort { $hope{name_of($b)} <=> $hope{name_of($a)} } @{$tests_of{$m->{file}}};
-        @mine = grep { $_->{seconds} <= 4 } @mine if $why{key_of($m)}; # nothing is expected of the longest
+        @mine = grep { $_->{seconds} <= 4 } @mine if $why{key_of($m)}; # explained survivors: only the faster tests
         my $pid = fork // die "mutants: fork: $!\n";
         if (!$pid) {
             for my $i (0 .. $#mine) {

@@ -1,14 +1,13 @@
 #!/usr/bin/perl
-# The mutation test of the CPU side: mistakes planted in engine, engine/cpu, data, infer and train, one at a time, each of which
-# must make a test fail. ./run mutants --cpu builds what it needs and runs this; README.md describes it.
+# The mutation test of the CPU side: every mistake in engine, engine/cpu, data, infer and train, made one at a time, must make a
+# test fail. ./run mutants --cpu builds the libraries and runs this; README.md describes it.
 #   perl tests/mutants/mutants_cpu.pl --build DIR [--sample N] [--seed S] [--jobs J] [--seconds T] [--tolerate P] [--resume] [--list]
 #                                     [--review] [--programs P,...] [FILE...]
 # --sample N: N/5 of each folder, drawn by the seed; without it all of them (of the FILEs, if named). --seconds T: seconds of
-# processor time that a mutant's tests may take (45). --review: the mistakes that review.txt lists by name.
-# --resume: what an earlier run caught in a source that has not changed since is caught, and what survived there and is
-# explained is not asked again.
-# --programs: by these test programs alone, in any build (with FILEs): a sample that is quick. A source that they do not link is
-# left out. Exit status 1 where more than P percent of the mutants survive and survivors.txt does not explain it.
+# processor time for a mutant's tests (45). --review: the mistakes listed in review.txt.
+# --resume: skips mutants of unchanged sources that an earlier run caught, or that survived and are explained.
+# --programs: only with these test programs, in any build (with FILEs), for a quick sample; sources that they do not link are
+# left out. Exits 1 if more than P percent of the mutants survive without an explanation in survivors.txt.
 use strict;
 use warnings;
 use File::Basename qw(dirname);
@@ -34,7 +33,7 @@ for my $f (@only) { die "mutants: $f: no such source of the CPU side\n" unless g
 my %source = map { $_ => source(slurp($_)) } @sources;
 my $members = struct_members(map({ slurp($_) } glob('engine/*.h engine/*/*.h data/*/*.h infer/*.h infer/*/*.h train/*/*.h')), map { $_->{text} } values %source);
 
-# What survivors.txt explains; of its lines only those of the CPU side ("cpu | ...").
+# The explanations in survivors.txt for the CPU side ("cpu | ...").
 my (%why, $key);
 if (open my $f, '<', 'tests/mutants/survivors.txt') {
     while (<$f>) {
@@ -43,7 +42,7 @@ if (open my $f, '<', 'tests/mutants/survivors.txt') {
     }
 }
 
-# The mutants that are asked for, by folder, in the order in which they are taken.
+# The requested mutants by folder, in the order in which they run.
 my $random = $seed * 2654435761 % 4294967296;
 sub below { $random = ($random * 1664525 + 1013904223) % 4294967296; return int($random / 65536 * $_[0] / 65536) }
 sub shuffled { my @a = @_; for (my $i = $#a; $i > 0; $i--) { my $j = below($i + 1); @a[$i, $j] = @a[$j, $i] } return @a }
@@ -83,7 +82,7 @@ my $out = open_programs($build, $jobs, $programs ? {map { $_ => $source{$_} } @o
 my $measured = measure(); # {point of a source} -> tests
 printf STDERR "mutants: %d tests measured in %d s; %d mutants to try\n", scalar @{$measured->{tests}}, time - $start, $n_wanted;
 
-# What an earlier run found: by mutant and text of its source.
+# Results of earlier runs by mutant and text of its source.
 my ($results, %caught_by, %survived, %text) = ("$out/results");
 $text{$_} = digest($source{$_}{text}) for @sources;
 sub result_key { my ($m) = @_; return "$m->{file} $text{$m->{file}} " . mistake_key($m) }
@@ -96,11 +95,11 @@ if (open my $f, '<', $results) {
         if ($status eq 'caught') { $caught_by{$key} = $test } else { $survived{$key} = $status }
     }
 }
-my (%kills, %kills_near); # by test, in a source and in a function: they are asked in the order of what they may catch in a second
+my (%kills, %kills_near); # by test, in a source and in a function; tests run in order of expected kills per second
 sub count_kill { my ($m, $test) = @_; $kills{$m->{file}}{$test}++; $kills_near{"$m->{file} $m->{function}"}{$test}++ }
 for (keys %caught_by) { my ($file, $function) = /^(\S+) \S+ cpu \| (.*?) \|/; count_kill({file => $file, function => $function}, $caught_by{$_}) }
 
-# The tests that execute a mutant, most promising first; the later ones several at a time.
+# The tests that execute a mutant, most likely ones first; later ones several at a time.
 sub steps_of {
     my ($m) = @_;
     my @tests = tests_of($measured, $m);
@@ -125,7 +124,7 @@ sub steps_of {
     return @steps;
 }
 
-# One mutant, in a process of its own: what became of it.
+# Runs one mutant in a separate process and returns its result.
 sub try_mutant {
     my ($m, $slot) = @_;
     my ($ok, $library, $said) = plant($slot, $source{$m->{file}}, $m);
@@ -167,7 +166,7 @@ sub settle { # mutant, status, test, remark
         print $alive "$m->{file}:$m->{line}: $m->{kind} in $m->{function}: $m->{from} => $m->{to}" . ($remark ? " ($remark)" : '') . "\n    $m->{code}\n" unless $why{mistake_key($m)};
     }
 }
-# The next mutant of the folders, in turn; undef where none is due.
+# The next mutant, alternating between the folders; undef if none is left.
 my ($turn, %running) = (0);
 sub due {
     for (1 .. @folders) {

@@ -1,15 +1,15 @@
-# Finds where a source file can be made wrong, and writes a copy of it that holds every such mistake at once, asleep:
-# one compilation serves all. A mistake is chosen at run time by its number (mutant.h). Line numbers are kept.
+# Finds the mistakes that can be made in a source file and writes a copy that contains all of them, inactive, so that one
+# compilation is enough. A mistake is activated at run time by its number (mutant.h). Line numbers are kept.
 #   require "mutate.pl";  my ($text, $mutants) = mutate($text_of_file, $file, $base_number, \%skip_lines);
-# A mutant: {n, line, function, kind, from, to, code}: its number, line, function, kind, what stands there and what would, the line's text.
+# A mutant: {n, line, function, kind, from, to, code}: its number, line, function, kind, original text and replacement, the line's text.
 #
-# The text is read by rules, not parsed: it leans on clang-format's spaces (" < " compares, "<" opens a template's
-# arguments, " * " multiplies, " *" declares). Where a rule is wrong the copy does not compile, and the driver drops the
-# mutants of that line and says so.
+# The text is matched by patterns, not parsed, and relies on clang-format's spaces (" < " compares, "<" opens template
+# arguments, " * " multiplies, " *" declares). If a pattern is wrong the copy does not compile, and the driver drops the
+# mutants of that line with a message.
 use strict;
 use warnings;
 
-# Comments, strings and preprocessor lines become blanks, so that positions stay; what only nvcc compiles goes too.
+# Replaces comments, strings, preprocessor lines and code for nvcc only by blanks, which keeps positions.
 sub blanked {
     my ($t) = @_;
     my $blank = sub { my $s = $_[0]; $s =~ s/[^\n]/ /g; return $s };
@@ -19,7 +19,7 @@ sub blanked {
     return $t;
 }
 
-# Where the bracket at each position has its partner.
+# The position of the matching bracket for each bracket.
 sub brackets {
     my ($c) = @_;
     my (%to, @open);
@@ -32,7 +32,7 @@ sub brackets {
     return \%to;
 }
 
-# [from, to, header, on the device] of every function.
+# [from, to, header, is device code] of every function.
 sub functions {
     my ($c, $to, $from, $end, $out) = @_;
     my $head = $from;
@@ -54,7 +54,7 @@ sub functions {
     }
 }
 
-# The name of a function, of the text before its body.
+# The name of a function, from the text before its body.
 sub function_name {
     my ($h) = @_;
     while ($h =~ /__launch_bounds__\s*(?=\()/g) {
@@ -66,7 +66,7 @@ sub function_name {
     return $h =~ /(\w+)\s*\(/ ? $1 : '';
 }
 
-# The end of the operand that begins at $p: the next operator that binds less than + does, or a closing bracket.
+# The end of the operand that begins at $p: the next operator of lower precedence than +, or a closing bracket.
 sub operand_end {
     my ($c, $to, $p, $end) = @_;
     while ($p < $end) {
@@ -121,7 +121,7 @@ sub mutate {
         while ($lo < $hi) { my $m = int(($lo + $hi + 1) / 2); if ($starts[$m] <= $_[0]) { $lo = $m } else { $hi = $m - 1 } }
         return $lo + 1;
     };
-    # What is a constant for the compiler stays: no mutant there.
+    # No mutants in compile-time constants.
     my $fixed = '';
     vec($fixed, length $c, 1) = 0;
     my $fix = sub { vec($fixed, $_, 1) = 1 for $_[0] .. $_[1] - 1 };
@@ -164,7 +164,7 @@ sub mutate {
     }
     my $is_fixed = sub { vec($fixed, $_[0], 1) };
 
-    # add(kind, from, to, the text instead, [place, text]...): texts are inserted, N stands for the mutant's number.
+    # add(kind, from, to, replacement, [place, text]...): inserts the texts; N is replaced by the mutant's number.
     my (%seen, $function);
     my $add = sub {
         my ($kind, $from, $end, $instead, @texts) = @_;
@@ -172,7 +172,7 @@ sub mutate {
         return if $is_fixed->($from);
         my $was = substr $text, $from, $end - $from;
         return if $seen{"$kind $from $instead"}++;
-        my $n = $base + keys %seen; # the same whether lines are skipped or not
+        my $n = $base + keys %seen; # does not depend on skipped lines
         return if $skip_lines->{$line};
         (my $code = substr $text, $starts[$line - 1], ($starts[$line] // length $text) - $starts[$line - 1]) =~ s/\s+/ /g;
         $code =~ s/^ | $//g;
@@ -192,7 +192,7 @@ sub mutate {
         my ($from, $end, $header, $device, $head) = @$f;
         $function = function_name($header);
         my $body = sub { pos($c) = $from; return $end };
-        # Names of floats: a bound is an integer. Where the type is the template's own T, no index is meant either.
+        # Names of floats, whose comparisons are not index bounds; the same for the template type T.
         my %float;
         my $all = substr $c, $head, $end - $head;
         while ($all =~ /\b(?:float|double|float2|float4|T|pack<[^;()]*>)(?!\w)\s*[&*]?(?:__restrict__ )?(?=(\w+(?:[^;(){}]|\([^;{}]*\))*))/g) {
@@ -217,7 +217,7 @@ sub mutate {
             my $kind = $name =~ /SYNC|syncwarp/ ? 'barrier' : $name =~ /fence/ ? 'fence' : 'wait';
             $add->($kind, $p, $q, '(nothing)', [$p, '(MUT_N) ? (void)0 : (void)']);
         }
-        # Order between streams and with the host, in host code.
+        # Synchronisation between streams and with the host, in host code.
         if (!$device) {
             $body->();
             while ($c =~ /\b(cudaStreamWaitEvent|cudaEventRecord|cudaStreamSynchronize|cudaEventSynchronize|cudaDeviceSynchronize)\(/g) {
@@ -226,7 +226,7 @@ sub mutate {
                 $add->('event', $p, $q, 'cudaSuccess', [$p, '((MUT_N) ? cudaSuccess : '], [$q, ')', 1]);
             }
         }
-        # A rounding up that rounds down: the last, ragged part is nobody's.
+        # Rounding down instead of up: the ragged tail is not processed.
         $body->();
         while ($c =~ / \+ (\d+)\)+ \/ (\d+)\b/g) {
             last if pos $c > $end;
@@ -244,7 +244,7 @@ sub mutate {
         }
         next unless $device;
 
-        # Bounds of indices: one more, one less. Of floats the comparison itself is turned round.
+        # Index bounds plus or minus one. Comparisons of floats are reversed.
         $body->();
         while ($c =~ / (<|<=|>|>=)\s(?=\S)/g) {
             last if pos $c > $end;
@@ -252,13 +252,13 @@ sub mutate {
             next if $is_fixed->($p);
             my ($e, $s) = (operand_end($c, $to, $q, $end), operand_start($c, $to, $p));
             my ($right, $left) = (substr($text, $q, $e - $q), substr($text, $s, $p - $s));
-            # So is the smaller or larger of two: one more or less makes no other choice where they are equal.
+            # Also for min and max, since plus or minus one would not change the choice between equal values.
             my $choice = substr($text, $e) =~ /^\s+\?\s+(?:\Q$left\E\s+:\s+\Q$right\E|\Q$right\E\s+:\s+\Q$left\E)\s*[;,)\]]/;
             if ($choice or $is_float->($left) or $is_float->($right)) {
                 $add->('compare', $s, $e, "!($left $op $right)", [$s, '(('], [$e, ') != (MUT_N))', 1]);
                 next;
             }
-            # A loop by a number of steps: one step less. By halves: one less would never end.
+            # A loop with a larger step: minus one step. Not for loops that halve, which would not end.
             my $step = substr($c, $e, 60) =~ /^[^;]*; \w+ (\+=|\/=|>>=) (\w+)\)/ ? "$1$2" : '';
             my $less = $step =~ /^\+=(\d+)$/ ? $1 : 1;
             $add->('bound+', $s, $e, "$left $op $right + 1", [$e, ' + (MUT_N)', 1, $q]);
@@ -279,7 +279,7 @@ sub mutate {
             }
             $add->('start', $q, $e, "$was + 1", [$q, '('], [$e, ') + (MUT_N)', 1]);
         }
-        # Guards: threads without an element that go on; the one lane that is meant, and all of them do it.
+        # Guards: threads without an element continue; all lanes execute code for a single lane.
         $body->();
         while ($c =~ /\bif \(/g) {
             last if pos $c > $end;
@@ -306,7 +306,7 @@ sub mutate {
             last if pos $c > $end;
             my ($p, $q, $name) = ($-[0], pos $c, $1);
             my $new = $other{$name};
-            # A kernel file's own block_sum has a block_max beside it.
+            # A file that defines block_sum also has block_max.
             if (!$new and $name =~ /^(\w+)_(sum|max)$/) {
                 my $pair = $1 . ($2 eq 'sum' ? '_max' : '_sum');
                 $new = $pair if $c =~ /\b\Q$pair\E\(/;
@@ -333,8 +333,8 @@ sub mutate {
             my $was = substr $text, $p, $e - $p;
             $add->('lane', $p, $e, "($was) ^ 1", [$p, '('], [$e, ') ^ (MUT_N)', 1]);
         }
-        # Strides, where a product is an address: in brackets, in the first argument of a load or store, in a pointer's
-        # step, in an integer's value.
+        # Strides, if a product is an address: in brackets, in the first argument of a load or store, in pointer arithmetic,
+        # in an integer's value.
         my @index;
         $body->();
         while ($c =~ /\w(\[)/g) { last if pos $c > $end; push @index, [$-[1] + 1, $to->{ $-[1] }, 1] }
@@ -383,7 +383,7 @@ sub mutate {
                 my $first = substr $text, $fs, $s - $fs;
                 next if $first =~ /^[\d.]*\.\d*f?$/ or $is_float->($first);
                 $add->('stride', $fs, $fe, "$first * ($by + 1)", [$q, '('], [$fe, ' + (MUT_N))', 1]);
-                # The two indices exchanged: row by the column's stride.
+                # The two indices exchanged: the row is multiplied by the column's stride.
                 if ($first =~ /^[a-z]\w*$/ and substr($c, $fe) =~ /^ \+ ([a-z]\w*)(?=[\])])/ and !$float{$1} and $1 ne $first) {
                     my ($other, $o) = ($1, $fe + 3);
                     next if $other =~ /^(?:threadIdx|blockIdx)$/;
@@ -392,7 +392,7 @@ sub mutate {
                 }
             }
         }
-        # What is to be added is written instead.
+        # Overwritten instead of accumulated.
         $body->();
         while ($c =~ /\b(?:dev_blend4?|pack_blend(?:<\w+>)?)\(/g) {
             last if pos $c > $end;
@@ -406,7 +406,7 @@ sub mutate {
         }
     }
 
-    # From the end, so that places stay. At one place what closes is left of what opens; the longer range is the outer one.
+    # From the end, so that positions stay valid. At one position closing texts precede opening ones; longer ranges are outside.
     my $out = $text;
     my $by = sub {
         return $b->[0] <=> $a->[0] || $a->[2] <=> $b->[2] ||

@@ -1,7 +1,7 @@
-# The test programs of the CPU side, for mutants_cpu.pl: which points of the sources each test executes, and how a program is
-# run with one source exchanged. In a build with MCSAM_MUTANTS the folders are shared libraries: only the library of the mutated
-# source is linked again, and LD_LIBRARY_PATH puts it before the others, for a test and for every mcsam that it starts. In another
-# build (a few named programs, for the sample of the ci tier) each program is linked again, with the object before the libraries.
+# The test programs of the CPU side, for mutants_cpu.pl: finds the points of the sources that each test executes, and runs a
+# program with one source replaced. In a build with MCSAM_MUTANTS the folders are shared libraries: only the library of the
+# mutated source is linked again, and LD_LIBRARY_PATH puts it first for a test and for every mcsam that it starts. In another
+# build (a few named programs, for the sample of the ci tier) each program is linked again with the object before the libraries.
 use strict;
 use warnings;
 
@@ -17,7 +17,7 @@ sub processor_seconds { my @t = POSIX::times(); return ($t[3] + $t[4]) / POSIX::
 
 my ($root, $build, $out, $jobs, $source, %compile, %link, %library_of, @programs, $preload, $shared);
 
-# runs JOBS processes at a time: for each item of a list do $work (in a process of its own, returns a text), then $done (here).
+# Runs JOBS processes at a time: for each item of a list $work (in a separate process, returns a text), then $done (here).
 sub in_parallel {
     my ($list, $work, $done) = @_;
     my (%running, @left);
@@ -50,7 +50,7 @@ sub open_programs {
     $out = "$build/mutants";
     make_path($out);
     my @commands = split /\n/, `ninja -C $build -t targets all 2>/dev/null`;
-    # Not what looks at sources or at a device that is not there.
+    # Without tests of the sources, and of devices that do not exist here.
     @programs = grep { !/cuda|^test_(?:arrows|suite_count)$/ } map { /^(test_\w+): \w+_EXECUTABLE_LINKER/ ? $1 : () } @commands;
     if (@named) {
         my %there = map { $_ => 1 } @programs;
@@ -84,7 +84,7 @@ sub open_programs {
     return $out;
 }
 
-# Compiles a text in a source's place (by its name, so that __FILE__ stays).
+# Compiles a text in place of a source, with the same __FILE__.
 sub compile_text {
     my ($f, $text, $object, $more) = @_;
     my $pid = open my $to, '|-', "cd $build && $compile{$f} " . ($more // '') . " -o $object -x c -c - >$object.log 2>&1" or die "mutants: cc: $!\n";
@@ -105,8 +105,8 @@ sub link_program {
     return system("cd $build && { $l ; } >$folder/link.log 2>&1") == 0;
 }
 
-# Exchanges a source for one with a mistake: 'planted' and the folder of its library; 'equivalent' where the compiler makes the
-# same code of it; 'invalid' where it does not compile.
+# Replaces a source by one with a mistake. Returns 'planted' and the folder of its library; 'equivalent' if the object code is
+# the same; 'invalid' if it does not compile.
 sub plant {
     my ($slot, $s, $m) = @_;
     my ($f, $folder) = ($m->{file}, "$out/slot.$slot");
@@ -122,12 +122,12 @@ sub plant {
     }
     compile_text($f, planted($s, $m), "$folder/mutant.o") or return ('invalid', '', slurp("$folder/mutant.o.log") =~ /error: (.*)/ ? $1 : 'does not compile');
     return ('equivalent', '', 'the same code') if system('cmp', '-s', $base, "$folder/mutant.o") == 0;
-    return ('planted', $folder, '') unless $shared; # a program is linked when it is asked
+    return ('planted', $folder, '') unless $shared; # a program is linked when it is needed
     link_library($library_of{$f}, $folder, $f => "$folder/mutant.o") or return ('invalid', '', 'does not link');
     return ('planted', $folder, '');
 }
 
-# Runs tests of one program: how it failed ('' where it passed) and the test that did.
+# Runs tests of one program. Returns how it failed ('': passed) and the failed test.
 sub run_tests {
     my ($tests, %o) = @_;
     my $program = $tests->[0]{program};
@@ -144,7 +144,7 @@ sub run_tests {
         open STDOUT, '>', $log;
         open STDERR, '>&', \*STDOUT;
         $ENV{LD_LIBRARY_PATH} = join ':', $shared ? $o{library} : '/nonexistent', $o{reached} // '/nonexistent';
-        $ENV{MCSAM_LIBEXEC} = $build; # the program lies in another folder than mcsam-h5read
+        $ENV{MCSAM_LIBEXEC} = $build; # the program is not in the folder of mcsam-h5read
         $ENV{LD_PRELOAD} = $preload;
         $ENV{MUTANT_FOLDERS} = $folders;
         $ENV{TEST_FIRST_FAILURE} = 1;
@@ -153,7 +153,7 @@ sub run_tests {
             '--fail-fast', '--filter', @names > 1 ? '@(' . join('|', @names) . ')' : $names[0], '--timeout', int(4 * $o{limit} + 20)
             or POSIX::_exit(127);
     }
-    # Time on the clock counts too, for what waits for ever; generously, because the machine may be shared.
+    # A generous limit of wall time too, against endless waits; the machine may be shared.
     my $late = 0;
     local $SIG{ALRM} = sub { $late = 1; kill 'KILL', -$pid };
     alarm int(6 * $o{limit} + 20);
@@ -173,8 +173,8 @@ sub run_tests {
     return ($said =~ /CRASH/ ? 'crash' : 'fails', "$program " . (defined $suite ? "$suite/$test" : $names[0]));
 }
 
-# Which tests there are, which points each executes and how long it takes. Kept from run to run: a program that has not changed
-# is not run again, and of a source that has changed only is known which tests execute any of it.
+# The tests, the points that each executes, and their times. Saved between runs: unchanged programs are not run again, and for
+# a changed source only the tests that execute any of its points are known.
 sub measure {
     my (@tests, %known);
     my $kept = "$out/reached";
@@ -246,8 +246,8 @@ sub measure {
             $t->{reached}{$f} = $d eq ($digest{$f} // '') ? unpack('b*', pack 'H*', $bits) : '';
         }
     }
-    # A program may prepare something before its first test (test_demo runs the demo): the least that any of its tests takes. Tests
-    # that are run together share it.
+    # A program's preparation before its first test (test_demo runs the demo): estimated by its fastest test. Tests that run
+    # together share it.
     my %least;
     push @{$least{$_->{program}}}, $_->{seconds} for @tests;
     for my $p (keys %least) { my ($min) = sort { $a <=> $b } @{$least{$p}}; $least{$p} = @{$least{$p}} > 2 && $min > 2 ? $min : 0 }
@@ -270,12 +270,12 @@ sub tests_of {
     my @of_file = grep { defined $_->{reached}{$f} } @{$measured->{tests}};
     if (defined $m->{point}) { return grep { $_->{reached}{$f} eq '' or substr($_->{reached}{$f}, $m->{point}, 1) eq '1' } @of_file }
     return @of_file if @of_file;
-    # A file of tables alone: what executes a source that names the table.
+    # A file with only tables: the tests that execute a source which uses the table.
     my @users = grep { $source->{$_}{code} =~ /\b\Q$m->{function}\E\b/ } keys %$source;
     return grep { my $t = $_; grep { defined $t->{reached}{$_} } @users } @{$measured->{tests}};
 }
 
-# All libraries made of copies that tell what is executed: their folder, each source's first point, the number of points.
+# Builds all libraries from instrumented copies. Returns their folder, each source's first point and the number of points.
 sub copies {
     my $folder = "$out/copies";
     make_path("$folder/obj");
@@ -313,7 +313,7 @@ sub copies {
 }
 sub close_programs { remove_tree("$out/slot.$_"), unlink("$out/log.$_", "$out/answer.$_") for 1 .. $jobs }
 
-# The mistakes that a file lists by name; see its head.
+# Reads the mistakes listed in a file; its first lines explain the format.
 sub reviewed {
     my ($path, $source) = @_;
     my (@found, @missing, $one, @all);
@@ -343,7 +343,7 @@ sub reviewed {
                 while ($part =~ /$pattern/g) { push @at, {file => $file, at => $p->[0] + $-[0], end => $p->[0] + pos $part, point => $p->[2]} }
             }
         }
-        if (!@at) { # the function has another name now: the text may say enough
+        if (!@at) { # the function was renamed: the text may be unique
             for my $file (sort keys %$source) {
                 my $text = $source->{$file}{text};
                 while ($text =~ /$pattern/g) {

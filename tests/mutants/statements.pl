@@ -4,15 +4,15 @@
 # A statement: {kind, from, to, point, parts}: its first and last place, the point that is executed with it, and
 #   kind  simple (an expression, a declaration, a jump), block, if, loop, switch, label
 #   head  [from, to]: the brackets of if, loop, switch
-# Points are as few as tell whether a statement was executed: a function's begin, the branches of an if, what stands behind
-# a jump or a macro that can return, what stands behind a label. A loop's body counts as reached with the loop.
-# The text is read by the rules of mutate.pl; a function that they do not fit has no statements.
+# Points are only where needed to tell whether a statement was executed: at a function's begin, in the branches of an if,
+# after a jump or a macro that can return, after a label. A loop's body counts as executed with the loop.
+# The text is matched as in mutate.pl; a function that does not match has no statements.
 use strict;
 use warnings;
 
 sub skip_space { my ($c, $p) = @_; pos($$c) = $p; $$c =~ /\G\s*/gc; return pos $$c }
 
-# The place behind the bracket that closes the one at $p.
+# The position after the bracket that closes the one at $p.
 sub behind { my ($s, $p) = @_; return ($s->{to}{$p} // die "bracket\n") + 1 }
 
 sub simple_end {
@@ -61,7 +61,7 @@ sub parse_statement {
         return {%$one, kind => 'loop', word => 'do', head => [$open, behind($s, $open)], body => [$body], to => simple_end($s, $open, $end)};
     }
     if ($$c =~ /\G(?:case\b[^;{}?]*?|default\s*|[A-Za-z_]\w*):(?!:)/gc) { return {%$one, kind => 'label', to => pos $$c} }
-    # A macro that opens a loop of its own.
+    # A macro that contains a loop.
     if ($$c =~ /\G[A-Z]\w*\s*(?=\()/gc) {
         my $open = pos $$c;
         my $close = behind($s, $open);
@@ -89,7 +89,7 @@ sub parse_list {
 my $jump = qr/\b(?:return|goto|break|continue|exit|_exit|abort)\b|\bMCS_(?:TRY|REQUIRE)\w*\(|\b[A-Z][A-Z_]{2,}\(/;
 sub can_jump { my ($s, $one) = @_; return substr($s->{code}, $one->{from}, $one->{to} - $one->{from}) =~ $jump }
 
-# place_points LIST, POINT: which point each statement belongs to; new ones are inserted at {insert}.
+# place_points LIST, POINT: sets each statement's point; new points are added to {insert}.
 sub place_points {
     my ($s, $list, $point, $at) = @_;
     my $new = 0; # a point is due before the next statement
@@ -126,12 +126,12 @@ sub branch {
         place_points($s, $one->{body}, $point, $one->{from} + 1);
         return;
     }
-    # Without braces: they are added, around its pragmas too.
+    # Without braces: adds them, also around its pragmas.
     my $point = $s->{points}++;
     push @{$s->{insert}}, [$one->{line_from}, " { MCS_REACHED(#$point);"], [$one->{to}, ' }'];
     my $before = @{$s->{insert}};
     place_points($s, [$one], $point, $one->{from});
-    # What is inserted at its end belongs inside the brace.
+    # Texts inserted at its end belong inside the brace.
     my @inner = splice @{$s->{insert}}, $before;
     my $close = pop @{$s->{insert}};
     push @{$s->{insert}}, @inner, $close;

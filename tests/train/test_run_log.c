@@ -122,7 +122,7 @@ static void read_message(const uint8_t *p, const uint8_t *end, int depth, struct
 }
 
 /* Events of the file, the version's first; returns how many. */
-static int read_events(struct event *e, int room)
+static int read_events(struct event *e, int capacity)
 {
     char *bytes;
     int64_t n, at = 0;
@@ -132,7 +132,7 @@ static int read_events(struct event *e, int room)
     while (at < n) {
         uint64_t length;
         uint32_t crc;
-        cr_assert(k < room && at + 16 <= n);
+        cr_assert(k < capacity && at + 16 <= n);
         memcpy(&length, b + at, 8);
         memcpy(&crc, b + at + 8, 4);
         cr_assert_eq(crc, masked(crc_of(b + at, 8)), "checksum of the length of event %d", k);

@@ -15,11 +15,11 @@
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
 /* Formats the line of parts (n, 65). */
-static void want_line(char *line, size_t room, const char *key, const char *what, const char (*parts)[65], int n)
+static void want_line(char *line, size_t capacity, const char *key, const char *what, const char (*parts)[65], int n)
 {
     char hex[65];
     mcs_sha256(parts, (int64_t)n * 65, hex);
-    snprintf(line, room, "%s contents: %d %s, sha256 %.16s\n", key, n, what, hex);
+    snprintf(line, capacity, "%s contents: %d %s, sha256 %.16s\n", key, n, what, hex);
 }
 
 Test(training_data, atlas_and_weights)

@@ -65,9 +65,9 @@ static enum mcs_status record(struct clip_train_session *p, struct clip_model *m
 enum mcs_status mcs_clip_sessions_make(struct clip_sessions *p, struct clip_model *m,
                                        const struct clip_train_options *o, const struct clip_extra *extra)
 {
-    const int64_t most = mcs_clip_own_batch(o) * m->config.context;
+    const int64_t all_rows = mcs_clip_own_batch(o) * m->config.context;
     *p = (struct clip_sessions){.memory = {.device = m->device}};
-    const int n = mcs_clip_buckets(o->max_rows > 0 && o->max_rows < most ? o->max_rows : most, p->rows);
+    const int n = mcs_clip_buckets(o->max_rows > 0 && o->max_rows < all_rows ? o->max_rows : all_rows, p->rows);
     for (p->n = 0; p->n < n;) {
         struct clip_train_session *one = &p->session[p->n++];
         MCS_TRY(record(one, m, p->rows[p->n - 1], o, extra));
