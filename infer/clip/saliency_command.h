@@ -26,11 +26,11 @@ struct saliency_flags {
     {"steps", 0, MCS_FIELD(command, m2ib.steps), .def = "10", .lo = 2, .hi = 100000, .value = "N",                     \
      .help = "steps of the bottleneck's optimisation"},                                                                \
     {"copies", 0, MCS_FIELD(command, m2ib.copies), .def = "10", .lo = 1, .hi = 4096, .value = "N",                     \
-     .help = "noisy copies a step"},                                                                                   \
+     .help = "noisy copies per step"},                                                                                 \
     {"pairs", 0, MCS_FIELD(command, m2ib.pairs), .def = "8", .lo = 1, .hi = 4096, .value = "N",                        \
-     .help = "images that are optimised at once"},                                                                     \
+     .help = "images optimised together"},                                                                             \
     {"null", 0, MCS_FIELD(command, m2ib.null), .value = "TEXT",                                                        \
-     .help = "a prompt of nothing for the presence score (again and again)"}
+     .help = "prompt without a finding, for the presence score (repeatable)"}
 /* clang-format on */
 
 /* Converts the flags to options for n cases; the view follows the form. *noise (start with {0}) owns the noise file's

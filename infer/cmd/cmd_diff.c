@@ -17,8 +17,8 @@ struct diff_command {
 
 static const struct mcs_option options[] = {
     {"tolerance", 0, MCS_FIELD(diff_command, tolerance), .def = "0", .lo = 0, .hi = 1e9, .value = "X",
-     .help = "relative error, of masks 1 - Dice, up to which two are equal"},
-    {"all", 0, MCS_FIELD(diff_command, all), .help = "list what is equal too"},
+     .help = "largest relative error (masks: 1 - Dice) of equal arrays"},
+    {"all", 0, MCS_FIELD(diff_command, all), .help = "also list equal arrays"},
     {0},
 };
 

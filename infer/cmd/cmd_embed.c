@@ -24,9 +24,9 @@ struct embed_command {
 static const struct mcs_option options[] = {
     {"model", 'm', MCS_FIELD(embed_command, model), .value = "DIR", .required = 1, .help = "CLIP model folder"},
     {"images", 'i', MCS_FIELD(embed_command, images), .value = "DIR", .help = "folder of PNG and JPEG images"},
-    {"texts", 0, MCS_FIELD(embed_command, texts), .value = "FILE", .help = "a text a line, UTF-8"},
+    {"texts", 0, MCS_FIELD(embed_command, texts), .value = "FILE", .help = "texts, one per line, UTF-8"},
     {"output", 'o', MCS_FIELD(embed_command, output), .value = "OUT.h5", .required = 1, .help = "HDF5 file to write"},
-    {"raw", 0, MCS_FIELD(embed_command, raw), .help = "embeddings as they are, not divided by their length"},
+    {"raw", 0, MCS_FIELD(embed_command, raw), .help = "embeddings without L2 normalisation"},
     {"whole", 0, MCS_FIELD(embed_command, whole),
      .help = "stretch the whole image over the square instead of cropping its centre"},
     {0},

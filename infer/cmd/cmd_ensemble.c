@@ -21,10 +21,10 @@ struct ensemble_command {
 
 static const struct mcs_option options[] = {
     {"inputs", 'i', MCS_FIELD(ensemble_command, inputs), .value = "DIR", .required = 1,
-     .help = "folder of STEM.h5 by predict --save-probabilities; give it again for each"},
+     .help = "folder of STEM.h5 from predict --save-probabilities (repeatable)"},
     {"output", 'o', MCS_FIELD(ensemble_command, output), .value = "DIR", .required = 1, .help = "folder for the masks"},
     {"threshold", 0, MCS_FIELD(ensemble_command, threshold), .def = "-1", .lo = -1, .hi = 1, .value = "P",
-     .help = "foreground is what is more probable than P; 0: than the background; -1: 0 (paper), 0.2 (release)"},
+     .help = "foreground has a probability above P; 0: above the background's; -1: 0 (paper), 0.2 (release)"},
     {"save-probabilities", 0, MCS_FIELD(ensemble_command, save_probabilities), .help = "also the mean, as STEM.h5"},
     {0},
 };

@@ -25,7 +25,7 @@ static const struct mcs_option options[] = {
      .help = "distance of windows as a share of their size"},
     {"disable-tta", 0, MCS_FIELD(predict_command, disable_tta), .help = "no mirrored windows: a quarter of the time"},
     {"threshold", 0, MCS_FIELD(predict_command, threshold), .def = "0", .lo = 0, .hi = 1, .value = "P",
-     .help = "foreground is what is more probable than P; 0: than the background"},
+     .help = "foreground has a probability above P; 0: above the background's"},
     {"save-probabilities", 0, MCS_FIELD(predict_command, save_probabilities), .help = "also STEM.h5, for ensemble"},
     {"uncertainty", 0, MCS_FIELD(predict_command, uncertainty),
      .help = "also DIR/uncertainty: entropy maps and scores"},

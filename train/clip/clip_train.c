@@ -225,7 +225,7 @@ static enum mcs_status start_run(struct trainer *t, struct position *at)
     if (at->writes) MCS_TRY(mcs_checkpoint_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
     MCS_TRY(mcs_process_group_broadcast(o->comm, params, t->optim, &at->step));
     at->saved = at->step;
-    if (resumed) mcs_log("%s: going on after step %lld", at->checkpoint, (long long)at->step);
+    if (resumed) mcs_log("%s: resuming after step %lld", at->checkpoint, (long long)at->step);
     return at->writes ? mcs_run_log_open(&at->log, o->run, resumed ? at->step : -1) : MCS_OK;
 }
 

@@ -23,7 +23,7 @@ static const struct mcs_option options[] = {
     {"steps", 0, MCS_FIELD(start_command, steps), .def = "2000", .lo = 1, .hi = 1000000, .value = "N",
      .help = "optimizer steps"},
     {"batch", 0, MCS_FIELD(start_command, batch), .def = "32", .lo = 2, .hi = 4096, .value = "N",
-     .help = "images a step"},
+     .help = "images per step"},
     {"lr", 0, MCS_FIELD(start_command, lr), .def = "0.001", .lo = 0, .hi = 10, .value = "X",
      .help = "peak learning rate, cosine to 0"},
     {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000,

@@ -33,7 +33,7 @@ static const struct mcs_option options[] = {
     {"output", 'o', MCS_FIELD(replay_command, output), .value = "DIR",
      .help = "folder for the second run, which must not exist; default: RUN.replay"},
     {"tolerance", 0, MCS_FIELD(replay_command, tolerance), .def = "0", .lo = 0, .hi = 1e9, .value = "X",
-     .help = "relative error, of masks 1 - Dice, up to which two are equal"},
+     .help = "largest relative error (masks: 1 - Dice) of equal arrays"},
     {0},
 };
 

@@ -431,7 +431,7 @@ enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_option
                                         .clip_norm = (float)o->clip_norm};
     MCS_TRY_GOTO(mcs_optim_new(m->params, &adamw, NULL, &t.optim), st, done);
     MCS_TRY_GOTO(mcs_checkpoint_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
-    if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
+    if (resumed) mcs_log("%s: resuming after step %lld", checkpoint, (long long)step);
     MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     saved = step;
     st = loop(&t, source, &log, checkpoint, step, &saved);

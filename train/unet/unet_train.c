@@ -310,7 +310,7 @@ enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *ca
         MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
         MCS_TRY_GOTO(mcs_checkpoint_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
         MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
-        if (resumed) mcs_log("%s: going on after step %lld", checkpoint, (long long)step);
+        if (resumed) mcs_log("%s: resuming after step %lld", checkpoint, (long long)step);
         MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
     }
     MCS_TRY_GOTO(mcs_process_group_broadcast(o->comm, m->params, t.optim, &step), st, done);
