@@ -173,7 +173,7 @@ enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const 
     place_images(s, images, channels, s->images);
     sum_weights(s, s->gaussian, s->weights);
     MCS_TRY_GOTO((mcs_stages_of(m->device) ? device_memory : host_memory)(s), st, failed);
-    MCS_TRY_GOTO(mcs_unet_model_plan(m, s->batch), st, failed);
+    MCS_TRY_GOTO(mcs_unet_model_compile(m, s->batch), st, failed);
     return MCS_OK;
 failed:
     mcs_sliding_close(s);

@@ -288,7 +288,7 @@ void mcs_unet_model_close(struct unet_model *m)
     *m = (struct unet_model){0};
 }
 
-enum mcs_status mcs_unet_model_plan(struct unet_model *m, int64_t batch)
+enum mcs_status mcs_unet_model_compile(struct unet_model *m, int64_t batch)
 {
     if (m->exec && m->image->dim[0] == batch) return MCS_OK;
     mcs_exec_free(m->exec);

@@ -51,6 +51,6 @@ enum mcs_status mcs_unet_model_new(const struct unet_plans *plans, uint64_t seed
                                    struct unet_model *m);
 void mcs_unet_model_close(struct unet_model *m);
 /* Compiles the forward graph for `batch` patches; does nothing if it already is. */
-enum mcs_status mcs_unet_model_plan(struct unet_model *m, int64_t batch);
+enum mcs_status mcs_unet_model_compile(struct unet_model *m, int64_t batch);
 
 #endif

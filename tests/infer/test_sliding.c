@@ -173,7 +173,7 @@ Test(sliding, rows_and_columns_equal_windows_one_by_one)
     mcs_rng_fill_normal((struct mcs_rng){6, 5, 5, 5}, images, N * PIXELS);
     predict(&m, (struct sliding_options){.step = 0.5, .mirror = 1, .batch = 7}, images, N, H, W, got);
     mcs_sliding_gaussian(P, P, gaussian);
-    cr_assert_eq(mcs_unet_model_plan(&m, 1), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_unet_model_compile(&m, 1), MCS_OK, "%s", mcs_error_message());
     const int n_y = mcs_sliding_starts(H, P, 0.5, start_y, 16), n_x = mcs_sliding_starts(W, P, 0.5, start_x, 16);
     cr_assert(n_y == 3 && n_x == 4);
     for (int i = 0; i < N; i++) {
