@@ -70,7 +70,7 @@ done:
 }
 
 const struct mcs_verb mcs_verb_predict = {.name = "predict",
-                                          .line = "masks by the checkpoints of a training run",
+                                          .line = "masks predicted by the checkpoints of a training run",
                                           .options = options,
                                           .options_bytes = sizeof(struct predict_command),
                                           .run = run};

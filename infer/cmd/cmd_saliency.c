@@ -221,7 +221,7 @@ done:
 }
 
 const struct mcs_verb mcs_verb_saliency = {.name = "saliency",
-                                           .line = "where a text's finding is in an image, as a map",
+                                           .line = "map of the image regions that match a text",
                                            .options = options,
                                            .options_bytes = sizeof(struct saliency_command),
                                            .run = run};

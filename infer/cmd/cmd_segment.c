@@ -254,7 +254,7 @@ done:
 }
 
 const struct mcs_verb mcs_verb_segment = {.name = "segment",
-                                          .line = "text to mask: saliency, coarse mask and SAM in one go",
+                                          .line = "from text to mask: saliency, coarse mask and SAM",
                                           .options = options,
                                           .options_bytes = sizeof(struct segment_command),
                                           .run = run};

@@ -128,8 +128,9 @@ static enum mcs_status run(const void *options_given)
     return mcs_demo_seeds(folder, first, o.seeds);
 }
 
-const struct mcs_verb mcs_verb_demo = {.name = "demo",
-                                       .line = "everything on one subject's MRI with made lesions; a report",
-                                       .options = options,
-                                       .options_bytes = sizeof(struct demo_options),
-                                       .run = run};
+const struct mcs_verb mcs_verb_demo = {
+    .name = "demo",
+    .line = "the whole pipeline on one subject's MRI with synthetic lesions; writes a report",
+    .options = options,
+    .options_bytes = sizeof(struct demo_options),
+    .run = run};
