@@ -36,7 +36,7 @@ struct measure {
 
 struct optim_update; /* engine/optim.h */
 struct comm_ops;
-struct stage_ops;
+struct device_ops;
 
 struct backend {
     const char *name;
@@ -66,7 +66,7 @@ struct backend {
     void (*close)(struct device *d); /* when no exec or params use it */
     /* Collectives that run on the device (engine/dist/comm.h); NULL, or returns NULL: they go through the host. */
     const struct comm_ops *(*comm)(void);
-    const struct stage_ops *stages;         /* engine/stage_ops.h; NULL: infer/ computes them on the host */
+    const struct device_ops *device_ops;    /* engine/device_ops.h; never NULL */
     const struct measure *(*measure)(void); /* NULL, or returns NULL: the host's clock */
 };
 

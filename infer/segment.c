@@ -44,7 +44,7 @@ static enum mcs_status saliency(struct clip_model *clip, const struct segment_op
     return st;
 }
 
-static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct stage_room *on,
+static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct device_scratch *on,
                               struct segment_case *c)
 {
     const int w = c->image->width, h = c->image->height;
@@ -97,11 +97,11 @@ enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_opti
 enum mcs_status mcs_segment_run(struct clip_model *clip, struct sam_model *sam, const struct segment_options *o,
                                 struct segment_case *cases, int n, int progress)
 {
-    struct stage_room on = {.device = clip->device};
+    struct device_scratch on = {.device = clip->device};
     enum mcs_status st = MCS_OK;
     MCS_TRY(saliency(clip, o, cases, n, progress));
     for (int i = 0; i < n && st == MCS_OK; i++) st = coarse(clip, o, &on, &cases[i]);
-    mcs_stage_room_free(&on);
+    mcs_device_scratch_free(&on);
     MCS_TRY(st);
     return sam ? mcs_segment_sam(sam, o, cases, n, progress) : MCS_OK;
 }

@@ -19,24 +19,27 @@ struct tree {
 static const struct layer {
     const char *name, *patterns, *may_include;
 } layers[] = {
-    {"kernels", "kernels", ""},
+    {"records", "kernels/image/records", ""}, /* plain structs that lie in device memory */
+    {"kernels", "kernels", "records"},
     {"base", "engine/base engine/cli", ""},
+    {"image", "engine/image", "base records"}, /* algorithms on arrays of the host */
     {"tensor", "engine/tape/tensor", "base"},
     {"op", "engine/tape/op engine/tape/ops", "base tensor"},
-    {"graph", "engine/tape/graph engine/tape/amp engine/backend engine/stage_ops",
-     "base tensor op"}, /* backend.h: what graph and steps ask of a device */
+    {"graph", "engine/tape/graph engine/tape/amp engine/backend engine/device_ops",
+     "base tensor op records"}, /* backend.h: what graph and steps ask of a device */
     {"grad", "engine/tape/grad", "base tensor op graph"},
     {"plan", "engine/tape/plan", "base tensor op graph"},
     {"exec", "engine/tape/exec", "base tensor op graph grad plan"},
-    {"cpu", "engine/cpu", "base tensor op graph plan engine"},
-    {"cuda", "engine/cuda", "base tensor op graph plan exec engine dist kernels"},
+    {"cpu", "engine/cpu", "base tensor op graph plan engine image records"},
+    {"cuda", "engine/cuda", "base tensor op graph plan exec engine dist kernels records"},
     {"devices", "engine/devices", "base tensor op graph cuda"}, /* of cuda the module's interface */
     {"dist", "engine/dist", "base tensor op graph plan exec engine"},
     {"model", "engine/model", "base tensor op graph grad plan exec engine"},
-    {"engine", "engine", "base tensor op graph grad plan exec"}, /* the rest: parameters, optimizers, checkpoints */
+    {"engine", "engine",
+     "base tensor op graph grad plan exec records"}, /* the rest: parameters, optimizers, checkpoints */
     {"data", "data", "base tensor"},
-    {"infer", "infer", "base tensor op graph grad plan exec engine devices dist model data"},
-    {"train", "train", "base tensor op graph grad plan exec engine devices dist model data infer"},
+    {"infer", "infer", "base tensor op graph grad plan exec engine devices dist model data image records"},
+    {"train", "train", "base tensor op graph grad plan exec engine devices dist model data infer image records"},
     {"top", "main tests bench", "*"},
 };
 enum { N_LAYERS = sizeof layers / sizeof *layers };

@@ -47,8 +47,6 @@ struct map2 {
 };
 enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height); /* zeroed */
 void mcs_map_free(struct map2 *m);
-/* Bilinear, half-pixel centres, no antialiasing (torch interpolate, align_corners=False), edges clamped. */
-enum mcs_status mcs_map_resize(const struct map2 *src, int width, int height, struct map2 *dst);
 
 /* The parts of mcs_image_decode: one format each, channels as stored. */
 enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);

@@ -188,37 +188,3 @@ done:
     if (st != MCS_OK) mcs_image_free(dst);
     return st;
 }
-
-/* Source place of output i: half-pixel centres, clamped below at the first centre. All in float32, as torch computes
- * it. */
-static void place(int i, float scale, int n_in, int *first, int *second, float *part)
-{
-    float at = scale * ((float)i + 0.5f) - 0.5f;
-    if (at < 0) at = 0;
-    *first = (int)at < n_in ? (int)at : n_in - 1;
-    *second = *first + 1 < n_in ? *first + 1 : *first;
-    *part = at - (float)*first;
-}
-
-enum mcs_status mcs_map_resize(const struct map2 *src, int width, int height, struct map2 *dst)
-{
-    float scale_x = (float)src->width / (float)width, scale_y = (float)src->height / (float)height;
-
-    MCS_TRY(mcs_map_alloc(dst, width, height));
-    if (width == src->width && height == src->height) {
-        memcpy(dst->values, src->values, (size_t)width * height * sizeof *dst->values);
-        return MCS_OK;
-    }
-    for (int y = 0; y < height; y++) {
-        int y0, y1, x0, x1;
-        float fy, fx;
-        place(y, scale_y, src->height, &y0, &y1, &fy);
-        const float *upper = src->values + (size_t)y0 * src->width, *lower = src->values + (size_t)y1 * src->width;
-        float *out = dst->values + (size_t)y * width;
-        for (int x = 0; x < width; x++) {
-            place(x, scale_x, src->width, &x0, &x1, &fx);
-            out[x] = (1 - fy) * ((1 - fx) * upper[x0] + fx * upper[x1]) + fy * ((1 - fx) * lower[x0] + fx * lower[x1]);
-        }
-    }
-    return MCS_OK;
-}

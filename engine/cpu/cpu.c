@@ -1,6 +1,7 @@
 /* The CPU backend: host memory and the table of its ops. */
 #include "engine/backend.h"
 #include "engine/base/memory.h"
+#include "engine/cpu/device_ops_cpu.h"
 #include "engine/cpu/limits_cpu.h"
 #include "engine/cpu/optim_cpu.h"
 
@@ -86,6 +87,7 @@ static const struct backend cpu_backend = {
     .optim_update = mcs_cpu_optim_update,
     .optim_norm = mcs_cpu_optim_norm,
     .close = mcs_cpu_close,
+    .device_ops = &mcs_cpu_device_ops,
 };
 
 static void fill_table(void)
@@ -108,5 +110,6 @@ enum mcs_status mcs_cpu_open(int threads, struct device *d)
 
 void mcs_cpu_close(struct device *d)
 {
+    mcs_cpu_device_ops_close(d);
     d->backend = NULL;
 }

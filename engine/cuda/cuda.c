@@ -223,7 +223,7 @@ static const struct backend cuda_backend = {
     .captured_free = cuda_captured_free,
     .close = cuda_close,
     .comm = mcs_cuda_comm,
-    .stages = &mcs_cuda_stages,
+    .device_ops = &mcs_cuda_device_ops,
     .measure = mcs_cuda_measure,
 };
 
@@ -327,7 +327,7 @@ static void cuda_close(struct device *d)
     for (int i = 0; i < N_STAGING; i++) mcs_cuda_stage_close(&c->staging[i]);
     mcs_blas_close(c);
     mcs_cuda_optim_close(c);
-    mcs_cuda_stages_close(c);
+    mcs_cuda_device_ops_close(c);
     mcs_dnn_close(c);
     if (c->run) (void)cudaFree(c->run);
     if (c->copy) (void)cudaStreamDestroy(c->copy);

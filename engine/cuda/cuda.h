@@ -6,7 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "engine/stage_ops.h"
+#include "engine/device_ops.h"
 #include "kernels/common/kernels.h"
 
 enum { N_STAGING = 2 };
@@ -26,7 +26,7 @@ struct cuda_device {
     struct k_run *run; /* device memory: seed and step of the run being enqueued (backend's begin_run) */
     void *blas;        /* cublasLtHandle_t of vendor_blas.c, created on first use */
     void *optim;       /* optim_cuda.c, created on first use */
-    void *stages;      /* stages_cuda.c, created on first use */
+    void *ops_state;   /* device_ops_cuda.c, created on first use */
     void *dnn;         /* cudnnHandle_t of vendor_dnn.c, created on first use */
 };
 
@@ -88,8 +88,8 @@ enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_updat
 enum mcs_status mcs_cuda_optim_norm(struct device *d, double *norm);
 void mcs_cuda_optim_close(struct cuda_device *c);
 
-/* engine/cuda/stages_cuda.c */
-extern const struct stage_ops mcs_cuda_stages;
-void mcs_cuda_stages_close(struct cuda_device *c);
+/* engine/cuda/device_ops_cuda.c */
+extern const struct device_ops mcs_cuda_device_ops;
+void mcs_cuda_device_ops_close(struct cuda_device *c);
 
 #endif

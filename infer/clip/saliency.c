@@ -3,8 +3,8 @@
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "engine/base/stop.h"
+#include "engine/device_ops.h"
 #include "engine/model/layers.h"
-#include "engine/stage_ops.h"
 #include "engine/tape/grad.h"
 
 #include <math.h>
@@ -28,11 +28,10 @@ struct saliency {
     struct tensor *image, *x;
     struct m2ib b;
     struct tensor *map_x, *map_alpha, *map;
-    float *images, *x_host, *alpha, *grad, *m, *v, *noise, *map_host, *text, *image_embedding;
-    const struct stage_ops *stages; /* NULL: on the host, in the arrays above; else on the device: */
-    float *moments;                 /* Adam's, (2,pairs,tokens,channels) */
-    uint32_t *keys;                 /* (pairs), of the noise */
-    struct stage_room maps;         /* the batch's, one behind the other */
+    float *images, *alpha, *text, *image_embedding; /* on the host; on the device: */
+    float *moments;                                 /* Adam's, (2,pairs,tokens,channels) */
+    uint32_t *keys;                                 /* (pairs), of the noise */
+    struct device_scratch maps;                     /* the batch's, one behind the other */
 };
 
 static void saliency_close(struct saliency *s)
@@ -40,7 +39,7 @@ static void saliency_close(struct saliency *s)
     struct device *d = s->model->device;
     d->backend->free(d, s->moments);
     d->backend->free(d, s->keys);
-    mcs_stage_room_free(&s->maps);
+    mcs_device_scratch_free(&s->maps);
     mcs_exec_free(s->prefix);
     mcs_exec_free(s->exec);
     mcs_exec_free(s->map_exec);
@@ -76,11 +75,8 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
                 "saliency wants at least 2 steps, 1 copy and 1 pair");
 
     const int64_t one = s->tokens * s->width, all = s->pairs * one, pixels = (int64_t)c->image_size * c->image_size * 3;
-    const int64_t counts[] = {
-        s->pairs * pixels,  all, all, all, all, all, all * o->copies, s->pairs * s->tokens, s->pairs * c->embed,
-        s->pairs * c->embed};
-    float **fields[] = {&s->images, &s->x_host, &s->alpha,    &s->grad, &s->m,
-                        &s->v,      &s->noise,  &s->map_host, &s->text, &s->image_embedding};
+    const int64_t counts[] = {s->pairs * pixels, all, s->pairs * c->embed, s->pairs * c->embed};
+    float **fields[] = {&s->images, &s->alpha, &s->text, &s->image_embedding};
     int64_t total = 0;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) total += counts[i];
     float *block = calloc((size_t)total, sizeof *block);
@@ -110,9 +106,7 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
     s->map = mcs_keep(step->out[2]);
     MCS_TRY(mcs_exec_new(s->map_graph, model->device, &s->map_exec));
 
-    s->stages = mcs_stages_of(model->device);
     s->maps.device = model->device;
-    if (!s->stages) return MCS_OK;
     MCS_TRY(device_alloc(model->device, 2 * all * (int64_t)sizeof *s->moments, &s->moments));
     return device_alloc(model->device, s->pairs * (int64_t)sizeof *s->keys, &s->keys);
 }
@@ -126,67 +120,11 @@ enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_o
         const struct exec *const all[] = {s.prefix, s.exec, s.map_exec};
         const int64_t one = s.pairs * s.tokens * s.width;
         for (int i = 0; i < 3; i++) *bytes += mcs_plan_bytes(&all[i]->plan);
-        *bytes += (one * (5 + o->copies) + s.pairs * ((int64_t)m->config.image_size * m->config.image_size * 3 +
-                                                      s.tokens + 2 * m->config.embed)) *
+        *bytes += (one * 3 + /* alpha and Adam's moments */
+                   s.pairs * ((int64_t)m->config.image_size * m->config.image_size * 3 + 2 * m->config.embed)) *
                   (int64_t)sizeof(float);
     }
     saliency_close(&s);
-    return st;
-}
-
-static void repeat_noise(struct saliency *s, int step)
-{
-    const int64_t n = s->o.copies * s->tokens * s->width;
-    for (int64_t p = 0; p < s->pairs; p++) memcpy(s->noise + p * n, s->o.noise + step * n, (size_t)n * sizeof(float));
-}
-
-static void draw_noise(struct saliency *s, const struct saliency_case *cases, int count, int step)
-{
-    const int64_t one = s->tokens * s->width;
-    const uint32_t site = mcs_rng_site("m2ib.noise");
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int p = 0; p < count; p++)
-        for (int copy = 0; copy < s->o.copies; copy++) {
-            const struct mcs_rng r = {s->o.seed, site + (uint32_t)copy, cases[p].key, (uint32_t)step};
-            mcs_rng_fill_normal(r, s->noise + ((int64_t)p * s->o.copies + copy) * one, one);
-        }
-}
-
-/* torch.optim.Adam, betas .9 .999, eps 1e-8. t counts from 1. */
-static void adam(struct saliency *s, int t)
-{
-    const int64_t n = s->pairs * s->tokens * s->width;
-    const float c1 = 1 - powf(0.9f, (float)t), c2 = sqrtf(1 - powf(0.999f, (float)t)), rate = s->o.lr / c1;
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        const float g = s->grad[i];
-        s->m[i] = 0.9f * s->m[i] + 0.1f * g;
-        s->v[i] = 0.999f * s->v[i] + 0.001f * g * g;
-        s->alpha[i] -= rate * s->m[i] / (sqrtf(s->v[i]) / c2 + 1e-8f);
-    }
-}
-
-enum mcs_status mcs_saliency_upscale(const float *tokens, int side, int image_size, enum clip_view view, int w, int h,
-                                     struct map2 *dst)
-{
-    struct map2 grid = {side, side, (float *)tokens}, full = {0};
-    const int rw = view == CLIP_VIEW_WHOLE ? w : image_size, rh = view == CLIP_VIEW_WHOLE ? h : image_size;
-    MCS_TRY(mcs_map_resize(&grid, rw, rh, &full));
-    const int64_t n = (int64_t)rw * rh;
-    float lo = INFINITY, hi = -INFINITY;
-    for (int64_t i = 0; i < n; i++) lo = fminf(lo, full.values[i]), hi = fmaxf(hi, full.values[i]);
-    for (int64_t i = 0; i < n; i++) full.values[i] = hi > lo ? (full.values[i] - lo) / (hi - lo) : 0;
-    if (view == CLIP_VIEW_WHOLE) {
-        *dst = full;
-        return MCS_OK;
-    }
-    const enum mcs_status st = mcs_map_alloc(dst, w, h);
-    for (int y = 0; st == MCS_OK && y < h; y++)
-        for (int x = 0; x < w; x++) {
-            const int sx = (int)((int64_t)x * rw / w), sy = (int)((int64_t)y * rh / h);
-            dst->values[(int64_t)y * w + x] = floorf(full.values[(int64_t)sy * rw + sx] * 255) / 255;
-        }
-    mcs_map_free(&full);
     return st;
 }
 
@@ -197,103 +135,73 @@ static float cosine(const float *a, const float *b, int n)
     return (float)(dot / fmax(sqrt(aa * bb), 1e-12));
 }
 
-/* ---- the loop and the maps on the host ---- */
-
-static enum mcs_status optimise(struct saliency *s, struct saliency_case *cases, int count, saliency_watch on_alpha,
-                                void *ctx)
+/* The noise of a step: the given one for every pair, or drawn by the cases' keys. */
+static enum mcs_status set_noise(struct saliency *s, int step, int count)
 {
-    const size_t bytes = (size_t)(s->pairs * s->tokens * s->width) * sizeof(float);
-    MCS_TRY(mcs_exec_get(s->prefix, s->x, s->x_host));
-    MCS_TRY(mcs_exec_set(s->exec, s->b.x, s->x_host));
-    memset(s->m, 0, bytes);
-    memset(s->v, 0, bytes);
+    struct device *d = s->model->device;
+    const int64_t one = s->tokens * s->width, all = s->o.copies * one;
+    float *to = s->b.noise->data;
+    const struct noise_args a = {.seed = s->o.seed,
+                                 .site = mcs_rng_site("m2ib.noise"),
+                                 .step = (uint32_t)step,
+                                 .n_keys = count,
+                                 .copies = s->o.copies,
+                                 .n = one,
+                                 .keys = s->keys,
+                                 .y = to};
+    if (!s->o.noise) return d->backend->device_ops->noise(d, &a);
+    for (int64_t p = 0; p < s->pairs; p++)
+        MCS_TRY(d->backend->upload(d, to + p * all, s->o.noise + step * all, all * (int64_t)sizeof *to));
+    return MCS_OK;
+}
+
+/* The device's queue never drains between two steps, unless somebody watches. */
+static enum mcs_status optimise(struct saliency *s, const struct saliency_case *cases, int count,
+                                saliency_watch on_alpha, void *ctx)
+{
+    struct device *d = s->model->device;
+    const struct device_ops *ops = d->backend->device_ops;
+    const int64_t n = s->pairs * s->tokens * s->width;
+    for (int p = 0; p < count; p++) MCS_TRY(d->backend->upload(d, s->keys + p, &cases[p].key, sizeof cases[p].key));
+    MCS_TRY(ops->copy(d, s->x, s->b.x->data));
+    MCS_TRY(mcs_exec_set(s->exec, s->b.alpha, s->alpha));
+    MCS_TRY(d->backend->zero(d, s->moments, 2 * n * (int64_t)sizeof(float)));
     for (int step = 0; step + 1 < s->o.steps; step++) {
-        if (s->o.noise)
-            repeat_noise(s, step);
-        else
-            draw_noise(s, cases, count, step);
-        MCS_TRY(mcs_exec_set(s->exec, s->b.alpha, s->alpha));
-        MCS_TRY(mcs_exec_set(s->exec, s->b.noise, s->noise));
+        const struct adam_args update = {.n = n,
+                                         .w = s->b.alpha->data,
+                                         .m = s->moments,
+                                         .v = s->moments + n,
+                                         .g = s->b.alpha->grad->data,
+                                         .lr = s->o.lr,
+                                         .step = step + 1};
+        MCS_TRY(set_noise(s, step, count));
         MCS_TRY(mcs_exec_run(s->exec));
-        MCS_TRY(mcs_exec_get(s->exec, s->b.alpha->grad, s->grad));
-        adam(s, step + 1);
-        if (on_alpha) on_alpha(ctx, step, s->alpha);
+        MCS_TRY(ops->adam(d, &update));
+        if (!on_alpha) continue;
+        MCS_TRY(mcs_exec_get(s->exec, s->b.alpha, s->alpha));
+        on_alpha(ctx, step, s->alpha);
     }
-    MCS_TRY(mcs_exec_set(s->map_exec, s->map_x, s->x_host));
-    MCS_TRY(mcs_exec_set(s->map_exec, s->map_alpha, s->alpha));
+    MCS_TRY(ops->copy(d, s->b.x, s->map_x->data));
+    MCS_TRY(ops->copy(d, s->b.alpha, s->map_alpha->data));
     return mcs_exec_forward(s->map_exec);
 }
 
 static enum mcs_status make_maps(struct saliency *s, struct saliency_case *cases, int count)
 {
-    MCS_TRY(mcs_exec_get(s->map_exec, s->map, s->map_host));
-    for (int p = 0; p < count; p++) /* + 1: without the class token */
-        MCS_TRY(mcs_saliency_upscale(s->map_host + p * s->tokens + 1, (int)s->side, s->model->config.image_size,
-                                     s->o.view, cases[p].image->width, cases[p].image->height, &cases[p].map));
-    return MCS_OK;
-}
-
-/* ---- the same on the device: nothing waits between two steps, unless somebody watches ---- */
-
-static enum mcs_status optimise_on_device(struct saliency *s, struct saliency_case *cases, int count,
-                                          saliency_watch on_alpha, void *ctx)
-{
-    struct device *d = s->model->device;
-    const struct stage_ops *on = s->stages;
-    const int64_t one = s->tokens * s->width, n = s->pairs * one;
-    for (int p = 0; p < count; p++) MCS_TRY(d->backend->upload(d, s->keys + p, &cases[p].key, sizeof cases[p].key));
-    MCS_TRY(on->copy(d, s->x, s->b.x->data));
-    MCS_TRY(mcs_exec_set(s->exec, s->b.alpha, s->alpha));
-    MCS_TRY(d->backend->zero(d, s->moments, 2 * n * (int64_t)sizeof(float)));
-    for (int step = 0; step + 1 < s->o.steps; step++) {
-        const struct stage_noise noise = {.seed = s->o.seed,
-                                          .site = mcs_rng_site("m2ib.noise"),
-                                          .step = (uint32_t)step,
-                                          .n_keys = count,
-                                          .copies = s->o.copies,
-                                          .n = one,
-                                          .keys = s->keys,
-                                          .y = s->b.noise->data};
-        const struct stage_adam update = {.n = n,
-                                          .w = s->b.alpha->data,
-                                          .m = s->moments,
-                                          .v = s->moments + n,
-                                          .g = s->b.alpha->grad->data,
-                                          .lr = s->o.lr,
-                                          .step = step + 1};
-        if (s->o.noise) {
-            repeat_noise(s, step);
-            MCS_TRY(mcs_exec_set(s->exec, s->b.noise, s->noise));
-        } else {
-            MCS_TRY(on->noise(d, &noise));
-        }
-        MCS_TRY(mcs_exec_run(s->exec));
-        MCS_TRY(on->adam(d, &update));
-        if (!on_alpha) continue;
-        MCS_TRY(mcs_exec_get(s->exec, s->b.alpha, s->alpha));
-        on_alpha(ctx, step, s->alpha);
-    }
-    MCS_TRY(on->copy(d, s->b.x, s->map_x->data));
-    MCS_TRY(on->copy(d, s->b.alpha, s->map_alpha->data));
-    return mcs_exec_forward(s->map_exec);
-}
-
-static enum mcs_status make_maps_on_device(struct saliency *s, struct saliency_case *cases, int count)
-{
     struct device *d = s->model->device;
     int64_t n = 0, at = 0;
     for (int p = 0; p < count; p++) n += (int64_t)cases[p].image->width * cases[p].image->height;
-    MCS_TRY(mcs_stage_room(&s->maps, n * (int64_t)sizeof(float)));
+    MCS_TRY(mcs_device_scratch(&s->maps, n * (int64_t)sizeof(float)));
     float *maps = s->maps.p;
     for (int p = 0; p < count; p++) {
-        const struct stage_saliency_map a = {.side = (int)s->side,
-                                             .view_side =
-                                                 s->o.view == CLIP_VIEW_WHOLE ? 0 : s->model->config.image_size,
-                                             .height = cases[p].image->height,
-                                             .width = cases[p].image->width,
-                                             .tokens = (const float *)s->map->data + p * s->tokens + 1,
-                                             .map = maps + at};
-        MCS_TRY(s->stages->saliency_map(d, &a));
+        const struct saliency_map_args a = {.side = (int)s->side,
+                                            .view_side = s->o.view == CLIP_VIEW_WHOLE ? 0 : s->model->config.image_size,
+                                            .height = cases[p].image->height,
+                                            .width = cases[p].image->width,
+                                            .tokens = (const float *)s->map->data + p * s->tokens +
+                                                      1, /* without the class token */
+                                            .map = maps + at};
+        MCS_TRY(d->backend->device_ops->saliency_map(d, &a));
         at += (int64_t)a.height * a.width;
     }
     at = 0;
@@ -326,14 +234,14 @@ static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases
     MCS_TRY_GOTO(mcs_exec_set(s->exec, s->b.text, s->text), st, done);
 
     for (int64_t i = 0; i < n; i++) s->alpha[i] = 5;
-    MCS_TRY_GOTO((s->stages ? optimise_on_device : optimise)(s, cases, count, on_alpha, ctx), st, done);
+    MCS_TRY_GOTO(optimise(s, cases, count, on_alpha, ctx), st, done);
     for (int p = 0; p < count; p++) {
         const float *image = s->image_embedding + p * c->embed;
         double null = 0;
         for (int k = 0; k < n_null; k++) null += cosine(image, nulls + (int64_t)k * c->embed, c->embed) / n_null;
         cases[p].presence = cosine(image, s->text + (int64_t)p * c->embed, c->embed) - (float)null;
     }
-    st = (s->stages ? make_maps_on_device : make_maps)(s, cases, count);
+    st = make_maps(s, cases, count);
 done:
     free(texts);
     return st;

@@ -43,9 +43,4 @@ enum mcs_status mcs_saliency_run(struct clip_model *m, const struct saliency_opt
 /* Host memory that a run with these options needs in addition to images and weights: graph arenas and buffers. */
 enum mcs_status mcs_saliency_bytes(struct clip_model *m, const struct saliency_options *o, int64_t *bytes);
 
-/* Token map (side,side) -> dst (h,w), min-max scaled to 0..1. CLIP_VIEW_WHOLE: bilinear to (h,w). CLIP_VIEW_CROP:
- * bilinear to image_size, min-max, quantised to 8 bits, nearest to (h,w). */
-enum mcs_status mcs_saliency_upscale(const float *tokens, int side, int image_size, enum clip_view view, int w, int h,
-                                     struct map2 *dst);
-
 #endif

@@ -1,7 +1,7 @@
 #include "infer/clip/saliency_command.h"
 
 #include "data/io/store.h"
-#include "infer/coarse/threshold.h"
+#include "engine/image/threshold.h"
 #include "infer/requests.h"
 
 #include <math.h>

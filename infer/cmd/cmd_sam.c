@@ -145,7 +145,7 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
 {
     const int first = c->multimask ? 1 : 0, last = c->multimask ? SAM_MASKS - 1 : 0,
               all = c->multimask && c->common.form[MCS_FORM_SAM] == MCS_RELEASE;
-    struct stage_room on = {.device = m->device};
+    struct device_scratch on = {.device = m->device};
     struct sam_counts *counts = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *counts);
     int32_t *plane = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *plane);
     int *index = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *index);
@@ -164,7 +164,7 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
         st = mcs_sam_masks(&m->config, &on, low_res, plane + united, total - united, &to->frame, 1, NULL,
                            counts + united);
     for (int i = 0; i < total; i++) to->counts[index[i]] = counts[i];
-    mcs_stage_room_free(&on);
+    mcs_device_scratch_free(&on);
     return st;
 }
 

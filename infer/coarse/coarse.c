@@ -49,30 +49,6 @@ enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o
     return MCS_FAIL(MCS_E_USAGE, "rank %s: want confidence, area, text or both", word);
 }
 
-/* ---- threshold ---- */
-
-enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, const struct coarse_options *o,
-                                     uint8_t *mask, float *threshold, enum mcs_mask_state *state)
-{
-    int64_t n = (int64_t)width * height;
-    switch (o->threshold) {
-    case MCS_COARSE_OTSU: return mcs_threshold_otsu(map, n, mask, threshold, state);
-    case MCS_COARSE_KMEANS:
-        if (o->form == MCS_RELEASE) return mcs_threshold_kmeans_release(map, width, height, mask, threshold, state);
-        return mcs_threshold_kmeans(map, n, mask, threshold, state);
-    case MCS_COARSE_FIXED: break;
-    }
-    *threshold = o->threshold_value;
-    MCS_TRY(mcs_threshold_fixed(map, n, o->threshold_value, mask, state));
-    if (o->form == MCS_RELEASE) { /* the released code compares the 8-bit map / 255, in double */
-        mcs_map_to_u8(map, n, mask);
-        int64_t n_set = 0;
-        for (int64_t i = 0; i < n; i++) n_set += mask[i] = mask[i] / 255.0 > (double)o->threshold_value;
-        *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
-    }
-    return MCS_OK;
-}
-
 /* ---- components ---- */
 
 static int needs_text(const struct coarse_options *o)
@@ -189,22 +165,22 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
 /* ---- on the device ---- */
 
 /* Divides one allocation into the buffers of a map's coarse mask. */
-static enum mcs_status lay_out(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
-                               struct stage_coarse *a)
+static enum mcs_status lay_out(struct device_scratch *on, const struct map2 *map, const struct coarse_options *o,
+                               struct coarse_args *a)
 {
     const int64_t n = (int64_t)map->width * map->height,
                   most = (int64_t)((map->width + 1) / 2) * ((map->height + 1) / 2);
     const int release = o->form == MCS_RELEASE;
-    MCS_TRY(
-        mcs_stage_room(on, most * (int64_t)sizeof *a->items + (int64_t)sizeof *a->found + 8 * n + 2 * n + most + 1));
-    *a = (struct stage_coarse){.height = map->height, .width = map->width, .value = o->threshold_value};
+    MCS_TRY(mcs_device_scratch(on, most * (int64_t)sizeof *a->items + (int64_t)sizeof *a->found + 8 * n + 2 * n + most +
+                                       1));
+    *a = (struct coarse_args){.height = map->height, .width = map->width, .value = o->threshold_value};
     switch (o->threshold) {
-    case MCS_COARSE_OTSU: a->cut = STAGE_OTSU; break;
-    case MCS_COARSE_KMEANS: a->cut = release ? STAGE_KMEANS_RELEASE : STAGE_KMEANS; break;
-    case MCS_COARSE_FIXED: a->cut = release ? STAGE_FIXED_RELEASE : STAGE_FIXED; break;
+    case MCS_COARSE_OTSU: a->cut = THRESHOLD_OTSU; break;
+    case MCS_COARSE_KMEANS: a->cut = release ? THRESHOLD_KMEANS_RELEASE : THRESHOLD_KMEANS; break;
+    case MCS_COARSE_FIXED: a->cut = release ? THRESHOLD_FIXED_RELEASE : THRESHOLD_FIXED; break;
     }
     a->items = on->p;
-    a->found = (struct stage_found *)(a->items + most);
+    a->found = (struct coarse_found *)(a->items + most);
     a->labels = (int32_t *)(a->found + 1);
     a->map = (float *)(a->labels + n);
     a->above = (uint8_t *)(a->map + n);
@@ -213,56 +189,45 @@ static enum mcs_status lay_out(struct stage_room *on, const struct map2 *map, co
     return MCS_OK;
 }
 
-static enum mcs_status read_components(struct device *d, const struct stage_coarse *a, int n,
+static enum mcs_status read_components(struct device *d, const struct coarse_args *a, int n,
                                        struct component_list *list)
 {
-    enum mcs_status st;
-    struct stage_component *items = malloc((size_t)(n + 1) * sizeof *items);
     list->items = calloc((size_t)n + 1, sizeof *list->items);
-    MCS_REQUIRE_GOTO(items && list->items, MCS_E_NOMEM, st, done, "no memory for %d components", n);
-    MCS_TRY_GOTO(d->backend->download(d, items, a->items, n * (int64_t)sizeof *items), st, done);
-    for (int i = 0; i < n; i++) {
-        const struct stage_component *c = items + i;
-        list->items[i] = (struct component){.label = c->label,
-                                            .area = c->area,
-                                            .x0 = c->x0,
-                                            .y0 = c->y0,
-                                            .x1 = c->x1,
-                                            .y1 = c->y1,
-                                            .confidence = c->confidence,
-                                            .cx = c->cx,
-                                            .cy = c->cy,
-                                            .peak_x = c->peak_x,
-                                            .peak_y = c->peak_y,
-                                            .peak = c->peak};
-    }
+    MCS_REQUIRE(list->items, MCS_E_NOMEM, "no memory for %d components", n);
+    MCS_TRY(d->backend->download(d, list->items, a->items, n * (int64_t)sizeof *list->items));
     list->n = n;
-done:
-    free(items);
-    return st;
+    return MCS_OK;
 }
 
 /* Sets threshold, state and components of r. The thresholded mask and the labels stay on the device. */
-static enum mcs_status find_on_device(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
-                                      uint8_t *above, uint8_t *mask, struct stage_coarse *a, struct coarse_result *r)
+static enum mcs_status find(struct device_scratch *on, const struct map2 *map, const struct coarse_options *o,
+                            uint8_t *above, struct coarse_args *a, struct coarse_result *r)
 {
     struct device *d = on->device;
     const int64_t n = (int64_t)map->width * map->height;
-    struct stage_found found;
+    struct coarse_found found;
     MCS_TRY(lay_out(on, map, o, a));
     MCS_TRY(d->backend->upload(d, (float *)a->map, map->values, n * (int64_t)sizeof *map->values));
-    MCS_TRY(mcs_stages_of(d)->coarse(d, a));
+    MCS_TRY(d->backend->device_ops->coarse(d, a));
     MCS_TRY(d->backend->download(d, &found, a->found, sizeof found));
-    if (found.bad) /* says where */
-        MCS_TRY(mcs_coarse_threshold(map->values, map->width, map->height, o, mask, &r->threshold, &r->state));
-    r->threshold = found.threshold;
-    r->state = found.constant ? MCS_MASK_CONSTANT : found.set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    if (found.level.bad) MCS_TRY(mcs_threshold_check(map->values, n)); /* says where */
+    r->threshold = found.level.threshold;
+    r->state = found.level.constant ? MCS_MASK_CONSTANT : found.level.set ? MCS_MASK_OK : MCS_MASK_NOTHING;
     if (above) MCS_TRY(d->backend->download(d, above, a->above, n));
-    return read_components(d, a, found.n, &r->components);
+    MCS_TRY(read_components(d, a, found.n, &r->components));
+    r->n_found = found.n;
+    return MCS_OK;
 }
 
-static enum mcs_status mask_on_device(struct device *d, struct stage_coarse *a, const struct coarse_result *r,
-                                      uint8_t *mask)
+static enum mcs_status read_labels(struct device *d, const struct coarse_args *a, int32_t **labels)
+{
+    const int64_t n = (int64_t)a->width * a->height;
+    *labels = malloc((size_t)n * sizeof **labels);
+    MCS_REQUIRE(*labels, MCS_E_NOMEM, "no memory for the labels of %d x %d pixels", a->width, a->height);
+    return d->backend->download(d, *labels, a->labels, n * (int64_t)sizeof **labels);
+}
+
+static enum mcs_status write_mask(struct device *d, struct coarse_args *a, const struct coarse_result *r, uint8_t *mask)
 {
     enum mcs_status st;
     uint8_t *keep = calloc((size_t)r->n_found + 1, 1);
@@ -270,7 +235,7 @@ static enum mcs_status mask_on_device(struct device *d, struct stage_coarse *a, 
     for (int i = 0; i < r->components.n; i++) keep[r->components.items[i].label] = 1;
     a->most_label = r->n_found;
     MCS_TRY_GOTO(d->backend->upload(d, (uint8_t *)a->keep, keep, r->n_found + 1), st, done);
-    MCS_TRY_GOTO(mcs_stages_of(d)->coarse_keep(d, a), st, done);
+    MCS_TRY_GOTO(d->backend->device_ops->coarse_keep(d, a), st, done);
     MCS_TRY_GOTO(d->backend->download(d, mask, a->mask, (int64_t)a->width * a->height), st, done);
 done:
     free(keep);
@@ -279,7 +244,7 @@ done:
 
 /* ---- the whole ---- */
 
-enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, const char *stem,
+enum mcs_status mcs_coarse_mask(struct device_scratch *on, const struct map2 *map, const char *stem,
                                 const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
                                 uint8_t *mask, struct coarse_result *r)
 {
@@ -290,30 +255,16 @@ enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, c
     MCS_REQUIRE(!needs_text(o) || scorer, MCS_E_USAGE, "rank text and both need a model, prompts and the images");
     MCS_REQUIRE(width > 0 && height > 0 && (int64_t)width * height < INT32_MAX, MCS_E_SHAPE, "%s: a map of %d x %d",
                 stem, width, height);
-    struct device *d = on && mcs_stages_of(on->device) ? on->device : NULL;
-    struct stage_coarse there;
-    const int64_t n = (int64_t)width * height, label_bytes = n * (int64_t)sizeof(int32_t);
+    struct device *d = on->device;
+    struct coarse_args a;
+    int32_t *labels = NULL; /* NULL: not needed on the host */
     enum mcs_status st = MCS_OK;
-    int32_t *labels = malloc((size_t)label_bytes);
-    MCS_REQUIRE(labels, MCS_E_NOMEM, "%s: no memory for the labels", stem);
-    if (d) {
-        MCS_TRY_GOTO(find_on_device(on, map, o, above, mask, &there, r), st, done);
-        if (needs_text(o)) MCS_TRY_GOTO(d->backend->download(d, labels, there.labels, label_bytes), st, done);
-    } else {
-        MCS_TRY_GOTO(mcs_coarse_threshold(map->values, width, height, o, mask, &r->threshold, &r->state), st, done);
-        if (above) memcpy(above, mask, (size_t)n);
-        MCS_TRY_GOTO(mcs_components_find(mask, map->values, width, height, labels, &r->components), st, done);
-    }
-    r->n_found = r->components.n;
+    MCS_TRY_GOTO(find(on, map, o, above, &a, r), st, done);
+    if (needs_text(o)) MCS_TRY_GOTO(read_labels(d, &a, &labels), st, done);
     MCS_TRY_GOTO(keep_best(o, scorer, stem, labels, width, height, &r->components), st, done);
+    MCS_TRY_GOTO(write_mask(d, &a, r, mask), st, done);
     const int several = r->components.n > 1; /* then points need labels: the mask does not tell them apart */
-    if (d) {
-        MCS_TRY_GOTO(mask_on_device(d, &there, r, mask), st, done);
-        if (several && !needs_text(o))
-            MCS_TRY_GOTO(d->backend->download(d, labels, there.labels, label_bytes), st, done);
-    } else {
-        MCS_TRY_GOTO(mcs_components_mask(&r->components, labels, n, mask), st, done);
-    }
+    if (several && !labels) MCS_TRY_GOTO(read_labels(d, &a, &labels), st, done);
     if (r->state == MCS_MASK_OK && !r->components.n) r->state = MCS_MASK_FILTERED;
     if (r->components.n) make_boxes(o, stem, several ? labels : NULL, mask, width, height, r);
 done:

@@ -2,8 +2,9 @@
  * points around them as prompts for SAM.
  *
  *     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
+ *     struct device_scratch scratch = {.device = &device};
  *     struct coarse_result r = {0};
- *     MCS_TRY(mcs_coarse_mask(NULL, &map, "case_0001", &o, NULL, NULL, mask, &r));
+ *     MCS_TRY(mcs_coarse_mask(&scratch, &map, "case_0001", &o, NULL, NULL, mask, &r));
  *     if (r.state != MCS_MASK_OK) ... the mask is empty and r.components.n is 0: to be reported, but no error
  *     mcs_coarse_free(&r); */
 #ifndef MCS_COARSE_H
@@ -11,10 +12,10 @@
 
 #include "data/image/image.h"
 #include "engine/cli/config.h"
-#include "engine/stage_ops.h"
+#include "engine/device_ops.h"
+#include "engine/image/components.h"
+#include "engine/image/threshold.h"
 #include "infer/coarse/boxes.h"
-#include "infer/coarse/components.h"
-#include "infer/coarse/threshold.h"
 
 enum mcs_coarse_threshold { MCS_COARSE_OTSU, MCS_COARSE_KMEANS, MCS_COARSE_FIXED };
 /* Score that ranks the components. both: text + 2 confidence, the best of the four on the demo's validation slabs
@@ -44,11 +45,6 @@ struct coarse_options mcs_coarse_defaults(enum mcs_form form);
 enum mcs_status mcs_coarse_parse_threshold(const char *word, struct coarse_options *o);
 enum mcs_status mcs_coarse_parse_rank(const char *word, struct coarse_options *o);
 
-/* The first step only: map (height, width) -> mask (height, width), 0 or 1, of all pixels above the threshold.
- * *threshold and *state as in struct coarse_result. */
-enum mcs_status mcs_coarse_threshold(const float *map, int width, int height, const struct coarse_options *o,
-                                     uint8_t *mask, float *threshold, enum mcs_mask_state *state);
-
 /* Computes scores (list->n) of the components in `list` for the ranks text and both; greater is better. labels (height,
  * width). */
 struct coarse_text_scorer {
@@ -67,18 +63,18 @@ struct coarse_result {
     struct arena arena; /* holds the boxes and their points */
 };
 
-/* map -> mask (height, width), 0 or 1, and *result, to be released with mcs_coarse_free. `on`: scratch on the device
- * that computes the mask if it has device operations; otherwise, or if NULL, the host computes it. `stem` is the key of
- * the points' random numbers, so points depend on the case and the seed only. `scorer` may be NULL unless rank is text
- * or both. above (height, width): receives the mask of all pixels above the threshold, or NULL. Order: threshold,
- * components, min_area, min_confidence, rank and keep. E_DATA NaN in the map; E_USAGE impossible options; E_NOMEM. */
-enum mcs_status mcs_coarse_mask(struct stage_room *on, const struct map2 *map, const char *stem,
+/* map -> mask (height, width), 0 or 1, and *result, to be released with mcs_coarse_free. `on`: scratch memory of the
+ * device that computes the mask. `stem` is the key of the points' random numbers, so points depend on the case and the
+ * seed only. `scorer` may be NULL unless rank is text or both. above (height, width): receives the mask of all pixels
+ * above the threshold, or NULL. Order: threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in
+ * the map; E_USAGE impossible options; E_NOMEM. */
+enum mcs_status mcs_coarse_mask(struct device_scratch *on, const struct map2 *map, const char *stem,
                                 const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
                                 uint8_t *mask, struct coarse_result *result);
 void mcs_coarse_free(struct coarse_result *result);
 
 /* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (0..255 = 0..1) of a folder -> out/STEM.png (0 and
- * 255) and out/boxes.json. If a stem has both, the HDF5 file is read. d: the device, or NULL for the host. run: records
+ * 255) and out/boxes.json. If a stem has both, the HDF5 file is read. d: the device. run: records
  * the cases and skips those recorded before; NULL: all are computed. *n_cases and *n_empty may be NULL. E_PARTIAL: some
  * cases failed and are listed in out/failures.csv; E_NOINPUT no folder or nothing in it; E_DATA two images with one
  * stem, or every case failed; E_STOPPED after finishing the current case. */

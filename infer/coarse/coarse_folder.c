@@ -85,7 +85,7 @@ static const char *made_by(struct arena *a, const struct coarse_options *o)
 }
 
 struct job {
-    struct stage_room *on;
+    struct device_scratch *on;
     const char *out;
     const struct coarse_options *o;
     const struct coarse_text_scorer *scorer;
@@ -200,8 +200,8 @@ enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *
                                   int *n_empty)
 {
     struct case_list cases;
-    struct stage_room room = {.device = d};
-    struct job j = {.on = d ? &room : NULL, .out = out, .o = o, .scorer = scorer, .run = run};
+    struct device_scratch room = {.device = d};
+    struct job j = {.on = &room, .out = out, .o = o, .scorer = scorer, .run = run};
     enum mcs_status st = MCS_OK;
     MCS_TRY(mcs_cases_list(in, ".h5;.png", ".h5", &cases));
     j.boxes = json_array();
@@ -215,7 +215,7 @@ enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *
     if (n_empty) *n_empty = n_void;
     st = mcs_failures_finish(&j.failures, out, cases.n);
 done:
-    mcs_stage_room_free(&room);
+    mcs_device_scratch_free(&room);
     mcs_cases_free(&cases);
     json_decref(j.boxes);
     mcs_failures_free(&j.failures);

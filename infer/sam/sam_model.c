@@ -3,8 +3,9 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/io/safetensors.h"
+#include "engine/device_ops.h"
+#include "engine/image/bilinear.h"
 #include "engine/model/layers.h"
-#include "engine/stage_ops.h"
 #include "infer/weights.h"
 
 #include <math.h>
@@ -384,14 +385,13 @@ static void put_token(const struct sam_config *c, const struct sam_frame *f, dou
 }
 
 struct predict_buffers {
-    float *coords, *embedding, *masks, *low_res;
+    float *coords, *embedding, *masks;
     int32_t *label, *kind, *image_of;
 };
 
-/* Where masks go: low_res by prompt on the host, or one behind the other on the device with their places. */
+/* Outputs: low_res on the device in order of decoding, place: position of each prompt there; iou on the host. */
 struct predicted {
     float *low_res, *iou;
-    float *on_device; /* NULL: the host's */
     int *place, n_placed;
 };
 
@@ -438,16 +438,11 @@ static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings
     if (with_mask) MCS_TRY(mcs_exec_set(plan->exec, plan->prompt.mask, b->masks));
     MCS_TRY(mcs_exec_run(plan->exec));
     const int64_t one = SAM_MASKS * side * side;
-    if (to->on_device) /* what repeats the first lies behind them, and the next chunk over it */
-        MCS_TRY(mcs_stages_of(m->device)->copy(m->device, plan->out.masks, to->on_device + to->n_placed * one));
-    else
-        MCS_TRY(mcs_exec_get(plan->exec, plan->out.masks, b->low_res));
+    /* Padding outputs follow the valid ones and are overwritten by the next chunk. */
+    MCS_TRY(m->device->backend->device_ops->copy(m->device, plan->out.masks, to->low_res + to->n_placed * one));
     MCS_TRY(mcs_exec_get(plan->exec, plan->out.iou, all_iou));
     for (int i = 0; i < n; i++) {
-        if (to->on_device)
-            to->place[list[i]] = to->n_placed++;
-        else
-            memcpy(to->low_res + list[i] * one, b->low_res + i * one, (size_t)one * sizeof(float));
+        to->place[list[i]] = to->n_placed++;
         memcpy(to->iou + list[i] * SAM_MASKS, all_iou + i * SAM_MASKS, SAM_MASKS * sizeof(float));
     }
     return MCS_OK;
@@ -460,17 +455,18 @@ static enum mcs_status buffers_alloc(const struct sam_config *c, int64_t tokens,
     b->coords = malloc(2 * rows * sizeof(float));
     b->embedding = malloc(MAX_CHUNK * values * sizeof(float));
     b->masks = malloc(MAX_CHUNK * side * side * sizeof(float));
-    b->low_res = malloc(MAX_CHUNK * SAM_MASKS * side * side * sizeof(float));
     b->label = malloc((2 * rows + MAX_CHUNK) * sizeof(int32_t));
-    MCS_REQUIRE(b->coords && b->embedding && b->masks && b->low_res && b->label, MCS_E_NOMEM, "no memory for prompts");
+    MCS_REQUIRE(b->coords && b->embedding && b->masks && b->label, MCS_E_NOMEM, "no memory for prompts");
     b->kind = b->label + rows;
     b->image_of = b->kind + rows;
     return MCS_OK;
 }
 
-static enum mcs_status predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
-                               int n_images, const struct sam_prompts *prompts, int n, struct predicted *to)
+enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
+                                          int n_images, const struct sam_prompts *prompts, int n, float *low_res,
+                                          int *place, float *iou)
 {
+    struct predicted to = {.low_res = low_res, .iou = iou, .place = place};
     struct predict_buffers b = {0};
     int64_t most = 0;
     enum mcs_status st = MCS_OK;
@@ -490,14 +486,13 @@ static enum mcs_status predict(struct sam_model *m, const float *embeddings, con
                 list[k++] = i;
                 done[i] = 1;
             }
-        MCS_TRY_GOTO(decode_chunk(m, embeddings, frames, prompts, list, k, &b, to), st, end);
+        MCS_TRY_GOTO(decode_chunk(m, embeddings, frames, prompts, list, k, &b, &to), st, end);
     }
 end:
     free(done);
     free(b.coords);
     free(b.embedding);
     free(b.masks);
-    free(b.low_res);
     free(b.label);
     return st;
 }
@@ -505,20 +500,21 @@ end:
 enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou)
 {
-    struct predicted to = {.low_res = low_res, .iou = iou};
-    return predict(m, embeddings, frames, n_images, prompts, n, &to);
-}
-
-enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
-                                          int n_images, const struct sam_prompts *prompts, int n, float *low_res,
-                                          int *place, float *iou)
-{
-    struct predicted to = {.iou = iou, .on_device = low_res, .place = place};
-    if (!mcs_stages_of(m->device)) {
-        for (int i = 0; i < n; i++) place[i] = i;
-        return mcs_sam_predict(m, embeddings, frames, n_images, prompts, n, low_res, iou);
-    }
-    return predict(m, embeddings, frames, n_images, prompts, n, &to);
+    struct device *d = m->device;
+    const int64_t values = (int64_t)SAM_MASKS * mcs_sam_side(&m->config) * mcs_sam_side(&m->config),
+                  bytes = values * (int64_t)sizeof(float);
+    int *place = malloc(((size_t)n + 1) * sizeof *place);
+    void *p = NULL;
+    enum mcs_status st;
+    MCS_REQUIRE(place, MCS_E_NOMEM, "no memory for %d prompts", n);
+    MCS_TRY_GOTO(d->backend->alloc(d, (n + SAM_CHUNK) * bytes, &p), st, done);
+    MCS_TRY_GOTO(mcs_sam_predict_on_device(m, embeddings, frames, n_images, prompts, n, p, place, iou), st, done);
+    for (int i = 0; i < n; i++)
+        MCS_TRY_GOTO(d->backend->download(d, low_res + i * values, (float *)p + place[i] * values, bytes), st, done);
+done:
+    d->backend->free(d, p);
+    free(place);
+    return st;
 }
 
 /* ---- masks ---- */
@@ -526,18 +522,14 @@ enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embe
 enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res, const struct sam_frame *frame,
                                 struct map2 *dst)
 {
-    const int side = mcs_sam_side(c), s = c->image_size;
-    const struct map2 low = {side, side, (float *)low_res};
-    struct map2 full = {0}, part = {0};
-    enum mcs_status st;
-    MCS_TRY(mcs_map_resize(&low, s, s, &full));
-    MCS_TRY_GOTO(mcs_map_alloc(&part, frame->in_width, frame->in_height), st, done);
-    for (int y = 0; y < part.height; y++)
-        memcpy(part.values + (size_t)y * (size_t)part.width, full.values + (size_t)y * (size_t)s,
-               (size_t)part.width * sizeof(float));
-    MCS_TRY_GOTO(mcs_map_resize(&part, frame->width, frame->height, dst), st, done);
-done:
-    mcs_map_free(&full);
+    const int side = mcs_sam_side(c), s = c->image_size, w = frame->in_width, h = frame->in_height;
+    const struct bilinear to_frame = {side, side, s, s}, to_image = {w, h, frame->width, frame->height};
+    struct map2 part = {0};
+    MCS_TRY(mcs_map_alloc(&part, w, h));
+    for (int y = 0; y < h; y++) mcs_bilinear_row(&to_frame, low_res, y, w, part.values + (int64_t)y * w);
+    const enum mcs_status st = mcs_map_alloc(dst, frame->width, frame->height);
+    for (int y = 0; st == MCS_OK && y < dst->height; y++)
+        mcs_bilinear_row(&to_image, part.values, y, dst->width, dst->values + (int64_t)y * dst->width);
     mcs_map_free(&part);
     return st;
 }
@@ -551,65 +543,30 @@ int mcs_sam_choose(const float iou[SAM_MASKS], int multimask)
     return best;
 }
 
-double mcs_sam_stability(const struct map2 *logits)
-{
-    int64_t inner = 0, outer = 0;
-    for (int64_t i = 0, n = (int64_t)logits->width * logits->height; i < n; i++) {
-        inner += logits->values[i] > 1.0f;
-        outer += logits->values[i] > -1.0f;
-    }
-    return outer ? (double)inner / (double)outer : 1.0;
-}
-
-static enum mcs_status masks_on_host(const struct sam_config *c, const float *low_res, const int32_t *plane, int n,
-                                     const struct sam_frame *f, float weight, uint8_t *united,
-                                     struct sam_counts *counts)
-{
-    const int64_t pixels = (int64_t)f->width * f->height, one = (int64_t)mcs_sam_side(c) * mcs_sam_side(c);
-    float *sum = calloc((size_t)pixels, sizeof *sum);
-    enum mcs_status st = MCS_OK;
-    MCS_REQUIRE(sum, MCS_E_NOMEM, "no memory for a mask of %d x %d", f->width, f->height);
-    for (int i = 0; i < n; i++) {
-        struct map2 logits;
-        MCS_TRY_GOTO(mcs_sam_upscale(c, low_res + plane[i] * one, f, &logits), st, done);
-        counts[i] = (struct sam_counts){.stability = mcs_sam_stability(&logits)};
-        for (int64_t k = 0; k < pixels; k++)
-            if (logits.values[k] > 0.0f) {
-                sum[k] += weight;
-                counts[i].area++;
-            }
-        mcs_map_free(&logits);
-    }
-    for (int64_t k = 0; united && k < pixels; k++) united[k] = sum[k] > 0.5f;
-done:
-    free(sum);
-    return st;
-}
-
-static enum mcs_status masks_on_device(const struct sam_config *c, struct stage_room *on, const float *low_res,
-                                       const int32_t *plane, int n, const struct sam_frame *f, float weight,
-                                       uint8_t *united, struct sam_counts *counts)
+enum mcs_status mcs_sam_masks(const struct sam_config *c, struct device_scratch *on, const float *low_res,
+                              const int32_t *plane, int n, const struct sam_frame *f, float weight, uint8_t *united,
+                              struct sam_counts *counts)
 {
     struct device *d = on->device;
     const int64_t pixels = (int64_t)f->width * f->height, word = sizeof(uint32_t);
     enum mcs_status st;
     uint32_t(*count)[3] = malloc((size_t)n * sizeof *count);
     MCS_REQUIRE(count, MCS_E_NOMEM, "no memory for %d masks", n);
-    MCS_TRY_GOTO(mcs_stage_room(on, 4 * n * word + pixels), st, done);
-    const struct stage_masks a = {.n = n,
-                                  .side = mcs_sam_side(c),
-                                  .frame = c->image_size,
-                                  .in_height = f->in_height,
-                                  .in_width = f->in_width,
-                                  .height = f->height,
-                                  .width = f->width,
-                                  .weight = weight,
-                                  .low_res = low_res,
-                                  .plane = on->p,
-                                  .counts = (uint32_t *)on->p + n,
-                                  .united = united ? (uint8_t *)on->p + 4 * n * word : NULL};
+    MCS_TRY_GOTO(mcs_device_scratch(on, 4 * n * word + pixels), st, done);
+    const struct masks_args a = {.n = n,
+                                 .side = mcs_sam_side(c),
+                                 .frame = c->image_size,
+                                 .in_height = f->in_height,
+                                 .in_width = f->in_width,
+                                 .height = f->height,
+                                 .width = f->width,
+                                 .weight = weight,
+                                 .low_res = low_res,
+                                 .plane = on->p,
+                                 .counts = (uint32_t *)on->p + n,
+                                 .united = united ? (uint8_t *)on->p + 4 * n * word : NULL};
     MCS_TRY_GOTO(d->backend->upload(d, on->p, plane, n * word), st, done);
-    MCS_TRY_GOTO(mcs_stages_of(d)->masks(d, &a), st, done);
+    MCS_TRY_GOTO(d->backend->device_ops->masks(d, &a), st, done);
     MCS_TRY_GOTO(d->backend->download(d, count, a.counts, 3 * n * word), st, done);
     if (united) MCS_TRY_GOTO(d->backend->download(d, united, a.united, pixels), st, done);
     for (int i = 0; i < n; i++)
@@ -617,14 +574,6 @@ static enum mcs_status masks_on_device(const struct sam_config *c, struct stage_
 done:
     free(count);
     return st;
-}
-
-enum mcs_status mcs_sam_masks(const struct sam_config *c, struct stage_room *on, const float *low_res,
-                              const int32_t *plane, int n, const struct sam_frame *frame, float weight, uint8_t *united,
-                              struct sam_counts *counts)
-{
-    if (mcs_stages_of(on->device)) return masks_on_device(c, on, low_res, plane, n, frame, weight, united, counts);
-    return masks_on_host(c, low_res, plane, n, frame, weight, united, counts);
 }
 
 enum mcs_status mcs_sam_mask_prompt(const struct sam_config *c, const struct image *mask, float *dst)

@@ -16,8 +16,8 @@
 
 #include "data/image/image.h"
 #include "engine/backend.h"
+#include "engine/device_ops.h"
 #include "engine/model/sam.h"
-#include "engine/stage_ops.h"
 #include "engine/tape/exec.h"
 
 struct sam_plan;
@@ -86,8 +86,8 @@ struct sam_prompts {
 enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou);
 
-/* The same for mcs_sam_masks: low_res, as floats, is memory of the model's device with room for n + SAM_CHUNK; prompt
- * i's are number place[i], of n. */
+/* The same with low_res (n + SAM_CHUNK,4,side,side) in memory of the model's device, for mcs_sam_masks; prompt i's
+ * masks are number place[i] < n. */
 enum { SAM_CHUNK = 8 }; /* prompts decoded in one batch, at most */
 enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                           int n_images, const struct sam_prompts *prompts, int n, float *low_res,
@@ -99,18 +99,14 @@ enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res
                                 struct map2 *dst);
 /* Of the four masks: 0, or with multimask the one of 1..3 with the greatest predicted IoU (the first of equals). */
 int mcs_sam_choose(const float iou[SAM_MASKS], int multimask);
-/* Stability score: pixels with a logit above 1 divided by pixels with a logit above -1; 1 if there are none of those.
- */
-double mcs_sam_stability(const struct map2 *logits);
-
-/* Mask plane[i] of low_res (.., side, side) at the image's size, for i < n. counts (n). united (height,width), or NULL:
- * 1 where the weights of the masks with a logit above 0 add up to more than .5. low_res is memory of on->device, which
- * does it where it has stages. E_NOMEM. */
+/* Mask plane[i] of low_res (.., side, side) at the image's size, for i < n, computed on on->device, whose memory
+ * low_res is. counts (n). united (height,width), or NULL: 1 where the weights of the masks with a logit above 0 add up
+ * to more than .5. E_NOMEM. */
 struct sam_counts {
-    int64_t area; /* pixels with a logit above 0 */
-    double stability;
+    int64_t area;     /* pixels with a logit above 0 */
+    double stability; /* pixels with a logit above 1 over those with one above -1; 1 where there are none */
 };
-enum mcs_status mcs_sam_masks(const struct sam_config *c, struct stage_room *on, const float *low_res,
+enum mcs_status mcs_sam_masks(const struct sam_config *c, struct device_scratch *on, const float *low_res,
                               const int32_t *plane, int n, const struct sam_frame *frame, float weight, uint8_t *united,
                               struct sam_counts *counts);
 

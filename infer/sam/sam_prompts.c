@@ -1,7 +1,7 @@
 #include "infer/sam/sam_prompts.h"
 
-#include "engine/stage_ops.h"
-#include "infer/coarse/components.h"
+#include "engine/device_ops.h"
+#include "engine/image/components.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ struct work {
     float *low_res; /* on the device */
     int *place;     /* index of each prompt's masks in low_res */
     struct arena arena;
-    struct stage_room on; /* of one case's masks */
+    struct device_scratch on; /* of one case's masks */
 };
 
 static void add_points(struct arena *a, const struct box_component *components, int n, struct sam_prompts *p)
@@ -205,22 +205,7 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
     MCS_TRY(mcs_sam_encode_images(m, w->pixels, n_used, w->embeddings));
     MCS_TRY(
         mcs_sam_predict_on_device(m, w->embeddings, frames, n_used, w->prompts, w->n, w->low_res, w->place, w->iou));
-    if (mcs_stages_of(m->device)) {
-        for (int i = 0; i < n; i++)
-            MCS_TRY(finish_case(c, o, w, i, first[i], cases[i].prompts->n_components, &results[i]));
-        return MCS_OK;
-    }
-    enum mcs_status failed = MCS_OK;
-#pragma omp parallel for schedule(static)
-    for (int i = 0; i < n; i++) {
-        const enum mcs_status st = finish_case(c, o, w, i, first[i], cases[i].prompts->n_components, &results[i]);
-        if (st != MCS_OK) {
-#pragma omp critical
-            failed = st;
-        }
-    }
-    /* Error messages are per thread, so the workers' ones are lost; only memory can run out there. */
-    MCS_REQUIRE(failed == MCS_OK, failed, "no memory for masks at the images' size");
+    for (int i = 0; i < n; i++) MCS_TRY(finish_case(c, o, w, i, first[i], cases[i].prompts->n_components, &results[i]));
     return MCS_OK;
 }
 
@@ -264,7 +249,7 @@ done:
     free(w.pixels);
     free(w.embeddings);
     d->backend->free(d, w.low_res);
-    mcs_stage_room_free(&w.on);
+    mcs_device_scratch_free(&w.on);
     free(w.place);
     free(w.iou);
     mcs_arena_free(&w.arena);

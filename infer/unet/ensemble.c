@@ -70,19 +70,6 @@ void mcs_ensemble_close(struct ensemble *e)
     *e = (struct ensemble){0};
 }
 
-/* prob (classes, pixels) += share * softmax of logits (pixels, classes). */
-static void add_softmax(const float *logits, int64_t pixels, int classes, float share, float *prob)
-{
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < pixels; i++) {
-        const float *x = logits + i * classes;
-        float top = x[0], sum = 0;
-        for (int k = 1; k < classes; k++) top = x[k] > top ? x[k] : top;
-        for (int k = 0; k < classes; k++) sum += expf(x[k] - top);
-        for (int k = 0; k < classes; k++) prob[k * pixels + i] += share * (expf(x[k] - top) / sum);
-    }
-}
-
 static int n_members(const struct ensemble *e, enum ensemble_choice choice)
 {
     int members = 0;
@@ -105,46 +92,6 @@ static enum mcs_status use_weights(struct ensemble *e, int i)
                               e->model.params->n_values * (int64_t)sizeof(float));
 }
 
-/* ---- on the host ---- */
-
-static enum mcs_status run_on_host(struct ensemble *e, struct sliding *s, const struct wanted *w)
-{
-    const int classes = (int)e->model.plans.net.classes;
-    const int64_t pixels = s->height * s->width, one = pixels * classes;
-    float *prob[ENSEMBLE_MAX_CHOICES] = {0}, *logits = malloc((size_t)(s->n * one) * sizeof *logits);
-    enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(logits, MCS_E_NOMEM, st, done, "no memory for the output of %lld images", (long long)s->n);
-    for (int g = 0; g < w->n_choices; g++) {
-        prob[g] = w->maps[g].prob ? w->maps[g].prob : malloc((size_t)(s->n * one) * sizeof *logits);
-        MCS_REQUIRE_GOTO(prob[g], MCS_E_NOMEM, st, done, "no memory for probabilities of %lld images", (long long)s->n);
-        memset(prob[g], 0, (size_t)(s->n * one) * sizeof *logits);
-    }
-    for (int i = 0; i < e->n; i++) {
-        MCS_TRY_GOTO(use_weights(e, i), st, done);
-        MCS_TRY_GOTO(mcs_sliding_run(s, logits), st, done);
-        for (int g = 0; g < w->n_choices; g++) {
-            if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
-            const float share = 1 / (float)n_members(e, w->choices[g]);
-            for (int64_t k = 0; k < s->n; k++) add_softmax(logits + k * one, pixels, classes, share, prob[g] + k * one);
-        }
-    }
-    for (int g = 0; g < w->n_choices; g++)
-        for (int64_t k = 0; k < s->n; k++) {
-            const struct ensemble_maps *m = &w->maps[g];
-            if (m->labels)
-                mcs_ensemble_labels(prob[g] + k * one, classes, pixels, w->threshold, m->labels + k * pixels);
-            if (m->bits)
-                MCS_TRY_GOTO(mcs_entropy_map(prob[g] + k * one, classes, pixels, m->bits + k * pixels), st, done);
-        }
-done:
-    for (int g = 0; g < w->n_choices; g++)
-        if (!w->maps[g].prob) free(prob[g]);
-    free(logits);
-    return st;
-}
-
-/* ---- on the device: the host waits for the results alone ---- */
-
 static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s, const struct wanted *w,
                                            float *const *prob)
 {
@@ -154,20 +101,21 @@ static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s
         MCS_TRY(mcs_sliding_enqueue(s));
         for (int g = 0; g < w->n_choices; g++) {
             if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
-            const struct stage_softmax a = {.n = (int)s->n,
-                                            .classes = (int)e->model.plans.net.classes,
-                                            .first = !begun[g]++,
-                                            .pixels = s->height * s->width,
-                                            .share = 1 / (float)n_members(e, w->choices[g]),
-                                            .logits = s->logits,
-                                            .prob = prob[g]};
-            MCS_TRY(s->stages->softmax(e->model.device, &a));
+            const struct softmax_args a = {.n = (int)s->n,
+                                           .classes = (int)e->model.plans.net.classes,
+                                           .first = !begun[g]++,
+                                           .pixels = s->height * s->width,
+                                           .share = 1 / (float)n_members(e, w->choices[g]),
+                                           .logits = s->logits,
+                                           .prob = prob[g]};
+            MCS_TRY(e->model.device->backend->device_ops->softmax(e->model.device, &a));
         }
     }
     return MCS_OK;
 }
 
-static enum mcs_status run_on_device(struct ensemble *e, struct sliding *s, const struct wanted *w)
+/* The host waits for the results alone. */
+static enum mcs_status run(struct ensemble *e, struct sliding *s, const struct wanted *w)
 {
     struct device *d = e->model.device;
     const int64_t pixels = s->n * s->height * s->width, classes = e->model.plans.net.classes;
@@ -183,15 +131,15 @@ static enum mcs_status run_on_device(struct ensemble *e, struct sliding *s, cons
     MCS_TRY_GOTO(enqueue_checkpoints(e, s, w, prob), st, done);
     for (int g = 0; g < w->n_choices; g++) {
         const struct ensemble_maps *m = &w->maps[g];
-        const struct stage_prob_maps a = {.n = (int)s->n,
-                                          .classes = (int)classes,
-                                          .pixels = s->height * s->width,
-                                          .threshold = w->threshold,
-                                          .prob = prob[g],
-                                          .bits = m->bits ? bits : NULL,
-                                          .labels = m->labels ? labels : NULL,
-                                          .bad = s->bad};
-        MCS_TRY_GOTO(s->stages->prob_maps(d, &a), st, done);
+        const struct prob_maps_args a = {.n = (int)s->n,
+                                         .classes = (int)classes,
+                                         .pixels = s->height * s->width,
+                                         .threshold = w->threshold,
+                                         .prob = prob[g],
+                                         .bits = m->bits ? bits : NULL,
+                                         .labels = m->labels ? labels : NULL,
+                                         .bad = s->bad};
+        MCS_TRY_GOTO(d->backend->device_ops->prob_maps(d, &a), st, done);
         if (!g) MCS_TRY_GOTO(mcs_sliding_check(s), st, done); /* before anything is made of logits that are bad */
         if (m->bits) MCS_TRY_GOTO(d->backend->download(d, m->bits, bits, pixels * (int64_t)sizeof(float)), st, done);
         if (m->labels) MCS_TRY_GOTO(d->backend->download(d, m->labels, labels, pixels), st, done);
@@ -214,7 +162,7 @@ enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_option
     const struct wanted w = {choices, n_choices, threshold, maps};
     struct sliding s = {0};
     MCS_TRY(mcs_sliding_open(&s, &e->model, o, images, n, height, width));
-    const enum mcs_status st = (s.stages ? run_on_device : run_on_host)(e, &s, &w);
+    const enum mcs_status st = run(e, &s, &w);
     mcs_sliding_close(&s);
     return st;
 }
@@ -244,15 +192,5 @@ void mcs_ensemble_normalise(const uint8_t *bytes, const float *values, int64_t n
         }
         const float inverse = (float)(1 / fmax(sqrt(variance / (double)n_pixels), 1e-8)), centre = (float)mean;
         for (int64_t i = 0; i < n_pixels; i++) dst[i * channels + k] = (dst[i * channels + k] - centre) * inverse;
-    }
-}
-
-void mcs_ensemble_labels(const float *prob, int classes, int64_t n, double threshold, uint8_t *labels)
-{
-    for (int64_t i = 0; i < n; i++) {
-        int best = 0;
-        for (int k = 1; k < classes; k++)
-            if (prob[k * n + i] > prob[best * n + i]) best = k;
-        labels[i] = threshold > 0 && classes == 2 ? (double)prob[n + i] > threshold : (uint8_t)best;
     }
 }

@@ -28,12 +28,12 @@ enum mcs_status mcs_ensemble_predict(struct ensemble *e, const struct sliding_op
                                      int64_t n, int64_t height, int64_t width, const enum ensemble_choice *choices,
                                      int n_choices, float *const *prob);
 
-/* Results of a choice, computed from its mean probabilities in the same pass; NULL: not wanted. With device operations
- * (engine/stage_ops.h) only the wanted results are downloaded. */
+/* Results of a choice, computed from its mean probabilities in the same pass; NULL: not wanted. Only the
+ * wanted ones are downloaded. */
 struct ensemble_maps {
     float *prob;     /* (n, classes, height, width) */
     float *bits;     /* (n, height, width), their entropy: mcs_entropy_map */
-    uint8_t *labels; /* (n, height, width), mcs_ensemble_labels with the threshold */
+    uint8_t *labels; /* (n, height, width), mcs_prob_labels with the threshold */
 };
 enum { ENSEMBLE_MAX_CHOICES = 3 };
 enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_options *o, const float *images, int64_t n,
@@ -43,8 +43,5 @@ enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_option
 /* nnU-Net's z-score of each channel over n_pixels pixels: (x - mean) / max(standard deviation, 1e-8). The source is
  * bytes, or values if bytes is NULL; both (n_pixels, channels). */
 void mcs_ensemble_normalise(const uint8_t *bytes, const float *values, int64_t n_pixels, int channels, float *dst);
-/* prob (classes, n) -> labels (n): the class with the greatest probability (the first of equal ones); with two classes
- * and a threshold above 0, 1 where the foreground's probability exceeds the threshold. */
-void mcs_ensemble_labels(const float *prob, int classes, int64_t n, double threshold, uint8_t *labels);
 
 #endif

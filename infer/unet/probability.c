@@ -5,6 +5,7 @@
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/memory.h"
+#include "engine/image/prob_maps.h"
 #include "infer/cases.h"
 #include "infer/unet/ensemble.h"
 #include "infer/unet/uncertainty.h"
@@ -127,7 +128,7 @@ done:
 
 void mcs_probability_labels(const struct probability *p, double threshold, uint8_t *labels)
 {
-    mcs_ensemble_labels(p->values, p->classes, voxels(p), threshold, labels);
+    mcs_prob_labels(p->values, p->classes, voxels(p), threshold, labels);
 }
 
 enum mcs_status mcs_probability_write_mask(const char *out, const char *stem, const struct probability *p,

@@ -73,31 +73,18 @@ static int64_t n_items(const struct sliding *s)
     return s->n * s->n_y * s->n_x * (s->o.mirror ? 4 : 1);
 }
 
-/* Window number i: its image, corner and mirroring (1: rows, 2: columns). */
-struct window {
-    int64_t image, y, x;
-    int flip;
-};
-
-static struct window window_at(const struct sliding *s, int64_t i)
+/* Window number i: its image, corner and mirroring. */
+static struct sliding_window window_at(const struct sliding *s, int64_t i)
 {
     const int flips = s->o.mirror ? 4 : 1;
     const int64_t place = i / flips, tiles = (int64_t)s->n_y * s->n_x, tile = place % tiles;
-    return (struct window){place / tiles, s->start_y[tile / s->n_x], s->start_x[tile % s->n_x], (int)(i % flips)};
+    return (struct sliding_window){.image = (int32_t)(place / tiles),
+                                   .y = (int32_t)s->start_y[tile / s->n_x],
+                                   .x = (int32_t)s->start_x[tile % s->n_x],
+                                   .flip = (int32_t)(i % flips)};
 }
 
-/* ---- buffers of a run, on the host or on the device ---- */
-
-static enum mcs_status host_memory(struct sliding *s)
-{
-    const int64_t *patch = s->model->plans.patch, window = patch[0] * patch[1];
-    s->windows = floats(s->batch * window * s->model->plans.net.in_channels);
-    s->outputs = floats(s->batch * window * s->model->plans.net.classes);
-    s->sums = floats(s->n * s->padded[0] * s->padded[1] * s->model->plans.net.classes);
-    MCS_REQUIRE(s->windows && s->outputs && s->sums, MCS_E_NOMEM, "no memory for %lld images of %lld x %lld",
-                (long long)s->n, (long long)s->width, (long long)s->height);
-    return MCS_OK;
-}
+/* ---- buffers of a run ---- */
 
 /* Memory of the device for n values of 4 bytes, filled from src where it is given. */
 static enum mcs_status on_device(struct device *d, int64_t n, const void *src, void *to)
@@ -108,23 +95,15 @@ static enum mcs_status on_device(struct device *d, int64_t n, const void *src, v
     return src ? d->backend->upload(d, p, src, 4 * n) : MCS_OK;
 }
 
-/* Images and weights, made on the host, move to the device; what fails leaves the host's for mcs_sliding_close. */
-static enum mcs_status device_memory(struct sliding *s)
+static enum mcs_status alloc_all(struct sliding *s, const float *images, const float *gaussian, const float *weights)
 {
     struct device *d = s->model->device;
     const int64_t *patch = s->model->plans.patch, area = s->padded[0] * s->padded[1], items = n_items(s);
     const int64_t channels = s->model->plans.net.in_channels, classes = s->model->plans.net.classes;
-    float *images = s->images, *gaussian = s->gaussian, *weights = s->weights;
-    stage_window *list = malloc((size_t)items * sizeof *list);
+    struct sliding_window *list = malloc((size_t)items * sizeof *list);
     enum mcs_status st;
-    s->images = s->gaussian = s->weights = NULL;
-    s->stages = mcs_stages_of(d); /* from here on they are the device's */
-    MCS_REQUIRE_GOTO(list, MCS_E_NOMEM, st, done, "no memory for %lld windows", (long long)items);
-    for (int64_t i = 0; i < items; i++) {
-        const struct window w = window_at(s, i);
-        const stage_window of = {(int32_t)w.image, 0, (int32_t)w.y, (int32_t)w.x, w.flip};
-        memcpy(list[i], of, sizeof of);
-    }
+    MCS_REQUIRE(list, MCS_E_NOMEM, "no memory for %lld windows", (long long)items);
+    for (int64_t i = 0; i < items; i++) list[i] = window_at(s, i);
     MCS_TRY_GOTO(on_device(d, s->n * area * channels, images, &s->images), st, done);
     MCS_TRY_GOTO(on_device(d, patch[0] * patch[1], gaussian, &s->gaussian), st, done);
     MCS_TRY_GOTO(on_device(d, area, weights, &s->weights), st, done);
@@ -135,7 +114,24 @@ static enum mcs_status device_memory(struct sliding *s)
     st = d->backend->zero(d, s->bad, sizeof *s->bad);
 done:
     free(list);
-    free(images);
+    return st;
+}
+
+/* Images with zeros around them, the windows' weights and their sums, computed on the host. */
+static enum mcs_status fill_memory(struct sliding *s, const float *images)
+{
+    const int64_t *patch = s->model->plans.patch, window = patch[0] * patch[1], area = s->padded[0] * s->padded[1],
+                  channels = s->model->plans.net.in_channels;
+    float *padded = floats(s->n * area * channels), *gaussian = floats(window), *weights = floats(area);
+    enum mcs_status st;
+    MCS_REQUIRE_GOTO(gaussian && padded && weights, MCS_E_NOMEM, st, done, "no memory for %lld images of %lld x %lld",
+                     (long long)s->n, (long long)s->width, (long long)s->height);
+    mcs_sliding_gaussian(patch[0], patch[1], gaussian);
+    place_images(s, images, channels, padded);
+    sum_weights(s, gaussian, weights);
+    st = alloc_all(s, padded, gaussian, weights);
+done:
+    free(padded);
     free(gaussian);
     free(weights);
     return st;
@@ -144,7 +140,7 @@ done:
 enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const struct sliding_options *o,
                                  const float *images, int64_t n, int64_t height, int64_t width)
 {
-    const int64_t *patch = m->plans.patch, channels = m->plans.net.in_channels;
+    const int64_t *patch = m->plans.patch;
     enum mcs_status st;
     *s = (struct sliding){.model = m, .o = *o, .n = n, .height = height, .width = width};
     MCS_REQUIRE(o->step > 0 && o->step <= 1, MCS_E_USAGE, "a step of %g windows cannot be: want above 0 and at most 1",
@@ -155,7 +151,6 @@ enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const 
         s->padded[a] = size[a] > patch[a] ? size[a] : patch[a];
         s->before[a] = (s->padded[a] - size[a]) / 2; /* an odd one more after it */
     }
-    const int64_t area = s->padded[0] * s->padded[1], window = patch[0] * patch[1];
     s->start_y = calloc(MAX_WINDOWS, sizeof *s->start_y);
     s->start_x = calloc(MAX_WINDOWS, sizeof *s->start_x);
     MCS_REQUIRE_GOTO(s->start_y && s->start_x, MCS_E_NOMEM, st, failed, "no memory for windows");
@@ -164,15 +159,7 @@ enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const 
     MCS_REQUIRE_GOTO(s->n_y > 0 && s->n_x > 0, MCS_E_USAGE, st, failed,
                      "a step of %g makes more than %d windows along an axis", o->step, MAX_WINDOWS);
     s->batch = n_items(s) < o->batch ? n_items(s) : o->batch;
-    s->gaussian = floats(window);
-    s->images = floats(n * area * channels);
-    s->weights = floats(area);
-    MCS_REQUIRE_GOTO(s->gaussian && s->images && s->weights, MCS_E_NOMEM, st, failed,
-                     "no memory for %lld images of %lld x %lld", (long long)n, (long long)width, (long long)height);
-    mcs_sliding_gaussian(patch[0], patch[1], s->gaussian);
-    place_images(s, images, channels, s->images);
-    sum_weights(s, s->gaussian, s->weights);
-    MCS_TRY_GOTO((mcs_stages_of(m->device) ? device_memory : host_memory)(s), st, failed);
+    MCS_TRY_GOTO(fill_memory(s, images), st, failed);
     MCS_TRY_GOTO(mcs_unet_model_compile(m, s->batch), st, failed);
     return MCS_OK;
 failed:
@@ -184,43 +171,10 @@ void mcs_sliding_close(struct sliding *s)
 {
     void *const arrays[] = {s->gaussian, s->images, s->sums, s->weights, s->list, s->logits, s->bad};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        if (s->stages)
-            s->model->device->backend->free(s->model->device, arrays[i]);
-        else
-            free(arrays[i]);
+        if (arrays[i]) s->model->device->backend->free(s->model->device, arrays[i]);
     free(s->start_y);
     free(s->start_x);
-    free(s->windows);
-    free(s->outputs);
     *s = (struct sliding){0};
-}
-
-static void cut(const struct sliding *s, struct window w, float *dst)
-{
-    const int64_t *patch = s->model->plans.patch, c = s->model->plans.net.in_channels;
-    for (int64_t y = 0; y < patch[0]; y++) {
-        const int64_t sy = w.y + (w.flip & 1 ? patch[0] - 1 - y : y);
-        const float *row = s->images + ((w.image * s->padded[0] + sy) * s->padded[1] + w.x) * c;
-        float *to = dst + y * patch[1] * c;
-        if (!(w.flip & 2))
-            memcpy(to, row, (size_t)(patch[1] * c) * sizeof *row);
-        else
-            for (int64_t x = 0; x < patch[1]; x++)
-                for (int64_t k = 0; k < c; k++) to[x * c + k] = row[(patch[1] - 1 - x) * c + k];
-    }
-}
-
-static void paste(const struct sliding *s, struct window w, const float *src)
-{
-    const int64_t *patch = s->model->plans.patch, c = s->model->plans.net.classes;
-    for (int64_t y = 0; y < patch[0]; y++) {
-        const float *row = src + (w.flip & 1 ? patch[0] - 1 - y : y) * patch[1] * c;
-        float *to = s->sums + ((w.image * s->padded[0] + w.y + y) * s->padded[1] + w.x) * c;
-        for (int64_t x = 0; x < patch[1]; x++) {
-            const float *from = row + (w.flip & 2 ? patch[1] - 1 - x : x) * c, g = s->gaussian[y * patch[1] + x];
-            for (int64_t k = 0; k < c; k++) to[x * c + k] += g * from[k];
-        }
-    }
 }
 
 enum mcs_status mcs_sliding_enqueue(struct sliding *s)
@@ -228,43 +182,38 @@ enum mcs_status mcs_sliding_enqueue(struct sliding *s)
     struct device *d = s->model->device;
     const struct unet_plans *plans = &s->model->plans;
     const int64_t items = n_items(s);
-    struct stage_windows in = {.channels = (int)plans->net.in_channels,
-                               .height = (int)s->padded[0],
-                               .width = (int)s->padded[1],
-                               .window_height = (int)plans->patch[0],
-                               .window_width = (int)plans->patch[1],
-                               .values = s->model->image,
-                               .images = s->images};
-    struct stage_windows out = in;
+    struct windows_args in = {.channels = (int)plans->net.in_channels,
+                              .height = (int)s->padded[0],
+                              .width = (int)s->padded[1],
+                              .window_height = (int)plans->patch[0],
+                              .window_width = (int)plans->patch[1],
+                              .values = s->model->image,
+                              .images = s->images};
+    struct windows_args out = in;
     out.channels = (int)plans->net.classes;
     out.values = s->model->logits;
     out.images = s->sums;
     out.weight = s->gaussian;
-    const struct stage_windows_mean mean = {.n = (int)s->n,
-                                            .channels = out.channels,
-                                            .padded = {in.height, in.width},
-                                            .before = {(int)s->before[0], (int)s->before[1]},
-                                            .height = (int)s->height,
-                                            .width = (int)s->width,
-                                            .flips = s->o.mirror ? 4 : 1,
-                                            .sums = s->sums,
-                                            .weights = s->weights,
-                                            .logits = s->logits,
-                                            .bad = s->bad};
+    const struct windows_mean_args mean = {.n = (int)s->n,
+                                           .channels = out.channels,
+                                           .padded = {in.height, in.width},
+                                           .before = {(int)s->before[0], (int)s->before[1]},
+                                           .height = (int)s->height,
+                                           .width = (int)s->width,
+                                           .flips = s->o.mirror ? 4 : 1,
+                                           .sums = s->sums,
+                                           .weights = s->weights,
+                                           .logits = s->logits,
+                                           .bad = s->bad};
     MCS_TRY(d->backend->zero(d, s->sums, s->n * s->padded[0] * s->padded[1] * out.channels * (int64_t)sizeof(float)));
     for (int64_t at = 0; at < items; at += s->batch) { /* a tail keeps the windows before it, and they are not pasted */
-        in.list = out.list = (const stage_window *)s->list + at;
+        in.list = out.list = s->list + at;
         in.count = out.count = (int)(items - at < s->batch ? items - at : s->batch);
-        MCS_TRY(s->stages->windows_cut(d, &in));
+        MCS_TRY(d->backend->device_ops->windows_cut(d, &in));
         MCS_TRY(mcs_exec_forward(s->model->exec));
-        MCS_TRY(s->stages->windows_paste(d, &out));
+        MCS_TRY(d->backend->device_ops->windows_paste(d, &out));
     }
-    return s->stages->windows_mean(d, &mean);
-}
-
-static enum mcs_status not_finite(void)
-{
-    return MCS_FAIL(MCS_E_DATA, "the network's output is not finite; is the checkpoint whole?");
+    return d->backend->device_ops->windows_mean(d, &mean);
 }
 
 enum mcs_status mcs_sliding_check(struct sliding *s)
@@ -272,46 +221,15 @@ enum mcs_status mcs_sliding_check(struct sliding *s)
     struct device *d = s->model->device;
     uint32_t bad = 0;
     MCS_TRY(d->backend->download(d, &bad, s->bad, sizeof bad));
-    return bad ? not_finite() : MCS_OK;
+    MCS_REQUIRE(!bad, MCS_E_DATA, "the network's output is not finite; is the checkpoint whole?");
+    return MCS_OK;
 }
 
-static enum mcs_status run_on_device(struct sliding *s, float *logits)
+enum mcs_status mcs_sliding_run(struct sliding *s, float *logits)
 {
     struct device *d = s->model->device;
     MCS_TRY(mcs_sliding_enqueue(s));
     MCS_TRY(mcs_sliding_check(s));
     return d->backend->download(d, logits, s->logits,
                                 s->n * s->height * s->width * s->model->plans.net.classes * (int64_t)sizeof(float));
-}
-
-enum mcs_status mcs_sliding_run(struct sliding *s, float *logits)
-{
-    if (s->stages) return run_on_device(s, logits);
-    const int64_t *patch = s->model->plans.patch;
-    const int64_t in = patch[0] * patch[1] * s->model->plans.net.in_channels, c = s->model->plans.net.classes,
-                  out = patch[0] * patch[1] * c, area = s->padded[0] * s->padded[1];
-    const int64_t flips = s->o.mirror ? 4 : 1, items = s->n * s->n_y * s->n_x * flips;
-    struct exec *e = s->model->exec;
-    memset(s->sums, 0, (size_t)(s->n * area * c) * sizeof *s->sums);
-    for (int64_t at = 0; at < items; at += s->batch) {
-        const int64_t n = items - at < s->batch ? items - at : s->batch;
-        for (int64_t i = 0; i < n; i++) cut(s, window_at(s, at + i), s->windows + i * in);
-        MCS_TRY(mcs_exec_set(e, s->model->image, s->windows)); /* a tail keeps the windows before it */
-        MCS_TRY(mcs_exec_forward(e));
-        MCS_TRY(mcs_exec_get(e, s->model->logits, s->outputs));
-        for (int64_t i = 0; i < n; i++) paste(s, window_at(s, at + i), s->outputs + i * out);
-    }
-    float bad = 0;
-    for (int64_t i = 0; i < s->n; i++)
-        for (int64_t y = 0; y < s->height; y++)
-            for (int64_t x = 0; x < s->width; x++) {
-                const int64_t from = (y + s->before[0]) * s->padded[1] + x + s->before[1];
-                const float scale = 1 / (s->weights[from] * (float)flips);
-                for (int64_t k = 0; k < c; k++) {
-                    const float v = s->sums[(i * area + from) * c + k] * scale;
-                    logits[((i * s->height + y) * s->width + x) * c + k] = v;
-                    bad += v - v; /* 0, or NaN where v is not finite */
-                }
-            }
-    return bad == 0 ? MCS_OK : not_finite();
 }

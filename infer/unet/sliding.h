@@ -3,7 +3,7 @@
 #ifndef MCS_SLIDING_H
 #define MCS_SLIDING_H
 
-#include "engine/stage_ops.h"
+#include "engine/device_ops.h"
 #include "infer/unet/unet_model.h"
 
 struct sliding_options {
@@ -20,8 +20,8 @@ int mcs_sliding_starts(int64_t size, int64_t patch, double step, int64_t *start,
  * float16; zeros are replaced by the smallest positive weight. */
 void mcs_sliding_gaussian(int64_t height, int64_t width, float *weight);
 
-/* Windows of n images of one size, cut once and then run with any number of weights. On a device with stages
- * (engine/stage_ops.h) images, gaussian, sums and weights are its memory, and windows never leave it. */
+/* Windows of n images of one size, prepared once and then run with any number of weights; everything but the starts is
+ * memory of the model's device, and windows never leave it. */
 struct sliding {
     struct unet_model *model;
     struct sliding_options o;
@@ -29,23 +29,20 @@ struct sliding {
     int64_t padded[2], before[2]; /* size after zero padding to at least a patch, and the padding before the image */
     int64_t *start_y, *start_x;
     int n_y, n_x;
-    float *gaussian;          /* (patch) */
-    float *images;            /* (n, padded, channels) */
-    float *windows, *outputs; /* (batch, patch, channels), (batch, patch, classes) */
-    float *sums, *weights;    /* (n, padded, classes), (padded) */
-    int64_t batch;            /* of the compiled graph */
-    /* On such a device alone, else NULL: */
-    const struct stage_ops *stages;
-    stage_window *list; /* every window */
-    float *logits;      /* (n, height, width, classes) */
-    uint32_t *bad;      /* a logit is not finite */
+    float *gaussian;             /* (patch) */
+    float *images;               /* (n, padded, channels) */
+    float *sums, *weights;       /* (n, padded, classes), (padded) */
+    int64_t batch;               /* planned */
+    struct sliding_window *list; /* every window */
+    float *logits;               /* (n, height, width, classes) */
+    uint32_t *bad;               /* 1: a logit is not finite */
 };
 /* images (n, height, width, channels), normalised. E_USAGE: options out of range. Freed with mcs_sliding_close. */
 enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const struct sliding_options *o,
                                  const float *images, int64_t n, int64_t height, int64_t width);
 /* Predicts with the model's current weights: logits (n, height, width, classes). E_DATA: a logit that is not finite. */
 enum mcs_status mcs_sliding_run(struct sliding *s, float *logits);
-/* The same into s->logits on a device with stages, without waiting; the check is to be asked for. */
+/* The same into s->logits, without waiting; the caller asks for the check. */
 enum mcs_status mcs_sliding_enqueue(struct sliding *s);
 enum mcs_status mcs_sliding_check(struct sliding *s); /* waits; E_DATA: a logit of a run since the opening is bad */
 void mcs_sliding_close(struct sliding *s);

@@ -8,10 +8,6 @@
 
 #include <stdint.h>
 
-/* Entropy bits (n) of prob (n_classes, n), 0 log 0 = 0, at most log2(n_classes). n_classes 1: prob is the foreground's
- * and the background's is 1 - p. E_DATA a value outside [0, 1] by more than 1e-4 or NaN. */
-enum mcs_status mcs_entropy_map(const float *prob, int n_classes, int64_t n, float *bits);
-
 /* A case's score, higher is less certain: 100 sum(entropy) / edge. The edge is the number of pixels that a 3 x 3
  * dilation adds to the predicted mask. Paper: at least 1, so that an empty mask has a finite score. Release: the
  * released code's 8-bit subtraction counts each edge pixel as 255, so the score is 1/255 of the paper's; without an

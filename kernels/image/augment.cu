@@ -49,7 +49,7 @@ static DEV_INLINE int32_t vote(const int32_t *label, const struct corners &c)
 }
 
 /* Element e of mcs_rng_fill_normal. */
-static DEV_INLINE float noise_at(const struct k_augment_sample &p, int64_t e)
+static DEV_INLINE float noise_at(const struct augment_draw &p, int64_t e)
 {
     const float4 v =
         philox_normal4(philox_key_of(p.noise_seed, p.noise_site), (uint32_t)(e >> 2), p.noise_sample, p.noise_step);
@@ -62,7 +62,7 @@ static __global__ void __launch_bounds__(THREADS) augment_spatial(struct k_augme
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i >= a.height * a.width) return;
-    const struct k_augment_sample &p = a.samples[blockIdx.y];
+    const struct augment_draw &p = a.samples[blockIdx.y];
     const int y = i / a.width, x = i % a.width;
     const float *src = a.src + (int64_t)blockIdx.y * a.src_height * a.src_width * a.channels;
     const int32_t *labels = a.src_label + (int64_t)blockIdx.y * a.src_height * a.src_width;
@@ -234,7 +234,7 @@ static __global__ void __launch_bounds__(PLANE_THREADS)
     augment_intensities(struct k_augment a, float *image, float *scratch)
 {
     const int k = (int)blockIdx.x;
-    const struct k_augment_channel &c = a.samples[blockIdx.y].channel[k];
+    const struct augment_channel &c = a.samples[blockIdx.y].channel[k];
     const int64_t n = (int64_t)a.height * a.width;
     const struct plane p = {image + (int64_t)blockIdx.y * n * a.channels + k, a.height, a.width, a.channels};
     scratch += ((int64_t)blockIdx.y * a.channels + k) * n;
@@ -253,7 +253,7 @@ template <class T> __global__ void __launch_bounds__(THREADS) augment_mirror(str
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i >= a.height * a.width * a.channels) return;
-    const struct k_augment_sample &p = a.samples[blockIdx.y];
+    const struct augment_draw &p = a.samples[blockIdx.y];
     const int k = i % a.channels, x = i / a.channels % a.width, y = i / a.channels / a.width;
     const int sy = p.flip_rows ? a.height - 1 - y : y, sx = p.flip_columns ? a.width - 1 - x : x;
     const int64_t first = (int64_t)blockIdx.y * a.height * a.width * a.channels;
@@ -275,7 +275,7 @@ cudaError_t k_augment_run(const struct k_augment *a, cudaStream_t s)
     const int64_t values = values_of(a);
     const unsigned n = (unsigned)a->n;
     float *image = (float *)a->workspace, *scratch = image + n * values;
-    if (a->channels > K_AUGMENT_CHANNELS) return cudaErrorInvalidValue;
+    if (a->channels > AUGMENT_MAX_CHANNELS) return cudaErrorInvalidValue;
     if (!n || !values) return cudaSuccess;
     cudaError_t e = dev_launch(augment_spatial, dim3(blocks_of((int64_t)a->height * a->width, THREADS), n), THREADS, 0,
                                s, *a, image);

@@ -1,28 +1,15 @@
-/* nnU-Net's augmentation of training patches, on the device: train/unet/augment.c defines the results, draws what is
- * done to each sample (mcs_augment_draw) and these kernels do it. See kernels.h for what holds for all kernels. */
+/* nnU-Net's augmentation of training patches, on the device: engine/image/augment_apply.c defines the results,
+ * train/unet/augment.c draws what is done to each sample (mcs_augment_draw) and these kernels do it. See kernels.h for
+ * what holds for all kernels. */
 #ifndef MCS_KERNELS_AUGMENTATION_H
 #define MCS_KERNELS_AUGMENTATION_H
 
 #include "kernels/common/kernels.h"
+#include "kernels/image/records.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-enum { K_AUGMENT_CHANNELS = 8 };
-/* engine/stage_ops.h's struct augment_channel and struct augment_draw, byte for byte. */
-struct k_augment_channel {
-    double blur_y, blur_x, contrast, zoom, gamma_inverted, gamma;
-    float brightness;
-};
-struct k_augment_sample {
-    int32_t moves, flip_rows, flip_columns;
-    float noise;
-    double matrix[2][2];
-    uint64_t noise_seed;
-    uint32_t noise_site, noise_sample, noise_step;
-    struct k_augment_channel channel[K_AUGMENT_CHANNELS];
-};
 
 /* src (n, src_height, src_width, channels) float and src_label (n, src_height, src_width) -> dst (n, height, width,
  * channels) of `dtype` and label (n, height, width), sample by sample as mcs_augment_apply. A block of threads takes a
@@ -30,7 +17,7 @@ struct k_augment_sample {
 struct k_augment {
     enum k_dtype dtype;
     int n, channels, src_height, src_width, height, width;
-    const struct k_augment_sample *samples; /* (n), in device memory: a captured step reads new ones */
+    const struct augment_draw *samples; /* (n), in device memory: a captured step reads new ones */
     const float *src;
     const int32_t *src_label;
     void *dst;
@@ -40,7 +27,7 @@ struct k_augment {
 size_t k_augment_bytes(const struct k_augment *a);
 cudaError_t k_augment_run(const struct k_augment *a, cudaStream_t s);
 
-/* label (n, height, width) -> target (n, target_height, target_width), both below 2^31 values: mcs_unet_target. */
+/* label (n, height, width) -> target (n, target_height, target_width), both below 2^31 values: mcs_augment_target. */
 struct k_target {
     int n, height, width, target_height, target_width;
     const int32_t *label;

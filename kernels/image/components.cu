@@ -166,7 +166,7 @@ static __global__ void __launch_bounds__(THREADS)
     if (!(starts >> lane & 1) || label > a.capacity) return;
     const unsigned ends = lane == 31 ? 0 : (starts | ~all) & (0xfffffffeu << lane);
     const int length = (ends ? __ffs((int)ends) - 1 : 32) - lane;
-    struct k_component *c = a.items + label - 1;
+    struct component *c = a.items + label - 1;
     atomicAdd(&c->area, length);
     atomicMin(&c->x0, x);
     atomicMax(&c->x1, x + length - 1);
@@ -193,7 +193,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
 {
     const int n = *a.n < a.capacity ? *a.n : a.capacity;
     for (int c = (int)blockIdx.x; c < n; c += (int)gridDim.x) {
-        struct k_component *item = a.items + c;
+        struct component *item = a.items + c;
         const int x0 = item->x0, y0 = item->y0, z0 = item->z0, area = item->area;
         const int w = item->x1 - x0 + 1, h = item->y1 - y0 + 1, cells = w * h * (item->z1 - z0 + 1);
         double sum = 0;

@@ -1,7 +1,7 @@
 /* Images and maps of other sizes: Pillow's resampling of 8-bit images, torch's of float maps, SAM's low resolution
  * masks in the image's size. See kernels.h for what holds for all kernels, stages.h for workspaces;
- * data/image/resample.c, infer/sam/sam_model.c, clip_model.c and saliency.c define the results. k_NAME_run takes a
- * struct k_NAME. */
+ * data/image/resample.c, engine/image/bilinear.c, engine/cpu/device_ops_cpu.c and infer/clip/clip_model.c define the
+ * results. k_NAME_run takes a struct k_NAME. */
 #ifndef MCS_KERNELS_IMAGES_H
 #define MCS_KERNELS_IMAGES_H
 
@@ -40,7 +40,7 @@ cudaError_t k_image_frame_run(const struct k_image_frame *a, cudaStream_t s);
 /* ---- float maps ---- */
 
 /* src (n, src_height, src_width) of `dtype`, maps `stride` elements apart (0: one behind the other) -> dst (n, height,
- * width): mcs_map_resize. */
+ * width): mcs_bilinear_row. */
 struct k_map_resize {
     enum k_dtype dtype;
     int n, src_height, src_width, height, width;
@@ -50,9 +50,9 @@ struct k_map_resize {
 };
 cudaError_t k_map_resize_run(const struct k_map_resize *a, cudaStream_t s);
 
-/* Saliency of tokens, mcs_saliency_upscale: tokens (n, side, side), maps `stride` elements apart (0: one behind the
- * other; a class token before each: side side + 1) -> maps (n, height, width), each 0..1. view_side 0: bilinear to the
- * size, min-max. Else the release's: bilinear to view_side, min-max, 8 bits, nearest. */
+/* Saliency of tokens, saliency_map of engine/device_ops.h: tokens (n, side, side), maps `stride` elements apart (0: one
+ * behind the other; a class token before each: side side + 1) -> maps (n, height, width), each 0..1. view_side 0:
+ * bilinear to the size, min-max. Else the release's: bilinear to view_side, min-max, 8 bits, nearest. */
 struct k_saliency_map {
     enum k_dtype dtype; /* of the tokens */
     int n, side, view_side, height, width;

@@ -1,53 +1,39 @@
 /* From saliency maps to masks and what is asked about masks: thresholds, connected components, distances, boxes that
- * overlap. See kernels.h for what holds for all kernels, stages.h for workspaces; infer/coarse/threshold.c,
+ * overlap. See kernels.h for what holds for all kernels, stages.h for workspaces; engine/image/threshold.c,
  * components.c and distance.c define the results. k_NAME_run takes a struct k_NAME. */
 #ifndef MCS_KERNELS_MASKS_H
 #define MCS_KERNELS_MASKS_H
 
 #include "kernels/common/kernels.h"
+#include "kernels/image/records.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* ---- thresholds: infer/coarse/threshold.c ---- */
+/* ---- thresholds: engine/image/threshold.c ---- */
 
-enum k_threshold_kind { K_OTSU, K_KMEANS, K_KMEANS_RELEASE, K_FIXED, K_FIXED_RELEASE };
 enum { K_BINS = 256 };
-/* The mask is empty where `constant` (there is nothing to separate) or set is 0. */
-struct k_threshold_result {
-    float low, high;             /* of the finite values */
-    float threshold;             /* as the CPU's functions return it */
-    int32_t cut;                 /* the last bin of the lower class; not for K_FIXED */
-    uint32_t constant, set, bad; /* 1 or 0; pixels of the mask; values that are not finite: the rest is worth nothing */
-};
-/* map (height, width) -> mask (height, width), 0 or 1. K_FIXED: map > value; K_FIXED_RELEASE: the same of the 8-bit map
- * as mcs_coarse_threshold has it. 2-means adds values as integers of at most 2^-31 of the range, so that their order
- * cannot matter: class means are good to 2^-32 of it. counts: the histogram (K_BINS), all of a constant map in bin 0,
- * or NULL. Fewer than 2^31 pixels.
+/* map (height, width) -> mask (height, width), 0 or 1. THRESHOLD_FIXED: map > value; THRESHOLD_FIXED_RELEASE: the same
+ * of the map in 8 bits as mcs_threshold has it. 2-means adds values as integers of at most 2^-31 of the range, so
+ * that their order cannot matter: class means are good to 2^-32 of it. counts: the histogram (K_BINS), all of a
+ * constant map in bin 0, or NULL. Fewer than 2^31 pixels.
  */
 struct k_threshold {
-    enum k_threshold_kind kind;
+    enum threshold_kind kind;
     int height, width;
     float value;
     const float *map;
     uint8_t *mask;
-    struct k_threshold_result *result; /* (1) */
+    struct threshold_result *result; /* (1) */
     uint32_t *counts;
     void *workspace; /* k_threshold_bytes */
 };
 size_t k_threshold_bytes(int height, int width);
 cudaError_t k_threshold_run(const struct k_threshold *a, cudaStream_t s);
 
-/* ---- connected components: infer/coarse/components.c, and the same in three dimensions ---- */
+/* ---- connected components: engine/image/components.c, and the same in three dimensions ---- */
 
-struct k_component {
-    int32_t label, area;
-    int32_t x0, y0, z0, x1, y1, z1; /* box, inclusive */
-    float cx, cy, cz;               /* centroid */
-    float confidence, peak;         /* mean and greatest value of the map; 0 without one */
-    int32_t peak_x, peak_y, peak_z; /* the first voxel with the greatest value; the first voxel without a map */
-};
 /* mask (depth, height, width), not 0 is inside -> labels: 0 outside, 1.. components numbered in order of their first
  * voxel; *n of them, of which the first `capacity` are measured. Neighbours share a side, an edge or a corner: 8 in a
  * plane, 26 with depth. map (depth, height, width) finite, or NULL. Fewer than 2^31 voxels. */
@@ -55,10 +41,10 @@ struct k_components {
     int depth, height, width, capacity;
     const uint8_t *mask;
     const float *map;
-    int32_t *labels;           /* (depth, height, width) */
-    struct k_component *items; /* (capacity) */
-    int32_t *n;                /* (1) */
-    void *workspace;           /* k_components_bytes */
+    int32_t *labels;         /* (depth, height, width) */
+    struct component *items; /* (capacity) */
+    int32_t *n;              /* (1) */
+    void *workspace;         /* k_components_bytes */
 };
 size_t k_components_bytes(int depth, int height, int width, int capacity);
 cudaError_t k_components_run(const struct k_components *a, cudaStream_t s);

@@ -8,19 +8,14 @@
 #include "kernels/image/augmentation.h"
 #include "kernels/image/images.h"
 #include "kernels/image/masks.h"
+#include "kernels/image/records.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* ---- sliding windows (infer/unet/sliding.c) ---- */
+/* ---- sliding windows (engine/cpu/device_ops_cpu.c) ---- */
 
-enum { K_FLIP_ROWS = 1, K_FLIP_COLUMNS = 2, K_FLIP_SLICES = 4 };
-/* Where a window lies: its image (below 0: there is no window here), its corner, the axes along which it is mirrored.
- */
-struct k_window {
-    int32_t image, z, y, x, flip;
-};
 /* A batch of windows cut from images or pasted into them; two dimensions: depth and window_depth 1. images (n, depth,
  * height, width, channels) float, padded so that each window lies inside; values (count, window_depth, window_height,
  * window_width, channels) of `dtype`; weight (window_depth, window_height, window_width), for pasting. A window's
@@ -28,7 +23,7 @@ struct k_window {
 struct k_windows {
     enum k_dtype dtype;
     int count, channels, depth, height, width, window_depth, window_height, window_width;
-    const struct k_window *list; /* (count) */
+    const struct sliding_window *list; /* (count) */
     void *values;
     float *images;
     const float *weight;
@@ -50,7 +45,7 @@ struct k_windows_mean {
 };
 cudaError_t k_windows_mean_run(const struct k_windows_mean *a, cudaStream_t s);
 
-/* ---- probabilities (infer/unet/ensemble.c, infer/unet/uncertainty.c) ---- */
+/* ---- probabilities (engine/cpu/device_ops_cpu.c, engine/image/prob_maps.c, infer/unet/uncertainty.c) ---- */
 
 /* prob (n, classes, pixels) = beta prob + share * softmax of logits (n, pixels, classes): with share 1/checkpoints, one
  * call a checkpoint, the first with beta 0, the mean of an ensemble. */
@@ -75,7 +70,7 @@ struct k_entropy {
 };
 cudaError_t k_entropy_run(const struct k_entropy *a, cudaStream_t s);
 
-/* prob (classes, n) -> labels (n): mcs_ensemble_labels. */
+/* prob (classes, n) -> labels (n): mcs_prob_labels. */
 struct k_labels {
     int classes;
     int64_t n;

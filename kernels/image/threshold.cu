@@ -46,7 +46,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
 
 /* One block: the range, the bins' edges, zeros. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
-    threshold_range(const struct range_part *part, int n, int fixed, float value, struct k_threshold_result *result,
+    threshold_range(const struct range_part *part, int n, int fixed, float value, struct threshold_result *result,
                     struct bins *b)
 {
     struct range_part p = {-INFINITY, -INFINITY, 0};
@@ -106,32 +106,33 @@ __global__ void __launch_bounds__(CHUNK_THREADS) threshold_histogram(struct k_th
     for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) count[k] = 0, sum[k] = 0;
     DEV_SYNC();
     for (int64_t i = first + threadIdx.x; i < last; i += CHUNK_THREADS) {
-        if constexpr (KIND == K_KMEANS_RELEASE) {
+        if constexpr (KIND == THRESHOLD_KMEANS_RELEASE) {
             atomicAdd(&count[small_byte(a.map, a.height, a.width, (int)i / RELEASE_SIDE, (int)i % RELEASE_SIDE)], 1u);
         } else {
             const float v = a.map[i];
             if (!(v >= low && v <= high)) continue; /* not finite */
             const int k = low < high ? bin_of(edge, low, high, v) : 0;
             atomicAdd(&count[k], 1u);
-            if constexpr (KIND == K_KMEANS) atomicAdd(&sum[k], (unsigned long long)rint(((double)v - low) * b->scale));
+            if constexpr (KIND == THRESHOLD_KMEANS)
+                atomicAdd(&sum[k], (unsigned long long)rint(((double)v - low) * b->scale));
         }
     }
     DEV_SYNC();
     for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) {
         if (!count[k]) continue;
         atomicAdd(&b->count[k], count[k]);
-        if constexpr (KIND == K_KMEANS) atomicAdd(&b->sum[k], sum[k]);
+        if constexpr (KIND == THRESHOLD_KMEANS) atomicAdd(&b->sum[k], sum[k]);
     }
 }
 
 static cudaError_t run_histogram(const struct k_threshold *a, int64_t n, struct bins *b, cudaStream_t s)
 {
-    if (a->kind == K_KMEANS_RELEASE)
-        return dev_launch(threshold_histogram<K_KMEANS_RELEASE>, chunks_of(RELEASE_CELLS), CHUNK_THREADS, 0, s, *a,
-                          RELEASE_CELLS, b);
-    if (a->kind == K_KMEANS)
-        return dev_launch(threshold_histogram<K_KMEANS>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
-    return dev_launch(threshold_histogram<K_OTSU>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
+    if (a->kind == THRESHOLD_KMEANS_RELEASE)
+        return dev_launch(threshold_histogram<THRESHOLD_KMEANS_RELEASE>, chunks_of(RELEASE_CELLS), CHUNK_THREADS, 0, s,
+                          *a, RELEASE_CELLS, b);
+    if (a->kind == THRESHOLD_KMEANS)
+        return dev_launch(threshold_histogram<THRESHOLD_KMEANS>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
+    return dev_launch(threshold_histogram<THRESHOLD_OTSU>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
 }
 
 /* One block of K_BINS threads. Of the cuts behind bin 0 .. K_BINS-2 the one with the greatest n0 n1 (m0 - m1)^2, the
@@ -142,16 +143,16 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     SHARED_ARRAY(double, number, [K_BINS]);
     SHARED_ARRAY(double, variance, [K_BINS]);
     const int k = (int)threadIdx.x;
-    struct k_threshold_result *r = a.result;
+    struct threshold_result *r = a.result;
     const uint32_t count = b->count[k];
     const float low = r->low;
     if (a.counts) a.counts[k] = count;
-    if (a.kind == K_FIXED || a.kind == K_FIXED_RELEASE) return; /* all of them */
+    if (a.kind == THRESHOLD_FIXED || a.kind == THRESHOLD_FIXED_RELEASE) return; /* all of them */
     number[k] = count;
-    if (a.kind == K_OTSU)
+    if (a.kind == THRESHOLD_OTSU)
         sum[k] = (double)count * (0.5 * ((double)b->edge[k] + b->edge[k + 1]) - low);
     else
-        sum[k] = a.kind == K_KMEANS ? (double)b->sum[k] / b->scale : (double)count * k;
+        sum[k] = a.kind == THRESHOLD_KMEANS ? (double)b->sum[k] / b->scale : (double)count * k;
     DEV_SYNC();
     if (k == 0)
         for (int i = 1; i < K_BINS; i++) {
@@ -167,39 +168,39 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     double most = -1;
     for (int i = 0; i < K_BINS - 1; i++)
         if (variance[i] > most) most = variance[i], best = i;
-    if (a.kind == K_KMEANS_RELEASE && most < 0) { /* one filled bin */
+    if (a.kind == THRESHOLD_KMEANS_RELEASE && most < 0) { /* one filled bin */
         int filled = 0;
         while (number[filled] == 0) filled++;
         r->constant = 1;
         r->threshold = (float)filled / 255.0f;
         return;
     }
-    if (r->constant && a.kind != K_KMEANS_RELEASE) return;
+    if (r->constant && a.kind != THRESHOLD_KMEANS_RELEASE) return;
     r->constant = 0;
     r->cut = best;
     const double below = sum[best] / number[best],
                  above = (sum[K_BINS - 1] - sum[best]) / (number[K_BINS - 1] - number[best]);
-    if (a.kind == K_OTSU)
+    if (a.kind == THRESHOLD_OTSU)
         r->threshold = (float)(0.5 * ((double)b->edge[best] + b->edge[best + 1]));
-    else if (a.kind == K_KMEANS)
+    else if (a.kind == THRESHOLD_KMEANS)
         r->threshold = (float)(low + 0.5 * (below + above));
     else
         r->threshold = (float)(0.5 * (below + above) / 255.0);
 }
 
-static DEV_INLINE bool inside_of(const struct k_threshold &a, const struct k_threshold_result &r, const float *edge,
+static DEV_INLINE bool inside_of(const struct k_threshold &a, const struct threshold_result &r, const float *edge,
                                  int64_t i)
 {
     const float v = a.map[i];
     if (r.constant) return false;
     switch (a.kind) {
-    case K_KMEANS: return bin_of(edge, r.low, r.high, v) > r.cut;
-    case K_KMEANS_RELEASE: {
+    case THRESHOLD_KMEANS: return bin_of(edge, r.low, r.high, v) > r.cut;
+    case THRESHOLD_KMEANS_RELEASE: {
         const int y = (int)(i / a.width), x = (int)(i % a.width);
         return small_byte(a.map, a.height, a.width, (int)((int64_t)y * RELEASE_SIDE / a.height),
                           (int)((int64_t)x * RELEASE_SIDE / a.width)) > r.cut;
     }
-    case K_FIXED_RELEASE: return byte_of(v) / 255.0 > (double)a.value;
+    case THRESHOLD_FIXED_RELEASE: return byte_of(v) / 255.0 > (double)a.value;
     default: return v > r.threshold;
     }
 }
@@ -207,7 +208,7 @@ static DEV_INLINE bool inside_of(const struct k_threshold &a, const struct k_thr
 static __global__ void __launch_bounds__(CHUNK_THREADS) threshold_mask(struct k_threshold a, int64_t n, struct bins *b)
 {
     const int64_t first = (int64_t)blockIdx.x * CHUNK;
-    struct k_threshold_result r;
+    struct threshold_result r;
     r.low = a.result->low, r.high = a.result->high, r.threshold = a.result->threshold;
     r.cut = a.result->cut, r.constant = a.result->constant;
     unsigned set = 0;
@@ -228,7 +229,7 @@ size_t k_threshold_bytes(int height, int width)
 cudaError_t k_threshold_run(const struct k_threshold *a, cudaStream_t s)
 {
     const int64_t n = (int64_t)a->height * a->width;
-    const int fixed = a->kind == K_FIXED || a->kind == K_FIXED_RELEASE;
+    const int fixed = a->kind == THRESHOLD_FIXED || a->kind == THRESHOLD_FIXED_RELEASE;
     struct bins *b = (struct bins *)a->workspace;
     struct range_part *part = (struct range_part *)(b + 1);
     if (!n) return cudaSuccess;

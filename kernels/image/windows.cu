@@ -33,9 +33,9 @@ static DEV_INLINE int64_t image_at(const struct k_windows &a, int image, int z, 
 /* The voxel of a window seen through its mirroring. */
 static DEV_INLINE int mirrored_at(const struct k_windows &a, int flip, int z, int y, int x)
 {
-    if (flip & K_FLIP_SLICES) z = a.window_depth - 1 - z;
-    if (flip & K_FLIP_ROWS) y = a.window_height - 1 - y;
-    if (flip & K_FLIP_COLUMNS) x = a.window_width - 1 - x;
+    if (flip & FLIP_SLICES) z = a.window_depth - 1 - z;
+    if (flip & FLIP_ROWS) y = a.window_height - 1 - y;
+    if (flip & FLIP_COLUMNS) x = a.window_width - 1 - x;
     return (z * a.window_height + y) * a.window_width + x;
 }
 
@@ -43,12 +43,12 @@ template <class T>
 __global__ void __launch_bounds__(THREADS) windows_cut(struct k_windows a, struct window_axes d, unsigned n)
 {
     const unsigned e = blockIdx.x * THREADS + threadIdx.x;
-    const struct k_window w = a.list[blockIdx.y];
+    const struct sliding_window w = a.list[blockIdx.y];
     if (e >= n || w.image < 0) return;
     const place p = place_of(d, e);
-    const int z = w.flip & K_FLIP_SLICES ? a.window_depth - 1 - p.z : p.z;
-    const int y = w.flip & K_FLIP_ROWS ? a.window_height - 1 - p.y : p.y;
-    const int x = w.flip & K_FLIP_COLUMNS ? a.window_width - 1 - p.x : p.x;
+    const int z = w.flip & FLIP_SLICES ? a.window_depth - 1 - p.z : p.z;
+    const int y = w.flip & FLIP_ROWS ? a.window_height - 1 - p.y : p.y;
+    const int x = w.flip & FLIP_COLUMNS ? a.window_width - 1 - p.x : p.x;
     dev_store((T *)a.values + (int64_t)blockIdx.y * n + e,
               a.images[image_at(a, w.image, w.z + z, w.y + y, w.x + x, p.k)]);
 }
@@ -58,14 +58,14 @@ __global__ void __launch_bounds__(THREADS) windows_paste(struct k_windows a, str
 {
     const unsigned e = blockIdx.x * THREADS + threadIdx.x;
     const int me = (int)blockIdx.y;
-    const struct k_window w = a.list[me];
+    const struct sliding_window w = a.list[me];
     if (e >= n || w.image < 0) return;
     const place p = place_of(d, e);
     const int z = w.z + p.z, y = w.y + p.y, x = w.x + p.x;
     float *to = a.images + image_at(a, w.image, z, y, x, p.k);
     float sum = 0;
     for (int j = 0; j < a.count; j++) {
-        const struct k_window v = a.list[j];
+        const struct sliding_window v = a.list[j];
         const int lz = z - v.z, ly = y - v.y, lx = x - v.x;
         if (v.image != w.image || (unsigned)lz >= (unsigned)a.window_depth ||
             (unsigned)ly >= (unsigned)a.window_height || (unsigned)lx >= (unsigned)a.window_width)

@@ -2,14 +2,10 @@
  * probabilities. */
 #include "tests/cudasim/support_array.h"
 
-#include <bit>
-
 #include "kernels/image/augmentation.h"
 extern "C" {
 #include "train/unet/unet_data.h"
 }
-
-static_assert((int)K_AUGMENT_CHANNELS == (int)AUGMENT_MAX_CHANNELS);
 
 enum { SEEDS = 4 };
 
@@ -76,7 +72,7 @@ static void augment(const size_case &c, size_t number, int kind, enum k_dtype t)
     for (size_t i = 0; i < labels.size(); i++) labels[i] = (int32_t)(5 * uniform_at("label", i / 3)) - 1;
     if (number == 1) src.assign(src.size(), 1.5f); /* constant image: range and deviation are 0 */
     const augment_options o = options_of(kind, c.height, c.width);
-    std::vector<k_augment_sample> samples;
+    std::vector<augment_draw> samples;
     std::vector<float> scratch;
     for (size_t i = 0; i < n; i++) {
         augment_draw d;
@@ -87,14 +83,14 @@ static void augment(const size_case &c, size_t number, int kind, enum k_dtype t)
         scratch.resize(mcs_augment_scratch(&b));
         if (kind == HALF) d.moves = 1, d.matrix[0][0] = d.matrix[1][1] = 1;
         mcs_augment_apply(&d, &a, &b, scratch.data());
-        samples.push_back(std::bit_cast<k_augment_sample>(d));
+        samples.push_back(d);
     }
     for (int seed = 0; seed < SEEDS; seed++) {
         const std::string what = "augment case " + std::to_string(number) + " kind " + std::to_string(kind) +
                                  (t == K_BF16 ? " bf16" : "") + " seed " + std::to_string(seed);
         cudasim_seed((uint64_t)seed);
         std::vector<float> empty(dst.size(), 99);
-        dev_array<k_augment_sample> dsamples(samples);
+        dev_array<augment_draw> dsamples(samples);
         dev_array<float> dsrc(src);
         dev_array<int32_t> dlabels(labels), out_label(label.size());
         dev_values out(empty, t);
@@ -135,7 +131,7 @@ Test(augment, targets)
     for (const auto &[n, height, width, h, w] : sizes) {
         std::vector<int32_t> labels((size_t)(n * height * width)), want((size_t)(n * h * w));
         for (size_t i = 0; i < labels.size(); i++) labels[i] = (int32_t)i;
-        mcs_unet_target(labels.data(), n, height, width, h, w, want.data());
+        mcs_augment_target(labels.data(), n, height, width, h, w, want.data());
         dev_array<int32_t> from(labels), to(want.size());
         const k_target a = {n, height, width, h, w, from.p, to.p};
         cr_assert_eq(k_target_run(&a, NULL), cudaSuccess);
@@ -150,7 +146,7 @@ Test(augment, nothing_to_do)
     cr_expect_eq(k_target_run(&none, NULL), cudaSuccess);
     k_augment a = {};
     cr_expect_eq(k_augment_run(&a, NULL), cudaSuccess);
-    a.channels = K_AUGMENT_CHANNELS + 1;
+    a.channels = AUGMENT_MAX_CHANNELS + 1;
     cr_expect_eq(k_augment_run(&a, NULL), cudaErrorInvalidValue);
     cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
 }

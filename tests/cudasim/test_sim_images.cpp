@@ -3,10 +3,13 @@
 
 #include "kernels/image/images.h"
 extern "C" {
-#include "infer/clip/saliency.h"
-#include "infer/coarse/threshold.h"
+#include "engine/image/bilinear.h"
+#include "engine/image/threshold.h"
+#include "infer/clip/clip_model.h"
 #include "infer/sam/sam_model.h"
+#include "train/unet/unet_data.h"
 }
+#include "tests/support/support_ops.h"
 
 enum { SEEDS = 4 };
 
@@ -162,15 +165,14 @@ Test(images, maps)
                     const std::vector<float> got = maps.get(), got_resized = resized.get();
                     for (int m = 0; m < n; m++) {
                         const float *from = &tokens[stride * (size_t)m];
-                        map2 plain, grid = {side, side, (float *)from}, up;
-                        cr_assert_eq(mcs_saliency_upscale(from, side, view_side,
-                                                          view ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE, w, h, &plain),
-                                     MCS_OK);
-                        cr_assert_eq(mcs_map_resize(&grid, w, h, &up), MCS_OK);
+                        const bilinear to_size = {side, side, w, h};
+                        map2 plain;
+                        support_saliency_map(from, side, view_side, w, h, &plain);
                         want.assign(plain.values, plain.values + pixels);
-                        want_resized.assign(up.values, up.values + pixels);
                         mcs_map_free(&plain);
-                        mcs_map_free(&up);
+                        want_resized.resize(pixels);
+                        for (int y = 0; y < h; y++)
+                            mcs_bilinear_row(&to_size, from, y, w, &want_resized[(size_t)y * (size_t)w]);
                         const std::vector<float> mine(got.begin() + (long)(pixels * (size_t)m),
                                                       got.begin() + (long)(pixels * (size_t)(m + 1)));
                         const std::vector<float> mine_resized(got_resized.begin() + (long)(pixels * (size_t)m),
@@ -274,7 +276,7 @@ static void masks(size_t number, int patch, int h, int w, int n, int kind, enum 
             cr_expect(k[0] == area && k[1] == inner && k[2] == outer, "%s: counts %u %u %u, want %u %u %u",
                       what.c_str(), k[0], k[1], k[2], area, inner, outer);
             const double stability = k[2] ? (double)k[1] / k[2] : 1.0;
-            cr_expect(fabs(stability - mcs_sam_stability(&want)) <= 1.0 / (double)(outer + !outer), "%s", what.c_str());
+            cr_expect(fabs(stability - support_stability(&want)) <= 1.0 / (double)(outer + !outer), "%s", what.c_str());
             mcs_map_free(&want);
         }
         for (size_t i = 0; i < pixels; i++)

@@ -7,7 +7,8 @@
 
 #include "kernels/image/masks.h"
 extern "C" {
-#include "infer/coarse/coarse.h"
+#include "engine/image/components.h"
+#include "engine/image/threshold.h"
 #include "infer/metrics/distance.h"
 }
 
@@ -50,31 +51,28 @@ static std::vector<float> draw_map(const map_case &c)
     return v;
 }
 
-static void threshold(const map_case &c, size_t number, enum k_threshold_kind kind)
+static void threshold(const map_case &c, size_t number, enum threshold_kind kind)
 {
     const std::vector<float> map = draw_map(c);
     const size_t n = map.size();
-    coarse_options o =
-        mcs_coarse_defaults(kind == K_KMEANS_RELEASE || kind == K_FIXED_RELEASE ? MCS_RELEASE : MCS_PAPER);
-    o.threshold = kind == K_OTSU                               ? MCS_COARSE_OTSU
-                  : kind == K_FIXED || kind == K_FIXED_RELEASE ? MCS_COARSE_FIXED
-                                                               : MCS_COARSE_KMEANS;
+    const float value = 0.3f;
     std::vector<uint8_t> want(n);
     float want_threshold;
     mcs_mask_state state;
-    cr_assert_eq(mcs_coarse_threshold(map.data(), c.width, c.height, &o, want.data(), &want_threshold, &state), MCS_OK);
+    cr_assert_eq(mcs_threshold(kind, value, map.data(), c.width, c.height, want.data(), &want_threshold, &state),
+                 MCS_OK);
     for (int seed = 0; seed < SEEDS; seed++) {
         const std::string what = named("threshold", number, seed) + " kind " + std::to_string(kind);
         cudasim_seed((uint64_t)seed);
         dev_array<float> dmap(map);
         dev_array<uint8_t> mask(n);
-        dev_array<k_threshold_result> result(1);
+        dev_array<threshold_result> result(1);
         dev_array<uint32_t> counts(K_BINS);
         dev_array<char> work(k_threshold_bytes(c.height, c.width));
-        k_threshold a = {kind, c.height, c.width, o.threshold_value, dmap.p, mask.p, result.p, counts.p, work.p};
+        k_threshold a = {kind, c.height, c.width, value, dmap.p, mask.p, result.p, counts.p, work.p};
         cr_assert_eq(k_threshold_run(&a, NULL), cudaSuccess);
         expect_clean(what);
-        const k_threshold_result r = result.get()[0];
+        const threshold_result r = result.get()[0];
         const std::vector<uint32_t> count = counts.get();
         equal_all(what, mask.get(), want);
         cr_expect_eq(r.set, (uint32_t)std::accumulate(want.begin(), want.end(), 0));
@@ -83,13 +81,14 @@ static void threshold(const map_case &c, size_t number, enum k_threshold_kind ki
         cr_expect_eq(r.bad, 0);
         cr_expect_eq(r.low, *std::min_element(map.begin(), map.end()));
         cr_expect_eq(r.high, *std::max_element(map.begin(), map.end()));
-        cr_expect_eq(std::accumulate(count.begin(), count.end(), (uint64_t)0), kind == K_KMEANS_RELEASE ? 65536 : n);
+        cr_expect_eq(std::accumulate(count.begin(), count.end(), (uint64_t)0),
+                     kind == THRESHOLD_KMEANS_RELEASE ? 65536 : n);
         /* Otsu: the CPU's bits. 2-means: class means differ by at most 2^-32 of the range, then one rounding */
         const double range = (double)r.high - (double)r.low;
-        const double tol = kind == K_KMEANS ? 0x1p-32 * range + 0x1p-23 * fabs((double)want_threshold) : 0;
+        const double tol = kind == THRESHOLD_KMEANS ? 0x1p-32 * range + 0x1p-23 * fabs((double)want_threshold) : 0;
         cr_expect(fabs((double)r.threshold - (double)want_threshold) <= tol, "%s: threshold %.9g, want %.9g",
                   what.c_str(), (double)r.threshold, (double)want_threshold);
-        if (kind == K_OTSU) { /* the histogram alone */
+        if (kind == THRESHOLD_OTSU) { /* the histogram alone */
             std::vector<uint32_t> plain(K_BINS);
             for (float v : map) {
                 int k = 0;
@@ -115,7 +114,8 @@ static void threshold(const map_case &c, size_t number, enum k_threshold_kind ki
 Test(masks, thresholds)
 {
     for (size_t i = 0; i < sizeof map_cases / sizeof *map_cases; i++)
-        for (int kind = K_OTSU; kind <= K_FIXED_RELEASE; kind++) threshold(map_cases[i], i, (k_threshold_kind)kind);
+        for (int kind = THRESHOLD_OTSU; kind <= THRESHOLD_FIXED_RELEASE; kind++)
+            threshold(map_cases[i], i, (threshold_kind)kind);
 }
 
 /* ---- components ---- */
@@ -176,11 +176,11 @@ static std::vector<int32_t> flood(const mask_case &c, const std::vector<uint8_t>
     return label;
 }
 
-static void expect_items(const std::string &what, const mask_case &c, const std::vector<k_component> &got, int n,
+static void expect_items(const std::string &what, const mask_case &c, const std::vector<component> &got, int n,
                          const std::vector<int32_t> &label, const std::vector<float> *map)
 {
     for (int k = 0; k < n && k < (int)got.size(); k++) {
-        k_component w = {};
+        component w = {};
         double sx = 0, sy = 0, sz = 0, sum = 0;
         for (size_t i = 0; i < label.size(); i++) {
             if (label[i] != k + 1) continue;
@@ -196,7 +196,7 @@ static void expect_items(const std::string &what, const mask_case &c, const std:
         }
         w.cx = (float)(sx / w.area), w.cy = (float)(sy / w.area), w.cz = (float)(sz / w.area);
         w.confidence = (float)(sum / w.area);
-        const k_component &g = got[(size_t)k];
+        const component &g = got[(size_t)k];
         /* a mean of doubles summed in another order, rounded: at most one ulp apart */
         cr_expect(fabs((double)g.confidence - (double)w.confidence) <= 0x1p-23 * fabs((double)w.confidence),
                   "%s: %d: confidence %g, want %g", what.c_str(), k, (double)g.confidence, (double)w.confidence);
@@ -224,7 +224,7 @@ Test(masks, components)
             dev_array<uint8_t> dmask(mask);
             dev_array<float> dmap(map);
             dev_array<int32_t> labels(mask.size()), found(1);
-            dev_array<k_component> items((size_t)capacity);
+            dev_array<component> items((size_t)capacity);
             dev_array<char> work(k_components_bytes(c.depth, c.height, c.width, capacity));
             k_components a = {c.depth,  c.height, c.width, capacity, dmask.p, seed == 2 ? NULL : dmap.p,
                               labels.p, items.p,  found.p, work.p};
@@ -233,7 +233,7 @@ Test(masks, components)
             cr_assert_eq(found.get()[0], n, "%s: %d components, want %d", what.c_str(), found.get()[0], n);
             equal_all(what, labels.get(), want);
             cudasim_quiet(1); /* items beyond the number found are uninitialised: ignore the report of their copy */
-            const std::vector<k_component> got = items.get();
+            const std::vector<component> got = items.get();
             cudasim_reports_clear();
             cudasim_quiet(0);
             expect_items(what, c, got, n, want, seed == 2 ? NULL : &map);

@@ -1,13 +1,12 @@
-/* The stages between graphs on a simulated device (engine/stage_ops.h) against infer/'s and train/'s own code on the
- * CPU: the same tiny models, the same images, float32. tests/engine/test_stages.c compiles the same with the device of
- * support_stages.h. */
+/* Pipelines on a simulated device against the CPU: the same tiny models, the same images, float32.
+ * tests/engine/test_pipeline.c compiles the same with the device of support_guarded.h. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/rng.h"
-#include "engine/stage_ops.h"
+#include "engine/device_ops.h"
 #include "engine/tape/amp.h"
 #include "infer/clip/saliency.h"
 #include "infer/coarse/coarse.h"
@@ -18,7 +17,7 @@
 #ifdef TEST_CUDASIM
 #include "tests/support/support_device.h"
 #else
-#include "tests/support/support_stages.h"
+#include "tests/support/support_guarded.h"
 #endif
 #include "tests/support/support_tiny.h"
 #include "train/unet/unet_train.h"
@@ -56,13 +55,13 @@ static void fail_alloc(int n)
 }
 #else
 enum { HALF = MCS_F32 }; /* the CPU has no bf16 */
-#define open_device support_stages_open
-#define fail_alloc support_stages_fail_alloc
+#define open_device support_guarded_open
+#define fail_alloc support_guarded_fail_alloc
 
 static void check_device(void)
 {
-    cr_expect_eq(support_stages_held(), 0, "device memory is still held");
-    cr_expect_eq(support_stages_damaged(), 0, "written outside of a block");
+    cr_expect_eq(support_guarded_held(), 0, "device memory is still held");
+    cr_expect_eq(support_guarded_damaged(), 0, "written outside of a block");
 }
 #endif
 
@@ -70,8 +69,6 @@ static void open_devices(void)
 {
     OK(open_device(&device[GPU]));
     OK(mcs_cpu_open(1, &device[CPU]));
-    cr_assert_null(mcs_stages_of(&device[CPU]));
-    cr_assert_not_null(mcs_stages_of(&device[GPU]));
 }
 
 static void close_devices(void)
@@ -328,8 +325,8 @@ enum { SEVERAL = MCS_MASK_FILTERED + 1, SCORED, SEEN };
 /* number of masks that ended in each state, had several components, were ranked by a scorer */
 static int coarse_seen[SEEN];
 
-static void expect_same_coarse(struct stage_room *on, const struct map2 *map, const struct coarse_options *o,
-                               const char *what)
+static void expect_same_coarse(struct device_scratch on[DEVICES], const struct map2 *map,
+                               const struct coarse_options *o, const char *what)
 {
     const int n = map->width * map->height;
     int scored = 0;
@@ -339,8 +336,7 @@ static void expect_same_coarse(struct stage_room *on, const struct map2 *map, co
             *mask[DEVICES] = {masks + 2 * n, masks + 3 * n};
     cr_assert(masks);
     memset(masks, 77, (size_t)(4 * n));
-    for (int d = 0; d < DEVICES; d++)
-        OK(mcs_coarse_mask(d == GPU ? on : NULL, map, "a", o, &scorer, above[d], mask[d], &r[d]));
+    for (int d = 0; d < DEVICES; d++) OK(mcs_coarse_mask(&on[d], map, "a", o, &scorer, above[d], mask[d], &r[d]));
     const struct coarse_result *want = &r[CPU], *got = &r[GPU];
     cr_expect(scored == 0 || (scored == 2 && o->rank >= MCS_COARSE_TEXT), "%s: %d scored", what, scored);
     coarse_seen[scored ? SCORED : want->components.n > 1 ? SEVERAL : (int)want->state]++;
@@ -375,7 +371,7 @@ Test(pipeline, coarse, .timeout = 120)
 {
     static const int sizes[][2] = {{47, 33}, {1, 1}, {80, 61}, {2, 3}};
     open_devices();
-    struct stage_room on = {.device = &device[GPU]};
+    struct device_scratch on[DEVICES] = {{.device = &device[CPU]}, {.device = &device[GPU]}};
     for (int i = 0; i < 4 * MAP_KINDS; i++) {
         struct map2 map;
         draw_map(&map, sizes[i % 4][0], sizes[i % 4][1], (enum map_kind)(i / 4));
@@ -390,19 +386,19 @@ Test(pipeline, coarse, .timeout = 120)
             o.n_negative = 3;
             o.merge_boxes = way == 3;
             snprintf(what, sizeof what, "map %d of %dx%d, way %d", i / 4, map.width, map.height, way);
-            expect_same_coarse(&on, &map, &o, what);
+            expect_same_coarse(on, &map, &o, what);
         }
         mcs_map_free(&map);
     }
     for (int k = 0; k < SEEN; k++) cr_expect_gt(coarse_seen[k], 4, "%d: %d", k, coarse_seen[k]);
-    mcs_stage_room_free(&on);
+    for (int d = 0; d < DEVICES; d++) mcs_device_scratch_free(&on[d]);
     close_devices();
 }
 
 Test(pipeline, coarse_bad_maps, .timeout = 60)
 {
     open_devices();
-    struct stage_room on = {.device = &device[GPU]};
+    struct device_scratch on[DEVICES] = {{.device = &device[CPU]}, {.device = &device[GPU]}};
     struct map2 map;
     uint8_t mask[12 * 9];
     draw_map(&map, 12, 9, NOISE);
@@ -414,7 +410,7 @@ Test(pipeline, coarse_bad_maps, .timeout = 60)
         for (int k = 0; i == 2 && k < 12 * 9; k++) map.values[k] = -NAN;
         if (i == 3) o.keep = -1;
         for (int d = 0; d < DEVICES; d++) {
-            cr_expect_eq(mcs_coarse_mask(d == GPU ? &on : NULL, &map, "a", &o, NULL, NULL, mask, &r),
+            cr_expect_eq(mcs_coarse_mask(&on[d], &map, "a", &o, NULL, NULL, mask, &r),
                          i < 3 ? MCS_E_DATA : MCS_E_USAGE);
             snprintf(message[d], sizeof *message, "%s", mcs_error_message());
             mcs_error_clear();
@@ -424,9 +420,9 @@ Test(pipeline, coarse_bad_maps, .timeout = 60)
     mcs_map_free(&map);
     draw_map(&map, 12, 9, BUMPS); /* the next map is not affected */
     const struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
-    expect_same_coarse(&on, &map, &o, "after bad ones");
+    expect_same_coarse(on, &map, &o, "after bad ones");
     mcs_map_free(&map);
-    mcs_stage_room_free(&on);
+    for (int d = 0; d < DEVICES; d++) mcs_device_scratch_free(&on[d]);
     close_devices();
 }
 
@@ -441,7 +437,7 @@ static struct tensor on_device(enum mcs_dtype dt, int n, int height, int width, 
     return t;
 }
 
-/* One batch on the device, with the host's arrays overwritten directly after the call, against mcs_augment_sample.
+/* One batch on the device, with the host's arrays overwritten directly after the call, against mcs_augment_apply.
  * Values are below 10; test_sim_augment.cpp derives 2e-4 of that. */
 static void expect_augmented(enum mcs_dtype dt, uint32_t key, int n, int channels, const int from[2], const int to[2])
 {
@@ -461,15 +457,15 @@ static void expect_augmented(enum mcs_dtype dt, uint32_t key, int n, int channel
                                         src_label + i * pixels},
                                    b = {to[0], to[1], channels, want + i * out * channels, want_label + i * out};
         const struct mcs_rng own = {8, 9, (uint32_t)i, key};
-        mcs_augment_sample(&o, own, &a, &b, scratch);
         mcs_augment_draw(&o, own, channels, &draws[i]);
+        mcs_augment_apply(&draws[i], &a, &b, scratch);
     }
     for (int k = 0; k < TARGETS; k++) {
         label[k] = on_device(MCS_I32, n, (to[0] + k) / (k + 1), to[1] / (k + 1), 0);
         labels[k] = &label[k];
     }
-    const struct stage_augment a = {n, channels, from[0], from[1], src, src_label, draws, &image, TARGETS, labels};
-    OK(mcs_stages_of(d)->augment(d, &a));
+    const struct augment_args a = {n, channels, from[0], from[1], src, src_label, draws, &image, TARGETS, labels};
+    OK(d->backend->device_ops->augment(d, &a));
     memset(src, 77, sizeof src), memset(src_label, 77, sizeof src_label), memset(draws, 77, sizeof draws);
     struct exec e = {.device = d};
     image.root = &image, image.role = TENSOR_INPUT;
@@ -479,7 +475,7 @@ static void expect_augmented(enum mcs_dtype dt, uint32_t key, int n, int channel
                            "%d: %g, on the CPU %g", i, (double)got[i], (double)want[i]);
     for (int k = 0; k < TARGETS; k++) {
         const int h = (int)label[k].dim[1], w = (int)label[k].dim[2];
-        mcs_unet_target(want_label, n, to[0], to[1], h, w, src_label); /* level 0: the labels themselves */
+        mcs_augment_target(want_label, n, to[0], to[1], h, w, src_label); /* level 0: the labels themselves */
         OK(d->backend->download(d, got_label, label[k].data, mcs_bytes(&label[k])));
         cr_expect_eq(memcmp(got_label, src_label, (size_t)mcs_bytes(&label[k])), 0, "level %d", k);
         d->backend->free(d, label[k].data);
@@ -727,7 +723,7 @@ static enum mcs_status one_ensemble(void)
 
 static enum mcs_status one_coarse(void)
 {
-    struct stage_room on = {.device = &device[GPU]};
+    struct device_scratch on = {.device = &device[GPU]};
     const struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
     struct coarse_result r;
     struct map2 map;
@@ -736,7 +732,7 @@ static enum mcs_status one_coarse(void)
     const enum mcs_status st = mcs_coarse_mask(&on, &map, "a", &o, NULL, NULL, mask, &r);
     if (st == MCS_OK) mcs_coarse_free(&r);
     mcs_map_free(&map);
-    mcs_stage_room_free(&on);
+    mcs_device_scratch_free(&on);
     return st;
 }
 

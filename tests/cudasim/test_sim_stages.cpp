@@ -4,6 +4,7 @@
 
 #include "kernels/image/stages.h"
 extern "C" {
+#include "engine/image/prob_maps.h"
 #include "infer/unet/ensemble.h"
 #include "infer/unet/uncertainty.h"
 }
@@ -19,7 +20,7 @@ static std::string named(const char *what, size_t i, int seed)
 
 struct window_case {
     int n, channels, image[3], window[3];
-    std::vector<k_window> list;
+    std::vector<sliding_window> list;
 };
 
 static const std::vector<window_case> window_cases = {
@@ -36,13 +37,12 @@ static const std::vector<window_case> window_cases = {
 };
 
 /* *image: index of the image's element under element e of window w; *seen: index in the mirrored window. */
-static void walk(const window_case &c, const k_window &w, size_t e, size_t *image, size_t *seen)
+static void walk(const window_case &c, const sliding_window &w, size_t e, size_t *image, size_t *seen)
 {
     const int k = (int)e % c.channels, x = (int)e / c.channels % c.window[2],
               y = (int)e / c.channels / c.window[2] % c.window[1], z = (int)e / c.channels / c.window[2] / c.window[1];
-    const int fz = w.flip & K_FLIP_SLICES ? c.window[0] - 1 - z : z,
-              fy = w.flip & K_FLIP_ROWS ? c.window[1] - 1 - y : y,
-              fx = w.flip & K_FLIP_COLUMNS ? c.window[2] - 1 - x : x;
+    const int fz = w.flip & FLIP_SLICES ? c.window[0] - 1 - z : z, fy = w.flip & FLIP_ROWS ? c.window[1] - 1 - y : y,
+              fx = w.flip & FLIP_COLUMNS ? c.window[2] - 1 - x : x;
     *image =
         (size_t)((((w.image * c.image[0] + w.z + z) * c.image[1] + w.y + y) * c.image[2] + w.x + x) * c.channels + k);
     *seen = (size_t)(((fz * c.window[1] + fy) * c.window[2] + fx) * c.channels + k);
@@ -59,7 +59,7 @@ static void windows(const window_case &c, size_t number, enum k_dtype t)
         const std::string what = named("windows", number, seed);
         cudasim_seed((uint64_t)seed);
         std::vector<float> empty(one * c.list.size(), 99);
-        dev_array<k_window> list(c.list);
+        dev_array<sliding_window> list(c.list);
         dev_array<float> dimages(images), dweight(weight);
         dev_values cut(empty, t), doutputs(outputs, t);
         k_windows a = {t,           (int)c.list.size(), c.channels, c.image[0], c.image[1], c.image[2], c.window[0],
@@ -210,8 +210,8 @@ Test(stages, entropy_labels_and_sums)
             std::vector<float> bits(n);
             std::vector<uint8_t> labels(n), above(n);
             cr_assert_eq(mcs_entropy_map(p.data(), c.classes, (int64_t)n, bits.data()), MCS_OK);
-            mcs_ensemble_labels(p.data(), c.classes, (int64_t)n, 0, labels.data());
-            mcs_ensemble_labels(p.data(), c.classes, (int64_t)n, 0.7, above.data());
+            mcs_prob_labels(p.data(), c.classes, (int64_t)n, 0, labels.data());
+            mcs_prob_labels(p.data(), c.classes, (int64_t)n, 0.7, above.data());
             cudasim_seed((uint64_t)seed);
             dev_array<float> dp(p), dbits(n);
             dev_array<uint8_t> dlabels(n), dabove(n);

@@ -2,6 +2,7 @@
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "engine/base/log.h"
+#include "engine/image/bilinear.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -318,21 +319,18 @@ Test(image, crop)
     mcs_image_free(&a);
 }
 
-Test(image, map_resize)
+/* torch.nn.functional.interpolate(scale 2, bilinear, align_corners=False): weights 1, 3/4, 1/4 and 0 along each axis */
+Test(image, bilinear_rows)
 {
-    struct map2 a, b;
-    float two[4] = {0, 4, 8, 12};
-    /* torch.nn.functional.interpolate(scale 2, bilinear, align_corners=False): weights 1, 3/4, 1/4 and 0 along each
-     * axis */
-    float row[4] = {0, 1, 3, 4}, part[4] = {0, 0.25f, 0.75f, 1};
-    cr_assert_eq(mcs_map_alloc(&a, 2, 2), MCS_OK);
-    memcpy(a.values, two, sizeof two);
-    cr_assert_eq(mcs_map_resize(&a, 4, 4, &b), MCS_OK);
-    for (int y = 0; y < 4; y++)
-        for (int x = 0; x < 4; x++) cr_assert_eq(b.values[4 * y + x], row[x] + 8 * part[y]); /* exact in float */
-    mcs_map_free(&b);
-    cr_assert_eq(mcs_map_resize(&a, 1, 1, &b), MCS_OK);
-    cr_assert_eq(b.values[0], 6);
-    mcs_map_free(&b);
-    mcs_map_free(&a);
+    const float two[4] = {0, 4, 8, 12}, row[4] = {0, 1, 3, 4}, part[4] = {0, 0.25f, 0.75f, 1};
+    const struct bilinear up = {2, 2, 4, 4}, down = {2, 2, 1, 1}, same = {2, 2, 2, 2};
+    float got[4];
+    for (int y = 0; y < 4; y++) {
+        mcs_bilinear_row(&up, two, y, 4, got);
+        for (int x = 0; x < 4; x++) cr_assert_eq(got[x], row[x] + 8 * part[y]); /* exact in float */
+    }
+    mcs_bilinear_row(&down, two, 0, 1, got);
+    cr_assert_eq(got[0], 6);
+    mcs_bilinear_row(&same, two, 1, 2, got);
+    cr_assert(got[0] == 8 && got[1] == 12);
 }

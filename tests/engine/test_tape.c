@@ -3,8 +3,8 @@
 #include "engine/backend.h"
 #include "engine/base/newfile.h"
 #include "engine/base/rng.h"
+#include "engine/device_ops.h"
 #include "engine/model/layers.h"
-#include "engine/stage_ops.h"
 #include "engine/tape/amp.h"
 #include "engine/tape/exec.h"
 #include "engine/tape/grad.h"
@@ -302,22 +302,22 @@ Test(tape, room_for_stages)
 {
     struct device d;
     OK(mcs_cpu_open(1, &d));
-    struct stage_room r = {.device = &d};
-    OK(mcs_stage_room(&r, 0));
+    struct device_scratch r = {.device = &d};
+    OK(mcs_device_scratch(&r, 0));
     cr_expect_eq(r.p, NULL);
-    OK(mcs_stage_room(&r, 1000));
+    OK(mcs_device_scratch(&r, 1000));
     cr_assert(r.p);
     cr_expect_eq(r.bytes, 1000);
     memset(r.p, 1, 1000);
     const void *first = r.p;
-    OK(mcs_stage_room(&r, 1000));
-    OK(mcs_stage_room(&r, 10));
+    OK(mcs_device_scratch(&r, 1000));
+    OK(mcs_device_scratch(&r, 10));
     cr_expect(r.p == first && r.bytes == 1000, "what is large enough stays");
-    OK(mcs_stage_room(&r, 1001));
+    OK(mcs_device_scratch(&r, 1001));
     cr_expect_eq(r.bytes, 1001);
     memset(r.p, 1, 1001);
-    mcs_stage_room_free(&r);
+    mcs_device_scratch_free(&r);
     cr_expect(!r.p && r.bytes == 0);
-    mcs_stage_room_free(&r);
+    mcs_device_scratch_free(&r);
     mcs_cpu_close(&d);
 }

@@ -1,8 +1,8 @@
 /* Otsu, components, distances and metrics against golden/classic.safetensors: scikit-image, scipy and surface-distance.
  */
 #include "data/io/file.h"
-#include "infer/coarse/components.h"
-#include "infer/coarse/threshold.h"
+#include "engine/image/components.h"
+#include "engine/image/threshold.h"
 #include "infer/metrics/distance.h"
 #include "infer/metrics/metrics.h"
 

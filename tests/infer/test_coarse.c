@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "infer/coarse/coarse.h"
+#include "tests/support/support_ops.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -66,7 +67,8 @@ Test(coarse, ranks_filters_and_boxes)
     struct coarse_result r;
     make_map(map);
     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_assert(r.state == MCS_MASK_OK && r.n_found == 3 && r.components.n == 1 && r.n_boxes == 1);
     expect_box(r.boxes, 30, 20, 33, 22);
     cr_expect_float_eq(r.boxes->confidence, 0.95, 1e-6);
@@ -76,7 +78,8 @@ Test(coarse, ranks_filters_and_boxes)
 
     o.rank = MCS_COARSE_AREA;
     o.grow_px = 3;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     expect_box(r.boxes, 0, 0, 12, 15);
     mcs_coarse_free(&r);
 
@@ -84,7 +87,8 @@ Test(coarse, ranks_filters_and_boxes)
     o.min_area = 2;
     o.grow_px = 0;
     o.n_negative = 4;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_assert_eq(r.n_boxes, 2);
     for (int k = 0; k < 2; k++) {
         const struct box_component *b = r.boxes + k;
@@ -101,7 +105,8 @@ Test(coarse, ranks_filters_and_boxes)
     mcs_coarse_free(&r);
 
     o.n_points = 100; /* more than the 12 pixels there are */
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_expect(r.boxes[0].n_points == 80 + 4 && r.boxes[1].n_points == 12 + 4);
     mcs_coarse_free(&r);
 }
@@ -114,11 +119,15 @@ Test(coarse, points_depend_on_case_and_seed_alone)
     make_map(map);
     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
     o.rank = MCS_COARSE_AREA;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &a), MCS_OK);
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_2", &o, NULL, NULL, mask, &b), MCS_OK);
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &c), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &a),
+                 MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "case_2", &o, NULL, NULL, mask, &b),
+                 MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &c),
+                 MCS_OK);
     o.seed = 1;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &d), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "case_1", &o, NULL, NULL, mask, &d),
+                 MCS_OK);
     size_t n = 10 * sizeof *a.boxes->points;
     cr_expect_eq(memcmp(a.boxes->points, c.boxes->points, n), 0);
     cr_expect_neq(memcmp(a.boxes->points, b.boxes->points, n), 0);
@@ -143,7 +152,8 @@ Test(coarse, points_are_uniform)
         char stem[16];
         struct coarse_result r;
         snprintf(stem, sizeof stem, "case_%d", i);
-        cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, stem, &o, NULL, NULL, mask, &r), MCS_OK);
+        cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, stem, &o, NULL, NULL, mask, &r),
+                     MCS_OK);
         for (int k = 0; k < 3; k++) drawn[r.boxes->points[k].y * W + r.boxes->points[k].x]++;
         mcs_coarse_free(&r);
     }
@@ -159,33 +169,39 @@ Test(coarse, released_form)
     make_map(map);
     struct coarse_options o = mcs_coarse_defaults(MCS_RELEASE);
     /* the released 2-means resizes to 256 pixels and back, rounding down both times: some of 40 columns move by one */
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     expect_box(r.boxes, 3, 4, 10, 14);
     mcs_coarse_free(&r);
     cr_assert_eq(mcs_coarse_parse_threshold("0.5", &o), MCS_OK);
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     expect_box(r.boxes, 2, 3, 10, 13); /* one pixel beyond the last, right and below */
     cr_expect_eq(r.components.items[0].area, 80);
     mcs_coarse_free(&r);
     o.keep = 3;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_assert(r.components.n == 3 && r.n_boxes == 1);
     expect_box(r.boxes, 2, 3, W - 1, H - 1);
     cr_expect_eq(r.boxes->area, 93);
     mcs_coarse_free(&r);
     o.merge_boxes = 0;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_assert_eq(r.n_boxes, 3); /* every box has the same points */
     cr_expect_eq(memcmp(r.boxes[0].points, r.boxes[2].points, 10 * sizeof *r.boxes->points), 0);
     mcs_coarse_free(&r);
     /* thresholded in 8 bits: 0.3004 rounds to 77 / 255 = 0.30196, which is above 0.301, although the float is not */
     for (int i = 0; i < N; i++) map[i] = i == 50 ? 0.3004f : 0.0f;
     cr_assert_eq(mcs_coarse_parse_threshold("0.301", &o), MCS_OK);
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_expect(r.state == MCS_MASK_OK && mask[50] == 1);
     mcs_coarse_free(&r);
     o.form = MCS_PAPER;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_expect(r.state == MCS_MASK_NOTHING && mask[50] == 0);
     mcs_coarse_free(&r);
 }
@@ -209,10 +225,12 @@ Test(coarse, text_scores_come_from_outside)
     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
     make_map(map);
     o.rank = MCS_COARSE_TEXT;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, &scorer, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, &scorer, NULL, mask, &r),
+                 MCS_OK);
     cr_expect(calls == 1 && r.boxes[0].x0 == 2);
     mcs_coarse_free(&r);
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_E_USAGE);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_E_USAGE);
 }
 
 Test(coarse, empty_masks_are_reported_and_bad_maps_refused)
@@ -222,20 +240,24 @@ Test(coarse, empty_masks_are_reported_and_bad_maps_refused)
     struct coarse_result r;
     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
     for (int i = 0; i < N; i++) map[i] = 0.4f;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_expect(r.state == MCS_MASK_CONSTANT && r.n_boxes == 0 && r.components.n == 0 && mask[0] == 0);
     mcs_coarse_free(&r);
     make_map(map);
     o.min_confidence = 0.99f;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_OK);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_OK);
     cr_expect(r.state == MCS_MASK_FILTERED && r.n_found == 3 && r.n_boxes == 0);
     for (int i = 0; i < N; i++) cr_assert_eq(mask[i], 0);
     mcs_coarse_free(&r);
     map[7] = NAN;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_E_DATA);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_E_DATA);
     mcs_error_clear();
     o.keep = -1;
-    cr_assert_eq(mcs_coarse_mask(NULL, &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r), MCS_E_USAGE);
+    cr_assert_eq(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){W, H, map}, "a", &o, NULL, NULL, mask, &r),
+                 MCS_E_USAGE);
     mcs_error_clear();
     const char *bad[] = {"", "0.5x", "nan", "median", "1e999"};
     for (int i = 0; i < 5; i++) {
@@ -399,18 +421,18 @@ Test(coarse, a_folder_of_maps)
     float map[N];
     int n_cases, n_empty;
     struct coarse_options o = mcs_coarse_defaults(MCS_PAPER);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("nowhere"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
+    cr_expect_eq(mcs_coarse_folder(support_cpu(), at("nowhere"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
     mcs_error_clear();
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
+    cr_expect_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_E_NOINPUT);
     mcs_error_clear();
     make_map(map);
     write_map("in/a.png", map);
     for (int i = 0; i < N; i++) map[i] = 0.2f;
     write_map("in/b.png", map);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("in"), &o, NULL, NULL, NULL, NULL), MCS_E_USAGE);
+    cr_expect_eq(mcs_coarse_folder(support_cpu(), at("in"), at("in"), &o, NULL, NULL, NULL, NULL), MCS_E_USAGE);
     mcs_error_clear();
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK, "%s",
-                 mcs_error_message());
+    cr_assert_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK,
+                 "%s", mcs_error_message());
     cr_expect(n_cases == 2 && n_empty == 1 && !mcs_file_exists(at("out/failures.csv")));
     struct image mask;
     cr_assert_eq(mcs_image_read(at("out/a.png"), 0, &mask), MCS_OK);
@@ -427,13 +449,13 @@ Test(coarse, a_folder_of_maps)
     /* twice the same bytes */
     char first[65], second[65];
     cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), first), MCS_OK);
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
+    cr_assert_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
     cr_assert_eq(mcs_file_sha256(at("out/boxes.json"), second), MCS_OK);
     cr_expect_str_eq(first, second);
 
     /* a damaged map is listed and the others are done; after its repair failures.csv is removed */
     cr_assert_eq(mcs_file_write(at("in/c.png"), "\x89PNG\r\n\x1a\n damaged", 16), MCS_OK);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
     cr_expect(n_cases == 2 && strstr(mcs_error_message(), "1 of 3"), "%s", mcs_error_message());
     mcs_error_clear();
     char *text;
@@ -442,7 +464,7 @@ Test(coarse, a_folder_of_maps)
     cr_expect(!strncmp(text, "case,reason\nc,", 14), "%s", text);
     free(text);
     cr_assert_eq(remove(at("in/c.png")), 0);
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
+    cr_assert_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, NULL, NULL), MCS_OK);
     cr_expect(!mcs_file_exists(at("out/failures.csv")));
 }
 
@@ -463,8 +485,8 @@ Test(coarse, hdf5_maps_go_before_their_pictures)
     make_map(map);
     write_store("in/a.h5", "saliency", 2, map);
     write_map("in/a.png", flat);
-    cr_assert_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK, "%s",
-                 mcs_error_message());
+    cr_assert_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, &n_cases, &n_empty), MCS_OK,
+                 "%s", mcs_error_message());
     cr_expect(n_cases == 1 && n_empty == 0);
     struct box_list list;
     cr_assert_eq(mcs_boxes_read(at("out/boxes.json"), &list), MCS_OK);
@@ -478,6 +500,6 @@ Test(coarse, hdf5_maps_go_before_their_pictures)
     cr_assert_eq(mcs_file_write(at("in/d.h5"), "nonsense", 8), MCS_OK);
     map[3] = NAN;
     write_store("in/e.h5", "saliency", 2, map);
-    cr_expect_eq(mcs_coarse_folder(NULL, at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
+    cr_expect_eq(mcs_coarse_folder(support_cpu(), at("in"), at("out"), &o, NULL, NULL, &n_cases, NULL), MCS_E_PARTIAL);
     cr_expect(n_cases == 1 && strstr(mcs_error_message(), "4 of 5"), "%s", mcs_error_message());
 }

@@ -1,6 +1,6 @@
 /* Components against a flood fill; filters, ties and boxes. */
 #include "engine/base/rng.h"
-#include "infer/coarse/components.h"
+#include "engine/image/components.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,5 +1,6 @@
 /* Mask metrics against brute force in double and known discs; statistics against known tables and pair counts. */
 #include "engine/base/rng.h"
+#include "engine/image/prob_maps.h"
 #include "infer/clip/recall.h"
 #include "infer/metrics/distance.h"
 #include "infer/metrics/metrics.h"

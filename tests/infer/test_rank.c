@@ -5,6 +5,7 @@
 #include "engine/base/rng.h"
 #include "infer/coarse/boxes.h"
 #include "infer/segment.h"
+#include "tests/support/support_ops.h"
 #include "tests/support/support_shell.h"
 #include "tests/support/support_tiny.h"
 
@@ -176,7 +177,8 @@ static struct coarse_result kept(const float *map, const struct coarse_options *
                                  uint8_t *mask)
 {
     struct coarse_result r;
-    OK(mcs_coarse_mask(NULL, &(struct map2){WIDTH, HEIGHT, (float *)(uintptr_t)map}, "a", o, s, NULL, mask, &r));
+    OK(mcs_coarse_mask(support_cpu_scratch(), &(struct map2){WIDTH, HEIGHT, (float *)(uintptr_t)map}, "a", o, s, NULL,
+                       mask, &r));
     return r;
 }
 

@@ -2,6 +2,7 @@
 #include "data/io/file.h"
 #include "data/io/safetensors.h"
 #include "infer/sam/sam_model.h"
+#include "tests/support/support_ops.h"
 #include "tests/support/support_shell.h"
 #include "tests/support/support_tiny.h"
 
@@ -183,10 +184,17 @@ Test(sam_config, choices_counts_and_mask_prompts)
     cr_expect_eq(mcs_sam_choose((const float[]){9, 1, 2, 3}, 1), 3);
     cr_expect_eq(mcs_sam_choose((const float[]){9, 3, 2, 1}, 1), 1);
     cr_expect_eq(mcs_sam_choose((const float[]){9, 1, 3, 3}, 1), 2, "of equal ones the first");
-    float logits[] = {1.5f, 1, 0.5f, 0, -0.5f, -1, -1.5f, 2};
-    const struct map2 map = {4, 2, logits}, low = {1, 1, logits + 6};
-    cr_expect_eq(mcs_sam_stability(&map), 2.0 / 6); /* 1.5 and 2; those and 1, 0.5, 0, -0.5 */
-    cr_expect_eq(mcs_sam_stability(&low), 1.0);
+    const float logits[32] = {1.5f, 1, 0.5f, 0, -0.5f, -1, -1.5f, 2, [16] = -1.5f};
+    const struct sam_config four = {.image_size = 4, .patch = 4}; /* low resolution 4 x 4, and as large a frame */
+    const struct sam_frame two_rows = {4, 2, 4, 2}, pixel = {1, 1, 1, 1};
+    const int32_t plane[] = {0, 1};
+    struct sam_counts counts;
+    uint8_t inside[8];
+    cr_assert_eq(mcs_sam_masks(&four, support_cpu_scratch(), logits, plane, 1, &two_rows, 1, inside, &counts), MCS_OK);
+    cr_expect(counts.area == 4 && counts.stability == 2.0 / 6); /* 1.5 and 2; those and 1, 0.5, 0, -0.5 */
+    for (int i = 0; i < 8; i++) cr_expect_eq(inside[i], logits[i] > 0);
+    cr_assert_eq(mcs_sam_masks(&four, support_cpu_scratch(), logits, plane + 1, 1, &pixel, 1, NULL, &counts), MCS_OK);
+    cr_expect(counts.area == 0 && counts.stability == 1.0);
 
     const struct sam_config c = tiny_sam_config(); /* side 16 */
     const int side = mcs_sam_side(&c);

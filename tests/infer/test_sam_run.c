@@ -3,9 +3,10 @@
 #include "data/io/file.h"
 #include "data/io/npy.h"
 #include "data/io/safetensors.h"
-#include "infer/coarse/components.h"
+#include "engine/image/components.h"
 #include "infer/sam/sam_prompts.h"
 #include "tests/golden/formula.h"
+#include "tests/support/support_ops.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -212,7 +213,7 @@ Test(sam_run, masks_at_the_pictures_size)
         compare(name, got.values, want, n, 1e-5);
         int64_t inner = 0, outer = 0;
         for (int64_t p = 0; p < n; p++) inner += want[p] > 1, outer += want[p] > -1;
-        cr_expect_float_eq(mcs_sam_stability(&got), (double)inner / (double)outer, 2.0 / (double)outer);
+        cr_expect_float_eq(support_stability(&got), (double)inner / (double)outer, 2.0 / (double)outer);
         mcs_map_free(&got);
         free(want);
     }

@@ -4,6 +4,7 @@
 #include "data/io/npy.h"
 #include "infer/sam/sam_model.h"
 #include "infer/sam/sam_prompts.h"
+#include "tests/support/support_ops.h"
 #include "tests/support/support_shell.h"
 #include "tests/support/support_tiny.h"
 
@@ -69,7 +70,7 @@ static struct prediction *predict(const struct sam_prompts *prompts, int n)
     for (int i = 0; i < n * SAM_MASKS; i++) {
         struct map2 logits;
         OK(mcs_sam_upscale(&model.config, a->low + (ptrdiff_t)i * PLANE, &frame, &logits));
-        a->stability[i] = mcs_sam_stability(&logits);
+        a->stability[i] = support_stability(&logits);
         for (int k = 0; k < PIXELS; k++) a->area[i] += a->inside[i][k] = logits.values[k] > 0;
         mcs_map_free(&logits);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/base/rng.h"
+#include "engine/image/prob_maps.h"
 #include "infer/unet/ensemble.h"
 
 static void expect_starts(int64_t size, int64_t patch, double step, int n, const int64_t *want)
@@ -232,9 +233,9 @@ Test(sliding, labels_and_normalisation)
 {
     const float prob[] = {0.5f, 0.7f, 0.1f, /* background */ 0.5f, 0.3f, 0.9f /* foreground */};
     uint8_t labels[3];
-    mcs_ensemble_labels(prob, 2, 3, 0, labels);
+    mcs_prob_labels(prob, 2, 3, 0, labels);
     cr_expect(labels[0] == 0 && labels[1] == 0 && labels[2] == 1, "of equal ones the first");
-    mcs_ensemble_labels(prob, 2, 3, 0.2, labels);
+    mcs_prob_labels(prob, 2, 3, 0.2, labels);
     cr_expect(labels[0] == 1 && labels[1] == 1 && labels[2] == 1);
     const uint8_t bytes[] = {1, 10, 3, 10}; /* two pixels of two channels */
     float z[4];

@@ -1,6 +1,6 @@
 /* Otsu, 2-means and the released code's 2-means against searches written out in double. */
 #include "engine/base/rng.h"
-#include "infer/coarse/threshold.h"
+#include "engine/image/threshold.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

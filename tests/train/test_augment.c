@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/support_ops.h"
 #include "train/unet/augment.h"
 
 enum { H = 24, W = 20, PIXELS = H * W };
@@ -52,7 +53,7 @@ Test(augment, nothing_is_a_centre_crop)
     draw(1);
     label[(3 + 2) * W + 1 + 5] = -1;
     const struct augment_patch src = {H, W, 1, image, label}, dst = {h, w, 1, out, out_label};
-    mcs_augment_sample(&none, (struct mcs_rng){1, 2, 3, 4}, &src, &dst, scratch);
+    support_augment(&none, (struct mcs_rng){1, 2, 3, 4}, &src, &dst, scratch);
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) { /* offset 24/2 - 18/2 = 3 rows, 20/2 - 17/2 = 2 columns */
             cr_assert_eq(out[y * w + x], image[(y + 3) * W + x + 2]);
@@ -207,15 +208,15 @@ Test(augment, a_sample_depends_on_its_key_alone)
     cr_assert(again && again_label);
     const struct augment_patch second = {H, W, 3, again, again_label};
     const struct mcs_rng key = {1, 2, 3, 4}, changed[] = {{2, 2, 3, 4}, {1, 5, 3, 4}, {1, 2, 4, 4}, {1, 2, 3, 5}};
-    mcs_augment_sample(&o, key, &src, &dst, scratch);
+    support_augment(&o, key, &src, &dst, scratch);
     memset(scratch, 0x7f, sizeof scratch);
-    mcs_augment_sample(&o, key, &src, &second, scratch);
+    support_augment(&o, key, &src, &second, scratch);
     cr_expect_eq(memcmp(other, again, sizeof other), 0, "the scratch's old contents showed");
     cr_expect_eq(memcmp(other_label, again_label, sizeof other_label), 0);
     for (int i = 0; i < 3 * PIXELS; i++) cr_assert(isfinite(other[i]));
     for (int i = 0; i < PIXELS; i++) cr_assert(other_label[i] == 0 || other_label[i] == 1);
     for (int i = 0; i < 4; i++) {
-        mcs_augment_sample(&o, changed[i], &src, &second, scratch);
+        support_augment(&o, changed[i], &src, &second, scratch);
         cr_expect_neq(memcmp(other, again, sizeof other), 0, "key %d does not count", i);
     }
     free(again);
@@ -234,16 +235,16 @@ Test(augment, chances)
     for (uint32_t key = 0; key < 2000; key++) {
         o = only_noise();
         o.p_noise = all.p_noise;
-        mcs_augment_sample(&o, (struct mcs_rng){9, 9, key, 0}, &src, &dst, scratch);
+        support_augment(&o, (struct mcs_rng){9, 9, key, 0}, &src, &dst, scratch);
         noisy += memcmp(other, image, 16 * sizeof *image) != 0;
         for (int i = 0; i < 16; i++) most = fmax(most, fabs((double)(other[i] - image[i])));
         o = mcs_augment_none();
         o.p_rotation = o.p_scale = 0.2, o.rotation = 3, o.scale_lo = 0.7, o.scale_hi = 1.4;
-        mcs_augment_sample(&o, (struct mcs_rng){9, 9, key, 0}, &src, &dst, scratch);
+        support_augment(&o, (struct mcs_rng){9, 9, key, 0}, &src, &dst, scratch);
         turned += memcmp(other, image, 16 * sizeof *image) != 0;
         o = mcs_augment_none();
         o.p_mirror = 0.5;
-        mcs_augment_sample(&o, (struct mcs_rng){9, 9, key, 0}, &src, &dst, scratch);
+        support_augment(&o, (struct mcs_rng){9, 9, key, 0}, &src, &dst, scratch);
         flipped += memcmp(other, image, 16 * sizeof *image) != 0;
         rows += other[0] > 11; /* the last row came first */
     }

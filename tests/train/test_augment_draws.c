@@ -310,11 +310,14 @@ Test(augment_draws, transforms_come_in_order)
                              .flip_columns = 1,
                              .noise = 0.07f,
                              .matrix = {{0.8, -0.5}, {0.5, 0.8}},
-                             .noise_key = {3, 4, 5, 6}};
+                             .noise_seed = 3,
+                             .noise_site = 4,
+                             .noise_sample = 5,
+                             .noise_step = 6};
     float noise[PIXELS * 2];
     paint_source();
     mcs_augment_spatial(a.matrix, &src, &wanted);
-    mcs_rng_fill_normal(a.noise_key, noise, PIXELS * 2);
+    mcs_rng_fill_normal((struct mcs_rng){3, 4, 5, 6}, noise, PIXELS * 2);
     for (int i = 0; i < PIXELS * 2; i++) want[i] += 0.07f * noise[i];
     for (int k = 0; k < 2; k++) {
         a.channel[k] = (struct augment_channel){.blur_y = 0.5 + 0.3 * k,

@@ -1,6 +1,7 @@
 /* Patches of a U-Net's loader: position and content, recomputed from nnU-Net's rules; shares of a batch; cases in
  * memory; the targets of deep supervision. */
 #include "engine/base/rng.h"
+#include "tests/support/support_ops.h"
 #include "train/unet/unet_data.h"
 
 #include <criterion/criterion.h>
@@ -138,7 +139,7 @@ Test(unet_patches, where_patches_are_cut)
     mcs_unet_cases_free(&c);
 }
 
-/* A share of a batch has the same items as the whole batch, by mcs_unet_loader_fill and by mcs_unet_loader_load. */
+/* A share of a batch has the same items as the whole batch; the CPU applies the draws item by item. */
 Test(unet_patches, a_part_of_a_batch)
 {
     enum { FIRST = 2, N = 3, SIZE = PATCH_H * PATCH_W };
@@ -158,13 +159,12 @@ Test(unet_patches, a_part_of_a_batch)
     cr_assert_eq(mcs_unet_loader_open(&whole), MCS_OK);
     cr_assert_eq(mcs_unet_loader_open(&some), MCS_OK);
     cr_expect(whole.first == 0 && whole.n == BATCH && some.n == N);
-    cr_assert(some.scratch_floats <= 1000);
+    cr_assert(mcs_augment_scratch(&(struct augment_patch){PATCH_H, PATCH_W, CH, NULL, NULL}) <= 1000);
     for (int64_t step = 0; step < 20; step++) {
-        mcs_unet_loader_fill(&whole, step, all, all_labels);
-        mcs_unet_loader_fill(&some, step, part, part_labels);
+        support_loader_fill(&whole, step, all, all_labels);
+        support_loader_fill(&some, step, part, part_labels);
         cr_assert_eq(memcmp(part, all + FIRST * SIZE * CH, sizeof part), 0, "step %d", (int)step);
         cr_assert_eq(memcmp(part_labels, all_labels + FIRST * SIZE, sizeof part_labels), 0);
-        mcs_unet_loader_load(&some, step);
         const int64_t pixels = (int64_t)some.loader_size[0] * some.loader_size[1];
         for (int i = 0; i < N; i++) {
             const struct augment_patch src = {some.loader_size[0], some.loader_size[1], CH,
@@ -245,7 +245,7 @@ Test(unet_patches, targets_of_deep_supervision)
     enum { N = 2, TH = 7, TW = 9 };
     int32_t labels[N * TH * TW], small[N * 3 * 4];
     for (int i = 0; i < N * TH * TW; i++) labels[i] = i;
-    mcs_unet_target(labels, N, TH, TW, 3, 4, small);
+    mcs_augment_target(labels, N, TH, TW, 3, 4, small);
     for (int n = 0; n < N; n++)
         for (int y = 0; y < 3; y++)
             for (int x = 0; x < 4; x++)

@@ -8,6 +8,7 @@
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "engine/model/layers.h"
+#include "tests/support/support_ops.h"
 #include "train/unet/unet_train.h"
 
 enum { SIDE = 32, PIXELS = SIDE * SIDE, CLASSES = 3, BATCH = 4, CASES = 8, LEVELS = 2, STEPS = 4 };
@@ -229,7 +230,7 @@ static void check_steps(const struct optim_options *optim, int batch_dice, doubl
         double loss, norm;
         /* nnU-Net's polynomial rate over the 10 steps of the one cycle */
         const double lr = 0.01 * pow(1 - step / 10.0, 0.9);
-        mcs_unet_loader_fill(&b->loader, step, b->images, b->labels);
+        support_loader_fill(&b->loader, step, b->images, b->labels);
         const double want = plain_loss(b);
         OK(mcs_unet_trainer_step(&b->t, step, &loss, &norm));
         /* sums of float32 probabilities of 1,000 pixels per sample: 40 roundings of values below 2 */
@@ -297,7 +298,7 @@ Test(unet_steps, the_gradient_is_that_of_both_losses)
         double loss;
         cr_assert(before);
         memcpy(before, p->data, bytes);
-        mcs_unet_loader_fill(&b->loader, 0, b->images, b->labels);
+        support_loader_fill(&b->loader, 0, b->images, b->labels);
         OK(mcs_unet_trainer_step(&b->t, 0, &loss, NULL));
         const double norm = norm_of(p);
         move_along_gradient(p, before, h, norm);

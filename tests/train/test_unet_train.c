@@ -9,6 +9,7 @@
 #include "data/io/file.h"
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
+#include "engine/image/prob_maps.h"
 #include "infer/unet/ensemble.h"
 #include "infer/weights.h"
 #include "train/unet/unet_train.h"
@@ -149,7 +150,7 @@ static double dice_of(const struct ensemble *e, const float *prob, int n)
     for (int i = 0; i < n; i++) {
         int both = 0, all = 0;
         draw(1000 + (uint32_t)i, &img, mask);
-        mcs_ensemble_labels(prob + (int64_t)i * 2 * PIXELS, e->model.plans.net.classes, PIXELS, 0, labels);
+        mcs_prob_labels(prob + (int64_t)i * 2 * PIXELS, e->model.plans.net.classes, PIXELS, 0, labels);
         for (int k = 0; k < PIXELS; k++) both += mask[k] && labels[k], all += mask[k] + labels[k];
         sum += 2.0 * both / (all ? all : 1) / n;
     }
@@ -440,9 +441,9 @@ Test(unet_train, z_score_and_targets)
     cr_expect_float_eq(sum / (P * P), 0, 1e-5);
     cr_expect_float_eq(squares / (P * P), 1, 1e-5);
     for (int i = 0; i < P * P; i++) label[i] = i;
-    mcs_unet_target(label, 1, P, P, 4, 4, small); /* floor((i + .5) 4) = 2, 6, 10, 14 */
+    mcs_augment_target(label, 1, P, P, 4, 4, small); /* floor((i + .5) 4) = 2, 6, 10, 14 */
     for (int i = 0; i < 16; i++) cr_expect_eq(small[i], (2 + 4 * (i / 4)) * P + 2 + 4 * (i % 4));
-    mcs_unet_target(label, 1, 1, 7, 1, 3, odd); /* floor((i + .5) 7/3) = 1, 3, 5 */
+    mcs_augment_target(label, 1, 1, 7, 1, 3, odd); /* floor((i + .5) 7/3) = 1, 3, 5 */
     cr_expect(odd[0] == 1 && odd[1] == 3 && odd[2] == 5);
     mcs_unet_loader_close(&l);
     mcs_unet_cases_free(&c);

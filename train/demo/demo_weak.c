@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
+#include "engine/image/prob_maps.h"
 #include "infer/metrics/metrics.h"
 #include "infer/unet/ensemble.h"
 #include "infer/weights.h"
@@ -161,7 +162,7 @@ static enum mcs_status judge(struct demo_run *run, enum demo_average average, co
         const float *p = prob + (int64_t)i * 2 * DEMO_PIXELS;
         uint8_t mask[DEMO_PIXELS];
         float bits[DEMO_PIXELS];
-        mcs_ensemble_labels(p, 2, DEMO_PIXELS, 0, mask);
+        mcs_prob_labels(p, 2, DEMO_PIXELS, 0, mask);
         MCS_TRY_GOTO(mcs_entropy_map(p, 2, DEMO_PIXELS, bits), st, done);
         MCS_TRY_GOTO(mcs_error_pool_add(&pool, bits, mask, c->sample->truth[0], DEMO_SIZE, DEMO_SIZE, BAND_PX), st,
                      done);
@@ -194,7 +195,7 @@ static enum mcs_status ceiling(struct demo_run *run)
     run->r.ceiling = 0;
     for (int i = 0; i < run->test.n; i++) {
         uint8_t mask[DEMO_PIXELS];
-        mcs_ensemble_labels(prob + (int64_t)i * 2 * DEMO_PIXELS, 2, DEMO_PIXELS, 0, mask);
+        mcs_prob_labels(prob + (int64_t)i * 2 * DEMO_PIXELS, 2, DEMO_PIXELS, 0, mask);
         const struct mask_counts c = mcs_metrics_count(mask, run->test.cases[i].sample->truth[0], DEMO_PIXELS);
         run->r.ceiling += mcs_metrics_dice(&c) / run->test.n;
     }

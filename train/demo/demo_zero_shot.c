@@ -2,7 +2,7 @@
 #include "data/io/file.h"
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
-#include "infer/coarse/components.h"
+#include "engine/image/components.h"
 #include "infer/metrics/metrics.h"
 #include "train/clip/finetune.h"
 #include "train/demo/demo_run.h"

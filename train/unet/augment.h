@@ -7,7 +7,8 @@
 #ifndef MCS_AUGMENT_H
 #define MCS_AUGMENT_H
 
-#include "engine/stage_ops.h"
+#include "engine/base/rng.h"
+#include "engine/image/augment_apply.h"
 
 #include <stddef.h>
 
@@ -36,42 +37,7 @@ struct augment_options mcs_augment_none(void);
  * network's patch size if o neither rotates nor scales. 512 x 512 -> 602 x 602. */
 void mcs_augment_loader_size(const struct augment_options *o, int height, int width, int loader[2]);
 
-struct augment_patch {
-    int height, width, channels;
-    float *image;   /* (height, width, channels) */
-    int32_t *label; /* (height, width) */
-};
 /* Draws one sample's transforms from its key. channels: at most AUGMENT_MAX_CHANNELS. */
 void mcs_augment_draw(const struct augment_options *o, struct mcs_rng key, int channels, struct augment_draw *a);
-
-/* Scratch floats of one sample. */
-size_t mcs_augment_scratch(const struct augment_patch *dst);
-/* Applies the drawn transforms: src (the loader's patch, at least as large as dst) -> dst (the network's patch, in the
- * caller's buffers). Order: rotation and scaling, noise, then for each channel blur, brightness, contrast, low
- * resolution and gamma, then mirroring. Label -1 becomes 0. No heap. */
-void mcs_augment_apply(const struct augment_draw *a, const struct augment_patch *src, const struct augment_patch *dst,
-                       float *scratch);
-/* mcs_augment_draw and mcs_augment_apply. */
-void mcs_augment_sample(const struct augment_options *o, struct mcs_rng key, const struct augment_patch *src,
-                        const struct augment_patch *dst, float *scratch);
-
-/* The deterministic transforms. A plane is one channel x (height, width) with `stride` floats from pixel to pixel;
- * scratch as above. */
-struct augment_plane {
-    float *x;
-    int height, width, stride;
-};
-/* Centre crop (matrix NULL), or resampling at centre + matrix (dy, dx): image bilinear with 0 outside; label with the
- * largest sum of bilinear weights, where outside counts as label -1 and ties go to the smallest label. */
-void mcs_augment_spatial(const double matrix[2][2], const struct augment_patch *src, const struct augment_patch *dst);
-/* Gaussian blur of radius ceil(3 sigma); edges are reflected without repeating the edge pixel. */
-void mcs_augment_blur(struct augment_plane p, double sigma_y, double sigma_x, float *scratch);
-/* (x - mean) * factor + mean, clipped to the range before. */
-void mcs_augment_contrast(struct augment_plane p, double factor);
-/* Resized to round(zoom * size) by nearest-exact and back by linear interpolation (half-pixel centres). */
-void mcs_augment_lowres(struct augment_plane p, double zoom, float *scratch);
-/* ((x - min) / range)^exponent * range + min, applied to -x if inverted; mean and standard deviation are then
- * restored. */
-void mcs_augment_gamma(struct augment_plane p, double exponent, int inverted);
 
 #endif

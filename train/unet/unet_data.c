@@ -211,8 +211,6 @@ done:
 
 /* ---- batches ---- */
 
-static const char AUGMENT[] = "unet.augment"; /* random-number site */
-
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
 {
     MCS_REQUIRE(l->cases->n > 0, MCS_E_USAGE, "there is nothing to draw a batch from");
@@ -222,18 +220,14 @@ enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
     MCS_REQUIRE(l->first >= 0 && l->n > 0 && l->first + l->n <= l->batch, MCS_E_USAGE,
                 "items %d to %d are no part of a batch of %d", l->first, l->first + l->n - 1, l->batch);
     mcs_augment_loader_size(&l->augment, l->height, l->width, l->loader_size);
-    const struct augment_patch network = {l->height, l->width, l->cases->channels, NULL, NULL};
     const size_t n = (size_t)l->n, pixels = n * (size_t)l->loader_size[0] * (size_t)l->loader_size[1],
                  values = pixels * (size_t)l->cases->channels;
-    l->scratch_floats = mcs_augment_scratch(&network);
-    l->memory = malloc(n * sizeof *l->draws + values * sizeof *l->patches + pixels * sizeof *l->patch_labels +
-                       n * l->scratch_floats * sizeof *l->scratch);
+    l->memory = malloc(n * sizeof *l->draws + values * sizeof *l->patches + pixels * sizeof *l->patch_labels);
     MCS_REQUIRE(l->memory, MCS_E_NOMEM, "no memory for a batch of %d patches of %d x %d", l->batch, l->loader_size[0],
                 l->loader_size[1]);
     l->draws = l->memory;
     l->patches = (float *)(l->draws + n);
     l->patch_labels = (int32_t *)(l->patches + values);
-    l->scratch = (float *)(l->patch_labels + pixels);
     return MCS_OK;
 }
 
@@ -329,47 +323,16 @@ void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, 
     if (corner) memcpy(corner, at, sizeof at);
 }
 
-/* Copies the patch of item first + i into the loader's buffers. */
-static struct augment_patch load(const struct unet_loader *l, int64_t step, int i)
-{
-    const int64_t at = (int64_t)i * l->loader_size[0] * l->loader_size[1];
-    const int ch = l->cases->channels;
-    const struct augment_patch patch = {l->loader_size[0], l->loader_size[1], ch, l->patches + at * ch,
-                                        l->patch_labels + at};
-    mcs_unet_loader_patch(l, step, l->first + i, &patch, NULL, NULL);
-    return patch;
-}
-
-// NOLINTNEXTLINE(readability-non-const-parameter): both are filled, through dst
-void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels)
-{
-    const int ch = l->cases->channels;
-    const int64_t pixels = (int64_t)l->height * l->width;
-#pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < l->n; i++) {
-        const struct augment_patch src = load(l, step, i),
-                                   dst = {l->height, l->width, ch, images + i * pixels * ch, labels + i * pixels};
-        mcs_augment_sample(&l->augment, item_key(l, AUGMENT, step, l->first + i), &src, &dst,
-                           l->scratch + l->scratch_floats * (size_t)i);
-    }
-}
-
 void mcs_unet_loader_load(const struct unet_loader *l, int64_t step)
 {
+    const int64_t pixels = (int64_t)l->loader_size[0] * l->loader_size[1];
+    const int ch = l->cases->channels;
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < l->n; i++) {
-        (void)load(l, step, i);
-        mcs_augment_draw(&l->augment, item_key(l, AUGMENT, step, l->first + i), l->cases->channels, &l->draws[i]);
+        const int item = l->first + i;
+        const struct augment_patch patch = {l->loader_size[0], l->loader_size[1], ch, l->patches + i * pixels * ch,
+                                            l->patch_labels + i * pixels};
+        mcs_unet_loader_patch(l, step, item, &patch, NULL, NULL);
+        mcs_augment_draw(&l->augment, item_key(l, "unet.augment", step, item), ch, &l->draws[i]);
     }
-}
-
-void mcs_unet_target(const int32_t *labels, int batch, int height, int width, int h, int w, int32_t *dst)
-{
-    for (int n = 0; n < batch; n++)
-        for (int y = 0; y < h; y++) {
-            const int64_t sy = (int64_t)((y + 0.5) * height / h);
-            for (int x = 0; x < w; x++)
-                dst[((int64_t)n * h + y) * w + x] =
-                    labels[((int64_t)n * height + sy) * width + (int64_t)((x + 0.5) * width / w)];
-        }
 }

@@ -53,25 +53,18 @@ struct unet_loader {
     struct augment_draw *draws; /* (n) */
     float *patches;             /* (n, loader_size, channels), before augmentation */
     int32_t *patch_labels;      /* (n, loader_size), -1 beyond the image */
-    float *scratch;             /* (n, scratch_floats) */
-    size_t scratch_floats;
 };
 /* The caller sets the fields up to seed; this allocates the buffers. E_USAGE: no cases, or a size below 1. E_NOMEM. */
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l);
 void mcs_unet_loader_close(struct unet_loader *l);
-/* This rank's share of the batch of `step`: images (n, height, width, channels), labels (n, height, width). Item i of
- * the batch depends on (seed, i, step) only, so all ranks together draw the same batch as a single one. No heap; items
- * in parallel. */
-void mcs_unet_loader_fill(const struct unet_loader *l, int64_t step, float *images, int32_t *labels);
-/* The same batch before augmentation, into the loader's patches, patch_labels and draws; stage_ops.h's `augment`
- * applies the draws on a device. */
+/* This rank's share of the batch of `step` before augmentation, into the loader's patches, patch_labels and draws;
+ * device_ops.h's `augment` applies the draws. Item i of the batch depends on (seed, i, step) only, so all ranks
+ * together draw the same batch as a single one. No heap; items in parallel. */
 void mcs_unet_loader_load(const struct unet_loader *l, int64_t step);
 
 /* One item's patch before augmentation, of the loader's size: pixels outside of the image are 0 with label -1. corner,
  * if not NULL, receives its upper left corner (y, x), which may be negative; which, if not NULL, its case. */
 void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, const struct augment_patch *patch,
                            int *which, int64_t corner[2]);
-/* Labels (batch, height, width) to a deep supervision target (batch, h, w) by nearest-exact resizing. */
-void mcs_unet_target(const int32_t *labels, int batch, int height, int width, int h, int w, int32_t *dst);
 
 #endif

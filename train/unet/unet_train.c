@@ -3,7 +3,7 @@
 #include "data/io/file.h"
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
-#include "engine/stage_ops.h"
+#include "engine/device_ops.h"
 #include "engine/tape/grad.h"
 #include "infer/weights.h"
 #include "train/run/checkpoint.h"
@@ -74,7 +74,7 @@ static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_case
 {
     const struct unet_plans *p = &t->model->plans;
     const int size = mcs_comm_size(t->o->comm);
-    const int64_t own = p->batch / size, pixels = own * p->patch[0] * p->patch[1];
+    const int64_t own = p->batch / size;
     MCS_TRY(mcs_process_group_check_batch(size, p->batch));
     MCS_REQUIRE(cases->channels == p->net.in_channels && cases->classes == p->net.classes, MCS_E_DATA,
                 "the cases have %d channels and %d classes, the network %d and %d", cases->channels, cases->classes,
@@ -89,13 +89,6 @@ static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_case
                                      .foreground = t->o->foreground,
                                      .seed = t->o->seed};
     MCS_TRY(mcs_unet_loader_open(&t->loader));
-    if (!mcs_stages_of(t->model->device)) {
-        t->images = malloc((size_t)(pixels * p->net.in_channels) * sizeof *t->images);
-        t->labels = malloc((size_t)pixels * sizeof *t->labels);
-        t->target_labels = malloc((size_t)pixels * sizeof *t->target_labels);
-        MCS_REQUIRE(t->images && t->labels && t->target_labels, MCS_E_NOMEM, "no memory for a batch of %lld",
-                    (long long)own);
-    }
     MCS_TRY(mcs_params_alloc_grad(t->model->params));
     MCS_TRY(record(t));
     return mcs_optim_new(t->model->params, &t->o->optim, t->frozen, &t->optim);
@@ -117,50 +110,28 @@ void mcs_unet_trainer_close(struct unet_trainer *t)
     mcs_graph_free(t->graph);
     mcs_optim_free(t->optim);
     mcs_unet_loader_close(&t->loader);
-    free(t->images);
-    free(t->labels);
-    free(t->target_labels);
     *t = (struct unet_trainer){0};
 }
 
-static enum mcs_status augment_here(struct unet_trainer *t, int64_t step)
-{
-    const struct unet_loader *l = &t->loader;
-    mcs_unet_loader_fill(l, step, t->images, t->labels);
-    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls wait for the device, but not for ranks that have left */
-    MCS_TRY(mcs_exec_set(t->exec, t->image, t->images));
-    MCS_TRY(mcs_exec_set(t->exec, t->target[0], t->labels));
-    for (int i = 1; i < t->n_losses; i++) {
-        mcs_unet_target(t->labels, l->n, l->height, l->width, (int)t->target[i]->dim[1], (int)t->target[i]->dim[2],
-                        t->target_labels);
-        MCS_TRY(mcs_exec_set(t->exec, t->target[i], t->target_labels));
-    }
-    return MCS_OK;
-}
-
-static enum mcs_status augment_on_device(struct unet_trainer *t, int64_t step)
-{
-    const struct unet_loader *l = &t->loader;
-    const struct stage_augment a = {.n = l->n,
-                                    .channels = l->cases->channels,
-                                    .src_height = l->loader_size[0],
-                                    .src_width = l->loader_size[1],
-                                    .src = l->patches,
-                                    .src_label = l->patch_labels,
-                                    .draws = l->draws,
-                                    .image = t->image,
-                                    .n_labels = t->n_losses,
-                                    .labels = t->target};
-    mcs_unet_loader_load(l, step);
-    MCS_TRY(mcs_comm_wait(t->o->comm)); /* as above */
-    return mcs_stages_of(t->model->device)->augment(t->model->device, &a);
-}
-
-/* The inputs of `step`: while the device is still at the step before, which reads them in its own order. */
+/* Sets the inputs of `step`. Prefetches: an asynchronous device may still run the previous step, and stream order keeps
+ * its inputs until then. */
 static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
 {
+    const struct unet_loader *l = &t->loader;
+    const struct augment_args a = {.n = l->n,
+                                   .channels = l->cases->channels,
+                                   .src_height = l->loader_size[0],
+                                   .src_width = l->loader_size[1],
+                                   .src = l->patches,
+                                   .src_label = l->patch_labels,
+                                   .draws = l->draws,
+                                   .image = t->image,
+                                   .n_labels = t->n_losses,
+                                   .labels = t->target};
     const double started = mcs_seconds();
-    MCS_TRY((mcs_stages_of(t->model->device) ? augment_on_device : augment_here)(t, step));
+    mcs_unet_loader_load(l, step);
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next call may wait for the device, but not for ranks that have left */
+    MCS_TRY(t->model->device->backend->device_ops->augment(t->model->device, &a));
     t->fill_seconds += mcs_seconds() - started;
     return MCS_OK;
 }

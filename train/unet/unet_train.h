@@ -47,8 +47,6 @@ struct unet_trainer {
     struct tensor *image, *loss[UNET_MAX_STAGES], *target[UNET_MAX_STAGES];
     float weight[UNET_MAX_STAGES];
     int n_losses;
-    float *images;                       /* (batch, height, width, channels); batch: this rank's part; NULL where */
-    int32_t *labels, *target_labels;     /* (batch, height, width); a level's; the device has stages */
     const char *frozen[UNET_MAX_STAGES]; /* heads without a loss, neither trained nor decayed; NULL-terminated */
     char frozen_name[UNET_MAX_STAGES][32];
     double fill_seconds, run_seconds; /* sums over steps */

@@ -1,4 +1,4 @@
-#include "infer/coarse/components.h"
+#include "engine/image/components.h"
 
 #include <limits.h>
 #include <math.h>

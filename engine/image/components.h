@@ -3,18 +3,9 @@
 #define MCS_COMPONENTS_H
 
 #include "engine/base/status.h"
+#include "kernels/image/records.h"
 
 #include <stdint.h>
-
-struct component {
-    int label;          /* 1.. in raster order of the components' first pixels */
-    int area;           /* pixels */
-    int x0, y0, x1, y1; /* box, inclusive */
-    float confidence;   /* mean of the map over its pixels; 0 without a map */
-    float cx, cy;       /* centroid: mean of the pixels' x and y */
-    int peak_x, peak_y; /* pixel with the greatest map value, the first of equal ones; without a map the first pixel */
-    float peak;
-};
 
 /* Components on the heap; release with mcs_components_free. */
 struct component_list {

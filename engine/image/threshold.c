@@ -1,4 +1,4 @@
-#include "infer/coarse/threshold.h"
+#include "engine/image/threshold.h"
 
 #include <math.h>
 #include <string.h>
@@ -184,4 +184,37 @@ enum mcs_status mcs_threshold_fixed(const float *map, int64_t n, float threshold
     MCS_TRY(find_range(map, n, &lo, &hi));
     cut_above(map, n, threshold, mask, state);
     return MCS_OK;
+}
+
+/* The released code compares the 8-bit map / 255, in double. */
+static enum mcs_status fixed_release(const float *map, int64_t n, float threshold, uint8_t *mask,
+                                     enum mcs_mask_state *state)
+{
+    int64_t n_set = 0;
+    MCS_TRY(mcs_threshold_check(map, n));
+    mcs_map_to_u8(map, n, mask);
+    for (int64_t i = 0; i < n; i++) n_set += mask[i] = mask[i] / 255.0 > (double)threshold;
+    *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    return MCS_OK;
+}
+
+enum mcs_status mcs_threshold(enum threshold_kind kind, float value, const float *map, int width, int height,
+                              uint8_t *mask, float *threshold, enum mcs_mask_state *state)
+{
+    const int64_t n = (int64_t)width * height;
+    switch (kind) {
+    case THRESHOLD_OTSU: return mcs_threshold_otsu(map, n, mask, threshold, state);
+    case THRESHOLD_KMEANS: return mcs_threshold_kmeans(map, n, mask, threshold, state);
+    case THRESHOLD_KMEANS_RELEASE: return mcs_threshold_kmeans_release(map, width, height, mask, threshold, state);
+    case THRESHOLD_FIXED:
+    case THRESHOLD_FIXED_RELEASE: break;
+    }
+    *threshold = value;
+    return (kind == THRESHOLD_FIXED ? mcs_threshold_fixed : fixed_release)(map, n, value, mask, state);
+}
+
+enum mcs_status mcs_threshold_check(const float *map, int64_t n)
+{
+    float lo, hi;
+    return find_range(map, n, &lo, &hi);
 }

@@ -1,16 +1,15 @@
-/* engine/stage_ops.h on the device: kernels/image/stages.h, images.h, masks.h, augmentation.h, pointwise.h,
+/* engine/device_ops.h on the device: kernels/image/stages.h, images.h, masks.h, augmentation.h, pointwise.h,
  * optimizers.h. */
-#include "engine/stage_ops.h"
+#include "engine/device_ops.h"
 
 #include <math.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/cuda/cuda.h"
 
 /* Made when first asked for, kept with the device. */
-struct cuda_stages {
+struct ops_state {
     struct k_optim_state *adam;
     void *workspace; /* of the stage that runs; grows */
     size_t bytes;
@@ -18,22 +17,22 @@ struct cuda_stages {
     size_t batch_bytes;
 };
 
-void mcs_cuda_stages_close(struct cuda_device *c)
+void mcs_cuda_device_ops_close(struct cuda_device *c)
 {
-    struct cuda_stages *t = c->stages;
+    struct ops_state *t = c->ops_state;
     if (!t) return;
     if (t->adam) (void)cudaFree(t->adam);
     if (t->workspace) (void)cudaFree(t->workspace);
     mcs_cuda_stage_close(&t->batch);
     free(t);
-    c->stages = NULL;
+    c->ops_state = NULL;
 }
 
-static enum mcs_status stages_of(struct cuda_device *c, size_t bytes, struct cuda_stages **out)
+static enum mcs_status state_of(struct cuda_device *c, size_t bytes, struct ops_state **out)
 {
-    struct cuda_stages *t = c->stages;
+    struct ops_state *t = c->ops_state;
     if (!t) {
-        t = c->stages = calloc(1, sizeof *t);
+        t = c->ops_state = calloc(1, sizeof *t);
         MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the stages of a device");
     }
     if (!t->adam) MCS_TRY(mcs_cuda_alloc(c, sizeof *t->adam, (void **)&t->adam));
@@ -58,7 +57,7 @@ static enum mcs_status copy(struct device *d, const struct tensor *from, float *
 }
 
 /* The run's numbers are written where the next graph's begin_run writes its own. */
-static enum mcs_status noise(struct device *d, const struct stage_noise *n)
+static enum mcs_status noise(struct device *d, const struct noise_args *n)
 {
     struct cuda_device *c = d->state;
     const struct k_rng a = {.run = c->run,
@@ -73,12 +72,12 @@ static enum mcs_status noise(struct device *d, const struct stage_noise *n)
     return MCS_OK;
 }
 
-static enum mcs_status adam(struct device *d, const struct stage_adam *a)
+static enum mcs_status adam(struct device *d, const struct adam_args *a)
 {
     struct cuda_device *c = d->state;
-    struct cuda_stages *t = NULL;
+    struct ops_state *t = NULL;
     const struct k_range all = {.first = 0, .n = a->n};
-    MCS_TRY(stages_of(c, 0, &t));
+    MCS_TRY(state_of(c, 0, &t));
     const struct k_optim_state now = {
         .lr = (double)a->lr,
         .step = (float)((double)a->lr / (1 - pow(0.9, a->step))),
@@ -102,10 +101,10 @@ static enum mcs_status adam(struct device *d, const struct stage_adam *a)
     return MCS_OK;
 }
 
-static enum mcs_status saliency_map(struct device *d, const struct stage_saliency_map *s)
+static enum mcs_status saliency_map(struct device *d, const struct saliency_map_args *s)
 {
     struct cuda_device *c = d->state;
-    struct cuda_stages *t = NULL;
+    struct ops_state *t = NULL;
     struct k_saliency_map a = {.dtype = K_F32,
                                .n = 1,
                                .side = s->side,
@@ -114,15 +113,13 @@ static enum mcs_status saliency_map(struct device *d, const struct stage_salienc
                                .width = s->width,
                                .tokens = s->tokens,
                                .maps = s->map};
-    MCS_TRY(stages_of(c, k_saliency_map_bytes(&a), &t));
+    MCS_TRY(state_of(c, k_saliency_map_bytes(&a), &t));
     a.workspace = t->workspace;
     MCS_CUDA(k_saliency_map_run(&a, c->compute));
     return MCS_OK;
 }
 
-_Static_assert(sizeof(stage_window) == sizeof(struct k_window), "a window is image, z, y, x, flip in both");
-
-static struct k_windows windows_of(const struct stage_windows *a)
+static struct k_windows windows_of(const struct windows_args *a)
 {
     return (struct k_windows){.dtype = mcs_cuda_dtype(a->values),
                               .count = a->count,
@@ -133,13 +130,13 @@ static struct k_windows windows_of(const struct stage_windows *a)
                               .window_depth = 1,
                               .window_height = a->window_height,
                               .window_width = a->window_width,
-                              .list = (const struct k_window *)a->list,
+                              .list = a->list,
                               .values = a->values->data,
                               .images = a->images,
                               .weight = a->weight};
 }
 
-static enum mcs_status windows_cut(struct device *d, const struct stage_windows *a)
+static enum mcs_status windows_cut(struct device *d, const struct windows_args *a)
 {
     const struct cuda_device *c = d->state;
     const struct k_windows k = windows_of(a);
@@ -147,7 +144,7 @@ static enum mcs_status windows_cut(struct device *d, const struct stage_windows 
     return MCS_OK;
 }
 
-static enum mcs_status windows_paste(struct device *d, const struct stage_windows *a)
+static enum mcs_status windows_paste(struct device *d, const struct windows_args *a)
 {
     const struct cuda_device *c = d->state;
     const struct k_windows k = windows_of(a);
@@ -155,7 +152,7 @@ static enum mcs_status windows_paste(struct device *d, const struct stage_window
     return MCS_OK;
 }
 
-static enum mcs_status windows_mean(struct device *d, const struct stage_windows_mean *a)
+static enum mcs_status windows_mean(struct device *d, const struct windows_mean_args *a)
 {
     const struct cuda_device *c = d->state;
     const struct k_windows_mean k = {.n = a->n,
@@ -174,7 +171,7 @@ static enum mcs_status windows_mean(struct device *d, const struct stage_windows
     return MCS_OK;
 }
 
-static enum mcs_status softmax(struct device *d, const struct stage_softmax *a)
+static enum mcs_status softmax(struct device *d, const struct softmax_args *a)
 {
     const struct cuda_device *c = d->state;
     const struct k_softmax_mean k = {.dtype = K_F32,
@@ -189,7 +186,7 @@ static enum mcs_status softmax(struct device *d, const struct stage_softmax *a)
     return MCS_OK;
 }
 
-static enum mcs_status prob_maps(struct device *d, const struct stage_prob_maps *a)
+static enum mcs_status prob_maps(struct device *d, const struct prob_maps_args *a)
 {
     const struct cuda_device *c = d->state;
     for (int i = 0; i < a->n; i++) {
@@ -206,25 +203,21 @@ static enum mcs_status prob_maps(struct device *d, const struct stage_prob_maps 
     return MCS_OK;
 }
 
-_Static_assert((int)STAGE_FIXED_RELEASE == (int)K_FIXED_RELEASE, "cuts are in the order of k_threshold_kind");
-_Static_assert(sizeof(struct stage_component) == sizeof(struct k_component), "a component is the same in both");
-_Static_assert(offsetof(struct stage_found, n) == sizeof(struct k_threshold_result), "and a threshold, before its n");
-
-static enum mcs_status coarse(struct device *d, const struct stage_coarse *a)
+static enum mcs_status coarse(struct device *d, const struct coarse_args *a)
 {
     struct cuda_device *c = d->state;
-    struct cuda_stages *t = NULL;
+    struct ops_state *t = NULL;
     const int most = (a->height + 1) / 2 * ((a->width + 1) / 2);
     const size_t cut_bytes = k_threshold_bytes(a->height, a->width),
                  bytes = k_components_bytes(1, a->height, a->width, most);
-    MCS_TRY(stages_of(c, bytes > cut_bytes ? bytes : cut_bytes, &t));
-    const struct k_threshold cut = {.kind = (enum k_threshold_kind)a->cut,
+    MCS_TRY(state_of(c, bytes > cut_bytes ? bytes : cut_bytes, &t));
+    const struct k_threshold cut = {.kind = a->cut,
                                     .height = a->height,
                                     .width = a->width,
                                     .value = a->value,
                                     .map = a->map,
                                     .mask = a->above,
-                                    .result = (struct k_threshold_result *)a->found,
+                                    .result = &a->found->level,
                                     .workspace = t->workspace};
     const struct k_components k = {.depth = 1,
                                    .height = a->height,
@@ -233,7 +226,7 @@ static enum mcs_status coarse(struct device *d, const struct stage_coarse *a)
                                    .mask = a->above,
                                    .map = a->map,
                                    .labels = a->labels,
-                                   .items = (struct k_component *)a->items,
+                                   .items = a->items,
                                    .n = &a->found->n,
                                    .workspace = t->workspace};
     MCS_CUDA(k_threshold_run(&cut, c->compute));
@@ -241,14 +234,14 @@ static enum mcs_status coarse(struct device *d, const struct stage_coarse *a)
     return MCS_OK;
 }
 
-static enum mcs_status coarse_keep(struct device *d, const struct stage_coarse *a)
+static enum mcs_status coarse_keep(struct device *d, const struct coarse_args *a)
 {
     const struct cuda_device *c = d->state;
     MCS_CUDA(k_components_mask(a->labels, a->keep, a->most_label, (int64_t)a->height * a->width, a->mask, c->compute));
     return MCS_OK;
 }
 
-static enum mcs_status masks(struct device *d, const struct stage_masks *a)
+static enum mcs_status masks(struct device *d, const struct masks_args *a)
 {
     const struct cuda_device *c = d->state;
     const struct k_mask_upscale k = {.dtype = K_F32,
@@ -271,16 +264,10 @@ static enum mcs_status masks(struct device *d, const struct stage_masks *a)
     return MCS_OK;
 }
 
-_Static_assert(sizeof(struct augment_draw) == sizeof(struct k_augment_sample) &&
-                   sizeof(struct augment_channel) == sizeof(struct k_augment_channel) &&
-                   offsetof(struct augment_draw, noise_key) == offsetof(struct k_augment_sample, noise_seed) &&
-                   offsetof(struct augment_draw, channel) == offsetof(struct k_augment_sample, channel),
-               "a draw is the same in both");
-
 /* Sends three arrays of the host, behind each other, to device memory: *first, and from there as far as *bytes say. The
  * host waits until the batch before was sent; the copy stream until the device has read that, while the steps behind it
  * may still run. */
-static enum mcs_status send_batch(struct cuda_device *c, struct cuda_stages *t, const void *const src[3],
+static enum mcs_status send_batch(struct cuda_device *c, struct ops_state *t, const void *const src[3],
                                   const size_t bytes[3], char **first)
 {
     const size_t all = mcs_cuda_round(bytes[0]) + mcs_cuda_round(bytes[1]) + bytes[2];
@@ -303,10 +290,10 @@ static enum mcs_status send_batch(struct cuda_device *c, struct cuda_stages *t, 
     return MCS_OK;
 }
 
-static enum mcs_status augment(struct device *d, const struct stage_augment *a)
+static enum mcs_status augment(struct device *d, const struct augment_args *a)
 {
     struct cuda_device *c = d->state;
-    struct cuda_stages *t = NULL;
+    struct ops_state *t = NULL;
     const size_t n = (size_t)a->n, pixels = n * (size_t)a->src_height * (size_t)a->src_width,
                  bytes[3] = {n * sizeof *a->draws, pixels * (size_t)a->channels * sizeof *a->src,
                              pixels * sizeof *a->src_label};
@@ -320,7 +307,7 @@ static enum mcs_status augment(struct device *d, const struct stage_augment *a)
                           .dst = a->image->data,
                           .label = a->labels[0]->data};
     char *batch = NULL;
-    MCS_TRY(stages_of(c, k_augment_bytes(&k), &t));
+    MCS_TRY(state_of(c, k_augment_bytes(&k), &t));
     MCS_TRY(send_batch(c, t, (const void *[3]){a->draws, a->src, a->src_label}, bytes, &batch));
     k.workspace = t->workspace;
     k.samples = (const void *)batch;
@@ -336,7 +323,7 @@ static enum mcs_status augment(struct device *d, const struct stage_augment *a)
     return MCS_OK;
 }
 
-const struct stage_ops mcs_cuda_stages = {
+const struct device_ops mcs_cuda_device_ops = {
     .copy = copy,
     .noise = noise,
     .adam = adam,

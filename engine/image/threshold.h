@@ -6,6 +6,7 @@
 #define MCS_THRESHOLD_H
 
 #include "engine/base/status.h"
+#include "kernels/image/records.h"
 
 #include <stdint.h>
 
@@ -39,6 +40,12 @@ enum mcs_status mcs_threshold_kmeans(const float *map, int64_t n, uint8_t *mask,
  * squares is the least that k-means can reach. *threshold is the mean of the two class means, divided by 255. */
 enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int height, uint8_t *mask, float *threshold,
                                              enum mcs_mask_state *state);
+
+/* By kind; value: of the fixed thresholds. THRESHOLD_FIXED_RELEASE compares the map in 8 bits, over 255 in double. */
+enum mcs_status mcs_threshold(enum threshold_kind kind, float value, const float *map, int width, int height,
+                              uint8_t *mask, float *threshold, enum mcs_mask_state *state);
+/* E_DATA: which value of the map is not finite. */
+enum mcs_status mcs_threshold_check(const float *map, int64_t n);
 
 /* value > threshold. */
 enum mcs_status mcs_threshold_fixed(const float *map, int64_t n, float threshold, uint8_t *mask,
