@@ -134,7 +134,7 @@ static void lead(const char *same1, const char *same2)
 {
     char name[128], machine[64], ranks[512], text[512];
     put("left.0", "of an earlier launch\n");
-    put("hello.1", "n1 box1");
+    put("hello.1", "1 box1");
     begin(0, 3, 40);
     cr_assert_eq(sscanf(await("hello.0", ""), "%127s %63s", name, machine), 2);
     cr_expect_str_eq(machine, host);
@@ -145,7 +145,7 @@ static void lead(const char *same1, const char *same2)
     cr_expect_str_eq(get("list"), "", "rank 2 has not come");
     snprintf(text, sizeof text, "n2 %s", host);
     put("hello.2", text);
-    snprintf(ranks, sizeof ranks, "\n%s %s\nn1 box1\nn2 %s", name, host, host);
+    snprintf(ranks, sizeof ranks, "\n%s %s\n1 box1\nn2 %s", name, host, host);
     cr_expect_str_eq(await("list", ""), list_of(name, MEET_GIFT, ranks));
     char old[4096];
     snprintf(old, sizeof old, "%s", list_of(name, MEET_GIFT, ranks));
