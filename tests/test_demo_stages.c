@@ -179,20 +179,20 @@ Test(demo_stages, from_saliency_to_sam)
 
 static double presence_auroc(void)
 {
-    enum { MAX = 8, TEXTS = 1 + DEMO_NULL_PROMPTS };
+    enum { MAX = 64, TEXTS = 1 + DEMO_NULL_PROMPTS };
     const struct clip_config *c = &run.clip.config;
     const char *texts[TEXTS] = {"axial t1 mri showing a lesion"};
     static float image[96 * 96 * 3], embedded[256], text[TEXTS * 256], score[MAX];
     uint8_t with[MAX];
     cr_assert(c->image_size == 96 && c->embed <= 256);
     for (int k = 0; k < DEMO_NULL_PROMPTS; k++) texts[1 + k] = mcs_demo_null_prompts[k];
-    OK(mcs_clip_embed_texts(&run.clip, texts, TEXTS, 0, text));
+    OK(mcs_clip_embed_texts(&run.clip, texts, TEXTS, 1, text));
     const int n = run.test.n + run.none.n;
     for (int i = 0; i < n; i++) {
         const struct demo_case *d = i < run.test.n ? &run.test.cases[i] : &run.none.cases[i - run.test.n];
         double s = 0;
         OK(mcs_clip_prepare(c, &d->image, CLIP_VIEW_WHOLE, image));
-        OK(mcs_clip_embed_images(&run.clip, image, 1, 0, embedded));
+        OK(mcs_clip_embed_images(&run.clip, image, 1, 1, embedded));
         for (int t = 0; t < TEXTS; t++)
             for (int k = 0; k < c->embed; k++)
                 s += (t ? -1.0 / DEMO_NULL_PROMPTS : 1) * (double)embedded[k] * (double)text[t * c->embed + k];
@@ -211,8 +211,8 @@ Test(demo_stages, controls)
     char stems[2 * N][64];
     double asked = 0, other = 0;
     make_set(DEMO_TEST, DEMO_TWO, N, &run.two);
-    make_set(DEMO_TEST, DEMO_NONE, 3, &run.none);
-    make_set(DEMO_TEST, DEMO_ONE, 4, &run.test);
+    make_set(DEMO_TEST, DEMO_NONE, 21, &run.none);
+    make_set(DEMO_TEST, DEMO_ONE, 23, &run.test);
     for (int i = 0; i < 2 * N; i++) {
         const struct demo_case *c = &run.two.cases[i / 2];
         snprintf(stems[i], sizeof stems[i], "%s_prompt%d", c->stem, i % 2);
@@ -350,7 +350,9 @@ Test(demo_stages, checkpoints_of_another_run)
         OK(mcs_folder_make(path));
         snprintf(path, sizeof path, "%s/%s/checkpoint.h5", folder, trainings[i]);
         OK(mcs_file_write(path, "no checkpoint", 13));
+        mcs_stop_request(); /* nothing but the refusal is wanted */
         cr_expect_eq(mcs_demo_run(&o), MCS_E_DATA, "%s", trainings[i]);
+        mcs_stop_reset();
         cr_expect(strstr(mcs_error_message(), trainings[i]), "%s", mcs_error_message());
         mcs_error_clear();
         cr_expect(!exists("data"));
