@@ -211,8 +211,8 @@ Test(demo_stages, controls)
     char stems[2 * N][64];
     double asked = 0, other = 0;
     make_set(DEMO_TEST, DEMO_TWO, N, &run.two);
-    make_set(DEMO_TEST, DEMO_NONE, 21, &run.none);
-    make_set(DEMO_TEST, DEMO_ONE, 23, &run.test);
+    make_set(DEMO_TEST, DEMO_NONE, 11, &run.none);
+    make_set(DEMO_TEST, DEMO_ONE, 12, &run.test);
     for (int i = 0; i < 2 * N; i++) {
         const struct demo_case *c = &run.two.cases[i / 2];
         snprintf(stems[i], sizeof stems[i], "%s_prompt%d", c->stem, i % 2);
