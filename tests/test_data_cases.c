@@ -122,6 +122,24 @@ Test(data_cases, marks_in_the_order_of_their_classes)
     cr_expect_str_eq(pieces(two, 8), "CaTMaVMbS");
 }
 
+/* Names in brackets stand for themselves wherever they are, where the vocabulary has them ([MASK] is not in this one);
+ * what lies between is split as if it were alone. */
+Test(data_cases, names_in_brackets)
+{
+    static const char *const rows[][2] = {
+        {"[PAD]", "CPS"},           {"[UNK]", "CUS"},        {"a[SEP]ab", "CaSabS"}, {"a[SEP]b", "CaSUS"},
+        {"a[CLS][PAD]a", "CaCPaS"}, {"[CLS] [SEP]", "CCSS"}, {"[PAD", "CUUS"},       {"[", "CUS"},
+        {"PAD]", "CUUS"},           {"[pad]", "CUUUS"},      {"[MASK]", "CUUUS"},    {"[[PAD]]", "CUPUS"},
+        {"[PA[PAD]", "CUUPS"},      {"a[PAD]", "CaPS"},      {"[PADx]", "CUUUS"},    {"a [SEP]", "CaSS"}};
+    uint32_t codes[32];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const int n = (int)strlen(rows[i][0]);
+        for (int k = 0; k < n; k++) codes[k] = (unsigned char)rows[i][0][k];
+        const char *got = pieces(codes, n);
+        cr_expect_str_eq(got, rows[i][1], "%s: %s, want %s", rows[i][0], got, rows[i][1]);
+    }
+}
+
 /* ---- PNG files that libspng gives as three channels ---- */
 
 static uint32_t crc_of(const uint8_t *p, size_t n)
