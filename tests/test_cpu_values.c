@@ -84,7 +84,7 @@ static void expect_dropout(int64_t rows, int64_t n, uint64_t seed, uint32_t step
     struct tensor tx = tensor(2, (int64_t[]){rows, n}, x), ty = tensor(2, (int64_t[]){rows, n}, y),
                   ti = tensor(1, (int64_t[]){rows}, ids);
     ti.dt = MCS_I32;
-    for (int back = 0; back < 3; back++) { /* forward; backward; backward, added to what is there */
+    for (int back = 0; back < 3; back++) { /* forward; backward; backward, added to the values before */
         for (int64_t i = 0; i < rows * n; i++) y[i] = 8;
         struct step s = {.scope = "drop", .attr = &a, .run = &state, .backward = back > 0};
         s.in[0] = &tx, s.in[1] = with_ids ? &ti : NULL;

@@ -41,7 +41,7 @@ static void broken(uint32_t code, int cp1252, struct codes *text)
     }
 }
 
-/* 1 where the cleaning makes of the broken text what it makes of the text itself. */
+/* 1 where the cleaned broken text equals the cleaned text. */
 static int repaired(uint32_t code, int cp1252)
 {
     struct codes text = {0}, whole = {0};
@@ -118,12 +118,12 @@ Test(data_cases, marks_in_the_order_of_their_classes)
             static const char *const want[] = {"CaMbS", "CaVTMMbS", "CaTTMMbS", "CaVTMMbS"};
             cr_expect_str_eq(pieces(c, n), want[way], "%d marks, way %d: %s", runs[k], way, pieces(c, n));
         }
-    static const uint32_t two[] = {'a', 0x302E, 0x1D165, ' ', 'a', 0x302E, 0x1B44, 'b'}; /* runs of their own */
+    static const uint32_t two[] = {'a', 0x302E, 0x1D165, ' ', 'a', 0x302E, 0x1B44, 'b'}; /* two separate runs */
     cr_expect_str_eq(pieces(two, 8), "CaTMaVMbS");
 }
 
 /* Names in brackets stand for themselves wherever they are, where the vocabulary has them ([MASK] is not in this one);
- * what lies between is split as if it were alone. */
+ * the text between them is split as if it were alone. */
 Test(data_cases, names_in_brackets)
 {
     static const char *const rows[][2] = {

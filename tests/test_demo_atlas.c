@@ -138,7 +138,7 @@ static int squared(const int *s, int x, int y, int z)
 }
 
 /* Each value from 1 to 100 is a hundredth of the brain, less the few of 250: 99 in a hundred lie below 100, which is
- * the scale; what is above 1 is clipped. */
+ * the scale; values above 1 are clipped. */
 Test(demo_atlas, every_voxel_of_a_made_one)
 {
     struct demo_atlas a;

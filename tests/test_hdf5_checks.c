@@ -146,7 +146,7 @@ static const char *long_name(const char *head, int n, char letter)
     return to;
 }
 
-/* A path, and what it becomes where a link is resolved, may have 2047 bytes. */
+/* A path may have 2047 bytes, also after a link in it was replaced by its target. */
 Test(hdf5_checks, the_longest_paths)
 {
     char want[64];

@@ -1,6 +1,6 @@
-/* engine/dist seen from one rank of many, whose communicator is the test's: it writes down each collective and gives
- * the other ranks' part of it. What is exchanged after which step, the bounds of each gradient bucket, the loss of the
- * whole batch by its formula, numbers that are exchanged, and what is refused. */
+/* engine/dist seen from one rank of many, with a communicator that writes down each collective and makes up the values
+ * of the other ranks: the exchanges after each step, the bounds of each gradient bucket, the loss of the whole batch by
+ * its formula, exchanged numbers, refused calls. */
 #include "engine/dist/joint.h"
 #include "engine/grad.h"
 #include "engine/model/layers.h"
@@ -18,7 +18,7 @@ static struct device d;
 static struct ranks ranks;
 static struct comm comm;
 static char calls[2048];
-static float step_of_rank; /* what a gather has of rank r: this rank's values + r times this */
+static float step_of_rank; /* a gather's values of rank r are this rank's + r times this */
 static float *grad;        /* what sums of gradients are counted from */
 static struct {
     float v[64];

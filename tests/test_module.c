@@ -1,5 +1,5 @@
-/* engine/devices.c with a module of three devices that the test built: how the program finds and opens one, which
- * number it hands on, what it refuses. */
+/* engine/devices.c with a module of three devices made for this test: how the program finds and opens a module, the
+ * number of the device that is opened, libraries that are refused. */
 #include "engine/backend.h"
 #include "engine/devices.h"
 
@@ -96,7 +96,7 @@ Test(module, three_devices)
     }
 }
 
-/* In processes of their own: the loader remembers a library by its path. */
+/* One library a test, since the loader remembers a library by its path. */
 static void expect_refused(const char *library, const char *part)
 {
     struct mcs_common c = {.device = MCS_DEVICE_CUDASIM};
