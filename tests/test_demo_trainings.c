@@ -170,10 +170,12 @@ static void check_finetune(enum mcs_form form)
 
 Test(demo_trainings, finetuning)
 {
+    char line[600];
     options.test_images = 5;
     OK(mcs_demo_make_data(&run));
     check_finetune(MCS_PAPER);
-    cr_assert_eq(system("rm -rf /tmp/mcs_demo_trainings_*/finetune /tmp/mcs_demo_trainings_*/again"), 0);
+    snprintf(line, sizeof line, "rm -rf %s %s", at("finetune"), at("again"));
+    cr_assert_eq(system(line), 0);
     check_finetune(MCS_RELEASE);
 }
 
