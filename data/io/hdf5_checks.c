@@ -28,7 +28,7 @@ static int resolve_soft(hid_t file, char path[PATH_BYTES], size_t end, size_t n_
 {
     char target[PATH_BYTES], rest[PATH_BYTES], link[PATH_BYTES];
     size_t group = end;
-    if (n_bytes >= PATH_BYTES) return 0;
+    if (n_bytes > PATH_BYTES) return 0; /* its terminating zero counts */
     memcpy(rest, path + end, strlen(path + end) + 1);
     memcpy(link, path, end);
     link[end] = 0;

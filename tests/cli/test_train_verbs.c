@@ -416,3 +416,15 @@ Test(train_verbs, replay_refuses)
         cr_expect(strstr(tiny_log(folder), rows[i].says), "%s", tiny_log(folder));
     }
 }
+
+/* A second run that fails is a failure of the replay, which says how it ended. */
+Test(train_verbs, replay_of_a_run_that_fails_now)
+{
+    tiny_masks(tiny_path(folder, "data"), 4);
+    run(ARGS(TRAIN, SMALL, "--epochs", "1", "--iterations", "1", "--cycles", "1", "--checkpoints", "1"));
+    cr_assert_eq(tiny_shell("mv %s/data %s/gone", folder, folder), 0);
+    const int code = tiny_wait(tiny_spawn(MCS_BINARY, folder, ARGS("replay", "run"), NULL));
+    cr_expect_eq(code, 1, "%d: %s", code, tiny_log(folder));
+    cr_expect(strstr(tiny_log(folder), "mcsam train --config run/config.yaml ended with exit code 66"), "%s",
+              tiny_log(folder));
+}

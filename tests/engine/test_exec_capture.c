@@ -1,5 +1,5 @@
-/* Executors on a device that records steps for replay: what is recorded when, what is replayed, when a recording is
- * given back, and what becomes of failures. The device is the CPU with calls that are written down. The mean times in a
+/* Executors on a device that records steps for replay: which runs are recorded, which are replayed, when a recording is
+ * freed, and that failures leave none. The device is the CPU with calls that are written down. Also the mean times in a
  * trace, and inputs in bfloat16 that are set in pieces. */
 #include "engine/base/memory.h"
 #include "engine/model/layers.h"
@@ -357,8 +357,8 @@ Test(exec_capture, an_input_in_bfloat16_of_several_pieces)
     mcs_device_close(&d);
 }
 
-/* Where the memory does not suffice, the batch that would fit is told: what is left beside the fixed part, by the bytes
- * that one more of the batch takes. The sizes are so large that what this process uses makes no difference. */
+/* Where the memory does not suffice, the batch that would fit is told: the memory left beside the fixed part, by the
+ * bytes that one more of the batch takes. The sizes are so large that what this process uses makes no difference. */
 Test(exec_capture, the_batch_that_fits_is_told)
 {
     static const int64_t P = (int64_t)1 << 40;

@@ -272,6 +272,45 @@ Test(optim, threads_do_not_matter)
     free(first);
 }
 
+/* Wherever in a tensor it is; of several the last, which the backward pass comes to first. */
+Test(optim, the_tensor_of_a_bad_gradient_is_named)
+{
+    const struct optim_options o = {.kind = OPTIM_ADAMW, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f};
+    struct model m;
+    struct tensor *t[N];
+    struct optim *opt;
+    double norm;
+    char want[200];
+    build(&m, t);
+    OK(mcs_optim_new(m.p, &o, frozen, &opt));
+    fill_grad(&m, t, 1);
+    for (int i = 0; i < N; i++)
+        for (int end = 0; end < 2; end++) {
+            float *bad = &mcs_params_grad(m.p, t[i])[end ? mcs_count(t[i]) - 1 : 0];
+            const float was = *bad;
+            *bad = end ? -INFINITY : NAN;
+            const enum mcs_status st = mcs_optim_step(opt, 0.1, &norm);
+            if (!opt->trained[t[i]->index]) {
+                OK(st);
+                opt->step = 0;
+            } else {
+                cr_expect_eq(st, MCS_E_DATA);
+                snprintf(want, sizeof want, "norm is not finite, first that of %s; lower", t[i]->name);
+                cr_expect(strstr(mcs_error_message(), want), "%d: %s", end, mcs_error_message());
+                mcs_error_clear();
+            }
+            *bad = was;
+        }
+    mcs_params_grad(m.p, t[1])[0] = NAN;
+    mcs_params_grad(m.p, t[N - 1])[0] = NAN;
+    cr_expect_eq(mcs_optim_step(opt, 0.1, &norm), MCS_E_DATA);
+    snprintf(want, sizeof want, "first that of %s; lower", t[N - 1]->name);
+    cr_expect(strstr(mcs_error_message(), want), "%s", mcs_error_message());
+    mcs_error_clear();
+    mcs_optim_free(opt);
+    model_close(&m);
+}
+
 Test(optim, a_bad_gradient_changes_nothing)
 {
     const struct optim_options o = {.kind = OPTIM_ADAMW, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f};

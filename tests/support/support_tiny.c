@@ -236,6 +236,7 @@ static pid_t start_in(const char *folder, const struct tiny_limits *limits)
         l.rlim_cur = (rlim_t)limits->file_bytes;
         signal(SIGXFSZ, SIG_IGN);
         if (setrlimit(RLIMIT_FSIZE, &l) != 0) _exit(99);
+        setenv("GCOV_PREFIX", folder, 1); /* ./run coverage: counts cut short must not be merged with the others */
     }
     if (limits && limits->as_nobody && geteuid() == 0 && setuid(65534) != 0) _exit(99);
     return 0;
