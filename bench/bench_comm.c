@@ -59,8 +59,8 @@ static float wanted(const struct turn *u, int64_t i)
 static enum mcs_status call(const struct turn *u)
 {
     struct comm *c = u->t->comm;
-    if (u->what == SUM) return mcs_comm_sum(c, u->src, u->count, "bench");
-    if (u->what == GATHER) return mcs_comm_gather(c, u->src, u->dst, part_of(u), "bench");
+    if (u->what == SUM) return mcs_comm_allreduce_sum(c, u->src, u->count, "bench");
+    if (u->what == GATHER) return mcs_comm_allgather(c, u->src, u->dst, part_of(u), "bench");
     return mcs_comm_broadcast(c, u->src, u->count, "bench");
 }
 
@@ -164,7 +164,7 @@ static enum mcs_status one(struct bench_comm *b, const struct turn *u)
         qsort(t, ROUNDS, sizeof *t, ascending);
         const double fit = b->o->seconds / ROUNDS / t[ROUNDS / 2];
         n = fit < 1 ? 1 : fit > MOST_CALLS ? MOST_CALLS : (int)fit;
-        MCS_TRY(mcs_comm_most(u->t->comm, n, &n, "calls"));
+        MCS_TRY(mcs_comm_allreduce_max(u->t->comm, n, &n, "calls"));
         MCS_TRY(rounds(u, n, t));
         qsort(t, ROUNDS, sizeof *t, ascending);
     }
@@ -197,7 +197,8 @@ static enum mcs_status measure(void *ctx, const struct process_group *t)
             u.what = (enum collective)k;
             u.count = bytes / 4 / t->size * t->size;
             int stop = 0;
-            st = mcs_comm_most(t->comm, mcs_stop_requested(), &stop, "request to stop"); /* all ranks or none */
+            st =
+                mcs_comm_allreduce_max(t->comm, mcs_stop_requested(), &stop, "request to stop"); /* all ranks or none */
             if (st == MCS_OK && stop) st = mcs_stop_check();
             if (st == MCS_OK) st = one(b, &u);
         }

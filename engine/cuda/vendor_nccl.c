@@ -198,14 +198,14 @@ static enum mcs_status fork_stream(struct comm *c)
     return MCS_OK;
 }
 
-static enum mcs_status nccl_sum(struct comm *c, float *x, int64_t n)
+static enum mcs_status nccl_allreduce_sum(struct comm *c, float *x, int64_t n)
 {
     struct state *s = c->state;
     MCS_TRY(fork_stream(c));
     return settle(c, nccl.ncclAllReduce(x, x, (size_t)n, ncclFloat, ncclSum, s->comm, s->stream));
 }
 
-static enum mcs_status nccl_gather(struct comm *c, const float *src, float *dst, int64_t n)
+static enum mcs_status nccl_allgather(struct comm *c, const float *src, float *dst, int64_t n)
 {
     struct state *s = c->state;
     MCS_TRY(fork_stream(c));
@@ -256,8 +256,8 @@ static const struct comm_ops ops = {
     .enqueues = 1,
     .gift = nccl_gift,
     .attach = nccl_attach,
-    .sum = nccl_sum,
-    .gather = nccl_gather,
+    .allreduce_sum = nccl_allreduce_sum,
+    .allgather = nccl_allgather,
     .broadcast = nccl_broadcast,
     .join = nccl_join,
     .wait = nccl_wait,

@@ -87,6 +87,6 @@ enum mcs_status mcs_buckets_after_step(struct buckets *b, const struct graph *g,
     const int first = i == g->n_forward; /* those that wait for no backward step go with the first one */
     for (int k = 0; k < b->n; k++)
         if (b->b[k].ready == i || (first && b->b[k].ready < i))
-            MCS_TRY(mcs_comm_sum(b->comm, b->params->grad + b->b[k].first, b->b[k].n, b->b[k].what));
+            MCS_TRY(mcs_comm_allreduce_sum(b->comm, b->params->grad + b->b[k].first, b->b[k].n, b->b[k].what));
     return MCS_OK;
 }

@@ -26,8 +26,8 @@ static enum mcs_status open_parts(struct comm *c, const struct comm_options *o)
     MCS_TRY(meet(c, o));
     MCS_TRY(c->device->backend->alloc(c->device, COMM_VALUES * (1 + c->size) * (int64_t)sizeof(float), &room));
     c->scratch = room;
-    c->most = malloc((size_t)c->size * sizeof *c->most);
-    MCS_REQUIRE(c->most, MCS_E_NOMEM, "no memory for %d values", c->size);
+    c->gathered = malloc((size_t)c->size * sizeof *c->gathered);
+    MCS_REQUIRE(c->gathered, MCS_E_NOMEM, "no memory for %d values", c->size);
     return MCS_OK;
 }
 
@@ -63,7 +63,7 @@ void mcs_comm_close(struct comm *c, enum mcs_status st)
     c->ops->detach(c, message);
     mcs_meet_leave(&c->meet, message);
     if (c->scratch) c->device->backend->free(c->device, c->scratch);
-    free(c->most);
+    free(c->gathered);
     free(c);
 }
 
@@ -94,18 +94,18 @@ static enum mcs_status begin(struct comm *c, const char *doing, const char *what
     return MCS_OK;
 }
 
-enum mcs_status mcs_comm_sum(struct comm *c, float *x, int64_t n, const char *what)
+enum mcs_status mcs_comm_allreduce_sum(struct comm *c, float *x, int64_t n, const char *what)
 {
     if (!c || n == 0) return MCS_OK;
     MCS_TRY(begin(c, "sum", what));
-    return c->ops->sum(c, x, n);
+    return c->ops->allreduce_sum(c, x, n);
 }
 
-enum mcs_status mcs_comm_gather(struct comm *c, const float *src, float *dst, int64_t n, const char *what)
+enum mcs_status mcs_comm_allgather(struct comm *c, const float *src, float *dst, int64_t n, const char *what)
 {
     MCS_REQUIRE(c, MCS_E_FAIL, "%s: gathered from one rank alone", what);
     MCS_TRY(begin(c, "gather", what));
-    return c->ops->gather(c, src, dst, n);
+    return c->ops->allgather(c, src, dst, n);
 }
 
 enum mcs_status mcs_comm_broadcast(struct comm *c, float *x, int64_t n, const char *what)
@@ -135,25 +135,25 @@ enum mcs_status mcs_comm_values(struct comm *c, const float *mine, int n, float 
     const struct backend *b = c->device->backend;
     MCS_REQUIRE(n > 0 && n <= COMM_VALUES, MCS_E_FAIL, "%s: %d values, at most %d go at once", what, n, COMM_VALUES);
     MCS_TRY(b->upload(c->device, c->scratch, mine, (int64_t)bytes));
-    MCS_TRY(mcs_comm_gather(c, c->scratch, c->scratch + COMM_VALUES, n, what));
+    MCS_TRY(mcs_comm_allgather(c, c->scratch, c->scratch + COMM_VALUES, n, what));
     MCS_TRY(mcs_comm_join(c));
     MCS_TRY(mcs_comm_wait(c));
     return b->download(c->device, all, c->scratch + COMM_VALUES, (int64_t)bytes * c->size);
 }
 
-enum mcs_status mcs_comm_most(struct comm *c, int v, int *most, const char *what)
+enum mcs_status mcs_comm_allreduce_max(struct comm *c, int v, int *largest, const char *what)
 {
     const float mine = (float)v;
-    *most = v;
+    *largest = v;
     if (!c) return MCS_OK;
-    MCS_TRY(mcs_comm_values(c, &mine, 1, c->most, what));
+    MCS_TRY(mcs_comm_values(c, &mine, 1, c->gathered, what));
     for (int r = 0; r < c->size; r++)
-        if (c->most[r] > (float)*most) *most = (int)c->most[r];
+        if (c->gathered[r] > (float)*largest) *largest = (int)c->gathered[r];
     return MCS_OK;
 }
 
 enum mcs_status mcs_comm_barrier(struct comm *c, const char *what)
 {
-    int most;
-    return mcs_comm_most(c, 0, &most, what);
+    int largest;
+    return mcs_comm_allreduce_max(c, 0, &largest, what);
 }

@@ -5,7 +5,7 @@
  *
  *     struct comm *c;
  *     MCS_TRY(mcs_comm_open(&(struct comm_options){.ranks = r}, device, &c));    // NULL where there is one rank
- *     MCS_TRY(mcs_comm_sum(c, gradient, n, "gradient"));
+ *     MCS_TRY(mcs_comm_allreduce_sum(c, gradient, n, "gradient"));
  *     mcs_comm_close(c, st);                                                     // st tells the others why, if it
  * failed
  *
@@ -34,8 +34,8 @@ struct comm_ops {
     void (*gift)(char gift[MEET_GIFT]);            /* rank 0's, given to all as they meet */
     void (*take_back)(const char gift[MEET_GIFT]); /* where that came to nothing; may be NULL */
     enum mcs_status (*attach)(struct comm *c, const char gift[MEET_GIFT]);
-    enum mcs_status (*sum)(struct comm *c, float *x, int64_t n);
-    enum mcs_status (*gather)(struct comm *c, const float *src, float *dst, int64_t n);
+    enum mcs_status (*allreduce_sum)(struct comm *c, float *x, int64_t n);
+    enum mcs_status (*allgather)(struct comm *c, const float *src, float *dst, int64_t n);
     enum mcs_status (*broadcast)(struct comm *c, float *x, int64_t n);
     enum mcs_status (*join)(struct comm *c); /* NULL: nothing is left to join */
     enum mcs_status (*wait)(struct comm *c); /* for all that is enqueued; the others are watched */
@@ -55,7 +55,7 @@ struct comm {
     int64_t n_calls;
     int broken;
     float *scratch; /* device, for mcs_comm_values */
-    float *most;    /* host, (size) */
+    float *gathered; /* host, (size) */
     void *state;    /* the implementation's own */
 };
 
@@ -68,9 +68,9 @@ int mcs_comm_rank(const struct comm *c);
 int mcs_comm_size(const struct comm *c);
 
 /* what: for messages, must live on. x (n) := sum over ranks. */
-enum mcs_status mcs_comm_sum(struct comm *c, float *x, int64_t n, const char *what);
+enum mcs_status mcs_comm_allreduce_sum(struct comm *c, float *x, int64_t n, const char *what);
 /* dst (size,n) := src (n) of each rank; src may not lie in dst. c == NULL: copies nothing, E_FAIL. */
-enum mcs_status mcs_comm_gather(struct comm *c, const float *src, float *dst, int64_t n, const char *what);
+enum mcs_status mcs_comm_allgather(struct comm *c, const float *src, float *dst, int64_t n, const char *what);
 /* x (n) := rank 0's. */
 enum mcs_status mcs_comm_broadcast(struct comm *c, float *x, int64_t n, const char *what);
 /* What the device runs from here on sees the results of all collectives so far. */
@@ -81,7 +81,7 @@ enum mcs_status mcs_comm_wait(struct comm *c);
 enum { COMM_VALUES = 64 };
 enum mcs_status mcs_comm_values(struct comm *c, const float *mine, int n, float *all, const char *what);
 /* The largest of all ranks' v: what they agree on. Waits. */
-enum mcs_status mcs_comm_most(struct comm *c, int v, int *most, const char *what);
+enum mcs_status mcs_comm_allreduce_max(struct comm *c, int v, int *largest, const char *what);
 /* All ranks have come here. */
 enum mcs_status mcs_comm_barrier(struct comm *c, const char *what);
 

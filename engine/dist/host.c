@@ -180,7 +180,7 @@ static void host_detach(struct comm *c, const char *message)
     c->state = NULL;
 }
 
-static enum mcs_status host_sum(struct comm *c, float *x, int64_t n)
+static enum mcs_status host_allreduce_sum(struct comm *c, float *x, int64_t n)
 {
     const struct host *h = c->state;
     const struct backend *b = c->device->backend;
@@ -203,7 +203,7 @@ static enum mcs_status host_sum(struct comm *c, float *x, int64_t n)
     return MCS_OK;
 }
 
-static enum mcs_status host_gather(struct comm *c, const float *src, float *dst, int64_t n)
+static enum mcs_status host_allgather(struct comm *c, const float *src, float *dst, int64_t n)
 {
     const struct host *h = c->state;
     const struct backend *b = c->device->backend;
@@ -248,8 +248,8 @@ const struct comm_ops mcs_comm_host = {
     .gift = host_gift,
     .take_back = host_take_back,
     .attach = host_attach,
-    .sum = host_sum,
-    .gather = host_gather,
+    .allreduce_sum = host_allreduce_sum,
+    .allgather = host_allgather,
     .broadcast = host_broadcast,
     .wait = host_wait,
     .detach = host_detach,

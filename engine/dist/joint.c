@@ -110,9 +110,9 @@ enum mcs_status mcs_joint_dice(struct joint *j, const struct tensor *loss, float
 
 static enum mcs_status exchange_dice(struct joint *j, const struct joint_dice *k)
 {
-    MCS_TRY(mcs_comm_gather(j->comm, k->loss->data, k->all, 1, k->loss->name));
-    MCS_TRY(mcs_comm_gather(j->comm, k->sums->data, k->all + losses_room(j), mcs_count(k->sums), k->sums->name));
-    if (k->attr->batch_dice) MCS_TRY(mcs_comm_sum(j->comm, k->sums->data, mcs_count(k->sums), k->sums->name));
+    MCS_TRY(mcs_comm_allgather(j->comm, k->loss->data, k->all, 1, k->loss->name));
+    MCS_TRY(mcs_comm_allgather(j->comm, k->sums->data, k->all + losses_room(j), mcs_count(k->sums), k->sums->name));
+    if (k->attr->batch_dice) MCS_TRY(mcs_comm_allreduce_sum(j->comm, k->sums->data, mcs_count(k->sums), k->sums->name));
     return mcs_comm_join(j->comm);
 }
 
@@ -151,8 +151,8 @@ static enum mcs_status after_step(void *ctx, int i)
     }
     for (int k = 0; k < j->n_rows; k++)
         if (s->out[0] == j->rows[k]) {
-            MCS_TRY(mcs_comm_gather(j->comm, j->source[k]->data, j->rows[k]->data, mcs_count(j->source[k]),
-                                    j->source[k]->name));
+            MCS_TRY(mcs_comm_allgather(j->comm, j->source[k]->data, j->rows[k]->data, mcs_count(j->source[k]),
+                                       j->source[k]->name));
             MCS_TRY(mcs_comm_join(j->comm));
         }
     for (int k = 0; k < j->n_dice; k++)

@@ -118,7 +118,7 @@ static enum mcs_status check_collectives(struct comm *c, struct device *d, const
     float mine[3], values[3 * 8];
     int most;
     MCS_TRY(put(d, x, r->rank, host));
-    MCS_TRY(mcs_comm_sum(c, x, N, "numbers"));
+    MCS_TRY(mcs_comm_allreduce_sum(c, x, N, "numbers"));
     MCS_TRY(get(d, c, x, N, host));
     for (int i = 0; i < r->size; i++) fill(want + (size_t)i * N, i);
     for (int i = 0; i < N; i++) { /* the order of ranks, in float: the same bits */
@@ -127,7 +127,7 @@ static enum mcs_status check_collectives(struct comm *c, struct device *d, const
         *bad += sum != host[i];
     }
     MCS_TRY(put(d, x, r->rank, host));
-    MCS_TRY(mcs_comm_gather(c, x, all, N, "numbers"));
+    MCS_TRY(mcs_comm_allgather(c, x, all, N, "numbers"));
     MCS_TRY(get(d, c, all, (int64_t)r->size * N, host));
     *bad += memcmp(host, want, (size_t)r->size * N * sizeof *host) != 0;
     MCS_TRY(mcs_comm_broadcast(c, x, N, "numbers"));
@@ -136,7 +136,7 @@ static enum mcs_status check_collectives(struct comm *c, struct device *d, const
     for (int i = 0; i < 3; i++) mine[i] = (float)(10 * r->rank + i);
     MCS_TRY(mcs_comm_values(c, mine, 3, values, "three"));
     for (int i = 0; i < 3 * r->size; i++) *bad += values[i] != (float)(10 * (i / 3) + i % 3);
-    MCS_TRY(mcs_comm_most(c, r->rank == 1 ? 7 : 2, &most, "stop"));
+    MCS_TRY(mcs_comm_allreduce_max(c, r->rank == 1 ? 7 : 2, &most, "stop"));
     *bad += most != 7;
     return mcs_comm_barrier(c, "end");
 }
@@ -190,12 +190,12 @@ static enum mcs_status leaves(void *ctx, struct ranks *r)
     MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
     MCS_TRY_GOTO(room_on(&d, 16, &x), st, done);
     MCS_TRY_GOTO(d.backend->zero(&d, x, 64), st, done);
-    MCS_TRY_GOTO(mcs_comm_sum(c, x, 16, "first"), st, done);
+    MCS_TRY_GOTO(mcs_comm_allreduce_sum(c, x, 16, "first"), st, done);
     MCS_TRY_GOTO(mcs_comm_wait(c), st, done);
     if (r->rank == 1)
         st = MCS_FAIL(MCS_E_DATA, "step 7: the loss is not finite");
     else
-        st = mcs_comm_sum(c, x, 16, "second");
+        st = mcs_comm_allreduce_sum(c, x, 16, "second");
     if (st == MCS_OK) st = mcs_comm_wait(c);
 done:
     snprintf(messages + 512 * r->rank, 512, "%s", mcs_error_message());
@@ -312,11 +312,11 @@ static void killed_in_process(const struct ranks *of)
     struct device d;
     struct comm *c;
     if (mcs_cpu_open(1, &d) != MCS_OK || mcs_comm_open(&(struct comm_options){.ranks = &r}, &d, &c) != MCS_OK) _exit(1);
-    if (mcs_comm_sum(c, room[0], 16, "first") != MCS_OK) _exit(2);
+    if (mcs_comm_allreduce_sum(c, room[0], 16, "first") != MCS_OK) _exit(2);
     if (r.rank == 1) raise(SIGKILL);
-    if (mcs_comm_sum(c, room[0], 16, "second") != MCS_E_FAIL) _exit(3);
+    if (mcs_comm_allreduce_sum(c, room[0], 16, "second") != MCS_E_FAIL) _exit(3);
     if (!strstr(mcs_error_message(), "sum of second (collective 2): rank 1 has left: its process")) _exit(4);
-    if (mcs_comm_sum(c, room[0], 16, "third") != MCS_E_FAIL) _exit(5); /* at once */
+    if (mcs_comm_allreduce_sum(c, room[0], 16, "third") != MCS_E_FAIL) _exit(5); /* at once */
     mcs_comm_close(c, MCS_E_FAIL);
 }
 
@@ -344,9 +344,9 @@ static enum mcs_status astray(void *ctx, struct ranks *r)
     MCS_TRY(mcs_cpu_open(1, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
     if (st == MCS_OK && r->rank == 1)
-        st = *how ? mcs_comm_sum(c, room[1], 8, "a") : mcs_comm_broadcast(c, room[1], 16, "b");
+        st = *how ? mcs_comm_allreduce_sum(c, room[1], 8, "a") : mcs_comm_broadcast(c, room[1], 16, "b");
     else if (st == MCS_OK)
-        st = mcs_comm_sum(c, room[0], 16, "a");
+        st = mcs_comm_allreduce_sum(c, room[0], 16, "a");
     mcs_comm_close(c, st);
     return st;
 }

@@ -66,15 +66,15 @@ Test(dist_edges, one_rank_alone)
     cr_expect_eq(mcs_comm_size(NULL), 1);
     cr_expect_eq(mcs_comm_values(NULL, mine, 2, all, "two"), MCS_OK);
     cr_expect(all[0] == 1 && all[1] == 2 && all[2] == 0);
-    cr_expect_eq(mcs_comm_most(NULL, 5, &most, "five"), MCS_OK);
+    cr_expect_eq(mcs_comm_allreduce_max(NULL, 5, &most, "five"), MCS_OK);
     cr_expect_eq(most, 5);
-    cr_expect_eq(mcs_comm_sum(NULL, mine, 3, "x"), MCS_OK);
+    cr_expect_eq(mcs_comm_allreduce_sum(NULL, mine, 3, "x"), MCS_OK);
     cr_expect_eq(mcs_comm_broadcast(NULL, mine, 3, "x"), MCS_OK);
     cr_expect(mine[0] == 1 && mine[1] == 2 && mine[2] == 3);
     cr_expect_eq(mcs_comm_join(NULL), MCS_OK);
     cr_expect_eq(mcs_comm_wait(NULL), MCS_OK);
     cr_expect_eq(mcs_comm_barrier(NULL, "end"), MCS_OK);
-    fails(mcs_comm_gather(NULL, mine, all, 3, "images"), MCS_E_FAIL, "images: gathered from one rank alone");
+    fails(mcs_comm_allgather(NULL, mine, all, 3, "images"), MCS_E_FAIL, "images: gathered from one rank alone");
     mcs_comm_close(NULL, MCS_OK);
     r.size = 2;
     fails(mcs_comm_open(&(struct comm_options){.ranks = &r}, &d, &c), MCS_E_FAIL, "ranks need a folder to meet in");
@@ -133,7 +133,7 @@ static enum mcs_status sizes(struct comm *c, float *x, char *said)
 {
     static const int values[] = {0, COMM_VALUES + 1};
     float mine[COMM_VALUES + 1] = {0}, all[3 * COMM_VALUES];
-    MCS_TRY(mcs_comm_sum(c, x, 0, "none"));
+    MCS_TRY(mcs_comm_allreduce_sum(c, x, 0, "none"));
     MCS_TRY(mcs_comm_broadcast(c, x, 0, "none"));
     MCS_REQUIRE(c->n_calls == 0, MCS_E_FAIL, "%lld calls", (long long)c->n_calls);
     for (int i = 0; i < 2; i++) {
@@ -148,15 +148,15 @@ static enum mcs_status sizes(struct comm *c, float *x, char *said)
         MCS_REQUIRE(all[i] == (float)(100 * (i / COMM_VALUES) + i % COMM_VALUES), MCS_E_DATA, "value %d is %g", i,
                     (double)all[i]);
     x[0] = (float)(c->rank + 1), x[1] = 7;
-    MCS_TRY(mcs_comm_sum(c, x, 1, "one"));
+    MCS_TRY(mcs_comm_allreduce_sum(c, x, 1, "one"));
     MCS_REQUIRE(x[0] == 6 && x[1] == 7, MCS_E_DATA, "a sum of one value each is %g", (double)x[0]);
     x[0] = (float)(c->rank + 4);
     MCS_TRY(mcs_comm_broadcast(c, x, 1, "one"));
     MCS_REQUIRE(x[0] == 4 && x[1] == 7, MCS_E_DATA, "the value of rank 0 is %g", (double)x[0]);
     int most;
-    MCS_TRY(mcs_comm_most(c, -5 - c->rank, &most, "negative"));
+    MCS_TRY(mcs_comm_allreduce_max(c, -5 - c->rank, &most, "negative"));
     MCS_REQUIRE(most == -5, MCS_E_DATA, "the largest is %d", most);
-    MCS_TRY(mcs_comm_most(c, c->rank, &most, "last"));
+    MCS_TRY(mcs_comm_allreduce_max(c, c->rank, &most, "last"));
     MCS_REQUIRE(most == 2, MCS_E_DATA, "the largest is %d", most);
     return MCS_OK;
 }
@@ -190,12 +190,12 @@ Test(dist_edges, nobody_comes)
 /* Rank 1 leaves and reports no failure. */
 static enum mcs_status one_goes(struct comm *c, float *x, char *said)
 {
-    MCS_TRY(mcs_comm_sum(c, x, 64, "first"));
+    MCS_TRY(mcs_comm_allreduce_sum(c, x, 64, "first"));
     if (c->rank == 1) return MCS_E_STOPPED;
-    const enum mcs_status st = mcs_comm_sum(c, x, 64, "second");
+    const enum mcs_status st = mcs_comm_allreduce_sum(c, x, 64, "second");
     snprintf(said, 512, "%s", mcs_error_message());
     mcs_error_clear();
-    cr_expect_eq(mcs_comm_sum(c, x, 64, "third"), MCS_E_FAIL);
+    cr_expect_eq(mcs_comm_allreduce_sum(c, x, 64, "third"), MCS_E_FAIL);
     char want[100];
     snprintf(want, sizeof want, "rank %d: sum of third after a collective that failed", c->rank);
     cr_expect_str_eq(mcs_error_message(), want);

@@ -112,8 +112,8 @@ enum mcs_status mcs_process_group_broadcast(struct comm *c, struct params *p, st
     int high = (int)(*step / STEP_UNIT), low = (int)(*step % STEP_UNIT);
     if (!c) return MCS_OK;
     if (c->rank) high = low = 0; /* so that the maximum over the ranks is rank 0's */
-    MCS_TRY(mcs_comm_most(c, high, &high, "steps done"));
-    MCS_TRY(mcs_comm_most(c, low, &low, "steps done"));
+    MCS_TRY(mcs_comm_allreduce_max(c, high, &high, "steps done"));
+    MCS_TRY(mcs_comm_allreduce_max(c, low, &low, "steps done"));
     *step = o->step = (int64_t)high * STEP_UNIT + low;
     MCS_TRY(mcs_comm_broadcast(c, p->data, p->n_values, "weights"));
     if (o->m) MCS_TRY(mcs_comm_broadcast(c, o->m, p->n_values, "first moments"));

@@ -246,7 +246,7 @@ static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint,
         mcs_progress_set(&bar, step + 1);
         if (writes) MCS_TRY(keep_checkpoints(t, step + 1));
         int stop;
-        MCS_TRY(mcs_comm_most(o->comm, mcs_stop_requested(), &stop, "request to stop"));
+        MCS_TRY(mcs_comm_allreduce_max(o->comm, mcs_stop_requested(), &stop, "request to stop"));
         const int last = step + 1 == steps;
         if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
             if (writes) MCS_TRY(mcs_run_log_sync(log));
