@@ -137,18 +137,18 @@ static enum mcs_status settle(struct comm *c, ncclResult_t r)
 
 /* ---- the communicator ---- */
 
-static void nccl_gift(char gift[MEET_GIFT])
+static void nccl_make_unique_id(char unique_id[UNIQUE_ID_BYTES])
 {
     ncclUniqueId id;
-    _Static_assert(sizeof id < MEET_GIFT, "an id is a gift");
+    _Static_assert(sizeof id < UNIQUE_ID_BYTES, "NCCL's id fits a unique id");
     if (need_library() != MCS_OK) { /* each rank reports it in attach */
         mcs_error_clear();
         return;
     }
-    if (nccl.ncclGetUniqueId(&id) == ncclSuccess) memcpy(gift, &id, sizeof id);
+    if (nccl.ncclGetUniqueId(&id) == ncclSuccess) memcpy(unique_id, &id, sizeof id);
 }
 
-static enum mcs_status nccl_attach(struct comm *c, const char gift[MEET_GIFT])
+static enum mcs_status nccl_attach(struct comm *c, const char unique_id[UNIQUE_ID_BYTES])
 {
     ncclUniqueId id;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -156,7 +156,7 @@ static enum mcs_status nccl_attach(struct comm *c, const char gift[MEET_GIFT])
     struct state *s = calloc(1, sizeof *s);
     MCS_REQUIRE(s, MCS_E_NOMEM, "no memory for a communicator");
     c->state = s;
-    memcpy(&id, gift, sizeof id);
+    memcpy(&id, unique_id, sizeof id);
     MCS_CUDA(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     MCS_CUDA(cudaEventCreateWithFlags(&s->ready, cudaEventDisableTiming));
     MCS_CUDA(cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming));
@@ -254,7 +254,7 @@ static enum mcs_status nccl_wait(struct comm *c)
 static const struct comm_ops ops = {
     .name = "NCCL",
     .enqueues = 1,
-    .gift = nccl_gift,
+    .make_unique_id = nccl_make_unique_id,
     .attach = nccl_attach,
     .allreduce_sum = nccl_allreduce_sum,
     .allgather = nccl_allgather,

@@ -10,13 +10,13 @@ static double or_default(double v, double otherwise)
 
 static enum mcs_status meet(struct comm *c, const struct comm_options *o)
 {
-    char gift[MEET_GIFT] = "";
-    if (c->rank == 0) c->ops->gift(gift);
-    enum mcs_status st = mcs_meet(&c->meet, c->ranks, o->same ? o->same : "", or_default(o->meet_s, 300), gift);
+    char unique_id[UNIQUE_ID_BYTES] = "";
+    if (c->rank == 0) c->ops->make_unique_id(unique_id);
+    enum mcs_status st = mcs_meet(&c->meet, c->ranks, o->same ? o->same : "", or_default(o->meet_s, 300), unique_id);
     if (st == MCS_OK && c->ranks->local_rank < 0) c->ranks->local_rank = c->meet.local_rank;
     c->what = "start", c->doing = "barrier";
-    if (st == MCS_OK) st = c->ops->attach(c, gift);
-    if (st != MCS_OK && c->rank == 0 && c->ops->take_back) c->ops->take_back(gift);
+    if (st == MCS_OK) st = c->ops->attach(c, unique_id);
+    if (st != MCS_OK && c->rank == 0 && c->ops->drop_unique_id) c->ops->drop_unique_id(unique_id);
     return st;
 }
 

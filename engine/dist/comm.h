@@ -31,9 +31,9 @@ struct comm;
 struct comm_ops {
     const char *name;
     int enqueues; /* calls return at once and can be recorded for replay with the steps around them */
-    void (*gift)(char gift[MEET_GIFT]);            /* rank 0's, given to all as they meet */
-    void (*take_back)(const char gift[MEET_GIFT]); /* where that came to nothing; may be NULL */
-    enum mcs_status (*attach)(struct comm *c, const char gift[MEET_GIFT]);
+    void (*make_unique_id)(char id[UNIQUE_ID_BYTES]);       /* rank 0 makes it; the rendezvous hands it to all ranks */
+    void (*drop_unique_id)(const char id[UNIQUE_ID_BYTES]); /* after a rendezvous that failed; may be NULL */
+    enum mcs_status (*attach)(struct comm *c, const char id[UNIQUE_ID_BYTES]);
     enum mcs_status (*allreduce_sum)(struct comm *c, float *x, int64_t n);
     enum mcs_status (*allgather)(struct comm *c, const float *src, float *dst, int64_t n);
     enum mcs_status (*broadcast)(struct comm *c, float *x, int64_t n);
@@ -54,9 +54,9 @@ struct comm {
     const char *what, *doing; /* the collective at hand: "gradient", "sum" */
     int64_t n_calls;
     int broken;
-    float *scratch; /* device, for mcs_comm_values */
+    float *scratch;  /* device, for mcs_comm_values */
     float *gathered; /* host, (size) */
-    void *state;    /* the implementation's own */
+    void *state;     /* the implementation's data */
 };
 
 /* Meets the other ranks in ranks->folder. The device's own communicator is used where it has one (backend->comm), else

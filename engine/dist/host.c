@@ -38,32 +38,32 @@ struct host {
     int64_t phase;
 };
 
-/* Rank 0's gift, open and locked until all ranks have mapped it: one without a lock is a killed run's. */
-static _Thread_local int gift_lock = -1;
+/* Rank 0's unique id, a file, open and locked until all ranks have mapped it: one without a lock is a killed run's. */
+static _Thread_local int unique_id_lock = -1;
 
-static void host_gift(char gift[MEET_GIFT])
+static void host_make_unique_id(char unique_id[UNIQUE_ID_BYTES])
 {
     const char *const places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (!places[i]) continue;
         mcs_leftovers_remove(places[i], "mcsam-comm-");
-        snprintf(gift, MEET_GIFT, "%s/mcsam-comm-XXXXXX", places[i]);
-        gift_lock = mkstemp(gift);
-        if (gift_lock < 0) continue;
-        fcntl(gift_lock, F_SETFD, FD_CLOEXEC);
-        flock(gift_lock, LOCK_EX | LOCK_NB);
-        if (access(gift, F_OK) == 0) return;
-        close(gift_lock); /* another run took it for a leftover before it was locked */
-        gift_lock = -1;
+        snprintf(unique_id, UNIQUE_ID_BYTES, "%s/mcsam-comm-XXXXXX", places[i]);
+        unique_id_lock = mkstemp(unique_id);
+        if (unique_id_lock < 0) continue;
+        fcntl(unique_id_lock, F_SETFD, FD_CLOEXEC);
+        flock(unique_id_lock, LOCK_EX | LOCK_NB);
+        if (access(unique_id, F_OK) == 0) return;
+        close(unique_id_lock); /* another run took it for a leftover before it was locked */
+        unique_id_lock = -1;
     }
-    gift[0] = '\0';
+    unique_id[0] = '\0';
 }
 
-static void host_take_back(const char gift[MEET_GIFT])
+static void host_drop_unique_id(const char unique_id[UNIQUE_ID_BYTES])
 {
-    if (gift[0]) unlink(gift);
-    if (gift_lock >= 0) close(gift_lock);
-    gift_lock = -1;
+    if (unique_id[0]) unlink(unique_id);
+    if (unique_id_lock >= 0) close(unique_id_lock);
+    unique_id_lock = -1;
 }
 
 /* Also where it has ended and its parent has not asked yet. */
@@ -142,27 +142,27 @@ static enum mcs_status agree(struct comm *c)
     return MCS_OK;
 }
 
-static enum mcs_status host_attach(struct comm *c, const char gift[MEET_GIFT])
+static enum mcs_status host_attach(struct comm *c, const char unique_id[UNIQUE_ID_BYTES])
 {
     MCS_REQUIRE(c->meet.n_machines == 1, MCS_E_DEVICE,
                 "ranks on %d machines need GPUs and NCCL; the %s backend works with ranks of one machine",
                 c->meet.n_machines, c->device->backend->name);
-    MCS_REQUIRE(gift[0], MCS_E_IO, "rank 0 could make no file in /dev/shm or /tmp");
+    MCS_REQUIRE(unique_id[0], MCS_E_IO, "rank 0 could make no file in /dev/shm or /tmp");
     struct host *h = calloc(1, sizeof *h);
     MCS_REQUIRE(h, MCS_E_NOMEM, "no memory for a communicator");
     c->state = h;
     h->bytes = sizeof(struct shared) + (size_t)c->size * sizeof(struct slot);
-    const int fd = open(gift, O_RDWR);
-    MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot be opened: %s", gift, strerror(errno));
+    const int fd = open(unique_id, O_RDWR);
+    MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot be opened: %s", unique_id, strerror(errno));
     /* each rank gives the file its length: the same, and the first one to come fills it with zeros */
     void *at = ftruncate(fd, (off_t)h->bytes) == 0 ? mmap(NULL, h->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
                                                    : MAP_FAILED;
     close(fd);
-    MCS_REQUIRE(at != MAP_FAILED, MCS_E_NOMEM, "%s: cannot be mapped: %s", gift, strerror(errno));
+    MCS_REQUIRE(at != MAP_FAILED, MCS_E_NOMEM, "%s: cannot be mapped: %s", unique_id, strerror(errno));
     h->shared = at;
     h->shared->slot[c->rank].pid = getpid();
     MCS_TRY(arrive(c));
-    if (c->rank == 0) host_take_back(gift);
+    if (c->rank == 0) host_drop_unique_id(unique_id);
     return MCS_OK;
 }
 
@@ -245,8 +245,8 @@ static enum mcs_status host_wait(struct comm *c)
 
 const struct comm_ops mcs_comm_host = {
     .name = "memory",
-    .gift = host_gift,
-    .take_back = host_take_back,
+    .make_unique_id = host_make_unique_id,
+    .drop_unique_id = host_drop_unique_id,
     .attach = host_attach,
     .allreduce_sum = host_allreduce_sum,
     .allgather = host_allgather,

@@ -194,14 +194,15 @@ static void read_hello(struct meet *m, int r)
     free(text);
 }
 
-/* list, by rank 0: its name, the gift, then name and machine of each rank. */
-static enum mcs_status write_list(const struct meet *m, const char *gift)
+/* list, by rank 0: its name, the unique id, then name and machine of each rank. */
+static enum mcs_status write_list(const struct meet *m, const char *unique_id)
 {
-    const size_t bytes = 2 * MEET_GIFT + (size_t)(m->size + 2) * (2 * MEET_NAME + 2);
+    const size_t bytes = 2 * UNIQUE_ID_BYTES + (size_t)(m->size + 2) * (2 * MEET_NAME + 2);
     char *text = malloc(bytes);
     MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for %d ranks", m->size);
     size_t at = (size_t)snprintf(text, bytes, "%s\n", m->name);
-    for (int i = 0; i < MEET_GIFT; i++) at += (size_t)snprintf(text + at, bytes - at, "%02x", (unsigned char)gift[i]);
+    for (int i = 0; i < UNIQUE_ID_BYTES; i++)
+        at += (size_t)snprintf(text + at, bytes - at, "%02x", (unsigned char)unique_id[i]);
     for (int r = 0; r < m->size; r++)
         at += (size_t)snprintf(text + at, bytes - at, "\n%s %s", m->peers[r].name, m->peers[r].machine);
     const enum mcs_status st = put(m, "list", -1, text);
@@ -210,16 +211,16 @@ static enum mcs_status write_list(const struct meet *m, const char *gift)
 }
 
 /* 1 where the list has this rank's own name: it is of this launch. */
-static int read_list(struct meet *m, char *gift)
+static int read_list(struct meet *m, char *unique_id)
 {
     char *text = get(m, "list", -1), *at = text;
     int n = 0, ok = text && sscanf(text, "%95s%n", m->leader, &n) == 1;
     if (ok) at += n + 1;
-    ok = ok && strlen(at) > 2 * (size_t)MEET_GIFT;
-    for (int i = 0; ok && i < MEET_GIFT; i++, at += 2) {
+    ok = ok && strlen(at) > 2 * (size_t)UNIQUE_ID_BYTES;
+    for (int i = 0; ok && i < UNIQUE_ID_BYTES; i++, at += 2) {
         unsigned v;
         ok = sscanf(at, "%2x", &v) == 1;
-        if (ok) gift[i] = (char)v;
+        if (ok) unique_id[i] = (char)v;
     }
     for (int r = 0; ok && r < m->size; r++) {
         ok = sscanf(at, "%95s %95s%n", m->peers[r].name, m->peers[r].machine, &n) == 2;
@@ -253,7 +254,7 @@ static enum mcs_status check_same(const struct meet *m, const char *same)
     return MCS_OK;
 }
 
-static enum mcs_status lead(struct meet *m, const char *gift, const char *same, double until)
+static enum mcs_status lead(struct meet *m, const char *unique_id, const char *same, double until)
 {
     char missing[256];
     for (;;) {
@@ -273,7 +274,7 @@ static enum mcs_status lead(struct meet *m, const char *gift, const char *same, 
                 used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%d", used ? ", " : "", r);
         }
         if (n_named == m->size && changed)
-            MCS_TRY(write_list(m, gift));
+            MCS_TRY(write_list(m, unique_id));
         else if (n_here == m->size)
             break;
         MCS_REQUIRE(mcs_seconds() < until, MCS_E_FAIL,
@@ -288,11 +289,11 @@ static enum mcs_status lead(struct meet *m, const char *gift, const char *same, 
     return put(m, "complete", -1, text);
 }
 
-static enum mcs_status follow(struct meet *m, char *gift, const char *same, double until)
+static enum mcs_status follow(struct meet *m, char *unique_id, const char *same, double until)
 {
     char confirmed[MEET_NAME] = "", text[1200];
     for (;;) {
-        if (read_list(m, gift) && strcmp(confirmed, m->leader) != 0) {
+        if (read_list(m, unique_id) && strcmp(confirmed, m->leader) != 0) {
             snprintf(text, sizeof text, "%s %s\n%s", m->leader, m->name, same);
             MCS_TRY(put(m, "here", m->rank, text));
             snprintf(confirmed, sizeof confirmed, "%s", m->leader);
@@ -311,7 +312,7 @@ static enum mcs_status follow(struct meet *m, char *gift, const char *same, doub
     }
 }
 
-enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same, double timeout_s, char *gift)
+enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same, double timeout_s, char *unique_id)
 {
     char machine[64] = "?", text[2 * MEET_NAME + 2];
     struct timespec t;
@@ -332,7 +333,7 @@ enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same
     snprintf(text, sizeof text, "%s %s", m->name, machine);
     MCS_TRY_GOTO(put(m, "hello", m->rank, text), st, failed);
     const double until = mcs_seconds() + timeout_s;
-    MCS_TRY_GOTO(m->rank ? follow(m, gift, same, until) : lead(m, gift, same, until), st, failed);
+    MCS_TRY_GOTO(m->rank ? follow(m, unique_id, same, until) : lead(m, unique_id, same, until), st, failed);
     int machines = 0;
     for (int i = 0; i < m->size; i++) {
         int first = 1;

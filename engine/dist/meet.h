@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum { MEET_NAME = 96, MEET_GIFT = 512 };
+enum { MEET_NAME = 96, UNIQUE_ID_BYTES = 512 };
 
 struct meet {
     char folder[1024];
@@ -22,10 +22,10 @@ struct meet {
     void *pulse;             /* keeps FOLDER/alive.RANK young */
 };
 
-/* Waits until all ranks are here. gift (MEET_GIFT bytes): rank 0's is copied to all. same: a text that must be the same
- * on all ranks, such as a hash of the options. E_FAIL after timeout_s seconds, with the ranks that are missing; E_USAGE
- * where `same` differs; E_IO. */
-enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same, double timeout_s, char *gift);
+/* Waits until all ranks are here. unique_id (UNIQUE_ID_BYTES bytes): rank 0's is copied to all. same: a text that must
+ * be the same on all ranks, such as a hash of the options. E_FAIL after timeout_s seconds, with the ranks that are
+ * missing; E_USAGE where `same` differs; E_IO. */
+enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same, double timeout_s, char *unique_id);
 /* Tells the others that this rank leaves (message NULL: in peace), and removes its files. */
 void mcs_meet_leave(struct meet *m, const char *message);
 /* Looks after the others: 1 and what happened in `what` where one has left, or has shown no sign of life for silence_s

@@ -398,20 +398,20 @@ Test(dist, a_rank_that_does_not_come_is_named)
 /* Where ranks are on several machines, by the files alone: one that falls silent. */
 Test(dist, silence_and_farewells_are_seen)
 {
-    char gift[MEET_GIFT] = "", what[512];
+    char unique_id[UNIQUE_ID_BYTES] = "", what[512];
 
     const char *folder = fresh_folder();
     const pid_t other = fork();
     if (other == 0) {
         struct meet m;
         const struct ranks r = {.rank = 1, .size = 2, .folder = folder};
-        if (mcs_meet(&m, &r, "", 20, gift) != MCS_OK || strcmp(gift, "a present") != 0) _exit(1);
+        if (mcs_meet(&m, &r, "", 20, unique_id) != MCS_OK || strcmp(unique_id, "an id") != 0) _exit(1);
         raise(SIGKILL);
     }
     struct meet m;
     struct ranks r = {.rank = 0, .size = 2, .folder = folder};
-    snprintf(gift, sizeof gift, "a present");
-    cr_assert_eq(mcs_meet(&m, &r, "", 20, gift), MCS_OK, "%s", mcs_error_message());
+    snprintf(unique_id, sizeof unique_id, "an id");
+    cr_assert_eq(mcs_meet(&m, &r, "", 20, unique_id), MCS_OK, "%s", mcs_error_message());
     cr_expect_eq(mcs_meet_gone(&m, 0.5, what, sizeof what), 0);
     double until = mcs_seconds() + 20;
     while (!mcs_meet_gone(&m, 0.5, what, sizeof what) && mcs_seconds() < until) usleep(100000);

@@ -346,36 +346,36 @@ Test(dist_edges, every_launcher)
 
 Test(dist_edges, the_shared_file)
 {
-    char gift[MEET_GIFT] = "x", left[] = "/dev/shm/mcsam-comm-edges";
+    char unique_id[UNIQUE_ID_BYTES] = "x", left[] = "/dev/shm/mcsam-comm-edges";
     struct stat info;
     int fd = open(left, O_RDWR | O_CREAT, 0600);
     if (fd < 0) cr_skip_test("/dev/shm is not to be written here");
     close(fd);
-    mcs_comm_host.gift(gift);
-    cr_expect(strncmp(gift, "/dev/shm/mcsam-comm-", 20) == 0, "%s", gift);
+    mcs_comm_host.make_unique_id(unique_id);
+    cr_expect(strncmp(unique_id, "/dev/shm/mcsam-comm-", 20) == 0, "%s", unique_id);
     cr_expect(stat(left, &info) != 0, "a killed run's file is removed");
-    cr_expect_eq(stat(gift, &info), 0);
+    cr_expect_eq(stat(unique_id, &info), 0);
     cr_expect_eq(info.st_mode & 0777, 0600);
-    fd = open(gift, O_RDWR);
+    fd = open(unique_id, O_RDWR);
     cr_assert(fd >= 0);
     cr_expect_neq(flock(fd, LOCK_EX | LOCK_NB), 0, "locked");
     cr_expect_eq(fcntl(fd - 1, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC, "children do not keep it");
-    mcs_comm_host.take_back(gift);
-    cr_expect_neq(stat(gift, &info), 0);
+    mcs_comm_host.drop_unique_id(unique_id);
+    cr_expect_neq(stat(unique_id, &info), 0);
     cr_expect_eq(flock(fd, LOCK_EX | LOCK_NB), 0, "not locked any more");
     close(fd);
-    mcs_comm_host.take_back("");
+    mcs_comm_host.drop_unique_id("");
     /* No file can be opened. */
     struct rlimit before, none;
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = before;
     none.rlim_cur = 0;
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
-    mcs_comm_host.gift(gift);
+    mcs_comm_host.make_unique_id(unique_id);
     setrlimit(RLIMIT_NOFILE, &before);
-    cr_expect_str_eq(gift, "");
+    cr_expect_str_eq(unique_id, "");
     struct comm c = {.meet = {.n_machines = 1}, .size = 2};
-    fails(mcs_comm_host.attach(&c, gift), MCS_E_IO, "rank 0 could make no file in /dev/shm or /tmp");
+    fails(mcs_comm_host.attach(&c, unique_id), MCS_E_IO, "rank 0 could make no file in /dev/shm or /tmp");
     mcs_comm_host.detach(&c, NULL);
     struct device d;
     cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
