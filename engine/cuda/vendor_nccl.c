@@ -82,7 +82,7 @@ static void pause_ms(long ms)
     nanosleep(&(struct timespec){0, ms * 1000000}, NULL);
 }
 
-/* Polls the other ranks during a long wait: fails where one is gone, or after patience_s. */
+/* Polls the other ranks during a long wait: fails where one is gone, or after timeout_s. */
 struct watch {
     double started, looked;
 };
@@ -94,9 +94,9 @@ static enum mcs_status look(struct comm *c, struct watch *w)
     if (w->started == 0) w->started = w->looked = now;
     if (now - w->looked < 0.5) return MCS_OK;
     w->looked = now;
-    if (mcs_meet_gone(&c->meet, c->silence_s, what, sizeof what)) return mcs_comm_lost(c, what);
-    if (now - w->started < c->patience_s) return MCS_OK;
-    snprintf(what, sizeof what, "not over within %.0f s, while all other ranks are alive", c->patience_s);
+    if (mcs_rendezvous_lost(&c->rendezvous, c->heartbeat_timeout_s, what, sizeof what)) return mcs_comm_lost(c, what);
+    if (now - w->started < c->timeout_s) return MCS_OK;
+    snprintf(what, sizeof what, "not over within %.0f s, while all other ranks are alive", c->timeout_s);
     return mcs_comm_lost(c, what);
 }
 
@@ -106,7 +106,8 @@ static enum mcs_status nccl_failed(struct comm *c, ncclResult_t r)
 {
     char what[700];
     for (int i = 0; i < 40; i++) {
-        if (mcs_meet_gone(&c->meet, c->silence_s, what, sizeof what)) return mcs_comm_lost(c, what);
+        if (mcs_rendezvous_lost(&c->rendezvous, c->heartbeat_timeout_s, what, sizeof what))
+            return mcs_comm_lost(c, what);
         pause_ms(50);
     }
     snprintf(what, sizeof what, "NCCL: %s", nccl.ncclGetErrorString(r));

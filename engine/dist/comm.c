@@ -8,12 +8,13 @@ static double or_default(double v, double otherwise)
     return v > 0 ? v : otherwise;
 }
 
-static enum mcs_status meet(struct comm *c, const struct comm_options *o)
+static enum mcs_status find_ranks(struct comm *c, const struct comm_options *o)
 {
     char unique_id[UNIQUE_ID_BYTES] = "";
     if (c->rank == 0) c->ops->make_unique_id(unique_id);
-    enum mcs_status st = mcs_meet(&c->meet, c->ranks, o->same ? o->same : "", or_default(o->meet_s, 300), unique_id);
-    if (st == MCS_OK && c->ranks->local_rank < 0) c->ranks->local_rank = c->meet.local_rank;
+    enum mcs_status st =
+        mcs_rendezvous(&c->rendezvous, c->ranks, o->same ? o->same : "", or_default(o->rendezvous_s, 300), unique_id);
+    if (st == MCS_OK && c->ranks->local_rank < 0) c->ranks->local_rank = c->rendezvous.local_rank;
     c->what = "start", c->doing = "barrier";
     if (st == MCS_OK) st = c->ops->attach(c, unique_id);
     if (st != MCS_OK && c->rank == 0 && c->ops->drop_unique_id) c->ops->drop_unique_id(unique_id);
@@ -23,7 +24,7 @@ static enum mcs_status meet(struct comm *c, const struct comm_options *o)
 static enum mcs_status open_parts(struct comm *c, const struct comm_options *o)
 {
     void *room;
-    MCS_TRY(meet(c, o));
+    MCS_TRY(find_ranks(c, o));
     MCS_TRY(c->device->backend->alloc(c->device, COMM_VALUES * (1 + c->size) * (int64_t)sizeof(float), &room));
     c->scratch = room;
     c->gathered = malloc((size_t)c->size * sizeof *c->gathered);
@@ -33,7 +34,7 @@ static enum mcs_status open_parts(struct comm *c, const struct comm_options *o)
 
 enum mcs_status mcs_comm_open(const struct comm_options *o, struct device *d, struct comm **made)
 {
-    const char *patience = getenv("MCSAM_COMM_TIMEOUT");
+    const char *timeout = getenv("MCSAM_COMM_TIMEOUT");
     *made = NULL;
     if (o->ranks->size == 1) return MCS_OK;
     MCS_REQUIRE(o->ranks->folder, MCS_E_FAIL, "ranks need a folder to meet in");
@@ -45,9 +46,9 @@ enum mcs_status mcs_comm_open(const struct comm_options *o, struct device *d, st
                        .ranks = o->ranks,
                        .rank = o->ranks->rank,
                        .size = o->ranks->size,
-                       .patience_s = or_default(o->patience_s, patience ? strtod(patience, NULL) : 0),
-                       .silence_s = or_default(o->silence_s, 30)};
-    c->patience_s = or_default(c->patience_s, 900);
+                       .timeout_s = or_default(o->timeout_s, timeout ? strtod(timeout, NULL) : 0),
+                       .heartbeat_timeout_s = or_default(o->heartbeat_timeout_s, 30)};
+    c->timeout_s = or_default(c->timeout_s, 900);
     const enum mcs_status st = open_parts(c, o);
     if (st != MCS_OK)
         mcs_comm_close(c, st);
@@ -61,7 +62,7 @@ void mcs_comm_close(struct comm *c, enum mcs_status st)
     if (!c) return;
     const char *message = st == MCS_OK || st == MCS_E_STOPPED ? NULL : mcs_error_message();
     c->ops->detach(c, message);
-    mcs_meet_leave(&c->meet, message);
+    mcs_rendezvous_leave(&c->rendezvous, message);
     if (c->scratch) c->device->backend->free(c->device, c->scratch);
     free(c->gathered);
     free(c);

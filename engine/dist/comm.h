@@ -17,14 +17,15 @@
 #define MCS_COMM_H
 
 #include "engine/backend.h"
-#include "engine/dist/meet.h"
+#include "engine/dist/rendezvous.h"
 
 struct comm_options {
     struct ranks *ranks;
-    const char *same;  /* must be the same on all ranks, such as the resolved options; NULL: nothing */
-    double meet_s;     /* longest wait for all ranks to come; 0: 300 s */
-    double patience_s; /* longest wait in a collective while the others are alive; 0: MCSAM_COMM_TIMEOUT, else 900 s */
-    double silence_s;  /* without a sign of life for so long a rank is taken for dead (several machines); 0: 30 s */
+    const char *same;    /* must be the same on all ranks, such as the resolved options; NULL: nothing */
+    double rendezvous_s; /* longest wait for all ranks to come; 0: 300 s */
+    double timeout_s; /* longest wait in a collective while the others are alive; 0: MCSAM_COMM_TIMEOUT, else 900 s */
+    double heartbeat_timeout_s; /* without a sign of life for so long a rank is taken for dead (several machines); 0: 30
+                                   s */
 };
 
 struct comm;
@@ -48,9 +49,9 @@ struct comm {
     const struct comm_ops *ops;
     struct device *device;
     struct ranks *ranks;
-    struct meet meet;
+    struct rendezvous rendezvous;
     int rank, size;
-    double patience_s, silence_s;
+    double timeout_s, heartbeat_timeout_s;
     const char *what, *doing; /* the collective at hand: "gradient", "sum" */
     int64_t n_calls;
     int broken;

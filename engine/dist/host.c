@@ -107,8 +107,8 @@ static enum mcs_status arrive(struct comm *c)
                 snprintf(happened, sizeof happened, "rank %d has left: its process %d has ended", r, s->pid);
                 return mcs_comm_lost(c, happened);
             }
-            if (now - started < c->patience_s) continue;
-            snprintf(happened, sizeof happened, "rank %d did not come within %.0f s", r, c->patience_s);
+            if (now - started < c->timeout_s) continue;
+            snprintf(happened, sizeof happened, "rank %d did not come within %.0f s", r, c->timeout_s);
             return mcs_comm_lost(c, happened);
         }
     }
@@ -144,9 +144,9 @@ static enum mcs_status agree(struct comm *c)
 
 static enum mcs_status host_attach(struct comm *c, const char unique_id[UNIQUE_ID_BYTES])
 {
-    MCS_REQUIRE(c->meet.n_machines == 1, MCS_E_DEVICE,
+    MCS_REQUIRE(c->rendezvous.n_machines == 1, MCS_E_DEVICE,
                 "ranks on %d machines need GPUs and NCCL; the %s backend works with ranks of one machine",
-                c->meet.n_machines, c->device->backend->name);
+                c->rendezvous.n_machines, c->device->backend->name);
     MCS_REQUIRE(unique_id[0], MCS_E_IO, "rank 0 could make no file in /dev/shm or /tmp");
     struct host *h = calloc(1, sizeof *h);
     MCS_REQUIRE(h, MCS_E_NOMEM, "no memory for a communicator");

@@ -225,7 +225,7 @@ static enum mcs_status late(void *ctx, struct ranks *r)
     struct comm *c = NULL;
     (void)ctx;
     MCS_TRY(test_device_open(r->local_rank, &d));
-    enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r, .patience_s = 0.2}, &d, &c);
+    enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r, .timeout_s = 0.2}, &d, &c);
     if (st == MCS_OK && r->rank == 1) usleep(1500000);
     if (st == MCS_OK) st = mcs_comm_barrier(c, "end");
     mcs_comm_close(c, st);
@@ -233,7 +233,7 @@ static enum mcs_status late(void *ctx, struct ranks *r)
     return st;
 }
 
-Test(dist, patience_ends)
+Test(dist, a_collective_times_out)
 {
     test_devices(2);
     cr_expect_eq(mcs_ranks_run(2, late, NULL), MCS_E_FAIL);
@@ -389,7 +389,7 @@ Test(dist, a_rank_that_does_not_come_is_named)
     struct device d;
     struct comm *c;
     cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
-    cr_expect_eq(mcs_comm_open(&(struct comm_options){.ranks = &r, .meet_s = 0.3}, &d, &c), MCS_E_FAIL);
+    cr_expect_eq(mcs_comm_open(&(struct comm_options){.ranks = &r, .rendezvous_s = 0.3}, &d, &c), MCS_E_FAIL);
     cr_expect(strstr(mcs_error_message(), "of 3 ranks these did not come to"), "%s", mcs_error_message());
     cr_expect(strstr(mcs_error_message(), ": 1, 2;"), "%s", mcs_error_message());
     cr_expect(access(fresh_folder(), F_OK) != 0);
@@ -403,23 +403,23 @@ Test(dist, silence_and_farewells_are_seen)
     const char *folder = fresh_folder();
     const pid_t other = fork();
     if (other == 0) {
-        struct meet m;
+        struct rendezvous m;
         const struct ranks r = {.rank = 1, .size = 2, .folder = folder};
-        if (mcs_meet(&m, &r, "", 20, unique_id) != MCS_OK || strcmp(unique_id, "an id") != 0) _exit(1);
+        if (mcs_rendezvous(&m, &r, "", 20, unique_id) != MCS_OK || strcmp(unique_id, "an id") != 0) _exit(1);
         raise(SIGKILL);
     }
-    struct meet m;
+    struct rendezvous m;
     struct ranks r = {.rank = 0, .size = 2, .folder = folder};
     snprintf(unique_id, sizeof unique_id, "an id");
-    cr_assert_eq(mcs_meet(&m, &r, "", 20, unique_id), MCS_OK, "%s", mcs_error_message());
-    cr_expect_eq(mcs_meet_gone(&m, 0.5, what, sizeof what), 0);
+    cr_assert_eq(mcs_rendezvous(&m, &r, "", 20, unique_id), MCS_OK, "%s", mcs_error_message());
+    cr_expect_eq(mcs_rendezvous_lost(&m, 0.5, what, sizeof what), 0);
     double until = mcs_seconds() + 20;
-    while (!mcs_meet_gone(&m, 0.5, what, sizeof what) && mcs_seconds() < until) usleep(100000);
+    while (!mcs_rendezvous_lost(&m, 0.5, what, sizeof what) && mcs_seconds() < until) usleep(100000);
     cr_expect(strstr(what, "rank 1 on ") && strstr(what, "has shown no sign of life"), "%s", what);
     int status;
     waitpid(other, &status, 0);
     cr_expect(WIFSIGNALED(status));
-    mcs_meet_leave(&m, NULL);
+    mcs_rendezvous_leave(&m, NULL);
     snprintf(what, sizeof what, "rm -rf %s", fresh_folder());
     cr_expect_eq(system(what), 0);
 }

@@ -105,24 +105,24 @@ static enum mcs_status with_comm(void *of, struct ranks *r)
     return st;
 }
 
-static enum mcs_status say_patience(struct comm *c, float *x, char *said)
+static enum mcs_status say_timeouts(struct comm *c, float *x, char *said)
 {
     (void)x;
-    snprintf(said, 512, "%g %g %d %d %s", c->patience_s, c->silence_s, mcs_comm_rank(c), mcs_comm_size(c),
+    snprintf(said, 512, "%g %g %d %d %s", c->timeout_s, c->heartbeat_timeout_s, mcs_comm_rank(c), mcs_comm_size(c),
              c->ops->name);
     return mcs_comm_barrier(c, "end");
 }
 
-Test(dist_edges, patience)
+Test(dist_edges, timeouts)
 {
-    static struct task t = {.work = say_patience};
+    static struct task t = {.work = say_timeouts};
     cr_assert_eq(mcs_ranks_run(2, with_comm, &t), MCS_OK, "%s", mcs_error_message());
     cr_expect_str_eq(t.said[0], "900 30 0 2 memory");
     cr_expect_str_eq(t.said[1], "900 30 1 2 memory");
     setenv("MCSAM_COMM_TIMEOUT", "77.5", 1);
     cr_assert_eq(mcs_ranks_run(2, with_comm, &t), MCS_OK, "%s", mcs_error_message());
     cr_expect_str_eq(t.said[0], "77.5 30 0 2 memory");
-    t.options.patience_s = 50, t.options.silence_s = 60;
+    t.options.timeout_s = 50, t.options.heartbeat_timeout_s = 60;
     cr_assert_eq(mcs_ranks_run(2, with_comm, &t), MCS_OK, "%s", mcs_error_message());
     cr_expect_str_eq(t.said[1], "50 60 1 2 memory");
     cr_expect_eq(n_entries(folder), 0);
@@ -177,7 +177,7 @@ Test(dist_edges, nobody_comes)
     snprintf(meeting, sizeof meeting, "%s/meeting", folder);
     struct ranks r = {.size = 2, .folder = meeting};
     cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
-    cr_expect_eq(mcs_comm_open(&(struct comm_options){.ranks = &r, .meet_s = 0.1}, &d, &c), MCS_E_FAIL);
+    cr_expect_eq(mcs_comm_open(&(struct comm_options){.ranks = &r, .rendezvous_s = 0.1}, &d, &c), MCS_E_FAIL);
     cr_expect_eq(n_entries(folder), 0);
     for (int fd = 3; fd < 64; fd++) {
         char path[64], to[256] = "";
@@ -374,15 +374,15 @@ Test(dist_edges, the_shared_file)
     mcs_comm_host.make_unique_id(unique_id);
     setrlimit(RLIMIT_NOFILE, &before);
     cr_expect_str_eq(unique_id, "");
-    struct comm c = {.meet = {.n_machines = 1}, .size = 2};
+    struct comm c = {.rendezvous = {.n_machines = 1}, .size = 2};
     fails(mcs_comm_host.attach(&c, unique_id), MCS_E_IO, "rank 0 could make no file in /dev/shm or /tmp");
     mcs_comm_host.detach(&c, NULL);
     struct device d;
     cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
-    c.meet.n_machines = 2, c.device = &d;
+    c.rendezvous.n_machines = 2, c.device = &d;
     fails(mcs_comm_host.attach(&c, "/dev/null"), MCS_E_DEVICE,
           "ranks on 2 machines need GPUs and NCCL; the cpu backend works with ranks of one machine");
-    c.meet.n_machines = 1;
+    c.rendezvous.n_machines = 1;
     fails(mcs_comm_host.attach(&c, "/nonexistent/a"), MCS_E_IO,
           "/nonexistent/a: cannot be opened: No such file or directory");
     mcs_comm_host.detach(&c, NULL);

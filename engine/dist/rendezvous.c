@@ -1,4 +1,4 @@
-#include "engine/dist/meet.h"
+#include "engine/dist/rendezvous.h"
 
 #include "engine/base/log.h"
 
@@ -13,17 +13,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PULSE_SECONDS = 5 };
+enum { HEARTBEAT_SECONDS = 5 };
 
-struct meet_peer {
-    char name[MEET_NAME], machine[MEET_NAME];
+struct rendezvous_peer {
+    char name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
     struct timespec beat; /* of FOLDER/alive.RANK, by the file system's clock */
     double seen;          /* when it last changed, by ours; 0: never looked */
 };
 
 /* ---- small files, whole or not at all ---- */
 
-static void path_of(const struct meet *m, char *path, size_t n, const char *kind, int rank)
+static void path_of(const struct rendezvous *m, char *path, size_t n, const char *kind, int rank)
 {
     if (rank >= 0)
         snprintf(path, n, "%s/%s.%d", m->folder, kind, rank);
@@ -31,7 +31,7 @@ static void path_of(const struct meet *m, char *path, size_t n, const char *kind
         snprintf(path, n, "%s/%s", m->folder, kind);
 }
 
-static enum mcs_status put(const struct meet *m, const char *kind, int rank, const char *text)
+static enum mcs_status put(const struct rendezvous *m, const char *kind, int rank, const char *text)
 {
     char path[1100], fresh[1200];
     path_of(m, path, sizeof path, kind, rank);
@@ -45,7 +45,7 @@ static enum mcs_status put(const struct meet *m, const char *kind, int rank, con
 }
 
 /* The text, to be freed; NULL where there is no such file. */
-static char *get(const struct meet *m, const char *kind, int rank)
+static char *get(const struct rendezvous *m, const char *kind, int rank)
 {
     char path[1100];
     path_of(m, path, sizeof path, kind, rank);
@@ -62,7 +62,7 @@ static char *get(const struct meet *m, const char *kind, int rank)
     return text;
 }
 
-static void drop(const struct meet *m, const char *kind, int rank)
+static void drop(const struct rendezvous *m, const char *kind, int rank)
 {
     char path[1100];
     path_of(m, path, sizeof path, kind, rank);
@@ -70,7 +70,7 @@ static void drop(const struct meet *m, const char *kind, int rank)
 }
 
 /* What rank r, named so, said when it left, to be freed; NULL: it did not leave. */
-static char *farewell(const struct meet *m, int r, const char *name)
+static char *farewell(const struct rendezvous *m, int r, const char *name)
 {
     char *note = get(m, "left", r);
     const size_t n = strlen(name);
@@ -83,7 +83,7 @@ static char *farewell(const struct meet *m, int r, const char *name)
 
 /* ---- signs of life ---- */
 
-struct pulse {
+struct heartbeat {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t end;
@@ -93,52 +93,52 @@ struct pulse {
 
 static void *beat(void *of)
 {
-    struct pulse *p = of;
+    struct heartbeat *h = of;
     struct timespec t;
-    pthread_mutex_lock(&p->lock);
-    while (!p->ended) {
-        utimensat(AT_FDCWD, p->path, NULL, 0);
+    pthread_mutex_lock(&h->lock);
+    while (!h->ended) {
+        utimensat(AT_FDCWD, h->path, NULL, 0);
         clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_sec += PULSE_SECONDS;
-        pthread_cond_timedwait(&p->end, &p->lock, &t);
+        t.tv_sec += HEARTBEAT_SECONDS;
+        pthread_cond_timedwait(&h->end, &h->lock, &t);
     }
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_unlock(&h->lock);
     return NULL;
 }
 
-static enum mcs_status start_pulse(struct meet *m)
+static enum mcs_status start_heartbeat(struct rendezvous *m)
 {
-    struct pulse *p = calloc(1, sizeof *p);
-    MCS_REQUIRE(p, MCS_E_NOMEM, "no memory for a thread");
-    path_of(m, p->path, sizeof p->path, "alive", m->rank);
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->end, NULL);
-    if (pthread_create(&p->thread, NULL, beat, p) != 0) {
-        free(p);
+    struct heartbeat *h = calloc(1, sizeof *h);
+    MCS_REQUIRE(h, MCS_E_NOMEM, "no memory for a thread");
+    path_of(m, h->path, sizeof h->path, "alive", m->rank);
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->end, NULL);
+    if (pthread_create(&h->thread, NULL, beat, h) != 0) {
+        free(h);
         return MCS_FAIL(MCS_E_FAIL, "a thread could not be started");
     }
-    m->pulse = p;
+    m->heartbeat = h;
     return MCS_OK;
 }
 
-static void stop_pulse(struct meet *m)
+static void stop_heartbeat(struct rendezvous *m)
 {
-    struct pulse *p = m->pulse;
-    if (!p) return;
-    pthread_mutex_lock(&p->lock);
-    p->ended = 1;
-    pthread_cond_signal(&p->end);
-    pthread_mutex_unlock(&p->lock);
-    pthread_join(p->thread, NULL);
-    free(p);
-    m->pulse = NULL;
+    struct heartbeat *h = m->heartbeat;
+    if (!h) return;
+    pthread_mutex_lock(&h->lock);
+    h->ended = 1;
+    pthread_cond_signal(&h->end);
+    pthread_mutex_unlock(&h->lock);
+    pthread_join(h->thread, NULL);
+    free(h);
+    m->heartbeat = NULL;
 }
 
-int mcs_meet_gone(struct meet *m, double silence_s, char *what, size_t n)
+int mcs_rendezvous_lost(struct rendezvous *m, double heartbeat_timeout_s, char *what, size_t n)
 {
     const double now = mcs_seconds();
     for (int r = 0; r < m->size; r++) {
-        struct meet_peer *peer = &m->peers[r];
+        struct rendezvous_peer *peer = &m->peers[r];
         struct stat s;
         char path[1100], *said;
         if (r == m->rank) continue;
@@ -153,7 +153,7 @@ int mcs_meet_gone(struct meet *m, double silence_s, char *what, size_t n)
             peer->beat = s.st_mtim;
             peer->seen = now;
         }
-        if (now - peer->seen > silence_s) {
+        if (now - peer->seen > heartbeat_timeout_s) {
             snprintf(what, n, "rank %d on %s has shown no sign of life for %.0f s", r, peer->machine, now - peer->seen);
             return 1;
         }
@@ -161,12 +161,12 @@ int mcs_meet_gone(struct meet *m, double silence_s, char *what, size_t n)
     return 0;
 }
 
-void mcs_meet_leave(struct meet *m, const char *message)
+void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
 {
     char note[1200];
     static const char *const kinds[] = {"hello", "here", "alive"};
     if (!m->peers) return;
-    stop_pulse(m);
+    stop_heartbeat(m);
     if (message) { /* stays: the others come to read it later */
         snprintf(note, sizeof note, "%s\n%s", m->name, message);
         if (put(m, "left", m->rank, note) != MCS_OK) mcs_error_clear();
@@ -184,20 +184,20 @@ void mcs_meet_leave(struct meet *m, const char *message)
 /* ---- meeting ---- */
 
 /* hello.R, by each: name, machine. */
-static void read_hello(struct meet *m, int r)
+static void read_hello(struct rendezvous *m, int r)
 {
-    char *text = get(m, "hello", r), name[MEET_NAME], machine[MEET_NAME];
+    char *text = get(m, "hello", r), name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
     if (text && sscanf(text, "%95s %95s", name, machine) == 2) {
-        snprintf(m->peers[r].name, MEET_NAME, "%s", name);
-        snprintf(m->peers[r].machine, MEET_NAME, "%s", machine);
+        snprintf(m->peers[r].name, RENDEZVOUS_NAME, "%s", name);
+        snprintf(m->peers[r].machine, RENDEZVOUS_NAME, "%s", machine);
     }
     free(text);
 }
 
 /* list, by rank 0: its name, the unique id, then name and machine of each rank. */
-static enum mcs_status write_list(const struct meet *m, const char *unique_id)
+static enum mcs_status write_list(const struct rendezvous *m, const char *unique_id)
 {
-    const size_t bytes = 2 * UNIQUE_ID_BYTES + (size_t)(m->size + 2) * (2 * MEET_NAME + 2);
+    const size_t bytes = 2 * UNIQUE_ID_BYTES + (size_t)(m->size + 2) * (2 * RENDEZVOUS_NAME + 2);
     char *text = malloc(bytes);
     MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for %d ranks", m->size);
     size_t at = (size_t)snprintf(text, bytes, "%s\n", m->name);
@@ -211,7 +211,7 @@ static enum mcs_status write_list(const struct meet *m, const char *unique_id)
 }
 
 /* 1 where the list has this rank's own name: it is of this launch. */
-static int read_list(struct meet *m, char *unique_id)
+static int read_list(struct rendezvous *m, char *unique_id)
 {
     char *text = get(m, "list", -1), *at = text;
     int n = 0, ok = text && sscanf(text, "%95s%n", m->leader, &n) == 1;
@@ -231,7 +231,7 @@ static int read_list(struct meet *m, char *unique_id)
 }
 
 /* 1 where file kind.R is `want` up to its first line's end; *rest is what follows, to be freed. */
-static int confirms(const struct meet *m, const char *kind, int r, const char *want, char **rest)
+static int confirms(const struct rendezvous *m, const char *kind, int r, const char *want, char **rest)
 {
     char *text = get(m, kind, r);
     const size_t n = strlen(want);
@@ -241,10 +241,10 @@ static int confirms(const struct meet *m, const char *kind, int r, const char *w
     return ok;
 }
 
-static enum mcs_status check_same(const struct meet *m, const char *same)
+static enum mcs_status check_same(const struct rendezvous *m, const char *same)
 {
     for (int r = 1; r < m->size; r++) {
-        char *rest = NULL, want[3 * MEET_NAME];
+        char *rest = NULL, want[3 * RENDEZVOUS_NAME];
         snprintf(want, sizeof want, "%s %s", m->name, m->peers[r].name);
         const int ok = confirms(m, "here", r, want, &rest) && rest && strcmp(rest, same) == 0;
         free(rest);
@@ -254,7 +254,7 @@ static enum mcs_status check_same(const struct meet *m, const char *same)
     return MCS_OK;
 }
 
-static enum mcs_status lead(struct meet *m, const char *unique_id, const char *same, double until)
+static enum mcs_status lead(struct rendezvous *m, const char *unique_id, const char *same, double until)
 {
     char missing[256];
     for (;;) {
@@ -262,7 +262,7 @@ static enum mcs_status lead(struct meet *m, const char *unique_id, const char *s
         size_t used = 0;
         missing[0] = '\0';
         for (int r = 0; r < m->size; r++) {
-            char before[MEET_NAME], want[3 * MEET_NAME];
+            char before[RENDEZVOUS_NAME], want[3 * RENDEZVOUS_NAME];
             memcpy(before, m->peers[r].name, sizeof before);
             read_hello(m, r);
             changed |= strcmp(before, m->peers[r].name) != 0;
@@ -284,14 +284,14 @@ static enum mcs_status lead(struct meet *m, const char *unique_id, const char *s
         nanosleep(&(struct timespec){0, 5000000}, NULL);
     }
     MCS_TRY(check_same(m, same));
-    char text[MEET_NAME + 2];
+    char text[RENDEZVOUS_NAME + 2];
     snprintf(text, sizeof text, "%s\n", m->name);
     return put(m, "complete", -1, text);
 }
 
-static enum mcs_status follow(struct meet *m, char *unique_id, const char *same, double until)
+static enum mcs_status follow(struct rendezvous *m, char *unique_id, const char *same, double until)
 {
-    char confirmed[MEET_NAME] = "", text[1200];
+    char confirmed[RENDEZVOUS_NAME] = "", text[1200];
     for (;;) {
         if (read_list(m, unique_id) && strcmp(confirmed, m->leader) != 0) {
             snprintf(text, sizeof text, "%s %s\n%s", m->leader, m->name, same);
@@ -312,11 +312,12 @@ static enum mcs_status follow(struct meet *m, char *unique_id, const char *same,
     }
 }
 
-enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same, double timeout_s, char *unique_id)
+enum mcs_status mcs_rendezvous(struct rendezvous *m, const struct ranks *r, const char *same, double timeout_s,
+                               char *unique_id)
 {
-    char machine[64] = "?", text[2 * MEET_NAME + 2];
+    char machine[64] = "?", text[2 * RENDEZVOUS_NAME + 2];
     struct timespec t;
-    *m = (struct meet){.rank = r->rank, .size = r->size, .local_rank = 0};
+    *m = (struct rendezvous){.rank = r->rank, .size = r->size, .local_rank = 0};
     snprintf(m->folder, sizeof m->folder, "%s", r->folder);
     m->peers = calloc((size_t)r->size, sizeof *m->peers);
     MCS_REQUIRE(m->peers, MCS_E_NOMEM, "no memory for %d ranks", r->size);
@@ -329,7 +330,7 @@ enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same
                      m->folder, strerror(errno));
     drop(m, "left", m->rank); /* of an earlier launch */
     MCS_TRY_GOTO(put(m, "alive", m->rank, "\n"), st, failed);
-    MCS_TRY_GOTO(start_pulse(m), st, failed);
+    MCS_TRY_GOTO(start_heartbeat(m), st, failed);
     snprintf(text, sizeof text, "%s %s", m->name, machine);
     MCS_TRY_GOTO(put(m, "hello", m->rank, text), st, failed);
     const double until = mcs_seconds() + timeout_s;
@@ -344,6 +345,6 @@ enum mcs_status mcs_meet(struct meet *m, const struct ranks *r, const char *same
     m->n_machines = machines;
     return MCS_OK;
 failed:
-    mcs_meet_leave(m, st == MCS_E_USAGE ? mcs_error_message() : NULL);
+    mcs_rendezvous_leave(m, st == MCS_E_USAGE ? mcs_error_message() : NULL);
     return st;
 }
