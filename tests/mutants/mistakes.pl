@@ -10,7 +10,7 @@ use warnings;
 
 my $message = qr/(?:mcs_log|mcs_warn|mcs_error_add|mcs_progress_\w+|fprintf\(stderr)/;
 my $not_mutated = qr/\b(?:mcs_log|mcs_warn|mcs_error_add|mcs_fail|mcs_trace|MCS_FAIL|mcs_progress_\w+|mcs_seconds|mcs_trace_\w+|perror|assert|static_assert|_Static_assert|sizeof|offsetof|__attribute__|va_start|va_end|omp_\w+|\w*alloc|strdup|kill)\s*(?=\()/;
-my $release = qr/^\s*(?:\(void\))?(?:free|close|closedir|munmap|va_end|H5\w+close|\w*_(?:free|close|release|destroy|cleanup|clear|quiet|joint_end|texts_end))\s*\(/;
+my $release = qr/^\s*(?:\(void\))?(?:free|close|closedir|munmap|va_end|H5\w+close|\w*_(?:free|close|release|destroy|cleanup|clear|quiet|data_parallel_end|texts_end))\s*\(/;
 my $symmetric = qr/^(?:strn?(?:case)?cmp|memcmp|fminf?|fmaxf?|MIN|MAX|hypotf?|cr_\w+|\w*_equal|\w*_same|\w*min|\w*max|\w*gcd|\w*swap)$/;
 
 # The types of struct members by name; names with several types are omitted.

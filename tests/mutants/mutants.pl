@@ -251,7 +251,7 @@ for my $f (sort keys %wanted_file) {
     my @users = grep { my %seen; includes($_, \%seen); $seen{$f} } keys %compile;
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { my $t = $_; grep { $t->{files}{$_} } @users } @launching];
     # A sample excludes files whose tests are too slow.
-    my $slow = $sample && grep { $_->{left_out} and $_->{program} !~ /pipeline|joint/ } @{$tests_of{$f}};
+    my $slow = $sample && grep { $_->{left_out} and $_->{program} !~ /pipeline|data_parallel/ } @{$tests_of{$f}};
     $tests_of{$f} = $slow ? [] : [grep { !$_->{left_out} } @{$tests_of{$f}}];
     $tests_of{$f} = [sort { $a->{seconds} <=> $b->{seconds} } grep { !$_->{left_out} and $programs{$_->{program}} =~ m{engine/cuda/} } @tests] if $f =~ /^engine/;
     next if @{$tests_of{$f}};

@@ -32,9 +32,10 @@ static enum mcs_status record_towers(struct clip_train_session *p, const struct 
     n->tokens = mcs_clip_blocks(g, x, c, 0, c->v_depth - 1, qkv);
     n->qkv[0] = c->v_depth > 1 ? qkv[c->v_depth - 2] : NULL;
     n->image_embedding = mcs_clip_finish(g, n->tokens, c, 0, &n->qkv[1]);
-    mcs_joint_begin(&p->joint, o->comm, g);
-    p->image_out = mcs_keep(mcs_joint_rows(&p->joint, mcs_l2norm(g, n->image_embedding)));
-    p->text_out = mcs_keep(mcs_joint_rows(&p->joint, mcs_l2norm(g, mcs_clip_text(g, &p->text, c, 1))));
+    mcs_data_parallel_begin(&p->data_parallel, o->comm, g);
+    p->image_out = mcs_keep(mcs_data_parallel_gather(&p->data_parallel, mcs_l2norm(g, n->image_embedding)));
+    p->text_out =
+        mcs_keep(mcs_data_parallel_gather(&p->data_parallel, mcs_l2norm(g, mcs_clip_text(g, &p->text, c, 1))));
     return mcs_graph_status(g);
 }
 
@@ -81,7 +82,7 @@ enum mcs_status mcs_clip_sessions_alloc(struct clip_sessions *p, const char *con
     MCS_TRY(mcs_exec_memory_alloc(&p->memory));
     for (int i = 0; i < p->n; i++) {
         struct clip_train_session *one = &p->session[i];
-        MCS_TRY(mcs_joint_attach(&one->joint, one->exec, alone, 0));
+        MCS_TRY(mcs_data_parallel_attach(&one->data_parallel, one->exec, alone, 0));
         for (int k = 0; k < one->n_losses; k++) MCS_TRY(mcs_exec_set(one->exec, one->loss[k]->grad, &one->weight[k]));
     }
     return MCS_OK;
@@ -90,7 +91,7 @@ enum mcs_status mcs_clip_sessions_alloc(struct clip_sessions *p, const char *con
 void mcs_clip_sessions_free(struct clip_sessions *p)
 {
     for (int i = 0; i < p->n; i++) {
-        mcs_joint_end(&p->session[i].joint);
+        mcs_data_parallel_end(&p->session[i].data_parallel);
         mcs_exec_free(p->session[i].exec);
         mcs_graph_free(p->session[i].graph);
     }

@@ -5,7 +5,7 @@
 #ifndef MCS_CLIP_SESSIONS_H
 #define MCS_CLIP_SESSIONS_H
 
-#include "engine/dist/joint.h"
+#include "engine/dist/data_parallel.h"
 #include "train/clip/clip_train.h"
 
 enum { CLIP_BUCKET_STEP = 64 };
@@ -19,7 +19,7 @@ int mcs_clip_buckets(int64_t max_rows, int64_t rows[CLIP_MAX_BUCKETS]);
 struct clip_train_session {
     struct graph *graph;
     struct exec *exec;
-    struct joint joint;
+    struct data_parallel data_parallel;
     struct tensor *images, *image_out, *text_out; /* (n,S,S,3); embeddings of all ranks, (batch,embed) */
     struct clip_text text;
     struct tensor *loss[1 + CLIP_MAX_EXTRA];
@@ -42,8 +42,8 @@ int64_t mcs_clip_own_batch(const struct clip_train_options *o);
  * extra may be NULL. Release with mcs_clip_sessions_free, also after a failure. */
 enum mcs_status mcs_clip_sessions_make(struct clip_sessions *p, struct clip_model *m,
                                        const struct clip_train_options *o, const struct clip_extra *extra);
-/* Allocates the device memory; called after the parameters have gradients. alone: as in mcs_joint_attach; must outlive
- * the sessions. */
+/* Allocates the device memory; called after the parameters have gradients. alone: as in mcs_data_parallel_attach; must
+ * outlive the sessions. */
 enum mcs_status mcs_clip_sessions_alloc(struct clip_sessions *p, const char *const *alone);
 void mcs_clip_sessions_free(struct clip_sessions *p);
 /* The session for a batch of n_rows token rows: the smallest that holds them, or -1. */

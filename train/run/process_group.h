@@ -1,5 +1,5 @@
 /* The process group of a training command: starts its ranks, opens a device and a communicator on each, and broadcasts
- * rank 0's weights. Collectives inside a step are in engine/dist/joint.h. */
+ * rank 0's weights. Collectives inside a step are in engine/dist/data_parallel.h. */
 #ifndef MCS_PROCESS_GROUP_H
 #define MCS_PROCESS_GROUP_H
 

@@ -61,13 +61,13 @@ static enum mcs_status record(struct unet_trainer *t)
     MCS_TRY(mcs_graph_status(g));
     MCS_TRY(mcs_grad(g, t->loss, t->n_losses));
     MCS_TRY(mcs_exec_new(g, t->model->device, &t->exec));
-    mcs_joint_begin(&t->joint, t->o->comm, g);
+    mcs_data_parallel_begin(&t->data_parallel, t->o->comm, g);
     for (int i = 0; i < t->n_losses; i++) {
         float weight = t->weight[i];
-        MCS_TRY(mcs_joint_dice(&t->joint, t->loss[i], &weight));
+        MCS_TRY(mcs_data_parallel_dice(&t->data_parallel, t->loss[i], &weight));
         MCS_TRY(mcs_exec_set(t->exec, t->loss[i]->grad, &weight));
     }
-    return mcs_joint_attach(&t->joint, t->exec, t->frozen, 0);
+    return mcs_data_parallel_attach(&t->data_parallel, t->exec, t->frozen, 0);
 }
 
 static enum mcs_status open_parts(struct unet_trainer *t, const struct unet_cases *cases)
@@ -105,7 +105,7 @@ enum mcs_status mcs_unet_trainer_open(struct unet_trainer *t, struct unet_model 
 
 void mcs_unet_trainer_close(struct unet_trainer *t)
 {
-    mcs_joint_end(&t->joint);
+    mcs_data_parallel_end(&t->data_parallel);
     mcs_exec_free(t->exec);
     mcs_graph_free(t->graph);
     mcs_optim_free(t->optim);
@@ -144,7 +144,7 @@ static enum mcs_status weighted_loss(struct unet_trainer *t, int64_t step, doubl
         float own;
         double all;
         if (mcs_comm_size(t->o->comm) > 1) {
-            MCS_TRY(mcs_joint_dice_loss(&t->joint, i, &all));
+            MCS_TRY(mcs_data_parallel_dice_loss(&t->data_parallel, i, &all));
         } else {
             MCS_TRY(mcs_exec_get(t->exec, t->loss[i], &own));
             all = (double)own;

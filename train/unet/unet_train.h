@@ -3,7 +3,7 @@
 #ifndef MCS_UNET_TRAIN_H
 #define MCS_UNET_TRAIN_H
 
-#include "engine/dist/joint.h"
+#include "engine/dist/data_parallel.h"
 #include "engine/optim.h"
 #include "infer/unet/unet_model.h"
 #include "train/run/cycle.h"
@@ -42,7 +42,7 @@ struct unet_trainer {
     struct unet_loader loader;
     struct graph *graph;
     struct exec *exec;
-    struct joint joint;
+    struct data_parallel data_parallel;
     struct optim *optim;
     struct tensor *image, *loss[UNET_MAX_STAGES], *target[UNET_MAX_STAGES];
     float weight[UNET_MAX_STAGES];

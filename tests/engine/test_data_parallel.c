@@ -1,5 +1,5 @@
-/* engine/dist/joint on small graphs: a contrastive loss with gathered rows, Dice and cross-entropy with added sums, and
- * gradient buckets, on 2 and 4 ranks against one. */
+/* engine/dist/data_parallel on small graphs: a contrastive loss with gathered rows, Dice and cross-entropy with added
+ * sums, and gradient buckets, on 2 and 4 ranks against one. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
-#include "engine/dist/joint.h"
+#include "engine/dist/data_parallel.h"
 #include "engine/model/layers.h"
 #include "engine/tape/grad.h"
 #include "tests/support/support_device.h"
@@ -26,7 +26,7 @@ static void teardown(void)
 {
     cr_expect(!test_reports(), "%s", test_reports());
 }
-TestSuite(joint, .init = setup, .fini = teardown, .timeout = 300);
+TestSuite(data_parallel, .init = setup, .fini = teardown, .timeout = 300);
 
 struct job {
     int dice; /* else contrastive */
@@ -72,8 +72,8 @@ done:
     return st;
 }
 
-static enum mcs_status record(const struct job *job, struct joint *j, struct graph *g, int64_t own, struct tensor **in,
-                              struct tensor **loss)
+static enum mcs_status record(const struct job *job, struct data_parallel *dp, struct graph *g, int64_t own,
+                              struct tensor **in, struct tensor **loss)
 {
     if (job->dice) {
         in[0] = mcs_input(g, "image", MCS_F32, 3, (int64_t[]){own, VOXELS, IN});
@@ -90,7 +90,7 @@ static enum mcs_status record(const struct job *job, struct joint *j, struct gra
         mcs_scope_begin(g, "tower%d", k);
         out[k] = mcs_l2norm(g, layer(g, mcs_gelu(g, layer(g, in[k], HIDDEN, "a")), OUT, "b"));
         mcs_scope_end(g);
-        out[k] = mcs_joint_rows(j, out[k]);
+        out[k] = mcs_data_parallel_gather(dp, out[k]);
     }
     *loss = mcs_keep(mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){out[0], out[1], NULL}, &dhnnce));
     return mcs_graph_status(g);
@@ -103,20 +103,20 @@ static enum mcs_status run_graph(struct job *job, struct comm *c, struct device 
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p);
     struct exec *e = NULL;
-    struct joint j;
+    struct data_parallel dp;
     struct tensor *in[2], *loss;
     float weight = 1, value;
     enum mcs_status st;
-    mcs_joint_begin(&j, c, g);
-    MCS_TRY_GOTO(record(job, &j, g, own, in, &loss), st, done);
+    mcs_data_parallel_begin(&dp, c, g);
+    MCS_TRY_GOTO(record(job, &dp, g, own, in, &loss), st, done);
     MCS_TRY_GOTO(mcs_grad(g, &loss, 1), st, done);
     MCS_TRY_GOTO(mcs_params_alloc(p, d), st, done);
     MCS_TRY_GOTO(mcs_params_alloc_grad(p), st, done);
     MCS_TRY_GOTO(mcs_params_init(p, 3), st, done);
     MCS_TRY_GOTO(mcs_exec_new(g, d, &e), st, done);
-    if (job->dice) MCS_TRY_GOTO(mcs_joint_dice(&j, loss, &weight), st, done);
+    if (job->dice) MCS_TRY_GOTO(mcs_data_parallel_dice(&dp, loss, &weight), st, done);
     MCS_TRY_GOTO(mcs_exec_set(e, loss->grad, &weight), st, done);
-    MCS_TRY_GOTO(mcs_joint_attach(&j, e, NULL, job->bucket_bytes), st, done);
+    MCS_TRY_GOTO(mcs_data_parallel_attach(&dp, e, NULL, job->bucket_bytes), st, done);
     for (uint32_t run = 0; run < RUNS; run++) {
         MCS_TRY_GOTO(set_inputs(job, e, in, own, rank, run), st, done);
         mcs_params_zero_grad(p);
@@ -125,12 +125,12 @@ static enum mcs_status run_graph(struct job *job, struct comm *c, struct device 
     }
     MCS_TRY_GOTO(mcs_exec_get(e, loss, &value), st, done);
     job->loss[rank] = (double)value;
-    if (job->dice && size > 1) MCS_TRY_GOTO(mcs_joint_dice_loss(&j, 0, &job->loss[rank]), st, done);
+    if (job->dice && size > 1) MCS_TRY_GOTO(mcs_data_parallel_dice_loss(&dp, 0, &job->loss[rank]), st, done);
     if (rank == 0) job->n = p->n_values;
     job->grad[rank] = malloc((size_t)p->n_values * sizeof(float));
     st = d->backend->download(d, job->grad[rank], p->grad, p->n_values * (int64_t)sizeof(float));
 done:
-    mcs_joint_end(&j);
+    mcs_data_parallel_end(&dp);
     mcs_exec_free(e);
     mcs_graph_free(g);
     mcs_params_free(p);
@@ -181,14 +181,14 @@ static void expect_same(const char *what, struct job job)
     free(one.grad[0]);
 }
 
-Test(joint, contrastive_loss_over_all_ranks)
+Test(data_parallel, contrastive_loss_over_all_ranks)
 {
     expect_same("one bucket", (struct job){0});
     expect_same("a bucket a tensor", (struct job){.bucket_bytes = 64});
     expect_same("two buckets a tower", (struct job){.bucket_bytes = 4000});
 }
 
-Test(joint, dice_over_all_ranks)
+Test(data_parallel, dice_over_all_ranks)
 {
     const struct dice_ce_attr a = {.smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
     struct job job = {.dice = 1, .attr = a};
@@ -197,19 +197,19 @@ Test(joint, dice_over_all_ranks)
     expect_same("batch dice", job);
 }
 
-Test(joint, buckets_hold_each_gradient_once)
+Test(data_parallel, buckets_hold_each_gradient_once)
 {
     struct device d;
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p);
-    struct joint j;
+    struct data_parallel dp;
     struct tensor *in[2], *loss;
     struct buckets b;
     const struct job job = {0};
     static const char *const without[] = {"tower0.b.", NULL};
     OK(test_device_open(0, &d));
-    mcs_joint_begin(&j, NULL, g);
-    OK(record(&job, &j, g, BATCH, in, &loss));
+    mcs_data_parallel_begin(&dp, NULL, g);
+    OK(record(&job, &dp, g, BATCH, in, &loss));
     OK(mcs_grad(g, &loss, 1));
     OK(mcs_params_alloc(p, &d));
     for (int64_t bytes = 0; bytes <= 8192; bytes = bytes ? 2 * bytes : 64) {
@@ -236,7 +236,7 @@ Test(joint, buckets_hold_each_gradient_once)
         free(times);
         mcs_buckets_free(&b);
     }
-    mcs_joint_end(&j);
+    mcs_data_parallel_end(&dp);
     mcs_graph_free(g);
     mcs_params_free(p);
     mcs_device_close(&d);
@@ -251,7 +251,7 @@ static enum mcs_status run_unlike(void *ctx, struct ranks *r)
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p);
     struct exec *e = NULL;
-    struct joint j;
+    struct data_parallel dp;
     struct tensor *in[2], *loss;
     float weight = 1;
     double value;
@@ -259,20 +259,20 @@ static enum mcs_status run_unlike(void *ctx, struct ranks *r)
     (void)ctx;
     MCS_TRY(test_device_open(r->local_rank, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
-    mcs_joint_begin(&j, c, g);
-    if (st == MCS_OK) st = record(&job, &j, g, BATCH / 2, in, &loss);
+    mcs_data_parallel_begin(&dp, c, g);
+    if (st == MCS_OK) st = record(&job, &dp, g, BATCH / 2, in, &loss);
     if (st == MCS_OK) st = mcs_grad(g, &loss, 1);
     if (st == MCS_OK) st = mcs_params_alloc(p, &d);
     if (st == MCS_OK) st = mcs_params_alloc_grad(p);
     if (st == MCS_OK) st = mcs_params_init(p, 3);
     if (st == MCS_OK) st = mcs_exec_new(g, &d, &e);
-    if (st == MCS_OK) st = mcs_joint_dice(&j, loss, &weight);
-    if (st == MCS_OK) st = mcs_joint_attach(&j, e, NULL, 0);
+    if (st == MCS_OK) st = mcs_data_parallel_dice(&dp, loss, &weight);
+    if (st == MCS_OK) st = mcs_data_parallel_attach(&dp, e, NULL, 0);
     target[3] = r->rank == 1 ? -1 : 0;
     if (st == MCS_OK) st = mcs_exec_set(e, in[1], target);
     if (st == MCS_OK) st = mcs_exec_run(e);
-    if (st == MCS_OK) st = mcs_joint_dice_loss(&j, 0, &value);
-    mcs_joint_end(&j);
+    if (st == MCS_OK) st = mcs_data_parallel_dice_loss(&dp, 0, &value);
+    mcs_data_parallel_end(&dp);
     mcs_exec_free(e);
     mcs_graph_free(g);
     mcs_params_free(p);
@@ -281,7 +281,7 @@ static enum mcs_status run_unlike(void *ctx, struct ranks *r)
     return st;
 }
 
-Test(joint, dice_by_sample_wants_as_many_voxels_on_each_rank)
+Test(data_parallel, dice_by_sample_wants_as_many_voxels_on_each_rank)
 {
     cr_expect_eq(mcs_ranks_run(2, run_unlike, NULL), MCS_E_DATA);
     cr_expect(strstr(mcs_error_message(), "rank 1 has 279 labelled voxels and rank 0 280"), "%s", mcs_error_message());
