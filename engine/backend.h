@@ -1,36 +1,40 @@
-/* What a device must offer: memory, and an implementation of every op of ops.def. A missing op is a link error. */
+/* The interface that a device implements: memory, and an implementation of every op of ops.def. A missing op is a link
+ * error. */
 #ifndef MCS_BACKEND_H
 #define MCS_BACKEND_H
 
 #include "engine/tape/graph.h"
 
 struct op_impl {
-    /* Once per step when a plan is bound: sets s->prepared and s->workspace_bytes, reads shapes only (data is not
-     * placed yet). */
+    /* Called once per step when a plan is bound: sets s->prepared and s->workspace_bytes. Reads shapes only, since
+     * tensors have no memory yet. */
     enum mcs_status (*prepare)(struct step *s, struct device *d);
     enum mcs_status (*fwd)(const struct step *s);
     enum mcs_status (*bwd)(const struct step *s); /* NULL for NOGRAD ops */
     void (*release)(struct step *s);              /* frees s->prepared; may be NULL */
 };
 
-/* What bench asks of a device; a backend may have none of it, and a part may be NULL. */
-struct peer { /* another implementation of a step, with buffers of its own, on the step's data */
+/* What `bench` asks of a device. All of it is optional: a backend may have no struct measure, and any member may be
+ * NULL. */
+struct peer { /* another implementation of a step for comparison, with private buffers, run on the step's data */
     const char *name;
     char missing[160]; /* why it cannot be run here; "" if it can */
     int adds_bias;
 };
 struct device_counts {
-    uint64_t launches, blocks, threads, tensor_products; /* m16n8k16, a warp's each */
+    uint64_t launches, blocks, threads, tensor_products; /* tensor_products: m16n8k16 MMAs, counted per warp */
 };
 struct measure {
-    /* seconds (n) of n calls of f by the device's own clock, each enqueued after its caches were filled otherwise. */
+    /* seconds (n): durations of n calls of f by the device's clock. The caches are overwritten before each call; calls
+     * are enqueued. */
     enum mcs_status (*time)(struct device *d, enum mcs_status (*f)(void *), void *arg, int n, double *seconds);
-    enum mcs_status (*copy)(struct device *d, void *dst, const void *src, int64_t bytes); /* within it, enqueued */
-    /* Peer number `which` of a prepared step with its data, *p NULL: there are no more. */
+    enum mcs_status (*copy)(struct device *d, void *dst, const void *src, int64_t bytes); /* enqueued on the device */
+    /* Creates peer number `which` for a prepared step and its data; *p is NULL when there are no more. */
     enum mcs_status (*peer_new)(const struct step *s, int which, struct peer **p);
     enum mcs_status (*peer_run)(void *p);
     void (*peer_free)(struct peer *p);
-    /* What was done since the last call, everything enqueued included. A device that has it tells no times. */
+    /* The device's work since the last call, enqueued work included. A device that has this call does not measure
+     * times. */
     enum mcs_status (*counts)(struct device *d, struct device_counts *c);
 };
 
@@ -40,43 +44,45 @@ struct device_ops;
 
 struct backend {
     const char *name;
-    const struct op_impl *ops;                                           /* MCS_N_OPS of them */
+    const struct op_impl *ops;                                           /* MCS_N_OPS entries */
     enum mcs_status (*alloc)(struct device *d, int64_t bytes, void **p); /* 64-byte aligned, not cleared */
     void (*free)(struct device *d, void *p);
-    /* E_NOMEM, with what would fit, where fixed + by_batch bytes are not free now; by_batch grows with the batch. NULL:
-     * there is as much as the system gives. */
-    enum mcs_status (*room)(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch);
+    /* E_NOMEM, with the batch that would fit, where fixed + by_batch bytes are not free now; by_batch is proportional
+     * to the batch. NULL: no check. */
+    enum mcs_status (*check_memory)(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch);
     enum mcs_status (*upload)(struct device *d, void *dst, const void *src, int64_t bytes);
     enum mcs_status (*download)(struct device *d, void *dst, const void *src, int64_t bytes);
     enum mcs_status (*zero)(struct device *d, void *dst, int64_t bytes);
-    enum mcs_status (*sync)(struct device *d); /* waits, and reports what failed since */
-    /* For engine/optim.c: the gradient's norm over the ranges, in an order that the ranges alone fix, then one update
-     * of the weights by the clipped gradient, or none where the norm is not finite. optim_norm waits for the last
-     * update and says that norm. No heap allocation in a step. */
+    enum mcs_status (*sync)(struct device *d); /* waits, and reports errors since the last sync */
+    /* For engine/optim.c: computes the gradient's norm over the ranges, summed in an order that the ranges alone
+     * determine, then updates the weights once by the clipped gradient, or not at all where the norm is not finite.
+     * optim_norm waits for the last update and returns that norm. No heap allocation in a step. */
     enum mcs_status (*optim_update)(struct device *d, const struct optim_update *u);
     enum mcs_status (*optim_norm)(struct device *d, double *norm);
-    /* Before the steps of a run are enqueued: what they read of `run`. NULL: steps read it themselves. */
+    /* Called before a run's steps are enqueued: copies the parts of `run` that they read. NULL: steps read `run`
+     * themselves. */
     enum mcs_status (*begin_run)(struct device *d, const struct run_state *run);
-    /* Steps enqueued between begin and end are recorded, not run; replay enqueues them all at once, with the same
-     * pointers. NULL: the backend runs each step when it is called. */
+    /* Steps enqueued between begin and end are recorded, not run; replay enqueues all of them at once, with the same
+     * pointers. NULL: the backend runs each step when it is called, so that there is nothing to record. */
     enum mcs_status (*capture_begin)(struct device *d);
     enum mcs_status (*capture_end)(struct device *d, void **captured);
     enum mcs_status (*replay)(struct device *d, void *captured);
     void (*captured_free)(struct device *d, void *captured);
-    void (*close)(struct device *d); /* when no exec or params use it */
-    /* Collectives that run on the device (engine/dist/comm.h); NULL, or returns NULL: they go through the host. */
+    void (*close)(struct device *d); /* after all exec and params that use it are freed */
+    /* Collectives that run on the device (engine/dist/comm.h). NULL, or a NULL result: collectives go through host
+     * memory. */
     const struct comm_ops *(*comm)(void);
     const struct device_ops *device_ops;    /* engine/device_ops.h; never NULL */
-    const struct measure *(*measure)(void); /* NULL, or returns NULL: the host's clock */
+    const struct measure *(*measure)(void); /* NULL, or a NULL result: times are taken by the host's clock */
 };
 
 struct device {
     const struct backend *backend;
-    void *state; /* the backend's own */
+    void *state; /* the backend's data */
 };
 
-/* engine/cpu/cpu.c. threads 0 = all cores. Several threads may each have one open; close when no exec or params use it.
- */
+/* engine/cpu/cpu.c. threads 0 = all cores. Each thread may open one. Close it after all exec and params that use it are
+ * freed. */
 enum mcs_status mcs_cpu_open(int threads, struct device *d);
 void mcs_cpu_close(struct device *d);
 

@@ -14,16 +14,16 @@
 
 static const char *const names[] = {"cpu", "cuda", "cudasim"};
 
-/* Where this program lies, with the slash; "" where the system does not say. */
-static void program_folder(char *folder, size_t room)
+/* The folder of this program, with a trailing slash; "" where the system does not tell. */
+static void program_folder(char *folder, size_t folder_bytes)
 {
-    const ssize_t n = readlink("/proc/self/exe", folder, room - 1);
+    const ssize_t n = readlink("/proc/self/exe", folder, folder_bytes - 1);
     folder[n > 0 ? n : 0] = 0;
     char *slash = strrchr(folder, '/');
     if (slash) slash[1] = 0;
 }
 
-/* A library that ends before its table of sections: to open it would end the program by SIGBUS. */
+/* Whether a library is shorter than its section table: opening a truncated one would end the program by SIGBUS. */
 static int is_torn(const char *path)
 {
     Elf64_Ehdr head = {0};
@@ -35,7 +35,7 @@ static int is_torn(const char *path)
            head.e_shoff + (uint64_t)head.e_shnum * head.e_shentsize > (uint64_t)file.st_size;
 }
 
-/* A module stays open until the program ends: what it registered with its libraries cannot be taken back. */
+/* A module stays open until the program ends: libraries it registered with keep pointers into it. */
 static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_module **module)
 {
     static const struct cuda_module *opened[3];
@@ -109,11 +109,11 @@ enum mcs_status mcs_device_count(enum mcs_device_kind kind, int *n)
     return m->count(n);
 }
 
-enum mcs_status mcs_device_describe(enum mcs_device_kind kind, int index, char *text, int room)
+enum mcs_status mcs_device_describe(enum mcs_device_kind kind, int index, char *text, int text_bytes)
 {
     const struct cuda_module *m;
-    snprintf(text, (size_t)room, "this computer's processor");
+    snprintf(text, (size_t)text_bytes, "this computer's processor");
     if (kind == MCS_DEVICE_CPU) return MCS_OK;
     MCS_TRY(module_of(kind, &m));
-    return m->describe(index, text, room);
+    return m->describe(index, text, text_bytes);
 }

@@ -6,8 +6,8 @@
 
 #include "engine/backend.h"
 
-/* Neighbours with the same decay are one range. A tensor's padding (to 16 floats) may be inside: it is zero with a
- * gradient of zero. */
+/* Adjacent tensors with the same decay form one range. A tensor's padding (to 16 floats) may be inside: it is zero and
+ * its gradient is zero. */
 struct ranges {
     int n;
     struct optim_range r[];
@@ -69,10 +69,10 @@ static enum mcs_status zeros(struct params *p, float **out)
 {
     struct device *d = p->device;
     const int64_t bytes = p->n_values * (int64_t)sizeof(float);
-    void *room;
-    MCS_TRY(d->backend->alloc(d, bytes, &room));
-    *out = room;
-    return d->backend->zero(d, room, bytes);
+    void *memory;
+    MCS_TRY(d->backend->alloc(d, bytes, &memory));
+    *out = memory;
+    return d->backend->zero(d, memory, bytes);
 }
 
 enum mcs_status mcs_optim_new(struct params *p, const struct optim_options *options, const char *const *frozen,
@@ -134,8 +134,8 @@ enum mcs_status mcs_optim_begin(struct optim *o, double lr)
     return MCS_OK;
 }
 
-/* The parameter nearest to the losses whose gradient is not finite (parameters are in forward order); NULL: none, it is
- * the sum of squares that is too large. */
+/* The parameter nearest to the losses whose gradient is not finite (parameters are in forward order); NULL: none, so
+ * the sum of squares overflowed. */
 static const char *spoilt(const struct optim *o)
 {
     const struct params *p = o->params;
@@ -158,7 +158,7 @@ enum mcs_status mcs_optim_end(struct optim *o, double *norm)
     MCS_TRY(o->params->device->backend->optim_norm(o->params->device, &size));
     if (norm) *norm = size;
     if (isfinite(size)) return MCS_OK;
-    o->step--; /* it did not take place */
+    o->step--; /* the update did not take place */
     const char *name = spoilt(o);
     return MCS_FAIL(MCS_E_DATA, "update %lld: the gradient's norm is not finite%s%s; lower the learning rate",
                     (long long)o->step + 1, name ? ", first that of " : "", name ? name : "");

@@ -1,6 +1,6 @@
 /* Optimizers over the flat arrays of a struct params: AdamW (Loshchilov and Hutter 2019) and SGD with Nesterov
- * momentum, both as torch.optim computes them, with the gradient's global norm clipped first
- * (torch.nn.utils.clip_grad_norm_). Frozen parameters and buffers are left alone. */
+ * momentum, both as torch.optim computes them, after clipping the gradient by its global norm
+ * (torch.nn.utils.clip_grad_norm_). Frozen parameters and buffers are not changed. */
 #ifndef MCS_OPTIM_H
 #define MCS_OPTIM_H
 
@@ -17,9 +17,9 @@ struct optim_options {
     float clip_norm; /* 0: none */
 };
 
-/* For backends: floats [first, first + n) of the flat arrays, with their weight decay; and one update of such ranges.
- * g is multiplied by min(1, clip_norm / (norm + 1e-6)) before it is used, torch's guard against 0/0. step counts from
- * 1. */
+/* For backends: floats [first, first + n) of the flat arrays with their weight decay, and one update of such ranges. g
+ * is multiplied by min(1, clip_norm / (norm + 1e-6)) before use; 1e-6 is torch's guard against 0/0. step counts from 1.
+ */
 struct optim_range {
     int64_t first, n;
     float decay;
@@ -34,29 +34,31 @@ struct optim_update {
     int64_t step;
 };
 
-/* The decimal that an option was written as: 1 - 0.999f is 4.7e-5 off 0.001, and so would the second moment be. */
+/* Rounds to the decimal that the option was written as: 1 - 0.999f is off 0.001 by 1.3e-5 of its value, and so would be
+ * the second moment. */
 double mcs_optim_decimal(float x);
 
 struct optim {
     struct optim_options o;
     struct params *params;
-    uint8_t *trained; /* by parameter: takes part */
+    uint8_t *trained; /* by parameter: 1 where it is updated */
     float *m, *v; /* flat, on the device, like params->data: first moment or momentum; second moment (NULL for SGD) */
-    int64_t step; /* updates done; checkpoints save and set it */
-    void *state;  /* the implementation's own */
+    int64_t step; /* updates done; saved in and restored from checkpoints */
+    void *state;  /* the implementation's data */
 };
 
-/* frozen: prefixes of parameter names that stay as they are, NULL-ended, or NULL. The params must have memory and
- * gradients. */
+/* frozen: prefixes of the names of parameters that are not updated, NULL-ended, or NULL. The params must have memory
+ * and gradients. */
 enum mcs_status mcs_optim_new(struct params *p, const struct optim_options *options, const char *const *frozen,
                               struct optim **o);
 void mcs_optim_free(struct optim *o);
-/* One update with params->grad, in two halves: begin enqueues it, end waits for it and says the gradient's norm before
- * clipping (norm may be NULL). Between them the host may prepare the next step. Fixed order: the same bits for any
- * number of threads. No heap allocation. E_DATA from end when the norm is not finite; then nothing was changed. */
+/* One update with params->grad, in two halves: begin enqueues it, end waits for it and returns the gradient's norm
+ * before clipping (norm may be NULL). Between them the host may prepare the next step. Sums have a fixed order: the
+ * same bits for any number of threads. No heap allocation. E_DATA from end when the norm is not finite; then nothing
+ * was changed. */
 enum mcs_status mcs_optim_begin(struct optim *o, double lr);
 enum mcs_status mcs_optim_end(struct optim *o, double *norm);
-/* Both. */
+/* Begin and end. */
 enum mcs_status mcs_optim_step(struct optim *o, double lr, double *norm);
 
 #endif

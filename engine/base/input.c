@@ -31,8 +31,8 @@ enum mcs_status mcs_input_open(const char *path, int *fd, int64_t *n_bytes)
 
     *fd = -1;
     *n_bytes = 0;
-    /* Looked at before it is opened, since opening alone makes some devices act; and again afterwards, since the name
-     * may stand for another file by then. */
+    /* Checked before it is opened, since opening alone makes some devices act; and again afterwards, since the name may
+     * refer to another file by then. */
     MCS_REQUIRE(stat(path, &info) == 0, errno == ENOENT || errno == ENOTDIR ? MCS_E_NOINPUT : MCS_E_IO,
                 "%s: cannot read: %s", path, strerror(errno));
     MCS_TRY(check_kind(path, &info));

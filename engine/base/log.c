@@ -29,7 +29,7 @@ double mcs_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* One line on stderr, in one write, so that lines of several threads do not mix. */
+/* Prints a line to stderr in one write, so that lines of several threads do not mix. */
 static void print_line(const char *head, const char *fmt, va_list ap)
 {
     char raw[LINE_BYTES], shown[2 * LINE_BYTES];

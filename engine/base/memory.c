@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, NAME_BYTES = 1024, LINE_BYTES = 2048 };
-static const int64_t SMALL_BYTES = (int64_t)1 << 20; /* not worth a look at the system */
+static const int64_t SMALL_BYTES = (int64_t)1 << 20; /* smaller requests pass without asking the system */
 static const int64_t MAX_LIMIT = (int64_t)1 << 60;   /* larger than any machine; sums of two stay in int64_t */
 static const int64_t MAX_REQUEST = (int64_t)1 << 62;
-static int64_t limit_bytes; /* 0: what the machine has free */
+static int64_t limit_bytes; /* 0: the machine's free memory */
 
 enum mcs_status mcs_memory_parse(const char *text, const char *where, int64_t *bytes)
 {
@@ -21,7 +21,7 @@ enum mcs_status mcs_memory_parse(const char *text, const char *where, int64_t *b
     const double value = strtod(text, &end);
     double unit = 1;
 
-    /* strtod also reads signs, exponents, hexadecimal and "inf": not here. */
+    /* strtod also accepts signs, exponents, hexadecimal and "inf"; they are refused here. */
     const int number = end != text && end == text + strspn(text, "0123456789.");
     while (*end == ' ') end++;
     const char *letter = *end ? strchr(units, *end | 0x20) : NULL;
@@ -60,9 +60,9 @@ const char *mcs_memory_text(int64_t bytes, char *dst, int dst_bytes)
     return dst;
 }
 
-/* ---- what the system says ---- */
+/* ---- the system's figures ---- */
 
-/* The number after `key` in a file of lines "key number", or the file's first number where key is ""; -1: none. */
+/* The number after `key` in a file of lines "key number", or the file's first number where key is ""; -1: not found. */
 static int64_t number_in(const char *path, const char *key)
 {
     char line[LINE_BYTES];
@@ -81,7 +81,7 @@ static int64_t number_in(const char *path, const char *key)
     return found;
 }
 
-/* Where version 1 and 2 keep a group's files, and their names. A cache of files that nobody has open in memory can be
+/* Where cgroup versions 1 and 2 keep a group's files, and their names. Page cache of files that are not mapped can be
  * dropped, so it counts as free. */
 static const struct cgroup_files {
     const char *mount, *limit, *usage, *cache;
@@ -91,14 +91,15 @@ static const struct cgroup_files {
     {"sys/fs/cgroup/unified", "memory.max", "memory.current", "inactive_file "},
 };
 
-/* The least that one group and those above it leave. group: "/a/b", shortened here step by step down to "". */
+/* The smallest number of bytes that a group and its ancestors leave. group: "/a/b", shortened here component by
+ * component down to "". */
 static int64_t group_left(const char *root, const struct cgroup_files *v, char *group)
 {
     int64_t left = INT64_MAX;
     for (;;) {
         char path[PATH_BYTES];
         snprintf(path, sizeof path, "%s/%s%s/%s", root, v->mount, group, v->limit);
-        const int64_t limit = number_in(path, ""); /* version 2 writes "max" where there is none */
+        const int64_t limit = number_in(path, ""); /* version 2 writes "max" for no limit */
         snprintf(path, sizeof path, "%s/%s%s/%s", root, v->mount, group, v->usage);
         const int64_t usage = number_in(path, "");
         if (limit >= 0 && usage >= 0) {
@@ -190,7 +191,7 @@ static int64_t limits_left(void)
     return left;
 }
 
-/* mcs_memory_left; *by_rlimit: without --max-memory, whether the limits of the process are what bounds it. */
+/* mcs_memory_left; *by_rlimit: without --max-memory, 1 where a limit of the process (ulimit) is the smallest. */
 static int64_t memory_left(int *by_rlimit)
 {
     *by_rlimit = 0;

@@ -52,7 +52,7 @@ static const char *name_of(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* FNV-1a, 64 bits: short enough for a name, and equal names are all it must find. */
+/* FNV-1a, 64 bits: short enough for a name; only equality of names matters. */
 static unsigned long long name_hash(const char *name)
 {
     unsigned long long h = 0xcbf29ce484222325ull;
@@ -60,9 +60,8 @@ static unsigned long long name_hash(const char *name)
     return h;
 }
 
-/* ---- leftovers ----
- * A folder is listed once a process, since it may hold very many files; the temporary names seen then are kept here
- * until their target is written. */
+/* ---- leftovers ---- A folder is listed once per process, since it may hold very many files; the temporary names found
+ * then are kept here until their target is written. */
 
 static struct {
     pthread_mutex_t lock;
@@ -100,7 +99,8 @@ static void list_folder(const char *folder, int index)
     closedir(d);
 }
 
-/* The folder's index in the table, listed now where it is new; -1 where there is no room or no such folder. */
+/* The folder's index in the table, listed now where it is new; -1 where the table is full or there is no such folder.
+ */
 static int folder_index(const char *folder)
 {
     struct stat info;
@@ -114,8 +114,8 @@ static int folder_index(const char *folder)
     return leftovers.n_folders++;
 }
 
-/* Removes a temporary file unless some process has it locked. Holding the lock here makes a process that has just
- * created the name, and not locked it yet, choose another one. */
+/* Removes a temporary file unless a process has it locked. A process that has just created the name and not locked it
+ * yet sees this lock and chooses another name. */
 static void remove_unlocked(const char *folder, const char *name)
 {
     char path[MCS_PATH_BYTES + 64];
@@ -195,11 +195,12 @@ static enum mcs_status open_named(struct mcs_new_file *f)
         f->fd = open(f->scratch, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
         if (f->fd < 0 && errno == EEXIST) continue;
         MCS_REQUIRE(f->fd >= 0, MCS_E_IO, "%s: cannot write: %s", f->target, mcs_file_write_error(errno));
-        if (flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) { /* without locks nobody sweeps either */
+        if (flock(f->fd, LOCK_EX | LOCK_NB) == 0 ||
+            errno != EWOULDBLOCK) { /* without locks leftovers are not removed either */
             f->named = 1;
             return MCS_OK;
         }
-        close(f->fd); /* a sweep has it */
+        close(f->fd); /* another process is removing it */
         f->fd = -1;
     }
     return MCS_FAIL(MCS_E_IO, "%s: cannot write: no free name for a temporary file", f->target);
@@ -214,7 +215,7 @@ static int open_unnamed(struct mcs_new_file *f)
     if (f->fd < 0) return 0;
     snprintf(f->path, sizeof f->path, "/proc/self/fd/%d", f->fd);
     if (access(f->path, F_OK) == 0 && (flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) return 1;
-    close(f->fd); /* without /proc it could never get a name */
+    close(f->fd); /* without /proc it could never be given a name */
     f->fd = -1;
     return 0;
 }
@@ -249,7 +250,7 @@ void mcs_file_abort(struct mcs_new_file *f)
     f->fd = -1;
 }
 
-/* Gives a file without a name its target's, where there is no such file yet; else a temporary one. */
+/* Links a nameless file to its target's name, where there is no such file yet; else to a temporary name. */
 static enum mcs_status give_name(struct mcs_new_file *f)
 {
     char self[64];
@@ -276,7 +277,7 @@ static enum mcs_status sync_folder_of(const char *path)
     char folder[MCS_PATH_BYTES];
     mcs_folder_of(path, folder);
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return MCS_OK; /* a folder that may be written but not listed */
+    if (fd < 0) return MCS_OK; /* a folder that is writable but cannot be listed */
     const int failed = fsync(fd) != 0 && errno == EIO;
     close(fd);
     MCS_REQUIRE(!failed, MCS_E_IO, "%s: cannot sync its folder: %s", path, strerror(EIO));

@@ -28,7 +28,7 @@ uint32_t mcs_rng_site(const char *name)
     return (uint32_t)(h ^ (h >> 32));
 }
 
-/* The seed's high half is folded into the key with the site, so that all 64 bits count. */
+/* The seed's high half is mixed into the key with the site, so that all 64 bits count. */
 static void draw(struct mcs_rng r, uint32_t block, uint32_t lane, uint32_t out[4])
 {
     const uint32_t ctr[4] = {block, r.sample, r.step, lane};

@@ -1,7 +1,7 @@
 /* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
- * 3", SC 2011). A draw is a pure function of its key and counter, so no result depends on order, thread, rank or on
- * what was skipped. The key is (seed, site): the site names the place in the program that draws (MCS_SITE_*, or a hash
- * of a name); the counter is (sample, step, index): whose draw, when, which element.
+ * 3", SC 2011). A draw is a pure function of its key and counter, so no result depends on order, thread, rank or
+ * skipped draws. The key is (seed, site): the site names the place in the program that draws (MCS_SITE_*, or a hash
+ * of a name). The counter is (sample, step, index): whose draw, when, which element.
  *
  * All functions are thread safe and have no state. */
 #ifndef MCS_RNG_H
@@ -13,7 +13,7 @@ struct mcs_rng {
     uint64_t seed;   /* of the run */
     uint32_t site;   /* place in the program: mcs_rng_site("demo.lesion") */
     uint32_t sample; /* case, image or row id: never its position in a batch */
-    uint32_t step;   /* training step, epoch or draw round */
+    uint32_t step;   /* training step, epoch or round of draws */
 };
 
 /* Philox4x32-10: out[4] from ctr[4] and key[2]. */
@@ -33,7 +33,7 @@ double mcs_rng_normal(struct mcs_rng r, uint32_t index);
 /* Uniform integer in [0, n), n >= 1, without modulo bias beyond 2^-32. */
 uint32_t mcs_rng_below(struct mcs_rng r, uint32_t index, uint32_t n);
 
-/* Fills n floats with standard normals: element i depends on (r, i) alone. Four values a Philox call. */
+/* Fills n floats with standard normals: element i depends on (r, i) alone. Four values per Philox call. */
 void mcs_rng_fill_normal(struct mcs_rng r, float *dst, int64_t n);
 /* Fills n floats uniform in [0,1). */
 void mcs_rng_fill_uniform(struct mcs_rng r, float *dst, int64_t n);

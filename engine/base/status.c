@@ -32,7 +32,7 @@ static void trace_append(const char *file, int line)
     snprintf(held_trace + used, TRACE_BYTES - used, "%s%s:%d", used ? " < " : "", file, line);
 }
 
-/* Names and texts in a message come from outside: none of it may reach a terminal as a command. */
+/* Names and text in a message come from outside and must not reach a terminal as a command. */
 static void format_escaped(char *dst, size_t bytes, const char *fmt, va_list ap)
 {
     char raw[MESSAGE_BYTES];

@@ -37,20 +37,20 @@ int mcs_exit_code(enum mcs_status st);
 const char *mcs_status_text(enum mcs_status st);
 
 /* Records a message (printf style) unless one is already held, and returns st. Control characters and bytes that are
- * not UTF-8 stand in it as \x1b (engine/base/escape.h). */
+ * not UTF-8 are escaped as \x1b (engine/base/escape.h). */
 enum mcs_status mcs_fail(enum mcs_status st, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 /* Adds "file:line" to the trace of the held message; returns st. */
 enum mcs_status mcs_trace(enum mcs_status st, const char *file, int line);
-/* The held message ("" when none), and where it came from, innermost first. Owned by the thread. */
+/* The held message ("" when none), and its trace of source lines, innermost first. Owned by the thread. */
 const char *mcs_error_message(void);
 const char *mcs_error_trace(void);
 void mcs_error_clear(void);
-/* Adds to the held message what only a caller further out knows (printf style); nothing where none is held. */
+/* Appends context that only a caller knows (printf style) to the held message; nothing where none is held. */
 void mcs_error_add(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* The status is given again after the call, so that the compiler sees that a failure is not MCS_OK: else it takes what
- * a failed call did not set for used. */
+/* The status is repeated after the call so that the compiler sees that a failure is not MCS_OK. Otherwise it warns that
+ * outputs of a failed call may be used uninitialised. */
 #define MCS_FAIL(st, ...) (mcs_fail((st), __FILE__, __LINE__, __VA_ARGS__), (st))
 #define MCS_REQUIRE(cond, st, ...)                                                                                     \
     do {                                                                                                               \

@@ -23,7 +23,8 @@ static const char *name_of(int number)
     return "a signal";
 }
 
-/* The default action of all four is to end the process; the others block the signal, so it comes to this thread. */
+/* The default action of all four signals ends the process. All other threads block the signal, so it is delivered to
+ * this thread. */
 static void end_at_once(int number)
 {
     sigset_t one;

@@ -20,10 +20,10 @@ extern char **environ;
 enum {
     NAME_MAX_BYTES = 64,
     YAML_MAX_BYTES = 1 << 20,
-    YAML_MAX_DEPTH = 4,    /* of mappings with a meaning */
-    YAML_MAX_NESTING = 16, /* of lists and mappings that are read at all */
+    YAML_MAX_DEPTH = 4,    /* nesting of mappings that keys can use */
+    YAML_MAX_NESTING = 16, /* nesting of lists and mappings that is read at all */
     YAML_MAX_NODES = 1 << 14,
-    YAML_MAX_DIRECTIVES = 8, /* lines that begin with %: libyaml compares each with all others */
+    YAML_MAX_DIRECTIVES = 8, /* lines that begin with %: libyaml compares each with all others, quadratic time */
     HELP_COLUMN = 32,
     HELP_WIDTH = 110
 };
@@ -63,7 +63,7 @@ static const char *const form_stages[] = {
 #undef X
 };
 
-/* One parse: the rows of both tables and where each value came from. */
+/* One parse: the rows of both tables, and the source of each value. */
 struct parse {
     const struct mcs_verb *verb;
     struct arena *arena;
@@ -74,7 +74,7 @@ struct parse {
     enum source args_from;
 };
 
-/* An option of the command line, kept until file and environment have been read. */
+/* An option on the command line, kept until file and environment are read. */
 struct word {
     int row;
     const char *text, *where;
@@ -96,7 +96,7 @@ static int same_name(const char *a, const char *b)
 int mcs_edit_distance(const char *a, const char *b)
 {
     int na = (int)strnlen(a, NAME_MAX_BYTES), nb = (int)strnlen(b, NAME_MAX_BYTES);
-    int row[3][NAME_MAX_BYTES + 1]; /* rows i-2, i-1 and i of the table, taken by turns */
+    int row[3][NAME_MAX_BYTES + 1]; /* rows i-2, i-1 and i of the table, used in rotation */
     for (int j = 0; j <= nb; j++) row[0][j] = j;
     for (int i = 1; i <= na; i++) {
         int *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
@@ -145,7 +145,8 @@ static int find_letter(const struct parse *p, char letter)
     return -1;
 }
 
-/* Compares word k of "a|b|c" with text; returns its length and start through `word`, or 0 when there is no word k. */
+/* Compares word k of "a|b|c" with text; returns its length and, through `word`, its start, or 0 when there is no word
+ * k. */
 static int choice_word(const char *choices, int k, const char **word)
 {
     for (; k > 0; k--) {
@@ -227,7 +228,7 @@ static void list_append_words(struct arena *arena, struct mcs_strings *list, con
     for (char *w = strtok_r(copy, " ", &rest); w; w = strtok_r(NULL, " ", &rest)) list_append(arena, list, w);
 }
 
-/* Sets one option from text. A list is emptied when a stronger source speaks for the first time. */
+/* Sets one option from text. A list is emptied when a source of higher priority sets it for the first time. */
 static enum mcs_status set_value(struct parse *p, int row, const char *text, const char *where, enum source from)
 {
     const struct mcs_option *o = p->rows[row];
@@ -304,13 +305,13 @@ enum mcs_status mcs_form_parse(const char *text, enum mcs_form form[MCS_FORM_STA
 
 /* ---- command line ---- */
 
-/* Splits the words into options and plain words. Stores the options in `words` (room for argc), their number in
- * n_words. */
+/* Splits the words into options and plain words. Stores the options in `words` (argc entries), their number in n_words.
+ */
 static enum mcs_status read_words(struct parse *p, int argc, char **argv, struct word *words, int *n_words)
 {
     struct mcs_common *common = (struct mcs_common *)p->options;
     const char *verb = p->verb->name;
-    int open_list = -1; /* "-f 0 1 2": where a verb takes no plain words, they go on with the list before them */
+    int open_list = -1; /* "-f 0 1 2": where a verb takes no plain words, they are appended to the list before them */
     *n_words = 0;
     for (int i = 0; i < argc; i++) {
         char *a = argv[i];
@@ -475,8 +476,8 @@ static enum mcs_status not_yaml(const char *path, const yaml_parser_t *parser)
                     parser->problem ? parser->problem : "no memory");
 }
 
-/* Goes through the file without building anything: what libyaml takes far longer for than the file is long (nested
- * brackets, aliases, directives) is refused, and so is a second document. */
+/* Parses the file without building anything. Refuses input on which libyaml takes far longer than linear time (nested
+ * brackets, aliases, directives), and a second document. */
 static enum mcs_status check_yaml(const char *path, const unsigned char *bytes, size_t n)
 {
     yaml_parser_t parser;
@@ -532,8 +533,8 @@ static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigne
     return st;
 }
 
-/* Loads the one document of a file. On MCS_OK the caller deletes `doc`; a file without a document gives one without a
- * root. */
+/* Loads the only document of a file. On MCS_OK the caller deletes `doc`; an empty file gives a document without a root.
+ */
 static enum mcs_status load_yaml(const char *path, struct arena *arena, yaml_document_t *doc)
 {
     unsigned char *bytes;
@@ -577,7 +578,7 @@ enum mcs_status mcs_config_verb(const char *path, struct arena *arena, const cha
     return MCS_OK;
 }
 
-/* ---- all of it ---- */
+/* ---- all sources together ---- */
 
 static void collect_rows(struct parse *p)
 {
@@ -645,7 +646,7 @@ enum mcs_status mcs_config_parse(const struct mcs_verb *verb, int argc, char **a
 
 /* ---- writing ---- */
 
-/* A text that grows; owned by the arena, which keeps the shorter copies too: these texts are small. */
+/* A growing text; owned by the arena, which keeps the shorter copies too: these texts are small. */
 struct text {
     struct arena *arena;
     char *s;
@@ -670,8 +671,8 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char
     t->used += n;
 }
 
-/* The code point of the character of n bytes at s, where YAML wants it written as an escape: controls, what counts as a
- * line end, byte order marks; else 0. */
+/* The code point of the character of n bytes at s where YAML requires an escape: controls, line ends, byte order marks;
+ * else 0. */
 static unsigned escaped_code(const char *s, int n)
 {
     const unsigned char *p = (const unsigned char *)s;
@@ -681,7 +682,7 @@ static unsigned escaped_code(const char *s, int n)
     return code == 0x2028 || code == 0x2029 || code == 0xFEFF || code >= 0xFFFE ? code : 0;
 }
 
-/* YAML is UTF-8: other bytes of a path are written as mcs_text_encode does, and decoded where a file is read. */
+/* YAML is UTF-8: other bytes of a path are encoded by mcs_text_encode, and decoded when a file is read. */
 static void put_quoted(struct text *t, const char *s)
 {
     s = mcs_text_encode(t->arena, s);

@@ -8,27 +8,28 @@
  *         int rank, fill;
  *     };
  *     static const struct mcs_option options[] = {
- *         {"input", 'i', MCS_FIELD(coarse_options, input), .value = "DIR", .required = 1, .help = "folder of saliency
- * maps"},
- *         {"grow", 0, MCS_FIELD(coarse_options, grow_pixels), .def = "3", .lo = 0, .hi = 100, .value = "PX", .help =
- * "..."},
- *         {"rank", 0, MCS_FIELD(coarse_options, rank), .def = "confidence", .choices = "confidence|area|text", .help =
- * "..."},
+ *         {"input", 'i', MCS_FIELD(coarse_options, input), .value = "DIR", .required = 1,
+ *          .help = "folder of saliency maps"},
+ *         {"grow", 0, MCS_FIELD(coarse_options, grow_pixels), .def = "3", .lo = 0, .hi = 100, .value = "PX",
+ *          .help = "..."},
+ *         {"rank", 0, MCS_FIELD(coarse_options, rank), .def = "confidence", .choices = "confidence|area|text",
+ *          .help = "..."},
  *         {"fill", 0, MCS_FIELD(coarse_options, fill), .help = "fill holes"},
  *         {0},
  *     };
  *     static enum mcs_status run(const void *o) { const struct coarse_options *c = o; ... }
- *     const struct mcs_verb mcs_verb_coarse = {.name = "coarse", .line = "saliency maps to masks and boxes", .options =
- * options, .options_bytes = sizeof(struct coarse_options), .run = run};
+ *     const struct mcs_verb mcs_verb_coarse = {
+ *         .name = "coarse", .line = "saliency maps to masks and boxes", .options = options,
+ *         .options_bytes = sizeof(struct coarse_options), .run = run};
  *
- * in FOLDER/cmd_coarse.c is a whole verb: CMake finds the file and main.c lists it.
+ * This is a whole verb, in FOLDER/cmd_coarse.c: CMake finds the file and main.c lists it.
  *
- * An option's type is its field's type: const char * a text, int64_t an integer, double a number, int a flag (or, with
- * `.choices`, the index of the word chosen), struct mcs_strings a list (given again and again, or a YAML sequence).
- * Where a value comes from, the first that has one: command line, environment (MCSAM_ + name in capitals, '-' and '.'
- * as '_'), YAML file (--config), the table's default. Hyphens and underscores are the same in a name (nnU-Net writes
- * underscores, and long names after one hyphen: both are read). A dot in a name is a nested YAML mapping:
- * "lesion.contrast" is `lesion: {contrast: ...}`. */
+ * An option's type is its field's type: const char * is a text, int64_t an integer, double a number, int a flag (or,
+ * with `.choices`, the index of the chosen word), struct mcs_strings a list (the option repeated, or a YAML sequence).
+ * The first source that has a value counts: command line, environment (MCSAM_ + name in capitals, '-' and '.'
+ * as '_'), YAML file (--config), the table's default. Hyphens and underscores in a name are equivalent, and a long name
+ * may follow one hyphen (nnU-Net writes both ways). A dot in a name is a nested YAML mapping: "lesion.contrast" is
+ * `lesion: {contrast: ...}`. */
 #ifndef MCS_CONFIG_H
 #define MCS_CONFIG_H
 
@@ -49,17 +50,18 @@ struct mcs_option {
     const char *name; /* long name, hyphens; a row without a name ends the table */
     char letter;      /* short name, 0 = none */
     enum mcs_option_type type;
-    size_t offset;       /* both from MCS_FIELD */
-    const char *alias;   /* another long name, or NULL */
-    const char *def;     /* default as one would type it; NULL = NULL, 0 or an empty list; lists: separated by spaces */
+    size_t offset;     /* both from MCS_FIELD */
+    const char *alias; /* another long name, or NULL */
+    const char
+        *def; /* default as typed on the command line; NULL = NULL, 0 or an empty list; lists: separated by spaces */
     const char *choices; /* "a|b|c": the words allowed; the int field gets the index, a text field the word */
-    double lo, hi;       /* numbers: allowed range, both ends included; lo == hi = any */
-    int required;        /* must come from somewhere (has no default) */
-    const char *value;   /* what stands for the value in the help: "FILE" */
+    double lo, hi;       /* numbers: allowed range, both ends included; lo == hi = no limits */
+    int required;        /* must be given in some source; has no default */
+    const char *value;   /* placeholder for the value in the help: "FILE" */
     const char *help;
 };
 
-/* Type and offset of a field in one: `MCS_FIELD(coarse_options, input)`. A field of another type does not compile. */
+/* Type and offset of a field: `MCS_FIELD(coarse_options, input)`. A field of an unsupported type does not compile. */
 #define MCS_FIELD(structure, field)                                                                                    \
     _Generic(((struct structure *)0)->field,                                                                           \
         const char *: MCS_OPT_STRING,                                                                                  \
@@ -69,10 +71,10 @@ struct mcs_option {
         struct mcs_strings: MCS_OPT_LIST),                                                                             \
         offsetof(struct structure, field)
 
-/* Two forms where the paper and its released code differ, by stage. */
+/* The paper and its released code differ in several steps of the pipeline; a form is chosen for each step. */
 enum mcs_form { MCS_PAPER, MCS_RELEASE };
 /* loss: DHN-NCE; saliency: M2IB's crop and noise; coarse: threshold and component filter; sam: prompts; train: the
- * cyclic schedule; metrics: the surface distance's variant. */
+ * cyclic schedule; metrics: the variant of the surface distance. */
 #define MCS_FORM_LIST(X)                                                                                               \
     X(LOSS, loss) X(SALIENCY, saliency) X(COARSE, coarse) X(SAM, sam) X(TRAIN, train) X(METRICS, metrics)
 enum mcs_form_stage {
@@ -85,11 +87,11 @@ enum mcs_form_stage {
 enum mcs_device_kind { MCS_DEVICE_CPU, MCS_DEVICE_CUDA, MCS_DEVICE_CUDASIM };           /* values of common.device */
 enum mcs_precision_kind { MCS_PRECISION_AUTO, MCS_PRECISION_FP32, MCS_PRECISION_BF16 }; /* of common.precision */
 
-/* What every verb takes; the first member of each verb's own structure. All texts are owned by the arena given to
+/* Options of every verb; the first member of each verb's structure. All texts are owned by the arena given to
  * mcs_config_parse. */
 struct mcs_common {
     const struct mcs_verb *verb;
-    struct mcs_strings args; /* words that are no options */
+    struct mcs_strings args; /* words that are not options */
     const char *config, *form_text, *trace;
     const char *max_memory; /* NULL, or a size that mcs_memory_parse reads */
     int64_t threads, seed;  /* threads: never 0 once parsed by main */
@@ -102,21 +104,21 @@ struct mcs_common {
 struct mcs_verb {
     const char *name;
     const char *line;                 /* one line of help */
-    const struct mcs_option *options; /* NULL = the common ones alone */
-    size_t options_bytes;             /* of the verb's structure */
+    const struct mcs_option *options; /* NULL = only the common ones */
+    size_t options_bytes;             /* size of the verb's structure */
     enum mcs_status (*run)(const void *options);
-    const char *args;       /* what the words without hyphens are, "SRC DST"; NULL = takes none */
+    const char *args;       /* the words without hyphens, as shown in the help: "SRC DST"; NULL = takes none */
     int min_args, max_args; /* how many of them */
     const char *details;    /* text under the help's table, or NULL */
 };
 
 /* Reads command line (the words after the verb), environment, file and defaults into `options` (verb->options_bytes,
- * zeroed here). With --help nothing else is checked. E_USAGE: unknown option or key (the nearest is named), a value of
- * the wrong kind or out of range, something required missing, too few or many words; E_NOINPUT: no such config file;
- * E_DATA: not YAML. */
+ * zeroed here). With --help nothing else is checked. E_USAGE: unknown option or key (the message names the nearest
+ * one), a value of the wrong kind or out of range, a required option missing, too few or too many words; E_NOINPUT: no
+ * such config file; E_DATA: not YAML. */
 enum mcs_status mcs_config_parse(const struct mcs_verb *verb, int argc, char **argv, struct arena *arena,
                                  void *options);
-/* As above with the environment given ("NAME=value", NULL-terminated; NULL = empty), for tests. */
+/* The same with a given environment ("NAME=value", NULL-terminated; NULL = empty), for tests. */
 enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char **argv, char **env,
                                      struct arena *arena, void *options);
 /* The table as help text; owned by the arena. */
@@ -127,15 +129,16 @@ char *mcs_config_help(const struct mcs_verb *verb, struct arena *arena);
 char *mcs_config_text(const void *options, struct arena *arena);
 /* Writes mcs_config_text to a file, whole or not at all. E_IO. */
 enum mcs_status mcs_config_save(const char *path, const void *options);
-/* The key `verb` of a saved config: what `replay` runs. Owned by the arena. E_NOINPUT, E_DATA. */
+/* The key `verb` of a saved config: the verb that `replay` runs. Owned by the arena. E_NOINPUT, E_DATA. */
 enum mcs_status mcs_config_verb(const char *path, struct arena *arena, const char **verb);
 
-/* "paper", "release", or the stage list when they differ. */
+/* "paper", "release", or the list of all steps when they differ. */
 const char *mcs_form_text(const struct mcs_common *common, struct arena *arena);
-/* Parses "paper", "release" or "loss=paper,coarse=release" (what is not named stays as it is). */
+/* Parses "paper", "release" or "loss=paper,coarse=release" (steps that are not named keep their form). */
 enum mcs_status mcs_form_parse(const char *text, enum mcs_form form[MCS_FORM_STAGES]);
 
-/* Edit distance with swaps of neighbours (optimal string alignment), hyphen = underscore, upper = lower case. */
+/* Edit distance with swaps of adjacent characters (optimal string alignment), hyphen = underscore, upper = lower case.
+ */
 int mcs_edit_distance(const char *a, const char *b);
 
 #endif

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Writes to every page once. Linux backs a page with memory at its first write: here, where a shortage shows before a
- * run starts, and not at the step with the largest batch so far. In parallel, so that the pages lie on the NUMA nodes
+/* Writes to every page once. Linux allocates a page at its first write: done here, a shortage of memory shows before a
+ * run starts, and not at the step with the largest batch so far. In parallel, so that the pages are on the NUMA nodes
  * of the threads that will use them. */
 static void touch_pages(char *p, size_t bytes)
 {
@@ -30,8 +30,8 @@ static enum mcs_status cpu_alloc(struct device *d, int64_t bytes, void **p)
     return MCS_OK;
 }
 
-/* The batch that fits is told by division: by_batch bytes grow in proportion to it. */
-static enum mcs_status cpu_room(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
+/* The batch that fits follows by division: by_batch is proportional to the batch. */
+static enum mcs_status cpu_check_memory(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
 {
     (void)d;
     if (mcs_memory_check_as(MCS_E_NOMEM, fixed + by_batch, "a batch of %lld on the CPU", (long long)batch) == MCS_OK)
@@ -71,7 +71,7 @@ static enum mcs_status cpu_sync(struct device *d)
 #include "engine/tape/ops.def"
 #undef OP
 
-/* Pointers to const objects of other files are no constant expressions in C, so the table is filled at open. */
+/* Addresses of const objects in other files are no constant expressions in C, so the table is filled at open. */
 static struct op_impl cpu_ops[MCS_N_OPS];
 
 static const struct backend cpu_backend = {
@@ -79,7 +79,7 @@ static const struct backend cpu_backend = {
     .ops = cpu_ops,
     .alloc = cpu_alloc,
     .free = cpu_free,
-    .room = cpu_room,
+    .check_memory = cpu_check_memory,
     .upload = cpu_copy,
     .download = cpu_copy,
     .zero = cpu_zero,

@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <sys/resource.h>
 
-/* Beside the threads' stacks. Measured as the smallest limit under which `train` and `predict` of a small network run,
- * less what the process has mapped at its start and the stacks: 24 MiB with one thread to 52 MiB with 16 (oneDNN's
- * generated code, one heap of malloc a thread as far as there is room). */
+/* Memory apart from the threads' stacks. Measured as the smallest limit under which `train` and `predict` of a small
+ * network run, minus the memory mapped at the start and the stacks: from 24 MiB with one thread to 52 MiB with 16
+ * (oneDNN's generated code, one malloc arena per thread where the limit allows it). */
 enum { RESERVE_MIB = 64, GUARD_KIB = 64 };
 
 static enum mcs_status check(int resource, const char *flag, int64_t used, int64_t one, int threads)

@@ -16,7 +16,7 @@ enum mcs_status mcs_sgemm(char trans_a, char trans_b, int64_t m, int64_t n, int6
 }
 
 /* One engine and one stream for the life of the process: the CPU engine holds no resources worth closing. Threads that
- * are ranks share them: on the CPU a stream runs a primitive in the caller's thread and keeps nothing of it. */
+ * are ranks share them: on the CPU a stream runs a primitive in the caller's thread and keeps no state. */
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
@@ -74,7 +74,7 @@ static dnnl_status_t describe_conv(dnnl_primitive_desc_t *out, enum conv_pass pa
                                    const dnnl_memory_desc_t *bias, const dnnl_memory_desc_t *dst,
                                    const_dnnl_primitive_attr_t attr, const_dnnl_primitive_desc_t hint)
 {
-    dnnl_dims_t stride, pad, pad_end; /* what the last window does not reach is negative padding */
+    dnnl_dims_t stride, pad, pad_end; /* pad_end may be negative: input beyond the last window is not read */
     dnnl_convolution_desc_t cd;
     dnnl_status_t st;
     for (int i = 0; i < d->nsp; i++) {
@@ -83,10 +83,10 @@ static dnnl_status_t describe_conv(dnnl_primitive_desc_t *out, enum conv_pass pa
         pad[i] = d->pad[a];
         pad_end[i] = (d->dst[a] - 1) * d->stride[a] + d->k[a] - d->src[a] - d->pad[a];
     }
-    if (pass == CONV_FWD)
+    if (pass == CONV_FPROP)
         st = dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct, src, w, bias, dst,
                                                 stride, pad, pad_end);
-    else if (pass == CONV_DSRC)
+    else if (pass == CONV_DGRAD)
         st = dnnl_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, src, w, dst, stride, pad, pad_end);
     else
         st = dnnl_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, src, w, NULL, dst, stride, pad,
@@ -117,18 +117,18 @@ static enum mcs_status make(struct onednn_conv *c, const struct conv_dims *d)
     MCS_TRY(check(dnnl_primitive_attr_create(&attr), "attributes"));
     MCS_TRY_GOTO(check(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "scratchpad"), st,
                  done);
-    if (c->pass != CONV_FWD)
-        MCS_TRY_GOTO(check(describe_conv(&hint, CONV_FWD, d, &src, &any, NULL, &dst, NULL, NULL), "convolution"), st,
+    if (c->pass != CONV_FPROP)
+        MCS_TRY_GOTO(check(describe_conv(&hint, CONV_FPROP, d, &src, &any, NULL, &dst, NULL, NULL), "convolution"), st,
                      done);
     const dnnl_status_t found =
         describe_conv(&c->desc, c->pass, d, &src, &any, c->has_bias ? &bias : NULL, &dst, attr, hint);
-    if (found == dnnl_unimplemented) goto done; /* impl stays NULL: own code */
+    if (found == dnnl_unimplemented) goto done; /* impl stays NULL: im2col is used */
     MCS_TRY_GOTO(check(found, "convolution"), st, done);
     MCS_TRY_GOTO(check(dnnl_primitive_desc_query(c->desc, dnnl_query_impl_info_str, 0, &c->impl), "name"), st, done);
     if (strstr(c->impl, "ref")) goto done;
     MCS_TRY_GOTO(check(dnnl_primitive_create(&c->conv, c->desc), "convolution"), st, done);
 
-    const dnnl_query_t which = c->pass == CONV_DWEIGHT ? dnnl_query_diff_weights_md : dnnl_query_weights_md;
+    const dnnl_query_t which = c->pass == CONV_WGRAD ? dnnl_query_diff_weights_md : dnnl_query_weights_md;
     const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(c->desc, which, 0);
     const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(c->desc, dnnl_query_scratchpad_md, 0);
     c->packed_bytes = (dnnl_memory_desc_get_size(packed) + 63) & ~(size_t)63;
@@ -140,7 +140,7 @@ static enum mcs_status make(struct onednn_conv *c, const struct conv_dims *d)
     MCS_TRY_GOTO(memory_for(&c->packed, packed), st, done);
     if (c->scratch_bytes) MCS_TRY_GOTO(memory_for(&c->scratch, scratch), st, done);
     if (!dnnl_memory_desc_equal(packed, &plain)) {
-        const int out = c->pass == CONV_DWEIGHT;
+        const int out = c->pass == CONV_WGRAD;
         MCS_TRY_GOTO(check(dnnl_reorder_primitive_desc_create(&turn, out ? packed : &plain, engine,
                                                               out ? &plain : packed, engine, NULL),
                            "reorder"),
@@ -164,7 +164,7 @@ enum mcs_status mcs_onednn_conv_new(enum conv_pass pass, const struct conv_dims 
     struct onednn_conv *c = calloc(1, sizeof *c);
     MCS_REQUIRE(c, MCS_E_NOMEM, "out of memory for a convolution");
     c->pass = pass;
-    c->has_bias = has_bias && pass == CONV_FWD;
+    c->has_bias = has_bias && pass == CONV_FPROP;
     enum mcs_status st = make(c, d);
     if (st == MCS_OK && c->conv)
         *conv = c;
@@ -188,7 +188,7 @@ static enum mcs_status place(dnnl_memory_t m, void *p)
     return check(dnnl_memory_set_data_handle_v2(m, p, stream), "memory");
 }
 
-static enum mcs_status turn_weights(const struct onednn_conv *c, dnnl_memory_t from, dnnl_memory_t to)
+static enum mcs_status reorder_weights(const struct onednn_conv *c, dnnl_memory_t from, dnnl_memory_t to)
 {
     const dnnl_exec_arg_t arg[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
     return check(dnnl_primitive_execute(c->reorder, stream, 2, arg), "reorder");
@@ -217,8 +217,8 @@ enum mcs_status mcs_onednn_conv_run(const struct onednn_conv *c, float *src, flo
         MCS_TRY(place(c->bias, bias));
         arg[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, c->bias};
     }
-    if (c->reorder && c->pass != CONV_DWEIGHT) MCS_TRY(turn_weights(c, c->plain, c->packed));
+    if (c->reorder && c->pass != CONV_WGRAD) MCS_TRY(reorder_weights(c, c->plain, c->packed));
     MCS_TRY(check(dnnl_primitive_execute(c->conv, stream, n, arg), c->impl));
-    if (c->reorder && c->pass == CONV_DWEIGHT) MCS_TRY(turn_weights(c, c->packed, c->plain));
+    if (c->reorder && c->pass == CONV_WGRAD) MCS_TRY(reorder_weights(c, c->packed, c->plain));
     return check(dnnl_stream_wait(stream), "stream");
 }

@@ -7,7 +7,7 @@ MCS_CLONES static void add(const float *restrict a, const float *restrict b, flo
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
-/* Elements [lo, hi) of the flat output; b has `period` elements. */
+/* Elements [lo, hi) of the flat output; b repeats every `period` elements. */
 static void piece(const float *a, const float *b, float *y, int64_t lo, int64_t hi, int64_t period)
 {
     for (int64_t n; lo < hi; lo += n) {

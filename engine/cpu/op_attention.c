@@ -1,11 +1,11 @@
-/* attention: softmax(scale q k^T + rel) v, blocked over queries and keys with a running maximum and sum (Dao et al.,
+/* attention: softmax(scale q k^T + rel) v, blocked over queries and keys with an online softmax (Dao et al.,
  * "FlashAttention", 2022, in its order of work; Milakov and Gimelshein, "Online normalizer calculation for softmax",
- * 2018). A block of scores is QB x KB and stays in the cache; nothing of size Nq x Nk exists. Backward computes the
- * scores again, block by block, from q, k and the kept log-sum-exps.
+ * 2018). A block of scores is QB x KB and stays in the cache; nothing of size Nq x Nk is stored. Backward recomputes
+ * the scores, block by block, from q, k and the kept log-sum-exps.
  *
- * Work is shared out by (sequence, head) backward and (sequence, head, block of queries) forward; each piece runs on
- * one thread, so results do not depend on how many there are. Gradients of the relative position tables are summed over
- * a fixed number of slots, in order.
+ * Work is divided by (sequence, head) backward and (sequence, head, block of queries) forward. Each unit runs on
+ * one thread, so results do not depend on the number of threads. Gradients of the relative position tables are summed
+ * in a fixed number of slots, then over the slots in order.
  *
  * Dropout: the draw for (query i, key j) of a sequence, counted within the sequence, is mcs_rng_bits(key, i * 32768 + j
  * / 2): its upper 32 bits for an even j, its lower ones for an odd j, dropped below p 2^32; key = (seed, site, sample =
@@ -20,16 +20,16 @@
 #include <string.h>
 
 enum {
-    QB = 128,     /* queries of a block */
-    KB = 256,     /* keys of a block */
-    LD = KB + 16, /* row of a block of scores: no power of two, for the cache's sake */
-    FEW = 4,      /* up to so many queries, products by own loops: a product's set-up costs more than its work */
+    QB = 128,     /* queries per block */
+    KB = 256,     /* keys per block */
+    LD = KB + 16, /* row pitch of a block of scores: not a power of two, to avoid cache set conflicts */
+    SMALL_M = 4,  /* up to this number of queries use small_gemm_*: a GEMM's set-up would cost more than its work */
     SLOTS = 64,   /* partial sums of the position tables' gradients */
 };
 
 struct shape {
-    int64_t heads, hd, n_seq, nq, nk; /* rows in all */
-    int64_t ldq, ldk, ldv, ldy;       /* columns of the tensors */
+    int64_t heads, hd, n_seq, nq, nk; /* nq, nk: rows in all sequences */
+    int64_t ldq, ldk, ldv, ldy;       /* row pitch of the tensors */
     int64_t gh, gw;                   /* 0: no relative positions */
     const struct attention_attr *a;
     const int32_t *q_off, *k_off;
@@ -37,17 +37,17 @@ struct shape {
     struct mcs_rng rng;
 };
 
-/* A thread's own memory. */
+/* A thread's buffers. */
 struct scratch {
-    float *score, *dscore, *dropped; /* (QB, LD) */
-    float *out;                      /* (QB, hd) */
-    float *max, *sum, *decay;        /* (QB) */
-    float *rel_h, *rel_w;            /* (QB, gh), (QB, wide): what a query adds to a key's row, column */
+    float *score, *dscore, *dropped;    /* (QB, LD) */
+    float *out;                         /* (QB, hd) */
+    float *row_max, *row_sum, *rescale; /* (QB) */
+    float *rel_h, *rel_w; /* (QB, gh), (QB, wide): bias of each query for keys by their row, by their column */
     float *drel_h, *drel_w;
     float *table; /* (QB, 2 max(gh,gw) - 1) */
 };
 
-/* A row of a block's horizontal terms, rounded up to 16. */
+/* Row pitch of rel_w: gw rounded up to 16. */
 static int64_t wide(const struct shape *d)
 {
     return (d->gw + 15) & ~(int64_t)15;
@@ -60,7 +60,7 @@ static int64_t scratch_floats(const struct shape *d)
     return (n + 31) & ~(int64_t)15;
 }
 
-/* Keys of a block: whole rows of the grid where there is one, and an even number (dropout draws by pairs). */
+/* Keys per block: whole rows of the grid where there is one, and an even number (dropout draws by pairs). */
 static int64_t block_keys(const struct shape *d)
 {
     const int64_t rows = d->gw ? KB / d->gw : 0, even = rows * d->gw % 2 ? rows - 1 : rows;
@@ -74,9 +74,9 @@ static struct scratch scratch_at(const struct shape *d, float *p)
     s.dscore = p, p += QB * LD;
     s.dropped = p, p += QB * LD;
     s.out = p, p += QB * d->hd;
-    s.max = p, p += QB;
-    s.sum = p, p += QB;
-    s.decay = p, p += QB;
+    s.row_max = p, p += QB;
+    s.row_sum = p, p += QB;
+    s.rescale = p, p += QB;
     s.rel_h = p, p += QB * d->gh;
     s.rel_w = p, p += QB * wide(d);
     s.drel_h = p, p += QB * d->gh;
@@ -128,11 +128,11 @@ static enum mcs_status check_offsets(const struct step *s, const struct shape *d
     return MCS_OK;
 }
 
-/* ---- small pieces, vector code ---- */
+/* ---- vector code ---- */
 
-/* c (m,n) = alpha a b^T for few rows a. */
-MCS_CLONES static void few_scores(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
-                                  const float *b, int64_t ldb, float *c, int64_t ldc)
+/* c (m,n) = alpha a b^T for small m. */
+MCS_CLONES static void small_gemm_nt(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
+                                     const float *b, int64_t ldb, float *c, int64_t ldc)
 {
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < m; i++) {
@@ -144,9 +144,9 @@ MCS_CLONES static void few_scores(int64_t m, int64_t n, int64_t hd, float alpha,
         }
 }
 
-/* c (m,hd) = alpha a b + beta c for few rows a (m,n); b (n,hd). */
-MCS_CLONES static void few_mix(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
-                               const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
+/* c (m,hd) = alpha a b + beta c for small m; a (m,n), b (n,hd). */
+MCS_CLONES static void small_gemm_nn(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
+                                     const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
     for (int64_t i = 0; i < m; i++) {
         float *y = c + i * ldc;
@@ -159,9 +159,9 @@ MCS_CLONES static void few_mix(int64_t m, int64_t n, int64_t hd, float alpha, co
     }
 }
 
-/* c (n,hd) += alpha a^T b for few rows of a (m,n) and b (m,hd). */
-MCS_CLONES static void few_outer(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
-                                 const float *b, int64_t ldb, float *c, int64_t ldc)
+/* c (n,hd) += alpha a^T b for small m; a (m,n), b (m,hd). */
+MCS_CLONES static void small_gemm_tn(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
+                                     const float *b, int64_t ldb, float *c, int64_t ldc)
 {
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < m; i++) {
@@ -172,50 +172,52 @@ MCS_CLONES static void few_outer(int64_t m, int64_t n, int64_t hd, float alpha, 
         }
 }
 
-static enum mcs_status scores(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
-                              const float *b, int64_t ldb, float *c, int64_t ldc)
+static enum mcs_status gemm_nt(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
+                               const float *b, int64_t ldb, float *c, int64_t ldc)
 {
-    if (m > FEW) return mcs_sgemm('N', 'T', m, n, hd, alpha, a, lda, b, ldb, 0, c, ldc);
-    few_scores(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
+    if (m > SMALL_M) return mcs_sgemm('N', 'T', m, n, hd, alpha, a, lda, b, ldb, 0, c, ldc);
+    small_gemm_nt(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
     return MCS_OK;
 }
 
-static enum mcs_status mix(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda, const float *b,
-                           int64_t ldb, float beta, float *c, int64_t ldc)
+static enum mcs_status gemm_nn(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
+                               const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
-    if (m > FEW) return mcs_sgemm('N', 'N', m, hd, n, alpha, a, lda, b, ldb, beta, c, ldc);
-    few_mix(m, n, hd, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (m > SMALL_M) return mcs_sgemm('N', 'N', m, hd, n, alpha, a, lda, b, ldb, beta, c, ldc);
+    small_gemm_nn(m, n, hd, alpha, a, lda, b, ldb, beta, c, ldc);
     return MCS_OK;
 }
 
-static enum mcs_status outer(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda, const float *b,
-                             int64_t ldb, float *c, int64_t ldc)
+static enum mcs_status gemm_tn(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
+                               const float *b, int64_t ldb, float *c, int64_t ldc)
 {
-    if (m > FEW) return mcs_sgemm('T', 'N', n, hd, m, alpha, a, lda, b, ldb, 1, c, ldc);
-    few_outer(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
+    if (m > SMALL_M) return mcs_sgemm('T', 'N', n, hd, m, alpha, a, lda, b, ldb, 1, c, ldc);
+    small_gemm_tn(m, n, hd, alpha, a, lda, b, ldb, c, ldc);
     return MCS_OK;
 }
 
-/* score (m,n) -> exp(score - new maximum); the running maximum and sum move on; decay = exp(old maximum - new). */
-MCS_CLONES static void running_softmax(float *score, int64_t m, int64_t n, float *max, float *sum, float *decay)
+/* Online softmax of one block: score (m,n) -> exp(score - new row_max); updates row_max and row_sum; rescale = exp(old
+ * row_max - new). */
+MCS_CLONES static void online_softmax(float *score, int64_t m, int64_t n, float *row_max, float *row_sum,
+                                      float *rescale)
 {
     for (int64_t i = 0; i < m; i++) {
-        float *s = score + i * LD, top = max[i], add = 0;
-#pragma omp simd reduction(max : top)
-        for (int64_t j = 0; j < n; j++) top = s[j] > top ? s[j] : top;
-#pragma omp simd reduction(+ : add)
+        float *s = score + i * LD, new_max = row_max[i], block_sum = 0;
+#pragma omp simd reduction(max : new_max)
+        for (int64_t j = 0; j < n; j++) new_max = s[j] > new_max ? s[j] : new_max;
+#pragma omp simd reduction(+ : block_sum)
         for (int64_t j = 0; j < n; j++) {
-            s[j] = mcs_expf(s[j] - top);
-            add += s[j];
+            s[j] = mcs_expf(s[j] - new_max);
+            block_sum += s[j];
         }
-        decay[i] = mcs_expf(max[i] - top);
-        sum[i] = sum[i] * decay[i] + add;
-        max[i] = top;
+        rescale[i] = mcs_expf(row_max[i] - new_max);
+        row_sum[i] = row_sum[i] * rescale[i] + block_sum;
+        row_max[i] = new_max;
     }
 }
 
-/* score -> probability = exp(score - lse). */
-MCS_CLONES static void probabilities(float *score, int64_t m, int64_t n, const float *lse, int64_t ld_lse)
+/* score -> probability exp(score - lse). */
+MCS_CLONES static void softmax_from_lse(float *score, int64_t m, int64_t n, const float *lse, int64_t ld_lse)
 {
     for (int64_t i = 0; i < m; i++) {
         float *s = score + i * LD, l = lse[i * ld_lse];
@@ -231,58 +233,58 @@ MCS_CLONES static void scale_rows(float *x, int64_t m, int64_t n, const float *b
         for (int64_t j = 0; j < n; j++) x[i * n + j] *= by[i];
 }
 
-/* dscore = p (dp - dot), in place of dp. */
-MCS_CLONES static void softmax_gradient(const float *p, float *dp, int64_t m, int64_t n, const float *dot)
+/* dscore = p (dp - delta), in place of dp. */
+MCS_CLONES static void softmax_bwd(const float *p, float *dp, int64_t m, int64_t n, const float *delta)
 {
     for (int64_t i = 0; i < m; i++) {
-        const float *pi = p + i * LD, d = dot[i];
+        const float *pi = p + i * LD, d = delta[i];
         float *di = dp + i * LD;
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) di[j] = pi[j] * (di[j] - d);
     }
 }
 
-/* dot (m) = dy . y, less what arrives at the log-sum-exp. */
-MCS_CLONES static void output_dots(const float *y, const float *dy, int64_t ld, int64_t m, int64_t hd,
-                                   const float *dlse, int64_t heads, float *dot)
+/* delta (m) = dy . y - dlse, FlashAttention's D with the gradient of the log-sum-exp. */
+MCS_CLONES static void row_deltas(const float *y, const float *dy, int64_t ld, int64_t m, int64_t hd, const float *dlse,
+                                  int64_t heads, float *delta)
 {
     for (int64_t i = 0; i < m; i++) {
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t l = 0; l < hd; l++) sum += y[i * ld + l] * dy[i * ld + l];
-        dot[i] = sum - (dlse ? dlse[i * heads] : 0);
+        delta[i] = sum - (dlse ? dlse[i * heads] : 0);
     }
 }
 
 /* ---- relative positions: key (ky,kx) adds q . rel_h[qy-ky+gh-1] + q . rel_w[qx-kx+gw-1] to the score of query (qy,qx)
  * ---- */
 
-/* What each query of the block adds for every key row or column. at: the query's own row or column is (i / div) % n. */
-static enum mcs_status rel_terms(const struct shape *d, const float *q, int64_t i0, int64_t m, const float *table,
-                                 int64_t n, int64_t div, float *all, float *terms, int64_t ld)
+/* Bias of each query of the block for every key row (or column): q . table. The query's row or column in the grid is (i
+ * / div) % n. */
+static enum mcs_status rel_pos_bias(const struct shape *d, const float *q, int64_t i0, int64_t m, const float *table,
+                                    int64_t n, int64_t div, float *all, float *bias, int64_t ld)
 {
     const int64_t w = 2 * n - 1;
-    MCS_TRY(scores(m, w, d->hd, 1, q, d->ldq, table, d->hd, all, w));
+    MCS_TRY(gemm_nt(m, w, d->hd, 1, q, d->ldq, table, d->hd, all, w));
     for (int64_t i = 0; i < m; i++) {
         const int64_t own = (i0 + i) / div % n;
-        for (int64_t k = 0; k < n; k++) terms[i * ld + k] = all[i * w + own - k + n - 1];
+        for (int64_t k = 0; k < n; k++) bias[i * ld + k] = all[i * w + own - k + n - 1];
     }
     return MCS_OK;
 }
 
-/* Whole rows of the grid go by vectors of 16: what a row writes too much, the next row overwrites; what it reads too
- * much is not summed. Rows that a block cuts go by the plain loops. rel_w's rows are `wide` long, gw rounded up to 16.
- */
-MCS_CLONES static void add_rel(float *score, int64_t m, int64_t j0, int64_t n, const float *rel_h, const float *rel_w,
-                               int64_t gh, int64_t gw, int64_t wide)
+/* Whole rows of the grid use vectors of 16: excess writes of a row are overwritten by the next row, excess reads are
+ * not summed. Rows that a block boundary cuts use the plain loops. rel_w has the pitch `wide`, gw rounded up to 16. */
+MCS_CLONES static void add_rel_pos(float *score, int64_t m, int64_t j0, int64_t n, const float *rel_h,
+                                   const float *rel_w, int64_t gh, int64_t gw, int64_t wide)
 {
     float both[KB + 16];
     for (int64_t i = 0; i < m && j0 % gw == 0 && n % gw == 0; i++) {
-        const float *side = rel_w + i * wide, *up = rel_h + i * gh + j0 / gw;
+        const float *bias_w = rel_w + i * wide, *bias_h = rel_h + i * gh + j0 / gw;
         float *s = score + i * LD;
         for (int64_t y = 0; y < n / gw; y++)
             for (int64_t x = 0; x < gw; x += 16)
-                for (int t = 0; t < 16; t++) both[y * gw + x + t] = up[y] + side[x + t];
+                for (int t = 0; t < 16; t++) both[y * gw + x + t] = bias_h[y] + bias_w[x + t];
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) s[j] += both[j];
     }
@@ -291,22 +293,22 @@ MCS_CLONES static void add_rel(float *score, int64_t m, int64_t j0, int64_t n, c
             score[i * LD + j] += rel_h[i * gh + (j0 + j) / gw] + rel_w[i * wide + (j0 + j) % gw];
 }
 
-MCS_CLONES static void sum_rel(const float *dscore, int64_t m, int64_t j0, int64_t n, float *drel_h, float *drel_w,
-                               int64_t gh, int64_t gw, int64_t wide)
+MCS_CLONES static void sum_drel_pos(const float *dscore, int64_t m, int64_t j0, int64_t n, float *drel_h, float *drel_w,
+                                    int64_t gh, int64_t gw, int64_t wide)
 {
     for (int64_t i = 0; i < m && j0 % gw == 0 && n % gw == 0; i++) {
         const float *s = dscore + i * LD;
-        float *side = drel_w + i * wide, *up = drel_h + i * gh + j0 / gw;
+        float *dbias_w = drel_w + i * wide, *dbias_h = drel_h + i * gh + j0 / gw;
         for (int64_t y = 0; y < n / gw; y++) {
             float sum[16] = {0}, total = 0;
             for (int64_t x = 0; x < gw; x += 16)
                 for (int t = 0; t < 16; t++) {
                     const float v = x + t < gw ? s[y * gw + x + t] : 0;
-                    side[x + t] += v;
+                    dbias_w[x + t] += v;
                     sum[t] += v;
                 }
             for (int t = 0; t < 16; t++) total += sum[t];
-            up[y] += total;
+            dbias_h[y] += total;
         }
     }
     for (int64_t i = 0; i < m && (j0 % gw != 0 || n % gw != 0); i++)
@@ -316,24 +318,23 @@ MCS_CLONES static void sum_rel(const float *dscore, int64_t m, int64_t j0, int64
         }
 }
 
-/* The reverse of rel_terms: dq += terms' gradients through the table, dtable += q. */
-static enum mcs_status rel_gradient(const struct shape *d, const float *q, int64_t i0, int64_t m, const float *table,
-                                    int64_t n, int64_t div, const float *dterms, int64_t ld, float *all, float *dq,
-                                    float *dtable)
+/* The backward pass of rel_pos_bias: dq += dbias through the table, dtable += dbias^T q. */
+static enum mcs_status rel_pos_bwd(const struct shape *d, const float *q, int64_t i0, int64_t m, const float *table,
+                                   int64_t n, int64_t div, const float *dbias, int64_t ld, float *all, float *dq,
+                                   float *dtable)
 {
     const int64_t w = 2 * n - 1;
     memset(all, 0, (size_t)(m * w) * 4);
     for (int64_t i = 0; i < m; i++) {
         const int64_t own = (i0 + i) / div % n;
-        for (int64_t k = 0; k < n; k++) all[i * w + own - k + n - 1] = dterms[i * ld + k];
+        for (int64_t k = 0; k < n; k++) all[i * w + own - k + n - 1] = dbias[i * ld + k];
     }
-    if (dq) MCS_TRY(mix(m, w, d->hd, 1, all, w, table, d->hd, 1, dq, d->ldq));
-    if (dtable) MCS_TRY(outer(m, w, d->hd, 1, all, w, q, d->ldq, dtable, d->hd));
+    if (dq) MCS_TRY(gemm_nn(m, w, d->hd, 1, all, w, table, d->hd, 1, dq, d->ldq));
+    if (dtable) MCS_TRY(gemm_tn(m, w, d->hd, 1, all, w, q, d->ldq, dtable, d->hd));
     return MCS_OK;
 }
 
-/* What mcs_rng_bits makes of (index + i, i < n), as vector code: upper and lower 32 bits. Philox as in
- * engine/base/rng.c. */
+/* mcs_rng_bits(index + i), i < n, as vector code: upper and lower 32 bits. Philox as in engine/base/rng.c. */
 MCS_CLONES static void draw_row(struct mcs_rng r, uint32_t index, int64_t n, uint32_t *upper, uint32_t *lower)
 {
     const uint32_t key0 = (uint32_t)r.seed, key1 = r.site ^ ((uint32_t)(r.seed >> 32) * 0x85EBCA6Bu);
@@ -365,7 +366,7 @@ MCS_CLONES static void drop_row(const uint32_t *upper, const uint32_t *lower, ui
     if (n % 2) dst[n - 1] = upper[n / 2] < below ? 0 : src[n - 1] * keep;
 }
 
-/* dst = src with dropped probabilities 0 and the others / (1 - p). */
+/* dst = src with dropped probabilities set to 0 and the others divided by 1 - p. */
 static void drop(const struct shape *d, int64_t seq, int64_t head, int64_t i0, int64_t m, int64_t j0, int64_t n,
                  const float *src, float *dst)
 {
@@ -384,17 +385,17 @@ static void drop(const struct shape *d, int64_t seq, int64_t head, int64_t i0, i
 static enum mcs_status block_scores(const struct shape *d, const struct scratch *t, const float *q, const float *k,
                                     int64_t m, int64_t j0, int64_t n)
 {
-    MCS_TRY(scores(m, n, d->hd, d->scale, q, d->ldq, k + j0 * d->ldk, d->ldk, t->score, LD));
-    if (d->gh) add_rel(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw, wide(d));
+    MCS_TRY(gemm_nt(m, n, d->hd, d->scale, q, d->ldq, k + j0 * d->ldk, d->ldk, t->score, LD));
+    if (d->gh) add_rel_pos(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw, wide(d));
     return MCS_OK;
 }
 
-static enum mcs_status block_rel(const struct shape *d, const struct scratch *t, const struct step *s, const float *q,
-                                 int64_t i0, int64_t m)
+static enum mcs_status block_rel_pos(const struct shape *d, const struct scratch *t, const struct step *s,
+                                     const float *q, int64_t i0, int64_t m)
 {
     if (!d->gh) return MCS_OK;
-    MCS_TRY(rel_terms(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->table, t->rel_h, d->gh));
-    return rel_terms(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->table, t->rel_w, wide(d));
+    MCS_TRY(rel_pos_bias(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->table, t->rel_h, d->gh));
+    return rel_pos_bias(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->table, t->rel_w, wide(d));
 }
 
 /* ---- forward ---- */
@@ -408,21 +409,21 @@ static enum mcs_status forward_block(const struct step *s, const struct shape *d
     const float *v = mcs_f32(s->in[2]) + p.k0 * d->ldv + d->a->v_col + head * d->hd;
     float *y = mcs_f32(s->out[0]) + (p.q0 + i0) * d->ldy + head * d->hd;
     float *lse = mcs_f32(s->out[1]) + (p.q0 + i0) * d->heads + head;
-    for (int64_t i = 0; i < m; i++) t->max[i] = -INFINITY, t->sum[i] = 0;
+    for (int64_t i = 0; i < m; i++) t->row_max[i] = -INFINITY, t->row_sum[i] = 0;
     if (p.nk == 0) memset(t->out, 0, (size_t)(m * d->hd) * 4);
-    MCS_TRY(block_rel(d, t, s, q, i0, m));
+    MCS_TRY(block_rel_pos(d, t, s, q, i0, m));
     for (int64_t j = 0, kb = block_keys(d); j < p.nk; j += kb) {
         const int64_t n = p.nk - j < kb ? p.nk - j : kb;
         MCS_TRY(block_scores(d, t, q, k, m, j, n));
-        running_softmax(t->score, m, n, t->max, t->sum, t->decay);
+        online_softmax(t->score, m, n, t->row_max, t->row_sum, t->rescale);
         if (d->a->dropout_p > 0) drop(d, seq, head, i0, m, j, n, t->score, t->score);
-        if (j > 0) scale_rows(t->out, m, d->hd, t->decay);
-        MCS_TRY(mix(m, n, d->hd, 1, t->score, LD, v + j * d->ldv, d->ldv, j > 0, t->out, d->hd));
+        if (j > 0) scale_rows(t->out, m, d->hd, t->rescale);
+        MCS_TRY(gemm_nn(m, n, d->hd, 1, t->score, LD, v + j * d->ldv, d->ldv, j > 0, t->out, d->hd));
     }
     for (int64_t i = 0; i < m; i++) {
-        const float by = t->sum[i] > 0 ? 1.0f / t->sum[i] : 0;
-        for (int64_t l = 0; l < d->hd; l++) y[i * d->ldy + l] = t->out[i * d->hd + l] * by;
-        lse[i * d->heads] = t->sum[i] > 0 ? t->max[i] + logf(t->sum[i]) : 0;
+        const float inv_sum = t->row_sum[i] > 0 ? 1.0f / t->row_sum[i] : 0;
+        for (int64_t l = 0; l < d->hd; l++) y[i * d->ldy + l] = t->out[i * d->hd + l] * inv_sum;
+        lse[i * d->heads] = t->row_sum[i] > 0 ? t->row_max[i] + logf(t->row_sum[i]) : 0;
     }
     return MCS_OK;
 }
@@ -436,10 +437,10 @@ static enum mcs_status prepare(struct step *s, struct device *dev)
     return MCS_OK;
 }
 
-/* As many threads as the workspace was booked for; one where starting them would cost more than the work. */
+/* The number of threads that the workspace was sized for; one where starting threads would cost more than the work. */
 static int n_threads(const struct step *s, const struct shape *d)
 {
-    const int64_t keys = d->q_off ? d->nk : d->a->k_len; /* at most, of a query */
+    const int64_t keys = d->q_off ? d->nk : d->a->k_len; /* the most keys of any query */
     if (d->nq * keys * d->hd * d->heads < (1 << 17)) return 1;
     const int64_t tables = d->gh && s->backward ? SLOTS * (2 * d->gh + 2 * d->gw - 2) * d->hd : 0;
     return (int)(((int64_t)(s->workspace_bytes / 4) - tables) / scratch_floats(d));
@@ -490,9 +491,10 @@ static enum mcs_status backward_block(const struct step *s, const struct shape *
     float *dq = s->din[0] ? mcs_f32(s->din[0]) + qat : NULL, *dk = s->din[1] ? mcs_f32(s->din[1]) + kat : NULL;
     float *dv = s->din[2] ? mcs_f32(s->din[2]) + vat : NULL;
     const int scored = dq || dk || dtables;
-    output_dots(mcs_f32(s->out[0]) + yat, dy, d->ldy, m, d->hd, s->dout[1] ? mcs_f32(s->dout[1]) + lat : NULL, d->heads,
-                t->sum);
-    MCS_TRY(block_rel(d, t, s, q, i0, m));
+    float *delta = t->row_sum; /* (m); the backward pass keeps no running sums */
+    row_deltas(mcs_f32(s->out[0]) + yat, dy, d->ldy, m, d->hd, s->dout[1] ? mcs_f32(s->dout[1]) + lat : NULL, d->heads,
+               delta);
+    MCS_TRY(block_rel_pos(d, t, s, q, i0, m));
     if (d->gh) {
         memset(t->drel_h, 0, (size_t)(m * d->gh) * 4);
         memset(t->drel_w, 0, (size_t)(m * wide(d)) * 4);
@@ -501,24 +503,24 @@ static enum mcs_status backward_block(const struct step *s, const struct shape *
         const int64_t n = p.nk - j < kb ? p.nk - j : kb;
         const float *weight = t->score;
         MCS_TRY(block_scores(d, t, q, k, m, j, n));
-        probabilities(t->score, m, n, lse, d->heads);
+        softmax_from_lse(t->score, m, n, lse, d->heads);
         if (d->a->dropout_p > 0 && dv) {
             drop(d, seq, head, i0, m, j, n, t->score, t->dropped);
             weight = t->dropped;
         }
-        if (dv) MCS_TRY(outer(m, n, d->hd, 1, weight, LD, dy, d->ldy, dv + j * d->ldv, d->ldv));
+        if (dv) MCS_TRY(gemm_tn(m, n, d->hd, 1, weight, LD, dy, d->ldy, dv + j * d->ldv, d->ldv));
         if (!scored) continue;
-        MCS_TRY(scores(m, n, d->hd, 1, dy, d->ldy, v + j * d->ldv, d->ldv, t->dscore, LD));
+        MCS_TRY(gemm_nt(m, n, d->hd, 1, dy, d->ldy, v + j * d->ldv, d->ldv, t->dscore, LD));
         if (d->a->dropout_p > 0) drop(d, seq, head, i0, m, j, n, t->dscore, t->dscore);
-        softmax_gradient(t->score, t->dscore, m, n, t->sum);
-        if (d->gh) sum_rel(t->dscore, m, j, n, t->drel_h, t->drel_w, d->gh, d->gw, wide(d));
-        if (dq) MCS_TRY(mix(m, n, d->hd, d->scale, t->dscore, LD, k + j * d->ldk, d->ldk, 1, dq, d->ldq));
-        if (dk) MCS_TRY(outer(m, n, d->hd, d->scale, t->dscore, LD, q, d->ldq, dk + j * d->ldk, d->ldk));
+        softmax_bwd(t->score, t->dscore, m, n, delta);
+        if (d->gh) sum_drel_pos(t->dscore, m, j, n, t->drel_h, t->drel_w, d->gh, d->gw, wide(d));
+        if (dq) MCS_TRY(gemm_nn(m, n, d->hd, d->scale, t->dscore, LD, k + j * d->ldk, d->ldk, 1, dq, d->ldq));
+        if (dk) MCS_TRY(gemm_tn(m, n, d->hd, d->scale, t->dscore, LD, q, d->ldq, dk + j * d->ldk, d->ldk));
     }
     if (!d->gh || !scored) return MCS_OK;
     float *dh = dtables, *dw = dtables ? dtables + (2 * d->gh - 1) * d->hd : NULL;
-    MCS_TRY(rel_gradient(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->drel_h, d->gh, t->table, dq, dh));
-    return rel_gradient(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->drel_w, wide(d), t->table, dq, dw);
+    MCS_TRY(rel_pos_bwd(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->drel_h, d->gh, t->table, dq, dh));
+    return rel_pos_bwd(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->drel_w, wide(d), t->table, dq, dw);
 }
 
 static enum mcs_status backward_head(const struct step *s, const struct shape *d, const struct scratch *t, int64_t task,
@@ -534,7 +536,7 @@ static enum mcs_status backward_head(const struct step *s, const struct shape *d
     return MCS_OK;
 }
 
-/* dst = beta dst + the slots' sum, in order. */
+/* dst = beta dst + sum over the slots, in order. */
 static void sum_slots(const float *slot, int64_t n_slots, int64_t stride, float *dst, int64_t n, float beta)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -554,8 +556,8 @@ static enum mcs_status bwd(const struct step *s)
     float *partial = want_tables ? (float *)s->workspace + threads * scratch_floats(&d) : NULL;
     enum mcs_status st = MCS_OK;
     MCS_TRY(check_offsets(s, &d));
-    /* Everything below adds. Packed q, k, v share one gradient, cleared once; rows of no sequence and columns of no
-     * head stay 0. */
+    /* All passes below add. Packed q, k, v share one gradient, cleared once; rows of no sequence and columns of no head
+     * stay 0. */
     for (int i = 0; i < 3; i++) {
         int first = s->din[i] != NULL && s->beta[i] == 0;
         for (int j = 0; j < i; j++) first = first && s->din[j] != s->din[i];

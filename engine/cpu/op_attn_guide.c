@@ -1,5 +1,5 @@
-/* Attention guidance: the first token's attention should lie on covered tokens. One query a head, so nothing here is
- * large. */
+/* Attention guidance: a loss that moves the class token's attention to covered tokens. One query per head, so that all
+ * arrays are small. */
 #include <math.h>
 #include <string.h>
 
@@ -7,8 +7,8 @@
 
 static const double guide_floor = 1e-6;
 
-/* att (T) = softmax of the first token's scaled products with all keys of one head. qkv: one sample, rows of `stride`
- * floats. */
+/* att (T) = softmax of the first token's scaled products with all keys of one head. qkv: one sample, `stride` floats
+ * per row. */
 MCS_CLONES static void attend(const float *q, const float *k, int64_t tokens, int64_t stride, int d,
                               float *restrict att)
 {

@@ -1,4 +1,4 @@
-/* bmm_nt: y[b] = a[b] b[b]^T. Many small products run one a thread, few large ones on all threads. */
+/* bmm_nt: y[b] = a[b] b[b]^T. Many small products run one per thread, few large ones on all threads. */
 #include "engine/backend.h"
 #include "engine/cpu/onednn.h"
 

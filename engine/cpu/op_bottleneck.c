@@ -1,4 +1,4 @@
-/* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): t = s x + (1-s) noise, s = sigmoid(alpha), and by element
+/* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): t = s x + (1-s) noise, s = sigmoid(alpha), and per element
  * the KL divergence of N(s x, (1-s)^2) from N(0,1) = softplus(alpha) - 1/2 + ((s x)^2 + (1-s)^2) / 2, since -ln(1-s) =
  * softplus(alpha). */
 #include "engine/cpu/op_common.h"
@@ -15,7 +15,7 @@ static struct dims dims_of(const struct step *s)
 
 enum { TILE = 256 };
 
-/* s = sigmoid(alpha), q = 1 - s (not by subtraction) and softplus(alpha) from one exponential. */
+/* s = sigmoid(alpha), q = 1 - s (without the subtraction) and softplus(alpha) from one exponential. */
 MCS_INLINE float gate(float alpha, float *q, float *softplus)
 {
     const float z = mcs_expf(alpha > 0 ? -alpha : alpha), near1 = 1.0f / (1.0f + z), near0 = z * near1;
@@ -24,7 +24,7 @@ MCS_INLINE float gate(float alpha, float *q, float *softplus)
     return alpha > 0 ? near1 : near0;
 }
 
-/* One token: its copies of t, `stride` floats apart as those of noise are, and returns the sum of its divergence. */
+/* One token: writes its copies of t, `stride` floats apart like those of noise, and returns its summed divergence. */
 MCS_CLONES static float token_fwd(const float *restrict x, const float *restrict alpha, const float *noise, float *t,
                                   int64_t copies, int64_t stride, int64_t n)
 {

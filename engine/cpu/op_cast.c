@@ -1,5 +1,5 @@
-/* Float types into each other. This backend computes in float32 alone (--precision), so only a copy is asked of it by
- * its own graphs; the roundings serve who compares backends. */
+/* Conversion between float types. This backend computes in float32 only (--precision), so its own graphs ask for copies
+ * only; the roundings serve comparisons between backends. */
 #include "engine/cpu/op_common.h"
 
 static float get(const struct tensor *t, int64_t i)

@@ -4,7 +4,7 @@ enum { SUM_ROWS = 256, SUM_MAX_BLOCKS = 64, SUM_COLS = 1024 };
 
 static int64_t n_blocks(int64_t rows, int64_t cols)
 {
-    if (cols >= 64 * SUM_COLS) return 1; /* tiles of columns keep the threads busy */
+    if (cols >= 64 * SUM_COLS) return 1; /* blocks of columns keep the threads busy */
     const int64_t b = op_div_up(rows, SUM_ROWS);
     return b < 1 ? 1 : op_min(b, SUM_MAX_BLOCKS);
 }

@@ -3,7 +3,7 @@
 
 #include "engine/cpu/op_common.h"
 
-/* Elements before the axis, and from the axis on. */
+/* Number of elements before the axis, and from the axis on. */
 static int64_t outer(const struct tensor *t, int axis)
 {
     int64_t n = 1;

@@ -1,6 +1,6 @@
-/* The contrastive losses (formulas: struct contrastive_attr in engine/tape/op.h). No B x B matrix is stored:
- * blocks of rows meet tiles of columns, a row keeps two running log-sum-exps, and the backward pass computes the
- * similarities again.
+/* The contrastive losses (formulas: struct contrastive_attr in engine/tape/op.h). No B x B matrix is stored: each
+ * block of rows loops over tiles of columns, each row keeps two running log-sum-exps, and the backward pass recomputes
+ * the similarities.
  *
  * Direction 0 is image -> text, 1 is text -> image. By direction and row i, over j != i: stats[0] = ln sum exp((1+b)
  * L_ij), stats[1] = ln sum exp(b L_ij); in the released form stats[0] = ln(1 + sum exp(L_ij)), stats[1] = 0. */
@@ -30,7 +30,7 @@ static struct problem problem_of(const struct step *s)
     return p;
 }
 
-/* out (ROWS,COLS) = scale a b^T for ra rows and rb columns, two by four at a time: six loads for eight products. */
+/* out (ROWS,COLS) = scale a b^T for ra rows and rb columns, in 2 x 4 register tiles: six loads for eight products. */
 MCS_CLONES static void similarities(const float *a, int64_t ra, const float *b, int64_t rb, int64_t d, float scale,
                                     float out[ROWS][COLS])
 {
@@ -48,18 +48,18 @@ MCS_CLONES static void similarities(const float *a, int64_t ra, const float *b, 
             }
             out[i][j] = scale * s00, out[i][j1] = scale * s01, out[i][j2] = scale * s02, out[i][j3] = scale * s03;
             out[i1][j] = scale * s10, out[i1][j1] = scale * s11, out[i1][j2] = scale * s12, out[i1][j3] = scale * s13;
-            /* at the edge the repeats overwrite column j with its own value */
+            /* at the edge, clamped repeats overwrite column j with the same value */
         }
     }
 }
 
-/* A running log-sum-exp: sum e^top. */
+/* A running log-sum-exp: its value is ln(sum) + top. */
 struct lse {
     float top;
     double sum;
 };
 
-/* Takes in m L_j of n columns, without column `self` (none if outside). */
+/* Adds m L_j of n columns, except column `self` (none if outside). */
 MCS_CLONES static void lse_add(struct lse *r, const float *restrict row, int64_t n, int64_t self, float m)
 {
     float v[COLS], top = -INFINITY, sum = 0;
@@ -91,7 +91,7 @@ static double log_denominator(const struct problem *p, double diag, double log1,
     return p->a > 0 ? log_add(log(p->a) + diag, negative) : negative;
 }
 
-/* Rows [i0, i0+n) of one direction: their statistics and their part of the loss. */
+/* Rows [i0, i0+n) of one direction: their statistics and their contribution to the loss. */
 static void rows_fwd(const struct problem *p, int dir, int64_t i0, int64_t n, float *stats, double *loss)
 {
     struct lse r1[ROWS], r0[ROWS];
@@ -124,7 +124,8 @@ static void rows_fwd(const struct problem *p, int dir, int64_t i0, int64_t n, fl
     }
 }
 
-/* Forward: a double a row and direction. Backward: c1, c0, diag by direction and row (floats), then a double a row. */
+/* Forward: one double per row and direction. Backward: c1, c0, diag by direction and row (floats), then one double per
+ * row. */
 static enum mcs_status prepare(struct step *s, struct device *d)
 {
     (void)d;
@@ -180,8 +181,8 @@ static void side_fill(const struct problem *p, int dir, struct side *e)
     }
 }
 
-/* g (n) = derivative of the loss by L of row i and columns j0 ...: the row's direction, and the other one's, where j is
- * the row. */
+/* g (n) = derivative of the loss by L of row i and columns j0 ...: from the row's direction, plus the other direction,
+ * where j is the row. */
 MCS_CLONES static void derivative(const float *restrict row, int64_t i, int64_t j0, int64_t n, const struct side *own,
                                   const struct side *other, float *restrict g)
 {
@@ -213,8 +214,7 @@ MCS_CLONES static void add_rows(const float *restrict g, float f, const float *r
     }
 }
 
-/* Rows [i0, i0+n) of image (dir 0) or text (1). dx NULL: not wanted. by_scale NULL: not wanted, else sum_j g_ij L_ij a
- * row. */
+/* Rows [i0, i0+n) of image (dir 0) or text (1). dx NULL: not wanted. by_scale: sum_j g_ij L_ij per row, or NULL. */
 static void rows_bwd(const struct problem *p, const struct side *sides, int dir, int64_t i0, int64_t n, float dloss,
                      float beta, float *dx, double *by_scale)
 {

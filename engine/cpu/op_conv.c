@@ -1,6 +1,5 @@
-/* conv: oneDNN's convolutions on channels-last activations; own code (rows gathered in pieces, then matrix products)
- * for what oneDNN only has a reference implementation of, and for the 3-D weight gradient where oneDNN would unfold the
- * whole volume (no AVX-512). */
+/* conv: oneDNN's convolutions on channels-last activations; im2col + GEMM in chunks of rows where oneDNN only has a
+ * reference implementation, and for the 3-D wgrad where oneDNN would apply im2col to the whole volume (no AVX-512). */
 #include "engine/cpu/conv.h"
 #include "engine/cpu/onednn.h"
 #include "engine/cpu/op_common.h"
@@ -9,14 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_FLOATS = 1 << 20 }; /* of gathered rows: 4 MiB */
+enum { IM2COL_FLOATS = 1 << 20 }; /* of the im2col buffer: 4 MiB */
 
 struct conv_plan {
     struct conv_dims d;
-    int64_t taps, rows;          /* of the kernel; of the output */
-    int64_t piece;               /* output rows gathered at a time */
-    struct onednn_conv *pass[3]; /* by enum conv_pass; NULL: not wanted, or own code */
-    size_t sum_at;               /* bytes into the workspace: where a pass writes that must then be added (beta 1) */
+    int64_t taps, rows;          /* positions of the kernel; rows of the output */
+    int64_t chunk;               /* output rows per im2col buffer */
+    struct onednn_conv *pass[3]; /* by enum conv_pass; NULL: not wanted, or im2col */
+    size_t sum_at;               /* byte offset in the workspace of the result that is then added (beta 1) */
 };
 
 static struct conv_dims dims_of(const struct tensor *x, const struct tensor *w, const struct tensor *y,
@@ -48,26 +47,27 @@ static size_t round_up(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-/* Packed weights, gathered rows. */
-static size_t own_bytes(const struct conv_plan *p)
+/* Bytes of packed weights and of the im2col buffer. */
+static size_t im2col_bytes(const struct conv_plan *p)
 {
     const int64_t width = p->taps * p->d.c;
-    return round_up((size_t)(p->d.o * width) * 4) + round_up((size_t)(p->piece * width) * 4);
+    return round_up((size_t)(p->d.o * width) * 4) + round_up((size_t)(p->chunk * width) * 4);
 }
 
-static enum mcs_status plan_pass(struct conv_plan *p, enum conv_pass pass, int has_bias, int own, size_t *bytes)
+static enum mcs_status plan_pass(struct conv_plan *p, enum conv_pass pass, int has_bias, int force_im2col,
+                                 size_t *bytes)
 {
-    if (!own) MCS_TRY(mcs_onednn_conv_new(pass, &p->d, has_bias, &p->pass[pass]));
-    if (p->pass[pass] && pass == CONV_DWEIGHT && p->d.nsp == 3 && strstr(mcs_onednn_conv_impl(p->pass[pass]), "gemm")) {
+    if (!force_im2col) MCS_TRY(mcs_onednn_conv_new(pass, &p->d, has_bias, &p->pass[pass]));
+    if (p->pass[pass] && pass == CONV_WGRAD && p->d.nsp == 3 && strstr(mcs_onednn_conv_impl(p->pass[pass]), "gemm")) {
         mcs_onednn_conv_free(p->pass[pass]);
         p->pass[pass] = NULL;
     }
-    const size_t want = p->pass[pass] ? mcs_onednn_conv_workspace(p->pass[pass]) : own_bytes(p);
+    const size_t want = p->pass[pass] ? mcs_onednn_conv_workspace(p->pass[pass]) : im2col_bytes(p);
     if (want > *bytes) *bytes = want;
     return MCS_OK;
 }
 
-static enum mcs_status plan_step(struct step *s, int own)
+static enum mcs_status plan_step(struct step *s, int force_im2col)
 {
     const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
     struct conv_plan *p = calloc(1, sizeof *p);
@@ -79,20 +79,20 @@ static enum mcs_status plan_step(struct step *s, int own)
     p->d = dims_of(s->in[0], s->in[1], y, s->attr);
     p->taps = p->d.k[0] * p->d.k[1] * p->d.k[2];
     p->rows = mcs_rows(y);
-    p->piece = PIECE_FLOATS / (p->taps * p->d.c);
-    p->piece = p->piece < 64 ? 64 : p->piece;
-    p->piece = p->piece > p->rows ? p->rows : p->piece;
+    p->chunk = IM2COL_FLOATS / (p->taps * p->d.c);
+    p->chunk = p->chunk < 64 ? 64 : p->chunk;
+    p->chunk = p->chunk > p->rows ? p->rows : p->chunk;
     if (!s->backward) {
-        MCS_TRY_GOTO(plan_pass(p, CONV_FWD, s->in[2] != NULL, own, &bytes), st, fail);
+        MCS_TRY_GOTO(plan_pass(p, CONV_FPROP, s->in[2] != NULL, force_im2col, &bytes), st, fail);
     }
     if (s->backward && s->din[0]) {
-        MCS_TRY_GOTO(plan_pass(p, CONV_DSRC, 0, own, &bytes), st, fail);
-        if (s->beta[0] != 0 && p->pass[CONV_DSRC]) sum = (size_t)mcs_count(s->in[0]) * 4;
+        MCS_TRY_GOTO(plan_pass(p, CONV_DGRAD, 0, force_im2col, &bytes), st, fail);
+        if (s->beta[0] != 0 && p->pass[CONV_DGRAD]) sum = (size_t)mcs_count(s->in[0]) * 4;
     }
     if (s->backward && s->din[1]) {
         const size_t w = (size_t)mcs_count(s->in[1]) * 4;
-        MCS_TRY_GOTO(plan_pass(p, CONV_DWEIGHT, 0, own, &bytes), st, fail);
-        if (s->beta[1] != 0 && p->pass[CONV_DWEIGHT] && w > sum) sum = w;
+        MCS_TRY_GOTO(plan_pass(p, CONV_WGRAD, 0, force_im2col, &bytes), st, fail);
+        if (s->beta[1] != 0 && p->pass[CONV_WGRAD] && w > sum) sum = w;
     }
     if (s->backward && s->din[2]) {
         const size_t b = mcs_rows_sum_workspace(p->rows, p->d.o);
@@ -112,7 +112,7 @@ static enum mcs_status prepare(struct step *s, struct device *d)
     return plan_step(s, 0);
 }
 
-static enum mcs_status prepare_own(struct step *s, struct device *d)
+static enum mcs_status prepare_im2col(struct step *s, struct device *d)
 {
     (void)d;
     return plan_step(s, 1);
@@ -122,11 +122,11 @@ const char *mcs_cpu_conv_impl_name(const struct step *s, int pass)
 {
     const struct conv_plan *p = s->prepared;
     if (p->pass[pass]) return mcs_onednn_conv_impl(p->pass[pass]);
-    const int wanted = pass == CONV_FWD ? !s->backward : s->backward && s->din[pass - 1] != NULL;
-    return wanted ? "own" : NULL;
+    const int wanted = pass == CONV_FPROP ? !s->backward : s->backward && s->din[pass - 1] != NULL;
+    return wanted ? "im2col" : NULL;
 }
 
-/* ---- own code ---- */
+/* ---- im2col ---- */
 
 /* (O,C,taps) -> (O,taps,C), or back with dst = beta dst + src. */
 static void pack_weight(const struct conv_plan *p, const float *w, float *packed)
@@ -162,7 +162,7 @@ static inline int64_t source_row(const struct conv_dims *d, int64_t r, int64_t t
     return ((n * d->src[0] + id) * d->src[1] + ih) * d->src[2] + iw;
 }
 
-static void gather_rows(const struct conv_plan *p, const float *x, int64_t from, int64_t n, float *cols)
+static void im2col(const struct conv_plan *p, const float *x, int64_t from, int64_t n, float *cols)
 {
     const int64_t c = p->d.c;
 #pragma omp parallel for schedule(static)
@@ -177,9 +177,9 @@ static void gather_rows(const struct conv_plan *p, const float *x, int64_t from,
         }
 }
 
-/* Adds gathered rows back. Tap by tap: for one tap all output rows read different rows of x, so that threads never
- * meet. */
-static void scatter_rows(const struct conv_plan *p, const float *cols, int64_t from, int64_t n, float *dx)
+/* Adds the columns back (col2im). Position by position: for one kernel position all output rows read different rows of
+ * x, so that no two threads write the same row. */
+static void col2im(const struct conv_plan *p, const float *cols, int64_t from, int64_t n, float *dx)
 {
     const int64_t c = p->d.c;
 #pragma omp parallel
@@ -194,27 +194,27 @@ static void scatter_rows(const struct conv_plan *p, const float *cols, int64_t f
     }
 }
 
-static enum mcs_status run_own(const struct step *s, enum conv_pass pass, const float *x, float *w, float *y, float *dx)
+static enum mcs_status run_im2col(const struct step *s, enum conv_pass pass, const float *x, float *w, float *y,
+                                  float *dx)
 {
     const struct conv_plan *p = s->prepared;
     const int64_t width = p->taps * p->d.c, o = p->d.o;
     float *packed = s->workspace, *cols = packed + round_up((size_t)(o * width) * 4) / 4;
-    if (pass != CONV_DWEIGHT) pack_weight(p, w, packed);
-    if (pass == CONV_DSRC && s->beta[0] == 0) memset(dx, 0, (size_t)mcs_count(s->din[0]) * 4);
-    for (int64_t r = 0; r < p->rows; r += p->piece) {
-        const int64_t n = p->rows - r < p->piece ? p->rows - r : p->piece;
+    if (pass != CONV_WGRAD) pack_weight(p, w, packed);
+    if (pass == CONV_DGRAD && s->beta[0] == 0) memset(dx, 0, (size_t)mcs_count(s->din[0]) * 4);
+    for (int64_t r = 0; r < p->rows; r += p->chunk) {
+        const int64_t n = p->rows - r < p->chunk ? p->rows - r : p->chunk;
         float *row = y + r * o;
-        if (pass != CONV_DSRC) gather_rows(p, x, r, n, cols);
-        if (pass == CONV_FWD) MCS_TRY(mcs_sgemm('N', 'T', n, o, width, 1, cols, width, packed, width, 0, row, o));
-        if (pass == CONV_DSRC) {
+        if (pass != CONV_DGRAD) im2col(p, x, r, n, cols);
+        if (pass == CONV_FPROP) MCS_TRY(mcs_sgemm('N', 'T', n, o, width, 1, cols, width, packed, width, 0, row, o));
+        if (pass == CONV_DGRAD) {
             MCS_TRY(mcs_sgemm('N', 'N', n, width, o, 1, row, o, packed, width, 0, cols, width));
-            scatter_rows(p, cols, r, n, dx);
+            col2im(p, cols, r, n, dx);
         }
-        if (pass == CONV_DWEIGHT)
-            MCS_TRY(mcs_sgemm('T', 'N', o, width, n, 1, row, o, cols, width, r > 0, packed, width));
+        if (pass == CONV_WGRAD) MCS_TRY(mcs_sgemm('T', 'N', o, width, n, 1, row, o, cols, width, r > 0, packed, width));
     }
-    if (pass == CONV_FWD && s->in[2]) mcs_rows_add_bias(y, mcs_f32(s->in[2]), p->rows, o);
-    if (pass == CONV_DWEIGHT) unpack_weight(p, packed, w, s->beta[1]);
+    if (pass == CONV_FPROP && s->in[2]) mcs_rows_add_bias(y, mcs_f32(s->in[2]), p->rows, o);
+    if (pass == CONV_WGRAD) unpack_weight(p, packed, w, s->beta[1]);
     return MCS_OK;
 }
 
@@ -224,26 +224,26 @@ static enum mcs_status fwd(const struct step *s)
 {
     const struct conv_plan *p = s->prepared;
     float *x = mcs_f32(s->in[0]), *w = mcs_f32(s->in[1]), *y = mcs_f32(s->out[0]);
-    if (!p->pass[CONV_FWD]) return run_own(s, CONV_FWD, x, w, y, NULL);
-    return mcs_onednn_conv_run(p->pass[CONV_FWD], x, w, mcs_f32(s->in[2]), y, s->workspace);
+    if (!p->pass[CONV_FPROP]) return run_im2col(s, CONV_FPROP, x, w, y, NULL);
+    return mcs_onednn_conv_run(p->pass[CONV_FPROP], x, w, mcs_f32(s->in[2]), y, s->workspace);
 }
 
-/* oneDNN's gradient passes only overwrite: with beta 1 they write beside, then it is added. */
+/* oneDNN's dgrad and wgrad overwrite: with beta 1 they write to the workspace, which is then added. */
 static enum mcs_status bwd(const struct step *s)
 {
     const struct conv_plan *p = s->prepared;
     float *x = mcs_f32(s->in[0]), *w = mcs_f32(s->in[1]), *dy = mcs_f32(s->dout[0]);
     float *dx = mcs_f32(s->din[0]), *dw = mcs_f32(s->din[1]), *beside = (float *)((char *)s->workspace + p->sum_at);
-    if (dx && !p->pass[CONV_DSRC]) MCS_TRY(run_own(s, CONV_DSRC, NULL, w, dy, dx));
-    if (dx && p->pass[CONV_DSRC]) {
+    if (dx && !p->pass[CONV_DGRAD]) MCS_TRY(run_im2col(s, CONV_DGRAD, NULL, w, dy, dx));
+    if (dx && p->pass[CONV_DGRAD]) {
         float *to = s->beta[0] != 0 ? beside : dx;
-        MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DSRC], to, w, NULL, dy, s->workspace));
+        MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DGRAD], to, w, NULL, dy, s->workspace));
         if (to == beside) op_accumulate(beside, mcs_count(s->din[0]), 1, dx);
     }
-    if (dw && !p->pass[CONV_DWEIGHT]) MCS_TRY(run_own(s, CONV_DWEIGHT, x, dw, dy, NULL));
-    if (dw && p->pass[CONV_DWEIGHT]) {
+    if (dw && !p->pass[CONV_WGRAD]) MCS_TRY(run_im2col(s, CONV_WGRAD, x, dw, dy, NULL));
+    if (dw && p->pass[CONV_WGRAD]) {
         float *to = s->beta[1] != 0 ? beside : dw;
-        MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DWEIGHT], x, to, NULL, dy, s->workspace));
+        MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_WGRAD], x, to, NULL, dy, s->workspace));
         if (to == beside) op_accumulate(beside, mcs_count(s->din[1]), 1, dw);
     }
     if (s->din[2]) mcs_rows_sum(dy, p->rows, p->d.o, s->beta[2], mcs_f32(s->din[2]), s->workspace);
@@ -251,4 +251,4 @@ static enum mcs_status bwd(const struct step *s)
 }
 
 const struct op_impl mcs_cpu_conv = {prepare, fwd, bwd, release};
-const struct op_impl mcs_cpu_conv_own = {prepare_own, fwd, bwd, release};
+const struct op_impl mcs_cpu_conv_im2col = {prepare_im2col, fwd, bwd, release};

@@ -1,6 +1,6 @@
-/* conv_transpose with kernel == stride: every input row makes its own block of the output, so it is one matrix product
- * and a scatter. The weight (C,O,taps) is turned to (C,taps,O), so that rows of O values move as a whole; rows go
- * through in pieces. */
+/* conv_transpose with kernel == stride: every input row makes a separate block of the output, so it is one GEMM and a
+ * scatter. The weight (C,O,taps) is transposed to (C,taps,O), so that rows of O values are copied whole; rows are
+ * processed in chunks. */
 #include "engine/backend.h"
 #include "engine/cpu/onednn.h"
 #include "engine/cpu/rowops.h"
@@ -10,7 +10,7 @@
 enum { PIECE_FLOATS = 1 << 19 };
 
 struct shape {
-    int64_t n, c, o, taps, rows, piece; /* rows: of x */
+    int64_t n, c, o, taps, rows, piece; /* rows: number of x's rows; piece: rows per chunk */
     int64_t src[3], k[3];
 };
 
@@ -63,7 +63,7 @@ static void unpack_weight(const struct shape *d, const float *packed, float *w, 
             }
 }
 
-/* Row of y that tap t of row r of x makes. */
+/* The row of y that kernel position t of x's row r writes. */
 static inline int64_t target_row(const struct shape *d, int64_t r, int64_t t)
 {
     const int64_t w = r % d->src[2], h = r / d->src[2] % d->src[1], rest = r / d->src[2] / d->src[1];

@@ -1,6 +1,6 @@
 /* nnU-Net's loss (nnunetv2's DC_and_CE_loss): mean cross-entropy + soft Dice of the softmax without the background.
- * Voxels are worked on in tiles with the classes outside, so that vector code runs over voxels; each chunk's sums are
- * doubles, added in order. */
+ * Voxels are processed in tiles (C,m), so that vector code runs over voxels; each chunk's sums are doubles, added in
+ * order. */
 #include <math.h>
 
 #include "engine/cpu/op_common.h"
@@ -19,7 +19,7 @@ static struct dims dims_of(const struct tensor *x)
     return d;
 }
 
-/* A chunk's sums: (C,3) = pg, p, g, then the cross-entropy. */
+/* The number of a chunk's sums: (C,3) = pg, p, g, then the cross-entropy. */
 static int64_t sums_of(int64_t c)
 {
     return 3 * c + 1;
@@ -43,7 +43,7 @@ MCS_INLINE void softmax_tile(const float *restrict x, int64_t m, int64_t c, floa
         for (int64_t v = 0; v < m; v++) p[k * m + v] /= lse[v];
 #pragma omp simd
     for (int64_t v = 0; v < m; v++)
-        lse[v] = mcs_logf(lse[v]); /* still without top: top - x[target] is exact when small */
+        lse[v] = mcs_logf(lse[v]); /* the maximum is not added yet: max - x[target] is exact when it is small */
 }
 
 MCS_CLONES static void chunk_fwd(const float *restrict x, const int32_t *restrict target, int64_t voxels, int64_t c,

@@ -1,10 +1,10 @@
-/* Dropout. Channel c of a row draws number c of mcs_rng_fill_uniform with sample = the row's id (its own number where
- * none are given) and the run's step: the mask depends on nothing else, and the backward pass draws it again. Kept
- * where the number is >= p. */
+/* Dropout. Channel c of a row uses number c of mcs_rng_fill_uniform with sample = the row's id (the row number where
+ * none are given) and the run's step: the mask depends on nothing else, and the backward pass draws it again. Values
+ * are kept where the number is >= p. */
 #include "engine/base/rng.h"
 #include "engine/cpu/op_common.h"
 
-enum { TILE = 64 }; /* channels of one call: Philox blocks of 4 side by side */
+enum { TILE = 64 }; /* channels per call: Philox blocks of 4, vectorised */
 
 /* Philox4x32-10 on TILE/4 counters {block + i, sample, step, 3}; u[4 i + k] = 24 bits of word k, in [0,1). As
  * mcs_rng_fill_uniform. */

@@ -1,5 +1,5 @@
 /* SAM's positional encoding by random frequencies: a = 2 pi (2 p - 1) g, then sin a and cos a. In double: it runs once
- * an image, and the arguments are tens of radians. */
+ * per image, and the arguments are tens of radians. */
 #include <math.h>
 
 #include "engine/cpu/op_common.h"

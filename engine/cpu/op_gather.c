@@ -1,4 +1,4 @@
-/* Rows by number; -1 gives zeros. The backward pass adds in the order of the index: every thread owns a range of target
+/* Rows by number; -1 gives zeros. The backward pass adds in the order of the index; every thread owns a range of target
  * rows. */
 #include <string.h>
 

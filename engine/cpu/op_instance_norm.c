@@ -1,6 +1,6 @@
-/* Instance norm + leaky ReLU, channels last: sums by channel over the positions of a sample. Blocks of BLOCK positions
+/* Instance norm + leaky ReLU, channels last: sums per channel over the positions of a sample. Blocks of BLOCK positions
  * are summed in float, the blocks in double and in order. Two passes: one pass loses four digits on CT volumes, whose
- * mean is far above their deviation. */
+ * mean is far above their standard deviation. */
 #include <math.h>
 
 #include "engine/cpu/op_common.h"
@@ -8,7 +8,7 @@
 enum { BLOCK = 256 };
 
 struct size {
-    int64_t n, sp, c, blocks; /* samples, positions, channels, blocks a sample */
+    int64_t n, sp, c, blocks; /* samples, positions, channels, blocks per sample */
 };
 
 static struct size size_of(const struct tensor *x)
@@ -98,7 +98,7 @@ static enum mcs_status fwd(const struct step *s)
                     st[2 * i] = (float)d;
                     continue;
                 }
-                st[2 * i] = (float)(st[2 * i] + d); /* what the first pass' rounding left */
+                st[2 * i] = (float)(st[2 * i] + d); /* corrects the rounding error of the first pass's mean */
                 st[2 * i + 1] = (float)(1.0 / sqrt((var > 0 ? var : 0) + a->eps));
             }
         }

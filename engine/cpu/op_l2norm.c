@@ -1,5 +1,5 @@
-/* Length-one rows, and the cosine of pairs of rows. Sums of squares in double: neither small nor large rows leave the
- * range. */
+/* Rows normalised to length one, and the cosine of pairs of rows. Sums of squares are double, so that they neither
+ * overflow nor underflow. */
 #include <math.h>
 
 #include "engine/cpu/op_common.h"
@@ -35,7 +35,7 @@ static enum mcs_status l2norm_fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* dx = (dy - y (y . dy)) / |x|; below the floor y is linear in x */
+/* dx = (dy - y (y . dy)) / |x|; below the norm's floor of 1e-12, y is linear in x */
 static enum mcs_status l2norm_bwd(const struct step *s)
 {
     const int64_t n = mcs_last(s->dout[0]), rows = mcs_rows(s->dout[0]);
@@ -67,7 +67,7 @@ static enum mcs_status cosine_fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* da = dy (b / (|a||b|) - y a / |a|^2); below the floor y is linear in a */
+/* da = dy (b / (|a||b|) - y a / |a|^2); below the norm's floor, y is linear in a */
 static enum mcs_status cosine_bwd(const struct step *s)
 {
     const int64_t n = s->in[0]->dim[1], rows = s->in[0]->dim[0], k = rows / s->in[1]->dim[0];

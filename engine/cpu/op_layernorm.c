@@ -1,5 +1,5 @@
-/* Layer norm over the last axis. Rows go in blocks; the backward pass sums dw and db by block, then the blocks in
- * order. */
+/* Layer norm over the last axis. Rows are processed in blocks; the backward pass sums dw and db within each block, then
+ * over the blocks in order. */
 #include <math.h>
 
 #include "engine/cpu/op_common.h"
@@ -20,7 +20,7 @@ MCS_CLONES static void fwd_rows(const float *restrict x, const float *restrict w
 #pragma omp simd reduction(+ : s)
         for (int64_t i = 0; i < n; i++) s += x[i];
         float mean = s / (float)n;
-        /* second pass: the variance, and what the rounding of the first left of the mean */
+        /* second pass: the variance, and a correction d of the mean's rounding error */
 #pragma omp simd reduction(+ : q, d)
         for (int64_t i = 0; i < n; i++) {
             const float c = x[i] - mean;
@@ -49,7 +49,7 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* dx, and the block's part of dw and db (n each); every one of them may be NULL. */
+/* dx, and the block's partial dw and db (n each); each may be NULL. */
 MCS_CLONES static void bwd_rows(const float *restrict x, const float *restrict w, const float *restrict stats,
                                 const float *restrict dy, float *restrict dx, float beta, float *restrict dw,
                                 float *restrict db, int64_t rows, int64_t n)

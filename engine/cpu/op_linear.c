@@ -31,7 +31,7 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* dx = dy w, dw = dy^T x, db = sum of dy. A part of the weight's rows is only used frozen (op.h). */
+/* dx = dy w, dw = dy^T x, db = sum of dy. A weight of which only some rows are used is frozen (op.h). */
 static enum mcs_status bwd(const struct step *s)
 {
     const struct shape d = shape_of(s->in[1], s->dout[0], s->attr);

@@ -62,8 +62,8 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* on, off: the Dice term's derivative by p where the target is 1, 0. focal, bce: weights over n. All times the mask's
- * weight. */
+/* on, off: the Dice term's derivative by p where the target is 1, 0. focal, bce: weights over n. All are multiplied by
+ * the mask's weight. */
 MCS_CLONES static void chunk_bwd(const float *restrict x, const float *restrict t, int64_t n,
                                  const struct mask_loss_attr *a, float on, float off, float focal, float bce,
                                  float beta, float *restrict dx)

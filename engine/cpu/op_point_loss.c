@@ -1,4 +1,4 @@
-/* Losses by element: squared error and binary cross-entropy of logits, weighted, divided by the number of elements. */
+/* Elementwise losses: squared error and binary cross-entropy of logits, weighted, divided by the number of elements. */
 #include "engine/cpu/op_common.h"
 
 MCS_CLONES static double mse_sum(const float *restrict x, const float *restrict t, const float *restrict w, int64_t n)
@@ -19,7 +19,8 @@ MCS_CLONES static void mse_grad(const float *restrict x, const float *restrict t
     for (int64_t i = 0; i < n; i++) dx[i] = op_blend(beta, dx[i], 2 * scale * (w ? w[i] : 1.0f) * (x[i] - t[i]));
 }
 
-/* BCE = softplus(x) - t x, which for a positive x is softplus(-x) + (1-t) x: no cancellation for a target of 0 or 1 */
+/* BCE = softplus(x) - t x, for a positive x computed as softplus(-x) + (1-t) x: no cancellation for a target of 0 or 1
+ */
 MCS_CLONES static double bce_sum(const float *restrict x, const float *restrict t, const float *restrict w, int64_t n)
 {
     double sum = 0;
@@ -42,7 +43,7 @@ MCS_CLONES static void bce_grad(const float *restrict x, const float *restrict t
 typedef double (*sum_fn)(const float *, const float *, const float *, int64_t);
 typedef void (*grad_fn)(const float *, const float *, const float *, float, float, float *, int64_t);
 
-/* One double a chunk, added in order. */
+/* One double per chunk, added in order. */
 static enum mcs_status prepare(struct step *s, struct device *d)
 {
     (void)d;

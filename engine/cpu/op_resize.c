@@ -1,5 +1,5 @@
 /* Bilinear resizing with half-pixel centres, no antialiasing, channels last. The backward pass gathers: each input row
- * collects from the output rows that read it, so nothing is added by two threads. */
+ * sums over the output rows that read it, so no two threads add to the same row. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -109,7 +109,7 @@ MCS_INLINE float weight_of(const struct axis *a, int64_t o, int64_t i)
 }
 
 /* Input row i of one image: dx (iw,c) from dy (h,w,c). A tile of the output's columns at a time is first summed over
- * its rows, and then shared out between the input's columns. */
+ * its rows, and then distributed to the input's columns. */
 MCS_CLONES static void bwd_row(const float *restrict dy, const struct tables *t, int64_t i, int64_t iw, int64_t w,
                                int64_t c, float beta, float *restrict dx)
 {

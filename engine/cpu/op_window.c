@@ -1,5 +1,5 @@
-/* window, unwindow: copies of rows of C values between an image (B,H,W,C) and its windows (B*nh*nw,win,win,C),
- * zero-padded at the bottom and right. Each is the other's gradient, up to what the padding drops. */
+/* window, unwindow: copy rows of C values between an image (B,H,W,C) and its windows (B*nh*nw,win,win,C), zero-padded
+ * at the bottom and right. Each is the other's gradient, except that padding is dropped. */
 #include "engine/backend.h"
 
 #include <string.h>

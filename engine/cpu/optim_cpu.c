@@ -14,7 +14,7 @@ MCS_CLONES static double squares(const float *restrict x, int64_t n)
     return s;
 }
 
-/* Each range in at most MAX_BLOCKS blocks, cut by its length alone, their sums added in order. */
+/* Each range is cut into at most MAX_BLOCKS blocks, by its length alone; their sums are added in order. */
 static double sum_squares(const float *x, const struct optim_range *r, int n)
 {
     double sum = 0;
@@ -31,7 +31,7 @@ static double sum_squares(const float *x, const struct optim_range *r, int n)
 }
 
 struct adam {
-    float keep, step, rbias, eps, scale; /* w's factor, lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
+    float keep, step, rbias, eps, scale; /* keep: w's factor; step: lr / (1 - beta1^t); rbias: 1 / sqrt(1 - beta2^t) */
     float beta2, one1, one2;             /* 1 - beta1, 1 - beta2 */
 };
 
@@ -47,7 +47,7 @@ MCS_CLONES static void adamw(float *restrict w, const float *restrict g, float *
     }
 }
 
-/* Nesterov: the step looks one momentum ahead. A first step from a zero buffer is torch's, which copies the gradient.
+/* Nesterov: the step uses the next momentum. A first step from a zero buffer equals torch's, which copies the gradient.
  */
 MCS_CLONES static void sgd(float *restrict w, const float *restrict g, float *restrict m, int64_t n, float lr,
                            float momentum, float decay, float scale)
@@ -60,7 +60,7 @@ MCS_CLONES static void sgd(float *restrict w, const float *restrict g, float *re
     }
 }
 
-static _Thread_local double last_norm; /* of the update that this thread made last: a rank is a thread */
+static _Thread_local double last_norm; /* of this thread's last update: a rank is a thread */
 
 enum mcs_status mcs_cpu_optim_norm(struct device *d, double *norm)
 {

@@ -1,4 +1,4 @@
-/* The optimizers' loops on the CPU: backend.h's optim_update and optim_norm. */
+/* The optimizers' loops on the CPU: optim_update and optim_norm of backend.h. */
 #ifndef MCS_CPU_OPTIM_CPU_H
 #define MCS_CPU_OPTIM_CPU_H
 

@@ -20,7 +20,7 @@ void mcs_rows_add_bias(float *y, const float *b, int64_t rows, int64_t n)
         add_bias(y + p * piece * n, b, rows - p * piece < piece ? rows - p * piece : piece, n);
 }
 
-/* At most 64 pieces of whole blocks of 64 rows: float sums within a block, doubles beyond it. */
+/* At most 64 pieces of whole blocks of 64 rows: sums within a block are float, over blocks double. */
 enum { BLOCK = 64, PIECES = 64 };
 
 static int64_t piece_rows(int64_t rows)

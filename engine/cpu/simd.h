@@ -1,23 +1,26 @@
-/* Vector code without instruction-set flags: MCS_CLONES, and float functions that a compiler can put into vector loops.
+/* Vector code without instruction-set flags: MCS_CLONES, and float functions that a compiler can vectorise.
  *
- * A function marked MCS_CLONES is compiled three times (AVX-512, AVX2 + FMA, baseline) and the right one is taken at
- * load time. What is called in its loops must be inlined: only the MCS_INLINE functions below and compiler built-ins
- * vectorise; expf of libm does not. gcc splits the body of `#pragma omp parallel` off before it clones, and that part
- * stays baseline code. So:
+ * A function marked MCS_CLONES is compiled three times (AVX-512, AVX2 + FMA, baseline); the fitting one is chosen at
+ * load time. Functions called in its loops must be inlined: only the MCS_INLINE functions below and compiler built-ins
+ * vectorise; libm's expf does not. gcc outlines the body of `#pragma omp parallel` before it clones, and the outlined
+ * part stays baseline code. So keep the vector code in a cloned function, and the parallel loop in a caller that is not
+ * cloned:
  *
- *     MCS_CLONES static void rows(const float *x, float *y, int64_t lo, int64_t hi) { ... loops ... }   // the vector
- * code #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)                              // the caller,
- * not cloned for (int64_t c = 0; c < chunks; c++) rows(x, y, c * chunk, min(n, (c + 1) * chunk));
+ *     MCS_CLONES static void rows(const float *x, float *y, int64_t lo, int64_t hi) { ... loops ... }
  *
- * A sum needs `#pragma omp simd reduction(+:s)`. Cut sums into chunks of a fixed size (MCS_CHUNK), add the chunks' sums
- * in order: then the result does not depend on the number of threads. */
+ *     #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
+ *         for (int64_t c = 0; c < chunks; c++) rows(x, y, c * chunk, min(n, (c + 1) * chunk));
+ *
+ * A sum needs `#pragma omp simd reduction(+:s)`. Cut sums into chunks of a fixed size (MCS_CHUNK) and add the chunks'
+ * sums in order: then the result does not depend on the number of threads. */
 #ifndef MCS_CPU_SIMD_H
 #define MCS_CPU_SIMD_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* Under a sanitizer the resolvers would run before its start-up; other compilers and machines take the plain code. */
+/* Under a sanitizer the clones' resolvers would run before its start-up; other compilers and machines use the plain
+ * code. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(MCS_SANITIZE) &&                       \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define MCS_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -27,7 +30,7 @@
 #define MCS_INLINE static inline __attribute__((always_inline, unused))
 
 enum {
-    MCS_PARALLEL_MIN = 32768, /* elements: below, starting threads costs more than it saves */
+    MCS_PARALLEL_MIN = 32768, /* elements: below, starting threads costs more time than it saves */
     MCS_CHUNK = 4096,         /* elements of one partial sum */
 };
 
@@ -44,8 +47,8 @@ MCS_INLINE uint32_t simd_bits(float f)
     return b;
 }
 
-/* e^x. Relative error < 2^-22.9 (1.3e-7) where the result is normal; 0 below -87.33, inf above 88.72, NaN stays NaN.
- * x = n ln2 + r, |r| <= ln2/2, polynomial of degree 6 in r; n by adding 1.5 * 2^23, which rounds without SSE4.1. */
+/* e^x. Relative error < 2^-22.9 (1.3e-7) where the result is normal; 0 below -87.33, inf above 88.72, NaN stays NaN. x
+ * = n ln2 + r, |r| <= ln2/2, polynomial of degree 6 in r. n is rounded by adding 1.5 * 2^23, which needs no SSE4.1. */
 MCS_INLINE float mcs_expf(float x)
 {
     float c = x < -87.4f ? -87.4f : x;
@@ -59,7 +62,7 @@ MCS_INLINE float mcs_expf(float x)
     p = p * r + 0.166665769f;
     p = p * r + 0.5f;
     p = (p * r) * r + r + 1.0f;
-    /* 2^n in two factors: n = 128 has no float of its own */
+    /* 2^n as a product of two powers: 2^128 is not a float */
     int32_t k = (int32_t)(simd_bits(t) - 0x4B400000u), h = k >> 1;
     float y = p * simd_float((uint32_t)(h + 127) << 23) * simd_float((uint32_t)(k - h + 127) << 23);
     y = x < -87.33f ? 0.0f : y;

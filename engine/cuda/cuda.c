@@ -63,7 +63,7 @@ static enum mcs_status cuda_alloc(struct device *d, int64_t bytes, void **p)
 
 /* Suggests a batch that leaves 1/16 of free memory for later allocations (moments, other plans) and for what does not
  * grow with the batch. */
-static enum mcs_status cuda_room(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
+static enum mcs_status cuda_check_memory(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
 {
     const struct cuda_device *c = d->state;
     size_t unused = 0, total = 0;
@@ -209,7 +209,7 @@ static const struct backend cuda_backend = {
     .ops = cuda_ops,
     .alloc = cuda_alloc,
     .free = cuda_free,
-    .room = cuda_room,
+    .check_memory = cuda_check_memory,
     .upload = cuda_upload,
     .download = cuda_download,
     .zero = cuda_zero,

@@ -84,7 +84,7 @@ void mcs_buckets_free(struct buckets *b)
 
 enum mcs_status mcs_buckets_after_step(struct buckets *b, const struct graph *g, int i)
 {
-    const int first = i == g->n_forward; /* those that wait for no backward step go with the first one */
+    const int first = i == g->n_forward; /* buckets that wait for no backward step are summed after the first one */
     for (int k = 0; k < b->n; k++)
         if (b->b[k].ready == i || (first && b->b[k].ready < i))
             MCS_TRY(mcs_comm_allreduce_sum(b->comm, b->params->grad + b->b[k].first, b->b[k].n, b->b[k].what));

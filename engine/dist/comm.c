@@ -23,10 +23,10 @@ static enum mcs_status find_ranks(struct comm *c, const struct comm_options *o)
 
 static enum mcs_status open_parts(struct comm *c, const struct comm_options *o)
 {
-    void *room;
+    void *memory;
     MCS_TRY(find_ranks(c, o));
-    MCS_TRY(c->device->backend->alloc(c->device, COMM_VALUES * (1 + c->size) * (int64_t)sizeof(float), &room));
-    c->scratch = room;
+    MCS_TRY(c->device->backend->alloc(c->device, COMM_VALUES * (1 + c->size) * (int64_t)sizeof(float), &memory));
+    c->scratch = memory;
     c->gathered = malloc((size_t)c->size * sizeof *c->gathered);
     MCS_REQUIRE(c->gathered, MCS_E_NOMEM, "no memory for %d values", c->size);
     return MCS_OK;

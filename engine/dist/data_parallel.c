@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A dice_ce step. sums (N,C,3) and loss (1) of each rank as they were before they were added up, for the loss's value.
- */
+/* A dice_ce step. The sums (N,C,3) and loss (1) of each rank before they are added, to compute the loss's value. */
 struct data_parallel_dice {
     int step;
     const struct dice_ce_attr *attr;
@@ -74,7 +73,7 @@ static double mean_dice(const struct dice_ce_attr *a, const float *sums, int64_t
     return dice / (double)(groups * (classes - 1));
 }
 
-static int64_t losses_room(const struct data_parallel *dp)
+static int64_t padded_losses(const struct data_parallel *dp)
 {
     return (dp->comm->size + 15) / 16 * 16;
 }
@@ -83,7 +82,7 @@ enum mcs_status mcs_data_parallel_dice(struct data_parallel *dp, const struct te
 {
     const struct graph *g = dp->graph;
     int step = 0;
-    void *room;
+    void *memory;
     if (mcs_comm_size(dp->comm) == 1) return MCS_OK;
     while (step < g->n_steps && !(g->steps[step].op == OP_dice_ce && g->steps[step].out[0] == loss)) step++;
     MCS_REQUIRE(step < g->n_steps && dp->n_dice < DATA_PARALLEL_MAX, MCS_E_SHAPE, "%s: is no loss of a dice_ce step",
@@ -98,10 +97,10 @@ enum mcs_status mcs_data_parallel_dice(struct data_parallel *dp, const struct te
                                      .sums = sums,
                                      .n = sums->dim[0],
                                      .classes = sums->dim[1]};
-    const int64_t bytes = (losses_room(dp) + dp->comm->size * mcs_count(sums)) * (int64_t)sizeof(float);
-    MCS_TRY(dp->comm->device->backend->alloc(dp->comm->device, bytes, &room));
-    k->all = room;
-    MCS_TRY(dp->comm->device->backend->zero(dp->comm->device, room, bytes)); /* the losses' padding is read too */
+    const int64_t bytes = (padded_losses(dp) + dp->comm->size * mcs_count(sums)) * (int64_t)sizeof(float);
+    MCS_TRY(dp->comm->device->backend->alloc(dp->comm->device, bytes, &memory));
+    k->all = memory;
+    MCS_TRY(dp->comm->device->backend->zero(dp->comm->device, memory, bytes)); /* the losses' padding is read too */
     k->host = malloc((size_t)bytes);
     MCS_REQUIRE(k->host, MCS_E_NOMEM, "no memory for the sums of a loss");
     if (!k->attr->batch_dice) *weight /= (float)dp->comm->size;
@@ -111,7 +110,7 @@ enum mcs_status mcs_data_parallel_dice(struct data_parallel *dp, const struct te
 static enum mcs_status exchange_dice(struct data_parallel *dp, const struct data_parallel_dice *k)
 {
     MCS_TRY(mcs_comm_allgather(dp->comm, k->loss->data, k->all, 1, k->loss->name));
-    MCS_TRY(mcs_comm_allgather(dp->comm, k->sums->data, k->all + losses_room(dp), mcs_count(k->sums), k->sums->name));
+    MCS_TRY(mcs_comm_allgather(dp->comm, k->sums->data, k->all + padded_losses(dp), mcs_count(k->sums), k->sums->name));
     if (k->attr->batch_dice)
         MCS_TRY(mcs_comm_allreduce_sum(dp->comm, k->sums->data, mcs_count(k->sums), k->sums->name));
     return mcs_comm_join(dp->comm);
@@ -122,11 +121,11 @@ enum mcs_status mcs_data_parallel_dice_loss(struct data_parallel *dp, int which,
     const struct data_parallel_dice *k = dp->dice[which];
     struct comm *c = dp->comm;
     const int64_t per_rank = mcs_count(k->sums),
-                  bytes = (losses_room(dp) + c->size * per_rank) * (int64_t)sizeof(float);
+                  bytes = (padded_losses(dp) + c->size * per_rank) * (int64_t)sizeof(float);
     double entropy = 0, all_valid = 0, first_valid = 0;
     MCS_TRY(mcs_comm_wait(c));
     MCS_TRY(c->device->backend->download(c->device, k->host, k->all, bytes));
-    const float *sums = k->host + losses_room(dp);
+    const float *sums = k->host + padded_losses(dp);
     for (int r = 0; r < c->size; r++) {
         const float *own = sums + r * per_rank;
         double valid = 0;

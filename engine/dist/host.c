@@ -1,6 +1,7 @@
-/* Ranks of one machine, threads or processes: a file in memory that each of them maps. A rank has a slot for a chunk of
- * its data; in a sum each rank adds up its own part of the chunk over all slots, in the order of ranks. Ranks wait for
- * each other by counters that only their owner raises, so that a rank that dies holds nothing. */
+/* Communicator for the ranks of one machine, threads or processes: a memory file that each rank maps. Each rank has a
+ * slot for a chunk of its data; in an allreduce each rank adds up its share of the chunk over all slots, in the order
+ * of ranks. Ranks wait for each other by counters that only their owner raises, so that a rank that dies holds no lock.
+ */
 #include "engine/base/log.h"
 #include "engine/base/newfile.h"
 #include "engine/dist/comm.h"
@@ -21,7 +22,7 @@
 enum { CHUNK = 1 << 15, SPINS = 200 };
 
 struct slot {
-    _Atomic int64_t arrived; /* phases that this rank has come to */
+    _Atomic int64_t arrived; /* phases that this rank has reached */
     _Atomic int left;
     int pid;
     int64_t n_calls, n;
@@ -38,7 +39,8 @@ struct host {
     int64_t phase;
 };
 
-/* Rank 0's unique id, a file, open and locked until all ranks have mapped it: one without a lock is a killed run's. */
+/* Rank 0's unique id is a file, open and locked until all ranks have mapped it: an unlocked one is the leftover of a
+ * killed run. */
 static _Thread_local int unique_id_lock = -1;
 
 static void host_make_unique_id(char unique_id[UNIQUE_ID_BYTES])
@@ -53,7 +55,7 @@ static void host_make_unique_id(char unique_id[UNIQUE_ID_BYTES])
         fcntl(unique_id_lock, F_SETFD, FD_CLOEXEC);
         flock(unique_id_lock, LOCK_EX | LOCK_NB);
         if (access(unique_id, F_OK) == 0) return;
-        close(unique_id_lock); /* another run took it for a leftover before it was locked */
+        close(unique_id_lock); /* another run removed it as a leftover before it was locked */
         unique_id_lock = -1;
     }
     unique_id[0] = '\0';
@@ -66,7 +68,7 @@ static void host_drop_unique_id(const char unique_id[UNIQUE_ID_BYTES])
     unique_id_lock = -1;
 }
 
-/* Also where it has ended and its parent has not asked yet. */
+/* 1 also for a zombie, which has ended but was not waited for yet. */
 static int has_ended(int pid)
 {
     char path[64], state = '?';
@@ -79,7 +81,8 @@ static int has_ended(int pid)
     return state == 'Z' || state == 'X';
 }
 
-/* A new name and number for messages is written before the counter is raised, and read after. */
+/* Waits until all ranks have reached this phase. Name and number of the collective are written before the counter is
+ * raised, and read after, so that they are valid. */
 static enum mcs_status arrive(struct comm *c)
 {
     struct host *h = c->state;
@@ -115,7 +118,8 @@ static enum mcs_status arrive(struct comm *c)
     return MCS_OK;
 }
 
-/* Before the first phase of a collective; after it `agree` finds ranks that are elsewhere. */
+/* Publishes name, number and size of the collective; call before its first phase. After the phase, `agree` checks that
+ * all ranks are in the same one. */
 static void announce(struct comm *c, int64_t n)
 {
     struct slot *s = &((struct host *)c->state)->shared->slot[c->rank];
@@ -154,7 +158,7 @@ static enum mcs_status host_attach(struct comm *c, const char unique_id[UNIQUE_I
     h->bytes = sizeof(struct shared) + (size_t)c->size * sizeof(struct slot);
     const int fd = open(unique_id, O_RDWR);
     MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot be opened: %s", unique_id, strerror(errno));
-    /* each rank gives the file its length: the same, and the first one to come fills it with zeros */
+    /* every rank sets the same length; the first one fills the file with zeros */
     void *at = ftruncate(fd, (off_t)h->bytes) == 0 ? mmap(NULL, h->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
                                                    : MAP_FAILED;
     close(fd);

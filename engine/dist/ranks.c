@@ -104,7 +104,8 @@ static void *run_member(void *of)
     return NULL;
 }
 
-/* The one whose failure is told: by itself before by another's, low rank before high. */
+/* The rank whose failure is reported: one that failed by itself before one that followed another, low rank before high.
+ */
 static const struct member *culprit(const struct member *m, int n)
 {
     for (int follows = 0; follows < 2; follows++)
@@ -113,12 +114,12 @@ static const struct member *culprit(const struct member *m, int n)
     return NULL;
 }
 
-/* ---- the folder in which they meet ----
- * It is locked while its ranks run, so that a later run can tell, and remove, the folder of one that was killed. */
+/* ---- the folder of the rendezvous ---- It is locked while its ranks run, so that a later run can recognise, and
+ * remove, the folder of a killed run. */
 
 static const char folder_name[] = "mcsam-ranks-";
 
-/* *lock: the folder, open and locked; closing it unlocks. */
+/* *lock: the folder, open and locked; closing it unlocks it. */
 static enum mcs_status make_folder(char folder[1024], int *lock)
 {
     const char *tmp = getenv("TMPDIR");
@@ -132,7 +133,7 @@ static enum mcs_status make_folder(char folder[1024], int *lock)
         const int locked = *lock >= 0 && (flock(*lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK);
         if (locked && fstat(*lock, &opened) == 0 && stat(folder, &there) == 0 && there.st_ino == opened.st_ino)
             return MCS_OK;
-        if (*lock >= 0) close(*lock); /* another run took it for a leftover before it was locked: once more */
+        if (*lock >= 0) close(*lock); /* another run removed it as a leftover before it was locked: try again */
     }
 }
 
@@ -153,7 +154,7 @@ enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct r
     for (int i = 1; i < n; i++) {
         const int error = pthread_create(&m[i].thread, NULL, run_member, &m[i]);
         m[i].started = error == 0;
-        if (error) break; /* the others find that this rank does not come */
+        if (error) break; /* the others notice that this rank does not arrive */
     }
     run_member(&m[0]);
     for (int i = 1; i < n; i++)
@@ -162,7 +163,7 @@ enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct r
     if (bad)
         st = MCS_FAIL(bad->status, "%s%s", bad->message,
                       bad->ranks.rank && bad->status != MCS_E_STOPPED ? " (on a rank other than 0)" : "");
-    for (int i = 0; i < n; i++) { /* what ranks that failed said */
+    for (int i = 0; i < n; i++) { /* the messages of ranks that failed */
         char path[1100];
         snprintf(path, sizeof path, "%s/left.%d", folder, i);
         unlink(path);

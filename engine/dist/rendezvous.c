@@ -17,11 +17,11 @@ enum { HEARTBEAT_SECONDS = 5 };
 
 struct rendezvous_peer {
     char name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
-    struct timespec beat; /* of FOLDER/alive.RANK, by the file system's clock */
-    double seen;          /* when it last changed, by ours; 0: never looked */
+    struct timespec beat; /* time of FOLDER/alive.RANK, by the file system's clock */
+    double seen;          /* when it last changed, by this machine's clock; 0: never checked */
 };
 
-/* ---- small files, whole or not at all ---- */
+/* ---- small files, written whole or not at all ---- */
 
 static void path_of(const struct rendezvous *m, char *path, size_t n, const char *kind, int rank)
 {
@@ -69,7 +69,7 @@ static void drop(const struct rendezvous *m, const char *kind, int rank)
     unlink(path);
 }
 
-/* What rank r, named so, said when it left, to be freed; NULL: it did not leave. */
+/* The message with which rank r, of that name, left, to be freed; NULL: it did not leave. */
 static char *farewell(const struct rendezvous *m, int r, const char *name)
 {
     char *note = get(m, "left", r);
@@ -81,7 +81,7 @@ static char *farewell(const struct rendezvous *m, int r, const char *name)
     return said;
 }
 
-/* ---- signs of life ---- */
+/* ---- heartbeat ---- */
 
 struct heartbeat {
     pthread_t thread;
@@ -167,7 +167,7 @@ void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
     static const char *const kinds[] = {"hello", "here", "alive"};
     if (!m->peers) return;
     stop_heartbeat(m);
-    if (message) { /* stays: the others come to read it later */
+    if (message) { /* stays in the folder: the other ranks read it later */
         snprintf(note, sizeof note, "%s\n%s", m->name, message);
         if (put(m, "left", m->rank, note) != MCS_OK) mcs_error_clear();
     }
@@ -176,14 +176,14 @@ void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
         drop(m, "list", -1);
         drop(m, "complete", -1);
     }
-    rmdir(m->folder); /* works for the last one, where nobody left a message */
+    rmdir(m->folder); /* succeeds for the last rank, where none left a message */
     free(m->peers);
     m->peers = NULL;
 }
 
-/* ---- meeting ---- */
+/* ---- rendezvous ---- */
 
-/* hello.R, by each: name, machine. */
+/* Reads hello.R, written by rank R: name, machine. */
 static void read_hello(struct rendezvous *m, int r)
 {
     char *text = get(m, "hello", r), name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
@@ -194,7 +194,7 @@ static void read_hello(struct rendezvous *m, int r)
     free(text);
 }
 
-/* list, by rank 0: its name, the unique id, then name and machine of each rank. */
+/* Writes `list`, by rank 0: its name, the unique id, then name and machine of each rank. */
 static enum mcs_status write_list(const struct rendezvous *m, const char *unique_id)
 {
     const size_t bytes = 2 * UNIQUE_ID_BYTES + (size_t)(m->size + 2) * (2 * RENDEZVOUS_NAME + 2);
@@ -210,7 +210,7 @@ static enum mcs_status write_list(const struct rendezvous *m, const char *unique
     return st;
 }
 
-/* 1 where the list has this rank's own name: it is of this launch. */
+/* 1 where the list contains this rank's name, so that it belongs to this launch. */
 static int read_list(struct rendezvous *m, char *unique_id)
 {
     char *text = get(m, "list", -1), *at = text;
@@ -230,7 +230,7 @@ static int read_list(struct rendezvous *m, char *unique_id)
     return ok && strcmp(m->peers[m->rank].name, m->name) == 0;
 }
 
-/* 1 where file kind.R is `want` up to its first line's end; *rest is what follows, to be freed. */
+/* 1 where the first line of file kind.R is `want`; *rest is the text after it, to be freed. */
 static int confirms(const struct rendezvous *m, const char *kind, int r, const char *want, char **rest)
 {
     char *text = get(m, kind, r);
@@ -328,7 +328,7 @@ enum mcs_status mcs_rendezvous(struct rendezvous *m, const struct ranks *r, cons
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE_GOTO(mkdir(m->folder, 0777) == 0 || errno == EEXIST, MCS_E_IO, st, failed, "%s: cannot be made: %s",
                      m->folder, strerror(errno));
-    drop(m, "left", m->rank); /* of an earlier launch */
+    drop(m, "left", m->rank); /* left by an earlier launch */
     MCS_TRY_GOTO(put(m, "alive", m->rank, "\n"), st, failed);
     MCS_TRY_GOTO(start_heartbeat(m), st, failed);
     snprintf(text, sizeof text, "%s %s", m->name, machine);

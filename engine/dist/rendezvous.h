@@ -1,9 +1,10 @@
-/* How ranks find each other: through small files in a folder that all of them see. What an earlier launch left there
- * does no harm: each rank names itself anew (machine, process, thread, time), rank 0 writes down the names it saw, each
- * rank looks for its own among them and confirms, and only when all have confirmed this very list is it complete.
+/* Rendezvous: ranks find each other through small files in a folder that all of them see. Files that an earlier launch
+ * left there do no harm: each rank has a new name (machine, process, thread, time), rank 0 writes the list of names it
+ * saw, each rank looks for its name in the list and confirms, and the list is complete only when all ranks have
+ * confirmed it.
  *
- * MPI would need a build for each MPI (no common binary interface before MPI 5), and of all it offers only this
- * exchange is wanted: the data goes by NCCL. */
+ * MPI is not used: it would need a build for each MPI (no common binary interface before MPI 5) for this exchange
+ * alone, since the data goes by NCCL. */
 #ifndef MCS_RENDEZVOUS_H
 #define MCS_RENDEZVOUS_H
 
@@ -19,20 +20,19 @@ struct rendezvous {
     int rank, size, local_rank;
     int n_machines;
     struct rendezvous_peer *peers; /* (size) */
-    void *heartbeat;               /* keeps FOLDER/alive.RANK young */
+    void *heartbeat;               /* touches FOLDER/alive.RANK regularly */
 };
 
-/* Waits until all ranks are here. unique_id (UNIQUE_ID_BYTES bytes): rank 0's is copied to all. same: a text that must
- * be the same on all ranks, such as a hash of the options. E_FAIL after timeout_s seconds, with the ranks that are
- * missing; E_USAGE where `same` differs; E_IO. */
+/* Waits for all ranks. unique_id (UNIQUE_ID_BYTES bytes): rank 0's is copied to all. same: text that must be equal on
+ * all ranks, such as a hash of the options. E_FAIL after timeout_s seconds, with the ranks that are missing; E_USAGE
+ * where `same` differs; E_IO. */
 enum mcs_status mcs_rendezvous(struct rendezvous *m, const struct ranks *r, const char *same, double timeout_s,
                                char *unique_id);
-/* Tells the others that this rank leaves (message NULL: in peace), and removes its files. */
+/* Tells the other ranks that this one leaves (message NULL: without an error), and removes its files. */
 void mcs_rendezvous_leave(struct rendezvous *m, const char *message);
-/* Looks after the others: 1 and what happened in `what` where one has left, or has shown no sign of life for
- * heartbeat_timeout_s seconds since the first look. Costs a few file system calls a rank: to be called about once a
- * second while waiting.
- */
+/* Watches the other ranks: returns 1 and the reason in `what` where one has left, or has shown no heartbeat for
+ * heartbeat_timeout_s seconds since the first call. Costs a few file system calls per rank: call it about once a second
+ * while waiting. */
 int mcs_rendezvous_lost(struct rendezvous *m, double heartbeat_timeout_s, char *what, size_t n);
 
 #endif

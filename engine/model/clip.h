@@ -7,7 +7,7 @@
 #include "engine/tape/graph.h"
 
 struct clip_config {
-    int embed; /* width of the common space */
+    int embed; /* width of the shared embedding space */
     int image_size, patch, v_width, v_depth, v_heads, v_mlp;
     float v_eps; /* 1e-6 */
     int vocab, context, positions, types, t_width, t_depth, t_heads, t_mlp,
@@ -20,15 +20,15 @@ struct clip_config {
 struct clip_config mcs_clip_biomed(void);
 int mcs_clip_tokens(const struct clip_config *c); /* 1 + patches */
 
-/* image (B,S,S,3), normalised, channels last -> tokens (B,T,v_width) with the class token first and positions added. */
+/* image (B,S,S,3), normalised, channels last -> tokens (B,T,v_width), class token first, position embeddings added. */
 struct tensor *mcs_clip_embed_image(struct graph *g, struct tensor *image, const struct clip_config *c);
-/* Blocks [from, to) on x (B,T,v_width). qkv_of, if not NULL, receives the packed qkv of each block run (for attention
- * guidance). */
+/* Blocks [from, to) on x (B,T,v_width). qkv_of, if not NULL, receives the packed qkv of each of these blocks (for
+ * attention guidance). */
 struct tensor *mcs_clip_blocks(struct graph *g, struct tensor *x, const struct clip_config *c, int from, int to,
                                struct tensor **qkv_of);
-/* The last block as far as the class token needs it, final norm and projection: x (B,T,v_width) after block depth-2 ->
- * (B,embed), not normalised. frozen: the weights take no gradient here, so that even q is made for the class token
- * alone. */
+/* The part of the last block that the class token needs, final norm and projection: x (B,T,v_width) after block depth-2
+ * -> (B,embed), not normalised. frozen: the weights take no gradient here, so that even q is computed for the class
+ * token only. */
 struct tensor *mcs_clip_finish(struct graph *g, struct tensor *x, const struct clip_config *c, int frozen,
                                struct tensor **qkv);
 /* All of the image tower: (B,S,S,3) -> (B,embed), not normalised. */
@@ -39,8 +39,9 @@ struct clip_text {
     struct tensor *ids;      /* (n_tokens) int32; -1 past the last caption */
     struct tensor *position; /* (n_tokens) int32, position in its caption */
     struct tensor *offset;   /* (n_texts+1) int32, first row of each caption */
-    struct tensor *key;      /* (n_tokens) int32, names the row in dropout's keys */
-    int first;               /* number of the first text in the batch, in the attention's dropout: 0, or a rank's */
+    struct tensor *key;      /* (n_tokens) int32, identifies the row in the dropout's random numbers */
+    int first; /* number of the first text in the global batch, for the attention's dropout: 0, or a later rank's first
+                */
 };
 struct clip_text mcs_clip_text_inputs(struct graph *g, int64_t n_texts, int64_t n_tokens);
 /* -> (n_texts,embed), not normalised. train: with dropout. */
@@ -49,16 +50,16 @@ struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *text, cons
 struct tensor *mcs_clip_logit_scale(struct graph *g);
 
 /* M2IB (Wang, Rudner, Wilson, "Visual explanations of image-text representations via multi-modal information bottleneck
- * attribution", 2023): everything above block `layer` (0-based; the bottleneck is on that block's output), for `pairs`
+ * attribution", 2023): the blocks above block `layer` (0-based; the bottleneck is on that block's output), for `pairs`
  * (image, prompt) pairs of `copies` noisy copies each. */
 struct m2ib {
     struct tensor *x;     /* input (pairs,T,v_width): output of block `layer` */
     struct tensor *alpha; /* input (pairs,T,v_width) with gradient */
     struct tensor *noise; /* input (pairs*copies,T,v_width) */
     struct tensor *text;  /* input (pairs,embed), raw text features */
-    struct tensor *fit;   /* (pairs*copies) cosines; seed it with -1/copies */
-    struct tensor *kl;    /* (pairs) mean compression; seed it with beta */
-    struct tensor *map;   /* (pairs,T) compression by token, class token first */
+    struct tensor *fit;   /* (pairs*copies) cosines; their seed gradient is -1/copies */
+    struct tensor *kl;    /* (pairs) mean compression; its seed gradient is beta */
+    struct tensor *map;   /* (pairs,T) compression per token, class token first */
 };
 struct m2ib mcs_clip_m2ib(struct graph *g, const struct clip_config *c, int layer, int64_t pairs, int64_t copies);
 

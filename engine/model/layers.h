@@ -1,6 +1,6 @@
-/* The layers that networks are written in: each names its parameters as the references do (weight, bias) inside `name`,
- * records the step and returns its output. None knows a device. Weights are drawn uniform in +-1/sqrt(fan_in) unless
- * said otherwise (torch's nn.Linear and nn.Conv). */
+/* The layers that networks are built of. Each names its parameters inside `name` as the reference implementations do
+ * (weight, bias), records the step and returns its output. None knows a device. Weights are initialised uniformly in
+ * +-1/sqrt(fan_in) unless said otherwise (torch's nn.Linear and nn.Conv). */
 #ifndef MCS_LAYERS_H
 #define MCS_LAYERS_H
 
@@ -15,8 +15,8 @@ struct tensor *mcs_linear(struct graph *g, struct tensor *x, int64_t n_out, int 
 /* Only output rows [row, row+rows) of the layer with n_out outputs; its weight must be frozen in this graph. */
 struct tensor *mcs_linear_rows(struct graph *g, struct tensor *x, int64_t n_out, int64_t row, int64_t rows,
                                const char *name);
-/* Channels-last convolution with nsp 2 or 3 from x's dimensions. kernel, stride: nsp values; pad (kernel-1)/2 where
- * same != 0, else none. A 1x1 kernel with stride 1 is recorded as a linear. */
+/* Channels-last convolution; nsp, 2 or 3, follows from x's dimensions. kernel, stride: nsp values; pad (kernel-1)/2
+ * where same != 0, else none. A 1x1 kernel with stride 1 is recorded as a linear. */
 struct tensor *mcs_conv(struct graph *g, struct tensor *x, int64_t n_out, const int64_t *kernel, const int64_t *stride,
                         int same, int bias, struct init init, const char *name);
 struct tensor *mcs_conv_transpose(struct graph *g, struct tensor *x, int64_t n_out, const int64_t *kernel,
@@ -29,14 +29,15 @@ struct tensor *mcs_relu(struct graph *g, struct tensor *x);
 struct tensor *mcs_add(struct graph *g, struct tensor *a, struct tensor *b);
 struct tensor *mcs_concat(struct graph *g, int axis, struct tensor *a, struct tensor *b, struct tensor *c,
                           struct tensor *d);
-/* Rows of x (leading dimensions flattened) by an int32 tensor / by constant numbers first + i*step, i < n. */
+/* Rows of x (leading dimensions flattened) selected by an int32 tensor, or by the constant numbers first + i*step, i <
+ * n. */
 struct tensor *mcs_gather(struct graph *g, struct tensor *x, struct tensor *index);
 struct tensor *mcs_rows_every(struct graph *g, struct tensor *x, int64_t first, int64_t step, int64_t n);
 struct tensor *mcs_window(struct graph *g, struct tensor *x, int64_t win);
 struct tensor *mcs_unwindow(struct graph *g, struct tensor *x, int64_t win, int64_t h, int64_t w);
 struct tensor *mcs_l2norm(struct graph *g, struct tensor *x);
-/* p 0: x itself. key: an int32 a row that names the row for ever (sample id and position), or NULL for the row number.
- */
+/* p 0: returns x. key: one int32 per row that identifies the row permanently (sample id and position), or NULL for the
+ * row number. */
 struct tensor *mcs_dropout(struct graph *g, struct tensor *x, float p, struct tensor *key, const char *name);
 /* Self-attention of equal lengths over packed qkv (rows, 3*width); rel_h, rel_w may be NULL. */
 struct tensor *mcs_attention_packed(struct graph *g, struct tensor *qkv, int heads, int64_t len, struct tensor *rel_h,

@@ -1,30 +1,29 @@
-/* SAM (Kirillov et al., "Segment Anything", 2023): image encoder, prompt encoder, mask decoder, with segment-anything's
- * own tensor names and numerics, at any size. All maps are channels-last. */
+/* SAM (Kirillov et al., "Segment Anything", 2023): image encoder, prompt encoder, mask decoder, with the tensor names
+ * and numerics of segment-anything, at any size. All maps are channels-last. */
 #ifndef MCS_SAM_H
 #define MCS_SAM_H
 
 #include "engine/tape/graph.h"
 
-enum { SAM_MAX_GLOBAL = 8, SAM_MASKS = 4 /* mask tokens: one single mask, three of multimask */ };
+enum { SAM_MAX_GLOBAL = 8, SAM_MASKS = 4 /* mask tokens: one for a single mask, three for multimask output */ };
 
 struct sam_config {
     int image_size, patch, width, depth, heads, window, mlp; /* encoder */
     int n_global, global[SAM_MAX_GLOBAL];                    /* blocks with attention over the whole image */
-    int embed;                                               /* width of the embedding and of the decoder */
+    int embed;                                               /* width of the image embedding and of the decoder */
     int d_heads, d_mlp, d_downsample,
         mask_in; /* decoder (2 layers); mask_in: channels of the mask prompt's first layers */
 };
 struct sam_config mcs_sam_vit_b(void);        /* 314 tensors, 93,735,728 values; also MedSAM's */
-int mcs_sam_grid(const struct sam_config *c); /* side of the embedding, image_size / patch */
+int mcs_sam_grid(const struct sam_config *c); /* side length of the embedding, image_size / patch */
 
 /* image (B,S,S,3), normalised, zero-padded -> (B,grid,grid,embed). image_encoder.* */
 struct tensor *mcs_sam_encode(struct graph *g, struct tensor *image, const struct sam_config *c);
 
-/* Prompts of one kind for `n` masks, each with as many points and maybe a box. What segment-anything does with
- * a padding point (points without a box get one of label -1) is the caller's part: see
- * infer/sam/sam_model.h. */
+/* Prompts of one kind for `n` masks, each with the same number of points and an optional box. The caller adds
+ * segment-anything's padding point (label -1, for points without a box): see infer/sam/sam_model.h. */
 struct sam_prompt {
-    int64_t n, tokens;     /* sparse tokens a mask: points + 2 for a box; may be 0 */
+    int64_t n, tokens;     /* sparse tokens per mask: points + 2 for a box; may be 0 */
     struct tensor *coords; /* input (n*tokens,2): (x+0.5)/S, (y+0.5)/S; NULL when tokens is 0 */
     struct tensor *label;  /* input (n*tokens) int32: -1 for the padding point, else 0, 1 point, 2, 3 box corners */
     struct tensor *kind;   /* input (n*tokens) int32: label + 1 */
@@ -33,8 +32,8 @@ struct sam_prompt {
 struct sam_prompt mcs_sam_prompt_inputs(struct graph *g, const struct sam_config *c, int64_t n, int64_t tokens,
                                         int with_mask);
 
-/* embedding (I,grid,grid,embed); image_of (n) int32 says which image each mask is of. masks (n,4,(4 grid)^2) logits,
- * iou (n,4). */
+/* embedding (I,grid,grid,embed); image_of (n) int32: the image of each mask. masks (n,4,(4 grid)^2) logits, iou (n,4).
+ */
 struct sam_output {
     struct tensor *masks, *iou;
 };

@@ -1,11 +1,11 @@
-/* SAM's mask decoder (mask_decoder.*): a two-way transformer between prompt tokens and the image, upscaling, and a
- * hypernetwork a mask. */
+/* SAM's mask decoder (mask_decoder.*): a two-way transformer between prompt tokens and the image, upscaling, and one
+ * hypernetwork per mask. */
 #include "engine/model/layers.h"
 #include "engine/model/sam.h"
 
 #include <stdio.h>
 
-/* transformer.Attention: n_q and n_k rows a mask, inner width w. */
+/* transformer.Attention: n_q and n_k rows per mask, inner width w. */
 static struct tensor *attention(struct graph *g, struct tensor *q, struct tensor *k, struct tensor *v, int64_t w,
                                 const struct sam_config *c, const char *name)
 {
@@ -21,7 +21,7 @@ static struct tensor *attention(struct graph *g, struct tensor *q, struct tensor
     return y;
 }
 
-/* transformer.TwoWayAttentionBlock. t tokens, p their positions, x image, i its positions. */
+/* transformer.TwoWayAttentionBlock. t: tokens, p: their positions, x: image, i: its positions. */
 static void two_way(struct graph *g, struct tensor **t, struct tensor **x, struct tensor *p, struct tensor *i,
                     int first, const struct sam_config *c)
 {
@@ -81,7 +81,7 @@ struct sam_output mcs_sam_decode(struct graph *g, struct tensor *embedding, stru
     struct tensor *t;
     if (sparse) {
         t = mcs_concat(g, 1, iou_token, mask_tokens, sparse, NULL);
-    } else { /* nothing to broadcast against: repeat the learned tokens by row number */
+    } else { /* no batch to broadcast over: repeat the learned tokens by row number */
         int32_t *row = mcs_arena_alloc(&g->arena, (size_t)(n * n_tokens) * sizeof *row);
         for (int64_t i = 0; i < n * n_tokens; i++) row[i] = (int32_t)(i % n_tokens);
         t = mcs_concat(g, 1, iou_token, mask_tokens, NULL, NULL);

@@ -1,5 +1,5 @@
-/* SAM's prompt encoder (prompt_encoder.*): points and boxes as Fourier features plus a learned kind, masks by a small
- * convolution net. */
+/* SAM's prompt encoder (prompt_encoder.*): points and boxes as Fourier features plus a learned embedding per kind,
+ * masks by a small convolutional network. */
 #include "engine/model/layers.h"
 #include "engine/model/sam.h"
 

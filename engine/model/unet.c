@@ -57,13 +57,13 @@ int mcs_unet(struct graph *g, struct tensor *x, const struct unet_config *c, int
         x = skip[s] = conv_blocks(g, x, c, c->n_conv[s], c->features[s], c->kernel[s], c->stride[s]);
         mcs_scope_end(g);
     }
-    for (int s = 0; s < n_up; s++) { /* s = 0 is the lowest level */
+    for (int s = 0; s < n_up; s++) { /* s = 0 is the lowest resolution */
         const int level = n_up - 1 - s;
         const int64_t *up = c->stride[level + 1];
         mcs_scope_begin(g, "decoder.transpconvs");
         const char *name = mcs_arena_printf(&g->arena, "%d", s);
-        /* torch counts fan_in of a transposed convolution as out channels times kernel, and so do the initial weights
-         * here */
+        /* torch computes fan_in of a transposed convolution as output channels times kernel size; the initial weights
+         * follow that */
         x = mcs_conv_transpose(g, x, c->features[level], up, he(c->features[level] * volume(up, c->nsp)), name);
         mcs_scope_end(g);
         x = mcs_concat(g, x->nd - 1, x, skip[level], NULL, NULL);
@@ -73,7 +73,7 @@ int mcs_unet(struct graph *g, struct tensor *x, const struct unet_config *c, int
         mcs_scope_begin(g, "decoder.seg_layers");
         if (deep || level == 0)
             out[level] = mcs_conv(g, x, c->classes, one, one, 0, BIAS, he(c->features[level]), name);
-        else { /* named all the same, so that a file's list of tensors does not depend on the use */
+        else { /* declared all the same, so that a file's list of tensors does not depend on `deep` */
             mcs_scope_begin(g, "%s", name);
             int64_t dim[MCS_MAX_DIM] = {c->classes, c->features[level], 1, 1, 1};
             mcs_param(g, "weight", c->nsp + 2, dim, he(c->features[level]));

@@ -32,7 +32,7 @@ enum mcs_dtype mcs_amp_output(enum mcs_dtype act, enum mcs_op op, int i, enum mc
     return (mcs_op_table[op].out[i] & SLOT_TYPE) == SLOT_ACT ? act : dt;
 }
 
-/* A parameter belongs to several graphs, so its cast is not remembered on it: it is read once in a network. */
+/* A parameter belongs to several graphs, so its cast is not remembered on it; a network reads each only once. */
 static struct tensor *cast(struct graph *g, const char *name, struct tensor *x, enum mcs_dtype to)
 {
     if (x->role != TENSOR_PARAM && x->cast) return x->cast;
@@ -42,16 +42,16 @@ static struct tensor *cast(struct graph *g, const char *name, struct tensor *x, 
 }
 
 struct tensor *const *mcs_amp_inputs(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in,
-                                     struct tensor **room)
+                                     struct tensor **cast_inputs)
 {
     const int n_in = mcs_op_table[op].n_in;
     if (g->activations != MCS_BF16) return in;
-    memcpy(room, in, (size_t)n_in * sizeof *in);
+    memcpy(cast_inputs, in, (size_t)n_in * sizeof *in);
     for (int i = 0; i < n_in; i++) {
         struct tensor *x = in[i];
         if (!x) continue;
-        if (type_of(op, i) == SLOT_ACT && x->dt == MCS_F32) room[i] = cast(g, name, x, MCS_BF16);
-        if (type_of(op, i) == SLOT_F32 && x->dt == MCS_BF16) room[i] = cast(g, name, x, MCS_F32);
+        if (type_of(op, i) == SLOT_ACT && x->dt == MCS_F32) cast_inputs[i] = cast(g, name, x, MCS_BF16);
+        if (type_of(op, i) == SLOT_F32 && x->dt == MCS_BF16) cast_inputs[i] = cast(g, name, x, MCS_F32);
     }
-    return room;
+    return cast_inputs;
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The trace that is being written, one a program as standard output is: the graphs of the thread that opened it. */
+/* The trace that is being written: one per program, as standard output is. It holds the graphs of the thread that
+ * opened it. */
 static struct {
     FILE *file; /* NULL: none */
     struct mcs_new_file out;
@@ -22,7 +23,7 @@ static int traced(void)
     return trace.file && pthread_equal(trace.owner, pthread_self());
 }
 
-/* A graph's steps one after the other, each with its mean time over the runs. */
+/* Writes a graph's steps one after the other, each with its mean time over the runs. */
 static void trace_graph(const struct exec *e)
 {
     double at = 0;
@@ -53,7 +54,7 @@ static char *region_of(const struct exec *e, const struct tensor *t)
 static void bind(struct exec *e)
 {
     struct graph *g = e->graph;
-    for (int pass = 0; pass < 2; pass++) /* roots first, then what aliases them */
+    for (int pass = 0; pass < 2; pass++) /* roots first, then their aliases */
         for (int i = 0; i < g->n_tensors; i++) {
             struct tensor *t = g->tensors[i];
             if ((t->root == t) != (pass == 0)) continue;
@@ -102,7 +103,7 @@ static enum mcs_status give_memory(struct exec *e)
     const int fresh = !e->constants;
     if (fresh && e->plan.constant_bytes) MCS_TRY(take(e->device, e->plan.constant_bytes, &e->constants));
     bind(e);
-    return fresh ? fill_constants(e) : MCS_OK; /* a loss's weight that the caller has set stays */
+    return fresh ? fill_constants(e) : MCS_OK; /* a loss weight that the caller has set stays */
 }
 
 static int64_t largest(int64_t a, int64_t b)
@@ -110,7 +111,7 @@ static int64_t largest(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* Bytes of the three shared parts that the executors ask for, and of the constants of those without theirs. */
+/* Bytes of the three shared regions that the executors need, and of the constants that are not allocated yet. */
 static struct plan wanted(const struct exec_memory *m)
 {
     struct plan all = {
@@ -132,18 +133,19 @@ struct plan mcs_exec_memory_plan(const struct exec_memory *m)
     return all;
 }
 
-/* Before anything is allocated, so that the message can say which batch would fit: the first input's. */
-static enum mcs_status check_room(const struct exec_memory *m, const struct plan *all)
+/* Called before anything is allocated, so that the message can name the batch that would fit. The batch is the first
+ * input's. */
+static enum mcs_status check_memory(const struct exec_memory *m, const struct plan *all)
 {
     const struct device *d = m->device;
     int64_t batch = 1;
-    if (!d->backend->room) return MCS_OK;
+    if (!d->backend->check_memory) return MCS_OK;
     const struct graph *g = m->first->graph;
     for (int i = g->n_tensors - 1; i >= 0; i--)
         if (g->tensors[i]->role == TENSOR_INPUT && !g->tensors[i]->constant && g->tensors[i]->nd > 1)
             batch = g->tensors[i]->dim[0];
-    return d->backend->room(m->device, all->workspace_bytes + all->constant_bytes,
-                            all->activation_bytes + all->input_bytes, batch);
+    return d->backend->check_memory(m->device, all->workspace_bytes + all->constant_bytes,
+                                    all->activation_bytes + all->input_bytes, batch);
 }
 
 static void drop_captured(struct exec *e)
@@ -170,7 +172,7 @@ static enum mcs_status grow(struct exec_memory *m, const struct plan *all)
         drop_captured(e);
     }
     mcs_exec_memory_free(m);
-    MCS_TRY(check_room(m, all));
+    MCS_TRY(check_memory(m, all));
     MCS_TRY(take(m->device, all->activation_bytes, &m->activations));
     m->activation_bytes = all->activation_bytes;
     MCS_TRY(take(m->device, all->input_bytes, &m->inputs));
@@ -205,7 +207,7 @@ enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct e
     MCS_REQUIRE(e, MCS_E_NOMEM, "no memory for an executor");
     e->graph = g;
     e->device = d;
-    e->no_capture = trace.file != NULL; /* also on other threads: ranks capture all together or none */
+    e->no_capture = trace.file != NULL; /* set on other threads too: ranks record all together or not at all */
     MCS_TRY_GOTO(mcs_plan_make(g, &e->plan), st, failed);
     for (int i = 0; i < g->n_steps; i++) {
         struct step *s = &g->steps[i];
@@ -282,7 +284,7 @@ enum mcs_status mcs_exec_get(struct exec *e, const struct tensor *t, void *dst)
     MCS_REQUIRE(t->root->keep || t->root->role != TENSOR_ACT, MCS_E_FAIL, "%s: read after a run without mcs_keep",
                 t->name);
     MCS_TRY(e->device->backend->download(e->device, dst, t->data, mcs_bytes(t)));
-    if (t->dt == MCS_BF16) /* widened in place, the last first */
+    if (t->dt == MCS_BF16) /* widened in place, from the last to the first */
         for (int64_t i = mcs_count(t) - 1; i >= 0; i--) {
             uint16_t half;
             memcpy(&half, (const char *)dst + 2 * i, sizeof half);
@@ -312,7 +314,7 @@ static enum mcs_status run_steps(struct exec *e, int from, int to)
 
 enum { ALL, FORWARD, BACKWARD };
 
-/* The first run goes step by step, so that what a library sets up when first called is not captured. */
+/* Run once eagerly: lazy initialisation in libraries must not be captured. */
 static enum mcs_status run_part(struct exec *e, int part, int from, int to)
 {
     const struct backend *b = e->device->backend;
@@ -324,7 +326,8 @@ static enum mcs_status run_part(struct exec *e, int part, int from, int to)
         MCS_TRY(b->capture_begin(e->device));
         void *captured = NULL;
         const enum mcs_status st = run_steps(e, from, to), ended = b->capture_end(e->device, &captured);
-        if (captured && st != MCS_OK) b->captured_free(e->device, captured); /* of a part of the steps */
+        if (captured && st != MCS_OK)
+            b->captured_free(e->device, captured); /* a failed recording of some of the steps */
         MCS_TRY(st);
         MCS_TRY(ended);
         e->part[part].captured = captured;

@@ -18,7 +18,7 @@ static int needs(const struct graph *g, const struct tensor *t)
     return r->role == TENSOR_PARAM ? !is_frozen(g, r) : r->needs_grad;
 }
 
-/* Marks what lies on a path from a trainable parameter or a wanted input. */
+/* Marks the tensors on a path from a trainable parameter or a wanted input. */
 static void mark(struct graph *g)
 {
     for (int i = 0; i < g->n_tensors; i++) {
@@ -43,7 +43,7 @@ static struct tensor *gradient_of(struct graph *g, struct tensor *of, enum tenso
     return t;
 }
 
-/* x's view of its root's gradient. */
+/* The view of its root's gradient that corresponds to x. */
 static struct tensor *view(struct graph *g, const struct tensor *x, struct tensor *root_grad)
 {
     return x == x->root ? root_grad : mcs_alias(g, root_grad, x->nd, x->dim);

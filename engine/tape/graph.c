@@ -90,7 +90,7 @@ float *mcs_params_grad(const struct params *p, const struct tensor *t)
     return p->grad + t->offset / (int64_t)sizeof(float);
 }
 
-/* One tensor after the other: a copy of all weights would be more than the plan says. */
+/* One tensor at a time: a host copy of all weights would take more memory than planned. */
 enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
 {
     int64_t most = 1;
@@ -154,7 +154,8 @@ void mcs_scope_begin(struct graph *g, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    if (g->n_scopes == (int)(sizeof g->scope / sizeof *g->scope)) abort(); /* nesting is written in code, not in data */
+    if (g->n_scopes == (int)(sizeof g->scope / sizeof *g->scope))
+        abort(); /* nesting depth is fixed by code, not by data */
     const char *outer = g->n_scopes ? g->scope[g->n_scopes - 1] : "";
     g->scope[g->n_scopes++] = name[0] ? mcs_arena_printf(&g->arena, "%s%s.", outer, name) : outer;
 }

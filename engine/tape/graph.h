@@ -16,15 +16,15 @@
 
 struct device;
 
-/* How a parameter is drawn before any file is read. Keyed by (seed, name), so it does not depend on order. */
+/* The distribution of a parameter's initial value, drawn by (seed, name), so that it does not depend on order. */
 enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL /* std */, INIT_UNIFORM /* +-bound */, INIT_CONST };
 struct init {
     enum init_kind kind;
     float value;
 };
 
-/* The weights of a model by the reference's own names. One flat fp32 arena, one for gradients, and the optimizer's
- * moments; a bucket is a byte range. Tensors are kept in the order they were first named. */
+/* The weights of a model under the reference implementation's names: one flat fp32 array, one for gradients, and the
+ * optimizer's moments; a gradient bucket is a range of it. Tensors are in the order in which they were first named. */
 struct params {
     struct arena arena;
     struct tensor **t;
@@ -38,19 +38,19 @@ struct params {
 struct params *mcs_params_new(void);
 void mcs_params_free(struct params *p);
 struct tensor *mcs_params_find(const struct params *p, const char *name); /* NULL if absent */
-enum mcs_status mcs_params_alloc(struct params *p, struct device *d);     /* after the last graph was built; zeroed */
+enum mcs_status mcs_params_alloc(struct params *p, struct device *d); /* call after the last graph is built; zeroed */
 enum mcs_status mcs_params_alloc_grad(struct params *p);
-/* Draws every parameter by its init. */
+/* Initialises every parameter. */
 enum mcs_status mcs_params_init(struct params *p, uint64_t seed);
 /* Gradient of parameter t: a pointer into p->grad. */
 float *mcs_params_grad(const struct params *p, const struct tensor *t);
 
-/* A step: one op, forward or backward, with everything it needs. in/out as in ops.def; in a backward step only kept
- * ones are set. dout[i] NULL: nothing flows back from output i. din[i] NULL: gradient not wanted. beta[i] 0: din[i] is
- * overwritten (all of it), 1: added to. One tensor given to several inputs gets one din in each of them, with beta of
- * the first: the op writes disjoint parts of it. */
+/* A step: one op, forward or backward, with all its operands. in/out as in ops.def; in a backward step only kept ones
+ * are set. dout[i] NULL: no gradient arrives at output i. din[i] NULL: this gradient is not wanted. beta[i] 0: din[i]
+ * is overwritten entirely, 1: added to. If one tensor is given to several inputs, each of them gets the same din, with
+ * beta of the first: the op writes disjoint parts of it. */
 struct step {
-    struct device *device; /* that runs it; set when a plan is bound, with the steps that run just before and after */
+    struct device *device; /* the device, and the neighbouring steps; set when a plan is bound */
     const struct step *before, *after;
     enum mcs_op op;
     int backward;
@@ -58,16 +58,16 @@ struct step {
     const void *attr;
     struct tensor *in[MCS_MAX_IN], *out[MCS_MAX_OUT];
     struct tensor *din[MCS_MAX_IN], *dout[MCS_MAX_OUT];
-    const struct tensor *like[MCS_MAX_IN]; /* backward: the forward step's inputs, for their shapes alone */
+    const struct tensor *like[MCS_MAX_IN]; /* backward: the forward step's inputs, only for their shapes */
     float beta[MCS_MAX_IN];
-    void *prepared;         /* the backend's own, made by prepare */
-    size_t workspace_bytes; /* wanted by prepare; `workspace` points to at least so many during fwd / bwd, 64-byte
+    void *prepared;         /* the backend's data, made by prepare */
+    size_t workspace_bytes; /* needed, set by prepare; `workspace` points to at least so many during fwd / bwd, 64-byte
                                aligned */
     void *workspace;
     const struct run_state *run;
 };
 
-/* What changes from run to run without a new plan: read by dropout. */
+/* Values that change from run to run without a new plan: read by dropout. */
 struct run_state {
     uint64_t seed;
     uint32_t step;
@@ -78,14 +78,14 @@ struct graph {
     struct params *params;
     struct tensor **tensors;
     struct step *steps;
-    int n_tensors, n_steps, n_forward; /* n_forward: steps before mcs_grad appended the backward ones */
+    int n_tensors, n_steps, n_forward; /* n_forward: number of steps before mcs_grad appended the backward ones */
     int cap_tensors, cap_steps;
     const char *scope[32];
     int n_scopes;
-    const char *const
-        *frozen; /* prefixes of parameter names that take no gradient here, NULL-ended; {"", NULL} freezes all */
+    const char *const *frozen; /* prefixes of the names of parameters without a gradient in this graph, NULL-ended; {"",
+                                  NULL} freezes all */
     enum mcs_dtype activations; /* MCS_F32, or MCS_BF16: see amp.h */
-    enum mcs_status status;     /* the first error of a builder */
+    enum mcs_status status;     /* the first error while the graph was built */
     struct run_state run;
 };
 struct graph *mcs_graph_new(struct params *p);
@@ -100,22 +100,22 @@ struct tensor *mcs_input(struct graph *g, const char *name, enum mcs_dtype dt, i
 /* An input whose value belongs to the graph (row numbers, coordinates): copied now, uploaded by mcs_exec_new. */
 struct tensor *mcs_constant(struct graph *g, const char *name, enum mcs_dtype dt, int nd, const int64_t *dim,
                             const void *value);
-/* The parameter scope.name, made on first sight; a second sight must agree in shape. mcs_buffer: saved with the
+/* The parameter scope.name, created by the first call; later calls must agree in shape. mcs_buffer: saved with the
  * weights, never trained. */
 struct tensor *mcs_param(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init);
 struct tensor *mcs_buffer(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init);
-/* The same storage under another shape with as many elements; no step. */
+/* The same storage in another shape with as many elements; records no step. */
 struct tensor *mcs_reshape(struct graph *g, struct tensor *x, int nd, const int64_t *dim);
 /* Makes a tensor readable after a run. Returns it. */
 struct tensor *mcs_keep(struct tensor *t);
-/* Records a step and returns it (its outputs are out[]); NULL after an error. in: as many as the op has, optional ones
- * NULL. */
+/* Records a step and returns it (its outputs are out[]); NULL after an error. in: the op's number of inputs, optional
+ * ones NULL. */
 struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr);
-/* The same, first output only; after an error a harmless dummy, never NULL. */
+/* The same, returning the first output; after an error a dummy tensor, never NULL. */
 struct tensor *mcs_apply(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr);
 
-/* For those who build on the graph itself: a fresh tensor, a fresh step (cleared), and a view of the first elements of
- * x under another shape. */
+/* For code that extends the graph itself: a new tensor, a new step (cleared), and a view of the first elements of x in
+ * another shape. */
 struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_role role);
 struct step *mcs_graph_step(struct graph *g);
 struct tensor *mcs_alias(struct graph *g, struct tensor *x, int nd, const int64_t *dim);

@@ -1,4 +1,4 @@
-/* What an op is: its attributes, its table entry, its shape rule. What it computes: ops.def. */
+/* The declaration of ops: attributes, table entry, shape rule. ops.def says what each computes. */
 #ifndef MCS_OP_H
 #define MCS_OP_H
 
@@ -12,12 +12,12 @@ struct no_attr {
 };
 struct linear_attr {
     int64_t w_row,
-        w_rows; /* rows of the weight used; w_rows 0 = all. With a part of the rows the weight must be frozen */
+        w_rows; /* rows of the weight used; w_rows 0 = all. If only a part is used, the weight must be frozen */
 };
 struct conv_attr {
     int nsp; /* spatial dimensions, 2 or 3 */
     int64_t stride[3],
-        pad[3]; /* per spatial dimension; pad on both sides; unused by conv_transpose (its stride is its kernel) */
+        pad[3]; /* per spatial dimension; padding on both sides; unused by conv_transpose (its stride is its kernel) */
 };
 struct norm_attr {
     float eps, slope; /* slope: of the leaky ReLU after an instance norm; 1 = none. Unused by layernorm */
@@ -25,12 +25,12 @@ struct norm_attr {
 struct attention_attr {
     int heads, head_dim;
     int64_t q_col, k_col, v_col; /* first column of q, k, v in their tensors */
-    int64_t q_len, k_len;        /* equal lengths, where no offsets are given */
-    int grid_h, grid_w;          /* of the relative positions */
+    int64_t q_len, k_len;        /* equal lengths of all sequences, where no offsets are given */
+    int grid_h, grid_w;          /* grid of the relative positions */
     float scale;                 /* 0 = 1/sqrt(head_dim) */
     float dropout_p;             /* of the probabilities, in training; 0 = none */
-    uint32_t site;               /* of the dropout */
-    int first_seq;               /* number of the first sequence in the dropout's draws: of a rank's part of a batch */
+    uint32_t site;               /* key of the dropout's random numbers */
+    int first_seq; /* number of the first sequence in the dropout's draws; not 0 in a later rank's share of a batch */
 };
 struct window_attr {
     int64_t win, h, w; /* h, w: unwindow's output size */
@@ -38,7 +38,7 @@ struct window_attr {
 struct axis_attr {
     int axis;
 };
-/* Four contrastive losses in one. With L = inv_tau * similarity over the batch B, by row i,
+/* Four contrastive losses in one. With L = inv_tau * similarity over the batch B, for row i,
  *
  *     l_i = -L_ii + ln(a exp(L_ii) + (B-1) sum_{j!=i} exp((1+b) L_ij) / sum_{j!=i} exp(b L_ij)),
  *
@@ -46,7 +46,8 @@ struct axis_attr {
  * (a,b) = (1,0) is InfoNCE, (0,0) DCL, (1,b) HN-NCE, (0,b) DHN-NCE (MedCLIP-SAM, arXiv 2403.20253). inv_tau 0: the
  * third input is the log of the scale, a learned temperature.
  *
- * released: what MedCLIP-SAMv2's code computes instead, for a = 0 only; 1 = its --batch-size N is B, n > 1 = it is n:
+ * released: the loss of MedCLIP-SAMv2's released code instead, only for a = 0. N is the code's --batch-size: released =
+ * 1 means N = B, released = n > 1 means N = n:
  *
  *     -2/B^2 sum_i L_ii + (2 + b_image + b_text)/B^2 sum_{i!=j} L_ij + 2 ln(N-1) - 1/B sum_i (ln R_i + ln C_i),
  *

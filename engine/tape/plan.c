@@ -62,7 +62,7 @@ int64_t mcs_plan_bytes(const struct plan *plan)
     return plan->activation_bytes + plan->input_bytes + plan->constant_bytes + plan->workspace_bytes;
 }
 
-/* Inputs and constants are alive in every step: one behind the other. */
+/* Inputs and constants are alive during all steps: placed one after the other. */
 static void place_filled(struct tensor *t, struct plan *plan)
 {
     int64_t *end = mcs_plan_region(t) == PLAN_INPUTS ? &plan->input_bytes : &plan->constant_bytes;
@@ -70,8 +70,8 @@ static void place_filled(struct tensor *t, struct plan *plan)
     *end += bytes_of(t);
 }
 
-/* Greedy by size: the largest tensor first, each at the lowest offset where no tensor placed before it lives at the
- * same time. `placed` is kept sorted by offset, so one walk finds the gap. */
+/* Greedy by size: the largest tensor first, each at the lowest offset where no tensor placed before it is alive at the
+ * same time. `placed` is kept sorted by offset, so one pass finds the gap. */
 enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan)
 {
     MCS_TRY(g->status);

@@ -1,4 +1,4 @@
-/* Tensors of the static tape: a name, a shape, a place. Always contiguous, row-major, activations channels-last. */
+/* Tensors of the static tape: a name, a shape, an offset. Always contiguous, row-major, activations channels-last. */
 #ifndef MCS_TENSOR_H
 #define MCS_TENSOR_H
 
@@ -6,16 +6,17 @@
 #include <stdint.h>
 #include <string.h>
 
-/* BF16: activations and their gradients under --precision bf16 (amp.h), on backends that have it; never a weight. */
+/* BF16: activations and their gradients under --precision bf16 (amp.h), on backends that support it; never a weight. */
 enum mcs_dtype { MCS_F32, MCS_I32, MCS_BF16 };
 enum { MCS_MAX_DIM = 6 };
 
 enum tensor_role {
     TENSOR_PARAM, /* a weight: lives in a struct params, shared by every graph built over it */
     TENSOR_INPUT, /* filled by the caller before a run, or a constant; kept between runs (exec.h says for how long) */
-    TENSOR_SEED,  /* the gradient of a loss, where mcs_grad begins: 1 unless the caller sets it; kept between runs */
-    TENSOR_ACT,   /* made by a step, its memory is reused after its last reader */
-    TENSOR_GRAD,  /* made by a backward step, planned like TENSOR_ACT */
+    TENSOR_SEED, /* the gradient of a loss, where backpropagation begins: 1 unless the caller sets it; kept between runs
+                  */
+    TENSOR_ACT,  /* output of a step; its memory is reused after its last reader */
+    TENSOR_GRAD, /* output of a backward step, planned like TENSOR_ACT */
     TENSOR_PARAM_GRAD, /* a part of params->grad */
 };
 
@@ -29,11 +30,11 @@ struct tensor {
     struct tensor
         *grad;      /* the gradient in this graph, set by mcs_grad; NULL = not wanted. Not used on a TENSOR_PARAM */
     void *data;     /* set when the plan is bound; NULL before */
-    int64_t offset; /* byte offset in its arena; set by the plan (activations) or by params */
-    int first_step, last_step; /* life, as indices of steps; set by the plan */
+    int64_t offset; /* byte offset in its region; set by the plan (activations) or by params */
+    int first_step, last_step; /* lifetime, as indices of steps; set by the plan */
     int keep;                  /* readable after a run: alive to the end */
     int wants_grad;            /* TENSOR_INPUT whose gradient the caller wants; then always kept */
-    int needs_grad;            /* scratch of mcs_grad */
+    int needs_grad;            /* used by mcs_grad */
     struct tensor *cast;       /* the same values in the other float type, made by amp.c; not on a TENSOR_PARAM */
     const void *constant; /* TENSOR_INPUT whose value is part of the graph (mcs_constant): uploaded by mcs_exec_new */
     int index;            /* position in graph->tensors or params->t */
@@ -53,7 +54,7 @@ static inline int64_t mcs_bytes(const struct tensor *t)
 {
     return mcs_count(t) * mcs_dtype_bytes(t->dt);
 }
-/* Elements of the last dimension, and how many such rows there are. */
+/* Elements of the last dimension, and the number of such rows. */
 static inline int64_t mcs_last(const struct tensor *t)
 {
     return t->nd ? t->dim[t->nd - 1] : 1;

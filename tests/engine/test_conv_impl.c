@@ -7,18 +7,18 @@
 #include "engine/cpu/conv.h"
 #include "tests/support/support_cases.h"
 
-Test(conv_impl, own_code_on_all_conv_cases)
+Test(conv_impl, im2col_on_all_conv_cases)
 {
     static struct device host;
-    const struct case_backend own = {.name = "cpu, own convolution",
-                                     .impl = {[OP_conv] = &mcs_cpu_conv_own},
-                                     .device = &host,
-                                     .set_threads = omp_set_num_threads};
+    const struct case_backend im2col = {.name = "cpu, im2col convolution",
+                                        .impl = {[OP_conv] = &mcs_cpu_conv_im2col},
+                                        .device = &host,
+                                        .set_threads = omp_set_num_threads};
     int n = 0;
     for (int i = 0; i < mcs_n_cases; i++)
         if (mcs_cases[i].op == OP_conv) {
             n++;
-            cr_expect(mcs_case_run(&mcs_cases[i], &own) == 0, "%s", mcs_cases[i].name);
+            cr_expect(mcs_case_run(&mcs_cases[i], &im2col) == 0, "%s", mcs_cases[i].name);
         }
     cr_assert(n > 0);
 }

@@ -139,8 +139,8 @@ static void conv(int64_t rows, int64_t c)
                         .dout = {&tdy},
                         .din = {&tdx, &tdw, &tdb},
                         .beta = {1, 0, 0}};
-    run(&mcs_cpu_conv_own, &f);
-    run(&mcs_cpu_conv_own, &back);
+    run(&mcs_cpu_conv_im2col, &f);
+    run(&mcs_cpu_conv_im2col, &back);
     expect_same("y", y, want_y, rows * O);
     expect_same("dx", dx, want_dx, n_x);
     expect_same("dw", dw, want_dw, n_w);

@@ -375,9 +375,9 @@ Test(exec_capture, the_batch_that_fits_is_told)
     struct device d;
     OK(mcs_cpu_open(1, &d));
     mcs_memory_limit_set(1024 * P);
-    OK(d.backend->room(&d, 512 * P, 511 * P, 3));
+    OK(d.backend->check_memory(&d, 512 * P, 511 * P, 3));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        cr_expect_eq(d.backend->room(&d, rows[i].fixed * P, rows[i].by_batch * P, rows[i].batch), MCS_E_NOMEM);
+        cr_expect_eq(d.backend->check_memory(&d, rows[i].fixed * P, rows[i].by_batch * P, rows[i].batch), MCS_E_NOMEM);
         const char *told = strstr(mcs_error_message(), "; a batch of");
         if (rows[i].want)
             cr_expect(told && !strcmp(told, rows[i].want), "row %zu: %s", i, mcs_error_message());
