@@ -47,7 +47,7 @@ struct bench_peaks {
 enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct device *d, struct bench_peaks *p);
 /* "Best of this machine with 2 threads: ..." into line. */
 void mcs_bench_say_peaks(const struct bench_options *o, const struct device *d, const struct bench_peaks *p, char *line,
-                         size_t room);
+                         size_t line_bytes);
 
 /* The same table as Markdown, CSV and JSON lines, collected for the files; Markdown, or JSON lines where json is set,
  * goes to stdout at once. */
@@ -55,7 +55,7 @@ enum bench_form { BENCH_MD, BENCH_CSV, BENCH_JSONL, BENCH_FORMS };
 struct bench_text {
     int json;
     char *text[BENCH_FORMS];
-    size_t used[BENCH_FORMS], room[BENCH_FORMS];
+    size_t used[BENCH_FORMS], capacity[BENCH_FORMS];
 };
 void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line);
 /* Writes OUTPUT.md, .csv and .jsonl, each whole or not at all; NULL: nothing. E_IO. */

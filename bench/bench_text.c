@@ -10,12 +10,12 @@
 void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line)
 {
     const size_t n = strlen(line);
-    if (t->used[form] + n + 1 > t->room[form]) {
-        const size_t room = 2 * (t->room[form] + n) + 4096;
-        char *more = realloc(t->text[form], room);
+    if (t->used[form] + n + 1 > t->capacity[form]) {
+        const size_t capacity = 2 * (t->capacity[form] + n) + 4096;
+        char *more = realloc(t->text[form], capacity);
         if (!more) abort();
         t->text[form] = more;
-        t->room[form] = room;
+        t->capacity[form] = capacity;
     }
     memcpy(t->text[form] + t->used[form], line, n + 1);
     t->used[form] += n;

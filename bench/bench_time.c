@@ -143,14 +143,15 @@ enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct device *d,
 }
 
 void mcs_bench_say_peaks(const struct bench_options *o, const struct device *d, const struct bench_peaks *p, char *line,
-                         size_t room)
+                         size_t line_bytes)
 {
     char who[64] = "GPU";
     if (mcs_bench_counts(d)) {
-        snprintf(line, room, "A simulated GPU: counts, no times.\n\n");
+        snprintf(line, line_bytes, "A simulated GPU: counts, no times.\n\n");
         return;
     }
     if (!mcs_bench_measure(d)) snprintf(who, sizeof who, "machine with %lld threads", (long long)o->common.threads);
-    snprintf(line, room, "Best of this %s: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s, copy %.0f GB/s.\n\n",
-             who, p->product, p->conv, p->copy);
+    snprintf(line, line_bytes,
+             "Best of this %s: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s, copy %.0f GB/s.\n\n", who,
+             p->product, p->conv, p->copy);
 }

@@ -216,21 +216,21 @@ double mcs_bench_bytes(const struct step *s)
     return (double)n;
 }
 
-void mcs_bench_shape(const struct bench_setup *u, char *text, size_t room)
+void mcs_bench_shape(const struct bench_setup *u, char *text, size_t text_bytes)
 {
     const struct bench_case *c = u->c;
     const char *type = u->half ? " bf16" : "";
     if (c->op == OP_linear)
-        snprintf(text, room, "%lldx%lldx%lld%s", (long long)c->m, (long long)c->n, (long long)c->k, type);
+        snprintf(text, text_bytes, "%lldx%lldx%lld%s", (long long)c->m, (long long)c->n, (long long)c->k, type);
     else if (c->op == OP_conv)
-        snprintf(text, room, "%lldx%lldx%lldx%lld to %lld; %lld/%lld%s", (long long)c->sp[0], (long long)c->sp[1],
+        snprintf(text, text_bytes, "%lldx%lldx%lldx%lld to %lld; %lld/%lld%s", (long long)c->sp[0], (long long)c->sp[1],
                  (long long)c->sp[2], (long long)c->c, (long long)c->o, (long long)c->kernel, (long long)c->stride,
                  type);
     else if (c->op == OP_attention)
-        snprintf(text, room, "%lld: %lldx%lld; %lld heads of %lld%s%s", (long long)c->seqs, (long long)c->nq,
+        snprintf(text, text_bytes, "%lld: %lldx%lld; %lld heads of %lld%s%s", (long long)c->seqs, (long long)c->nq,
                  (long long)c->nk, (long long)c->heads, (long long)c->hd, c->grid ? "; relative" : "", type);
     else
-        snprintf(text, room, "%lldx%lld%s", (long long)c->m, (long long)c->n, type);
+        snprintf(text, text_bytes, "%lldx%lld%s", (long long)c->m, (long long)c->n, type);
 }
 
 /* ---- is it right: forward ---- */

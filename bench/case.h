@@ -45,7 +45,7 @@ enum mcs_status mcs_bench_run_step(void *step);
 /* Bytes that must move at least: every tensor of the step once. */
 double mcs_bench_bytes(const struct step *s);
 /* "4096x2304x768", and the type where it is not float32. */
-void mcs_bench_shape(const struct bench_setup *u, char *text, size_t room);
+void mcs_bench_shape(const struct bench_setup *u, char *text, size_t text_bytes);
 
 /* After a forward run: the largest error of 48 elements against float64, in units of the rounding x the sum of |terms|,
  * and how much of it is allowed. bias 0: what ran adds none. */

@@ -1,4 +1,4 @@
-/* mcsam info FILE...: what is in a file: images, volumes, safetensors. */
+/* mcsam info FILE...: describes files: images, volumes, safetensors. */
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/array.h"
@@ -38,7 +38,7 @@ static int ends_with(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-/* By content where a format has a signature, else by name. */
+/* Recognises a file by its content where the format has a signature, else by its name. */
 static enum mcs_status kind_of(const char *path, enum kind *kind)
 {
     unsigned char head[8] = {0};
@@ -63,7 +63,7 @@ static enum mcs_status kind_of(const char *path, enum kind *kind)
     return MCS_OK;
 }
 
-/* Smallest, largest and mean of the finite values; how many are not finite. */
+/* Smallest, largest and mean of the finite values; number of values that are not finite. */
 static json_t *value_range(const float *v, int64_t n)
 {
     double lo = INFINITY, hi = -INFINITY, sum = 0;
@@ -199,7 +199,7 @@ static enum mcs_status run(const void *o)
             json_decref(all);
             return mcs_trace(st, __FILE__, __LINE__);
         }
-        if (st != MCS_OK) { /* one bad file is named, the rest goes on */
+        if (st != MCS_OK) { /* reports a bad file and continues */
             mcs_warn("%s", mcs_error_message());
             mcs_error_clear();
             failed++;

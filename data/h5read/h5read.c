@@ -1,6 +1,6 @@
 /* mcsam-h5read: reads one HDF5 file for mcsam, which starts it, and answers its requests (data/io/h5_protocol.h) until
  * mcsam closes the socket. It is a separate process because libhdf5 can crash, or run code of the file's author, on a
- * damaged file; this process can open nothing, write nowhere and take little memory. */
+ * damaged file; this process can open nothing, write nowhere and use little memory. */
 #include "data/h5read/h5read_limits.h"
 #include "data/io/h5_protocol.h"
 #include "data/io/hdf5_read.h"
@@ -18,7 +18,7 @@ struct server {
     struct hdf5_texts kept; /* for H5_OP_FETCH */
 };
 
-/* Copies the held error into a reply, without the ": " that follows the file's empty label. */
+/* Copies the held error into a reply, without the ": " after the file's empty label. */
 static void tell_error(struct h5_reply *reply, enum mcs_status st)
 {
     const char *message = mcs_error_message();
@@ -47,7 +47,7 @@ static enum mcs_status get_values(struct server *s, const struct h5_request *q)
     const int64_t n = mcs_array_count(q->nd, q->dims);
     MCS_REQUIRE(n >= 0 && n <= q->bytes / mcs_array_type_bytes(type), MCS_E_FAIL,
                 ": a request that does not fit together");
-    MCS_TRY(mcs_hdf5_info(s->file, q->name, &info, &chunk_bytes)); /* how much room one chunk needs */
+    MCS_TRY(mcs_hdf5_info(s->file, q->name, &info, &chunk_bytes)); /* for the size of one chunk */
     mcs_h5read_allow(q->bytes, chunk_bytes);
     if (n == 0) return mcs_hdf5_get(s->file, q->name, type, q->nd, q->dims, &none);
     void *dst = map_memory(q->bytes);
@@ -130,5 +130,5 @@ int main(void)
         memset(&reply, 0, sizeof reply);
         tell_error(&reply, serve(&s, &request, &reply));
     }
-    _exit(0); /* nothing is closed: on a damaged file the library may not survive even that */
+    _exit(0); /* nothing is closed: the library may crash in it after reading a damaged file */
 }

@@ -44,7 +44,7 @@ void mcs_h5read_allow(int64_t bytes, int64_t chunk_bytes)
     limit_soft(RLIMIT_CPU,
                (int64_t)used.ru_utime.tv_sec + used.ru_stime.tv_sec + FIRST_SECONDS + bytes / BYTES_A_SECOND);
 #ifndef MCS_SANITIZE
-    /* A packed chunk, and the chunk itself in a buffer that doubles while it grows. */
+    /* A compressed chunk, and the chunk itself in a buffer that doubles while it grows. */
     limit_soft(RLIMIT_DATA, FIRST_BYTES + 4 * chunk_bytes);
 #else
     (void)chunk_bytes;
@@ -58,10 +58,10 @@ void mcs_h5read_allow(int64_t bytes, int64_t chunk_bytes)
 #endif
 
 #if defined(ARCHITECTURE) && !defined(MCS_SANITIZE)
-/* A permitted system call: the comparison jumps over the permission for any other number. */
+/* Permits a system call: for any other number the comparison jumps over the permission. */
 #define PERMIT(call)                                                                                                   \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-/* A call that is permitted where argument i, in its low 32 bits, has no bit of `denied`. */
+/* Permits a call where argument i, in its low 32 bits, has no bit of `denied`. */
 #define PERMIT_WITHOUT(call, i, denied)                                                                                \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 4),                                                            \
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 8 * (i)),                             \
@@ -108,7 +108,7 @@ static void filter_calls(void)
 }
 #endif
 
-/* Offers this process to the out-of-memory killer before mcsam. Where it cannot, nothing is lost. */
+/* Makes the out-of-memory killer choose this process before mcsam. A failure does no harm. */
 static void die_first(void)
 {
     const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);

@@ -1,11 +1,15 @@
-/* Limits that the helper program sets on itself before it looks at a file, so that code which a hostile file may get to
- * run in it can do no more than answer wrongly, stop, or crash: files       none can be written (RLIMIT_FSIZE) or
- * opened (system calls); no core is dumped memory      128 MiB at first, more by mcs_h5read_allow, never more than 6
- * GiB (RLIMIT_DATA); the system's out-of-memory killer takes this process first time        30 s of a processor, more
- * by mcs_h5read_allow (RLIMIT_CPU) system      only the calls that reading needs (seccomp, x86-64 and arm64): no open,
- * socket, exec, kill or ptrace Signals from the terminal are left to mcsam: the first Ctrl-C lets the case at hand be
- * finished. With the address sanitizer there is neither the memory limit nor the filter of system calls: its shadow
- * memory is terabytes of address space, and its reports read files. */
+/* Limits that the helper program sets on itself before it reads a file, so that code injected by a hostile file can
+ * only answer wrongly, stop, or crash:
+ *
+ *     files       none can be written (RLIMIT_FSIZE) or opened (system calls); no core is dumped
+ *     memory      128 MiB at first, more by mcs_h5read_allow, never more than 6 GiB (RLIMIT_DATA); the system's
+ *                 out-of-memory killer chooses this process first
+ *     time        30 s of processor time, more by mcs_h5read_allow (RLIMIT_CPU)
+ *     system      only the calls that reading needs (seccomp, x86-64 and arm64): no open, socket, exec, kill or ptrace
+ *
+ * The helper ignores signals from the terminal: the first Ctrl-C lets mcsam finish the current case. With the address
+ * sanitizer there is neither the memory limit nor the filter of system calls: its shadow memory is terabytes of address
+ * space, and its reports read files. */
 #ifndef MCS_H5READ_LIMITS_H
 #define MCS_H5READ_LIMITS_H
 

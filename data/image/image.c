@@ -1,4 +1,4 @@
-/* Images: what does not depend on a format. */
+/* Image functions that do not depend on a format. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "engine/base/memory.h"

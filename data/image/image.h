@@ -1,5 +1,5 @@
-/* Images in memory, read from PNG and JPEG and written as PNG; resampling (volumes are in data/image/volume.h).
- * Readers treat every byte as hostile: bounded, overflow-checked, one clear error naming the file. */
+/* Images in memory, read from PNG and JPEG and written as PNG; resampling (volumes are in data/image/volume.h). Readers
+ * treat every byte as hostile: bounded, overflow-checked, one clear error naming the file. */
 #ifndef MCS_IMAGE_H
 #define MCS_IMAGE_H
 
@@ -13,23 +13,23 @@ struct image {
     uint8_t *pixels;
 };
 
-/* Reads PNG or JPEG by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1 or 3
- * converts (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high byte,
- * with a warning. EXIF orientation is not applied. E_NOINPUT no such file, E_DATA not an image, damaged, cut short or
- * of more than 2^28 pixels, E_IO unreadable. Release with mcs_image_free. */
+/* Reads PNG or JPEG, recognised by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1
+ * or 3 converts (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high
+ * byte, with a warning. EXIF orientation is not applied. E_NOINPUT: no such file; E_DATA: not an image, damaged,
+ * truncated or more than 2^28 pixels; E_IO: unreadable. Release with mcs_image_free. */
 enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img);
-/* The same from bytes in memory; `name` stands in messages. */
+/* The same from bytes in memory; `name` is used in messages. */
 enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels,
                                  struct image *img);
 enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int channels); /* zeroed */
 void mcs_image_free(struct image *img);
 /* Writes a PNG whole or not at all (temporary name, sync, rename). The same pixels give the same bytes. */
 enum mcs_status mcs_image_write_png(const char *path, const struct image *img);
-/* The same of a mask (height, width): 255 where it is not 0. E_NOMEM, E_IO. */
+/* The same for a mask (height, width): 255 where it is not 0. E_NOMEM, E_IO. */
 enum mcs_status mcs_image_write_mask(const char *path, const uint8_t *mask, int width, int height);
 /* The PNG as a malloc'ed buffer, for the HTML report. */
 enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes);
-/* A JPEG as a malloc'ed buffer, quality 1..100, colour not subsampled: photographs in a report. */
+/* A JPEG as a malloc'ed buffer, quality 1..100, without chroma subsampling: photographs in a report. */
 enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint8_t **bytes, int64_t *n_bytes);
 
 /* Pillow's resampling of 8-bit images, byte for byte (Image.resize): antialiased when shrinking, horizontal pass first,
@@ -48,10 +48,10 @@ struct map2 {
 enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height); /* zeroed */
 void mcs_map_free(struct map2 *m);
 
-/* The parts of mcs_image_decode: one format each, channels as stored. */
+/* The decoders of mcs_image_decode: one format each, channels as stored. */
 enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
 enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
-/* E_DATA where an image of this size is refused before anything is allocated for it. */
+/* E_DATA for sizes beyond the limit; called before anything is allocated. */
 enum mcs_status mcs_image_check_size(const char *name, int64_t width, int64_t height);
 
 #endif

@@ -22,15 +22,15 @@ enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_b
     MCS_REQUIRE_GOTO(colours != TJCS_CMYK && colours != TJCS_YCCK, MCS_E_DATA, st, done,
                      "%s: a CMYK JPEG (made for printing); want grey or RGB", name);
     int grey = colours == TJCS_GRAY;
-    /* A progressive JPEG's coefficients are held until its last scan: two bytes a pixel and channel. */
+    /* A progressive JPEG's coefficients are held until its last scan: two bytes per pixel and channel. */
     MCS_TRY_GOTO(
         mcs_memory_check((int64_t)width * height * (grey ? 1 : 3) * 3, "%s: %d x %d pixels", name, width, height), st,
         done);
     MCS_TRY_GOTO(mcs_image_alloc(img, width, height, grey ? 1 : 3), st, done);
     failed = tjDecompress2(tj, bytes, (unsigned long)n_bytes, img->pixels, width, 0, height,
                            grey ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
-    /* A warning still gives pixels. Stray bytes between segments are mostly an encoder's padding and everybody reads
-     * such files, so they are only told; any other warning means grey where data is missing. */
+    /* With a warning the image is still decoded. Stray bytes between segments are mostly an encoder's padding and all
+     * readers accept them, so they only cause a warning; any other warning means grey areas where data is missing. */
     if (failed && tjGetErrorCode(tj) == TJERR_WARNING && strstr(tjGetErrorStr2(tj), "extraneous")) {
         mcs_warn("%s: %s", name, tjGetErrorStr2(tj));
         failed = 0;
@@ -58,7 +58,7 @@ enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint
     int failed = tjCompress2(tj, img->pixels, img->width, 0, img->height, grey ? TJPF_GRAY : TJPF_RGB, &packed, &n,
                              grey ? TJSAMP_GRAY : TJSAMP_444, quality, TJFLAG_ACCURATEDCT);
     MCS_REQUIRE_GOTO(!failed, MCS_E_FAIL, st, done, "cannot make a JPEG: %s", tjGetErrorStr2(tj));
-    *bytes = malloc(n); /* the library has an allocator of its own; the caller's free must fit */
+    *bytes = malloc(n); /* copied: the library has a separate allocator, and the caller uses free */
     MCS_REQUIRE_GOTO(*bytes, MCS_E_NOMEM, st, done, "no memory for a JPEG of %lu bytes", n);
     memcpy(*bytes, packed, n);
     *n_bytes = (int64_t)n;

@@ -43,13 +43,13 @@ static const int stored_bytes[] = {1, 1, 2, 4, 8, 4, 8};
     X(aux_file, 24, 228, TEXT, 320, TEXT)                                                                              \
     X(intent_name, 16, 328, TEXT, 508, TEXT)
 
-/* Type of a field in struct nifti_header. */
+/* Representation of a field in struct nifti_header. */
 enum held { HELD_TEXT, HELD_INT, HELD_REAL };
 static const struct field {
     size_t at;
     enum held held;
     int n, offset[2];
-    enum stored stored[2]; /* of version 1 and 2 */
+    enum stored stored[2]; /* in version 1 and 2 */
 } fields[] = {
 #define HELD(field)                                                                                                    \
     _Generic(&((struct nifti_header *)0)->field,                                                       \
@@ -111,7 +111,7 @@ static void load_fields(const uint8_t *bytes, struct nifti_header *h)
     }
 }
 
-/* A code or slice number of NIfTI-2 that NIfTI-1 has no room for becomes 0, which means "not given" in all of them. */
+/* A code or slice number of NIfTI-2 that does not fit NIfTI-1 becomes 0, which means "not given" for all of them. */
 static void store_int(int64_t v, enum stored type, uint8_t *p)
 {
     const int bits = 8 * stored_bytes[type];
@@ -154,7 +154,7 @@ static void store_fields(const struct nifti_header *h, uint8_t *bytes)
 
 static const struct type {
     int64_t code;
-    int bytes; /* 0: not read */
+    int bytes; /* 0: not supported */
     const char *name;
 } types[] = {
 #define X(code, c_type, name) {code, sizeof(c_type), #name},
@@ -205,7 +205,7 @@ static enum mcs_status check_dims(const char *name, struct nifti_header *h)
         MCS_REQUIRE(h->dim[i] == 1, MCS_E_DATA,
                     "%s: %lld dimensions (%lld %s); want one volume: split the series first", name, (long long)nd,
                     (long long)h->dim[i], i == 4 ? "volumes" : "values along the last");
-    /* At most 65535^2 voxels a slice, so the product fits. */
+    /* At most 65535^2 voxels per slice, so the product fits. */
     MCS_REQUIRE(h->dim[1] * h->dim[2] <= MAX_VOXELS / h->dim[3], MCS_E_DATA,
                 "%s: %lld x %lld x %lld voxels are too many", name, (long long)h->dim[1], (long long)h->dim[2],
                 (long long)h->dim[3]);
@@ -310,12 +310,12 @@ int mcs_nifti_make(const struct nifti_header *like, enum nifti_type type, uint8_
     h.scl_slope = 1;
     h.scl_inter = 0;
     for (int i = 1; i < 8; i++) h.pixdim[i] = fabs(h.pixdim[i]);
-    h.xyzt_units &= 63; /* six bits have a meaning; with more set, the unit of length would not fit NIfTI-1 */
+    h.xyzt_units &= 63; /* six bits are defined; with more set, the unit of length would not fit NIfTI-1 */
     memset(bytes, 0, MCS_NIFTI_MAX_BYTES);
     store_fields(&h, bytes);
     memcpy(bytes, &header_bytes, 4);
     if (h.version == 1) {
-        bytes[38] = 'r'; /* "regular", which ANALYZE readers look for */
+        bytes[38] = 'r'; /* "regular", which ANALYZE readers check */
         memcpy(bytes + 344, "n+1", 4);
     } else
         memcpy(bytes + 4, magic2, 8);

@@ -1,6 +1,5 @@
-/* NIfTI headers, versions 1 and 2, and the voxels that they describe. The formats: https://nifti.nimh.nih.gov (nifti1.h
- * and nifti2.h give offset, type and meaning of each field).
- * Every byte of a header is hostile: nothing in it is used before it was checked. */
+/* NIfTI headers, versions 1 and 2, and their voxels. The formats: https://nifti.nimh.nih.gov (nifti1.h and nifti2.h
+ * give offset, type and meaning of each field). Every byte of a header is hostile: it is checked before it is used. */
 #ifndef MCS_NIFTI_H
 #define MCS_NIFTI_H
 
@@ -15,7 +14,7 @@ enum {
     MCS_NIFTI_MAX_SIDE = 65535,                 /* voxels along one axis */
 };
 
-/* The voxel types that are read:
+/* The voxel types that can be read:
  *     code  C type    name */
 #define MCS_NIFTI_TYPE_LIST(X)                                                                                         \
     X(2, uint8_t, UINT8)                                                                                               \
@@ -35,17 +34,17 @@ enum nifti_type {
 #undef X
 };
 
-/* The fields of a header that say something about the image; whole numbers as int64_t and reals as double whatever
- * their width in the file, so that what was read from one version is written in the other. */
+/* The fields of a header that describe the image; integers as int64_t and reals as double whatever their width in the
+ * file, so that a header read from one version can be written in the other. */
 struct nifti_header {
     int version; /* 1 or 2 */
-    int paired;  /* 1: the voxels lie in an .img file beside this .hdr */
-    int swapped; /* 1: the other byte order than this machine's */
+    int paired;  /* 1: the voxels are in an .img file beside this .hdr */
+    int swapped; /* 1: not this machine's byte order */
 
-    int64_t dim[8]; /* dim[0]: how many follow; then the voxels along each */
+    int64_t dim[8]; /* dim[0]: number of dimensions; then the size of each */
     int64_t datatype, bitpix;
     double pixdim[8];               /* [0]: the sign of the z axis of the quaternion; [1..3]: spacing */
-    double vox_offset;              /* where the voxels start */
+    double vox_offset;              /* file offset of the voxels */
     double scl_slope, scl_inter;    /* value = slope * stored + inter */
     int64_t xyzt_units;             /* low three bits: space; next three: time */
     int64_t qform_code, sform_code; /* coordinate systems of qform and sform, 0: not given */
@@ -55,26 +54,26 @@ struct nifti_header {
     double intent_p[3];
     int64_t slice_start, slice_end, slice_code;
     double slice_duration, toffset;
-    char descrip[80], aux_file[24], intent_name[16]; /* not ended by NUL where they are full */
+    char descrip[80], aux_file[24], intent_name[16]; /* without a NUL where the field is full */
 };
 
-/* How many bytes a header that starts with these four has: 348 or 540 in either byte order, or 0: no NIfTI. */
+/* The size of a header that starts with these four bytes: 348 or 540 in either byte order, or 0: not NIfTI. */
 int mcs_nifti_header_bytes(const uint8_t first[4]);
-/* Reads a header of n_bytes and checks it: one volume of at most three dimensions, a type of the list, sizes and
- * scaling that make sense. A slope of 0 or NaN becomes 1 with inter 0 (the standard: no scaling). `name` stands in
- * messages. E_DATA: no NIfTI, ANALYZE 7.5, damaged, or something that is not read, by name. */
+/* Reads a header of n_bytes and checks it: one volume of at most three dimensions, a type of the list, plausible sizes
+ * and scaling. A slope of 0 or NaN becomes 1 with inter 0 (the standard: no scaling). `name` is used in messages.
+ * E_DATA: not NIfTI, ANALYZE 7.5, damaged, or a named feature that is not supported. */
 enum mcs_status mcs_nifti_parse(const char *name, const uint8_t *bytes, int64_t n_bytes, struct nifti_header *h);
-/* Writes header and extension flag; returns their bytes, 352 or 544: the voxels start there. The file is of version 1
- * (2 where a side passes 32767), single, in this machine's byte order, unscaled; `type` replaces h->datatype. */
+/* Writes header and extension flag; returns their size, 352 or 544, where the voxels start. The file has version 1 (2
+ * where a side exceeds 32767), one file, this machine's byte order, no scaling; `type` replaces h->datatype. */
 int mcs_nifti_make(const struct nifti_header *h, enum nifti_type type, uint8_t bytes[MCS_NIFTI_MAX_BYTES]);
 
 int mcs_nifti_value_bytes(const struct nifti_header *h);
-/* n voxels as they are stored, swapped in place where the file has the other byte order, to float32 with scaling
- * (computed in double). Integers beyond 2^24 and float64 are rounded to the nearest float32. */
+/* Converts n stored voxels to float32 with scaling (computed in double). src is byte-swapped in place where the file
+ * has the other byte order. Integers beyond 2^24 and float64 are rounded to the nearest float32. */
 void mcs_nifti_to_float(const struct nifti_header *h, void *src, int64_t n, float *dst);
-/* Voxel spacing along x, y and z in mm by pixdim (its sign is dropped) and the unit: metre, mm, micron; unknown is mm.
- * An axis beyond dim[0] without a spacing, or one of one voxel with spacing 0, is 1 mm. E_DATA: 0, NaN, infinite, or
- * 1 km and more. */
+/* Voxel spacing along x, y and z in mm, from pixdim (its sign is dropped) and the unit: metre, mm, micron; unknown
+ * means mm. An axis beyond dim[0] without a spacing, or one of one voxel with spacing 0, is 1 mm. E_DATA: 0, NaN,
+ * infinite, or 1 km and more. */
 enum mcs_status mcs_nifti_spacing(const char *name, const struct nifti_header *h, float spacing[3]);
 
 #endif

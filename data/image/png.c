@@ -19,21 +19,20 @@ enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_by
     memset(img, 0, sizeof *img);
     spng_ctx *ctx = spng_ctx_new(0);
     MCS_REQUIRE(ctx, MCS_E_NOMEM, "%s: no memory to read it", name);
-    /* Ancillary chunks (texts, profiles) are not needed: bound what they may take. */
+    /* Ancillary chunks (texts, profiles) are not needed: limit their memory. */
     error = spng_set_chunk_limits(ctx, 1 << 24, 1 << 25);
     if (!error) error = spng_set_png_buffer(ctx, bytes, (size_t)n_bytes);
     if (!error) error = spng_get_ihdr(ctx, &ihdr);
     MCS_REQUIRE_GOTO(!error, MCS_E_DATA, st, done, "%s: damaged PNG header: %s", name, spng_strerror(error));
     MCS_TRY_GOTO(mcs_image_check_size(name, ihdr.width, ihdr.height), st, done);
-    /* Deflate packs at most 1032 bytes into one: a size that needs more than the file holds is a lie, told before
-     * allocating. */
+    /* Deflate's best ratio is 1032: a size that would need a higher one is false; it is refused before allocating. */
     MCS_REQUIRE_GOTO((int64_t)ihdr.width * ihdr.height / 8 * ihdr.bit_depth / 1032 <= n_bytes, MCS_E_DATA, st, done,
                      "%s: truncated: %lld bytes cannot hold %u x %u pixels", name, (long long)n_bytes, ihdr.width,
                      ihdr.height);
 
     int grey = ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE || ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
-    /* libspng gives 8-bit grey only from grey of up to 8 bits without alpha; other grey comes as three equal channels.
-     */
+    /* libspng decodes to 8-bit grey only from grey of up to 8 bits without alpha; other grey is decoded to three equal
+     * channels. */
     int direct = ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE && ihdr.bit_depth <= 8;
     int format = direct ? SPNG_FMT_G8 : SPNG_FMT_RGB8;
     if (ihdr.bit_depth == 16) mcs_warn("%s: 16 bits a channel: only the high 8 are used", name);

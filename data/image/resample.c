@@ -1,18 +1,18 @@
-/* Resampling: Pillow's of 8-bit images, byte for byte, and torch's bilinear of float maps. */
+/* Resampling: Pillow's for 8-bit images, byte for byte, and torch's bilinear for float maps. */
 #include "data/image/image.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The sanitizers' run time is not ready when the loader picks a clone. */
+/* The sanitizers' runtime is not ready when the loader picks a clone. */
 #if defined(__x86_64__) && !defined(MCS_SANITIZE)
 #define VECTOR __attribute__((target_clones("avx2", "default")))
 #else
 #define VECTOR
 #endif
 
-enum { FRACTION_BITS = 32 - 8 - 2 }; /* 8 bits of pixel, 2 of head room for the negative lobes */
+enum { FRACTION_BITS = 32 - 8 - 2 }; /* 8 bits of pixel, 2 of headroom for the negative lobes */
 
 static double bilinear(double x)
 {
@@ -30,9 +30,9 @@ static double bicubic(double x)
     return 0;
 }
 
-/* Which source pixels make one output pixel, and with which fixed-point weights. */
+/* The source pixels of each output pixel, with fixed-point weights. */
 struct taps {
-    int n_max;        /* room for a pixel's weights */
+    int n_max;        /* capacity: weights per pixel */
     int *first, *n;   /* (n_out) */
     int32_t *weights; /* (n_out, n_max) */
 };
@@ -131,7 +131,7 @@ VECTOR static void pass_down(const struct image *src, const struct taps *t, int3
     }
 }
 
-/* Pillow steps through the source by adding the scale, so the same rounding has to pile up here. */
+/* Pillow steps through the source by adding the scale, so this must accumulate the same rounding errors. */
 static void nearest(const struct image *src, struct image *dst)
 {
     int c = src->channels;

@@ -1,4 +1,4 @@
-/* NIfTI files as volumes: which files belong together, how much memory they need, and the voxels. */
+/* NIfTI files as volumes: finding paired files, checking sizes against memory, and reading the voxels. */
 #include "data/image/volume.h"
 #include "data/image/nifti.h"
 #include "data/io/bounds.h"
@@ -25,8 +25,8 @@ static int ends_with(const char *s, const char *end)
 
 /* ---- .hdr and .img ---- */
 
-/* The file beside `path` that ends in `ending` (".hdr", ".img"), packed or not as `path` is or else the other way; in
- * capitals where `path` is. E_NOINPUT: there is none. */
+/* The file beside `path` that ends in `ending` (".hdr", ".img"): compressed if `path` is, else the other way; upper
+ * case if `path` is. E_NOINPUT: there is none. */
 static enum mcs_status find_partner(const char *path, const char *ending, char partner[PATH_MAX])
 {
     const int packed = ends_with(path, ".gz");
@@ -43,31 +43,31 @@ static enum mcs_status find_partner(const char *path, const char *ending, char p
 
 /* ---- reading ---- */
 
-/* Extensions (histories, DICOM fields) belong to the image they came with; here only their sizes are looked at. They
- * fill `room` bytes: a flag of four, then {int32 bytes, int32 code, contents} one after the other, then padding. */
+/* Extensions (histories, DICOM fields) are not kept; only their sizes are checked. They fill `left` bytes: a flag of
+ * four, then {int32 bytes, int32 code, contents} one after the other, then padding. */
 static enum mcs_status skip_extensions(struct gzip_input *in, const char *path, const struct nifti_header *h,
-                                       int64_t room)
+                                       int64_t left)
 {
     uint8_t head[8];
     MCS_TRY(mcs_gzip_read(in, head, 4, "its header"));
-    room -= 4;
+    left -= 4;
     const int flagged = head[0] != 0;
-    while (flagged && room >= 8) {
+    while (flagged && left >= 8) {
         uint32_t bytes;
         MCS_TRY(mcs_gzip_read(in, head, 8, "an extension"));
-        room -= 8;
+        left -= 8;
         memcpy(&bytes, head, 4);
         if (h->swapped) bytes = __builtin_bswap32(bytes);
         if (bytes == 0) break; /* padding */
-        MCS_REQUIRE(bytes >= 8 && bytes - 8 <= room, MCS_E_DATA,
+        MCS_REQUIRE(bytes >= 8 && bytes - 8 <= left, MCS_E_DATA,
                     "%s: an extension of %u bytes does not fit before its voxels: its header is damaged", path, bytes);
         MCS_TRY(mcs_gzip_skip(in, bytes - 8, "an extension"));
-        room -= bytes - 8;
+        left -= bytes - 8;
     }
-    return mcs_gzip_skip(in, room, "what lies before its voxels");
+    return mcs_gzip_skip(in, left, "what lies before its voxels");
 }
 
-/* Reads and checks the header at the start of `in`; what follows it is the flag of extensions. */
+/* Reads and checks the header at the start of `in`; the extension flag follows it. */
 static enum mcs_status read_header(struct gzip_input *in, const char *path, struct nifti_header *h)
 {
     uint8_t bytes[MCS_NIFTI2_BYTES];
@@ -78,13 +78,13 @@ static enum mcs_status read_header(struct gzip_input *in, const char *path, stru
     return mcs_nifti_parse(path, bytes, got + more, h);
 }
 
-/* Voxels that are read at once: of 8 bytes at most, so 2 MiB. */
+/* Voxels per read: at most 8 bytes each, so 2 MiB. */
 static int64_t part_voxels(int64_t n)
 {
     return n < PART_VOXELS ? n : PART_VOXELS;
 }
 
-/* The file's size against what its header promises, before anything is allocated for it. */
+/* Checks the file's size against its header, before anything is allocated. */
 static enum mcs_status check_sizes(const struct gzip_input *in, const char *path, const struct nifti_header *h)
 {
     const int64_t n = h->dim[1] * h->dim[2] * h->dim[3], file_bytes = mcs_gzip_file_bytes(in);
@@ -100,7 +100,7 @@ static enum mcs_status check_sizes(const struct gzip_input *in, const char *path
                             (long long)h->dim[1], (long long)h->dim[2], (long long)h->dim[3]);
 }
 
-/* `in` stands where the voxels start. */
+/* `in` is positioned at the first voxel. */
 static enum mcs_status read_voxels(struct gzip_input *in, const char *path, const struct nifti_header *h,
                                    struct volume *v)
 {
@@ -129,7 +129,7 @@ static enum mcs_status read_pair(struct gzip_input *header, const char *path, co
     MCS_REQUIRE(!ends_with(path, ".nii") && !ends_with(path, ".nii.gz"), MCS_E_DATA,
                 "%s: its header (ni1 or ni2) says that its voxels lie in another file: name it .hdr, beside an .img",
                 path);
-    /* On to the end of the header's file, so that a packed one's checksum is compared. */
+    /* Read to the end of the header's file, so that gzip's checksum is compared. */
     MCS_TRY(mcs_gzip_finish(header, MAX_EXTENSION_BYTES));
     MCS_TRY(find_partner(header_path, ".img", image_path));
     MCS_TRY(mcs_gzip_open(image_path, &in));
@@ -140,7 +140,7 @@ static enum mcs_status read_pair(struct gzip_input *header, const char *path, co
     return st;
 }
 
-/* path: as the caller named the volume; header_path: the .nii or .hdr. */
+/* path: the volume's name as given by the caller; header_path: the .nii or .hdr. */
 static enum mcs_status read_files(const char *path, const char *header_path, struct volume *v)
 {
     enum mcs_status st = MCS_OK;
@@ -171,7 +171,8 @@ enum mcs_status mcs_volume_read(const char *path, struct volume *v)
     struct gzip_input *in;
 
     memset(v, 0, sizeof *v);
-    MCS_TRY(mcs_gzip_open(path, &in)); /* first of all, so that what is missing or no file is told by the given name */
+    /* Opened first, so that errors about a missing file or a folder use the given name. */
+    MCS_TRY(mcs_gzip_open(path, &in));
     mcs_gzip_close(in);
     const int image = ends_with(path, ".img") || ends_with(path, ".img.gz");
     MCS_REQUIRE(image || ends_with(path, ".nii") || ends_with(path, ".nii.gz") || ends_with(path, ".hdr") ||
@@ -221,7 +222,7 @@ void mcs_volume_free(struct volume *v)
 
 /* ---- writing ---- */
 
-/* For a volume that came from no file: scanner coordinates along the axes, origin 0. */
+/* For a volume that was not read from a file: scanner coordinates along the axes, origin 0. */
 static struct nifti_header header_from_sizes(const struct volume *v)
 {
     struct nifti_header h = {.version = 1, .dim = {v->nz > 1 ? 3 : 2, v->nx, v->ny, v->nz, 1, 1, 1, 1}};

@@ -1,4 +1,4 @@
-/* Volumes: NIfTI in and out, geometry kept. */
+/* Volumes: reading and writing NIfTI with its geometry. */
 #ifndef MCS_VOLUME_H
 #define MCS_VOLUME_H
 
@@ -10,7 +10,7 @@ struct nifti_header; /* data/image/nifti.h */
 
 /* A volume as float32: `values` is (nz, ny, nx), x fastest, owned by the volume; scl_slope / scl_inter applied. 2-D
  * images have nz 1. `header` is the file's, owned, so that a mask can be written with the same geometry; NULL for a
- * volume that came from no file. */
+ * volume that was not read from a file. */
 struct volume {
     int nx, ny, nz;
     float spacing[3]; /* mm, x y z */
@@ -18,19 +18,19 @@ struct volume {
     struct nifti_header *header;
 };
 
-/* Reads .nii, or .hdr with .img (either name will do), each also as .gz, in upper or lower case; NIfTI-1 or -2, either
- * byte order, any integer or float type of up to 64 bits. Values that float32 cannot hold are rounded to the nearest:
- * whole numbers beyond 2^24, and float64. Spacing in metres or microns is converted to mm. NaN is kept.
- * E_NOINPUT; E_IO (also what is no regular file); E_DATA: damaged, cut short or too long, ANALYZE 7.5, several volumes,
- * colour or complex voxels, a spacing of 0 or NaN, or more voxels than --max-memory allows (told by the header, before
- * memory is taken). On failure *v is zeroed. */
+/* Reads .nii, or .hdr with .img (given either name), each also as .gz, in upper or lower case; NIfTI-1 or -2, either
+ * byte order, any integer or float type of up to 64 bits. Values that float32 cannot represent are rounded to the
+ * nearest: integers beyond 2^24, and float64. Spacing in metres or microns is converted to mm. NaN is kept. E_NOINPUT;
+ * E_IO (also: not a regular file); E_DATA: damaged, truncated or too long, ANALYZE 7.5, several volumes, colour or
+ * complex voxels, a spacing of 0 or NaN, or more voxels than --max-memory allows (found from the header, before memory
+ * is allocated). On failure *v is zeroed. */
 enum mcs_status mcs_volume_read(const char *path, struct volume *v);
 /* A zeroed volume without a header. spacing NULL is 1 mm. E_SHAPE, E_DATA (--max-memory), E_NOMEM. */
 enum mcs_status mcs_volume_alloc(struct volume *v, int nx, int ny, int nz, const float spacing[3]);
 void mcs_volume_free(struct volume *v);
 /* Writes `labels` (nz, ny, nx) as uint8 NIfTI with the geometry of `like`; whole or not at all; gzip when path ends in
- * .gz. The sizes are like->nx, ny, nz; like->values is not looked at. NIfTI-1, or NIfTI-2 where a side passes
- * 32767. The same contents give the same bytes. */
+ * .gz. The sizes are like->nx, ny, nz; like->values is not read. NIfTI-1, or NIfTI-2 where a side exceeds 32767. The
+ * same contents give the same bytes. */
 enum mcs_status mcs_volume_write_u8(const char *path, const uint8_t *labels, const struct volume *like);
 enum mcs_status mcs_volume_write_f32(const char *path, const float *values, const struct volume *like);
 

@@ -73,7 +73,7 @@ static uint32_t as_bits(float x)
     return bits;
 }
 
-/* The exponent's bias differs by 112: a product with 2^112 moves it and makes subnormals normal in one step. */
+/* The exponent's bias differs by 112: multiplying by 2^112 corrects it and normalises subnormals in one step. */
 void mcs_half_to_float(const uint16_t *src, int64_t n, float *dst)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -88,7 +88,7 @@ void mcs_float_to_half(const float *src, int64_t n, uint16_t *dst)
     for (int64_t i = 0; i < n; i++) {
         uint32_t x = as_bits(src[i]), sign = x >> 16 & 0x8000u, h;
         x &= 0x7fffffffu;
-        if (x > 0x7f800000u) { /* NaN: keep it one whatever its low bits */
+        if (x > 0x7f800000u) { /* NaN: keep it NaN whatever its low bits are */
             h = 0x7e00u | (x >> 13 & 0x3ffu);
         } else if (x >= 0x477ff000u) { /* 65520 and above round to infinity */
             h = 0x7c00u;

@@ -25,14 +25,14 @@ enum mcs_array_type {
 
 int mcs_array_type_bytes(enum mcs_array_type type);
 const char *mcs_array_type_name(enum mcs_array_type type);
-/* Product of the sizes, or -1 where one is negative, there are more than MCS_ARRAY_MAX_ND, or the product passes 2^60.
+/* Product of the sizes, or -1 where one is negative, there are more than MCS_ARRAY_MAX_ND, or the product exceeds 2^60.
  */
 int64_t mcs_array_count(int nd, const int64_t *dims);
 int mcs_array_same_shape(int nd, const int64_t *dims, int nd2, const int64_t *dims2);
-/* "(2, 3, 4)" into dst, for messages; returns dst. */
+/* Writes "(2, 3, 4)" to dst, for messages; returns dst. */
 const char *mcs_array_shape_text(int nd, const int64_t *dims, char *dst, int dst_bytes);
 
-/* IEEE binary16 and bfloat16. Narrowing rounds to nearest, ties to even; too large becomes infinity, NaN stays NaN. */
+/* IEEE binary16 and bfloat16. Narrowing rounds to nearest, ties to even; overflow becomes infinity, NaN stays NaN. */
 void mcs_half_to_float(const uint16_t *src, int64_t n, float *dst);
 void mcs_float_to_half(const float *src, int64_t n, uint16_t *dst);
 void mcs_bfloat_to_float(const uint16_t *src, int64_t n, float *dst);

@@ -56,7 +56,7 @@ enum mcs_status mcs_folder_make(const char *path)
         char kept = part[i];
         part[i] = 0;
         if (mkdir(part, 0777) != 0) {
-            int error = errno; /* a read-only parent may be told before "exists": look before complaining */
+            int error = errno; /* a read-only parent may be reported before EEXIST: check whether the folder exists */
             MCS_REQUIRE(mcs_folder_exists(part), MCS_E_IO, "%s: cannot make the folder %s: %s", path, part,
                         error == EEXIST ? "a file has that name" : strerror(error));
         }
@@ -98,7 +98,7 @@ static int by_name(const void *a, const void *b)
 enum mcs_status mcs_folder_list(const char *path, const char *endings, struct file_list *list)
 {
     enum mcs_status st = MCS_OK;
-    int room = 0;
+    int capacity = 0;
     char full[PATH_MAX];
 
     list->n = 0;
@@ -113,9 +113,9 @@ enum mcs_status mcs_folder_list(const char *path, const char *endings, struct fi
         if (e->d_name[0] == '.' || !has_ending(e->d_name, endings)) continue;
         if (snprintf(full, sizeof full, "%s/%s", path, e->d_name) >= (int)sizeof full || mcs_folder_exists(full))
             continue;
-        if (list->n == room) {
-            room = room ? room * 2 : 64;
-            char **larger = realloc(list->names, (size_t)room * sizeof *larger);
+        if (list->n == capacity) {
+            capacity = capacity ? capacity * 2 : 64;
+            char **larger = realloc(list->names, (size_t)capacity * sizeof *larger);
             MCS_REQUIRE_GOTO(larger, MCS_E_NOMEM, st, done, "%s: no memory for the list of files", path);
             list->names = larger;
         }

@@ -1,5 +1,4 @@
-/* Files and folders: reading, listing, stems, hashes. Writing whole or not at all is engine/base/newfile.h, which comes
- * with this header. */
+/* Files and folders: reading, listing, stems, hashes. Atomic writing is in engine/base/newfile.h, included here. */
 #ifndef MCS_FILE_H
 #define MCS_FILE_H
 
@@ -10,8 +9,8 @@
 #include <stdio.h>
 
 /* Reads a whole regular file into a malloc'ed buffer with a trailing NUL (not counted); a file that grows meanwhile is
- * read up to the size it had. E_NOINPUT; E_IO: not readable, or no regular file; E_DATA: more than max_bytes or than
- * --max-memory allows, or it became shorter meanwhile. */
+ * read up to its size at the start. E_NOINPUT; E_IO: not readable, or not a regular file; E_DATA: more than max_bytes
+ * or than --max-memory allows, or it became shorter meanwhile. */
 enum mcs_status mcs_file_read(const char *path, int64_t max_bytes, char **bytes, int64_t *n_bytes);
 /* Creates a folder and its parents. */
 enum mcs_status mcs_folder_make(const char *path);
@@ -30,7 +29,7 @@ void mcs_file_stem(const char *path, char *dst, int dst_bytes);
 
 /* SHA-256 as 64 hex digits + NUL. */
 void mcs_sha256(const void *bytes, int64_t n_bytes, char hex[65]);
-/* The same without the processor's own instructions for it, for tests. */
+/* The same without SHA instructions, for tests. */
 void mcs_sha256_plain(const void *bytes, int64_t n_bytes, char hex[65]);
 enum mcs_status mcs_file_sha256(const char *path, char hex[65]);
 

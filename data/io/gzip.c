@@ -134,7 +134,7 @@ enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int packed, const v
 {
     const int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0); /* gzclose closes its descriptor, f->fd stays open */
     MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot write: %s", f->target, strerror(errno));
-    gzFile out = gzdopen(fd, packed ? "wb" : "wbT"); /* T: the bytes as they are */
+    gzFile out = gzdopen(fd, packed ? "wb" : "wbT"); /* T: transparent, without compression */
     if (!out) {
         close(fd);
         return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to write it", f->target);

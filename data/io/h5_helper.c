@@ -30,7 +30,7 @@ struct h5_helper {
     char *path;
     pthread_mutex_t lock;
     struct h5_process process;
-    int failed; /* nothing more is asked of it */
+    int failed; /* no further requests are sent */
     struct h5_request request;
     struct h5_reply reply;
 };
@@ -63,7 +63,7 @@ static ssize_t take(struct h5_helper *h, void *message, size_t n_bytes, int64_t 
     }
 }
 
-/* Ends a helper that failed. Every such failure has this one message, with the reason in brackets. */
+/* Ends a failed helper. All such failures share one message, with the reason in brackets. */
 static enum mcs_status give_up(struct h5_helper *h, const char *why)
 {
     mcs_h5_process_end(&h->process);
@@ -71,7 +71,7 @@ static enum mcs_status give_up(struct h5_helper *h, const char *why)
     return MCS_FAIL(MCS_E_DATA, "%s: damaged: the HDF5 library failed on it (%s)", h->path, why);
 }
 
-/* The same for a helper that closed its socket: by its exit status it ran out of time, or crashed. */
+/* The same for a helper that closed its socket: the exit status says whether it ran out of time or crashed. */
 static enum mcs_status give_up_dead(struct h5_helper *h)
 {
     int how = 0;
@@ -94,7 +94,7 @@ static void clean(char *text)
     }
 }
 
-/* Receives a reply. Any error status in it becomes E_DATA: the file is at fault. */
+/* Receives a reply. Any error status in it becomes E_DATA: the file is the cause. */
 static enum mcs_status take_reply(struct h5_helper *h, int64_t more_ms)
 {
     const ssize_t n = take(h, &h->reply, sizeof h->reply, more_ms);
@@ -123,8 +123,8 @@ static enum mcs_status ask(struct h5_helper *h, enum h5_op op, const char *name,
 
 /* ---- shared memory ---- */
 
-/* Makes the shared memory at least this large; pages are allocated only as the helper writes to them. A helper that a
- * hostile file controls may have made it larger already. */
+/* Makes the shared memory at least this large; pages are allocated only when the helper writes to them. A compromised
+ * helper may have made it larger already. */
 static enum mcs_status grow(struct h5_helper *h, int64_t bytes)
 {
     struct rlimit limit;

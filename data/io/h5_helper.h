@@ -1,16 +1,16 @@
 /* Reads one HDF5 file through the helper program mcsam-h5read, for data/io/store.c.
  *
- * Why a separate process: libhdf5 1.10.8 writes past its memory on damaged files, so whoever can hand us a file could
+ * A separate process, because libhdf5 1.10.8 writes out of bounds on damaged files, so that the author of a file could
  * crash mcsam or run code in it. The helper takes that risk instead, under limits (data/h5read/h5read_limits.h). It is
  * started with posix_spawn, never fork: mcsam has threads. It gets the open file, not its name, so that the file read
- * is the file checked. Nothing it answers is believed: lengths, types, ranks, sizes and texts are checked here, shared
- * memory cannot be made smaller under us, and a helper that crashes, hangs or answers nonsense costs one file:
+ * is the file checked. Its answers are not trusted: lengths, types, ranks, sizes and texts are checked here, it cannot
+ * shrink the shared memory, and a helper that crashes, hangs or answers nonsense costs one file:
  *     E_DATA "FILE: damaged: the HDF5 library failed on it (it crashed)"
  *
- * The program is looked for in $MCSAM_LIBEXEC where that is set, else beside the running program, else in
- * ../libexec/mcsam from there. Without it, or with that of another version, no such file is read: E_FAIL.
+ * The program is searched for in $MCSAM_LIBEXEC where that is set, else beside the running program, else in
+ * ../libexec/mcsam relative to it. Without it, or with one of another version, no such file is read: E_FAIL.
  *
- * A process a file: a file cannot change how the next one is read. Calls on one helper are taken one at a time. */
+ * One process per file: a file cannot change how the next one is read. Calls on one helper are serialised. */
 #ifndef MCS_H5_HELPER_H
 #define MCS_H5_HELPER_H
 
@@ -18,7 +18,7 @@
 
 struct h5_helper;
 
-/* fd: a regular file open for reading; it stays the caller's. path stands in messages. */
+/* fd: a regular file open for reading; the caller keeps it. path is used in messages. */
 enum mcs_status mcs_h5_helper_open(int fd, const char *path, struct h5_helper **h);
 void mcs_h5_helper_close(struct h5_helper *h); /* NULL is allowed */
 
@@ -33,7 +33,7 @@ enum mcs_status mcs_h5_helper_note_text(struct h5_helper *h, const char *key, in
                                         struct hdf5_texts *text);
 enum mcs_status mcs_h5_helper_note_number(struct h5_helper *h, const char *key, double *number);
 
-/* Timeout of a reply in milliseconds; 1 ms is added per 1000 bytes asked for. Tests shorten it. */
+/* Timeout of a reply in milliseconds; 1 ms is added per 1000 requested bytes. Tests shorten it. */
 extern int mcs_h5_helper_patience_ms;
 
 #endif

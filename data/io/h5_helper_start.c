@@ -70,8 +70,8 @@ static void choose_environment(char *dst[MAX_ENVIRONMENT])
     dst[n] = NULL;
 }
 
-/* Standard input and output are closed to the helper, and so is standard error, where the C library would print a
- * crash between our lines; with MCSAM_TRACE_ERRORS it stays open. */
+/* Standard input and output are closed in the helper, and so is standard error, where the C library would print a crash
+ * among mcsam's lines; with MCSAM_TRACE_ERRORS it stays open. */
 static int describe_files(posix_spawn_file_actions_t *actions, int file, int socket, int memory)
 {
     int failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
@@ -119,7 +119,7 @@ static void close_all(int n, int *fd)
 
 enum mcs_status mcs_h5_process_start(int file, struct h5_process *p)
 {
-    /* 0, 1: the socket's ends; 2: memory; 3, 4, 5: the helper's three, high enough to be copied down. */
+    /* 0, 1: the socket's ends; 2: memory; 3, 4, 5: the helper's three descriptors, high enough to be copied down. */
     int fd[6] = {-1, -1, -1, -1, -1, -1};
     char program[PATH_MAX];
     *p = (struct h5_process){.pid = -1, .socket = -1, .memory = -1};

@@ -8,13 +8,13 @@
 
 struct h5_process {
     pid_t pid;
-    int socket, memory; /* our ends; close-on-exec */
+    int socket, memory; /* mcsam's ends; close-on-exec */
 };
-/* E_FAIL: there is no such program, or it cannot be started; the message says what to do. */
+/* E_FAIL: there is no such program, or it cannot be started; the message says how to fix it. */
 enum mcs_status mcs_h5_process_start(int file, struct h5_process *p);
-/* Kills the process, waits for it and closes our descriptors. Returns the status from waitpid, -1: not known. */
+/* Kills the process, waits for it and closes mcsam's descriptors. Returns the status from waitpid, -1: unknown. */
 int mcs_h5_process_end(struct h5_process *p);
-/* Where the program is; E_FAIL as above. */
+/* Finds the program; E_FAIL as above. */
 enum mcs_status mcs_h5_process_find(char *path, int path_bytes);
 
 #endif

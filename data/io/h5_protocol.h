@@ -1,11 +1,12 @@
-/* What mcsam (data/io/h5_helper.c) and the helper program that reads HDF5 files for it (data/h5read) say to each other.
+/* The protocol between mcsam (data/io/h5_helper.c) and the helper program that reads HDF5 files for it (data/h5read).
  *
- * The helper has three descriptors: the file, one end of a socket pair that keeps messages apart (SOCK_SEQPACKET), and
- * a piece of shared memory (memfd) that mcsam makes as large as an answer needs and that cannot be made smaller. The
- * helper says hello, opens the file and sends a reply on that; from then on one reply follows each request. Values are
- * put into the shared memory before the reply is sent. Both programs come from one build, so messages are structures.
+ * The helper has three descriptors: the file, one end of a socket pair that preserves message boundaries
+ * (SOCK_SEQPACKET), and shared memory (memfd) that mcsam makes as large as an answer needs and that cannot shrink. The
+ * helper sends a hello, opens the file and replies with the result; from then on one reply follows each request. Values
+ * are written to the shared memory before the reply is sent. Both programs come from one build, so messages are
+ * structures.
  *
- * The helper is taken to be under the control of whoever made the file: mcsam checks the length of each message and
+ * The helper is assumed to be under the control of the file's author: mcsam checks the length of each message and
  * every number in it, and prints no control characters from it. */
 #ifndef MCS_H5_PROTOCOL_H
 #define MCS_H5_PROTOCOL_H
@@ -27,12 +28,12 @@ struct h5_hello {
 
 enum h5_op {
     H5_OP_INFO,   /* type, nd, dims and chunk_bytes of dataset `name` */
-    H5_OP_GET,    /* its values as `type`, shape nd and dims, `bytes` in all, into the shared memory */
+    H5_OP_GET,    /* its values as `type`, shape nd and dims, `bytes` in total, into the shared memory */
     H5_OP_TEXTS,  /* n texts in `bytes` bytes, kept for FETCH */
     H5_OP_TEXT,   /* the note `name`, shorter than `bytes`: one text, kept for FETCH */
     H5_OP_NUMBER, /* the note `name` */
     H5_OP_LIST,   /* n names of datasets in `bytes` bytes, kept for FETCH */
-    H5_OP_FETCH,  /* what was kept into the shared memory, which has room for `bytes` */
+    H5_OP_FETCH,  /* copies the kept texts into the shared memory, which holds `bytes` */
     H5_N_OPS
 };
 
@@ -48,7 +49,7 @@ struct h5_reply {
     int32_t type, nd;
     int64_t dims[MCS_STORE_MAX_ND], chunk_bytes, n, bytes;
     double number;
-    char message[H5_MESSAGE_BYTES]; /* begins after the file's name and ": " */
+    char message[H5_MESSAGE_BYTES]; /* the text after the file's name and ": " */
 };
 
 #endif

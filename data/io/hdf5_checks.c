@@ -1,7 +1,7 @@
-/* Does a dataset stay inside its file? HDF5 has four ways out of it: external links (a name that leads into another
- * file), user-defined links, external storage (the values lie in other files, system files included) and virtual
- * datasets (the values are those of datasets of other files). None is followed. Filters outside the library are shared
- * objects that it would load from a folder; they are not loaded. */
+/* Checks that a dataset is stored in its file. HDF5 has four ways to refer to other files: external links (a name that
+ * leads into another file), user-defined links, external storage (the values are in other files, possibly system files)
+ * and virtual datasets (the values are those of datasets in other files). None is followed. Filters outside the library
+ * are shared objects that it would load from a folder; they are not loaded. */
 #include "data/io/hdf5_library.h"
 
 #include "data/io/bounds.h"
@@ -11,7 +11,7 @@
 enum { PATH_BYTES = 2048, SOFT_LINKS = 16, NAME_BYTES = 256 };
 static const int64_t MAX_CHUNK_BYTES = (int64_t)1 << 30;
 
-/* The file that an external link names, for a message. */
+/* The target file of an external link, for a message. */
 static const char *external_file(hid_t file, const char *path, size_t n_bytes, char value[PATH_BYTES])
 {
     const char *name = NULL, *object;
@@ -22,8 +22,8 @@ static const char *external_file(hid_t file, const char *path, size_t n_bytes, c
     return name;
 }
 
-/* Replaces the soft link at path[0..end) by its target: of the root where it begins with "/", else of the link's own
- * group. `rest` is what follows the link in the path. 0 where it does not fit. */
+/* Replaces the soft link at path[0..end) by its target: relative to the root where it begins with "/", else to the
+ * link's group. `rest` is the remainder of the path after the link. 0 where it does not fit. */
 static int resolve_soft(hid_t file, char path[PATH_BYTES], size_t end, size_t n_bytes)
 {
     char target[PATH_BYTES], rest[PATH_BYTES], link[PATH_BYTES];
@@ -136,7 +136,7 @@ static enum mcs_status check_chunks(const char *label, hid_t set, hid_t properti
     return MCS_OK;
 }
 
-/* Layout, external files, filters and chunks by an open dataset's creation list. */
+/* Checks layout, external files, filters and chunks in an open dataset's creation property list. */
 static enum mcs_status check_properties(const char *label, hid_t set, hid_t properties, const char *name,
                                         int64_t *chunk_bytes)
 {

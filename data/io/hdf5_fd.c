@@ -1,5 +1,5 @@
-/* A read-only file driver for libhdf5 over a descriptor that is open already. The library's own drivers open files by
- * name, so that the file could be exchanged between its check and its use, and open others that a file points to. */
+/* A read-only file driver for libhdf5 over an open descriptor. The library's drivers open files by name, so that the
+ * file could be exchanged between its check and its use, and other files that it refers to could be opened. */
 #include "data/io/hdf5_library.h"
 
 #include <errno.h>
@@ -9,19 +9,19 @@
 
 static const haddr_t LARGEST_ADDRESS = ((haddr_t)1 << 62);
 
-/* State of our HDF5 file driver, handed to open_file through the file access property list. */
+/* State of this driver, handed to open_file through the file access property list. */
 struct fd_source {
     int fd;
     int64_t size;
     int *opens;
 };
 struct fd_file {
-    H5FD_t driver; /* first: the library knows this part */
+    H5FD_t driver; /* first member: the part that the library knows */
     int fd;
     haddr_t size, allocated;
 };
 
-/* Refuses every open but the first, whatever the name: the others are of files that this file points to. */
+/* Refuses every open after the first, whatever the name: those are files that this file refers to. */
 static H5FD_t *open_file(const char *name, unsigned flags, hid_t access, haddr_t largest)
 {
     const struct fd_source *source = H5Pget_driver_info(access);
@@ -76,7 +76,7 @@ static herr_t read_bytes(H5FD_t *driver, H5FD_mem_t type, hid_t transfer, haddr_
     for (char *to = dst; n > 0;) {
         const ssize_t got = pread(f->fd, to, n < (size_t)1 << 30 ? n : (size_t)1 << 30, (off_t)at);
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return -1; /* 0: the file was cut while it was read */
+        if (got <= 0) return -1; /* 0: the file was truncated while it was read */
         to += got;
         at += (haddr_t)got;
         n -= (size_t)got;

@@ -1,5 +1,5 @@
-/* libhdf5, included here alone: hdf5_read.c, hdf5_write.c, hdf5_checks.c and hdf5_fd.c are the only files that use it,
- * and their shared declarations are here. */
+/* libhdf5 and the shared declarations of the only files that use it: hdf5_read.c, hdf5_write.c, hdf5_checks.c and
+ * hdf5_fd.c. */
 #ifndef MCS_HDF5_LIBRARY_H
 #define MCS_HDF5_LIBRARY_H
 
@@ -8,8 +8,8 @@
 #include "data/io/array.h"
 #include "engine/base/status.h"
 
-/* Calls of the library stand between enter and leave: one thread at a time, nothing printed by the library itself, no
- * filter plugins loaded. */
+/* Calls of the library are between enter and leave: one thread at a time, nothing printed by the library, no filter
+ * plugins loaded. */
 void mcs_hdf5_enter(void);
 void mcs_hdf5_leave(void);
 
@@ -18,19 +18,21 @@ enum { HDF5_REASON_BYTES = 160 };
 const char *mcs_hdf5_reason(char dst[HDF5_REASON_BYTES]);
 #define HDF5_REASON mcs_hdf5_reason((char[HDF5_REASON_BYTES]){0})
 
-/* H5T_NATIVE_* of an array type, -1 where the store has no such arrays. */
+/* H5T_NATIVE_* of an array type, -1 where the store does not support it. */
 hid_t mcs_hdf5_memory_type(enum mcs_array_type type);
 
-/* A file access list by which the library reads the open file behind fd (size bytes, not closed by it) and no other:
- * a second file, to which an external link or a virtual dataset points, cannot be opened through it. *opens counts the
- * opens and must be 0 at first; it must outlive the file. Negative where the library has no memory. */
+/* A file access property list through which the library reads the open file behind fd (size bytes; it does not close
+ * fd) and no other: a second file, the target of an external link or a virtual dataset, cannot be opened through it.
+ * *opens counts the opens and must be 0 at first; it must outlive the file. Negative where the library has no memory.
+ */
 hid_t mcs_hdf5_fd_access(int fd, int64_t size, int *opens);
 
-/* E_DATA where `name`, from the root of the file, leads over an external or user-defined link or over more than 16 soft
- * links, or where there is nothing by that name. label stands for the file in messages, as below. */
+/* E_DATA where the path `name`, from the root of the file, has an external or user-defined link or more than 16 soft
+ * links, or does not exist. label names the file in messages, also below. */
 enum mcs_status mcs_hdf5_check_path(const char *label, hid_t file, const char *name);
-/* E_DATA where an open dataset keeps its values outside the file (external storage, virtual dataset), needs a filter
- * that is not built into the library, or has chunks of more than 1 GiB. *chunk_bytes: of one chunk, 0 without any. */
+/* E_DATA where an open dataset stores its values outside the file (external storage, virtual dataset), needs a filter
+ * that is not built into the library, or has chunks of more than 1 GiB. *chunk_bytes: size of one chunk, 0 without
+ * chunks. */
 enum mcs_status mcs_hdf5_check_storage(const char *label, hid_t set, const char *name, int64_t *chunk_bytes);
 /* E_DATA where the file has an external or user-defined link anywhere. */
 enum mcs_status mcs_hdf5_check_links(const char *label, hid_t file);

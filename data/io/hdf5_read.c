@@ -9,13 +9,13 @@
 #include <sys/stat.h>
 
 static const int64_t MAX_ARRAY_BYTES = (int64_t)1 << 38;
-/* Deflate's best ratio is 1032: more than that from a packed dataset is a bomb. */
+/* Deflate's best ratio is 1032: a compressed dataset that claims more is a decompression bomb. */
 static const int64_t MAX_RATIO = 1032;
 
 struct hdf5_file {
     char *label;
     hid_t file;
-    int opens; /* files that the driver has opened: one */
+    int opens; /* number of files that the driver has opened: one */
 };
 
 /* ---- the library ---- */
@@ -27,7 +27,7 @@ void mcs_hdf5_enter(void)
 {
     pthread_mutex_lock(&lock);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    H5PLset_loading_state(0); /* whatever HDF5_PLUGIN_PATH says */
+    H5PLset_loading_state(0); /* overrides HDF5_PLUGIN_PATH */
 }
 
 void mcs_hdf5_leave(void)
@@ -134,8 +134,8 @@ static void dataset_close(struct opened *d)
     if (d->set >= 0) H5Dclose(d->set);
 }
 
-/* A size that a damaged header claims is not believed: the bytes must be there. All of them where nothing is packed;
- * else at least one in MAX_RATIO, chunks that were never written included. */
+/* A size in a damaged header may be false, so check that the stored bytes suffice: all of them without compression,
+ * else at least one in MAX_RATIO (counting chunks that were never written). */
 static enum mcs_status check_sizes(struct hdf5_file *f, const char *name, const struct opened *d)
 {
     const int64_t stored = (int64_t)H5Dget_storage_size(d->set),
@@ -226,17 +226,17 @@ enum mcs_status mcs_hdf5_get(struct hdf5_file *f, const char *name, enum mcs_arr
 
 /* ---- texts ---- */
 
-/* Adds a text of n bytes and its NUL, in a buffer that doubles. */
-static enum mcs_status texts_add(const char *label, struct hdf5_texts *t, int64_t *room, const char *text, size_t n)
+/* Adds a text of n bytes and its NUL to a buffer that doubles. */
+static enum mcs_status texts_add(const char *label, struct hdf5_texts *t, int64_t *capacity, const char *text, size_t n)
 {
     MCS_REQUIRE(n < HDF5_MAX_TEXT_BYTES && t->n_bytes + (int64_t)n < HDF5_MAX_TEXT_BYTES, MCS_E_DATA,
                 "%s: a list of texts of more than %d bytes", label, HDF5_MAX_TEXT_BYTES);
-    if (t->n_bytes + (int64_t)n + 1 > *room) {
+    if (t->n_bytes + (int64_t)n + 1 > *capacity) {
         const int64_t more = 2 * (t->n_bytes + (int64_t)n + 1) + 256;
         char *larger = realloc(t->bytes, (size_t)more);
         MCS_REQUIRE(larger, MCS_E_NOMEM, "%s: no memory for its texts", label);
         t->bytes = larger;
-        *room = more;
+        *capacity = more;
     }
     memcpy(t->bytes + t->n_bytes, text, n);
     t->bytes[t->n_bytes + (int64_t)n] = 0;
@@ -253,14 +253,14 @@ static enum mcs_status texts_end(enum mcs_status st, struct hdf5_texts *t)
     return st;
 }
 
-/* The texts of an open dataset: of fixed length, or of free length as h5py writes them. */
+/* Reads the texts of an open dataset: of fixed length, or of variable length as h5py writes them. */
 static enum mcs_status read_texts(struct hdf5_file *f, const char *name, const struct opened *d,
                                   struct hdf5_texts *texts)
 {
     enum mcs_status st = MCS_OK;
     const int64_t count = d->info.n_values, width = d->value_bytes;
     const int free_length = H5Tis_variable_str(d->type) > 0;
-    int64_t room = 0;
+    int64_t capacity = 0;
     MCS_REQUIRE(H5Tget_class(d->type) == H5T_STRING && d->info.nd <= 1, MCS_E_DATA,
                 "%s: dataset %s is no list of texts", f->label, name);
     MCS_REQUIRE(count <= HDF5_MAX_TEXTS && mcs_size_mul(count, width) <= HDF5_MAX_TEXT_BYTES, MCS_E_DATA,
@@ -273,7 +273,7 @@ static enum mcs_status read_texts(struct hdf5_file *f, const char *name, const s
     for (int64_t i = 0; i < count; i++) {
         const char *text = block + i * width;
         if (free_length) memcpy(&text, block + i * width, sizeof text);
-        MCS_TRY_GOTO(texts_add(f->label, texts, &room, text ? text : "",
+        MCS_TRY_GOTO(texts_add(f->label, texts, &capacity, text ? text : "",
                                !text         ? 0
                                : free_length ? strlen(text)
                                              : strnlen(text, (size_t)width)),
@@ -300,7 +300,7 @@ enum mcs_status mcs_hdf5_texts(struct hdf5_file *f, const char *name, struct hdf
 struct listing {
     const char *label;
     struct hdf5_texts *names;
-    int64_t room;
+    int64_t capacity;
     enum mcs_status st;
 };
 
@@ -314,7 +314,7 @@ static herr_t collect(hid_t at, const char *name, const H5O_info_t *info, void *
         l->st = MCS_FAIL(MCS_E_DATA, "%s: has more than %d datasets, or a name of more than %d bytes", l->label,
                          HDF5_MAX_DATASETS, HDF5_MAX_NAME);
     else
-        l->st = texts_add(l->label, l->names, &l->room, name, n);
+        l->st = texts_add(l->label, l->names, &l->capacity, name, n);
     return l->st == MCS_OK ? 0 : -1;
 }
 

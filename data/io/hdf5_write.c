@@ -35,7 +35,7 @@ enum mcs_status mcs_hdf5_create(const char *label, struct hdf5_writer **w)
     made->label = copy;
     mcs_hdf5_enter();
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    /* In memory: a full disk then shows in our own write and not inside the library, which cannot recover from it. */
+    /* In memory: then a full disk fails in mcsam's write and not inside the library, which cannot recover from it. */
     H5Pset_fapl_core(access, 1 << 24, 0);
     made->file = H5Fcreate(label, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     H5Pclose(access);
@@ -78,7 +78,7 @@ enum mcs_status mcs_hdf5_image(struct hdf5_writer *w, char **bytes, int64_t *n_b
     return MCS_OK;
 }
 
-/* Makes a dataset and fills it; between enter and leave. */
+/* Creates a dataset and fills it; call it between enter and leave. */
 static enum mcs_status put_locked(struct hdf5_writer *w, const char *name, hid_t stored, hid_t memory, int nd,
                                   const hsize_t *dims, const void *data)
 {
@@ -122,7 +122,7 @@ enum mcs_status mcs_hdf5_put(struct hdf5_writer *w, const char *name, enum mcs_a
 static hid_t text_type(size_t n_bytes)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, n_bytes ? n_bytes : 1); /* HDF5 knows no text of no bytes */
+    H5Tset_size(type, n_bytes ? n_bytes : 1); /* HDF5 has no empty text */
     H5Tset_cset(type, H5T_CSET_UTF8);
     H5Tset_strpad(type, H5T_STR_NULLPAD);
     return type;

@@ -1,4 +1,4 @@
-/* Puts an HDF5 file together in memory, for data/io/store.c; the calls are those of data/io/store.h. */
+/* Builds an HDF5 file in memory, for data/io/store.c; the calls are those of data/io/store.h. */
 #ifndef MCS_HDF5_WRITE_H
 #define MCS_HDF5_WRITE_H
 
@@ -7,7 +7,7 @@
 
 struct hdf5_writer;
 
-/* label stands for the file in messages and is copied. */
+/* label names the file in messages and is copied. */
 enum mcs_status mcs_hdf5_create(const char *label, struct hdf5_writer **w);
 void mcs_hdf5_drop(struct hdf5_writer *w); /* NULL is allowed */
 enum mcs_status mcs_hdf5_put(struct hdf5_writer *w, const char *name, enum mcs_array_type type, int nd,

@@ -13,14 +13,14 @@
 enum {
     PATH_BYTES = 4096,
     MAX_DEPTH = 64,
-    /* What jansson 2.13 and 2.14 take at most on a 64-bit system, the allocator's own bytes included;
-     * tests/data/test_memory_readers.c measures it. A value: its structure, and its place in the array (which doubles,
-     * so old and new are held at once) or the object's table with its key. */
+    /* Upper bounds for jansson 2.13 and 2.14 on a 64-bit system, with the allocator's overhead;
+       tests/data/test_memory_readers.c measures them. A value: its structure, and its place in the array (which
+       doubles, so old and new are held at once) or the object's table with its key. */
     VALUE_BYTES = 160,
     TEXT_FACTOR = 4, /* a text is held in a buffer that doubles, and copied */
 };
 
-/* Each value but the first stands after one of [ { , :, which count inside of texts too. */
+/* Each value but the first follows one of [ { , : (counted inside of texts too). */
 int64_t mcs_json_memory(const char *bytes, int64_t n_bytes)
 {
     int64_t n_values = 1;

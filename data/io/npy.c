@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const int64_t MAX_FILE_BYTES = (int64_t)1 << 36;
-static const int64_t MAX_HEADER_BYTES = 1 << 16; /* of eight sizes and three words some hundred are needed */
+static const int64_t MAX_HEADER_BYTES = 1 << 16; /* eight sizes and three words need a few hundred */
 static const char magic[6] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y'};
 
 /* A cursor over the header, which is a Python dict of three literals. The file's buffer ends in NUL, so reading one
@@ -69,7 +69,7 @@ static int take_shape(struct cursor *c, struct npy *a)
     return 1;
 }
 
-/* dtype is given as text, e.g. "<f4". Returns 0 where the header is not one of numpy's. */
+/* dtype is given as text, e.g. "<f4". Returns 0 where the header was not written by numpy. */
 static int parse_header(struct cursor c, struct npy *a, char *dtype, int dtype_bytes, int *fortran)
 {
     char key[24];
@@ -182,11 +182,11 @@ enum mcs_status mcs_npy_write(const char *path, const float *values, int nd, con
     if (nd == 1) snprintf(shape + at, sizeof shape - (size_t)at, ",");
     char dict[384];
     int dict_bytes = snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", shape);
-    /* numpy leaves room for the first size to grow to 21 digits in place, then fills with blanks and a line's end up to
-     * a multiple of 64. */
+    /* numpy leaves space for the first size to grow to 21 digits in place, then pads with blanks and a line end to a
+     * multiple of 64. */
     char first[32] = "";
-    int room = nd ? 21 - snprintf(first, sizeof first, "%lld", (long long)dims[0]) : 0;
-    int header_bytes = (10 + dict_bytes + room + 1 + 63) / 64 * 64;
+    int padding = nd ? 21 - snprintf(first, sizeof first, "%lld", (long long)dims[0]) : 0;
+    int header_bytes = (10 + dict_bytes + padding + 1 + 63) / 64 * 64;
     MCS_TRY(mcs_memory_check(header_bytes + 4 * n, "%s: %lld values", path, (long long)n));
     bytes = malloc((size_t)(header_bytes + 4 * n));
     MCS_REQUIRE(bytes, MCS_E_NOMEM, "%s: no memory for %lld values", path, (long long)n);

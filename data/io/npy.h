@@ -14,8 +14,8 @@ struct npy {
     float *values; /* owned */
 };
 
-/* Reads versions 1 to 3, little endian float32 (float64 and float16 are converted), C order.
- * E_NOINPUT, E_IO, E_DATA (no .npy, damaged, cut short, another type, Fortran order). Release with mcs_npy_free. */
+/* Reads versions 1 to 3, little endian float32 (float64 and float16 are converted), C order. E_NOINPUT, E_IO, E_DATA
+ * (not .npy, damaged, truncated, another type, Fortran order). Release with mcs_npy_free. */
 enum mcs_status mcs_npy_read(const char *path, struct npy *a);
 void mcs_npy_free(struct npy *a);
 /* Writes version 1, float32, whole or not at all; the bytes are those of numpy.save. */

@@ -13,7 +13,7 @@
 #error "arrays are copied as they lie in the file: little endian"
 #endif
 
-static const int64_t MAX_HEADER_BYTES = 100 * 1000 * 1000; /* the format's own bound */
+static const int64_t MAX_HEADER_BYTES = 100 * 1000 * 1000; /* the format's limit */
 static const int64_t MAX_FILE_BYTES = (int64_t)1 << 38;
 
 struct safetensors {
@@ -117,7 +117,7 @@ static enum mcs_status parse(struct safetensors *f, int64_t n_bytes)
         MCS_TRY(parse_array(f, name, entry, data, data_bytes, &f->arrays[f->n]));
         f->n++;
     }
-    /* The arrays must tile the rest of the file: no overlap (two names for one memory) and no hole (hidden bytes). */
+    /* The arrays must tile the rest of the file: no overlaps (two names for one memory) and no gaps (hidden bytes). */
     const uint8_t *at = (const uint8_t *)data;
     qsort(f->arrays, (size_t)f->n, sizeof *f->arrays, by_place);
     for (int i = 0; i < f->n; i++) {
@@ -131,7 +131,7 @@ static enum mcs_status parse(struct safetensors *f, int64_t n_bytes)
     return MCS_OK;
 }
 
-/* Takes `bytes` over, whatever happens. */
+/* Takes ownership of `bytes`, also on failure. */
 static enum mcs_status open_bytes(const char *path, char *bytes, int64_t n_bytes, struct safetensors **file)
 {
     *file = NULL;
@@ -220,7 +220,7 @@ static enum mcs_status wanted(const struct safetensors *f, const char *name, int
     return MCS_OK;
 }
 
-enum { PART = 1024 }; /* values moved at a time through an aligned buffer on the stack */
+enum { PART = 1024 }; /* values copied at a time through an aligned buffer on the stack */
 
 enum mcs_status mcs_safetensors_read_f32(const struct safetensors *f, const char *name, int nd, const int64_t *dims,
                                          float *dst)

@@ -1,5 +1,5 @@
-/* SHA-256 (FIPS 180-4), with the processor's own instructions for it where it has them: checkpoints and weights of full
- * size are gigabytes, and plain code makes about 100 MB/s. */
+/* SHA-256 (FIPS 180-4), with the processor's SHA instructions where it has them: checkpoints and weights of full size
+ * are gigabytes, and portable code hashes about 100 MB/s. */
 #include "data/io/sha256.h"
 
 #include "data/io/file.h"
@@ -75,7 +75,7 @@ __attribute__((target("sha,sse4.1"))) static void mix_sha(uint32_t h[8], const u
     __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xF0);
     for (; n_blocks; n_blocks--, p += 64) {
         const __m128i abef_before = abef, cdgh_before = cdgh;
-        __m128i w[4]; /* the last 16 words of the message schedule, four a lane */
+        __m128i w[4]; /* the last 16 words of the message schedule, four per lane */
         for (int i = 0; i < 16; i++) {
             if (i < 4) {
                 w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), big_endian);

@@ -1,6 +1,6 @@
-/* The store: which of the three sides of HDF5 does a call's work. Files are put together in memory by hdf5_write.c;
- * read by hdf5_read.c in this process where their SHA-256 says that this program wrote them; all others by h5_helper.c
- * in a separate process. */
+/* The store: distributes calls to three implementations. Files are built in memory by hdf5_write.c; read by hdf5_read.c
+ * in this process where their SHA-256 shows that this program wrote them; all others are read by h5_helper.c in a
+ * separate process. */
 #include "data/io/store.h"
 
 #include "data/io/bounds.h"
@@ -20,13 +20,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* One of writer, file and helper is not NULL. */
+/* Exactly one of writer, file and helper is not NULL. */
 struct store {
     char *path;
     struct hdf5_writer *writer;
     struct hdf5_file *file;
     struct h5_helper *helper;
-    int fd; /* of file; -1 */
+    int fd; /* of file; else -1 */
 };
 
 static enum mcs_status store_new(const char *path, struct store **s)
@@ -62,7 +62,7 @@ enum mcs_status mcs_store_create(const char *path, struct store **s)
     struct mcs_new_file trial = MCS_NEW_FILE;
 
     *s = NULL;
-    MCS_TRY(mcs_file_begin(path, &trial)); /* can it be written there at all? */
+    MCS_TRY(mcs_file_begin(path, &trial)); /* fail early where the path is not writable */
     mcs_file_abort(&trial);
     MCS_TRY(store_new(path, s));
     const enum mcs_status st = mcs_hdf5_create(path, &(*s)->writer);
@@ -102,7 +102,7 @@ enum mcs_status mcs_store_put_texts(struct store *s, const char *name, int n, co
     MCS_REQUIRE(s->writer, MCS_E_USAGE, "%s: opened for reading", s->path);
     for (int i = 0; i < n; i++)
         if (strlen(texts[i]) > longest) longest = strlen(texts[i]);
-    /* Of fixed length: HDF5 stores lists of free length in a heap whose layout is harder to keep the same. */
+    /* Fixed length: HDF5 stores lists of variable length in a heap whose layout is harder to reproduce. */
     char *block = calloc((size_t)n + 1, longest);
     MCS_REQUIRE(block, MCS_E_NOMEM, "%s: no memory for %d texts", s->path, n);
     for (int i = 0; i < n; i++) memcpy(block + (size_t)i * longest, texts[i], strlen(texts[i]));
@@ -125,7 +125,7 @@ enum mcs_status mcs_store_put_number(struct store *s, const char *key, double nu
 
 /* ---- reading ---- */
 
-/* Only a regular file is read: opening a FIFO would wait for whoever writes to it. */
+/* Only a regular file is read: opening a FIFO would wait for a writer. */
 static enum mcs_status open_regular(const char *path, int *fd)
 {
     struct stat about;
@@ -139,8 +139,8 @@ static enum mcs_status open_regular(const char *path, int *fd)
     return MCS_FAIL(MCS_E_IO, "%s: is not a regular file", path);
 }
 
-/* 1 where a record of the run folder that path lies in says that this program wrote the bytes behind fd. Taken before
- * libhdf5 sees any of them. */
+/* 1 where a record of the run folder that contains path shows that this program wrote the bytes behind fd. Called
+ * before libhdf5 sees any of them. */
 static int is_known(const char *path, int fd)
 {
     char hex[65];
@@ -172,7 +172,7 @@ enum mcs_status mcs_store_open(const char *path, struct store **s)
 
 enum mcs_status mcs_store_get_info(struct store *s, const char *name, struct store_info *info)
 {
-    enum { WIDEST = 8, COPIES = 2 }; /* the caller's values, and the same in the memory shared with the helper */
+    enum { WIDEST = 8, COPIES = 2 }; /* the caller's values, and a copy in the memory shared with the helper */
     int64_t chunk_bytes = 0;
 
     *info = (struct store_info){0};
@@ -202,7 +202,7 @@ void mcs_store_texts_free(int n, char **texts)
     free(texts);
 }
 
-/* Texts one after another -> a text each. Releases the former. */
+/* Splits consecutive texts into separate ones. Releases t. */
 static enum mcs_status split(const struct store *s, struct hdf5_texts *t, int *n, char ***texts)
 {
     const char *at = t->bytes;

@@ -10,7 +10,7 @@
 
 enum { NAMES_MAX_BYTES = 1 << 20, BINS = 4096, FAR = 1 << 28, CLOSE_MM = 5 };
 
-/* White matter lands at about 0.7, so that 0.88 to 1 is free for bright lesions. */
+/* White matter maps to about 0.7, so that 0.88 to 1 is free for bright lesions. */
 static const float TOP_PERCENTILE = 0.99f, TOP_VALUE = 0.75f;
 
 static const char *const default_folders[] = {
@@ -75,8 +75,8 @@ const char *mcs_demo_split_word(enum demo_split split)
     return word[split];
 }
 
-/* The parts of AAL's names in words. An adjective goes before the noun: Frontal_Sup_Orb is "superior orbital frontal".
- * Cerebellar lobules lose their numbers: nobody prompts with "lobule VIIb". */
+/* The components of AAL's names in words. An adjective precedes the noun: Frontal_Sup_Orb is "superior orbital
+ * frontal". Cerebellar lobules lose their numbers: nobody prompts with "lobule VIIb". */
 static const struct part {
     const char *label, *word;
     int adjective;
@@ -90,7 +90,7 @@ static const struct part {
 };
 
 static const struct {
-    const char *label, *noun; /* how the label starts */
+    const char *label, *noun; /* label: prefix of the label */
 } nouns[] = {
     {"Precentral", "gyrus"},  {"Frontal", "gyrus"},   {"Rectus", "gyrus"},        {"Cingulum", "gyrus"},
     {"ParaHippo", "gyrus"},   {"Lingual", "gyrus"},   {"Occipital", "gyrus"},     {"Fusiform", "gyrus"},
@@ -99,7 +99,7 @@ static const struct {
     {"Rolandic", "cortex"},
 };
 
-/* Lobe of a label by the atlas' own code (third column of its table). */
+/* Lobe of a label by the atlas's code (third column of its table). */
 static enum demo_lobe lobe_of_code(int code)
 {
     switch (code / 1000) {
@@ -141,7 +141,7 @@ static void region_words(struct demo_region *r)
             if (adjective == pass) append_word(r->words, sizeof r->words, word);
         }
     }
-    /* A bare adjective gets its noun, unless there are three words already: "postcentral gyrus", "superior parietal
+    /* An adjective alone gets its noun, unless there are three words already: "postcentral gyrus", "superior parietal
      * lobule". */
     int n_words = 1;
     for (const char *p = r->words; *p; p++) n_words += *p == ' ';
@@ -186,9 +186,9 @@ done:
 
 /* ---- volumes ---- */
 
-/* Squared distances along one line: dist[i] = min_j (i-j)^2 + f[j], and which j: the lower envelope of parabolas
- * (Felzenszwalb and Huttenlocher, "Distance transforms of sampled functions", 2012). hull, from, to: scratch of n, n
- * and n + 1. */
+/* Squared distances along one line: dist[i] = min_j (i-j)^2 + f[j], and the minimising j: the lower envelope of
+ * parabolas (Felzenszwalb and Huttenlocher, "Distance transforms of sampled functions", 2012). hull, from, to: scratch
+ * of n, n and n + 1. */
 static void envelope(int n, const int32_t *f, int32_t *dist, int *who, int *hull, float *edge)
 {
     int k = -1;
@@ -216,8 +216,8 @@ static void envelope(int n, const int32_t *f, int32_t *dist, int *who, int *hull
     }
 }
 
-/* AAL leaves white matter unlabelled: every voxel of the slices kept gets the label of the nearest labelled one (exact
- * Euclidean distance, one axis after the other). src (n0z,ny,nx) whole volume; dst (nz,ny,nx) the slices kept. */
+/* AAL leaves white matter unlabelled: every voxel of the kept slices gets the label of the nearest labelled one (exact
+ * Euclidean distance, one axis after the other). src (n0z,ny,nx): whole volume; dst (nz,ny,nx): the kept slices. */
 static enum mcs_status nearest_labels(const struct volume *src, uint8_t *dst, int z_low, int nz)
 {
     const int nx = src->nx, ny = src->ny;
@@ -262,8 +262,8 @@ done:
     return st;
 }
 
-/* City-block steps from each pixel to the nearest one where (mask != 0) == to, capped at 255; what lies outside the
- * slice counts as mask 0. */
+/* City-block distance from each pixel to the nearest one where (mask != 0) == to, capped at 255; pixels outside the
+ * slice count as mask 0. */
 static void steps_to(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps)
 {
     const int n = nx * ny, outside = to ? 254 : 0;
@@ -279,8 +279,8 @@ static void steps_to(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps
         }
 }
 
-/* Makes one slice's brain whole: closes its sulci (dilation, then erosion, by CLOSE_MM steps), then fills what is
- * enclosed: what a flood from the border does not reach. mask (ny,nx) 0/1; steps, queue: scratch of ny*nx. */
+/* Closes one slice's brain mask (dilation, then erosion, by CLOSE_MM steps) over its sulci, then fills holes, the
+ * pixels that a flood fill from the border does not reach. mask (ny,nx) 0/1; steps, queue: scratch of ny*nx. */
 static void make_whole(uint8_t *mask, int nx, int ny, uint8_t *steps, int *queue)
 {
     int head = 0, tail = 0;
@@ -309,7 +309,7 @@ static void make_whole(uint8_t *mask, int nx, int ny, uint8_t *steps, int *queue
     for (int i = 0; i < n; i++) mask[i] = mask[i] != 2;
 }
 
-/* The value that a share of the brain's voxels lies below. */
+/* The value below which the given share of the brain's voxels is. */
 static float brain_percentile(const struct volume *head, const struct volume *brain, float share)
 {
     const int64_t n = (int64_t)head->nx * head->ny * head->nz;

@@ -1,7 +1,7 @@
-/* The demo's one subject: a T1 MRI of a head (ch2), the same without skull (ch2bet) and a map of 116 named regions
- * (aal), all in one space of 181 x 217 x 181 voxels of 1 mm, from the Debian package mricron-data. x grows to the
- * patient's right, y to the front, z upwards. What an image of the demo is cut from; read once, then only looked at
- * (safe from many threads).
+/* The demo's only subject: a T1 MRI of a head (ch2), the same without skull (ch2bet) and a map of 116 named regions
+ * (aal), all in one space of 181 x 217 x 181 voxels of 1 mm, from the Debian package mricron-data. x increases to the
+ * patient's right, y to the front, z upwards. All images of the demo are cut from it. It is read once and then
+ * constant, so threads may share it.
  *
  *     struct demo_atlas atlas;
  *     MCS_TRY(mcs_demo_atlas_load(NULL, &atlas));
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    DEMO_SIZE = 128, /* an image's side, pixels of 1.5 mm */
+    DEMO_SIZE = 128, /* side of an image, in pixels of 1.5 mm */
     DEMO_PIXELS = DEMO_SIZE * DEMO_SIZE,
     DEMO_REGIONS = 117, /* AAL labels 0..116, 0 = none */
     DEMO_Z_LOW = 30,
@@ -38,35 +38,35 @@ enum demo_lobe {
 enum demo_level { DEMO_LOWER, DEMO_MIDDLE, DEMO_UPPER, DEMO_LEVELS };
 
 struct demo_region {
-    char label[32]; /* the atlas' own: "Frontal_Sup_Orb_L"; "" where there is none */
+    char label[32]; /* the atlas's label: "Frontal_Sup_Orb_L"; "" where there is none */
     char words[48]; /* in plain words without the side: "superior orbital frontal"; three words at most */
     enum demo_side side;
     enum demo_lobe lobe;
 };
 
-/* Slices of training, validation and test. Test: z 46-51, 70-75, 94-99, 118-123 (24 slices); validation: 55-58, 79-82,
- * 111-114 (12: one low, one middle, one high, each beside a gap of the test slabs, which costs training least); between
- * slabs of two splits lie three slices that nobody uses; training has the other 37: 30-42, 62-66, 86-90, 103-107,
- * 127-135. One subject, so anatomy is shared by all. */
+/* Slices of training, validation and test. Test: z 46-51, 70-75, 94-99, 118-123 (24 slices). Validation: 55-58, 79-82,
+ * 111-114 (12: one low, one middle, one high slab, each near a test slab, which takes the fewest slices from training).
+ * Three unused slices separate slabs of different splits. Training has the other 37: 30-42, 62-66, 86-90, 103-107,
+ * 127-135. There is one subject, so all splits share its anatomy. */
 enum demo_split { DEMO_TRAIN, DEMO_VALIDATION, DEMO_TEST, DEMO_SPLITS };
 
 struct demo_atlas {
-    int nx, ny, nz; /* nz counts the slices kept: z = DEMO_Z_LOW + row */
+    int nx, ny, nz; /* nz: number of slices kept; z = DEMO_Z_LOW + row */
     float *value;   /* (nz,ny,nx) T1, white matter about 0.7, clipped to 0..1 */
     uint8_t *label; /* (nz,ny,nx) AAL label of the nearest labelled voxel, 1..116 */
     uint8_t *brain; /* (nz,ny,nx) 1 inside the skull-stripped brain, sulci and holes of a slice filled */
     struct demo_region region[DEMO_REGIONS];
     int n_slices[DEMO_SPLITS];
-    int slice[DEMO_SPLITS][DEMO_Z_HIGH - DEMO_Z_LOW + 1]; /* z of each split's slices, rising */
+    int slice[DEMO_SPLITS][DEMO_Z_HIGH - DEMO_Z_LOW + 1]; /* z of each split's slices, ascending */
 };
 
-/* Reads the three volumes and the names (aal.nii.txt). `folder` NULL looks in the folders where distributions put them,
- * or in $MCSAM_DEMO_DATA. E_NOINPUT: not found, the message says what to install; E_DATA: volumes of another size or no
- * brain in them. Release with mcs_demo_atlas_free. */
+/* Reads the three volumes and the names (aal.nii.txt). `folder` NULL searches $MCSAM_DEMO_DATA or the folders of common
+ * distributions. E_NOINPUT: not found, the message says which package to install; E_DATA: volumes of another size or
+ * without a brain. Release with mcs_demo_atlas_free. */
 enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas);
 void mcs_demo_atlas_free(struct demo_atlas *atlas);
 
-/* The split a slice belongs to, or -1: in a gap or outside. */
+/* The split of a slice, or -1: in a gap or outside. */
 int mcs_demo_slice_split(int z);
 /* Lower, middle or upper third of the slices used. */
 enum demo_level mcs_demo_slice_level(int z);

@@ -1,8 +1,6 @@
-/* The demo data's difficulty, as numbers: what a lesion looks like, how much the images vary, how many have none. The
- * defaults are what all reported figures were made with; configs/demo.yaml holds the same (a test compares) and is what
- * a run is shown with. Lengths in pixels are of 1.5 mm; grey values are shares of the full scale, white matter being
- * about 0.7.
- */
+/* The demo data's difficulty in numbers: how lesions look, how much images vary, how many have no lesion. All reported
+ * figures were made with the defaults; configs/demo.yaml has the same values (a test compares them). Pixels are 1.5 mm;
+ * grey values are fractions of full scale, with white matter about 0.7. */
 #ifndef MCS_DEMO_CONFIG_H
 #define MCS_DEMO_CONFIG_H
 
@@ -54,15 +52,15 @@ struct demo_config {
 #undef X
 };
 
-/* Rows for a verb's option table whose structure holds a struct demo_config:
+/* Rows for the option table of a verb whose structure holds a struct demo_config:
  *     {"out", 'o', ...}, MCS_DEMO_CONFIG_OPTIONS(demo_options, data) {0} */
 #define MCS_DEMO_CONFIG_ROW(structure, member, field_, key, def_, lo_, hi_, help_)                                     \
     {key, 0, MCS_FIELD(structure, member.field_), .def = #def_, .lo = lo_, .hi = hi_, .value = "X", .help = help_},
 #define MCS_DEMO_CONFIG_OPTIONS(structure, member) MCS_DEMO_CONFIG_LIST(MCS_DEMO_CONFIG_ROW, structure, member)
 
 struct demo_config mcs_demo_config_default(void);
-/* Reads a YAML file of these keys; what it leaves out keeps its default. E_NOINPUT, E_DATA, E_USAGE (unknown key, out
- * of range). */
+/* Reads a YAML file of these keys; missing keys keep their defaults. E_NOINPUT, E_DATA, E_USAGE (unknown key, out of
+ * range). */
 enum mcs_status mcs_demo_config_read(const char *path, struct demo_config *config);
 /* E_USAGE, naming the key: a range whose low end is above its high end, shares that add up to more than 1. */
 enum mcs_status mcs_demo_config_check(const struct demo_config *config);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { NODES_MAX = 32, WARP_NODES = 5, BIAS_NODES = 3 };
-static const float CENTRE_X = 90, CENTRE_Y = 109; /* voxel at the image's middle */
+static const float CENTRE_X = 90, CENTRE_Y = 109; /* voxel at the centre of the image */
 static const float MIDDLE = (DEMO_SIZE - 1) / 2.0f;
 
 /* ---- draws ---- */
@@ -99,7 +99,7 @@ void mcs_demo_scene_cut(const struct demo_atlas *atlas, const struct demo_config
             const int i = r * DEMO_SIZE + c;
             const float px = ((float)c - MIDDLE) * sx, py = ((float)r - MIDDLE) * sy;
             const float x = CENTRE_X + co * px - si * py + tx + dx[i];
-            const float y = CENTRE_Y - (si * px + co * py + ty + dy[i]); /* rows go to the back, y to the front */
+            const float y = CENTRE_Y - (si * px + co * py + ty + dy[i]); /* rows increase to the back, y to the front */
             scene->value[i] = 0;
             scene->brain[i] = scene->label[i] = 0;
             if (!(x >= 0 && y >= 0 && x < (float)(nx - 1) && y < (float)(ny - 1))) continue;

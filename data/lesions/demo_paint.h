@@ -1,6 +1,6 @@
-/* What lesion images and starting images share: a slice cut from the atlas under a random deformation, soft shapes
- * painted into it, and the finish (bias, gain, noise). Inside data/demo_*.c only. Images are (DEMO_SIZE,DEMO_SIZE), row
- * 0 = front, column 0 = the patient's left. No heap. */
+/* Shared by lesion images and starting images: a slice cut from the atlas under a random deformation, soft shapes
+ * painted into it, and the finish (bias, gain, noise). For data/lesions/demo_*.c only. Images are
+ * (DEMO_SIZE,DEMO_SIZE), row 0 = front, column 0 = the patient's left. No heap. */
 #ifndef MCS_DEMO_PAINT_H
 #define MCS_DEMO_PAINT_H
 
@@ -8,7 +8,7 @@
 #include "data/lesions/demo_config.h"
 #include "engine/base/rng.h"
 
-/* A sequence of draws for one sample at one place of the program: each call takes the next index. */
+/* A sequence of draws for one sample and one site: each call uses the next index. */
 struct demo_draw {
     struct mcs_rng rng;
     uint32_t next;
@@ -26,27 +26,27 @@ struct demo_scene {
     uint8_t label[DEMO_PIXELS]; /* AAL label, nearest */
 };
 
-/* Slice z under rotation, scale, shift and a smooth displacement; values bilinear, labels nearest; outside the volume
- * 0. */
+/* Cuts slice z under rotation, scale, shift and a smooth displacement; values bilinear, labels nearest; 0 outside the
+ * volume. */
 void mcs_demo_scene_cut(const struct demo_atlas *atlas, const struct demo_config *config, int z, struct demo_draw *draw,
                         struct demo_scene *scene);
 
-/* n x n normal draws of sigma, bicubic (Keys, a = -0.5, edges clamped) between nodes spread from edge to edge; n <= 32.
- */
+/* n x n normal draws of sigma, interpolated bicubically (Keys, a = -0.5, edges clamped) between nodes spread from edge
+ * to edge; n <= 32. */
 void mcs_demo_field(struct demo_draw *draw, int n, double sigma, float *field);
 
-/* How a shape is painted: its grey value (plus texture), its border's width and, with rim_opacity > 0, a rim. */
+/* How a shape is painted: its grey value (plus texture), the width of its border and, with rim_opacity > 0, a rim. */
 struct demo_look {
     double level, edge, rim_value, rim_opacity, rim_depth, rim_width;
     const float *texture; /* (DEMO_SIZE,DEMO_SIZE) added to level, or NULL */
 };
 /* Blends a shape into the scene: opacity sigmoid(-distance / (0.55 edge)). distance (DEMO_SIZE,DEMO_SIZE): pixels to
- * the outline, negative inside. Where brain_only, only inside the brain. mask, unless NULL, gets 1 where distance < 0
- * (and brain): the area. */
+ * the outline, negative inside. Where brain_only, only inside the brain. mask, unless NULL, is set to 1 where distance
+ * < 0 (and in the brain). Returns the mask's area. */
 int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, int brain_only,
                    uint8_t *mask);
 
-/* Bias, gain, noise, clip: value to 8 bits. Returns the noise's sigma. */
+/* Bias, gain, noise, clip: converts values to 8 bits. Returns the noise's sigma. */
 double mcs_demo_finish(const struct demo_scene *scene, const struct demo_config *config, struct demo_draw *draw,
                        uint8_t *image);
 
@@ -55,7 +55,8 @@ void mcs_demo_depth(const uint8_t *brain, uint8_t *depth);
 /* A random pixel where depth > margin (and, unless side < 0, on that side by the atlas); 0 when there is none. */
 int mcs_demo_pick(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *depth, double margin,
                   int side, struct demo_draw *draw, double *row, double *col);
-/* Region of most pixels of a mask, and its side: left or right where 7 in 10 pixels are, else midline. */
+/* The region with most pixels of a mask, and its side: left or right where at least 7 of 10 pixels are, else midline.
+ */
 void mcs_demo_locate(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *mask, int *region,
                      enum demo_side *side, enum demo_lobe *lobe);
 

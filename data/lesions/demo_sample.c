@@ -30,7 +30,7 @@ static void outline_distance(const struct outline *o, float *distance)
 {
     const float co = (float)cos(o->angle), si = (float)sin(o->angle);
     const float ax = (float)exp(-o->log_ratio), ay = (float)exp(o->log_ratio), radius = (float)o->radius;
-    const float reach = 1.6f * radius + 20; /* beyond it nothing is painted */
+    const float reach = 1.6f * radius + 20; /* nothing is painted beyond it */
     float am[HARMONICS], pc[HARMONICS], ps[HARMONICS];
     for (int k = 0; k < HARMONICS; k++) {
         am[k] = (float)o->amplitude[k];
@@ -55,7 +55,7 @@ static void outline_distance(const struct outline *o, float *distance)
     }
 }
 
-/* ---- what is measured on the finished image ---- */
+/* ---- measurements on the finished image ---- */
 
 static void measure(struct demo_lesion *l, const struct demo_sample *s, const uint8_t *mask, const float *distance)
 {
@@ -95,7 +95,7 @@ static struct demo_words words_of(const struct demo_lesion *l, enum demo_level l
 
 /* ---- the sample ---- */
 
-/* A lesion's own properties; where it lies comes later. */
+/* Draws a lesion's attributes; its place is drawn later. */
 static void draw_lesion(const struct demo_config *c, struct demo_draw *d, struct demo_lesion *l)
 {
     l->large = mcs_demo_chance(d, c->large);
@@ -105,10 +105,10 @@ static void draw_lesion(const struct demo_config *c, struct demo_draw *d, struct
     const double u = mcs_demo_uniform(d, 0, 1), v = mcs_demo_uniform(d, 0, 1);
     l->radius = l->large ? c->large_low + u * (c->large_high - c->large_low)
                          : c->small_low + u * (c->small_high - c->small_low);
-    l->grey = v; /* a share of its range until its side of white matter is settled */
+    l->grey = v; /* a fraction of its range until its side of white matter is chosen */
 }
 
-/* Both lie in their own half and do not touch; where no place is found large ones become small. */
+/* Each lesion is in a different half and they do not touch; where no place is found, large ones become small. */
 static void place_two(const struct demo_atlas *atlas, const struct demo_config *c, const struct demo_scene *scene,
                       const uint8_t *depth, struct demo_draw *d, struct demo_lesion l[2])
 {
@@ -119,7 +119,7 @@ static void place_two(const struct demo_atlas *atlas, const struct demo_config *
                 l[i].large = 0;
                 l[i].radius = c->small_low;
             }
-            /* in a slice without that half anywhere will do */
+            /* a slice without that half: any place */
             if (!mcs_demo_pick(atlas, scene, depth, c->margin, first_side ^ i, d, &l[i].row, &l[i].col) &&
                 !mcs_demo_pick(atlas, scene, depth, c->margin, -1, d, &l[i].row, &l[i].col))
                 l[i].row = l[i].col = DEMO_SIZE / 2 + 30 * i - 15;

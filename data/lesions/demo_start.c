@@ -13,7 +13,7 @@ struct polygon {
     float x[VERTICES_MAX], y[VERTICES_MAX]; /* around the centre */
 };
 
-/* Scales a polygon to the area of a disc of the radius. */
+/* Scales a polygon to the area of a disc of that radius. */
 static void to_area(struct polygon *p, double radius)
 {
     double twice = 0;
@@ -28,7 +28,7 @@ static void to_area(struct polygon *p, double radius)
     }
 }
 
-/* Signed distance of a point to a polygon: to its nearest edge, negative inside (crossings of a ray). */
+/* Signed distance of a point to a polygon: to its nearest edge, negative inside (by counting crossings of a ray). */
 static float polygon_distance(const struct polygon *p, float x, float y)
 {
     float best = FAR_AWAY * FAR_AWAY;
@@ -44,8 +44,8 @@ static float polygon_distance(const struct polygon *p, float x, float y)
     return inside ? -sqrtf(best) : sqrtf(best);
 }
 
-/* A shape about (row, col) of the area of a disc of `radius` (roughly, for crescents and discs): pixels to its outline.
- */
+/* A shape around (row, col) with the area of a disc of `radius` (approximately, for crescents and discs): pixels to its
+ * outline. */
 static void shape_distance(enum demo_shape shape, double row, double col, double radius, struct demo_draw *d,
                            float *distance)
 {
@@ -79,7 +79,7 @@ static void shape_distance(enum demo_shape shape, double row, double col, double
         }
         break;
     }
-    case DEMO_CRESCENT: /* a disc less another one */
+    case DEMO_CRESCENT: /* a disc minus another disc */
         disc[0][2] = (float)(1.3 * radius);
         disc[1][0] = (float)(radius * mcs_demo_uniform(d, 0.6, 1.0));
         disc[1][2] = (float)(radius * mcs_demo_uniform(d, 0.9, 1.2));
@@ -116,21 +116,24 @@ static void shape_distance(enum demo_shape shape, double row, double col, double
         } else if (shape == DEMO_CRESCENT) {
             const float a = hypotf(x, y) - disc[0][2], b = disc[1][2] - hypotf(x - disc[1][0], y - disc[1][1]);
             distance[i] = a > b ? a : b;
-        } else { /* f = 1 on the outline and of degree one, so (f - 1) times the half axes is near the distance */
+        } else { /* f = 1 on the outline and homogeneous of degree one, so (f - 1) times the half axes approximates the
+                    distance */
             const float f = powf(powf(fabsf(x) / half_x, power) + powf(fabsf(y) / half_y, power), 1 / power);
             distance[i] = (f - 1) * 0.5f * (half_x + half_y);
         }
     }
 }
 
-/* An atlas region as a shape: +-(distance to its border) in pixels, up to 8, by city-block steps either way. */
+/* An atlas region as a shape: signed distance to its border in pixels, up to 8, by city-block steps. */
 static void region_distance(const struct demo_scene *scene, int region, float *distance)
 {
     uint8_t mask[DEMO_PIXELS], in[DEMO_PIXELS], out[DEMO_PIXELS];
     for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = scene->brain[i] && scene->label[i] == region;
     mcs_demo_depth(mask, in);
     for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = !mask[i];
-    mcs_demo_depth(mask, out); /* the image's border counts as the region's: far from it, and cut off below */
+    mcs_demo_depth(
+        mask,
+        out); /* the image's border counts as the region's border: it is far away, and distances are capped below */
     for (int i = 0; i < DEMO_PIXELS; i++) distance[i] = mask[i] ? (float)out[i] - 0.5f : 0.5f - (float)in[i];
 }
 
@@ -212,7 +215,7 @@ void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_confi
         look.rim_opacity = w->rim ? config->rim_opacity : 0;
         mcs_demo_field(&d, TEXTURE_NODES, config->texture, texture);
         const int area = mcs_demo_paint(&scene, distance, &look, 1, s->mask);
-        /* a region's size is what it is: large where nearer to a large lesion's area */
+        /* a region's size is given: it counts as large where its area is nearer to a large lesion's */
         if (region) w->large = area > (int)(M_PI * config->small_high * config->large_low);
         mcs_demo_locate(atlas, &scene, s->mask, &w->region, &side, &w->lobe);
         w->side = (int)side;
@@ -264,7 +267,7 @@ static void add_target(struct demo_sam_start *s, enum demo_shape shape, const ui
     memcpy(t->mask, mask, sizeof t->mask);
 }
 
-/* A grey that can be told from what is there: at least `least` from the mean under the shape. */
+/* A grey that differs by at least `least` from the mean under the shape. */
 static double other_grey(const struct demo_scene *scene, const float *distance, double least, struct demo_draw *d)
 {
     double sum = 0, grey = 0;
@@ -313,7 +316,7 @@ void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config
     const int want = 1 + mcs_demo_below(&d, 3), wants_region = mcs_demo_chance(&d, 0.2),
               wants_brain = mcs_demo_chance(&d, 0.1);
     const int tinted = mcs_demo_chance(&d, 0.5);
-    if (wants_region) { /* first, so that a shape may lie on it; only what stays visible of it is asked for */
+    if (wants_region) { /* drawn first, so that a shape may cover it; its target is the visible part */
         const int region = pick_region(&scene, DEMO_PIXELS, &d);
         if (region) {
             region_distance(&scene, region, distance);
@@ -344,12 +347,12 @@ void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config
         mcs_demo_field(&d, TEXTURE_NODES, mcs_demo_uniform(&d, 0, 2) * config->texture, texture);
         const struct demo_look look = random_look(other_grey(&scene, distance, 0.2, &d), texture, &d);
         mcs_demo_paint(&scene, distance, &look, 1, mask);
-        for (int t = 0; t < s->n_targets; t++) /* a region loses what is painted over */
+        for (int t = 0; t < s->n_targets; t++) /* remove covered pixels from a region */
             for (int i = 0; i < DEMO_PIXELS; i++)
                 if (mask[i] && s->target[t].shape == DEMO_REGION) s->target[t].mask[i] = 0;
         add_target(s, shape, mask);
     }
-    if (s->n_targets && s->target[0].shape == DEMO_REGION && n_placed) { /* its box and area anew */
+    if (s->n_targets && s->target[0].shape == DEMO_REGION && n_placed) { /* recompute the region's box and area */
         struct demo_sam_target all[DEMO_TARGETS];
         const int n = s->n_targets;
         memcpy(all, s->target, sizeof all);

@@ -1,7 +1,7 @@
-/* Images from which the starting weights are made, before anything has seen a lesion: slices of training slabs with
- * painted shapes (rectangles, polygons, crescents, stars, joined discs, squircles) and atlas regions. No lesion is
- * among them, and none of the outlines is a lesion's (demo_sample.c: an ellipse bent by harmonics); the words lesion,
- * mass and tumor do occur in captions. */
+/* Images for pretraining the starting weights, before any lesion: slices of training slabs with painted shapes
+ * (rectangles, polygons, crescents, stars, joined discs, squircles) and atlas regions. None is a lesion, and no outline
+ * is a lesion's (demo_sample.c: an ellipse bent by harmonics); the words lesion, mass and tumor do occur in captions.
+ */
 #ifndef MCS_DEMO_START_H
 #define MCS_DEMO_START_H
 
@@ -20,7 +20,7 @@ enum demo_shape {
     DEMO_NOTHING,
 };
 
-/* What an object is, each 0 or 1; all 0 where there is none. */
+/* Attributes of an object, each 0 or 1; all 0 where there is no object. */
 enum {
     DEMO_COL_BRIGHT,
     DEMO_COL_DARK,
@@ -32,25 +32,25 @@ enum {
     DEMO_COLUMNS
 };
 
-/* For CLIP: an image with one object (or none), its caption, where it is and what it is. */
+/* For CLIP: an image with one object (or none), its caption, mask and attributes. */
 struct demo_clip_start {
     uint32_t id;
     int z;
     enum demo_shape shape;
-    struct demo_words words; /* complete: nothing left out */
+    struct demo_words words; /* complete: no attribute left out */
     uint8_t column[DEMO_COLUMNS];
     char caption[DEMO_CAPTION_BYTES];
     uint8_t image[DEMO_PIXELS]; /* (128,128) */
     uint8_t mask[DEMO_PIXELS];  /* 0/1: the object */
 };
-/* Sample `id`, keyed by (seed, id). The caption leaves out each attribute with the config's start.drop. */
+/* Sample `id`, keyed by (seed, id). The caption leaves out each attribute with probability start.drop of the config. */
 void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_config *config, uint64_t seed, uint32_t id,
                          struct demo_clip_start *sample);
-/* Another caption of the same content; variant 0 is sample->caption. caption: DEMO_CAPTION_BYTES. */
+/* Another caption with the same content; variant 0 is sample->caption. caption: DEMO_CAPTION_BYTES. */
 void mcs_demo_clip_start_caption(const struct demo_atlas *atlas, const struct demo_config *config,
                                  const struct demo_clip_start *sample, uint64_t seed, uint32_t variant, char *caption);
 
-/* For SAM: an image and one to five things that a box may ask for. */
+/* For SAM: an image and one to five objects as targets of box prompts. */
 enum { DEMO_TARGETS = 5 };
 struct demo_sam_target {
     enum demo_shape shape;
@@ -64,9 +64,9 @@ struct demo_sam_start {
     uint8_t image[DEMO_PIXELS]; /* (128,128) */
     struct demo_sam_target target[DEMO_TARGETS];
 };
-/* One to three shapes that do not touch (half of them of 4 to 8 pixels' radius; any grey that differs from what is
- * around it; borders 0.3 to 3.5 wide; rims), with probability 0.2 an atlas region (half of these tinted), 0.1 the whole
- * brain. */
+/* One to three shapes that do not touch (half of them with a radius of 4 to 8 pixels; any grey that differs from their
+ * surroundings; borders 0.3 to 3.5 wide; rims), with probability 0.2 an atlas region (half of these tinted), 0.1 the
+ * whole brain. */
 void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config *config, uint64_t seed, uint32_t id,
                         struct demo_sam_start *sample);
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* In a template %I intensity, %S size, %B border, %N noun, %R rim, %Q side and place, %P "in the" side and place, %L
- * level, %H health. What is left out leaves nothing behind. */
+/* Placeholders of a template: %I intensity, %S size, %B border, %N noun, %R rim, %Q side and place, %P "in the" side
+ * and place, %L level, %H health. An attribute that is left out leaves no words. */
 static const char *const lesion_templates[] = {
     "axial t1 mri showing a %S %I %B %N %R %P %L slice",
     "%S %B %N %R %P appearing %I on a %L axial slice",
@@ -55,8 +55,8 @@ static void put_place(char *text, const struct demo_atlas *atlas, const struct d
     put(text, w->by_region && atlas ? atlas->region[w->region].words : mcs_demo_lobe_words(w->lobe));
 }
 
-/* One synonym set drawn for a caption. The draws are made whatever is left out, so each word depends on its own draw
- * alone. */
+/* One set of synonyms drawn for a caption. All draws are made even if an attribute is left out, so each word depends on
+ * its draw alone. */
 struct choice {
     int intensity, size, border, rim, noun, health;
 };
@@ -127,7 +127,7 @@ void mcs_demo_caption_two(const struct demo_words w[2], struct demo_draw *draw, 
     for (int i = 0; i < 2; i++) {
         struct demo_words one = w[i];
         char phrase[DEMO_CAPTION_BYTES];
-        one.by_region = 0; /* two region names would not fit */
+        one.by_region = 0; /* two region names would be too long */
         one.rim = 0;
         expand("%S %I %N %P", NULL, &one, choose(draw, 0), phrase);
         if (i) put(caption, "and");

@@ -7,9 +7,9 @@
 
 enum { DEMO_CAPTION_WORDS = 22, DEMO_CAPTION_BYTES = 256, DEMO_NULL_PROMPTS = 6 };
 
-/* What can be said of a lesion or an object. An attribute of -1 is left out. */
+/* The attributes of a lesion or an object to be named. -1 leaves an attribute out. */
 struct demo_words {
-    int bright, large, blurred, rim; /* 0, 1 or -1; rim 0 is never said */
+    int bright, large, blurred, rim; /* 0, 1 or -1; rim 0 is never mentioned */
     int side;                        /* enum demo_side, -1: no place is named */
     int level;                       /* enum demo_level or -1 */
     enum demo_lobe lobe;
@@ -24,16 +24,16 @@ void mcs_demo_caption_one(const struct demo_atlas *atlas, const struct demo_word
                           char *caption);
 /* Two lesions in one caption (size, intensity, side, lobe of each). */
 void mcs_demo_caption_two(const struct demo_words w[2], struct demo_draw *draw, char *caption);
-/* A normal brain; the noun that is denied is a lesion's or, with object, any. */
+/* A normal brain; the caption denies a lesion or, with object, any object. */
 void mcs_demo_caption_none(int level, int object, struct demo_draw *draw, char *caption);
 
-/* Prompts, always in the same words. 1: "axial t1 mri showing a lesion"; 3: size, border, intensity, rim; 4: 3 and the
+/* Prompts with fixed wording. 1: "axial t1 mri showing a lesion"; 3: size, border, intensity, rim; 4: the same and the
  * place. */
 void mcs_demo_prompt(const struct demo_words *w, int kind, char *prompt);
 extern const char *const mcs_demo_null_prompts[DEMO_NULL_PROMPTS];
 
-/* Every word that the above can write, one a line: [PAD] [UNK] [CLS] [SEP] [MASK], then the words in byte order.
- * malloc'ed text; n_words (unless NULL) counts the lines. */
+/* Every word that the above can write, one per line: [PAD] [UNK] [CLS] [SEP] [MASK], then the words in byte order.
+ * malloc'ed text; n_words (unless NULL) is the number of lines. */
 enum mcs_status mcs_demo_vocabulary(const struct demo_atlas *atlas, char **text, int *n_words);
 
 #endif

@@ -11,7 +11,7 @@
 
 enum { ZOOM = 2, LINE_BYTES = DEMO_CAPTION_BYTES + 64, STEM_BYTES = 32 };
 
-/* What the lists need of a sample, kept while the images are written. */
+/* Facts about a sample for the lists, kept while the images are written. */
 struct record {
     char name[STEM_BYTES + 8], caption[DEMO_CAPTION_BYTES];
     enum demo_kind kind;
@@ -160,7 +160,7 @@ enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atla
     }
     struct record *records = calloc((size_t)what->n + 1, sizeof *records);
     if (!records) return MCS_FAIL(MCS_E_NOMEM, "%s: no memory for %d samples", folder, what->n);
-        /* A message belongs to its thread: that of the first failing sample is carried over. */
+        /* Messages are kept per thread: copy that of the first failing sample. */
 #pragma omp parallel for schedule(dynamic, 8)
     for (int i = 0; i < what->n; i++) {
         enum mcs_status one = mcs_stop_check();

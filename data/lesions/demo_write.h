@@ -1,4 +1,4 @@
-/* The demo's data as files, in the layout that users have theirs, and contact sheets to look at. */
+/* Writes the demo's data to files, in the layout of users' data, and contact sheets to look at. */
 #ifndef MCS_DEMO_WRITE_H
 #define MCS_DEMO_WRITE_H
 
@@ -26,13 +26,13 @@ struct demo_write {
 enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atlas, const struct demo_config *config,
                                const struct demo_write *what);
 
-/* A cell of a contact sheet: an image and up to DEMO_TARGETS masks (DEMO_PIXELS each), their outlines drawn in colours.
- */
+/* A cell of a contact sheet: an image and up to DEMO_TARGETS masks (DEMO_PIXELS each), whose outlines are drawn in
+ * colours. */
 struct demo_cell {
     const uint8_t *image;
     const uint8_t *mask[DEMO_TARGETS];
 };
-/* Writes a PNG with each image twice its size: as it is, and beside it with the outlines. */
+/* Writes a PNG with each image at twice its size, plain and with the outlines side by side. */
 enum mcs_status mcs_demo_sheet(const char *path, const struct demo_cell *cells, int n_cells, int columns);
 
 #endif

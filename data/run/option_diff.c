@@ -1,11 +1,11 @@
-/* How two resolved configs differ, by the names of their options. */
+/* Differences between two resolved configs, by the names of their options. */
 #include "data/run/run_folder.h"
 
 #include <string.h>
 
-/* Change no result of a case or a step: where results go, what is shown, how the work is spread. */
+/* Options that change no result of a case or a step: output paths, display, distribution of the work. */
 static const char *const beside[] = {"output", "quiet", "json", "trace", "gpus", "gpu", "checkpoint-every"};
-/* Name inputs, whose contents are compared. */
+/* Options that name inputs, whose contents are compared instead. */
 static const char *const inputs[] = {"input", "inputs", "images", "labels", "model",        "clip",  "sam",
                                      "pairs", "texts",  "noise",  "mask",   "prompts-from", "atlas", "prompts"};
 
@@ -22,7 +22,7 @@ struct line {
     int n_key, n_value;
 };
 
-/* The next line of *at that counts; 0 at the end. */
+/* The next relevant line of *at; 0 at the end. */
 static int next_line(const char **at, int threads, struct line *l)
 {
     while (**at) {

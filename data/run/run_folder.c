@@ -21,22 +21,22 @@ struct run_folder {
     char name[NAME_MAX + 1];                               /* of the only file; "" for a folder */
     struct run_lock lock;
     struct run_record record;
-    const char *verb, *options; /* the options that count */
+    const char *verb, *options; /* the options that affect results */
     char options_hash[65];
-    int made;        /* the folder is this run's own */
+    int made;        /* this run created the folder */
     int fd;          /* the record, for appending; -1: not open yet */
-    json_t *waiting; /* lines of cases that mcs_run_flush appends */
+    json_t *waiting; /* lines of cases to be appended by mcs_run_flush */
     struct arena arena;
     struct run_folder *next;
 };
 
-/* Runs that are open in this process. The lock also guards their tables: jansson counts references without one. */
+/* The open runs of this process. The lock also guards their tables: jansson's reference counts are not atomic. */
 static struct run_folder *open_runs;
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the record ---- */
 
-/* Appends lines (an array, released here) in one write and waits until they are on the disk. */
+/* Appends lines (an array, released here) in one write and syncs them to the disk. */
 static enum mcs_status append_lines(struct run_folder *run, json_t *lines)
 {
     char *text = NULL;
@@ -68,7 +68,7 @@ done:
     return st;
 }
 
-/* Cases and options of this verb that are not this run's leave the record; so do files that are gone. */
+/* Removes from the record: this verb's cases and options of other option sets, and files that no longer exist. */
 static void drop_old(struct run_folder *run)
 {
     const char *key;
@@ -92,7 +92,7 @@ static void drop_old(struct run_folder *run)
 
 /* ---- opening and closing ---- */
 
-/* Warns where cases are there that other options made. */
+/* Warns where cases exist that were made with other options. */
 static void tell_other_options(const struct run_folder *run)
 {
     const char *key, *differ = "", *hash = "";
@@ -222,7 +222,7 @@ enum mcs_status mcs_run_close(struct run_folder *run, enum mcs_status st)
         if (wrote != MCS_OK && st == MCS_OK) st = wrote;
     }
     mcs_run_unlock(&run->lock);
-    if (run->made && st != MCS_OK) rmdir(run->folder); /* where nothing came into it */
+    if (run->made && st != MCS_OK) rmdir(run->folder); /* only if it is still empty */
     json_decref(run->waiting);
     mcs_record_free(&run->record);
     mcs_arena_free(&run->arena);
@@ -342,7 +342,7 @@ enum mcs_status mcs_run_stopped(int n_done, int n)
 
 /* ---- HDF5 files ---- */
 
-/* The open run whose folder the file at folder/name lies in, nearest first; *relative: its name there. */
+/* The open run whose folder contains the file folder/name, innermost first; *relative: its name in that folder. */
 static struct run_folder *run_of(const char *folder, const char *name, char *relative, int bytes)
 {
     struct run_folder *best = NULL;
@@ -364,7 +364,7 @@ enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t 
     const char *name;
     enum mcs_status st = MCS_OK;
     mcs_path_split(path, folder, sizeof folder, &name);
-    if (!realpath(folder, real)) return MCS_OK; /* writing says why */
+    if (!realpath(folder, real)) return MCS_OK; /* the write will report why */
     pthread_mutex_lock(&guard);
     struct run_folder *run = run_of(real, name, relative, sizeof relative);
     if (run) {

@@ -1,5 +1,5 @@
-/* flock on a file that its holder removes. Between opening the file and locking it the holder before may have removed
- * it: then the lock is on a file that no other process will open, and the name is opened again. */
+/* flock on a file that its holder removes. Between opening the file and locking it, the previous holder may have
+ * removed it: then the lock is on a file that no other process will open, and the name must be opened again. */
 #include "data/run/run_lock.h"
 
 #include "engine/base/log.h"
@@ -39,7 +39,7 @@ static enum mcs_status refuse(int fd, const char *what)
                     what, *holder ? holder : "another process");
 }
 
-/* 1 where the name still leads to the file that is open. */
+/* 1 where the name still refers to the open file. */
 static int is_current(int fd, const char *path)
 {
     struct stat mine, named;

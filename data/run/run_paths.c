@@ -1,6 +1,5 @@
-/* Outputs apart from inputs. Files are replaced by rename, so what can be lost is the directory entry that is written:
- * an input is in danger where the entry that it really is, after all symbolic links, has the folder and the name of an
- * output. */
+/* Protects inputs from being overwritten. Files are replaced by rename, which destroys a directory entry: an input is
+ * in danger where its real directory entry, after all symbolic links, has the folder and the name of an output. */
 #include "data/run/run_folder.h"
 
 #include "data/io/file.h"
@@ -46,7 +45,7 @@ static enum mcs_status place_of(const char *folder, struct place *p)
     *p = (struct place){.exists = 0};
     MCS_REQUIRE(strlen(folder) + 3 < PATH_MAX, MCS_E_IO, "%s: the path is too long", folder);
     snprintf(given, sizeof given, "%s%s", *folder == '/' ? "" : "./", folder);
-    const char *rest = ""; /* behind the longest part that exists */
+    const char *rest = ""; /* after the longest existing part */
     for (char *cut = given + strlen(given);;) {
         if (realpath(given, p->path)) break;
         while (cut > given && *cut != '/') cut--;
@@ -69,13 +68,13 @@ static int same_place(const struct place *a, const struct place *b)
     return a->exists && b->exists && a->device == b->device && a->inode == b->inode;
 }
 
-/* The folder and the name of the directory entry that `path` leads to. */
+/* The folder and name of the directory entry that `path` resolves to. */
 static enum mcs_status entry_of(const char *path, struct place *folder, char name[NAME_MAX + 1])
 {
     char real[PATH_MAX];
     *folder = (struct place){.exists = 0};
     *name = '\0';
-    if (!realpath(path, real)) return MCS_OK; /* missing: whoever reads it says so */
+    if (!realpath(path, real)) return MCS_OK; /* missing: its reader will report it */
     char *slash = strrchr(real, '/');
     snprintf(name, NAME_MAX + 1, "%s", slash + 1);
     slash[slash == real] = '\0';
@@ -111,7 +110,7 @@ static int is_read(const char *endings, const char *name)
     return !endings || !*endings;
 }
 
-/* One file that is read, at `path`, against one folder that is written. */
+/* Checks one input file, at `path`, against one output folder. */
 static enum mcs_status check_file(const struct run_output *out, const struct place *place, const struct run_input *in,
                                   const char *path)
 {
@@ -120,7 +119,7 @@ static enum mcs_status check_file(const struct run_output *out, const struct pla
     char name[NAME_MAX + 1], target[2 * PATH_MAX];
     MCS_TRY(entry_of(path, &folder, name));
     int hit = *name && same_place(&folder, place) && is_written(out->names, name);
-    /* What is written in place, as a trace is, also changes other names of the same file. */
+    /* Files that are written in place, such as a trace, also change under other names (hard links). */
     if (!hit && !strpbrk(out->names, "*;") && stat(path, &read) == 0) {
         snprintf(target, sizeof target, "%s/%s", place->path, out->names);
         hit = stat(target, &written) == 0 && read.st_dev == written.st_dev && read.st_ino == written.st_ino;
@@ -130,7 +129,7 @@ static enum mcs_status check_file(const struct run_output *out, const struct pla
     return MCS_OK;
 }
 
-/* Every file of a folder that is read. Only a symbolic link can be in another folder than this one. */
+/* Checks every file of an input folder. Only a symbolic link can refer to another folder. */
 static enum mcs_status check_folder(const struct run_output *out, const struct place *place, const struct run_input *in)
 {
     struct place folder;
@@ -139,7 +138,7 @@ static enum mcs_status check_folder(const struct run_output *out, const struct p
     MCS_REQUIRE(!same || (in->endings && !strchr(out->names, '*')), MCS_E_USAGE,
                 "%s: is read (%s), and results would be written into it; choose another folder", in->path, in->option);
     DIR *d = opendir(in->path);
-    if (!d) return MCS_OK; /* whoever reads it says why it cannot be read */
+    if (!d) return MCS_OK; /* its reader will report why */
     enum mcs_status st = MCS_OK;
     for (struct dirent *e; st == MCS_OK && (e = readdir(d));) {
         char path[PATH_MAX + NAME_MAX + 2];
@@ -182,7 +181,7 @@ enum mcs_status mcs_run_check_paths(const struct mcs_common *common, const struc
 {
     const char *slash = common->config ? strrchr(common->config, '/') : NULL,
                *name = slash ? slash + 1 : common->config;
-    /* A run's own config.yaml is a good --config: mcs_run_open sees to it that it does not change. */
+    /* A run's config.yaml is a valid --config: mcs_run_open ensures that it does not change. */
     const struct run_input config = {"--config", name && strcmp(name, "config.yaml") != 0 ? common->config : NULL,
                                      NULL};
     for (int i = 0; i < n_out; i++) {
@@ -194,7 +193,7 @@ enum mcs_status mcs_run_check_paths(const struct mcs_common *common, const struc
 
 enum { MAX_INPUTS = 256 };
 
-/* Adds a text where it is the name of something that exists. */
+/* Adds a text where it names an existing file. */
 static void add_if_path(struct run_input in[MAX_INPUTS], int *n, const char *option, const char *text)
 {
     if (text && *n < MAX_INPUTS && (mcs_file_exists(text) || mcs_folder_exists(text)))

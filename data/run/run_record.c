@@ -101,7 +101,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Keys of an object, sorted; the arena's. */
+/* The keys of an object, sorted; owned by the arena. */
 static const char **sorted_keys(json_t *object, struct arena *a)
 {
     const char *key, **keys = mcs_arena_alloc(a, (json_object_size(object) + 1) * sizeof *keys);
@@ -149,7 +149,7 @@ enum mcs_status mcs_record_write(const char *path, const struct run_record *r)
     return st;
 }
 
-/* A record that was read last, as long as its file stays as it was. */
+/* Cache of the record read last, valid while its file is unchanged. */
 static struct {
     char path[PATH_MAX];
     struct stat info;

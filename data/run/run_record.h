@@ -7,35 +7,35 @@
 
 #include <jansson.h>
 
-/* Reals come back as they were, keys in their order: results that are read back are written as at first. */
+/* Reals keep their value and keys their order, so that results that are read back are written unchanged. */
 enum { RECORD_DUMP = JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17) };
 
-/* JSON objects that serve as tables. */
+/* JSON objects used as tables. */
 struct run_record {
     json_t *cases;   /* "VERB/STEM": the case's line */
     json_t *options; /* "VERB/HASH": the options' line */
     json_t *files;   /* name of an HDF5 file: its SHA-256 */
-    json_t *known;   /* every SHA-256 that such a file ever had */
-    int cut;         /* the file's last line has no end */
+    json_t *known;   /* all SHA-256 that such files ever had */
+    int cut;         /* the file's last line is incomplete */
 };
 
-/* A missing file is an empty record; lines that are not JSON objects are passed over. */
+/* A missing file is an empty record; lines that are not JSON objects are ignored. */
 enum mcs_status mcs_record_read(const char *path, struct run_record *r);
 void mcs_record_free(struct run_record *r);
-/* Takes over a line. */
+/* Adds a line; takes ownership. */
 void mcs_record_line(struct run_record *r, json_t *line);
 /* Writes the record sorted, or removes the file where it is empty. */
 enum mcs_status mcs_record_write(const char *path, const struct run_record *r);
-/* 1 where the record in this file knows the SHA-256. Keeps what it read, while the file stays the same; calls must not
- * overlap. */
+/* 1 where the record in this file has the SHA-256. Caches the parsed record while the file stays the same; calls must
+ * not overlap. */
 int mcs_record_knows(const char *path, const char *hex);
 
-/* A text that JSON can hold and that no other text becomes: "%" and control characters other than newlines as %XX, and
- * where it is not UTF-8 all bytes above 127 too. The arena's. */
+/* Encodes any text for JSON, different texts differently: "%" and control characters other than newlines as %XX and,
+ * where the text is not UTF-8, all bytes above 127 too. Owned by the arena. */
 char *mcs_record_text(struct arena *a, const char *text);
-/* The text that mcs_record_text made `stored` of. The arena's. */
+/* Decodes a text of mcs_record_text. Owned by the arena. */
 char *mcs_record_untext(struct arena *a, const char *stored);
-/* A member that is a text; "" where there is none. */
+/* A text member; "" where there is none. */
 const char *mcs_record_get(const json_t *o, const char *key);
 
 #endif

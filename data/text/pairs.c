@@ -14,17 +14,17 @@
 
 enum { TABLE_BYTES = 1 << 30, MAX_STEM = 1024 };
 
-/* Grows a row of items by one when it is full. */
-static enum mcs_status make_room(void **items, int n, int *room, size_t item_bytes, const char *what)
+/* Grows an array by one item when it is full. */
+static enum mcs_status grow(void **items, int n, int *capacity, size_t item_bytes, const char *what)
 {
-    if (n < *room) return MCS_OK;
-    MCS_REQUIRE(*room <= INT_MAX / 4, MCS_E_DATA, "%s: too many entries", what);
-    int more = *room ? *room * 2 : 64;
+    if (n < *capacity) return MCS_OK;
+    MCS_REQUIRE(*capacity <= INT_MAX / 4, MCS_E_DATA, "%s: too many entries", what);
+    int more = *capacity ? *capacity * 2 : 64;
     MCS_TRY(mcs_memory_check((int64_t)more * (int64_t)item_bytes, "%s: %d entries", what, more));
     void *larger = realloc(*items, (size_t)more * item_bytes);
     MCS_REQUIRE(larger, MCS_E_NOMEM, "%s: no memory for %d entries", what, more);
     *items = larger;
-    *room = more;
+    *capacity = more;
     return MCS_OK;
 }
 
@@ -35,7 +35,8 @@ static enum mcs_status copy_text(const char *text, char **copy)
     return MCS_OK;
 }
 
-/* One field at *p, unquoted in place and ended by a NUL; *p moves to what ended it, told in *ended_by. */
+/* Reads one field at *p, unquoted in place and ended by a NUL; *p moves past its terminator, which is returned in
+ * *ended_by. */
 static enum mcs_status read_field(const char *path, char **p, const char *end, char separator, int *line, char **field,
                                   char *ended_by)
 {
@@ -65,7 +66,7 @@ static enum mcs_status read_field(const char *path, char **p, const char *end, c
     }
     if (*ended_by == '\n') ++*line;
     *p = from < end ? from + 1 : from;
-    *to = 0; /* over the separator, a quote or the NUL behind the file */
+    *to = 0; /* overwrites the separator, a quote or the NUL after the file */
     return MCS_OK;
 }
 
@@ -88,7 +89,7 @@ enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table 
 {
     enum mcs_status st = MCS_OK;
     int64_t n_bytes;
-    int line = 1, cell_room = 0, line_room = 0, n_cells = 0;
+    int line = 1, cell_capacity = 0, line_capacity = 0, n_cells = 0;
 
     memset(table, 0, sizeof *table);
     MCS_REQUIRE(separator > 0 && !strchr("\"\r\n", separator), MCS_E_USAGE,
@@ -106,7 +107,7 @@ enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table 
             continue;
         }
         for (; ended_by == separator; n++) {
-            MCS_TRY_GOTO(make_room((void **)&table->cells, n_cells, &cell_room, sizeof *table->cells, path), st, fail);
+            MCS_TRY_GOTO(grow((void **)&table->cells, n_cells, &cell_capacity, sizeof *table->cells, path), st, fail);
             MCS_TRY_GOTO(read_field(path, &p, end, separator, &line, &table->cells[n_cells], &ended_by), st, fail);
             n_cells++;
         }
@@ -114,8 +115,7 @@ enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table 
         MCS_REQUIRE_GOTO(n == table->n_columns, MCS_E_DATA, st, fail,
                          "%s: line %d has %d fields, the first line has %d; quote a field that holds '%c'", path, begin,
                          n, table->n_columns, separator);
-        MCS_TRY_GOTO(make_room((void **)&table->lines, table->n_rows, &line_room, sizeof *table->lines, path), st,
-                     fail);
+        MCS_TRY_GOTO(grow((void **)&table->lines, table->n_rows, &line_capacity, sizeof *table->lines, path), st, fail);
         table->lines[table->n_rows++] = begin;
     }
     return MCS_OK;
@@ -169,7 +169,7 @@ const char *mcs_pair_fault_text(enum pair_fault fault)
     return "";
 }
 
-/* Stems with the item they belong to, sorted, so that equal ones are neighbours. */
+/* A stem and the item it belongs to, sorted, so that equal stems are adjacent. */
 struct stem {
     char *text;
     int item;
@@ -278,9 +278,9 @@ static int count_codes(const char *text)
     return n;
 }
 
-static enum mcs_status leave_out(struct pairs *pairs, int *room, enum pair_fault fault, int line, const char *name)
+static enum mcs_status leave_out(struct pairs *pairs, int *capacity, enum pair_fault fault, int line, const char *name)
 {
-    MCS_TRY(make_room((void **)&pairs->left_out, pairs->n_left_out, room, sizeof *pairs->left_out, "left-out rows"));
+    MCS_TRY(grow((void **)&pairs->left_out, pairs->n_left_out, capacity, sizeof *pairs->left_out, "left-out rows"));
     struct pair_left_out *l = &pairs->left_out[pairs->n_left_out];
     MCS_TRY(copy_text(name, &l->name));
     l->fault = fault;
@@ -289,7 +289,7 @@ static enum mcs_status leave_out(struct pairs *pairs, int *room, enum pair_fault
     return MCS_OK;
 }
 
-/* Two images with one stem would write to one result: refused. Several rows of one image are fine. */
+/* Two images with one stem would write to one result: refused. Several rows for one image are allowed. */
 static enum mcs_status check_stems(const char *csv_path, const struct pairs *pairs)
 {
     enum mcs_status st = MCS_OK;
@@ -314,7 +314,7 @@ static int by_text(const void *a, const void *b)
 
 /* Lists the images of the folder that no row of the table names. */
 static enum mcs_status find_rowless(const struct csv_table *table, int column, const char *folder, struct pairs *pairs,
-                                    int *room)
+                                    int *capacity)
 {
     enum mcs_status st = MCS_OK;
     struct file_list files = {0};
@@ -333,7 +333,7 @@ static enum mcs_status find_rowless(const struct csv_table *table, int column, c
     for (int i = 0; i < files.n; i++) {
         if (bsearch(&files.names[i], named, (size_t)n, sizeof *named, by_text)) continue;
         snprintf(full, sizeof full, "%s/%s", folder, files.names[i]);
-        MCS_TRY_GOTO(leave_out(pairs, room, MCS_PAIR_NO_ROW, 0, full), st, done);
+        MCS_TRY_GOTO(leave_out(pairs, capacity, MCS_PAIR_NO_ROW, 0, full), st, done);
     }
 done:
     mcs_file_list_free(&files);
@@ -351,7 +351,7 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
     struct csv_table table = {0};
     struct arena names = {0};
     char path[PATH_MAX], stem[MAX_STEM];
-    int room = 0, left_room = 0;
+    int capacity = 0, left_capacity = 0;
 
     memset(pairs, 0, sizeof *pairs);
     MCS_TRY(mcs_csv_read(csv_path, o->separator ? o->separator : ',', &table));
@@ -379,11 +379,11 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
                                     : !found   ? MCS_PAIR_NO_IMAGE
                                     : !text[0] ? MCS_PAIR_EMPTY_CAPTION
                                                : MCS_PAIR_SHORT_CAPTION;
-            MCS_TRY_GOTO(leave_out(pairs, &left_room, fault, line, name[0] ? path : ""), st, done);
+            MCS_TRY_GOTO(leave_out(pairs, &left_capacity, fault, line, name[0] ? path : ""), st, done);
             continue;
         }
         mcs_file_stem(path, stem, sizeof stem);
-        MCS_TRY_GOTO(make_room((void **)&pairs->v, pairs->n, &room, sizeof *pairs->v, csv_path), st, done);
+        MCS_TRY_GOTO(grow((void **)&pairs->v, pairs->n, &capacity, sizeof *pairs->v, csv_path), st, done);
         struct pair *p = &pairs->v[pairs->n];
         memset(p, 0, sizeof *p);
         pairs->n++; /* before the copies, so that a failure frees the ones made */
@@ -391,7 +391,7 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
         MCS_TRY_GOTO(copy_text(text, &p->caption), st, done);
         MCS_TRY_GOTO(copy_text(stem, &p->stem), st, done);
     }
-    if (o->image_folder) MCS_TRY_GOTO(find_rowless(&table, image, o->image_folder, pairs, &left_room), st, done);
+    if (o->image_folder) MCS_TRY_GOTO(find_rowless(&table, image, o->image_folder, pairs, &left_capacity), st, done);
     MCS_REQUIRE_GOTO(pairs->n, MCS_E_DATA, st, done, "%s: no row can be used%s%s%s%s", csv_path,
                      pairs->n_left_out ? "; the first: " : "", pairs->n_left_out ? pairs->left_out[0].name : "",
                      pairs->n_left_out ? ": " : "",

@@ -4,9 +4,9 @@
 
 #include "engine/base/status.h"
 
-/* A table as RFC 4180 has it: fields may stand in double quotes, which may hold separators, line ends and "" for one
- * quote. LF, CR LF and CR end a row; a BOM is skipped; rows without any field are skipped. `cells` is (n_rows,
- * n_columns); the first row holds the columns' names. Everything is owned by the table. */
+/* A table by RFC 4180: fields may be in double quotes, which may hold separators, line ends and "" for one quote. LF,
+ * CR LF and CR end a row; a BOM is skipped; empty rows are skipped. `cells` is (n_rows, n_columns); the first row holds
+ * the columns' names. Everything is owned by the table. */
 struct csv_table {
     int n_rows, n_columns;
     char **cells;
@@ -14,7 +14,7 @@ struct csv_table {
     char *bytes;
 };
 /* E_USAGE: no such separator; E_NOINPUT, E_IO; E_DATA with the line: not UTF-8, a NUL, a quote left open or followed by
- * text, a row of another length than the first. */
+ * text, a row with another number of fields than the first. */
 enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table *table);
 void mcs_csv_free(struct csv_table *table);
 /* The column with a name (white space around it ignored), -1 when there is none. */
@@ -22,17 +22,17 @@ int mcs_csv_column(const struct csv_table *table, const char *name);
 
 struct pairs_options {
     const char *image_column, *caption_column; /* NULL: "filename", "Caption" */
-    const char *image_folder;                  /* NULL: the table's folder; absolute names stay as they are */
+    const char *image_folder;                  /* NULL: the table's folder; absolute names are not changed */
     char separator;                            /* 0: ',' */
     int min_codes;                             /* captions of fewer code points are dropped; 0 keeps all */
 };
 
 struct pair {
     char *image;   /* path that can be opened */
-    char *caption; /* UTF-8, white space around it removed */
+    char *caption; /* UTF-8, surrounding white space removed */
     char *stem;
 };
-/* A row that was left out, and why. */
+/* The reason why a row was left out. */
 enum pair_fault {
     MCS_PAIR_NO_IMAGE,
     MCS_PAIR_NO_NAME,
@@ -42,28 +42,29 @@ enum pair_fault {
 };
 struct pair_left_out {
     enum pair_fault fault;
-    int line;   /* of the table; 0 for MCS_PAIR_NO_ROW */
+    int line;   /* line in the table; 0 for MCS_PAIR_NO_ROW */
     char *name; /* the image's path */
 };
 struct pairs {
     int n, n_left_out;
     struct pair *v;
-    struct pair_left_out *left_out; /* in the table's order, then images of image_folder that no row names */
+    struct pair_left_out *left_out; /* in the table's order, then images of image_folder without a row */
 };
 const char *mcs_pair_fault_text(enum pair_fault fault);
-/* Cells of image and caption are read as mcsam writes them: an apostrophe before = + - @, a tab or a line end (after
- * more apostrophes, where there are some) is taken off, since it only keeps spreadsheets from taking the cell for a
- * formula; an image's name may have bytes that are not UTF-8 as \xff (mcs_text_encode). Reads a table of pairs. Rows
- * that can't be used are listed in left_out and the rest goes on; images (PNG, JPEG, NIfTI, NPY) without a row are
- * listed when image_folder is given, the table's own folder is not searched. One image may have several rows. E_DATA: a
- * column is missing, two different images share a stem (both named), or nothing is left. */
+/* Reads a table of pairs. Rows that can't be used are listed in left_out and the others are kept; images (PNG, JPEG,
+ * NIfTI, NPY) without a row are listed when image_folder is given, the table's folder is not searched. One image may
+ * have several rows. Cells are decoded as mcsam writes them: an apostrophe before = + - @, a tab or a line end (also
+ * after more apostrophes) is removed, since it only keeps spreadsheets from reading the cell as a formula; an image's
+ * name may have bytes that are not UTF-8 as \xff (mcs_text_encode). E_DATA: a column is missing, two different images
+ * share a stem (both named), or no pair is left. */
 enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options *options, struct pairs *pairs);
 void mcs_pairs_free(struct pairs *pairs);
-/* Warns of the rows that were left out: the first ten by line and reason, the rest as a number. */
+/* Warns about the rows that were left out: the first ten by line and reason, the rest as a number. */
 void mcs_pairs_report(const struct pairs *pairs, const char *csv_path);
 
-/* Matching by stem (mcs_file_stem), never by order. Indices into a and b; the pairs and only_a in a's order, only_b in
- * b's. E_DATA: two names in one list share a stem (both named, with `what_a` or `what_b`, e.g. the folder). */
+/* Matches by stem (mcs_file_stem), never by order. Indices into a and b; the pairs and only_a in a's order, only_b in
+ * b's. E_DATA: two names in one list share a stem (the message has both, with `what_a` or `what_b`, e.g. the folder).
+ */
 struct stem_match {
     int n, n_only_a, n_only_b;
     int *a, *b;           /* (n) a[i] belongs to b[i] */

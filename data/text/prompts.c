@@ -1,4 +1,4 @@
-/* prompts.json through jansson, which refuses names given twice and bad UTF-8 by itself. */
+/* prompts.json through jansson, which rejects duplicate names and invalid UTF-8. */
 #include "data/text/prompts.h"
 
 #include "data/io/file.h"
@@ -14,7 +14,8 @@ static int is_blank(const char *text)
     return text[strspn(text, " \t\r\n")] == 0;
 }
 
-/* Opens an entry for n texts; the caller fills texts and counts n up, so that a failure frees what is there. */
+/* Adds an entry for n texts; the caller fills texts and increments n, so that after a failure exactly the existing
+ * texts are freed. */
 static enum mcs_status append(struct prompts *prompts, const char *name, size_t n, struct prompt **entry)
 {
     if ((prompts->n & (prompts->n - 1)) == 0) { /* full at each power of two */
@@ -114,12 +115,12 @@ enum mcs_status mcs_prompts_write(const char *path, const struct prompts *prompt
         for (int k = 0; k < p->n && p->n > 1; k++) bad |= json_array_append_new(value, json_string(p->texts[k])) != 0;
         bad |= mcs_json_put(root, p->name, value) != 0;
     }
-    /* jansson takes no text that is not UTF-8, and tells that and lack of memory alike */
+    /* jansson returns NULL both for text that is not UTF-8 and when out of memory */
     MCS_REQUIRE_GOTO(!bad, MCS_E_DATA, st, done, "%s: a prompt is not UTF-8", path);
     text = json_dumps(root, JSON_INDENT(2));
     MCS_REQUIRE_GOTO(text, MCS_E_NOMEM, st, done, "%s: no memory for the text", path);
     size_t n = strlen(text);
-    text[n] = '\n'; /* in place of the NUL: the length is given */
+    text[n] = '\n'; /* replaces the NUL: the length is passed */
     MCS_TRY_GOTO(mcs_file_write(path, text, (int64_t)n + 1), st, done);
 done:
     free(text);

@@ -32,7 +32,7 @@ struct tokenizer {
     int32_t special[N_SPECIAL]; /* -1 when the vocabulary has none */
 };
 
-/* FNV-1a: goes on byte by byte, so one pass over a word hashes every beginning of it. */
+/* FNV-1a is computed byte by byte, so one pass over a word hashes every prefix of it. */
 static const uint32_t hash_seed = 2166136261u;
 
 static uint32_t hash_more(uint32_t h, const char *bytes, int n)
@@ -146,9 +146,8 @@ int32_t mcs_tokenizer_id(const struct tokenizer *tok, const char *piece)
     return find(tok, hash_more(hash_seed, piece, n), "", piece, n);
 }
 
-/* Marks of one run into the order of their combining classes, equal ones kept as they are (canonical ordering).
- * Insertion for the few that real text has; a long run is counted out class by class, so that no text takes quadratic
- * time. */
+/* Sorts a run of marks by combining class, stable (canonical ordering). Insertion sort for the few marks of real text;
+ * a long run uses counting sort by class, so that no text takes quadratic time. */
 static enum mcs_status order_marks(struct codes *text)
 {
     int64_t n = text->n;
@@ -196,7 +195,8 @@ static enum mcs_status normalise(const uint32_t *src, int64_t n, struct codes *d
     return MCS_OK;
 }
 
-/* The next word from *at on: a run without white space, or one punctuation. Returns its length, 0 at the end. */
+/* The next word from *at on: a run without white space, or one punctuation character. Returns its length, 0 at the end.
+ */
 static int64_t next_word(const struct codes *c, int64_t *at)
 {
     int64_t i = *at;
@@ -210,7 +210,7 @@ static int64_t next_word(const struct codes *c, int64_t *at)
     return i - *at;
 }
 
-/* Greedy longest match first. Writes at most WORD_CODES ids; a word with a part that no piece covers is one [UNK]. */
+/* Greedy longest match first. Writes at most WORD_CODES ids; a word with a part that matches no piece is one [UNK]. */
 static int word_pieces(const struct tokenizer *tok, const uint32_t *word, int64_t n, int32_t ids[WORD_CODES])
 {
     char bytes[WORD_BYTES];
@@ -242,7 +242,7 @@ static int word_pieces(const struct tokenizer *tok, const uint32_t *word, int64_
     return n_ids;
 }
 
-/* Which special token stands literally at v, -1 when none. */
+/* The special token whose literal text is at v, -1 when none. */
 static int special_at(const struct tokenizer *tok, const uint32_t *v, int64_t n)
 {
     if (v[0] != '[') return -1;
@@ -272,7 +272,7 @@ static enum mcs_status encode(const struct tokenizer *tok, const char *text, int
             from += (int64_t)strlen(special_name[special]);
             continue;
         }
-        int64_t to = from + 1, length; /* what lies between special tokens is normalised on its own */
+        int64_t to = from + 1, length; /* text between special tokens is normalised separately */
         while (to < raw.n && special_at(tok, raw.v + to, raw.n - to) < 0) to++;
         MCS_TRY_GOTO(normalise(raw.v + from, to - from, &norm), st, done);
         for (int64_t at = 0; n < last && (length = next_word(&norm, &at)) > 0; at += length) {

@@ -1,4 +1,4 @@
-/* The text tower's tokenizer: BERT WordPiece over a vocab.txt (one piece a line, id = line from 0, UTF-8, "##"
+/* The text tower's tokenizer: BERT WordPiece over a vocab.txt (one piece per line, id = line from 0, UTF-8, "##"
  * continues a word), equal to the reference's for every code point (tokenizers 0.23: BertNormalizer with lower case,
  * BertPreTokenizer, WordPiece). Devlin et al. 2018; the normalising and splitting rules are in unicode.h.
  *
@@ -7,8 +7,7 @@
  *     MCS_TRY(mcs_tokenizer_encode(tok, caption, 256, ids, &n));    // ids[0] [CLS] ... ids[n-1] [SEP], nothing after
  *     mcs_tokenizer_close(tok);
  *
- * A tokenizer doesn't change after it is opened: threads may share it. A call takes heap memory in proportion to its
- * text. */
+ * An open tokenizer is constant: threads may share it. A call allocates heap memory in proportion to its text. */
 #ifndef MCS_TOKENIZER_H
 #define MCS_TOKENIZER_H
 
@@ -18,16 +17,16 @@
 
 struct tokenizer;
 
-/* E_NOINPUT no such file; E_DATA not UTF-8, an empty line, a piece twice, [PAD] not in the first line (the model's mask
- * takes 0 for padding), or one of [UNK] [CLS] [SEP] missing. The last line may end with or without a line feed, CR LF
- * is read. */
+/* E_NOINPUT: no such file; E_DATA: not UTF-8, an empty line, a piece twice, [PAD] not in the first line (the model's
+ * mask treats 0 as padding), or one of [UNK] [CLS] [SEP] missing. The last line may end with or without a line feed; CR
+ * LF is accepted. */
 enum mcs_status mcs_tokenizer_open(const char *vocab_path, struct tokenizer **tok);
 void mcs_tokenizer_close(struct tokenizer *tok);
 
 /* Writes [CLS] pieces [SEP] and returns their number, 2 .. context_length, in n_tokens; ids holds context_length int32,
- * those after n_tokens are left alone (no padding). Pieces that do not fit are dropped from the end, [SEP] stays.
- * mcs_tokenizer_encode cleans the text first as open_clip does (mcs_text_clean), which is what BiomedCLIP was trained
- * and is evaluated with; _encode_raw does not, as the transformers package alone. E_DATA: the text is not UTF-8.
+ * those after n_tokens are not changed (no padding). Pieces that do not fit are dropped from the end, [SEP] is kept.
+ * mcs_tokenizer_encode first cleans the text as open_clip does (mcs_text_clean): BiomedCLIP was trained and is
+ * evaluated with that. _encode_raw does not clean, like the transformers package. E_DATA: the text is not UTF-8.
  * E_USAGE: context_length < 2. */
 enum mcs_status mcs_tokenizer_encode(const struct tokenizer *tok, const char *text, int context_length, int32_t *ids,
                                      int *n_tokens);
@@ -40,8 +39,8 @@ const char *mcs_tokenizer_piece(const struct tokenizer *tok, int32_t id);
 /* The id of a piece, -1 when there is none. */
 int32_t mcs_tokenizer_id(const struct tokenizer *tok, const char *piece);
 
-/* The words that a text has before pieces are looked up: normalised, split, each ended by a line feed, in a malloc'ed
- * text. Literal special tokens are not looked for. */
+/* The words of a text before pieces are looked up: normalised, split, each ended by a line feed, in a malloc'ed text.
+ * Literal special tokens are not recognised. */
 enum mcs_status mcs_tokenizer_words(const char *text, char **words);
 
 #endif

@@ -1,4 +1,4 @@
-/* UTF-8, and the little of Unicode that the text tower's tokenizer needs. The tables are read out of the reference
+/* UTF-8, and the parts of Unicode that the text tower's tokenizer needs. The tables are extracted from the reference
  * tokenizer (tests/golden/make_unicode.py), whose categories differ from those of current Unicode in some 500 code
  * points. */
 #ifndef MCS_UNICODE_H
@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-/* What the tokenizer does with a code point; a code point has one kind. DELETE, SPACE and IDEOGRAPH are asked of the
- * text as given, MARK (category Mn) and PUNCTUATION after canonical decomposition. */
+/* How the tokenizer treats a code point; a code point has one kind. DELETE, SPACE and IDEOGRAPH are looked up in the
+ * original text, MARK (category Mn) and PUNCTUATION after canonical decomposition. */
 enum mcs_code_kind {
     MCS_CODE_LETTER, /* anything else */
     MCS_CODE_DELETE,
@@ -23,21 +23,21 @@ enum mcs_code_kind mcs_unicode_kind(uint32_t code);
 uint32_t mcs_unicode_lower(uint32_t code);
 /* Canonical combining class; 0 for a starter. */
 int mcs_unicode_order(uint32_t code);
-/* Full canonical decomposition of one code point (itself when it has none); returns how many, 1 to 4. */
+/* Full canonical decomposition of one code point (itself when it has none); returns its length, 1 to 4. */
 int mcs_unicode_decompose(uint32_t code, uint32_t dst[4]);
 
-/* A growing row of code points; {0} is empty. Release with mcs_codes_free. */
+/* A growing array of code points; {0} is empty. Release with mcs_codes_free. */
 struct codes {
     uint32_t *v;
-    int64_t n, room;
+    int64_t n, capacity;
 };
 enum mcs_status mcs_codes_add(struct codes *c, uint32_t code);
 void mcs_codes_free(struct codes *c);
 
-/* Reads one code point of n_bytes > 0 bytes; returns its length in bytes, 0 when it is not UTF-8 (overlong, surrogate,
- * above U+10FFFF, cut short). */
+/* Reads one code point from n_bytes > 0 bytes; returns its length in bytes, 0 when it is not UTF-8 (overlong,
+ * surrogate, above U+10FFFF, truncated). */
 int mcs_utf8_read(const char *bytes, int64_t n_bytes, uint32_t *code);
-/* Writes 1 to 4 bytes without a NUL; returns how many. */
+/* Writes 1 to 4 bytes without a NUL; returns their number. */
 int mcs_utf8_write(uint32_t code, char dst[4]);
 /* Appends a whole text. `what` names it in the error. E_DATA: not UTF-8, with the offset of the first bad byte. */
 enum mcs_status mcs_utf8_decode(const char *bytes, int64_t n_bytes, const char *what, struct codes *dst);
@@ -45,14 +45,14 @@ enum mcs_status mcs_utf8_decode(const char *bytes, int64_t n_bytes, const char *
 enum mcs_status mcs_utf8_encode(const struct codes *src, char **text);
 
 /* open_clip's cleaning before the tokenizer (ftfy.fix_text, html.unescape twice, white space runs to one space,
- * trimmed), in place. Done as there: HTML's named and numeric characters, curly quotes, Latin ligatures and digraphs,
- * half-width and full-width forms, terminal escapes, C0 controls, C1 controls as cp1252. Its repair of UTF-8 that was
- * read as cp1252 is done for lines that are such text throughout and whose repair gives Latin-1, Greek or general
- * punctuation ("Â°", "Î¼", "â€™"); its statistics for other encodings, lines repaired in part, lost bytes and
- * upper-cased names (&EACUTE;) are not. NFC is left out: the tokenizer decomposes. */
+ * trimmed), in place. Implemented: HTML's named and numeric characters, curly quotes, Latin ligatures and digraphs,
+ * half-width and full-width forms, terminal escapes, C0 controls, C1 controls as cp1252. UTF-8 that was decoded as
+ * cp1252 is repaired in lines that consist of such text and whose repair gives Latin-1, Greek or general punctuation
+ * ("Â°", "Î¼", "â€™"). Not implemented: ftfy's statistics for other encodings, partial repair of lines, lost bytes and
+ * upper-cased names (&EACUTE;). NFC is left out: the tokenizer decomposes. */
 enum mcs_status mcs_text_clean(struct codes *text);
 
-/* The tables behind the calls above; sorted by code point or name. */
+/* The tables of the functions above; sorted by code point or name. */
 struct unicode_range {
     uint32_t first, last;
     int value;
@@ -62,11 +62,11 @@ struct unicode_step { /* every stride-th code point of first..last maps to itsel
     int32_t delta, stride;
 };
 struct unicode_parts {
-    uint32_t code, to[4]; /* 0 ends */
+    uint32_t code, to[4]; /* a 0 ends the sequence */
 };
 struct unicode_entity {
-    const char *name; /* without '&'; with ';' unless HTML allows to leave it out */
-    uint32_t to[2];   /* second 0 when one */
+    const char *name; /* without '&'; with ';' unless HTML allows it to be omitted */
+    uint32_t to[2];   /* the second is 0 when there is one */
 };
 extern const struct unicode_range mcs_unicode_kinds[], mcs_unicode_orders[];
 extern const struct unicode_step mcs_unicode_lowers[];

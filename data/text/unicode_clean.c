@@ -1,11 +1,11 @@
 /* The cleaning that open_clip applies before the tokenizer, step by step as ftfy 6 and Python's html.unescape define
- * it. A step reads one row of code points and writes another. */
+ * it. Each step reads one array of code points and writes another. */
 #include "data/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* cp1252 bytes 0x80..0x9F; the five holes stand for themselves, as browsers have it. */
+/* cp1252 bytes 0x80..0x9F; the five undefined ones map to themselves, as in browsers. */
 static const uint16_t cp1252[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
                                     0x2C6,  0x2030, 0x160,  0x2039, 0x152,  0x8D,   0x17D,  0x8F,
                                     0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
@@ -21,7 +21,7 @@ static int is_alnum(uint32_t c)
     return is_digit(c, 0) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* HTML's rules for a number: cp1252 for C1, U+FFFD for what is no character, nothing (0) for controls and
+/* HTML's rules for numeric references: cp1252 for C1, U+FFFD for invalid characters, nothing (0) for controls and
  * non-characters. */
 static uint32_t numbered(uint32_t n)
 {
@@ -46,8 +46,8 @@ static const struct unicode_entity *named(const char *name)
     return NULL;
 }
 
-/* One reference at s[0] == '&': returns how many code points it spans (0: none) and what it stands for. `strict` is
- * ftfy's reading: letters and digits only, the semicolon present, the whole name known; else html.unescape's. */
+/* Decodes one reference at s[0] == '&' into `to`; returns the number of code points it spans (0: none). `strict`
+ * follows ftfy: only letters and digits, with the semicolon, the whole name known; else html.unescape. */
 static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[2])
 {
     int64_t i = 1;
@@ -111,7 +111,7 @@ static enum mcs_status unescape(const struct codes *src, int strict, struct code
     return MCS_OK;
 }
 
-/* The byte that cp1252 (or Latin-1) has for a code point; -1 when none. */
+/* The cp1252 (or Latin-1) byte of a code point; -1 when none. */
 static int byte_of(uint32_t c)
 {
     if (c < 0x100) return (int)c;
@@ -120,14 +120,14 @@ static int byte_of(uint32_t c)
     return -1;
 }
 
-/* What a repair may give: characters whose broken form nobody writes on purpose. */
+/* Characters that a repair may produce: their broken form does not occur in correct text. */
 static int is_repair(uint32_t c)
 {
     return (c >= 0xA0 && c < 0x100) || (c >= 0x370 && c < 0x400) || (c >= 0x2000 && c < 0x2300) || c == 0xFEFF ||
            (c >= 0xFB00 && c < 0xFB07);
 }
 
-/* A line that is UTF-8 read as cp1252 throughout is read again; any other stays. */
+/* Repairs lines that consist of UTF-8 decoded as cp1252; other lines are unchanged. */
 static enum mcs_status repair(const struct codes *src, struct codes *dst)
 {
     int found = 0;
@@ -156,7 +156,7 @@ static enum mcs_status repair(const struct codes *src, struct codes *dst)
     return MCS_OK;
 }
 
-/* Ligatures and digraphs that ftfy takes apart: three code points at most. */
+/* Ligatures and digraphs that ftfy expands: to at most three code points. */
 static const uint32_t ligatures[][4] = {
     {0x132, 'I', 'J', 0},    {0x133, 'i', 'j', 0},  {0x149, 0x2BC, 'n', 0},  {0x1F1, 'D', 'Z', 0},
     {0x1F2, 'D', 'z', 0},    {0x1F3, 'd', 'z', 0},  {0x1C4, 'D', 0x17D, 0},  {0x1C5, 'D', 0x17E, 0},
@@ -172,7 +172,7 @@ static int is_control(uint32_t c)
            (c >= 0xFFF9 && c < 0xFFFD);
 }
 
-/* The steps of ftfy that look at one code point. CR LF and CR become a line feed with the other line breaks. */
+/* The steps of ftfy that look at single code points. CR LF, CR and the other line breaks become a line feed. */
 static enum mcs_status straighten(const struct codes *src, struct codes *dst)
 {
     dst->n = 0;
@@ -190,7 +190,7 @@ static enum mcs_status straighten(const struct codes *src, struct codes *dst)
             }
         if (split) continue;
         if (c == 0x3000) c = ' ';
-        if (c == 0xFFE3) { /* the full-width macron, alone in becoming two */
+        if (c == 0xFFE3) { /* the full-width macron is the only one that becomes two code points */
             MCS_TRY(mcs_codes_add(dst, ' '));
             c = 0x304;
         }
@@ -231,7 +231,7 @@ static int is_ascii_plain(const struct codes *text)
     return 1;
 }
 
-/* str.split's white space: the tokenizer's, and the controls that Python counts (VT, FF, FS .. US, NEL). */
+/* White space of str.split: the tokenizer's, and the controls that Python includes (VT, FF, FS .. US, NEL). */
 static int is_blank(uint32_t c)
 {
     return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || mcs_unicode_kind(c) == MCS_CODE_SPACE;
@@ -247,10 +247,11 @@ enum mcs_status mcs_text_clean(struct codes *text)
         for (int64_t i = 0; i < text->n;) {
             line.n = 0;
             do {
-                if (text->v[i] == '<') entities = 0; /* markup: its entities stay until the whole is read as HTML */
+                if (text->v[i] == '<')
+                    entities = 0; /* markup: its entities are kept until the whole text is read as HTML */
                 MCS_TRY_GOTO(mcs_codes_add(&line, text->v[i]), st, done);
             } while (text->v[i++] != '\n' && i < text->n);
-            for (int stable = 0, turn = 0; !stable && turn < 100; turn++) { /* a step may uncover work for another */
+            for (int stable = 0, turn = 0; !stable && turn < 100; turn++) { /* a step may create work for another one */
                 int64_t before = out.n;
                 for (int64_t k = 0; k < line.n; k++) MCS_TRY_GOTO(mcs_codes_add(&out, line.v[k]), st, done);
                 if (entities) {

@@ -1,4 +1,4 @@
-/* UTF-8 and look-ups in the tables of unicode_tables.c, by bisection. */
+/* UTF-8, and look-ups by bisection in the tables of unicode_tables.c. */
 #include "data/text/unicode.h"
 
 #include <stdlib.h>
@@ -75,12 +75,12 @@ int mcs_unicode_decompose(uint32_t code, uint32_t dst[4])
 
 enum mcs_status mcs_codes_add(struct codes *c, uint32_t code)
 {
-    if (c->n == c->room) {
-        int64_t room = c->room ? c->room * 2 : 256;
-        uint32_t *v = realloc(c->v, (size_t)room * sizeof *v);
-        MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for a text of %lld characters", (long long)room);
+    if (c->n == c->capacity) {
+        int64_t capacity = c->capacity ? c->capacity * 2 : 256;
+        uint32_t *v = realloc(c->v, (size_t)capacity * sizeof *v);
+        MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for a text of %lld characters", (long long)capacity);
         c->v = v;
-        c->room = room;
+        c->capacity = capacity;
     }
     c->v[c->n++] = code;
     return MCS_OK;

@@ -650,7 +650,7 @@ enum mcs_status mcs_config_parse(const struct mcs_verb *verb, int argc, char **a
 struct text {
     struct arena *arena;
     char *s;
-    size_t used, room;
+    size_t used, capacity;
 };
 
 __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *fmt, ...)
@@ -660,9 +660,9 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char
     va_copy(again, ap);
     const size_t n = (size_t)vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    if (t->used + n + 1 > t->room) {
-        t->room = 2 * (t->used + n + 1);
-        char *s = mcs_arena_alloc(t->arena, t->room);
+    if (t->used + n + 1 > t->capacity) {
+        t->capacity = 2 * (t->used + n + 1);
+        char *s = mcs_arena_alloc(t->arena, t->capacity);
         if (t->used) memcpy(s, t->s, t->used);
         t->s = s;
     }

@@ -239,10 +239,10 @@ static enum mcs_status bwd(const struct step *s)
     const int64_t blocks = op_div_up(p.batch, ROWS);
     const float dloss = mcs_f32(s->dout[0])[0];
     double *by_scale = s->workspace;
-    float *room = (float *)(by_scale + p.batch);
+    float *scratch = (float *)(by_scale + p.batch);
     struct side sides[2];
-    for (int dir = 0; dir < 2; dir++, room += 3 * p.batch) {
-        sides[dir] = (struct side){.c1 = room, .c0 = room + p.batch, .diag = room + 2 * p.batch};
+    for (int dir = 0; dir < 2; dir++, scratch += 3 * p.batch) {
+        sides[dir] = (struct side){.c1 = scratch, .c0 = scratch + p.batch, .diag = scratch + 2 * p.batch};
         sides[dir].stats = mcs_f32(s->out[1]) + dir * 2 * p.batch;
         side_fill(&p, dir, &sides[dir]);
     }

@@ -75,8 +75,8 @@ enum mcs_status mcs_cpu_optim_update(struct device *d, const struct optim_update
     const struct optim_options *o = u->o;
     last_norm = sqrt(sum_squares(u->g, u->ranges, u->n_ranges));
     if (!isfinite(last_norm)) return MCS_OK;
-    const double room = o->clip_norm > 0 ? o->clip_norm / (last_norm + 1e-6) : 1;
-    const float scale = room < 1 ? (float)room : 1;
+    const double clip = o->clip_norm > 0 ? o->clip_norm / (last_norm + 1e-6) : 1;
+    const float scale = clip < 1 ? (float)clip : 1;
     const double beta1 = mcs_optim_decimal(o->beta1), beta2 = mcs_optim_decimal(o->beta2), t = (double)u->step;
     struct adam a = {.eps = o->eps, .scale = scale, .beta2 = (float)beta2};
     a.one1 = (float)(1 - beta1);

@@ -58,10 +58,10 @@ static enum mcs_status shape_conv(const char *where, struct tensor *const *in, c
     WANT(!in[2] || is_vector(in[2], w->dim[0]), "%s: conv wants a bias of %lld", where, (long long)w->dim[0]);
     like(out, x);
     for (int i = 0; i < a->nsp; i++) {
-        const int64_t room = x->dim[1 + i] + 2 * a->pad[i] - w->dim[2 + i];
-        WANT(room >= 0 && a->stride[i] >= 1, "%s: conv kernel %lld is larger than its padded input %lld", where,
+        const int64_t span = x->dim[1 + i] + 2 * a->pad[i] - w->dim[2 + i];
+        WANT(span >= 0 && a->stride[i] >= 1, "%s: conv kernel %lld is larger than its padded input %lld", where,
              (long long)w->dim[2 + i], (long long)(x->dim[1 + i] + 2 * a->pad[i]));
-        out->dim[1 + i] = room / a->stride[i] + 1;
+        out->dim[1 + i] = span / a->stride[i] + 1;
     }
     out->dim[out->nd - 1] = w->dim[0];
     return MCS_OK;

@@ -243,5 +243,5 @@ Test(unicode, utf8_at_its_limits)
     cr_expect_eq(c.n, 3);
     mcs_error_clear();
     mcs_codes_free(&c);
-    cr_expect(c.v == NULL && c.n == 0 && c.room == 0);
+    cr_expect(c.v == NULL && c.n == 0 && c.capacity == 0);
 }
