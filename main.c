@@ -1,4 +1,4 @@
-/* mcsam VERB [OPTION]...: the verb table, signals, and the one place where a status becomes an exit code. */
+/* mcsam VERB [OPTION]...: the verb table, signals, and the only place where a status becomes an exit code. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
@@ -30,7 +30,7 @@ static const struct mcs_verb *const verbs[] = {
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
-/* The order of `mcsam --help`; a verb that is not named here comes last, a name without a verb is left out. */
+/* The order in `mcsam --help`; verbs that are not listed come last, listed names without a verb are ignored. */
 static const struct {
     const char *title, *names;
 } groups[] = {
@@ -50,7 +50,7 @@ static const struct mcs_verb *find_verb(const char *name)
     return NULL;
 }
 
-/* Where a verb stands in a group's names, or NULL. */
+/* The position of a verb in a group's names, or NULL. */
 static const char *in_group(const char *names, const char *name)
 {
     const size_t n = strlen(name);
@@ -59,7 +59,7 @@ static const char *in_group(const char *names, const char *name)
     return NULL;
 }
 
-/* The verbs of group g in the order of its names; of g == N_GROUPS: those that no group names. Returns how many. */
+/* The verbs of group g in the order of its names; for g == N_GROUPS: those in no group. Returns their number. */
 static int verbs_of(int g, const struct mcs_verb *in[N_VERBS])
 {
     int n = 0;
@@ -101,7 +101,7 @@ static enum mcs_status unknown_verb(const char *name)
     return MCS_FAIL(MCS_E_USAGE, "unknown verb '%s'; did you mean '%s'? (mcsam --help lists all)", name, best->name);
 }
 
-/* As a string of JSON. */
+/* Prints a JSON string. */
 static void print_quoted(const char *text)
 {
     putchar('"');
@@ -112,7 +112,7 @@ static void print_quoted(const char *text)
     putchar('"');
 }
 
-/* A line a GPU, or one with the reason why there is none. */
+/* A line per GPU, or one with the reason why there is none. */
 static void list_gpus(enum mcs_device_kind kind, const char *name, int json)
 {
     int n = 0;
@@ -137,7 +137,7 @@ static void list_gpus(enum mcs_device_kind kind, const char *name, int json)
 static enum mcs_status run_devices(const void *options)
 {
     const struct mcs_common *c = options;
-    /* What the CPU backend's run-time dispatch can choose from. */
+    /* The instruction sets for the CPU backend's run-time dispatch. */
     const struct {
         const char *name;
         int has;
@@ -220,10 +220,10 @@ static enum mcs_status run_line(int argc, char **argv, struct arena *arena)
     return run_verb(v, argc - 2, argv + 2, arena);
 }
 
-/* By default OpenMP's threads spin while they wait for each other. On a machine that others use too, a thread that was
- * put aside then costs all the others their time slice: a training step took five times as long. Sleeping costs some
- * microseconds instead. The library reads its environment when it is loaded, so the program starts itself once more;
- * who has set a policy keeps it. */
+/* By default OpenMP's threads spin while they wait for each other. On a shared machine, a thread that is descheduled
+ * then costs all others their time slice: a training step took five times as long. Sleeping instead costs some
+ * microseconds. The library reads its environment when it is loaded, so the program executes itself again; a policy set
+ * by the user is kept. */
 static void wait_asleep(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
@@ -235,7 +235,7 @@ int main(int argc, char **argv)
     struct arena arena = {0};
     wait_asleep(argv);
     mcs_stop_install();
-    signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes then fails with EFBIG, and says so */
+    signal(SIGXFSZ, SIG_IGN); /* then a write beyond the limit on file sizes fails with EFBIG, which is reported */
     enum mcs_status st = run_line(argc, argv, &arena);
     if (fflush(stdout) != 0 && st == MCS_OK) st = MCS_FAIL(MCS_E_IO, "cannot write to standard output");
     if (st != MCS_OK) {

@@ -1,7 +1,7 @@
-/* `bench comm`: the collectives of training over several ranks, as nccl-tests reports them: size, count, type, time,
- * algorithm's and bus's bandwidth, wrong values. The bus's bandwidth is the algorithm's times what a collective must
- * send over the slowest link for each byte of its size: 2(n-1)/n for a sum (a reduction, then a gathering), (n-1)/n for
- * a gathering, whose size is that of all ranks together, 1 for a broadcast. It is what is held against a link's rate,
+/* `bench comm`: the collectives of training over several ranks, reported like nccl-tests: size, count, type, time,
+ * algorithm bandwidth, bus bandwidth, wrong values. The bus bandwidth is the algorithm bandwidth times the share of the
+ * data that must pass the slowest link: 2(n-1)/n for an allreduce (reduce-scatter and allgather), (n-1)/n for an
+ * allgather, whose size is that of all ranks together, 1 for a broadcast. It can be compared with a link's rate,
  * whatever the number of ranks. */
 #include "bench/bench.h"
 
@@ -28,26 +28,26 @@ struct bench_comm {
     int counts; /* a simulated device: no times */
 };
 
-/* One collective of a size on one rank. src: what this rank brings, in place for sum and broadcast. */
-struct turn {
+/* One collective of one size on one rank. src: this rank's contribution, in place for allreduce and broadcast. */
+struct task {
     const struct process_group *t;
     enum collective what;
-    int64_t count; /* floats of the size: of src, for a gathering of dst */
+    int64_t count; /* floats: of src, for an allgather of dst */
     float *src, *dst;
 };
 
-static int64_t part_of(const struct turn *u)
+static int64_t part_of(const struct task *u)
 {
     return u->what == GATHER ? u->count / u->t->size : u->count;
 }
 
-/* What rank r brings at i: small integers, whose sums are exact, other ones in every rank. */
+/* Rank r's value at i: small integers with exact sums, different in every rank. */
 static float brings(int r, int64_t i)
 {
     return (float)((i * 7 + r * 13 + i / 1024) % 101 - 50);
 }
 
-static float wanted(const struct turn *u, int64_t i)
+static float wanted(const struct task *u, int64_t i)
 {
     float sum = 0;
     if (u->what == BROADCAST) return brings(0, i);
@@ -56,7 +56,7 @@ static float wanted(const struct turn *u, int64_t i)
     return sum;
 }
 
-static enum mcs_status call(const struct turn *u)
+static enum mcs_status call(const struct task *u)
 {
     struct comm *c = u->t->comm;
     if (u->what == SUM) return mcs_comm_allreduce_sum(c, u->src, u->count, "bench");
@@ -64,8 +64,8 @@ static enum mcs_status call(const struct turn *u)
     return mcs_comm_broadcast(c, u->src, u->count, "bench");
 }
 
-/* One call, and how many of the values here are wrong. */
-static enum mcs_status check(const struct turn *u, int64_t *wrong)
+/* Runs the collective once and counts the wrong values on this rank. */
+static enum mcs_status check(const struct task *u, int64_t *wrong)
 {
     struct device *d = u->t->device;
     const int64_t n = u->count;
@@ -85,11 +85,11 @@ done:
     return st;
 }
 
-/* Seconds of a call in each of ROUNDS rounds of n calls, the mean over ranks as nccl-tests takes it. */
-static enum mcs_status rounds(const struct turn *u, int n, double *seconds)
+/* Seconds per call in each of ROUNDS rounds of n calls, averaged over ranks as in nccl-tests. */
+static enum mcs_status rounds(const struct task *u, int n, double *seconds)
 {
     struct device *d = u->t->device;
-    MCS_TRY(d->backend->zero(d, u->src, 4 * part_of(u))); /* sums of sums would leave float's range */
+    MCS_TRY(d->backend->zero(d, u->src, 4 * part_of(u))); /* repeated sums would overflow float */
     MCS_TRY(d->backend->sync(d));
     for (int k = 0; k < ROUNDS; k++) {
         MCS_TRY(mcs_comm_barrier(u->t->comm, "bench"));
@@ -112,7 +112,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void put_row(struct bench_comm *b, const struct turn *u, const double *t, int n_calls, int64_t wrong)
+static void put_row(struct bench_comm *b, const struct task *u, const double *t, int n_calls, int64_t wrong)
 {
     const double bytes = 4 * (double)u->count, n = u->t->size, median = t[ROUNDS / 2];
     const double algorithm = median > 0 ? bytes / median / 1e9 : 0;
@@ -152,7 +152,7 @@ static void put_head(struct bench_comm *b, const struct process_group *t)
                   "model,op,what,pass,shape,bytes,wrong,median_s,p10_s,p90_s,runs,algbw_gbytes_s,busbw_gbytes_s\n");
 }
 
-static enum mcs_status one(struct bench_comm *b, const struct turn *u)
+static enum mcs_status one(struct bench_comm *b, const struct task *u)
 {
     double t[ROUNDS] = {0};
     int64_t wrong;
@@ -160,7 +160,7 @@ static enum mcs_status one(struct bench_comm *b, const struct turn *u)
     float mine, all[COMM_VALUES];
     MCS_TRY(check(u, &wrong));
     if (!b->counts) {
-        MCS_TRY(rounds(u, 1, t)); /* also the way to the number of calls, the same on all ranks */
+        MCS_TRY(rounds(u, 1, t)); /* the first round also determines the number of calls, the same on all ranks */
         qsort(t, ROUNDS, sizeof *t, ascending);
         const double fit = b->o->seconds / ROUNDS / t[ROUNDS / 2];
         n = fit < 1 ? 1 : fit > MOST_CALLS ? MOST_CALLS : (int)fit;
@@ -182,14 +182,14 @@ static enum mcs_status measure(void *ctx, const struct process_group *t)
     struct bench_comm *b = ctx;
     struct device *d = t->device;
     const int64_t most = b->o->small ? 1 << 14 : 1 << 28; /* bytes */
-    struct turn u = {.t = t};
+    struct task u = {.t = t};
     void *p[2] = {NULL, NULL};
     enum mcs_status st = MCS_OK;
     if (t->rank == 0) {
         b->counts = mcs_bench_counts(d);
         put_head(b, t);
     }
-    MCS_TRY(mcs_comm_barrier(t->comm, "bench")); /* counts is read by all ranks */
+    MCS_TRY(mcs_comm_barrier(t->comm, "bench")); /* all ranks read counts */
     for (int i = 0; i < 2 && st == MCS_OK; i++) st = d->backend->alloc(d, most, &p[i]);
     u.src = p[0], u.dst = p[1];
     for (int k = 0; k < N_COLLECTIVES && st == MCS_OK; k++)

@@ -1,5 +1,5 @@
-/* `bench compare A B`: the rows of two results matched by model, op, what, pass and shape; the ratio of their medians.
- */
+/* `bench compare A B`: matches the rows of two results by model, op, what, pass and shape; prints the ratio of their
+ * medians. */
 #include "bench/bench.h"
 #include "data/io/file.h"
 
@@ -36,7 +36,8 @@ static enum mcs_status add(struct table *t, const char *const key[KEYS], double 
     return MCS_OK;
 }
 
-/* Cuts a line of CSV in place; a field may stand in double quotes, which none of ours contains. Returns how many. */
+/* Splits a line of CSV in place; a field may be in double quotes (this program writes no quotes inside). Returns the
+ * number of fields. */
 static int cut(char *line, char *field[MOST_COLUMNS])
 {
     int n = 0;
@@ -100,7 +101,7 @@ static enum mcs_status read_jsonl(const char *path, char *text, struct table *t)
         enum mcs_status st = MCS_OK;
         if (!json_is_object(o)) st = MCS_FAIL(MCS_E_DATA, "%s:%d: no JSON object", path, line_number);
         for (int i = 0; i < KEYS; i++) key[i] = json_string_value(json_object_get(o, keys[i]));
-        if (median) { /* else the line about the machine */
+        if (median) { /* else it is the line about the machine */
             for (int i = 0; i < KEYS && st == MCS_OK; i++)
                 if (!key[i]) st = MCS_FAIL(MCS_E_DATA, "%s:%d: no text \"%s\"", path, line_number, keys[i]);
             if (st == MCS_OK) st = add(t, key, json_number_value(median), path, line_number);

@@ -1,8 +1,9 @@
-/* `bench models`: whole networks at full size with random weights. Before one is timed it runs twice: what comes out
- * must be finite and the same bytes both times, in training the gradients too.
+/* `bench models`: whole networks at full size with random weights. Before it is timed, a network runs twice: the
+ * results (in training also the gradients) must be finite and identical.
  *
- * Work is counted step by step (products, convolutions and attention; the rest counts as none), and the share of the
- * best is the time that this work takes at the machine's best product and 3x3 convolution over the time it took. */
+ * Operations are counted step by step (products, convolutions and attention; all others count as none). The percentage
+ * of the peak is the time for these operations at the machine's peak product and 3x3 convolution rates, divided by the
+ * measured time. */
 #include "bench/bench.h"
 
 #include "engine/base/log.h"
@@ -23,11 +24,11 @@
 
 enum { MAX_RESULTS = UNET_MAX_STAGES, TEXT_TOKENS = 64 };
 
-/* A network over one graph: what is filled, what comes out. Integer inputs are constants of the graph. */
+/* A network over one graph: its inputs and results. Integer inputs are constants of the graph. */
 struct network {
     struct graph *graph;
     struct tensor *image;               /* filled with noise */
-    struct tensor *result[MAX_RESULTS]; /* kept; in training also where gradients start */
+    struct tensor *result[MAX_RESULTS]; /* kept; in training also the seeds of the gradients */
     int n_results;
 };
 
@@ -107,7 +108,7 @@ static void build_sam_encoder(struct network *n, int64_t batch, int small, int t
     result(n, mcs_sam_encode(n->graph, image_input(n, batch, c.image_size, 3), &c));
 }
 
-/* Encoder and decoder, a box an image. */
+/* Encoder and decoder, one box per image. */
 static void build_sam(struct network *n, int64_t batch, int small, int train)
 {
     const struct sam_config c = sam_config(small);
@@ -127,7 +128,7 @@ static void build_sam(struct network *n, int64_t batch, int small, int train)
     result(n, out.iou);
 }
 
-/* nnU-Net's own 2-D network for one channel and two classes; in training with deep supervision. */
+/* nnU-Net's 2-D network for one channel and two classes; in training with deep supervision. */
 static void build_unet(struct network *n, int64_t batch, int small, int train)
 {
     const struct unet_config c = small ? mcs_unet_2d(1, 2, 3, 4, 8) : mcs_unet_2d(1, 2, 8, 32, 512);
@@ -147,8 +148,8 @@ static void build_unet(struct network *n, int64_t batch, int small, int train)
 
 static const struct model {
     const char *name;
-    int64_t batch; /* where none is given */
-    int part;      /* of another one: only where it is named */
+    int64_t batch; /* default batch */
+    int part;      /* part of another model: only run when named */
     void (*build)(struct network *n, int64_t batch, int small, int train);
 } models[] = {
     {"biomedclip", 8, 0, build_clip}, {"biomedclip_image", 8, 1, build_clip_image},
@@ -159,8 +160,8 @@ enum { N_MODELS = sizeof models / sizeof *models };
 
 /* ---- work ---- */
 
-/* Floating-point operations of a step. Backward: one product for each gradient wanted; attention's five to forward's
- * two. */
+/* Floating-point operations of a step. Backward: one product for each wanted gradient; attention has five products to
+ * forward's two. */
 static double work(const struct step *s)
 {
     struct tensor *const *in = s->backward ? (struct tensor *const *)s->like : s->in;
@@ -174,7 +175,7 @@ static double work(const struct step *s)
     case OP_bmm_nt: return 2.0 * passes * (double)mcs_count(y) * (double)mcs_last(in[0]);
     case OP_attention: {
         const struct attention_attr *a = s->attr;
-        const int64_t sequences = in[3] ? mcs_count(in[3]) - 1 : 0; /* in[3]: their offsets, one more */
+        const int64_t sequences = in[3] ? mcs_count(in[3]) - 1 : 0; /* in[3]: offsets, one more than sequences */
         const int64_t keys = sequences > 0 ? mcs_rows(in[1]) / sequences : a->k_len;
         return (s->backward ? 10.0 : 4.0) * (double)mcs_rows(in[0]) * (double)keys * (double)(a->heads * a->head_dim);
     }
@@ -189,7 +190,7 @@ static int is_conv(const struct step *s)
 
 /* ---- memory ---- */
 
-/* A line of /proc/self/status in MiB, NAN where there is none. */
+/* A value of /proc/self/status in MiB, NAN where there is none. */
 static double status_mib(const char *key)
 {
     char line[256];
@@ -202,7 +203,7 @@ static double status_mib(const char *key)
     return mib;
 }
 
-/* Forgets the largest resident memory so far; 0 where the system cannot. */
+/* Resets the peak of resident memory; 0 where the system cannot. */
 static int reset_peak(void)
 {
     FILE *f = fopen("/proc/self/clear_refs", "w");
@@ -254,14 +255,14 @@ static void put_untimed(struct bench *b, const struct bench_row *w, int right, c
     mcs_bench_put(&b->text, BENCH_JSONL, line);
 }
 
-/* share: of the network's time, 1 for all of it; planned, peak: MiB, NAN where there is none. */
+/* share: fraction of the network's time, 1 for all of it; planned, peak: MiB, NAN where unknown. */
 static void put_row(struct bench *b, const struct bench_row *w, int right, double share, double planned, double peak)
 {
     char line[640], memory[2][32] = {"", ""};
     if (!isnan(planned)) snprintf(memory[0], sizeof memory[0], "%.0f", planned);
     if (!isnan(peak)) snprintf(memory[1], sizeof memory[1], "%.0f", peak);
     b->n_wrong += !right;
-    if (!(w->median > 0)) { /* a simulated GPU tells no times */
+    if (!(w->median > 0)) { /* a simulated GPU measures no times */
         put_untimed(b, w, right, memory[0]);
         return;
     }
@@ -283,9 +284,9 @@ static void put_row(struct bench *b, const struct bench_row *w, int right, doubl
     mcs_bench_put(&b->text, BENCH_JSONL, line);
 }
 
-/* ---- is it right ---- */
+/* ---- correctness ---- */
 
-/* FNV-1a over 32-bit words; *finite is cleared by a value that is not. */
+/* FNV-1a over 32-bit words; sets *finite to 0 for a value that is not finite. */
 static uint64_t digest(uint64_t h, const float *v, int64_t n, int *finite)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -297,7 +298,7 @@ static uint64_t digest(uint64_t h, const float *v, int64_t n, int *finite)
     return h;
 }
 
-/* One run from the same state as the one before, and what it made. */
+/* Runs once from the initial state and hashes the results. */
 static enum mcs_status run_digest(struct exec *e, const struct network *n, int train, uint64_t *h, int *finite)
 {
     struct params *p = e->graph->params;
@@ -323,7 +324,7 @@ static enum mcs_status run_digest(struct exec *e, const struct network *n, int t
     return st;
 }
 
-/* Noise into the image; gradients of results start at the mean. */
+/* Fills the image with noise; seed gradients are those of the mean. */
 static enum mcs_status fill(struct exec *e, const struct network *n, int train)
 {
     for (int i = -1; i < (train ? n->n_results : 0); i++) {
@@ -345,7 +346,7 @@ static enum mcs_status run_exec(void *e)
     return mcs_exec_run(e);
 }
 
-enum { KINDS = 2 * MCS_N_OPS, MAX_TRACED = 32 }; /* kind: an op forward, or MCS_N_OPS later backward */
+enum { KINDS = 2 * MCS_N_OPS, MAX_TRACED = 32 }; /* kind: an op forward, or MCS_N_OPS later the same op backward */
 
 static int kind_of(const struct step *s)
 {
@@ -358,7 +359,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* A row for each op and direction: its time in traced runs, and its share of all steps' medians. */
+/* A row per op and direction: its time in traced runs, and its share of the sum of all steps' medians. */
 static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench_row *whole)
 {
     static double t[KINDS][MAX_TRACED];
@@ -368,7 +369,8 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
     memset(t, 0, sizeof t);
     MCS_TRY(mcs_exec_time_steps(e));
     for (const double start = mcs_seconds(); n < MAX_TRACED && (n < 3 || mcs_seconds() - start < b->o->seconds); n++) {
-        for (int i = 0; i < g->n_steps; i++) t[kind_of(&g->steps[i])][n] -= e->step_seconds[i]; /* sums over runs */
+        for (int i = 0; i < g->n_steps; i++)
+            t[kind_of(&g->steps[i])][n] -= e->step_seconds[i]; /* step_seconds holds sums over runs */
         MCS_TRY(mcs_exec_run(e));
         for (int i = 0; i < g->n_steps; i++) t[kind_of(&g->steps[i])][n] += e->step_seconds[i];
     }
@@ -402,7 +404,7 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
 
 /* ---- a network ---- */
 
-/* One graph: planned, checked, timed. base: resident MiB before any of it, NAN where the peak cannot be measured. */
+/* One graph: planned, checked, timed. base: resident MiB at the start, NAN where the peak cannot be measured. */
 static enum mcs_status measure(struct bench *b, const struct model *m, const struct network *n, int64_t batch,
                                int train, double base)
 {
@@ -426,7 +428,7 @@ static enum mcs_status measure(struct bench *b, const struct model *m, const str
         mcs_exec_free(e);
         return MCS_OK;
     }
-    double best = 0, flops = 0; /* best: seconds that the work takes at the machine's best */
+    double best = 0, flops = 0; /* best: seconds for these operations at the machine's peak rates */
     for (int i = 0; i < g->n_steps; i++) {
         const double w = work(&g->steps[i]);
         flops += w, best += w / 1e9 / (is_conv(&g->steps[i]) ? b->peaks.conv : b->peaks.product);

@@ -1,9 +1,10 @@
 /* `bench ops`: the matrix products, 3x3 convolutions, attentions and pointwise ops of the full-size models, each pass
- * on its own, on any device. Before an op is timed, some elements of its forward result are computed in float64 and
- * compared, and its gradients are held against what the result implies: a fast wrong answer is an error, not a figure.
+ * separately, on any device. Before an op is timed, some elements of its forward result are compared with float64, and
+ * its gradients are checked by identities that follow from the forward result: a fast wrong answer is an error, not a
+ * figure.
  *
- * The yardstick is what the device's library reaches in the same run: its best square product, its best 3x3
- * convolution, its best copy. On a GPU the same shapes are timed by cuBLASLt and cuDNN too. */
+ * The percentages refer to the peak of the device's library in the same run: its best square product, its best 3x3
+ * convolution, its best copy. On a GPU the same shapes are also timed with cuBLASLt and cuDNN. */
 #include "bench/case.h"
 #include "bench/shapes.h"
 #include "engine/base/stop.h"
@@ -113,7 +114,7 @@ static enum mcs_status time_row(struct report *r, struct bench_setup *u, enum mc
     return MCS_OK;
 }
 
-/* The same pass by others, a row each; their forward results are checked too. */
+/* The same pass by other implementations, a row each; their forward results are checked too. */
 static enum mcs_status bench_peers(struct report *r, struct bench_setup *u, double flops, const struct bench_row *own)
 {
     const struct measure *m = mcs_bench_measure(&r->device);
@@ -153,7 +154,7 @@ static enum mcs_status backward(struct report *r, struct bench_setup *u, unsigne
     return peers ? bench_peers(r, u, flops, row) : MCS_OK;
 }
 
-/* Backward passes and their work: one product for each gradient; attention's five products to forward's two. */
+/* Backward passes and their operations: one product for each gradient; attention has five products to forward's two. */
 static enum mcs_status bench_case(struct report *r, const struct bench_case *c, struct bench_setup *u)
 {
     struct bench_row row = {.model = c->model, .op = mcs_op_table[c->op].name, .name = c->name, .pass = "forward"};
@@ -165,9 +166,9 @@ static enum mcs_status bench_case(struct report *r, const struct bench_case *c, 
     put_row(r, &row);
     MCS_TRY(bench_peers(r, u, u->flops, &row));
     if (c->op != OP_linear && c->op != OP_conv) return backward(r, u, ~0u, "backward", 2.5 * u->flops, 0, &row);
-    /* The gradients are held against the op's own forward result. */
+    /* The gradients are compared with this op's forward result. */
     MCS_TRY(mcs_bench_run_step(&u->step));
-    if (c->op != OP_conv || c->c > 3) /* no gradient of an image is ever wanted */
+    if (c->op != OP_conv || c->c > 3) /* the gradient of an image is never used */
         MCS_TRY(backward(r, u, 1u, "gradient of x", u->flops, 1, &row));
     return backward(r, u, 6u, "gradient of w, b", u->flops, 1, &row);
 }
@@ -200,7 +201,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     }
     if (r.n_wrong) st = MCS_FAIL(MCS_E_FAIL, "%d results are wrong: see the rows marked WRONG", r.n_wrong);
 done:
-    if (r.text.used[BENCH_CSV]) { /* after a failure, what there was before it */
+    if (r.text.used[BENCH_CSV]) { /* after a failure, write the rows before it */
         const enum mcs_status written = mcs_bench_write(&r.text, o->output);
         if (st == MCS_OK) st = written;
     }

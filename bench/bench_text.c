@@ -1,4 +1,4 @@
-/* One table in three forms. */
+/* One table in three formats. */
 #include "bench/bench.h"
 
 #include "data/io/file.h"

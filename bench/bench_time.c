@@ -1,4 +1,4 @@
-/* Times and counts of one thing, and the device's best. */
+/* Times and counts of one function, and the device's peak rates. */
 #include "bench/bench.h"
 
 #include "bench/shapes.h"
@@ -46,7 +46,7 @@ enum mcs_status mcs_bench_time(struct device *d, enum mcs_status (*f)(void *), v
     int n = 0;
     if (m && m->counts) {
         MCS_TRY(m->counts(d, &row->counts));
-        MCS_TRY(m->time(d, f, arg, 1, t)); /* which is 0 */
+        MCS_TRY(m->time(d, f, arg, 1, t)); /* t is 0 */
         row->n_runs = 1;
         return m->counts(d, &row->counts);
     }
@@ -69,7 +69,7 @@ enum mcs_status mcs_bench_time(struct device *d, enum mcs_status (*f)(void *), v
     return MCS_OK;
 }
 
-/* ---- the device's best ---- */
+/* ---- the device's peak rates ---- */
 
 static enum mcs_status best_peer(struct bench_setup *u, double seconds, double *best)
 {

@@ -1,4 +1,4 @@
-/* One measured shape as a step of the tape, and whether what it makes is right. */
+/* One measured shape as a step of the tape, and the checks of its results. */
 #include "bench/case.h"
 
 #include "engine/base/log.h"
@@ -45,14 +45,14 @@ static enum mcs_status get(const struct bench_setup *u, const struct tensor *t, 
     MCS_REQUIRE(*v, MCS_E_NOMEM, "no memory for %lld values", (long long)n);
     const enum mcs_status st = d->backend->download(d, *v, t->data, mcs_bytes(t));
     const uint16_t *half = (const uint16_t *)*v;
-    for (int64_t i = n - 1; t->dt == MCS_BF16 && i >= 0; i--) { /* in place, the last first */
+    for (int64_t i = n - 1; t->dt == MCS_BF16 && i >= 0; i--) { /* in place, from the last to the first */
         const uint16_t h = half[i];
         (*v)[i] = mcs_bf16_to(h);
     }
     return st;
 }
 
-/* Noise of standard deviation 1/2, in bf16 rounded to what that can hold, weights too. */
+/* Noise with standard deviation 1/2; in bf16 all values, weights too, are rounded to bf16. */
 static enum mcs_status place_filled(struct bench_setup *u, struct tensor *t, uint32_t fill, float **host)
 {
     const int64_t n = mcs_count(t);
@@ -233,7 +233,7 @@ void mcs_bench_shape(const struct bench_setup *u, char *text, size_t text_bytes)
         snprintf(text, text_bytes, "%lldx%lld%s", (long long)c->m, (long long)c->n, type);
 }
 
-/* ---- is it right: forward ---- */
+/* ---- checking the forward pass ---- */
 
 /* One output element in float64: its value, and the sum of its |terms|. */
 static double linear_element(const struct bench_setup *u, int64_t at, double *mag)
@@ -338,8 +338,8 @@ static double element(const struct bench_setup *u, int64_t at, int bias, double 
     }
 }
 
-/* A sum of n terms in blocks is within about sqrt(n) of their roundings. In bf16 sums are float32 still and the result
- * is rounded once, attention's probabilities before that: 1 unit each, and 1 for what they are divided by. */
+/* A sum of n terms in blocks is within about sqrt(n) of their roundings. In bf16 sums are still float32. Roundings to
+ * bf16: 1 unit for the result, and for attention 1 for the probabilities and 1 for their divisor. */
 enum mcs_status mcs_bench_check(struct bench_setup *u, int bias, struct bench_row *row)
 {
     const int64_t n = mcs_count(&u->out[0]);
@@ -361,7 +361,7 @@ enum mcs_status mcs_bench_check(struct bench_setup *u, int bias, struct bench_ro
     return MCS_OK;
 }
 
-/* ---- is it right: gradients ---- */
+/* ---- checking the gradients ---- */
 
 struct sums {
     double value, squares;
@@ -378,7 +378,7 @@ static void add_product(struct sums *s, double sign, const float *a, const float
     }
 }
 
-/* The gradient of input `slot` times the input. */
+/* Adds the product of input `slot` and its gradient. */
 static enum mcs_status add_gradient(const struct bench_setup *u, struct sums *s, double sign, int slot)
 {
     float *g;
@@ -389,8 +389,8 @@ static enum mcs_status add_gradient(const struct bench_setup *u, struct sums *s,
     return st;
 }
 
-/* The roundings of a gradient's elements are independent, so their sum is off by about the root of the sum of squares;
- * each of them by sqrt(terms) of float32's, or one of bf16's. */
+/* The rounding errors of a gradient's elements are independent, so the error of their sum is about the root of the sum
+ * of squares; each element's error is sqrt(terms) float32 roundings, or one bf16 rounding. */
 enum mcs_status mcs_bench_check_gradients(struct bench_setup *u, struct bench_row *row)
 {
     const int linear = u->c->op == OP_linear || u->c->op == OP_conv, attention = u->c->op == OP_attention;

@@ -5,8 +5,8 @@
 #include "bench/bench.h"
 #include "engine/backend.h"
 
-/* A product y (m,n) = x (m,k) w (n,k)^T + b; a convolution of c to o channels over sp, sp[0] 1: two spatial dimensions;
- * an attention of seqs sequences; rows (m,n) of a pointwise op or a norm. */
+/* Meaning of the sizes: a product y (m,n) = x (m,k) w (n,k)^T + b; a convolution from c to o channels over sp (sp[0] 1:
+ * two spatial dimensions); an attention of seqs sequences; rows (m,n) of a pointwise op or a norm. */
 struct bench_case {
     const char *model, *name;
     enum mcs_op op;
@@ -25,34 +25,34 @@ struct bench_setup {
         struct no_attr none;
     } attr;
     struct tensor in[MCS_MAX_IN], out[MCS_MAX_OUT], din[MCS_MAX_IN], dout;
-    float *host[MCS_MAX_IN], *host_dout; /* what was put into in[] and dout */
+    float *host[MCS_MAX_IN], *host_dout; /* the values of in[] and dout */
     struct run_state run;
     struct step step;
-    void *memory[2 * MCS_MAX_IN + MCS_MAX_OUT + 2]; /* the device's */
+    void *memory[2 * MCS_MAX_IN + MCS_MAX_OUT + 2]; /* device memory */
     int n_memory;
     int half;     /* activations in bf16 */
     double flops; /* of the forward pass; 0 for rows */
 };
 
-/* The forward step, filled with noise and prepared; activations as mcs_amp_activations says. Tear it down whatever
- * comes back. */
+/* Makes the forward step, filled with noise and prepared; activations have the type of mcs_amp_activations. Call
+ * mcs_bench_tear_down also after a failure. */
 enum mcs_status mcs_bench_set_up(const struct bench_case *c, struct device *d, struct bench_setup *u);
-/* A forward step that has run becomes the backward step for the inputs whose bits are in `want`. */
+/* Turns a forward step that has run into the backward step for the inputs in the bit mask `want`. */
 enum mcs_status mcs_bench_turn_back(struct bench_setup *u, unsigned want);
 void mcs_bench_tear_down(struct bench_setup *u);
 enum mcs_status mcs_bench_run_step(void *step);
 
-/* Bytes that must move at least: every tensor of the step once. */
+/* Lower bound of the memory traffic: every tensor of the step once. */
 double mcs_bench_bytes(const struct step *s);
-/* "4096x2304x768", and the type where it is not float32. */
+/* "4096x2304x768", with the type where it is not float32. */
 void mcs_bench_shape(const struct bench_setup *u, char *text, size_t text_bytes);
 
 /* After a forward run: the largest error of 48 elements against float64, in units of the rounding x the sum of |terms|,
- * and how much of it is allowed. bias 0: what ran adds none. */
+ * and the allowed error. bias 0: the tested implementation adds no bias. */
 enum mcs_status mcs_bench_check(struct bench_setup *u, int bias, struct bench_row *row);
 /* After a backward run of an op that is linear in the input `slot`: <gradient, input> = <dout, out without bias> up to
- * rounding; for attention <dv, v> = <dout, out> and <dq, q> = <dk, k> + <drel, rel>. Others: only that all is finite.
- */
+ * rounding; for attention <dv, v> = <dout, out> and <dq, q> = <dk, k> + <drel, rel>. Others: checks only that all
+ * gradients are finite. */
 enum mcs_status mcs_bench_check_gradients(struct bench_setup *u, struct bench_row *row);
 
 #endif

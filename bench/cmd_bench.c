@@ -1,4 +1,4 @@
-/* mcsam bench ops, models, comm, compare: what the machine reaches on the program's own ops, on whole networks, and on
+/* mcsam bench ops, models, comm, compare: the machine's speed on the program's ops, on whole networks, and on
  * collectives between ranks. */
 #include "bench/bench.h"
 #include "data/run/run_folder.h"
@@ -28,7 +28,7 @@ static const struct mcs_option options[] = {
     {0},
 };
 
-/* Nothing but --config is read. */
+/* --config is the only input. */
 static enum mcs_status check_paths(const struct bench_options *b)
 {
     struct arena a = {0};

@@ -1,5 +1,5 @@
-/* The shapes that `bench ops` measures: the products, convolutions, attentions and pointwise ops of the full-size
- * models, and small ones for a check. bench/peers/torch_ops.py reads them from the table that bench writes. */
+/* The shapes of `bench ops`: the products, convolutions, attentions and pointwise ops of the full-size models, and
+ * small ones for a quick check. bench/peers/torch_ops.py reads them from the table that bench writes. */
 #ifndef MCS_BENCH_SHAPES_H
 #define MCS_BENCH_SHAPES_H
 
@@ -24,7 +24,7 @@
         .model = model_, .name = name_, .op = OP_attention, .seqs = seqs_, .nq = nq_, .nk = nk_, .heads = heads_,      \
         .hd = hd_, .grid = grid_                                                                                       \
     }
-/* Rows of n channels; an instance norm takes all rows of a sample together. */
+/* Rows of n channels; an instance norm treats all rows as one sample. */
 #define ROWS(model_, name_, op_, m_, n_)                                                                               \
     {                                                                                                                  \
         .model = model_, .name = name_, .op = OP_##op_, .m = m_, .n = n_                                               \
@@ -80,7 +80,7 @@ static const struct bench_case bench_small[] = {
     ROWS("small", "residual", add, 21, 40),
     ROWS("small", "instance norm", instance_norm, 36, 10),
 };
-/* What the machine's best is taken from: large enough for all of it, small enough for a second. */
+/* Shapes for the machine's peak rates: large enough to use all of it, small enough to run within a second. */
 static const struct bench_case bench_best_product[] = {
     LINEAR("", "1024", 1024, 1024, 1024), LINEAR("", "1536", 1536, 1536, 1536), LINEAR("", "2048", 2048, 2048, 2048),
     LINEAR("", "4096", 4096, 4096, 4096), LINEAR("", "8192", 8192, 8192, 8192)};

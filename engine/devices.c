@@ -24,7 +24,7 @@ static void program_folder(char *folder, size_t folder_bytes)
 }
 
 /* Whether a library is shorter than its section table: opening a truncated one would end the program by SIGBUS. */
-static int is_torn(const char *path)
+static int is_truncated(const char *path)
 {
     Elf64_Ehdr head = {0};
     struct stat file = {0};
@@ -52,7 +52,7 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
                 "--device %s: this build has no %s backend (%s is not there): it is built where a CUDA toolkit is; "
                 "use --device cpu",
                 names[kind], names[kind], path);
-    MCS_REQUIRE(!is_torn(path), MCS_E_DEVICE, "--device %s: the module cannot be opened: %s: it is cut off; build anew",
+    MCS_REQUIRE(!is_truncated(path), MCS_E_DEVICE, "--device %s: the module cannot be opened: %s: the file is truncated; rebuild it",
                 names[kind], path);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     MCS_REQUIRE(handle, MCS_E_DEVICE, "--device %s: the module cannot be opened: %s", names[kind], dlerror());

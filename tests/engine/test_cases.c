@@ -1,5 +1,5 @@
-/* The runner of op cases itself: an op that is wrong in each of the ways that matter must fail it. The op is relu:
- * three lines, wrong on demand. And what the attention says about offsets that point outside its rows. */
+/* Tests the runner of op cases: it must detect an op that is wrong in each relevant way. The op is relu: three lines
+ * with selectable errors. Also the errors of attention for offsets outside its rows. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

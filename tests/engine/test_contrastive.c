@@ -64,9 +64,8 @@ static void run(float *image, float *text, float log_scale, int64_t b, const str
     }
 }
 
-/* A similarity of unit vectors is off by about D/2 roundings of its size, at most scale; exp passes that on as a
- * relative error; a gradient is a sum of such terms, none of which is much larger than the largest gradient times the
- * scale. */
+/* A similarity of unit vectors has an error of about D/2 roundings of its size, at most scale; exp turns that into a
+ * relative error. A gradient is a sum of such terms, none much larger than the largest gradient times the scale. */
 static double tolerance(double scale)
 {
     return 8 * 0x1p-24 * (1 + scale);

@@ -1,5 +1,5 @@
-/* How convolutions are planned on this processor: never by a reference implementation of oneDNN; and the own code that
- * stands in is right. */
+/* The implementations chosen for convolutions on this processor: never oneDNN's reference implementation; and the
+ * im2col fallback is correct. */
 #include <criterion/criterion.h>
 #include <omp.h>
 #include <string.h>
@@ -23,8 +23,7 @@ Test(conv_impl, im2col_on_all_conv_cases)
     cr_assert(n > 0);
 }
 
-/* The convolutions of the full-size networks by kind; spatial sizes small, which does not change what oneDNN chooses.
- */
+/* The convolutions of the full-size networks by kind; small spatial sizes, which do not change oneDNN's choice. */
 static const struct planned {
     const char *name;
     int nsp;

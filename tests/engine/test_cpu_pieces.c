@@ -1,5 +1,5 @@
-/* Operations of the CPU backend that work in pieces of a fixed size, with one row more than a whole number of pieces.
- * All values are small integers, so that each sum is exact in whatever order it is made. */
+/* Operations of the CPU backend that work in chunks of a fixed size, with one row more than a whole number of chunks.
+ * All values are small integers, so that sums are exact in any order. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@ extern const struct op_impl mcs_cpu_conv_transpose, mcs_cpu_resize, mcs_cpu_atte
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
-/* n integers from -2 to 2 that follow no simple pattern. */
+/* n integers from -2 to 2 without a simple pattern. */
 static float *integers(int64_t n, uint32_t seed)
 {
     float *v = malloc((size_t)n * sizeof *v);
@@ -49,7 +49,7 @@ static void expect_same(const char *what, const float *got, const float *want, i
                      (double)want[i]);
 }
 
-/* ---- transposed convolution: x (1,1,rows,2), kernel (1,k), o channels; pieces of 2^19 / (k o) rows, at least 16 ----
+/* ---- transposed convolution: x (1,1,rows,2), kernel (1,k), o channels; chunks of 2^19 / (k o) rows, at least 16 ----
  */
 
 static void conv_transpose(int64_t rows, int64_t k, int64_t o)
@@ -102,8 +102,8 @@ Test(cpu_pieces, transposed_convolution)
     conv_transpose(32, 4, 4096);
 }
 
-/* ---- convolution by own code: a 1x2 kernel with stride 2 over (1,1,2 rows,c); pieces of 2^20 / (2 c) rows, at least
- * 64 */
+/* ---- convolution by im2col: a 1x2 kernel with stride 2 over (1,1,2 rows,c); chunks of 2^20 / (2 c) rows, at least 64
+ * ---- */
 
 static void conv(int64_t rows, int64_t c)
 {
@@ -156,7 +156,7 @@ Test(cpu_pieces, convolution_by_own_code)
     conv(128, 4096);
 }
 
-/* ---- sums over rows: blocks of 64 rows, at most 64 pieces of whole blocks ---- */
+/* ---- sums over rows: blocks of 64 rows, at most 64 groups of whole blocks ---- */
 
 Test(cpu_pieces, sums_over_rows)
 {

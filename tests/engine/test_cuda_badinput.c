@@ -1,6 +1,6 @@
-/* What is wrong with a GPU, its driver or the backend's module, through the program on simulated devices: the exit
- * code, and one line that says what to do. The device's own functions: tests/cudasim/test_sim_backend.c; ranks that
- * leave: test_dist.c too. */
+/* Errors of a GPU, its driver or the backend's module, through the program on simulated devices: the exit code, and one
+ * line with the remedy. The device's functions are tested in tests/cudasim/test_sim_backend.c; ranks that leave in
+ * test_dist.c too. */
 #include "data/io/file.h"
 #include "engine/base/log.h"
 #include "tests/support/support_tiny.h"
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *folder, *modules; /* where the program and its modules lie */
+static const char *folder, *modules; /* folder of the test's files; folder of the program and its modules */
 
 static void setup(void)
 {
@@ -27,7 +27,7 @@ static void teardown(void)
 }
 TestSuite(cuda_badinput, .init = setup, .fini = teardown, .timeout = 120);
 
-/* The tests that need the simulation's module, which is built where CUDA's headers are. */
+/* 1 where the simulation's module was not built, because CUDA's headers are missing. */
 static int no_module(void)
 {
     return access(tiny_path(modules, "libmcsam_cudasim.so"), R_OK) != 0;
@@ -43,7 +43,7 @@ static int no_module(void)
     "finetune", "-m", "model", "--pairs", "pairs/pairs.csv", "-o", "run", "--batch", "4", "--threads", "1", "--quiet", \
         "--device", "cudasim"
 
-/* Runs the program and wants this exit code, and one line of error with these words. Returns that line. */
+/* Runs the program and expects this exit code, and one line of error with these words. Returns that line. */
 static const char *expect(int code, const char *says, const char *const *argv)
 {
     const int got = tiny_wait(tiny_spawn(MCS_BINARY, folder, argv, NULL));
@@ -130,14 +130,15 @@ Test(cuda_badinput, modules_that_cannot_be_opened)
     run_folder(0);
     if (no_module()) return;
     cr_assert_eq(tiny_shell("head -c 100000 %s/libmcsam_cudasim.so >%s", modules, own), 0);
-    expect(69, "the module cannot be opened: modules/libmcsam_cudasim.so: it is cut off; build anew", ARGS(CLIP));
+    expect(69, "the module cannot be opened: modules/libmcsam_cudasim.so: the file is truncated; rebuild it",
+           ARGS(CLIP));
     cr_assert_eq(tiny_shell("cp %s/libmcsam_cudasim.so %s", modules, own), 0);
     expect(0, "cudasim  0: ", ARGS("devices", "--device", "cudasim"));
 }
 
 /* ---- memory ---- */
 
-/* The batch that the message names fits, then. */
+/* The batch that the message names fits. */
 Test(cuda_badinput, out_of_memory_names_a_batch_that_fits)
 {
     char batch[32];
@@ -157,7 +158,7 @@ Test(cuda_badinput, out_of_memory_names_a_batch_that_fits)
     snprintf(batch, sizeof batch, "%lld", fits);
     cr_assert_eq(tiny_shell("rm -r %s/run", folder), 0);
     expect(0, "", ARGS(UNET, "--epochs", "1", "--iterations", "1", "--batch", batch));
-    /* Not the buffers of the device itself. */
+    /* With 12 MiB, a buffer that does not depend on the batch fails: the message names no batch. */
     cr_assert_eq(tiny_shell("rm -r %s/run", folder), 0);
     setenv("CUDASIM_MEMORY_MIB", "12", 1);
     expect(1, "8.0 MiB of device memory wanted in one piece, 4.0 MiB of 12.0 MiB are free; close what else uses",
@@ -166,7 +167,7 @@ Test(cuda_badinput, out_of_memory_names_a_batch_that_fits)
 
 /* ---- a run that goes wrong ---- */
 
-/* A model whose last weights are NaN; what happens later in a run: test_sim_backend.c. */
+/* A model whose last weights are NaN; later errors in a run are in test_sim_backend.c. */
 Test(cuda_badinput, losses_that_are_not_finite)
 {
     NEED_MODULE();
@@ -188,7 +189,7 @@ Test(cuda_badinput, losses_that_are_not_finite)
     }
 }
 
-/* Its rank finds a damaged image while the other one is in a collective. */
+/* One rank finds a damaged image while the other one is in a collective. */
 Test(cuda_badinput, a_rank_that_leaves)
 {
     NEED_MODULE();

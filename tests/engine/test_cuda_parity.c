@@ -1,5 +1,5 @@
-/* The same commands on the CPU and on the simulated GPU: what each makes of identical inputs. Skipped, aloud, where the
- * simulation was not built (it needs NVIDIA's headers). */
+/* The same commands on the CPU and on the simulated GPU: compares their results on identical inputs. Skipped, with a
+ * message, where the simulation was not built (it needs NVIDIA's headers). */
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
@@ -39,8 +39,8 @@ static void run(const char *line, const char *device, const char *precision, con
         0, "%s on %s", line, device);
 }
 
-/* |b - a| and |a - start| over all weights, in the Euclidean norm: how far apart two trainings ended, how far they
- * went. */
+/* b - a| and |a - start| over all weights, in the Euclidean norm: the distance between two trainings' ends, and the
+ * distance from the start. */
 static void distances(const char *start, const char *a, const char *b, double *apart, double *walked)
 {
     struct safetensors *f[3];
@@ -68,12 +68,12 @@ static void distances(const char *start, const char *a, const char *b, double *a
     *walked = sqrt(w);
 }
 
-/* How far apart two trainings may end, as a share of how far they went. A gradient passes about 12 operations forward
- * and 12 backward, each of which rounds it once to what is stored and sums K terms in between; errors of all 10 steps
- * add up, and so does the way. In float32 a sum of the K <= 64 terms here is good to sqrt(K) roundings, so 24 * 8 *
- * 2^-24 a step; Adam's quotient and the feedback of one step's error into the next (the rates here are small) are
- * allowed a factor of 10 together. In bf16 the stored roundings of 2^-8 are all that counts; at worst all 24 go the
- * same way. */
+/* The allowed distance of two trainings, relative to the distance from their start. A gradient passes about 12
+ * operations forward and 12 backward; each rounds it once to the stored type and sums K terms in between. The errors of
+ * all 10 steps add up, and so does the distance. In float32 a sum of the K <= 64 terms here has an error of sqrt(K)
+ * roundings, so 24 * 8 * 2^-24 per step; Adam's quotient and the feedback of one step's error into the next (the rates
+ * here are small) are allowed a factor of 10 together. In bf16 only the stored roundings of 2^-8 matter; at worst all
+ * 24 have the same sign. */
 static const double share_fp32 = 10 * 24 * 8 * 0x1p-24, share_bf16 = 24 * 0x1p-8;
 
 static void check(const char *line, const char *start, const char *file, const char *precision, double share)
@@ -106,7 +106,7 @@ Test(parity, ten_steps_of_the_network)
     char still[512];
     if (!is_built()) cr_skip_test("no simulation in this build");
     tiny_training_folder(TINY_UNET, work);
-    snprintf(still, sizeof still, "%s --lr 1e-9", line); /* where it starts */
+    snprintf(still, sizeof still, "%s --lr 1e-9", line); /* the starting point */
     run(still, "cpu", "fp32", "start");
     run(line, "cpu", "fp32", "cpu");
     check(line, tiny_path(".", "start/%s", file), file, "fp32", share_fp32);
@@ -120,7 +120,7 @@ static void draw_sam(void)
     const struct sam_config c = tiny_sam_config();
     struct device d;
     struct sam_model m;
-    const pid_t pid = fork(); /* threads, once started, do not live through a fork */
+    const pid_t pid = fork(); /* threads do not survive a fork */
     cr_assert(pid >= 0);
     if (pid == 0) {
         if (mcs_cpu_open(1, &d) != MCS_OK || mcs_sam_model_new(&c, 5, &d, &m) != MCS_OK) _exit(1);
@@ -143,7 +143,7 @@ static void expect_near(const char *what, const json_t *a, const json_t *b, doub
                   "%s: %g and %g", what, json_number_value(a), json_number_value(b));
 }
 
-/* The pictures are taken for maps: bytes over 255, whose sums are exact in double, so every file is the same. */
+/* Images used as maps: bytes over 255, whose sums are exact in double, so every file is the same. */
 Test(parity, coarse_masks)
 {
     static const char line[] = "coarse -i data/images --min-confidence 0.1 --keep 2 --points 4 --negative-points 2";
@@ -156,7 +156,7 @@ Test(parity, coarse_masks)
         0);
 }
 
-/* Logits agree to 1e-5 of their size, so one of the 576 pixels may lie elsewhere, of a mask or of what is counted. */
+/* Logits agree to 1e-5 of their size, so one of the 576 pixels of a mask or a count may differ. */
 Test(parity, sam_masks)
 {
     static const char line[] = "sam -m sam -i data/images/img_0.png --box 2,3,14,15 --box 5,1,20,20 --point 9,8,1";

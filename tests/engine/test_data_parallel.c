@@ -29,7 +29,7 @@ static void teardown(void)
 TestSuite(data_parallel, .init = setup, .fini = teardown, .timeout = 300);
 
 struct job {
-    int dice; /* else contrastive */
+    int dice; /* 1: Dice and cross-entropy; 0: contrastive */
     struct dice_ce_attr attr;
     int64_t bucket_bytes;
     float *grad[MAX_RANKS];
@@ -47,7 +47,7 @@ static struct tensor *layer(struct graph *g, struct tensor *x, int64_t width, co
     return mcs_linear(g, x, width, BIAS, name);
 }
 
-/* What a rank has of the batch, on its graph's inputs. */
+/* Sets the graph's inputs to a rank's part of the batch. */
 static enum mcs_status set_inputs(const struct job *job, struct exec *e, struct tensor *const *in, int64_t own,
                                   int rank, uint32_t run)
 {
@@ -61,7 +61,7 @@ static enum mcs_status set_inputs(const struct job *job, struct exec *e, struct 
         MCS_TRY_GOTO(mcs_exec_set(e, in[k], x), st, done);
     }
     if (!job->dice) goto done;
-    for (int64_t i = 0; i < own * VOXELS; i++) { /* classes of unlike sizes from sample to sample */
+    for (int64_t i = 0; i < own * VOXELS; i++) { /* samples differ in their class frequencies */
         const uint64_t at = (uint64_t)(i + rank * own * VOXELS), drawn = (at + 1000 * run) * 2654435761U / 977;
         t[i] = (int32_t)(drawn % (3 + at / VOXELS)) % CLASSES;
     }
@@ -96,7 +96,7 @@ static enum mcs_status record(const struct job *job, struct data_parallel *dp, s
     return mcs_graph_status(g);
 }
 
-/* RUNS runs, each of another batch: a device that replays recorded steps does so from the third on. */
+/* RUNS runs, each with another batch: a device that replays recorded steps does so from the third on. */
 static enum mcs_status run_graph(struct job *job, struct comm *c, struct device *d, int rank, int size)
 {
     const int64_t own = BATCH / size;
@@ -149,9 +149,10 @@ static enum mcs_status run_rank(void *ctx, struct ranks *r)
     return st;
 }
 
-/* Both are sums of the same products of numbers of magnitude 1, in other orders; what differs is their rounding. A
- * value of the gradient is a sum over rows and widths of at most TERMS products, passed through fewer than STEPS steps:
- * a random walk of sqrt(TERMS) U a step, all steps' errors added up, of the largest gradient's size. */
+/* Both results are sums of the same products of numbers of magnitude 1 in different orders; only their rounding
+ * differs. A value of the gradient is a sum over rows and widths of at most TERMS products, passed through fewer than
+ * STEPS steps. Its error is a random walk of sqrt(TERMS) U per step, all steps' errors added, relative to the largest
+ * gradient. */
 static void expect_same(const char *what, struct job job)
 {
     const double u = ldexp(1, -24), terms = BATCH * VOXELS, steps = 16;
@@ -242,7 +243,7 @@ Test(data_parallel, buckets_hold_each_gradient_once)
     mcs_device_close(&d);
 }
 
-/* Dice by sample, where one rank has fewer valid voxels: said, never averaged wrongly. */
+/* Dice by sample, where one rank has fewer valid voxels: an error, never a wrong average. */
 static enum mcs_status run_unlike(void *ctx, struct ranks *r)
 {
     struct device d;

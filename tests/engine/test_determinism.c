@@ -1,5 +1,5 @@
-/* The same command gives the same bytes; another number of threads the same to rounding; and what is drawn for a case
- * depends on the case alone, not on its company. */
+/* The same command gives the same bytes; another number of threads the same up to rounding; and random draws for a case
+ * depend on the case alone, not on the other cases. */
 #include "engine/model/layers.h"
 #include "engine/tape/grad.h"
 #include "infer/clip/saliency.h"
@@ -88,7 +88,7 @@ struct result {
     uint8_t coarse[WIDTH * HEIGHT], mask[WIDTH * HEIGHT];
 };
 
-/* The chain on the cases of these numbers, in this order, `pairs` at once. */
+/* Runs the pipeline on the cases of these numbers, in this order, `pairs` at once. */
 static void chain(struct models *m, const int *which, int n, int pairs, struct result *r)
 {
     const enum mcs_form form[MCS_FORM_STAGES] = {0};
@@ -137,8 +137,8 @@ Test(determinism, the_chain_twice_is_the_same_bytes, .timeout = 60)
     cr_expect(some, "an empty map shows nothing");
 }
 
-/* Up to the coarse mask the same bits. SAM's decoder is planned for as many prompts as there are, so its outputs agree
- * to rounding: the IoUs (of a range of .1 here) to 2e-5 of their range; a mask may lose a pixel whose logit is nearly
+/* Identical bits up to the coarse mask. SAM's decoder is planned for the number of prompts, so its outputs agree up to
+ * rounding: the IoUs (of a range of .1 here) to 2e-5 of their range; a mask may differ in a pixel whose logit is nearly
  * 0. */
 static void expect_bits(const char *what, int number, const struct result *a, const struct result *b)
 {
@@ -152,11 +152,11 @@ static void expect_bits(const char *what, int number, const struct result *a, co
                        (double)b->iou);
 }
 
-/* Two right evaluations of a network of a few blocks are within 1e-5 of the range of the exact one each (the bound that
- * tests/infer/test_clip_model.c holds against another implementation), so within 2e-5 of each other. A map is the
- * bottleneck after nine steps of Adam, whose first steps have the length lr whatever the gradient's size: an element
- * whose gradient rounds to the other side of 0 goes the other way. Gradients being within 1e-4 of their range, a share
- * of some 1e-4 of the elements may do so, and each moves the map by at most its range: maps are compared by their mean
+/* Two correct evaluations of a network of a few blocks are each within 1e-5 of the range of the exact one (the bound of
+ * tests/infer/test_clip_model.c against another implementation), so within 2e-5 of each other. A map is the bottleneck
+ * after nine steps of Adam, whose first steps have the length lr whatever the gradient's size: an element whose
+ * gradient rounds to the other sign moves the other way. Gradients are within 1e-4 of their range, so a fraction of
+ * about 1e-4 of the elements may do so, and each moves the map by at most its range: maps are compared by their mean
  * difference. */
 static void expect_close(const char *what, const struct result *a, const struct result *b)
 {
@@ -167,7 +167,7 @@ static void expect_close(const char *what, const struct result *a, const struct 
     cr_expect_float_eq(a->presence, b->presence, 4e-5, "%s: presence", what); /* a difference of two cosines */
 }
 
-/* All cases together, backwards and each alone, `pairs` at once; compares each with itself. */
+/* Runs all cases together, in reverse and each alone, `pairs` at once; compares each with itself. */
 static void in_company(void (*compare)(const char *what, int number, const struct result *a, const struct result *b))
 {
     static struct result together[CASES], other[CASES];
@@ -188,8 +188,8 @@ static void in_company(void (*compare)(const char *what, int number, const struc
     models_close(&m);
 }
 
-/* Alone or in company, in whatever order: noise is keyed by the case, and with the same number of pairs planned at once
- * oneDNN's AVX-512 product makes a row of its result in the same way wherever the row lies. So the maps are the same
+/* Alone or with others, in any order: noise is keyed by the case, and with the same number of pairs planned at once
+ * oneDNN's AVX-512 product computes each row of its result in the same way at any position. So the maps are identical
  * bits. */
 Test(determinism, a_case_does_not_depend_on_its_company, .timeout = 60)
 {
@@ -203,15 +203,15 @@ static void expect_close_case(const char *what, int number, const struct result 
     expect_close(what, a, b);
 }
 
-/* oneDNN's AVX2 product computes rows in blocks of 6 and the 1 to 3 rows that are left by another kernel, which rounds
- * differently: there a case is the same to rounding, by the bound of expect_close. */
+/* oneDNN's AVX2 product computes rows in blocks of 6 and the remaining 1 to 3 rows by another kernel, which rounds
+ * differently: there a case is equal up to rounding, by the bound of expect_close. */
 Test(determinism, a_case_depends_on_its_company_by_rounding_at_most, .timeout = 60)
 {
     test_isa(TEST_AVX2);
     in_company(expect_close_case);
 }
 
-/* Another number at once is another shape of the products, which oneDNN then cuts into other pieces. */
+/* Another number at once gives the products another shape, which oneDNN blocks differently. */
 Test(determinism, the_number_at_once_changes_rounding_alone, .timeout = 60)
 {
     static struct result one[CASES], many[CASES];
@@ -247,8 +247,8 @@ Test(determinism, threads_change_rounding_alone, .timeout = 60)
     for (int i = 0; i < CASES; i++) expect_close("1 and 2 threads", &r[0][i], &r[1][i]);
 }
 
-/* Loss and all gradients of one contrastive step with 1 and 2 threads: 1e-4 of each gradient's range twice over, as
- * above; a range below 1e-2 counts as that (the gradient of a key's bias is 0 in exact arithmetic). */
+/* Loss and all gradients of one contrastive step with 1 and 2 threads: within twice 1e-4 of each gradient's range, as
+ * above; a range below 1e-2 counts as 1e-2 (the gradient of a key's bias is 0 in exact arithmetic). */
 Test(determinism, gradients_with_one_and_two_threads, .timeout = 60)
 {
     enum { BATCH = 6 };

@@ -82,7 +82,7 @@ Test(dist, launchers_that_make_no_sense_are_one_clear_error)
 
 /* ---- collectives ---- */
 
-enum { N = 70001 }; /* more than two chunks, and no multiple of the ranks */
+enum { N = 70001 }; /* more than two chunks, and not a multiple of the ranks */
 
 static void fill(float *x, int rank)
 {
@@ -97,7 +97,7 @@ static enum mcs_status room_on(struct device *d, int64_t n, float **p)
     return MCS_OK;
 }
 
-/* What rank r has, on the device. */
+/* Uploads rank r's values. */
 static enum mcs_status put(struct device *d, float *dst, int rank, float *host)
 {
     fill(host, rank);
@@ -111,7 +111,7 @@ static enum mcs_status get(struct device *d, struct comm *c, const float *src, i
     return d->backend->download(d, host, src, n * (int64_t)sizeof(float));
 }
 
-/* Values that are not what they should be. */
+/* Number of wrong values. */
 static enum mcs_status check_collectives(struct comm *c, struct device *d, const struct ranks *r, float *x, float *all,
                                          float *host, float *want, int *bad)
 {
@@ -121,7 +121,7 @@ static enum mcs_status check_collectives(struct comm *c, struct device *d, const
     MCS_TRY(mcs_comm_allreduce_sum(c, x, N, "numbers"));
     MCS_TRY(get(d, c, x, N, host));
     for (int i = 0; i < r->size; i++) fill(want + (size_t)i * N, i);
-    for (int i = 0; i < N; i++) { /* the order of ranks, in float: the same bits */
+    for (int i = 0; i < N; i++) { /* summed in the order of ranks, in float: identical bits */
         float sum = want[i];
         for (int k = 1; k < r->size; k++) sum += want[(size_t)k * N + (size_t)i];
         *bad += sum != host[i];
@@ -241,11 +241,11 @@ Test(dist, a_collective_times_out)
     cr_expect(strstr(mcs_error_message(), "within 0 s"), "%s", mcs_error_message());
 }
 
-#ifndef TEST_CUDASIM /* the rest is of the host's communicator, or of meeting alone */
+#ifndef TEST_CUDASIM /* the tests below are for the host communicator, or for the rendezvous alone */
 
 static float room[2][16];
 
-/* Runs body in n processes, as a launcher would; the exit codes are returned, messages go to stderr of each. */
+/* Runs body in n processes, as a launcher would; returns the exit codes, messages go to each process's stderr. */
 static void in_processes(int n, const char *folder, void (*body)(const struct ranks *r), int *codes)
 {
     pid_t pid[8];
@@ -284,7 +284,7 @@ Test(dist, processes_sum_gather_and_broadcast_and_leave_nothing)
     cr_expect(access(fresh_folder(), F_OK) != 0, "the folder where they met is still there");
 }
 
-/* What an earlier launch left, of all kinds, whole and torn. */
+/* Files of all kinds left by an earlier launch, whole and torn. */
 Test(dist, files_of_an_earlier_launch_do_no_harm)
 {
     char path[200];
@@ -320,8 +320,8 @@ static void killed_in_process(const struct ranks *of)
     mcs_comm_close(c, MCS_E_FAIL);
 }
 
-/* The killed one's parent, this test, waits for rank 0 first, so rank 1 stays a zombie for a while: that too is seen.
- */
+/* The parent of the killed rank is this test, which waits for rank 0 first, so rank 1 stays a zombie for a while: that
+ * is detected too. */
 Test(dist, a_process_that_is_killed_ends_the_others)
 {
     int codes[3];
@@ -395,7 +395,7 @@ Test(dist, a_rank_that_does_not_come_is_named)
     cr_expect(access(fresh_folder(), F_OK) != 0);
 }
 
-/* Where ranks are on several machines, by the files alone: one that falls silent. */
+/* Ranks on several machines see each other by the files alone: a rank that stops its heartbeat. */
 Test(dist, silence_and_farewells_are_seen)
 {
     char unique_id[UNIQUE_ID_BYTES] = "", what[512];

@@ -1,5 +1,5 @@
 /* Edge cases of engine/dist: one rank without a communicator, options and their defaults, ranks that leave, files left
- * behind by a run, every launcher's variables, the rendezvous file. */
+ * behind by a run, every launcher's variables, the file of the unique id. */
 #include "engine/backend.h"
 #include "engine/base/log.h"
 #include "engine/dist/comm.h"
@@ -82,7 +82,7 @@ Test(dist_edges, one_rank_alone)
     mcs_cpu_close(&d);
 }
 
-/* Actions of a rank with its communicator. */
+/* A function that each rank calls with its communicator. */
 struct task {
     struct comm_options options;
     enum mcs_status (*work)(struct comm *c, float *x, char *said);
@@ -128,7 +128,7 @@ Test(dist_edges, timeouts)
     cr_expect_eq(n_entries(folder), 0);
 }
 
-/* Nothing to sum is no collective; the largest set of values is COMM_VALUES. */
+/* Summing nothing is no collective; the largest set of values is COMM_VALUES. */
 static enum mcs_status sizes(struct comm *c, float *x, char *said)
 {
     static const int values[] = {0, COMM_VALUES + 1};
@@ -168,7 +168,7 @@ Test(dist_edges, sizes)
     for (int i = 0; i < 3; i++) cr_expect_str_eq(t.said[i], "many: 65 values, at most 64 go at once");
 }
 
-/* Where the others do not come, rank 0 takes back the file it made for them. */
+/* If the other ranks do not arrive, rank 0 removes the file it made for them. */
 Test(dist_edges, nobody_comes)
 {
     struct device d;
@@ -211,11 +211,11 @@ Test(dist_edges, a_rank_that_leaves_is_named)
     cr_expect_eq(n_entries(folder), 0, "the folder where they met is still there");
 }
 
-/* ---- whose failure is told ---- */
+/* ---- the rank whose failure is reported ---- */
 
 static enum mcs_status by_number(void *of, struct ranks *r)
 {
-    const int *how = of; /* of rank r: 0 well, 1 fails, 2 fails since another one has, 3 stopped */
+    const int *how = of; /* of rank r: 0 succeeds, 1 fails, 2 fails because another one has, 3 stopped */
     char path[1100];
     FILE *f;
     cr_expect_eq(r->size, 3);
@@ -304,7 +304,7 @@ Test(dist_edges, every_launcher)
         cr_expect_eq(mcs_ranks_find(env, &r), MCS_OK, "%s", mcs_error_message());
         cr_expect(r.rank == 3 && r.size == 65536 && r.local_rank == 3, "%s: %d of %d", names[i][0], r.rank, r.size);
         cr_expect_str_eq(r.launcher, names[i][0]);
-        snprintf(other, sizeof other, "%sS=9", names[i][1]); /* a longer name is another one */
+        snprintf(other, sizeof other, "%sS=9", names[i][1]); /* a longer name is a different variable */
         char *longer[] = {other, rank, size, NULL};
         cr_expect_eq(mcs_ranks_find(longer, &r), MCS_OK);
         cr_expect(r.rank == 3 && r.local_rank == -1);
@@ -365,7 +365,7 @@ Test(dist_edges, the_shared_file)
     cr_expect_eq(flock(fd, LOCK_EX | LOCK_NB), 0, "not locked any more");
     close(fd);
     mcs_comm_host.drop_unique_id("");
-    /* No file can be opened. */
+    /* Opening files fails. */
     struct rlimit before, none;
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = before;

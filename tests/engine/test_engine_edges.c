@@ -1,5 +1,5 @@
-/* Rare paths of the engine: inputs kept in bfloat16, calls in the wrong order, modules that are cut off, the processor
- * as a device. */
+/* Rare paths of the engine: inputs kept in bfloat16, calls in the wrong order, truncated modules, the CPU as a device.
+ */
 #include "engine/base/log.h"
 #include "engine/devices.h"
 #include "engine/model/layers.h"
@@ -101,7 +101,7 @@ Test(engine_edges, use_before_memory_is_refused)
     mcs_cpu_close(&d);
 }
 
-/* ---- gradients that cannot be ---- */
+/* ---- impossible gradients ---- */
 
 static struct params *params;
 static struct graph *graph;
@@ -147,7 +147,7 @@ Test(engine_edges, seeds_that_cannot_be)
 
 static char folder[] = "/tmp/mcs_engine_edges_XXXXXX";
 
-/* A library's head of 64 bytes that says that its table of sections ends at `end`, in a file of `bytes` bytes. */
+/* A library's 64-byte header whose section table ends at `end`, in a file of `bytes` bytes. */
 static void module(int64_t end, int64_t bytes, int elf)
 {
     char path[96], rest[4096] = {0};
@@ -181,7 +181,7 @@ Test(engine_edges, modules_that_are_cut_off)
         cr_expect_eq(mcs_device_check(&c), MCS_E_DEVICE);
         cr_expect(strstr(mcs_error_message(), "--device cudasim: the module cannot be opened: "), "%s",
                   mcs_error_message());
-        cr_expect_eq(strstr(mcs_error_message(), "it is cut off; build anew") != NULL, rows[i].cut, "row %d: %s",
+        cr_expect_eq(strstr(mcs_error_message(), "the file is truncated; rebuild it") != NULL, rows[i].cut, "row %d: %s",
                      (int)i, mcs_error_message());
         mcs_error_clear();
     }

@@ -1,5 +1,5 @@
-/* engine/escape: every sequence of bytes at a boundary of UTF-8 against a plain decoder, and texts that are shown and
- * stored against rules written out here. */
+/* engine/base/escape: every byte sequence at a boundary of UTF-8 against a simple decoder, and shown and stored texts
+ * against rules written out here. */
 #include "engine/base/escape.h"
 
 #include <criterion/criterion.h>
@@ -44,7 +44,7 @@ Test(escape, utf8)
 
 /* ---- to show ---- */
 
-/* Every character of one and two bytes, and every byte that is none. */
+/* Every character of one and two bytes, and every byte that is not one. */
 Test(escape, which_characters_are_shown)
 {
     for (int code = 1; code < 0x800; code++) {
@@ -72,7 +72,7 @@ Test(escape, which_characters_are_shown)
     }
 }
 
-/* Whatever room there is, whole characters are written, as many as fit. */
+/* For any buffer size, whole characters are written, as many as fit. */
 Test(escape, no_half_characters)
 {
     static const char text[] = "ab\xc3\xa9"
@@ -115,8 +115,8 @@ static int hex(int c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The rule of escape.h: a text without a byte that is no UTF-8, and without "\x80" to "\xff", stays; else bytes are
- * written so and backslashes doubled. */
+/* The rule of escape.h: text that is UTF-8 and has none of "\x80" to "\xff" is unchanged; otherwise bytes are encoded
+ * so and backslashes doubled. */
 static void plain_encode(const char *text, char *dst)
 {
     int stays = 1;
@@ -142,7 +142,7 @@ static void plain_encode(const char *text, char *dst)
     *dst = '\0';
 }
 
-/* All texts of up to four of these pieces, alone and behind a byte that needs encoding. */
+/* All texts of up to four of these parts, alone and after a byte that needs encoding. */
 Test(escape, stored_texts)
 {
     static const char *const pieces[] = {"\\", "x", "7", "8", "9", "a",    "f",
@@ -161,7 +161,7 @@ Test(escape, stored_texts)
             if (strcmp(got, want) != 0 || strcmp(back, text) != 0) {
                 if (n_wrong++ < 5) cr_expect(0, "'%s': encoded '%s', want '%s', decoded '%s'", text, got, want, back);
             }
-            /* A text that no encoding makes is taken as it is. */
+            /* Text that no encoding produces is returned unchanged. */
             const char *decoded = mcs_text_decode(&a, text);
             plain_encode(decoded, want);
             if (strcmp(decoded, text) != 0 && strcmp(want, text) != 0 && n_wrong++ < 5)

@@ -19,9 +19,9 @@
 
 static struct counting counted;
 static char calls[4096];   /* since the last expect_calls */
-static char recording[64]; /* recording[i]: number i is held by an executor */
+static char recording[64]; /* recording[i]: an executor holds number i */
 static int n_recordings;   /* made so far; the first is number 1 */
-static int fail_step;      /* the step after which a run fails; -1: none does */
+static int fail_step;      /* the step after which a run fails; -1: none */
 static enum mcs_status begin_fails, end_fails, run_fails;
 static const struct run_state *run_seen;
 
@@ -212,8 +212,8 @@ Test(exec_capture, failures_leave_no_recording)
     mcs_device_close(&d);
 }
 
-/* Timed steps, and those of an executor that waits for the device after each, are never recorded; what was recorded
- * before is given back at the end. */
+/* Timed steps, and those of an executor that waits for the device after each, are never recorded; an earlier recording
+ * is freed at the end. */
 Test(exec_capture, what_is_not_recorded)
 {
     struct device d = device_open();
@@ -234,8 +234,8 @@ Test(exec_capture, what_is_not_recorded)
     mcs_device_close(&d);
 }
 
-/* More memory moves the tensors: recordings hold their old places. An executor that fits into what there is leaves the
- * others' recordings alone. */
+/* Growing memory moves the tensors, while recordings hold their old addresses. An executor that fits into the existing
+ * memory leaves the others' recordings valid. */
 Test(exec_capture, recordings_end_where_memory_grows)
 {
     struct device d = device_open();
@@ -283,7 +283,7 @@ Test(exec_capture, recordings_end_where_memory_grows)
     mcs_device_close(&d);
 }
 
-/* Each step stands in the trace with its mean time over the runs, one behind the other; each executor is a process. */
+/* Each step is in the trace with its mean time over the runs, one after the other; each executor is a process. */
 Test(exec_capture, mean_times_of_a_trace)
 {
     struct device d = device_open();
@@ -328,7 +328,7 @@ Test(exec_capture, mean_times_of_a_trace)
     mcs_device_close(&d);
 }
 
-/* Set in pieces of 4096 values: each value in its place, rounded to the nearest. */
+/* Set in chunks of 4096 values: each value at its position, rounded to the nearest. */
 Test(exec_capture, an_input_in_bfloat16_of_several_pieces)
 {
     static const int64_t counts[] = {1, 4095, 4096, 4097, 8192, 8195};
@@ -345,7 +345,8 @@ Test(exec_capture, an_input_in_bfloat16_of_several_pieces)
         mcs_keep(mcs_apply(g, OP_cast, "wide", (struct tensor *[]){x, NULL}, &wide));
         OK(mcs_exec_new(g, &d, &e));
         for (int64_t i = 0; i < n; i++) values[i] = (float)(i % 256) - 100;
-        for (int64_t i = 0; i < n; i += 256) values[i] = (float)(i / 256 + 1) * 0.001f; /* not of 8 bits: rounded */
+        /* more than 8 significant bits: rounded */
+        for (int64_t i = 0; i < n; i += 256) values[i] = (float)(i / 256 + 1) * 0.001f;
         OK(mcs_exec_set(e, x, values));
         OK(mcs_exec_get(e, x, got));
         for (int64_t i = 0; i < n; i++)

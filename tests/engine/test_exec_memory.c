@@ -1,5 +1,5 @@
-/* Executors that use one set of device memory in turn: the same bits as with memory of their own, whatever runs
- * between; as many bytes as were planned and no more; memory that grows when a larger one comes. */
+/* Executors that share device memory: the same bits as with separate memory, whatever runs in between; exactly the
+ * planned bytes; memory that grows for a larger executor. */
 #include "engine/base/rng.h"
 #include "engine/model/layers.h"
 #include "engine/tape/exec.h"
@@ -123,7 +123,7 @@ static struct params *params_open(struct device *d)
 
 /* ---- tests ---- */
 
-/* The inputs of the next run are set while the last one's loss is still to be read, in turns of sizes. */
+/* The inputs of the next run are set before the last run's loss is read, alternating between sizes. */
 Test(exec_memory, the_same_bits_as_alone)
 {
     const int64_t rows[] = {5, MAX_ROWS, 17}, turns[] = {0, 1, 0, 2, 2, 1, 0};
@@ -155,7 +155,8 @@ Test(exec_memory, the_same_bits_as_alone)
     mcs_device_close(&d);
 }
 
-/* Each part as large as the largest asks for, and each one's constants; known before anything is taken. */
+/* Each region is as large as the largest executor needs, plus everyone's constants; known before anything is allocated.
+ */
 Test(exec_memory, takes_what_was_planned)
 {
     const int64_t rows[] = {33, MAX_ROWS, 7};
@@ -195,8 +196,8 @@ Test(exec_memory, takes_what_was_planned)
     mcs_device_close(&d);
 }
 
-/* A larger executor comes when a smaller one has run and has its loss's weight; then a still larger one that finds no
- * memory, after which the two go on. */
+/* A larger executor is added after a smaller one has run and has its loss's weight; then an even larger one that gets
+ * no memory, after which the first two continue. */
 Test(exec_memory, grows)
 {
     struct device d = device_open();
@@ -230,7 +231,7 @@ Test(exec_memory, grows)
         set(all[i], 2);
         mcs_params_zero_grad(p);
         OK(mcs_exec_run(all[i]->e));
-        const struct result got = result_of(all[i]); /* before the gradients are another run's */
+        const struct result got = result_of(all[i]); /* before another run overwrites the gradients */
         same(p, got, alone(p, &d, all[i]->rows, 2, i ? 3 : 1), i ? "the small one" : "the large one");
     }
     net_free(&large);
@@ -240,7 +241,7 @@ Test(exec_memory, grows)
     mcs_device_close(&d);
 }
 
-/* The CPU's memory is backed by pages from the start: a large batch that comes late finds its pages there. */
+/* The CPU's memory is backed by pages from the start: a large batch that comes late needs no new pages. */
 Test(exec_memory, pages_are_taken_at_once)
 {
     enum { BYTES = 48 << 20 };

@@ -1,4 +1,4 @@
-/* The golden weights' formula: values printed by formula.py, bit for bit, one of each rule. */
+/* The golden weights' formula: values printed by formula.py, compared bit for bit, one for each rule. */
 #include <criterion/criterion.h>
 
 #include "tests/golden/formula.h"

@@ -1,4 +1,4 @@
-/* The tape: builders and their held errors, which gradients exist, and plans whose tensors never lie on each other. */
+/* The tape: builders and their held errors, the set of gradients that exist, and plans whose tensors never overlap. */
 #include "engine/backend.h"
 #include "engine/base/rng.h"
 #include "engine/model/layers.h"
@@ -113,7 +113,7 @@ Test(graph, parameters_are_named_once)
     net_close(&n);
 }
 
-/* Drawn by (seed, name): another order of naming, or other parameters beside it, change nothing. */
+/* Drawn by (seed, name): another order of naming, or additional parameters, change nothing. */
 Test(graph, a_parameter_is_drawn_by_its_name)
 {
     float first[2][30];
@@ -169,13 +169,13 @@ Test(grad, seeds_that_cannot_be)
     fails(mcs_grad(n.g, (struct tensor *[]){z, z}, 2), MCS_E_SHAPE, "given twice");
     net_close(&n);
 
-    /* y is a seed, and gelu, which leads to the seed z, reads it: its gradient would be both given and made. */
+    /* y is a seed and is read by gelu, which leads to the seed z: its gradient would be both given and computed. */
     n = net_open();
     x = input(&n, 2, 3), y = mcs_linear(n.g, x, 3, BIAS, "layer"), z = mcs_gelu(n.g, y);
     fails(mcs_grad(n.g, (struct tensor *[]){z, y}, 2), MCS_E_SHAPE, "layer: a seed of the gradient is also read by");
     net_close(&n);
 
-    /* A reader that leads to no seed is no harm. */
+    /* A reader that leads to no seed is allowed. */
     n = net_open();
     x = input(&n, 2, 3), y = mcs_linear(n.g, x, 3, BIAS, "layer"), z = mcs_gelu(n.g, y);
     OK(mcs_grad(n.g, &y, 1));
@@ -263,7 +263,7 @@ static struct tensor *random_network(struct net *n, uint32_t number, int nodes, 
     const int64_t rows = 4 + 4 * (int64_t)mcs_rng_below(r, draw++, 6);
     *x = node[0] = mcs_input(n->g, "x", MCS_F32, MCS_DIMS(rows, WIDTH));
     for (int i = 1; i <= nodes; i++) {
-        /* Mostly of the last few, so that lives overlap; now and then from long ago. */
+        /* Mostly of the last few, so that lifetimes overlap; sometimes from long ago. */
         const int far = mcs_rng_uniform(r, draw++) < 0.2;
         const uint32_t back = mcs_rng_below(r, draw++, (uint32_t)(far || i < 3 ? i : 3));
         struct tensor *a = node[i - 1 - (int)back], *b = node[mcs_rng_below(r, draw++, (uint32_t)i)];
@@ -277,7 +277,7 @@ static struct tensor *random_network(struct net *n, uint32_t number, int nodes, 
             node[i] = mcs_reshape(n->g, mcs_gelu(n->g, mcs_reshape(n->g, a, MCS_DIMS(rows / 2, 2 * WIDTH))),
                                   MCS_DIMS(rows, WIDTH));
             break;
-        default: /* wide for a moment */
+        default: /* wide for one step */
             node[i] =
                 mcs_linear(n->g, mcs_gelu(n->g, mcs_linear(n->g, a, 5 * WIDTH, BIAS, name)), WIDTH, NO_BIAS, "shared");
         }
@@ -287,7 +287,7 @@ static struct tensor *random_network(struct net *n, uint32_t number, int nodes, 
     return mcs_keep(mse(n->g, y, *x));
 }
 
-/* First and last step at which a tensor must hold its values, found here again from the steps alone. */
+/* First and last step at which a tensor must hold its values, recomputed here from the steps alone. */
 static void life(const struct graph *g, const struct tensor *t, int *first, int *last)
 {
     *first = g->n_steps, *last = -1;
@@ -338,7 +338,7 @@ static void check_plan(const struct graph *g, const struct plan *plan)
     cr_assert_eq(sum, plan->sum_bytes);
 }
 
-/* Loss and gradients of random network `number`; every tensor of its own place where keep_all. */
+/* Loss and gradients of random network `number`; where keep_all, every tensor has separate memory. */
 static float *run_random(uint32_t number, int keep_all, int64_t *n_values, struct plan *plan)
 {
     struct net n = net_open();
@@ -370,7 +370,7 @@ static float *run_random(uint32_t number, int keep_all, int64_t *n_values, struc
     return result;
 }
 
-/* No two tensors that live together share a byte, and reuse changes no bit of the results. */
+/* No two tensors that are alive together share a byte, and reuse changes no bit of the results. */
 Test(plan, random_networks)
 {
     int64_t reused = 0, all = 0;
@@ -407,7 +407,7 @@ Test(plan, dump_and_timeline)
     for (const char *c = text; *c; c++) lines += *c == '\n';
     cr_expect_eq(lines, 1 + n.g->n_steps, "a line a step:\n%s", text);
     cr_expect(strstr(text, "mse") && strstr(text, " bwd ") && strstr(text, "last"), "%s", text);
-    char place[64]; /* offsets are those of the plan */
+    char place[64]; /* the offsets must be the plan's */
     snprintf(place, sizeof place, "%lld B @%lld", 4 * (long long)mcs_count(loss), (long long)loss->offset);
     cr_expect(strstr(text, place), "no '%s' in\n%s", place, text);
     free(text);

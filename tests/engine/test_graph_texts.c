@@ -24,7 +24,7 @@ static void print_dims(FILE *f, const struct tensor *t)
     fputc(')', f);
 }
 
-/* A tensor of a step: a parameter by its name, any other by its number; a view with the shape it has here. */
+/* A tensor of a step: a parameter by its name, any other by its number; a view with its shape at this step. */
 static void print_tensor(FILE *f, const struct tensor *t)
 {
     const struct tensor *r = t->root;
@@ -160,7 +160,7 @@ static void net_close(struct net *n)
 
 /* ---- CLIP ---- */
 
-/* No two numbers alike, so that one in another's place shows. */
+/* All numbers differ, so that a mistaken one shows. */
 static struct clip_config clip(void)
 {
     return (struct clip_config){.embed = 10,
@@ -340,7 +340,7 @@ Test(graph_texts, weights_of_deep_supervision)
 
 /* ---- the published sizes ---- */
 
-/* The parameters of every graph over p: how many tensors, how many values. */
+/* The parameters of all graphs over p: number of tensors, number of values. */
 static void check_size(struct net *n, int tensors, int64_t values)
 {
     int64_t sum = 0;

@@ -1,5 +1,5 @@
-/* Inputs that are no regular files: named pipes, devices, sockets and folders are refused at once by every reader. A
- * reader that waits is ended by an alarm. */
+/* Inputs that are not regular files: every reader refuses named pipes, devices, sockets and folders at once. A reader
+ * that waits is ended by an alarm. */
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
@@ -229,7 +229,7 @@ Test(input, reads_the_bytes_asked_for)
     close(fd);
 }
 
-/* The verbs: one line, a clear exit code, and no wait. `timeout` ends with 124 what waits. */
+/* The verbs: one line, a clear exit code, and no wait. `timeout` ends a waiting one with 124. */
 Test(input, verbs_do_not_wait)
 {
     static const struct {
@@ -258,7 +258,7 @@ Test(input, verbs_do_not_wait)
     }
 }
 
-/* A small file that wants more memory than is allowed costs its own case; the others are compared. */
+/* A small file that needs more memory than allowed fails only its case; the others are compared. */
 Test(input, a_memory_bomb_is_one_failed_case)
 {
     static struct nifti_file f;

@@ -1,4 +1,4 @@
-/* train/run_log: what stands in the place of a log is not written through. */
+/* train/run_log: a link or pipe in place of a log is not written through. */
 #include "data/io/file.h"
 #include "tests/support/support_tiny.h"
 #include "train/run/run_log.h"
@@ -18,7 +18,7 @@ static void holds(const char *path, const char *want)
     free(text);
 }
 
-/* A symbolic link keeps the file it names, a pipe does not make the run wait. */
+/* A symbolic link keeps its target unchanged, a pipe does not make the run wait. */
 Test(log_files, links_and_pipes_are_refused)
 {
     static const char *const names[] = {"metrics.jsonl", "events.out.tfevents.mcsam"};

@@ -1,4 +1,4 @@
-/* How much memory may be taken: sizes as people type them, the limit, and what the system's files say is free. */
+/* Memory limits: sizes as users type them, the limit, and free memory according to the system's files. */
 #include "engine/base/memory.h"
 #include "engine/base/status.h"
 
@@ -50,7 +50,7 @@ Test(memory, the_limit_counts_what_is_in_use)
     mcs_memory_limit_set(64 * GIB);
     const int64_t before = mcs_memory_left();
     cr_assert(before > 0 && before < 64 * GIB, "%lld", (long long)before);
-    /* 64 MiB that are written to are resident; other pages of the process may come and go, 16 MiB at most */
+    /* 64 MiB of written pages are resident; other pages of the process may change, by 16 MiB at most */
     char *taken = malloc((size_t)(64 * MIB));
     cr_assert(taken);
     memset(taken, 1, (size_t)(64 * MIB));
@@ -86,8 +86,8 @@ Test(memory, without_a_limit_the_free_memory_is_one)
               "%s", mcs_error_message()); /* the second where the test runs under a limit */
 }
 
-#ifndef MCS_SANITIZE /* whose shadow memory takes terabytes of addresses */
-/* What /proc/self/status says of the process, in bytes. */
+#ifndef MCS_SANITIZE /* its shadow memory takes terabytes of address space */
+/* A value of /proc/self/status in bytes. */
 static int64_t status_bytes(const char *key)
 {
     char line[256];
@@ -101,8 +101,8 @@ static int64_t status_bytes(const char *key)
     return kib * KIB;
 }
 
-/* Without --max-memory, what ulimit -v and -d leave of the process counts where it is less than what the machine has
- * free. */
+/* Without --max-memory, the memory that ulimit -v and -d leave counts where it is less than the machine's free memory.
+ */
 Test(memory, limits_of_the_process_count)
 {
     static const struct {
@@ -113,7 +113,7 @@ Test(memory, limits_of_the_process_count)
         struct rlimit before, now;
         cr_assert_eq(getrlimit(limits[i].resource, &before), 0);
         now = before;
-        /* data counts the stack too, 8 MiB of it at most by default */
+        /* data includes the stack, 8 MiB of it at most by default */
         now.rlim_cur = (rlim_t)(status_bytes(limits[i].key) + 96 * MIB);
         cr_assert_eq(setrlimit(limits[i].resource, &now), 0);
         const int64_t left = mcs_memory_left();
@@ -122,7 +122,7 @@ Test(memory, limits_of_the_process_count)
         char said[256];
         snprintf(said, sizeof said, "%s", mcs_error_message());
         mcs_error_clear();
-        now.rlim_cur = 4096; /* less than it has already */
+        now.rlim_cur = 4096; /* less than it uses already */
         cr_assert_eq(setrlimit(limits[i].resource, &now), 0);
         const int64_t none = mcs_memory_left();
         mcs_memory_limit_set(64 * GIB);
@@ -257,7 +257,7 @@ Test(memory_system, version_2_beside_version_1)
     cr_expect_eq(mcs_memory_free_under(root), MIB, "the machine has less");
 }
 
-/* A group's files that are missing or hold no number say nothing; the root's own group counts. */
+/* Missing files of a group, or files without a number, are ignored; the root group counts. */
 Test(memory_system, odd_files)
 {
     put("proc/meminfo", "MemAvailable: -5 kB\n");

@@ -140,7 +140,7 @@ Test(messages, durations)
     cr_expect_str_eq(end_after(1), "");
 }
 
-/* A line every 5 s where nobody looks; the remaining time by the rate so far. */
+/* In a file, a line every 5 s; the remaining time by the rate so far. */
 Test(messages, progress_in_a_file)
 {
     struct mcs_progress p;
@@ -182,7 +182,7 @@ Test(messages, progress_in_a_file)
     cr_expect_eq(p.done, 91);
 }
 
-/* On a terminal one bar that is drawn at most five times a second. */
+/* On a terminal, one bar that is redrawn at most five times a second. */
 Test(messages, progress_on_a_terminal)
 {
     struct mcs_progress p;

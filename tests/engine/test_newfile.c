@@ -1,5 +1,5 @@
-/* engine/newfile: names of temporary files, which leftovers are removed and which stay, paths as long as the system
- * allows, locks, and what happens when a folder disappears. tests/data/test_file.c has writing and killed writers. */
+/* engine/base/newfile: names of temporary files, which leftovers are removed and which stay, the longest paths, locks,
+ * and a folder that disappears. tests/data/test_file.c tests writing and killed writers. */
 #include "engine/base/newfile.h"
 
 #include <criterion/criterion.h>
@@ -72,7 +72,7 @@ static int n_entries(const char *name)
     return n;
 }
 
-/* Begins a file, which removes leftovers of its name, and gives it up again. */
+/* Begins a file, which removes leftovers of its name, and aborts it. */
 static void sweep(const char *name)
 {
     struct mcs_new_file f = MCS_NEW_FILE;
@@ -111,7 +111,7 @@ Test(newfile, reasons)
     cr_expect(strstr(mcs_file_write_error(EFBIG), ": files may have 123456789 bytes here (ulimit -f); raise"));
 }
 
-/* The name of a temporary file says whose it is, whatever folder it is in. */
+/* The name of a temporary file identifies its target, in any folder. */
 Test(newfile, names_of_temporary_files)
 {
     static const char *const targets[][2] = {{"a", A}, {"foobar", FOOBAR}};
@@ -129,7 +129,7 @@ Test(newfile, names_of_temporary_files)
     }
 }
 
-/* Only regular files of exactly such a name, which nobody has locked, and of this target alone. */
+/* Only regular files with exactly such a name, unlocked, and of this target. */
 Test(newfile, which_leftovers_are_removed)
 {
     static const char *const stay[] = {
@@ -162,7 +162,7 @@ Test(newfile, which_leftovers_are_removed)
     cr_expect_eq(n_entries("."), N + 4);
 }
 
-/* A folder is listed once a process, by whatever path it is reached, and folders are told apart. */
+/* A folder is listed once per process, whatever path refers to it, and folders are distinguished. */
 Test(newfile, leftovers_of_several_folders)
 {
     cr_assert_eq(mkdir(at("one"), 0777), 0);
@@ -185,7 +185,7 @@ Test(newfile, leftovers_of_several_folders)
     cr_expect(there("one/.mcsam-" A "-" RANDOM));
 }
 
-/* Of very many leftovers 4,096 are remembered, of very many folders 256. */
+/* At most 4,096 leftovers and 256 folders are remembered. */
 Test(newfile, bounded_memory)
 {
     char name[96];
@@ -233,7 +233,7 @@ Test(newfile, the_longest_path)
     cr_expect_eq(f.fd, -1);
     cr_assert_eq(mcs_file_write(long_path(MCS_PATH_BYTES - 1), "old", 3), MCS_OK, "%s", mcs_error_message());
     cr_expect(there("a"));
-    /* Over an older file it needs a temporary name, which no path has room for. */
+    /* Over an older file it needs a temporary name, for which the path is too long. */
     fails(mcs_file_write(long_path(MCS_PATH_BYTES - 1), "new", 3), "the path is too long");
     struct stat info;
     cr_assert_eq(stat(at("a"), &info), 0);
@@ -247,7 +247,7 @@ Test(newfile, the_longest_path)
     cr_expect_eq(n_entries("."), 1);
 }
 
-/* Whoever sweeps finds the file locked, with a name or without. */
+/* A sweep finds the file locked, with a name or without. */
 Test(newfile, locked_while_open)
 {
     for (int named = 0; named < 2; named++) {
@@ -283,7 +283,7 @@ Test(newfile, the_folder_disappears)
     }
 }
 
-/* A folder that may be written but not listed. */
+/* A folder that is writable but cannot be listed. */
 Test(newfile, a_folder_that_cannot_be_listed)
 {
     char bytes[8] = "";
@@ -305,7 +305,8 @@ Test(newfile, a_folder_that_cannot_be_listed)
     cr_expect_eq(n_entries("d"), 2, "the leftover cannot be seen");
 }
 
-/* Of temporary folders: locked ones stay with all that is in them, others go with their files; no link is followed. */
+/* Temporary folders: locked ones stay with their contents, others are removed with their files; links are not followed.
+ */
 Test(newfile, temporary_folders)
 {
     cr_assert_eq(mkdir(at("run-1"), 0777), 0);

@@ -1,5 +1,5 @@
-/* Data that an op of the CPU backend must refuse: row numbers outside a table, labels that no class has, attributes
- * beyond its limits. */
+/* Data that ops of the CPU backend must refuse: row numbers outside a table, labels beyond the classes, attributes
+ * beyond the limits. */
 #include <criterion/criterion.h>
 
 #include "engine/backend.h"
@@ -62,7 +62,7 @@ Test(op_inputs, resize)
     mcs_cpu_resize.release(&s);
 }
 
-/* A value that is not a number must not become one: whoever looks at the result would take it for good. */
+/* NaN must stay NaN: a finite result would hide the error. */
 Test(op_inputs, activations_keep_nan)
 {
     enum { N = 37 };
@@ -77,7 +77,7 @@ Test(op_inputs, activations_keep_nan)
             const struct step s = {.scope = "act", .in = {&tx}, .out = {&ty}, .dout = {&tdy}, .din = {&tdx}};
             expect(ops[k]->fwd(&s), MCS_OK);
             for (int i = 0; i < N; i++) cr_expect_eq(isnan(y[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
-            if (k == 1) continue; /* relu's gradient looks at y > 0 alone */
+            if (k == 1) continue; /* relu's gradient depends on y > 0 alone */
             expect(ops[k]->bwd(&s), MCS_OK);
             for (int i = 0; i < N; i++) cr_expect_eq(isnan(dx[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
         }

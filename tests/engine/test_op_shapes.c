@@ -1,5 +1,5 @@
 /* engine/tape/op.c: the shapes of every op's outputs, and each input that its shape rule refuses. Every refused call
- * differs from a good one in a single respect. */
+ * differs from a valid one in one respect. */
 #include "engine/tape/op.h"
 
 #include <criterion/criterion.h>
@@ -274,7 +274,7 @@ Test(op_shapes, gather_and_concat)
     BAD(OP_gather, IN(F(2, 3, 4), I(5, 1)), NULL, "int32 vector");
     GOOD(OP_concat, IN(H(2, 3), F(4, 3)), &first, "6,3");
     GOOD(OP_concat, IN(F(2, 3, 4), F(2, 5, 4), F(2, 7, 4)), &second, "2,15,4");
-    /* Leading parts of 1 are repeated, in whatever place; a fifth input is not looked at. */
+    /* Leading dimensions of 1 are repeated, at any position; a fifth input is ignored. */
     GOOD(OP_concat, IN(F(1, 2, 4), F(3, 5, 4), F(1, 1, 4), F(3, 6, 4), F(9)), &second, "3,14,4");
     GOOD(OP_concat, IN(F(2, 3, 4), F(1, 1, 5)), &third, "2,3,9");
     GOOD(OP_concat, IN(F(1, 1, 5), F(2, 1, 4)), &third, "2,1,9");

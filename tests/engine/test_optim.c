@@ -48,8 +48,8 @@ static void model_close(struct model *m)
 static struct safetensors *golden;
 static const char *const names[] = {"layer.weight", "layer.bias"};
 
-/* Compares with the file's F32 array. Each step rounds a few times: relative to the element, and to the largest of
- * them, since a weight near zero is a difference. */
+/* Compares with the file's F32 array. Each step rounds a few times: errors are relative to the element and to the
+ * largest element, since a weight near zero is a difference. */
 static void expect_golden(const char *key, const float *got, int64_t n, double k)
 {
     const struct safetensor *t = mcs_safetensors_find(golden, key);
@@ -191,7 +191,7 @@ static void against_double(const struct optim_options *o, double lr)
     double *w = calloc((size_t)all, sizeof *w), *a = calloc((size_t)all, sizeof *a),
            *b = calloc((size_t)all, sizeof *b);
     for (int64_t i = 0; i < all; i++) w[i] = m.p->data[i];
-    /* the options as written: 0.98, not its float */
+    /* the options as decimals: 0.98, not its float */
     const double b1 = 0.9, b2 = 0.98, mu = 0.99, eps = 1e-6, wd = o->kind == OPTIM_SGD ? 0.03 : 0.2;
     for (int step = 1; step <= STEPS; step++) {
         double sum = 0, norm;
@@ -222,7 +222,7 @@ static void against_double(const struct optim_options *o, double lr)
     }
     double worst = 0;
     for (int64_t i = 0; i < all; i++) worst = fmax(worst, fabs(m.p->data[i] - w[i]) / (1 + fabs(w[i])));
-    /* about six roundings a step, each of a number below 1 + |w| */
+    /* about six roundings per step, each of a number below 1 + |w| */
     cr_expect(worst <= STEPS * 6 * 0x1p-24, "off by %.3g", worst);
     free(w), free(a), free(b);
     mcs_optim_free(opt);
@@ -322,7 +322,7 @@ Test(optim, a_bad_gradient_changes_nothing)
     OK(mcs_optim_new(m.p, &o, frozen, &opt));
     const float before = ((float *)t[1]->data)[5];
     fill_grad(&m, t, 1);
-    mcs_params_grad(m.p, t[0])[0] = NAN; /* of a frozen one: not looked at */
+    mcs_params_grad(m.p, t[0])[0] = NAN; /* gradient of a frozen parameter: ignored */
     OK(mcs_optim_step(opt, 0, &norm));
     mcs_params_grad(m.p, t[4])[3] = INFINITY;
     cr_expect_eq(mcs_optim_step(opt, 0.1, &norm), MCS_E_DATA);
@@ -360,8 +360,8 @@ Test(optim, refuses_bad_options)
     model_close(&m);
 }
 
-/* Five steps at five learning rates against torch's formulas in double: weight decay is taken in proportion to the rate
- * of the step, not to another one. A step rounds about ten times, each to 2^-24 of the largest weight: 64 in all. */
+/* Five steps at five learning rates against torch's formulas in double: weight decay must be proportional to the
+ * current step's rate. A step rounds about ten times, each to 2^-24 of the largest weight: 64 in total. */
 static void at_several_rates(const struct optim_options *o)
 {
     enum { N = 300, STEPS = 5 };

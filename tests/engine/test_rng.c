@@ -1,4 +1,4 @@
-/* Philox4x32-10 against the known answers of its authors' Random123, and what the draws on top of it promise. */
+/* Philox4x32-10 against the known answers of its authors' Random123, and the properties of the draws built on it. */
 #include "engine/base/rng.h"
 
 #include <criterion/criterion.h>
@@ -26,7 +26,7 @@ Test(rng, philox_known_answers)
     }
 }
 
-/* Each part of a key gives other numbers: of 64 bits two draws agree by chance once in 2^64. */
+/* Each part of a key gives different numbers: two 64-bit draws agree by chance once in 2^64. */
 Test(rng, every_part_of_the_key_counts)
 {
     const struct mcs_rng base = {.seed = 1, .site = 2, .sample = 3, .step = 4};
@@ -44,7 +44,8 @@ Test(rng, every_part_of_the_key_counts)
     cr_expect_neq(mcs_rng_site("demo.lesion"), mcs_rng_site("demo.lesions"));
 }
 
-/* Sums over n independent draws have standard error s / sqrt(n); six of them are passed by chance once in 5e8. */
+/* Sums over n independent draws have standard error s / sqrt(n); six standard errors are exceeded by chance once in
+ * 5e8. */
 static void expect_mean(const char *what, double sum, double n, double mean, double deviation)
 {
     cr_expect_float_eq(sum / n, mean, 6 * deviation / sqrt(n), "%s: %g, want %g", what, sum / n, mean);
@@ -99,7 +100,7 @@ Test(rng, uniforms)
     for (int b = 0; b < 16; b++) expect_mean("a sixteenth", bins[b], MANY, 1.0 / 16, sqrt(15.0 / 256));
 }
 
-/* Element i of a fill depends on (key, i) alone: not on how many are filled. */
+/* Element i of a fill depends on (key, i) alone: not on the number of elements. */
 Test(rng, a_fill_of_fewer_is_its_beginning)
 {
     float all[103], part[103];
@@ -128,7 +129,8 @@ Test(rng, below)
         cr_assert_eq(mcs_rng_below(r, i, 1), 0u);
     }
     for (int k = 0; k < 7; k++) expect_mean("one of seven", seen[k], 70000, 1.0 / 7, sqrt(6.0 / 49));
-    uint64_t top = 0; /* n = 2^32 - 1 must not overflow: the largest of 4096 lies above 1 - 2^-6 but once in 1e28 */
+    /* n = 2^32 - 1 must not overflow: the largest of 4096 draws is above 1 - 2^-6 except once in 1e28 */
+    uint64_t top = 0;
     for (uint32_t i = 0; i < 4096; i++) {
         const uint32_t v = mcs_rng_below(r, i, ~0u);
         cr_assert_neq(v, ~0u);
@@ -151,7 +153,7 @@ Test(rng, permutation)
             at[i][p[i]]++;
         }
     }
-    /* Every element in every place equally often. */
+    /* Every element is equally often at every position. */
     for (int i = 0; i < N; i++)
         for (int k = 0; k < N; k++) expect_mean("element in place", at[i][k], ROUNDS, 1.0 / N, sqrt(49.0 / 2500));
     mcs_rng_permutation((struct mcs_rng){0}, p, 0);
@@ -159,7 +161,7 @@ Test(rng, permutation)
     cr_expect_eq(p[0], 0u);
 }
 
-/* Results of runs depend on these very numbers, so each function is held to its formula over Philox. */
+/* Results of runs depend on these exact numbers, so each function is compared with its formula over Philox. */
 Test(rng, draws_by_their_formulas)
 {
     static const struct mcs_rng rs[] = {{.seed = 1}, {.seed = 0x123456789ABCDEF0u, .site = 7, .sample = 8, .step = 9}};
@@ -180,7 +182,7 @@ Test(rng, draws_by_their_formulas)
             cr_expect_eq(mcs_rng_below(r, k, (uint32_t)n), (uint32_t)(high >> 32));
             mcs_philox((uint32_t[]){k, r.sample, r.step, 1}, key, o);
             const double z = sqrt(-2 * log(ldexp((double)o[0] + 1, -32))) * cos(2 * M_PI * ldexp((double)o[1], -32));
-            cr_expect_float_eq(mcs_rng_normal(r, k), z, 1e-14 * 7); /* |z| < 7, an ulp of log, sqrt and cos each */
+            cr_expect_float_eq(mcs_rng_normal(r, k), z, 1e-14 * 7); /* |z| < 7, one ulp each of log, sqrt and cos */
         }
         mcs_rng_fill_normal(r, normal, 7);
         mcs_rng_fill_uniform(r, uniform, 7);

@@ -6,7 +6,7 @@
 
 enum { N = 20001 };
 
-/* z: arguments made beforehand, since a fused multiply-add in a vector loop would make others */
+/* z: arguments computed beforehand, since a fused multiply-add in a vector loop would round them differently */
 MCS_CLONES static void all(const float *x, float (*z)[N], float (*y)[N])
 {
     for (int i = 0; i < N; i++) y[0][i] = mcs_expf(x[i]);

@@ -1,5 +1,5 @@
 /* The engine around a run, value by value: addresses and initial values of parameters, the memory plan as text and over
- * time, the trace, the operands that are bfloat16, scratch memory of stages. */
+ * time, the trace, the bfloat16 operands, scratch memory of pipeline steps. */
 #include "engine/backend.h"
 #include "engine/base/newfile.h"
 #include "engine/base/rng.h"
@@ -121,7 +121,7 @@ Test(tape, many_parameters_steps_and_scopes)
 
 /* ---- plan and trace as text ---- */
 
-/* x (8192,3) -> linear "layer" (8192,20) -> gelu -> mse with target; its gradient. */
+/* x (8192,3) -> linear "layer" (8192,20) -> gelu -> mse with target; with its gradient. */
 static struct tensor *small_network(struct net *n)
 {
     struct tensor *x = mcs_input(n->g, "x", MCS_F32, MCS_DIMS(8192, 3));
@@ -153,7 +153,8 @@ Test(tape, plan_as_text)
     cr_assert(f);
     mcs_plan_dump(n.g, &plan, f);
     fclose(f);
-    /* By hand: the layer's output is read until step 4, gelu's until 3, so the layer's gradient takes its place. */
+    /* By hand: the layer's output is read until step 4, gelu's until 3, so the layer's gradient reuses gelu's memory.
+     */
     cr_expect_str_eq(
         text,
         "# 6 steps (3 forward), activations 1.9 MiB, inputs 0.7 MiB, constants 1.5 MiB (3.2 without reuse), workspace "
@@ -174,7 +175,7 @@ Test(tape, plan_as_text)
     net_close(&n);
 }
 
-/* Numbers of times are "#". */
+/* Replaces times by "#". */
 static char *without_times(const char *path)
 {
     static char text[8192], out[8192];
@@ -205,7 +206,7 @@ Test(tape, trace_as_text)
     struct tensor *y = mcs_relu(n.g, mcs_gelu(n.g, x));
     OK(mcs_grad(n.g, &y, 1));
     OK(mcs_params_alloc(n.p, &n.d));
-    OK(mcs_exec_trace_close()); /* none is open */
+    OK(mcs_exec_trace_close()); /* no trace is open */
     OK(mcs_exec_trace_open(path));
     cr_expect_eq(mcs_exec_trace_open("other"), MCS_E_FAIL);
     cr_expect(strstr(mcs_error_message(), "other: a trace is being written already"));
@@ -264,7 +265,7 @@ Test(tape, which_operands_are_bfloat16)
     cr_expect_eq(mcs_amp_activations(), MCS_F32);
 }
 
-/* Casts stand where types change, once a tensor; a parameter's is made wherever it is read. */
+/* Casts are recorded where types change, once per tensor; a parameter's at each use. */
 Test(tape, casts_of_a_bfloat16_graph)
 {
     struct net n = net_open();
