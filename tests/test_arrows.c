@@ -1,5 +1,5 @@
-/* The design's arrows, read from the tree itself: which folder may include which, a vendor's header in one file alone,
- * file names that are unique, network files that stay short. */
+/* Rules of the design, checked on the source tree: which folder may include which, each library header in one file
+ * alone, unique file names, short network files. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -14,8 +14,8 @@ struct tree {
     char (*paths)[PATH_BYTES]; /* relative to the root */
 };
 
-/* Layers, lowest first. A file belongs to the first row one of whose patterns is its path, its path without ending, or
- * a folder above it; it may include the layers listed, and its own. */
+/* Layers, lowest first. A file belongs to the first row with a pattern that is its path, its path without extension, or
+ * a folder containing it; it may include the listed layers, and its layer. */
 static const struct layer {
     const char *name, *patterns, *may_include;
 } layers[] = {
@@ -44,12 +44,11 @@ static const struct layer {
 };
 enum { N_LAYERS = sizeof layers / sizeof *layers };
 
-/* Headers of libraries. One file may include each, so that a library can be replaced in one place. */
+/* Headers of libraries. Only one file may include each, so that a library can be replaced in one place. */
 static const char *const vendors[] = {"oneapi/dnnl", "dnnl",       "hdf5", "spng",   "png.h", "turbojpeg",
                                       "jpeglib",     "yaml",       "zlib", "cublas", "cudnn", "nccl",
                                       "mpi.h",       "libdeflate", "tiff", "curl/",  "dcmtk"};
-/* jansson's values and accessors are how JSON is read wherever JSON is read; a cover of them would be the same calls
- * again. */
+/* jansson's values and accessors are used wherever JSON is read; a wrapper would repeat the same calls. */
 static const char *const vendors_anywhere[] = {"jansson"};
 
 /* "a b c" has the word w. */
@@ -210,7 +209,7 @@ Test(arrows, includes_follow_them)
             if (strcmp(name, "cases.def") == 0 && ends_with(t.paths[i], "/support_cases.c")) continue; /* likewise */
             char target[2 * PATH_BYTES];
             snprintf(target, sizeof target, "%s", name);
-            if (!exists(target)) { /* beside the file that includes it */
+            if (!exists(target)) { /* relative to the including file */
                 const char *slash = strrchr(t.paths[i], '/');
                 snprintf(target, sizeof target, "%.*s%s", slash ? (int)(slash - t.paths[i] + 1) : 0, t.paths[i], name);
             }
@@ -253,9 +252,8 @@ Test(arrows, a_vendor_header_is_included_once)
     free(t.paths);
 }
 
-/* Only kernels/common/device.cuh knows who compiles; a kernel's own file has neither the question nor what needs the
- * answer.
- */
+/* Only kernels/common/device.cuh distinguishes compilers; other kernel files have neither the test nor constructs that
+ * need it. */
 Test(arrows, kernels_know_no_compiler)
 {
     static const char *const words[] = {"__CUDACC__", "__CUDA_ARCH__", "__shared__", "__syncthreads",
@@ -283,7 +281,7 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* But an op's file is named alike in each backend's folder. */
+/* Except an op's files, which have the same name in each backend's folder. */
 Test(arrows, file_names_are_unique)
 {
     struct tree t = read_tree();

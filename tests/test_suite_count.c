@@ -35,14 +35,14 @@ Test(suite_count, a_program_that_dies_is_one_failure)
 {
     count("2/2 Testing: test_b\nOutput:\nTest time = 1\nTest Failed.\n", 8, 1, "3 passed, 1 failed, 1 skipped\n");
     count("2/2 Testing: test_b\nOutput:\nmcsam-test-count: 7 passed, 0 failed, 0 skipped\nTest Failed.\n", 8, 1,
-          "10 passed, 1 failed, 1 skipped\n"); /* died after its count */
+          "10 passed, 1 failed, 1 skipped\n"); /* crashed after its count */
     count("2/3 Testing: test_b\nOutput:\nTest Failed.\n"
           "3/3 Testing: test_c\nOutput:\nmcsam-test-count: 7 passed, 0 failed, 0 skipped\nTest Failed.\n",
           8, 1, "10 passed, 2 failed, 1 skipped\n");
     count("2/2 Testing: test_b\nOutput:\nmcsam-test-count: 5 passed, 2 failed, 0 skipped\nTest Failed.\n", 8, 1,
           "8 passed, 2 failed, 1 skipped\n");
     count("2/2 Testing: test_b\nOutput:\n", 8, 1, "3 passed, 1 failed, 1 skipped\n"); /* stopped */
-    count("", 8, 1, "3 passed, 1 failed, 1 skipped\n"); /* ctest failed in a way that its log does not tell */
+    count("", 8, 1, "3 passed, 1 failed, 1 skipped\n"); /* ctest failed in a way that its log does not show */
 }
 
 Test(suite_count, other_programs_and_leaks)

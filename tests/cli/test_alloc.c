@@ -1,6 +1,6 @@
-/* No heap in a step: fine-tuning CLIP, SAM's training and M2IB, between one batch and the next. The U-Net's step is
- * counted in tests/train/test_unet_train.c. Counted are calls that come from this program's own code, which holds all
- * of mcsam; libraries are another matter (oneDNN's sgemm and stdio get memory inside). */
+/* No heap allocation in a step: fine-tuning CLIP, SAM's training and M2IB, between one batch and the next. The U-Net's
+ * step is counted in tests/train/test_unet_train.c. Counts only calls from this program's code, which includes all of
+ * mcsam; libraries are not counted (oneDNN's sgemm and stdio allocate internally). */
 #include "engine/tape/exec.h"
 #include "infer/clip/saliency.h"
 #include "tests/support/support_tiny.h"
@@ -16,7 +16,7 @@
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 #define VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
 
-#ifdef MCS_SANITIZE /* the sanitizer has its own */
+#ifdef MCS_SANITIZE /* the sanitizer replaces malloc */
 static int counting, n_allocations;
 static const char *first_caller, *program;
 #else
@@ -63,7 +63,7 @@ __attribute__((noinline)) int posix_memalign(void **p, size_t alignment, size_t 
 }
 #endif
 
-/* first_caller's place, for addr2line -e build/tests/test_alloc. */
+/* first_caller: code address of the first counted call, for addr2line -e build/tests/test_alloc. */
 static void expect(const char *what, int steps, int by_step)
 {
     counting = 0;
@@ -90,7 +90,7 @@ static void teardown(void)
 }
 TestSuite(alloc, .init = setup, .fini = teardown);
 
-/* The counter counts: else none of the rest says anything. */
+/* Checks the counter itself: without it the other tests would prove nothing. */
 Test(alloc, own_calls_are_counted)
 {
     counting = 1;
@@ -109,8 +109,8 @@ enum { BATCH = 4, STEPS = 12, WARM = 2 };
 static int counted_steps;
 static int64_t fills;
 
-/* Counting begins when a batch lies in the graph's inputs, its texts cut into tokens, and ends when the next one is
- * asked for: the step, the optimizer, the log line. */
+/* Counting begins when a batch is in the graph's inputs, with its texts tokenized, and ends when the next one is
+ * requested: the step, the optimizer, the log line. */
 static enum mcs_status fill_pairs(void *context, int64_t step, struct clip_batch *b)
 {
     static const char *const captions[BATCH] = {"a bright lesion", "a dark lesion", "left side", "the right side"};
@@ -186,7 +186,7 @@ Test(alloc, sam_training, .timeout = 60)
     o.run = tiny_path(folder, "run"), o.config = "alloc";
     OK(mcs_sam_model_new(&c, 3, &cpu, &m));
     OK(mcs_sam_train(&m, &o, &(struct sam_train_source){draw, NULL}));
-    /* One: the last image of the batch is still to be prepared, which is the loader's work. */
+    /* One: the last image of the batch is still to be prepared by the loader. */
     expect("SAM's training", counted_steps, 1);
     mcs_sam_model_close(&m);
 }
@@ -198,7 +198,7 @@ static void after_step(void *context, int step, const float *alpha)
     (void)alpha;
     const struct saliency_options *o = context;
     if (counting) counted_steps++;
-    counting = step + 3 < o->steps; /* after the last update the map is made and allocated */
+    counting = step + 3 < o->steps; /* after the last update the map is allocated */
 }
 
 Test(alloc, saliency, .timeout = 60)

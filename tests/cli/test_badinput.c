@@ -1,15 +1,18 @@
-/* Bad input of every kind, through the program: the exit code, one line that names what is wrong, and the rest
- * goes on where it can. Parts that are tested closer to their code: damaged NIfTI              test_volume.c (every
- * header field, gzip), here by train and predict damaged PNG, JPEG          test_image.c, here by finetune damaged
- * checkpoint         test_resume.c; weights test_safetensors.c, here by finetune image without a caption test_pairs.c,
- * here by finetune; without a mask test_evaluate.c, here by train two images with one stem   test_pairs.c,
- * test_evaluate.c, here by finetune and train empty folder               test_coarse.c, test_evaluate.c, here by train,
- * predict and embed captions                   test_tokenizer.c (not UTF-8, context, marks), here by finetune and embed
- *   mask of another size       test_evaluate.c, here by train and evaluate
- *   unknown key or verb        test_cli.c, test_config.c
- *   full disk, read-only       test_file.c, test_store.c, test_volume.c, test_evaluate.c, test_resume.c
- *   NaN                        test_coarse.c (maps), test_unet_train.c, here in a NIfTI by train and predict
- *   a batch of one             here; losses that refuse it: test_contrastive.c */
+/* Bad input of every kind, through the program: the exit code, one line that names the problem, and continued work
+ * where possible. These are tested closer to their code:
+ *
+ *     damaged NIfTI              test_volume.c (every header field, gzip), here by train and predict
+ *     damaged PNG, JPEG          test_image.c, here by finetune
+ *     damaged checkpoint         test_resume.c; weights test_safetensors.c, here by finetune
+ *     image without a caption    test_pairs.c, here by finetune; without a mask test_evaluate.c, here by train
+ *     two images with one stem   test_pairs.c, test_evaluate.c, here by finetune and train
+ *     empty folder               test_coarse.c, test_evaluate.c, here by train, predict and embed
+ *     captions                   test_tokenizer.c (not UTF-8, context, marks), here by finetune and embed
+ *     mask of another size       test_evaluate.c, here by train and evaluate
+ *     unknown key or verb        test_cli.c, test_config.c
+ *     full disk, read-only       test_file.c, test_store.c, test_volume.c, test_evaluate.c, test_resume.c
+ *     NaN                        test_coarse.c (maps), test_unet_train.c, here in a NIfTI by train and predict
+ *     a batch of one             here; losses that refuse it: test_contrastive.c */
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
@@ -46,7 +49,7 @@ static void put(const char *name, const char *text)
     OK(mcs_file_write(at(name), text, (int64_t)strlen(text)));
 }
 
-/* Runs the program and wants this exit code and these words in what it says. An error is one line. */
+/* Runs the program and expects this exit code and these words in its output. An error is one line. */
 static void expect(int code, const char *says, const char *const *argv)
 {
     const int got = tiny_wait(tiny_spawn(MCS_BINARY, folder, argv, NULL));
@@ -72,7 +75,7 @@ static void cut(const char *name, double share)
     cr_assert_eq(truncate(at(name), (off_t)((double)n * share)), 0);
 }
 
-/* No value of a run's log may be null: what it writes for one that is not finite. */
+/* No value in a run's log may be null, which is written for values that are not finite. */
 static void all_finite(void)
 {
     char *text;
@@ -103,7 +106,7 @@ Test(badinput, captions_of_every_kind_train)
     fprintf(f, "p03.png,\"two\nlines\r\nof text\"\n");
     fprintf(f, "p04.png,\xf0\x9f\xa7\xa0 ا ُ ֿ ︎ \xe2\x80\xae\n"); /* beyond the basic plane, right to left, marks
                                                                            alone */
-    fprintf(f, "p05.png,\x01\x02\n");                                   /* nothing is left of it */
+    fprintf(f, "p05.png,\x01\x02\n");                                   /* cleaning removes all of it */
     fprintf(f, "p06.png,\n");
     fprintf(f, "p07.png,   \n");
     fprintf(f, "p08.png,a plain one\n");
@@ -209,7 +212,7 @@ Test(badinput, masks_that_do_not_fit)
     struct image small;
     OK(mcs_image_alloc(&small, 23, 24, 1));
     cr_assert_eq(tiny_shell("mv %s %s", at("data/labels/c03.png"), at("kept.png")), 0);
-    expect(0, "have no label", ARGS(TRAIN)); /* an image without a mask: the rest goes on */
+    expect(0, "have no label", ARGS(TRAIN)); /* an image without a mask: the others are used */
     cr_assert_eq(tiny_shell("rm -r %s && cp %s %s", at("run"), at("kept.png"), at("data/labels/stray.png")), 0);
     expect(0, "have no image", ARGS(TRAIN));
     OK(mcs_image_write_png(at("data/labels/c03.png"), &small));
@@ -233,7 +236,7 @@ Test(badinput, volumes)
     write_volume("data/labels/a.nii.gz", 20, 0, 1);
     expect(0, "", ARGS(TRAIN));
 
-    /* Prediction goes on with the other cases. */
+    /* Prediction continues with the other cases. */
     cr_assert_eq(tiny_shell("mkdir %s", at("new")), 0);
     expect(66, "new", ARGS("predict", "-i", "new", "-o", "out", "-m", "run", "--threads", "1"));
     write_volume("new/good.nii.gz", 20, 0, 0);
@@ -255,7 +258,7 @@ Test(badinput, volumes)
     cr_expect(mcs_file_exists(at("out/good.nii.gz")));
     cr_expect(!mcs_file_exists(at("out/nan.nii.gz")) && !mcs_file_exists(at("out/inf.nii.gz")));
 
-    /* Training wants all of its cases. */
+    /* Training needs all of its cases. */
     cr_assert_eq(tiny_shell("rm -r %s", at("run")), 0);
     write_volume("data/images/b.nii.gz", 20, NAN, 0);
     write_volume("data/labels/b.nii.gz", 20, 0, 1);
@@ -291,7 +294,7 @@ Test(badinput, saliency_goes_on_with_the_rest)
     expect(65, "p00.jpg and p00.png", ARGS(SALIENCY, "-i", "new", "--text", "a bright lesion"));
 }
 
-/* As nobody, who may not write there. */
+/* Runs as nobody, who has no write permission. */
 Test(badinput, outputs_that_cannot_be_written)
 {
     static const struct tiny_limits nobody = {.as_nobody = 1};
@@ -316,7 +319,7 @@ Test(badinput, outputs_that_cannot_be_written)
     cr_expect_eq(tiny_shell("test -z \"$(ls %s)\"", at("out")), 0, "something was written");
 }
 
-/* A full disk: no file may be larger than 300 bytes. Nothing half is left. */
+/* A full disk: no file may be larger than 300 bytes. No partial file is left. */
 Test(badinput, disks_that_are_full)
 {
     static const struct tiny_limits full = {.file_bytes = 300};

@@ -1,4 +1,4 @@
-/* bench from the outside: whole networks at tiny size are measured and right; two results are compared by row. */
+/* bench from the outside: tiny networks are measured and correct; two results are compared by row. */
 #include "tests/support/support_shell.h"
 
 #include <criterion/criterion.h>
@@ -23,7 +23,7 @@ Test(bench, slower_rows_fail)
     shell_write("a.csv", base);
     shell_write("b.csv", HEAD "m,conv,stem,forward,4x4,0,1.5\nm,linear,\"fc1, wide\",forward,2x3,0.1,0.53\n");
     expect("mcsam bench compare a.csv a.csv", 0, "2 rows in both, 0 in one alone; geometric mean of B / A: 1.000");
-    expect("mcsam bench compare a.csv b.csv", 1, "1.060 SLOWER"); /* 0.53 / 0.5: above the default's 5 % */
+    expect("mcsam bench compare a.csv b.csv", 1, "1.060 SLOWER"); /* 0.53 / 0.5: above the default limit of 5 % */
     expect("mcsam bench compare a.csv b.csv", 1, "1 of 2 rows are more than 5 % slower in b.csv");
     expect("mcsam bench compare a.csv b.csv --fail-above 6.5%", 0, "| m | conv | stem | forward | 4x4 | 2000.000 | ");
     expect("mcsam bench compare a.csv b.csv --fail-above 7", 0, "0.750 |");
@@ -43,7 +43,7 @@ Test(bench, forms_and_missing_rows)
     expect("mcsam bench compare a.csv b.jsonl", 0, "only in b.jsonl: new, linear");
 }
 
-/* --trace: a JSON array of events, a process for each graph, each step with the number of its runs. */
+/* --trace: a JSON array of events, one process per graph, each step with its number of runs. */
 Test(bench, a_trace_of_every_graph)
 {
     expect("mcsam bench models --small --seconds 0.01 --trace t.json", 0, "nnunet_2d");
@@ -118,7 +118,7 @@ Test(bench, models)
     cr_expect(strstr(shell_output, "\"shape\": \"2x64x64x3\", \"right\": true"), "%s", shell_output);
 }
 
-/* Every row of bench ops is found again, whatever its words: "gradient of w, b" has a comma. */
+/* bench compare finds every row of bench ops, whatever its text: "gradient of w, b" has a comma. */
 Test(bench, ops)
 {
     expect("mcsam bench ops --small --seconds 0 -o o && mcsam bench compare o.csv o.jsonl", 0,
@@ -126,7 +126,7 @@ Test(bench, ops)
     expect("mcsam bench ops --small --seconds 0 --op attention --json", 0, "\"pass\": \"backward\"");
 }
 
-/* Two ranks, threads of this process: every value is right, every size has its row. */
+/* Two ranks, threads of this process: all values are correct, every size has a row. */
 Test(bench, comm)
 {
     expect("mcsam bench comm --small --seconds 0 -o c && cat c.csv", 0,
@@ -136,8 +136,7 @@ Test(bench, comm)
     expect("mcsam bench compare c.csv c.jsonl", 0, "9 rows in both, 0 in one alone");
 }
 
-/* On a simulated GPU each row is checked and counted: bf16 products go through tensor cores, and nobody tells a time.
- */
+/* On a simulated GPU each row is checked and counted: bf16 products use tensor cores, and no times are reported. */
 Test(bench, counts)
 {
     char module[4096];
@@ -155,7 +154,7 @@ Test(bench, counts)
            "nnunet_2d | all | whole network | forward and backward | 2x32x32x1 | yes | | | |");
 }
 
-/* The plan of the real SAM, from the program: known without running it. */
+/* The plan of the full-size SAM, from the program: known without running it. */
 Test(bench, dry_run)
 {
     expect("mcsam bench models --dry-run --model sam_vit_b_encoder", 0, "sam_vit_b_encoder, forward, 1x1024x1024x3: ");

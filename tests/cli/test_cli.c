@@ -24,7 +24,7 @@ Test(cli, help)
     expect("mcsam devices --json --threads 2", 0, "\"threads\": 2");
 }
 
-/* --dry-run of what takes long: says its work and leaves no trace of itself. */
+/* --dry-run of long verbs: reports the work and leaves no files. */
 Test(cli, dry_runs)
 {
     expect("mcsam demo --dry-run -o never; ls never", 2, "steps of the network");
@@ -55,7 +55,8 @@ Test(cli, wrong_use)
            "c.yaml:1: tread: unknown key; did you mean 'threads'?");
     expect("mcsam devices --config none.yaml", 66, "none.yaml");
     expect("printf 'a: [' > d.yaml; mcsam devices --config d.yaml", 65, "d.yaml");
-    expect("CUDA_VISIBLE_DEVICES= mcsam devices --device cuda", 69, "use --device cpu"); /* GPU or not, built or not */
+    expect("CUDA_VISIBLE_DEVICES= mcsam devices --device cuda", 69,
+           "use --device cpu"); /* with or without a GPU, built or not */
     expect("mcsam devices --device gpu", 2, "cpu|cuda|cudasim");
     expect("mcsam devices --precision bf16", 69, "computes in fp32 alone");
     expect("mcsam bench ops --dry-run", 2, "nothing to plan");
@@ -89,7 +90,7 @@ Test(cli, one_error_line_and_no_trace_unless_asked)
     expect("MCSAM_TRACE_ERRORS=1 mcsam devices --threads x", 2, "config.c:");
 }
 
-/* A verb has its section, so that docs and program do not drift apart. */
+/* Each verb has a section, so that documentation and program stay consistent. */
 Test(cli, every_verb_is_documented)
 {
     cr_assert_eq(shell("mcsam --help | sed -n 's/^  \\([a-z0-9-]*\\)  *.*/\\1/p'"), 0);

@@ -1,4 +1,4 @@
-/* engine/config: the option table read from command line, environment and YAML; precedence, ranges, suggestions,
+/* engine/cli/config: the option table read from command line, environment and YAML; precedence, ranges, suggestions,
  * saving. */
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
@@ -247,7 +247,8 @@ Test(config, save_fails_cleanly)
     cr_expect(strstr(mcs_error_message(), "/nonexistent/folder/config.yaml"));
 }
 
-/* It is a property of the machine, not of the result: a saved config that went to another one leaves it out. */
+/* It depends on the machine and does not affect the result: a saved config omits it, since it may be used on another
+ * machine. */
 Test(config, max_memory_is_checked_and_not_saved)
 {
     cr_expect_eq(PARSE("-i in --max-memory 8Q"), MCS_E_USAGE);
@@ -294,7 +295,7 @@ Test(config, edit_distance)
     cr_expect_eq(mcs_edit_distance("coarse", "sam"), 5);
 }
 
-/* They also leave a thread that computes alone: engine/base/stop.h says why. */
+/* Signals also do not interrupt computing threads: engine/base/stop.h says why. */
 Test(config, signals_ask_to_stop)
 {
     static const int numbers[] = {SIGTERM, SIGUSR1};
@@ -312,7 +313,7 @@ Test(config, signals_ask_to_stop)
     mcs_stop_reset();
 }
 
-/* Words that are no options: the command line's go before the file's, all of them; without any the file's count. */
+/* Plain words: those of the command line replace all those of the file; without any, the file's are used. */
 Test(config, words_of_the_command_line_beat_the_files)
 {
     write_file("args: [from, file]\ninput: x\n");

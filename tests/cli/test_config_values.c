@@ -1,5 +1,5 @@
-/* engine/config in detail: help and saved options as whole texts, every way to write an option, the limits of numbers,
- * the environment, what YAML may hold and where it ends, and the distance that suggestions go by. */
+/* engine/cli/config in detail: help and saved options as whole texts, every spelling of an option, the limits of
+ * numbers, the environment, the accepted YAML and its limits, and the distance for suggestions. */
 #include "engine/cli/config.h"
 #include "tests/support/support_config.h"
 
@@ -98,7 +98,7 @@ static void bad(const struct mcs_verb *v, const char *line, enum mcs_status st, 
 }
 #define BAD(line, want) bad(&verb, line, MCS_E_USAGE, want)
 
-/* The line's options give this file of options, of which only the verb's own rows are compared. */
+/* The line's options give this saved text, of which only the verb's rows are compared. */
 static void saved(const char *line, const char *want)
 {
     GOOD(line);
@@ -180,7 +180,7 @@ Test(config_values, saved_options)
                         "fill: false\nfolds: []\nlesion.contrast: 2\n");
 }
 
-/* Numbers are written with as few digits as give them back. */
+/* Numbers are written with the fewest digits that read back equal. */
 Test(config_values, saved_numbers)
 {
     static const char *const texts[] = {"0.1",    "0.25",    "1e-05",  "123456",   "1234567", "0.30000000000000004",
@@ -199,8 +199,7 @@ Test(config_values, saved_numbers)
     }
 }
 
-/* Controls, what YAML takes for the end of a line, and byte order marks are written as escapes; all of it is read back.
- */
+/* Controls, YAML's line ends, and byte order marks are written as escapes; all of it is read back. */
 Test(config_values, saved_texts)
 {
     static const unsigned more[] = {0x800,  0x1028, 0x2027, 0x2028, 0x2029, 0x202A, 0x2068,  0x3028,  0xFEBF,
@@ -555,7 +554,7 @@ Test(config_values, yaml_values)
     yaml("--- {}\n", MCS_OK, "");
 }
 
-/* How much a file of options may hold. */
+/* The maximum size of an options file. */
 Test(config_values, yaml_limits)
 {
     enum { MOST_NODES = 1 << 14, MOST_BYTES = 1 << 20 };

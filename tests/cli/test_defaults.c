@@ -1,5 +1,5 @@
-/* The defaults that docs/cli.md states are those of the program. In each verb's section a table "| option | default |
- * |" names options and their defaults in the same order; both are compared with what `mcsam VERB --help` prints in
+/* The defaults in docs/cli.md are those of the program. In each verb's section a table "| option | default | |" lists
+ * options and their defaults in the same order; both are compared with the defaults that `mcsam VERB --help` prints in
  * brackets. The table of coarse, which has a column for each form, is compared with mcs_coarse_defaults. */
 #include "infer/coarse/coarse.h"
 #include "tests/support/support_shell.h"
@@ -16,7 +16,7 @@ struct known {
     int documented;
 };
 static struct known known[MAX_OPTIONS];
-static int n_known, n_of_the_verb; /* the verb's own options come first */
+static int n_known, n_of_the_verb; /* the verb's options precede the common ones */
 
 /* "[0.5]" at the end of an option's help, or before "; also --NAME", is its default. */
 static void read_default(const char *help, char *def)
@@ -76,7 +76,7 @@ static struct known *find(const char *name, char letter)
     return NULL;
 }
 
-/* The options of a table's first cell: each `...` with a long name, or with a short one alone. */
+/* The options of a table's first cell: each `...` with a long name, or with only a short one. */
 static int read_options(const char *cell, struct known **row, const char *where)
 {
     char tick[MAX_LINE];
@@ -197,7 +197,7 @@ static void begin_table(const char *section)
     read_help(is_common(section) ? "devices" : section);
 }
 
-/* A default that no table states is one that nobody can look up. */
+/* A default that is in no table is undocumented. */
 static void end_table(const char *section)
 {
     const int from = is_common(section) ? n_of_the_verb : 0, to = is_common(section) ? n_known : n_of_the_verb;
@@ -213,7 +213,7 @@ Test(defaults, of_the_tables_are_those_of_the_program)
     cr_expect(n >= 16, "only %d tables", n);
 }
 
-/* Every verb with defaults beside the common options has such a table, except the demo, whose defaults are in
+/* Every verb with defaults besides the common options has such a table, except the demo, whose defaults are in
  * configs/demo.yaml. */
 Test(defaults, every_verb_has_a_table)
 {
@@ -245,7 +245,7 @@ Test(defaults, every_verb_has_a_table)
 
 static const char *const thresholds[] = {"otsu", "kmeans"}, *const ranks[] = {"confidence", "area", "text", "both"};
 
-/* The default of one option in a form, as the table writes it. */
+/* The default of one option in a form, as written in the table. */
 static const char *coarse_default(const char *option, enum mcs_form form)
 {
     static char text[MAX_NAME];
@@ -265,7 +265,7 @@ static const char *coarse_default(const char *option, enum mcs_form form)
     return text;
 }
 
-/* Words and numbers of a cell, without the marks of code. */
+/* Words and numbers of a cell, without code marks. */
 static int read_words(const char *cell, char word[MAX_IN_ROW][MAX_NAME])
 {
     int n = 0;
@@ -290,7 +290,7 @@ static void check_coarse_row(const char *section, char *line)
         for (int i = 0; i < n; i++) {
             const char *want = coarse_default(row[i]->name, form ? MCS_RELEASE : MCS_PAPER);
             cr_expect_str_eq(n_words == n ? word[i] : "", want, "%s: --%s is '%s'", where, row[i]->name, want);
-            /* a default in the option table must hold in both forms, or be -1, which leaves the choice to the form */
+            /* a default in the option table must hold in both forms, or be -1, which means the form's default */
             cr_expect(!row[i]->def[0] || !strcmp(row[i]->def, "-1") || !strcmp(row[i]->def, want),
                       "%s: --%s: help says %s", where, row[i]->name, row[i]->def);
             row[i]->documented = 1;

@@ -1,4 +1,4 @@
-/* finetune and train on several ranks as people start them: --gpus, and processes with a launcher's variables. */
+/* finetune and train on several ranks as users start them: --gpus, and processes with a launcher's variables. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -27,14 +27,14 @@ static void teardown(void)
 }
 TestSuite(dist_verbs, .init = setup, .fini = teardown, .timeout = 240);
 
-/* The program in folder; its exit code. */
+/* Runs the program in folder; returns its exit code. */
 static int one(const char *arguments)
 {
     return tiny_shell("cd %s && %s %s >out 2>log", folder, MCS_BINARY, arguments);
 }
 
-/* The same as n processes, rank r's messages in log.r; before: a shell command run once they are on their way. The exit
- * codes as text, "0 0". */
+/* The same as n processes, with rank r's messages in log.r; meanwhile: a shell command run after they have started.
+ * Returns the exit codes as text, "0 0". */
 static const char *launched(int n, const char *arguments, const char *meanwhile)
 {
     static char text[4096];
@@ -154,7 +154,7 @@ Test(dist_verbs, wrong_uses_are_one_clear_error)
     cr_expect_eq(tiny_shell("ls %s/run/checkpoint.h5 2>/dev/null", folder), 2, "a run was begun");
 }
 
-/* configs/slurm with a srun, a scontrol and a program of our own in place of Slurm's and mcsam. */
+/* configs/slurm with stubs in place of srun, scontrol and mcsam. */
 Test(dist_verbs, slurm_scripts_requeue_what_was_stopped_in_time)
 {
     static const struct {

@@ -1,4 +1,4 @@
-/* docs/cli.md says what is true: its examples run. */
+/* The examples of docs/cli.md run. */
 #include "tests/support/support_shell.h"
 
 #include <criterion/criterion.h>
@@ -11,8 +11,8 @@ static void setup(void)
     shell_open(MCS_BINARY, "");
 }
 
-/* Each indented line of docs/cli.md that begins with "mcsam" and stands under a "<!-- run -->" mark, in order, in one
- * folder: an example may use what an earlier one wrote. $DEMO is data/demo. A line may end in "# exit N". */
+/* Runs each indented line of docs/cli.md that begins with "mcsam" and is under a "<!-- run -->" mark, in order, in one
+ * folder: an example may use results of an earlier one. $DEMO is data/demo. A line may end in "# exit N". */
 Test(docs, examples_run, .init = setup, .fini = shell_close, .timeout = 500)
 {
     FILE *f = fopen(MCS_SOURCE_DIR "/docs/cli.md", "r");

@@ -1,5 +1,5 @@
-/* What --dry-run of `train` says is what a run takes on its device: with SGD's one moment and AdamW's two.
- * (Fine-tuning's is compared in tests/train/test_caption_lengths.c.) */
+/* The memory that --dry-run of `train` reports is the memory that a run allocates on its device: with SGD's one moment
+ * and AdamW's two. (Fine-tuning is compared in tests/train/test_caption_lengths.c.) */
 #include "tests/support/support_counting.h"
 #include "train/run/memory_table.h"
 #include "train/unet/unet_train.h"

@@ -1,6 +1,6 @@
 /* Verbs that process several cases at once, run on ten different images together and on each image alone: both runs
- * must give each image the same result, and no two images the same. Giving one case the result of another, in a batch,
- * a group of predict or a chunk, fails here. */
+ * must give each image the same result, and different images different results. Returning one case the result of
+ * another, in a batch, a group of predict or a chunk, fails here. */
 #include "data/image/image.h"
 #include "data/io/store.h"
 #include "engine/base/rng.h"
@@ -22,7 +22,7 @@ enum { N = 10, WIDTH = 24, HEIGHT = 20, PIXELS = WIDTH * HEIGHT, EMBED = 8 };
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 
-/* Image i: noise, and a bright disc whose place and size only it has. */
+/* Image i: noise, and a bright disc with a unique place and size. */
 static void write_image(const char *name, int i)
 {
     const struct mcs_rng r = {.seed = 3, .site = mcs_rng_site("tests.alone"), .sample = (uint32_t)i};
@@ -38,7 +38,7 @@ static void write_image(const char *name, int i)
     mcs_image_free(&img);
 }
 
-/* A run of training with two checkpoints, drawn at random. */
+/* A training run with two random checkpoints. */
 static void write_run(struct device *d)
 {
     struct unet_plans p;
@@ -123,7 +123,7 @@ static double furthest(const float *a, const float *b, int64_t n)
     return worst;
 }
 
-/* Arrays of all cases: each within `rounding` of itself alone, any two further apart than ten times that. */
+/* Arrays of all cases: each within `rounding` of its result alone, any two cases further apart than ten times that. */
 static void check_arrays(const char *folder, const char *ending, const char *dataset, double rounding)
 {
     float *all[N];
@@ -155,7 +155,7 @@ static int n_different(const struct image *a, const struct image *b)
     return n;
 }
 
-/* Masks of all cases: each within `rounding` pixels of itself alone, and at least `least` of the 45 pairs of cases
+/* Masks of all cases: each within `rounding` pixels of its result alone, and at least `least` of the 45 pairs of cases
  * further apart than that. */
 static void check_masks(int rounding, int least)
 {
@@ -195,7 +195,7 @@ Test(each_alone, embed)
     }
 }
 
-/* More texts than go at once, no two alike: the words are the binary digits of the text's number. */
+/* More texts than one batch, all different: the words are the binary digits of the text's number. */
 Test(each_alone, embed_texts)
 {
     enum { TEXTS = 40 };
@@ -228,7 +228,7 @@ Test(each_alone, embed_texts)
     }
 }
 
-/* Rounding: products of four pairs and of one, carried through two updates (test_saliency.c says how far). */
+/* Rounding: products of four pairs and of one, amplified by two updates (test_saliency.c has the bound). */
 Test(each_alone, saliency)
 {
     on_all_and_on_each("mcsam saliency -m clip -i $IN --text 'bright lesion' --steps 3 --copies 2 --pairs 4 -o $OUT");
@@ -263,7 +263,7 @@ Test(each_alone, coarse)
     mcs_boxes_free(&all);
 }
 
-/* Two boxes for each image, at places that no other image has. Case 3 has none. */
+/* Two boxes for each image, at unique places. Case 3 has none. */
 static void write_boxes(void)
 {
     struct box_component two[N][2] = {{{0}}};
@@ -283,7 +283,7 @@ static void write_boxes(void)
     OK(mcs_boxes_write(shell_path("img/boxes.json"), &(struct box_list){.n = N, .cases = cases}));
 }
 
-/* A pixel whose logit is 0 to rounding may fall on either side: at most 1 of 100. */
+/* A pixel whose logit is 0 up to rounding may have either label: at most 1 of 100. */
 Test(each_alone, sam)
 {
     write_boxes();
@@ -300,12 +300,12 @@ Test(each_alone, segment)
         "mcsam segment --clip clip --sam sam -i $IN --text 'bright lesion' --steps 3 --copies 2 --pairs 4 "
         "--min-confidence 0 --keep-stages -o $OUT");
     check_arrays("saliency/", ".h5", "saliency", 1e-3);
-    check_masks(PIXELS / 50, 20); /* a map that rounding moves may move its box by a pixel */
+    check_masks(PIXELS / 50, 20); /* a rounding error in a map may move its box by a pixel */
 }
 
 /* ---- predict, ensemble, uncertainty ---- */
 
-/* Two classes: where the probabilities say so beyond rounding, the mask must follow them. */
+/* Two classes: where the probabilities are clear beyond rounding, the mask must agree. */
 static void check_masks_by_probability(double threshold)
 {
     for (int i = 0; i < N; i++) {
@@ -356,7 +356,7 @@ static struct score score_of(const char *file, int i)
     return s;
 }
 
-/* A pixel of equal probabilities may be counted as foreground or not, and moves the border's length by a few. */
+/* A pixel of equal probabilities may count as foreground or not, and changes the border's length by a few pixels. */
 static void check_scores(void)
 {
     for (int i = 0; i < N; i++) {
@@ -374,8 +374,7 @@ static void check_scores(void)
     }
 }
 
-/* The mean of two predictions of each case; the second folder's cases are the first one's with the checkpoints swapped
- * for the last one alone. */
+/* The mean of two predictions of each case; the second folder is predicted by the last checkpoint alone. */
 Test(each_alone, ensemble_and_uncertainty)
 {
     on_all_and_on_each(
@@ -404,7 +403,7 @@ Test(each_alone, ensemble_and_uncertainty)
 
 /* ---- evaluate ---- */
 
-/* A disc whose place and radius belong to case i. */
+/* A disc with a place and radius unique to case i. */
 static void write_disc(const char *folder, int i, int dx, int diameter)
 {
     char name[32];
@@ -438,8 +437,9 @@ static const char *const captions[N] = {
     "lung nodule", "brain tumor left",    "no evidence of lesion",           "breast mass", "pneumonia", "left brain",
     "cyst",        "malignant carcinoma", "benign lesion of the right lung", "glioma"};
 
-/* Of each batch of b pairs, the share whose own partner has fewer than k rivals at least as similar: [0], [1] images
- * that look for their text at 1 and 2, [2], [3] texts that look for their image. Means over n / b batches. */
+/* For each batch of b pairs, the share of queries whose partner has fewer than k rivals that are at least as similar:
+ * [0], [1] images searching for their text at 1 and 2, [2], [3] texts searching for their image. Means over n / b
+ * batches. */
 static void recall_by_hand(const float *images, const float *texts, int n, int b, double share[4])
 {
     memset(share, 0, 4 * sizeof *share);
@@ -473,8 +473,8 @@ static void check_recall(const char *file, const double want[4], int n_pairs)
     json_decref(root);
 }
 
-/* Recall from the embeddings that embed writes, and the same where a row of the table has no image that can be read:
- * the pairs after it must not be taken for one another. */
+/* Recall from the embeddings that embed writes, also where a row of the table has an unreadable image: the following
+ * pairs must stay matched. */
 Test(each_alone, retrieve)
 {
     float images[N * EMBED], texts[N * EMBED];

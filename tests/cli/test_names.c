@@ -1,5 +1,5 @@
-/* Names and texts as they come: of any bytes and any length, with what terminals and spreadsheets would obey. Nothing
- * of them may end a run, get lost, or act. */
+/* Arbitrary names and texts: any bytes and any length, with characters that terminals and spreadsheets interpret. They
+ * must not end a run, get lost, or have an effect. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
@@ -88,11 +88,11 @@ Test(names, shown)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mcs_text_escape(dst, sizeof dst, cases[i][0]);
         cr_expect_str_eq(dst, cases[i][1]);
-        cr_expect_str_eq(mcs_text_shown(dst), cases[i][1]); /* once more changes nothing */
+        cr_expect_str_eq(mcs_text_shown(dst), cases[i][1]); /* applying it again changes nothing */
     }
     mcs_text_escape(small, sizeof small,
                     "abcd\x1b"
-                    "e"); /* the escape does not fit: nothing of it is written */
+                    "e"); /* the escape does not fit: no part of it is written */
     cr_expect_str_eq(small, "abcd");
     mcs_text_escape(small, sizeof small, "abcdef\xc3\xa9");
     cr_expect_str_eq(small, "abcdef");
@@ -114,13 +114,13 @@ Test(names, stored)
         for (int k = 0; k < i; k++) cr_expect_str_neq(encoded[k], encoded[i], "%d and %d", k, i);
     }
     cr_expect_str_eq(encoded[1], "é");
-    cr_expect_str_eq(encoded[5], "a\\b"); /* ordinary names stay as they are */
+    cr_expect_str_eq(encoded[5], "a\\b"); /* ordinary names are unchanged */
     cr_expect_str_eq(encoded[2], "\\xff");
-    cr_expect_str_eq(mcs_text_decode(&a, "\\x41\\\\"), "\\x41\\\\"); /* not made by encoding */
+    cr_expect_str_eq(mcs_text_decode(&a, "\\x41\\\\"), "\\x41\\\\"); /* not produced by encoding */
     mcs_arena_free(&a);
 }
 
-/* What is said of a name does not command the terminal: errors, warnings, notes. */
+/* Names in messages cannot send commands to the terminal: errors, warnings, notes. */
 Test(names, messages)
 {
     cr_expect_eq(MCS_FAIL(MCS_E_DATA, "%s: bad", ODD), MCS_E_DATA);
@@ -275,13 +275,13 @@ static void refused(const char *yaml, size_t n, const char *words)
     struct arena a = {0};
     struct timespec from, to;
     OK(mcs_file_write(at("%s", "bad.yaml"), yaml, (int64_t)n));
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from); /* of this thread alone: other load does not count */
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from); /* CPU time of this thread: other load does not count */
     cr_expect_eq(mcs_config_verb(at("%s", "bad.yaml"), &a, &verb), MCS_E_DATA);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
     const double seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
     cr_expect(strstr(mcs_error_message(), words), "want '%s' in: %s", words, mcs_error_message());
     cr_expect_lt(seconds, 2.0, "%s: %.2f s", words,
-                 seconds); /* 40 s before, some ms now; sanitizers and slow machines */
+                 seconds); /* once 40 s, now some ms; the limit allows for sanitizers and slow machines */
     mcs_error_clear();
     mcs_arena_free(&a);
 }
@@ -322,10 +322,10 @@ Test(names, json_is_bounded)
     cr_expect_eq(mcs_json_parse("f.json", text, n, 0, &root), MCS_E_DATA);
     cr_expect(strstr(mcs_error_message(), "f.json:1: JSON nested more than 64 deep"), "%s", mcs_error_message());
     mcs_error_clear();
-    memcpy(text, "[\"[[[[\\\"[[\", 1]", 16); /* brackets in a text are none */
+    memcpy(text, "[\"[[[[\\\"[[\", 1]", 16); /* brackets in a text do not count */
     OK(mcs_json_parse("f.json", text, 15, 0, &root));
     json_decref(root);
-    /* 3 bytes a value, hundred and more in memory: with 16 MiB allowed they are refused before they are there */
+    /* 3 bytes per value, over a hundred in memory: with 16 MiB allowed they are refused before they are allocated */
     for (int i = 0; i < n; i += 3) memcpy(text + i, "[],", 3);
     text[0] = '[', text[1] = '0', text[n - 1] = ']';
     mcs_memory_limit_set(16 << 20);
@@ -359,7 +359,7 @@ static int n_files(const char *name, const char *ending)
     return n;
 }
 
-/* 255 bytes: STEM.h5, whose mask STEM.png would have one more. */
+/* 255 bytes: STEM.h5; its mask STEM.png would have one more. */
 static const char *long_h5(void)
 {
     static char name[256];
@@ -372,7 +372,7 @@ Test(names, coarse_and_sam)
 {
     json_t *root;
     fill_folder();
-    /* no HDF5 file, but the name is looked at first */
+    /* not an HDF5 file, but the name is checked first */
     OK(mcs_file_write(at("in/%s", long_h5()), "x", 1));
     expect("mcsam coarse -i in -o out", 3, "1 of 5 cases failed");
     cr_expect_eq(n_files("out", ".png"), 4);
@@ -400,7 +400,7 @@ Test(names, evaluate)
     json_decref(root);
 }
 
-/* The longest name of an image that the file system takes. */
+/* The longest name of an image that the file system allows. */
 static const char *long_png(void)
 {
     static char name[256];
@@ -423,7 +423,7 @@ static void make_models(void)
     mcs_cpu_close(&d);
 }
 
-/* Saliency, coarse masks and SAM, one after the other and in one: every image has its mask, under its own name. */
+/* Saliency, coarse masks and SAM, one after the other and combined: every image has its mask, under its name. */
 Test(names, from_text_to_mask)
 {
     json_t *root;
@@ -457,7 +457,7 @@ Test(names, from_text_to_mask)
     cr_expect_not(has_raw_control(shell_output), "%s", shell_output);
 }
 
-/* A volume NAME.nii of 255 bytes, whose mask NAME.nii.gz would have 258: that case fails, the rest goes on. */
+/* A volume NAME.nii of 255 bytes, whose mask NAME.nii.gz would have 258: that case fails, the others are processed. */
 Test(names, a_volume_with_a_long_name)
 {
     make_models();
@@ -471,7 +471,7 @@ Test(names, a_volume_with_a_long_name)
               text_of("seg/failures.csv"));
 }
 
-/* With --uncertainty a case has files STEM_entropy.png too, which is too long for one of them. */
+/* With --uncertainty a case also has files STEM_entropy.png, whose name is too long for one case. */
 Test(names, predict)
 {
     tiny_masks(at("%s", "data"), 4);
@@ -506,7 +506,7 @@ Test(names, what_a_file_system_takes)
 
 /* ---- limits of the process ---- */
 
-/* A limit on the size of files stops nothing silently: exit 74, what was met, the old file as it was. */
+/* A limit on the size of files never fails silently: exit code 74, the reason, the old file unchanged. */
 Test(names, limit_on_file_size)
 {
     fill_folder();
@@ -516,7 +516,7 @@ Test(names, limit_on_file_size)
     expect("cmp out/summary.json old && ls -a out | grep -c mcsam", 1, "0");
 }
 
-#ifndef MCS_SANITIZE /* whose shadow alone takes terabytes of addresses */
+#ifndef MCS_SANITIZE /* its shadow memory takes terabytes of address space */
 Test(names, limit_on_memory)
 {
     make_models();

@@ -1,6 +1,6 @@
-/* Every verb's option table is what tests/expected/option_tables.txt holds: names, short names, types, defaults, words
- * to choose from, ranges and required options. Scripts and configuration files of users rely on them. And every verb
- * that is given inputs that are not there says which one is missing. */
+/* Every verb's option table equals tests/expected/option_tables.txt: names, short names, types, defaults, choices,
+ * ranges and required options. Users' scripts and configuration files rely on them. And every verb names the missing
+ * input when its inputs do not exist. */
 #include "engine/base/log.h"
 #include "engine/cli/config.h"
 #include "tests/support/support_expected.h"
@@ -68,7 +68,7 @@ static void print_table(FILE *f, const struct mcs_verb *verb)
     }
 }
 
-/* Runs a verb in this process with words that are separated by spaces. */
+/* Runs a verb in this process with arguments separated by spaces. */
 static void expect_missing_input(const struct mcs_verb *verb, const char *arguments)
 {
     char words[128], *argv[16], *rest = NULL, *env[] = {NULL};

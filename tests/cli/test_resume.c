@@ -1,5 +1,5 @@
-/* Stopped trainings: killed at any moment and started again they end in the same bytes; asked to stop they exit with 75
- * and a checkpoint; a checkpoint that is damaged, of other options, or cannot be written loses nothing. */
+/* Interrupted trainings: killed at any moment and started again they end with the same bytes; asked to stop they exit
+ * with 75 and a checkpoint; a checkpoint that is damaged, has other options, or cannot be written loses nothing. */
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "infer/clip/clip_model.h"
@@ -51,14 +51,14 @@ static int64_t checkpoint_step(const char *folder)
     return step;
 }
 
-/* Has it ended already? It stays there for tiny_wait. */
+/* Whether it has ended; it stays a zombie for tiny_wait. */
 static int ended(pid_t pid)
 {
     siginfo_t info = {0};
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
-/* Starts a training anew and asks it to stop in the midst; folder/run is then a stopped run. */
+/* Starts a new training and stops it midway; folder/run is then a stopped run. */
 static void start_and_stop(enum tiny_training t, const char *folder, int signal)
 {
     for (int attempt = 0; attempt < 10; attempt++) {
@@ -69,7 +69,7 @@ static void start_and_stop(enum tiny_training t, const char *folder, int signal)
             nanosleep(&(struct timespec){0, 500000}, NULL);
         kill(pid, signal);
         const int code = tiny_wait(pid);
-        if (code == 0) continue; /* this process slept over the whole run */
+        if (code == 0) continue; /* this process was descheduled for the whole run */
         cr_assert_eq(code, 75, "exit %d: %s", code, tiny_log(folder));
         cr_assert(strstr(tiny_log(folder), "run the same command again"), "%s", tiny_log(folder));
         const int64_t step = checkpoint_step(folder);
@@ -107,8 +107,8 @@ Test(resume, unet_asked_to_stop, .timeout = 120)
     check_stop(TINY_UNET, SIGTERM);
 }
 
-/* On top of equal files, a hash of the tensors, whatever file holds them. A finished run that
- * is started again only says so. */
+/* In addition to equal files, the hash of the tensors is equal, whatever file they are in. Starting a finished run
+ * again only reports that it is finished. */
 Test(resume, a_finished_run_stays_as_it_is, .timeout = 120)
 {
     const char *folder = tiny_folder("finished");
@@ -134,7 +134,7 @@ Test(resume, a_finished_run_stays_as_it_is, .timeout = 120)
 
 /* ---- damage ---- */
 
-/* Starts the stopped run in folder and wants this exit code, one line that says `part`, and no byte of run changed. */
+/* Starts the stopped run in folder and expects this exit code, one line with `part`, and an unchanged run folder. */
 static void refused(enum tiny_training t, const char *folder, const char *const *more, const struct tiny_limits *limits,
                     int want, const char *part)
 {
@@ -172,7 +172,7 @@ static void check_damage(enum tiny_training t)
     refused(t, folder, NULL, NULL, 65, "checkpoint.h5");
     cr_assert_eq(tiny_shell("cp %s/good.h5 %s", folder, path), 0);
 
-    /* One bit of a value, which nothing but the hash can show. The values fill most of the file. */
+    /* One bit of a value, which only the hash can detect. The values fill most of the file. */
     int refusals = 0;
     for (int i = 1; i < 8; i++) {
         char *all;
@@ -188,7 +188,7 @@ static void check_damage(enum tiny_training t)
             refusals++;
             cr_expect(strstr(tiny_log(folder), "checkpoint.h5: "), "%s", tiny_log(folder));
             cr_expect(tiny_same(tiny_path(folder, "run"), tiny_path(folder, "before")));
-        } else { /* a byte that means nothing; the run is over: take back the stopped one */
+        } else { /* an unused byte: the run finished; restore the stopped one */
             cr_assert_eq(tiny_shell("rm -rf %s/run && mv %s/before %s/run", folder, folder, folder), 0);
         }
         cr_assert_eq(tiny_shell("cp %s/good.h5 %s", folder, path), 0);
@@ -210,7 +210,7 @@ Test(resume, damaged_checkpoints_of_the_unet, .timeout = 120)
     check_damage(TINY_UNET);
 }
 
-/* Options that no result depends on are no other options: a moved folder, a quiet second start. */
+/* Options that do not affect the result do not count: a moved folder, a quiet second start. */
 Test(resume, another_name_of_the_folder_is_the_same_run, .timeout = 120)
 {
     const char *whole = tiny_folder("whole"), *folder = tiny_folder("moved");
@@ -227,10 +227,10 @@ Test(resume, another_name_of_the_folder_is_the_same_run, .timeout = 120)
     tiny_remove(folder);
 }
 
-/* ---- nowhere to write ---- */
+/* ---- no space ---- */
 
-/* A bound on the size of files cuts a write short as a full disk does: the old checkpoint stays, no half file beside
- * it, and with room again the run goes on to the same bytes. */
+/* A limit on the size of files truncates a write as a full disk does: the old checkpoint stays, without a partial file
+ * beside it, and when there is space again the run continues to the same bytes. */
 Test(resume, full_disk, .timeout = 120)
 {
     const char *whole = tiny_folder("whole"), *folder = tiny_folder("full");
@@ -246,7 +246,8 @@ Test(resume, full_disk, .timeout = 120)
     cr_expect(tiny_same(path, tiny_path(folder, "good.h5")), "the old checkpoint is gone");
     cr_expect_neq(tiny_shell("ls %s/run/*.tmp.* 2>/dev/null", folder), 0, "a half file is left");
 
-    /* The same on a real full disk, where one can be made: room for the logs, not for a second checkpoint. */
+    /* The same on a real full disk, where one can be mounted: enough space for the logs, not for a second checkpoint.
+     */
     cr_assert_eq(tiny_shell("mkdir %s/disk", folder), 0);
     char size[32];
     snprintf(size, sizeof size, "size=%lld", (long long)(bytes_of(path) * 3 / 2 + (1 << 16)));

@@ -1,5 +1,5 @@
-/* The verbs that keep finished cases keep them only while the models and files behind them are the same: each runs
- * twice with the same command, then again after one thing that its results depend on has changed. */
+/* Verbs that reuse finished cases do so only while the models and input files are the same: each runs twice with the
+ * same command, then again after a change of one thing that its results depend on. */
 #include "data/io/file.h"
 #include "data/io/npy.h"
 #include "infer/clip/clip_model.h"
@@ -29,7 +29,7 @@ static void write_image(const char *name, int step)
     mcs_image_free(&img);
 }
 
-/* clip and sam, and beside them new.clip and new.sam of the same sizes with one other weight. */
+/* clip and sam, and new.clip and new.sam of the same sizes with one different weight. */
 static void write_models(void)
 {
     const struct sam_config c = tiny_sam_config();
@@ -84,11 +84,11 @@ static void teardown(void)
 TestSuite(run_again, .init = setup, .fini = teardown, .timeout = 60);
 
 struct change {
-    const char *line, *option; /* a shell line; the option that the run then says is another one */
+    const char *line, *option; /* line: a shell line; option: the difference that the run then reports */
 };
 
-/* Runs `line` twice: the second time nothing is left to do. Then each of `changes` (NULL ends): all is done again, and
- * the run says why. After the change is undone the first run's results count. */
+/* Runs `line` twice: the second time nothing is left to do. Then each of `changes` (NULL ends): all cases are computed
+ * again, and the run says why. After the change is undone, the first run's results are valid again. */
 static void check(const char *line, const struct change *changes)
 {
     char text[1024], part[128];
@@ -134,7 +134,7 @@ Test(run_again, saliency)
                                   {0}});
 }
 
-/* The components are ranked by the model, the images and the texts: each of them counts. */
+/* The components are ranked by the model, the images and the texts: a change of any is detected. */
 Test(run_again, coarse)
 {
     write_models();

@@ -1,6 +1,6 @@
-/* Verbs that are asked to stop, killed or started twice: what is done is kept and whole, the same command goes on to
- * the same bytes without making a finished case again, and one folder has one process. Signals are sent when something
- * happened, never after a time. */
+/* Verbs that are asked to stop, killed or started twice: finished results are kept complete, the same command continues
+ * to the same bytes without computing a finished case again, and one process at a time uses a folder. Signals are sent
+ * after events, never after a delay. */
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "infer/sam/sam_model.h"
@@ -31,7 +31,7 @@ static void nap(void)
     nanosleep(&(struct timespec){0, 200000}, NULL);
 }
 
-/* Waits until the file is there; 0 where the process ended before. */
+/* Waits until the file exists; 0 where the process ended before. */
 static int wait_for_file(pid_t pid, const char *path)
 {
     while (!mcs_file_exists(path)) {
@@ -85,7 +85,7 @@ static int wait_for_waiting(pid_t pid)
 
 /* ---- inputs ---- */
 
-/* In a process of its own: threads do not live through the forks to come. */
+/* In a separate process: threads do not survive the later forks. */
 static void make_models(const char *folder)
 {
     const pid_t pid = fork();
@@ -102,7 +102,7 @@ static void make_models(const char *folder)
     cr_assert_eq(tiny_wait(pid), 0);
 }
 
-/* img/: IMAGES images, of which two are damaged; maps/: saliency maps; boxes.json. */
+/* img/: IMAGES images, two of them damaged; maps/: saliency maps; boxes.json. */
 static void make_images(const char *folder)
 {
     tiny_pairs(tiny_path(folder, "made"), IMAGES);
@@ -129,7 +129,7 @@ static void make_probabilities(const char *folder, const char *name, uint32_t se
     }
 }
 
-/* ---- stopping and going on ---- */
+/* ---- stopping and continuing ---- */
 
 struct verb_case {
     const char *name, *record;
@@ -141,7 +141,7 @@ static int run_in(const char *folder, const char *const *argv)
     return tiny_wait(tiny_spawn(MCS_BINARY, folder, argv, NULL));
 }
 
-/* Everything in `out` but what a run writes again at its end, with inode and time of change. */
+/* Everything in `out` except files that a run rewrites at its end, with inode and time of change. */
 static void list_outputs(const char *folder, const char *to)
 {
     cr_assert_eq(tiny_shell("cd %s && find out* -type f ! -name '.*' ! -name '*.yaml' ! -name '*.csv' ! -name '*.json' "
@@ -150,7 +150,7 @@ static void list_outputs(const char *folder, const char *to)
                  0);
 }
 
-/* Every finished output of B is whole and as in A; no half file is left. */
+/* Every finished output of B is complete and equal to A's; no partial file is left. */
 static void check_parts(const char *a, const char *b)
 {
     cr_expect_eq(tiny_shell("cd %s && find . -path './out*' -type f ! -name '.*' | while read -r f; do cmp -s \"$f\" "
@@ -160,7 +160,7 @@ static void check_parts(const char *a, const char *b)
     cr_expect_neq(tiny_shell("find %s/out* -name '*.tmp*' | grep -q .", b), 0, "a half file is left");
 }
 
-/* Starts the verb in B and sends `number` once something is recorded; 1 where it was stopped in the midst. */
+/* Starts the verb in B and sends `number` once something is recorded; 1 where it was stopped midway. */
 static int interrupt(const struct verb_case *v, const char *b, int number)
 {
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -198,7 +198,7 @@ static void check_stop(const struct verb_case *v, const char *a, int number)
     tiny_remove(b);
 }
 
-/* An uninterrupted run in A, then B stopped by `number` and gone on with; and again, when all is done. */
+/* An uninterrupted run in A, then B stopped by `number` and continued; and again when all is done. */
 static void check_verb(const struct verb_case *v, const char *a, int number)
 {
     const int code = run_in(a, v->argv), all = !strcmp(v->name, "ensemble") || !strcmp(v->name, "uncertainty");
@@ -294,7 +294,7 @@ Test(stop_verbs, probabilities, .timeout = 300)
     tiny_remove(a);
 }
 
-/* Killed instead: nothing half is left that counts, and the rest is the same. */
+/* The same with SIGKILL: no partial result counts. */
 Test(stop_verbs, killed, .timeout = 300)
 {
     const char *a = tiny_folder("whole");
@@ -310,7 +310,7 @@ Test(stop_verbs, killed, .timeout = 300)
     tiny_remove(a);
 }
 
-/* Other options, another input or another prompt make a case again, and only that one. */
+/* Other options, another input or another prompt cause exactly the affected cases to be computed again. */
 Test(stop_verbs, what_changed_is_made_again, .timeout = 300)
 {
     const char *a = tiny_folder("changed");
@@ -341,7 +341,7 @@ Test(stop_verbs, what_changed_is_made_again, .timeout = 300)
 static const char *const slow[] = {"saliency", "-m",      "clip",   "-i",      "img", "-o",        "out", "--text",
                                    "a lesion", "--steps", "100000", "--pairs", "64",  "--threads", "1",   NULL};
 
-/* Waits until the process has computed for a second, which opening tiny models does not take: then it is in its first
+/* Waits until the process has used a second of CPU time, more than opening tiny models takes: then it is in its first
  * group of cases. 0 where it ended before. */
 static int wait_for_work(pid_t pid)
 {
@@ -382,7 +382,7 @@ Test(stop_verbs, a_second_signal_ends_at_once, .timeout = 120)
     tiny_remove(a);
 }
 
-/* As nohup and a shell's background jobs start a program: it runs to its end. */
+/* As started by nohup or as a shell's background job: it runs to its end. */
 Test(stop_verbs, what_was_ignored_at_the_start_stays_ignored, .timeout = 120)
 {
     const char *a = tiny_folder("nohup");
@@ -416,7 +416,7 @@ static int stops(const char *folder, const char *const *argv)
     return 0;
 }
 
-/* Verbs without a record end at their next case, row or stage. */
+/* Verbs without a record stop at their next case, row or step. */
 Test(stop_verbs, verbs_that_only_read, .timeout = 300)
 {
     const char *a = tiny_folder("read"), *info[62] = {"info"};
@@ -449,7 +449,7 @@ Test(stop_verbs, verbs_that_only_read, .timeout = 300)
     tiny_remove(a);
 }
 
-/* A replay passes the request on to its second run, and goes on in the folder it left. */
+/* A replay passes the request on to its second run, and continues in its folder. */
 Test(stop_verbs, replay, .timeout = 300)
 {
     const char *a = tiny_folder("replay");
@@ -476,7 +476,7 @@ Test(stop_verbs, replay, .timeout = 300)
     tiny_remove(a);
 }
 
-/* ---- two at once ---- */
+/* ---- two processes ---- */
 
 Test(stop_verbs, two_runs_into_one_folder, .timeout = 120)
 {
@@ -505,9 +505,9 @@ Test(stop_verbs, two_runs_into_one_folder, .timeout = 120)
     tiny_remove(a);
 }
 
-/* ---- nothing works ---- */
+/* ---- all cases fail ---- */
 
-/* Every case failed: 65 of every verb; 3 where some did not. */
+/* Every case failed: exit code 65 of every verb; 3 where some succeeded. */
 Test(stop_verbs, every_case_failed, .timeout = 300)
 {
     const char *a = tiny_folder("failed");

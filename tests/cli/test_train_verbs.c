@@ -1,4 +1,4 @@
-/* The training verbs by their behaviour: defaults, and which loss each word of finetune means. */
+/* The training verbs by their behaviour: defaults, and the meaning of each loss name of finetune. */
 #include "data/io/file.h"
 #include "data/text/pairs.h"
 #include "infer/clip/clip_model.h"
@@ -60,7 +60,8 @@ static double logged(const char *run_folder, int step, const char *key)
     return v;
 }
 
-/* A command twice, the second time with every default typed out: the same resolved options, weights and log. */
+/* Runs a command twice, the second time with every default given explicitly: the same resolved options, weights and
+ * log. */
 static void expect_defaults(const char *const *argv, const char *const *defaults)
 {
     const char *all[64];
@@ -76,7 +77,7 @@ static void expect_defaults(const char *const *argv, const char *const *defaults
               "a default differs from the published one");
 }
 
-/* The number of a verb's JSON line. */
+/* A number in the verb's JSON line. */
 static double said(const char *const *argv, const char *key)
 {
     run(argv);
@@ -118,12 +119,12 @@ Test(train_verbs, finetune_defaults)
                          "--clip-norm", "1", "--crop", "0.9", "--checkpoint-every", "500", "--image-column", "filename",
                          "--caption-column", "Caption", "--separator", ",", "--min-caption", "0", "--gpus", "0",
                          "--seed", "1", "--device", "cpu", "--form", "paper"));
-    /* 70 pairs are one batch of 64 an epoch */
+    /* 70 pairs are one batch of 64 per epoch */
     cr_expect_eq(said(ARGS(FINETUNE, "--dry-run", "--json"), "steps"), 32);
     cr_expect_eq(said(ARGS(FINETUNE, "--dry-run", "--json", "--batch", "10", "--epochs", "3"), "steps"), 21);
 }
 
-/* 100 steps of warm-up to 1e-5, where the run has more steps than that; else a tenth of them. */
+/* 100 steps of warm-up to 1e-5 where the run has more steps; else a tenth of its steps. */
 Test(train_verbs, finetune_warms_up)
 {
     make_model();
@@ -140,7 +141,7 @@ Test(train_verbs, finetune_warms_up)
 
 enum { B = 6, EMBED = 8, VALUES = 16 * 16 * 3 };
 
-/* One direction of the family (Koleilat et al. 2024, and its special cases): similarities by rows. */
+/* One direction of the loss family (Koleilat et al. 2024, and its special cases): similarities by rows. */
 static double family(double l[B][B], int transposed, double a, double b)
 {
     double sum = 0;
@@ -156,7 +157,7 @@ static double family(double l[B][B], int transposed, double a, double b)
     return sum / B;
 }
 
-/* What the released code computes of DHN-NCE: a 1 too many in each normaliser, negatives with the wrong sign. */
+/* DHN-NCE as the released code computes it: an extra 1 in each normaliser, negatives with the wrong sign. */
 static double released(double l[B][B], double b)
 {
     double diagonal = 0, off = 0, normalisers = 0;
@@ -173,7 +174,7 @@ static double released(double l[B][B], double b)
     return -2 * diagonal / (B * B) + (2 + 2 * b) * off / (B * B) + 2 * log(B - 1) - normalisers / B;
 }
 
-/* Cosines of the first batch's images and captions under the first weights. */
+/* Cosines of the first batch's images and captions under the initial weights. */
 static void first_batch(double cosine[B][B], double *scale)
 {
     static float images[B * VALUES], image_out[B * EMBED], text_out[B * EMBED];
@@ -205,12 +206,12 @@ static void first_batch(double cosine[B][B], double *scale)
     mcs_cpu_close(&d);
 }
 
-/* The first loss of each word, against the formula on the embeddings of the first batch. */
+/* The first loss of each loss name, against the formula on the embeddings of the first batch. */
 Test(train_verbs, finetune_losses)
 {
     static const struct word {
         const char *argv[8];
-        double inv_tau, a, b_image, b_text; /* inv_tau 0: the model's own */
+        double inv_tau, a, b_image, b_text; /* inv_tau 0: the model's */
         int release;
     } words[] = {
         {{NULL}, 1 / 0.6, 0, 0.15, 0.15, 0},
@@ -225,7 +226,7 @@ Test(train_verbs, finetune_losses)
     double got[N], cosine[B][B], scale;
     make_model();
     tiny_pairs(tiny_path(folder, "pairs"), 12);
-    for (int i = 0; i < N; i++) { /* all processes before this one has threads */
+    for (int i = 0; i < N; i++) { /* all processes must be started before this one has threads */
         const char *argv[32] = {FINETUNE, "--steps", "1", "--batch", "6"};
         int n = 11;
         for (const char *const *a = words[i].argv; *a; a++) argv[n++] = *a;
@@ -285,7 +286,7 @@ Test(train_verbs, train_defaults)
     }
     OK(mcs_unet_checkpoints_read(tiny_path(folder, "run"), list, &n));
     cr_assert_eq(n, 30);
-    for (int i = 0; i < 30; i++) /* 45 steps: .2 of them are 9, so each of a cycle's last ten steps */
+    for (int i = 0; i < 30; i++) /* 45 steps: .2 of them are 9, so checkpoints at each of a cycle's last ten steps */
         cr_expect_eq(list[i].step, i / 10 * 45 + 36 + i % 10, "checkpoint %d after step %lld", i,
                      (long long)list[i].step);
     /* 600 epochs of 250 steps; batches of 12, 32 features, up to 512 */
@@ -299,7 +300,7 @@ Test(train_verbs, train_defaults)
     cr_expect_neq(said(ARGS(TRAIN, "--dry-run", "--json", "--features", "31"), "all_mib"), memory);
 }
 
-/* What a dry run says it would take is the sum of the parts that it lists. */
+/* The total of a dry run is the sum of its listed parts. */
 static double part(const char *name)
 {
     char key[64];
@@ -328,7 +329,7 @@ Test(train_verbs, train_counts_its_memory)
         cr_expect_float_eq(part(parts[i]), 4 * (double)parameters / 1048576, 0.0006, "%s", parts[i]);
 }
 
-/* AdamW's own decay where none is given, and a rate that restarts elsewhere. */
+/* AdamW's default decay, and a rate that restarts elsewhere. */
 Test(train_verbs, train_with_adamw)
 {
     tiny_masks(tiny_path(folder, "data"), 6);
@@ -344,7 +345,7 @@ Test(train_verbs, train_with_adamw)
               "the default of AdamW's decay is 0.01");
 }
 
-/* Every switch changes the first step's weights: none is read and then forgotten. */
+/* Every switch changes the first step's weights, so none is ignored. */
 Test(train_verbs, train_switches)
 {
     static const char *const switches[][2] = {{NULL, NULL},
@@ -369,7 +370,7 @@ Test(train_verbs, train_switches)
     }
 }
 
-/* The released schedule: within a cycle of 12 of 36 epochs the rate falls for int(.5 x 12) epochs, then stays. */
+/* The released schedule: within a cycle of 12 of 36 epochs the rate falls for int(.5 x 12) epochs, then is constant. */
 Test(train_verbs, train_in_the_released_form)
 {
     tiny_masks(tiny_path(folder, "data"), 6);

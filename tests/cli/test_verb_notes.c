@@ -1,6 +1,5 @@
-/* Text output of the verbs that run a model: last lines, dry runs, JSON files and notes in HDF5 files, as whole texts
- * (tests/expected/notes). Figures that depend on rounding stand as # there; they are
- * checked where the stages are. */
+/* Text output of the verbs that run a model: last lines, dry runs, JSON files and attributes of HDF5 files, as whole
+ * texts (tests/expected/notes). Figures that depend on rounding are replaced by #; other tests check them. */
 #include "data/image/volume.h"
 #include "data/io/file.h"
 #include "data/io/store.h"
@@ -35,7 +34,7 @@ static void write_image(const char *name, int channels, int seed)
     mcs_image_free(&img);
 }
 
-/* Four images, b of them in colour, d damaged; a volume of two slices; pairs; texts. */
+/* Four images, b in colour, d damaged; a volume of two slices; pairs; texts. */
 static void write_inputs(void)
 {
     const float spacing[3] = {0.5f, 0.75f, 3};
@@ -80,7 +79,7 @@ static void setup(void)
 }
 TestSuite(verb_notes, .init = setup, .fini = shell_close, .timeout = 60);
 
-/* Runs a line; all that it prints, with the models' checksums as CLIP and SAM. */
+/* Runs a line and compares all output, with the models' checksums replaced by CLIP and SAM. */
 static void expect_text(const char *line, int code, const char *name)
 {
     static char text[8192];
@@ -175,7 +174,7 @@ Test(verb_notes, saliency)
     cr_expect_eq(number("p/a.h5", "seed"), 1);
 }
 
-/* Maps by hand: a large dim component, a small bright one, a middle one; a flat map. */
+/* Maps by hand: a large dim component, a small bright one, a medium one; a flat map. */
 static void write_maps(void)
 {
     struct image m;
@@ -213,7 +212,7 @@ Test(verb_notes, coarse)
                  "out/failures.csv; ls out",
                  options[i], i == 2 ? " --json" : "");
         snprintf(name, sizeof name, "coarse%d.json", i);
-        /* boxes.json has no rounding: it is compared with its fractions */
+        /* boxes.json has no rounding errors: it is compared with its fractions */
         expect("printf 's/(\"version\": \")[^\"]*/\\\\1V/' > hide.sed", 0, "");
         expect_text(line, 0, name);
     }
@@ -298,7 +297,7 @@ Test(verb_notes, predict)
         0, "0");
 }
 
-/* A volume of one slice is a volume for every group of checkpoints, with its geometry. */
+/* A volume of one slice is treated as a volume for every group of checkpoints, with its geometry. */
 Test(verb_notes, predict_one_slice)
 {
     const float spacing[3] = {0.5f, 0.75f, 3};

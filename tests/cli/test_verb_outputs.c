@@ -23,7 +23,7 @@ TestSuite(verb_outputs, .init = setup, .fini = shell_close, .timeout = 60);
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 
-/* Runs a line; its exit code and all that it prints. */
+/* Runs a line; compares its exit code and all its output. */
 static void expect_text(const char *line, int code, const char *name)
 {
     char path[128];
@@ -133,7 +133,7 @@ Test(verb_outputs, diff)
 
 /* ---- evaluate ---- */
 
-/* One pixel each: the same, three apart, both masks empty, one apart. */
+/* One pixel each: identical, three apart, both masks empty, one apart. */
 static void put_masks(void)
 {
     static const struct {
@@ -168,7 +168,8 @@ Test(verb_outputs, evaluate)
 
 /* ---- uncertainty ---- */
 
-/* Three cases of two classes: certain, of one bit everywhere, a mask with both; one of three classes in two slices. */
+/* Three cases of two classes: certain, one bit of entropy everywhere, a mask with both; one case of three classes in
+ * two slices. */
 static void put_probabilities(void)
 {
     static const float foreground[3][6] = {

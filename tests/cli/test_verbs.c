@@ -1,5 +1,5 @@
-/* Verbs from the outside: the program itself on a tiny model and three small images. What is written has its shape, the
- * same command writes the same bytes, and bad input ends with its exit code and leaves the rest of the cases alone. */
+/* Verbs from the outside: the program on a tiny model and three small images. Outputs have the right shapes, the same
+ * command writes the same bytes, and bad input gives its exit code without affecting the other cases. */
 #include "data/image/volume.h"
 #include "data/io/file.h"
 #include "data/io/npy.h"
@@ -240,8 +240,8 @@ Test(verbs, saliency_writes_maps)
     expect("mcsam saliency -m clip -i img --text 'a bright lesion' --null 'normal brain' -o t; for f in a.h5 b.h5 c.h5 "
            "a.png; do cmp s/$f t/$f || exit 9; done; echo same",
            0, "same");
-    /* alone or among others: noise is keyed by case; batches of one and of three differ by rounding alone, carried
-     * through 9 steps of Adam, whose first steps have the size of the rate whatever the gradient's: 1e-3 of 0..1 */
+    /* alone or with others: noise is keyed by case; batches of one and of three differ only by rounding, amplified by 9
+     * steps of Adam, whose first steps have the size of the rate whatever the gradient's: 1e-3 of 0..1 */
     expect("mcsam saliency -m clip -i img/b.png --text 'a bright lesion' -o u", 0, "1 maps");
     expect_array("s/b.h5", "saliency", 2, dims, map);
     expect_array("u/b.h5", "saliency", 2, dims, single);
@@ -314,7 +314,7 @@ Test(verbs, segment_writes_masks)
              "cmp s/$f t/$f || exit 9; done; echo same",
              line);
     expect(command, 0, "same");
-    /* in one go as step by step: the same stages behind both */
+    /* segment gives the same as the steps one by one: both call the same code */
     expect("mcsam saliency -m clip -i img --text 'a bright lesion' -o sal && mcsam coarse -i sal -o coa "
            "--min-confidence 0 && "
            "cmp sal/a.h5 s/saliency/a.h5 && cmp coa/a.png s/coarse/a.png && mcsam sam -m sam -i img --prompts-from "

@@ -38,7 +38,7 @@ static void refused(enum mcs_status st, enum mcs_status want, const char *part)
 
 enum { STREAM = 20000 };
 
-/* The stream's bytes, as two pieces of which one may be empty. */
+/* Writes the stream's bytes as two concatenated parts, of which one may be empty. */
 static void write_stream(const char *name, int packed, int64_t head_bytes)
 {
     struct mcs_new_file f = MCS_NEW_FILE;
@@ -63,7 +63,7 @@ Test(data_limits, a_stream_read_in_pieces)
             cr_expect(packed ? mcs_gzip_file_bytes(in) < STREAM : mcs_gzip_file_bytes(in) == STREAM);
             OK(mcs_gzip_read(in, got, 5, "it"));
             OK(mcs_gzip_skip(in, 0, "it"));
-            OK(mcs_gzip_skip(in, 9000, "it")); /* more than its buffer, no multiple of it */
+            OK(mcs_gzip_skip(in, 9000, "it")); /* more than its buffer, and not a multiple of it */
             OK(mcs_gzip_read_some(in, got + 5, 1, &n));
             cr_expect_eq(n, 1);
             cr_expect(got[0] == 0 && got[4] == 4 && got[5] == 9005 % 253);
@@ -79,7 +79,7 @@ Test(data_limits, a_stream_read_in_pieces)
         }
 }
 
-/* How much may follow: all of it and not a byte less, in reads of 4096 bytes. */
+/* The limit on the bytes that follow: exactly all of them pass, one less fails, in reads of 4096 bytes. */
 Test(data_limits, a_stream_that_goes_on)
 {
     static const int64_t rests[] = {0, 1, 4095, 4096, 4097, 8191, 8192, 8193, 12287, 12288, 12289, STREAM};
@@ -149,7 +149,7 @@ Test(data_limits, sizes_of_images)
     mcs_image_free(&img);
 }
 
-/* Grey is 0.299 R + 0.587 G + 0.114 B in 16 bits, rounded; grey becomes colour by three times its value. */
+/* Grey is 0.299 R + 0.587 G + 0.114 B in 16 bits, rounded; grey becomes colour by repeating its value three times. */
 Test(data_limits, channels_of_images)
 {
     static const uint8_t colours[4][3] = {{255, 0, 0}, {0, 255, 0}, {0, 0, 255}, {10, 200, 30}},
@@ -233,7 +233,7 @@ Test(data_limits, cells_of_tables)
     }
     cr_expect_str_eq(p.v[N].image, shell_path("d/b.png"));
     mcs_pairs_free(&p);
-    /* a row that names an image of the folder by its whole path is its row */
+    /* a row that names an image of the folder by its absolute path counts as its row */
     char folder[256];
     snprintf(folder, sizeof folder, "%s", shell_path("d"));
     sprintf(text, "filename,Caption\n%s/b.png,x\n", folder);
@@ -253,7 +253,7 @@ Test(data_limits, cells_of_tables)
     }
 }
 
-/* Ten rows are named, the rest counted. */
+/* Ten rows are listed, the others only counted. */
 Test(data_limits, left_out_rows_are_told)
 {
     char text[4096] = "filename,Caption\na.png,x\n";
@@ -278,7 +278,8 @@ Test(data_limits, left_out_rows_are_told)
     for (int i = 0; i < 5; i++) cr_expect_str_eq(mcs_pair_fault_text(faults[i].fault), faults[i].text);
 }
 
-/* Its own name goes before its stem, the stem before "*", whatever their order; of several with its stem the first. */
+/* An image's name takes precedence over its stem, the stem over "*", in any order; of several entries with its stem the
+ * first counts. */
 Test(data_limits, which_prompt_an_image_gets)
 {
     struct prompts p;
@@ -308,7 +309,7 @@ Test(data_limits, which_prompt_an_image_gets)
 
 /* ---- locks ---- */
 
-/* What stands in a lock file is shown without control characters; an empty one is another process's. */
+/* The contents of a lock file are shown without control characters; an empty one means another process. */
 Test(data_limits, who_holds_a_lock)
 {
     static const char *const rows[][2] = {{"", "results: is in use by another process; wait for it"},

@@ -70,7 +70,7 @@ Test(demo, atlas_is_the_head_it_should_be)
     cr_assert_eq(atlas.region[109].side, DEMO_MIDLINE);
     cr_assert_eq(atlas.region[55].lobe, DEMO_TEMPORAL);
     cr_assert_eq(atlas.region[54].lobe, DEMO_OCCIPITAL);
-    /* Every voxel of the brain has a region; left ones lie left. */
+    /* Every voxel of the brain has a region; voxels of left regions are on the left. */
     int64_t brain = 0, left[2] = {0};
     for (int64_t i = 0; i < plane * atlas.nz; i++) {
         if (!atlas.brain[i]) continue;
@@ -187,13 +187,14 @@ Test(demo, lesions_are_what_their_config_says)
     if (getenv("MCS_SHOW"))
         fprintf(stderr, "%.3f ms a sample, mean area %.1f, bright %.3f, contrast %.3f, CNR %.1f\n",
                 1e3 * (seconds() - start) / n, area / n, bright / n, contrast / n, cnr / n);
-    /* The study's 390 pixels; a lesion's area has a deviation of about 270, so of a mean of 400 about 14. */
+    /* The study's mean is 390 pixels; a lesion's area has a standard deviation of about 270, so a mean of 400 areas has
+     * about 14. */
     cr_assert(area / n > 320 && area / n < 440, "mean area %.1f", area / n);
     cr_assert(fabs(bright / n - 0.5) < 0.1);
     free(s);
 }
 
-/* ---- baselines: what needs no model must not find the lesions ---- */
+/* ---- baselines: simple methods without a model must not find the lesions ---- */
 
 static int otsu(const uint8_t *image)
 {
@@ -216,8 +217,8 @@ static int otsu(const uint8_t *image)
     return at;
 }
 
-/* 8-connected components of (image > t) == bright: Dice with the truth of the largest, of the one of highest mean
- * distance from t, and of the one that the truth itself would choose. */
+/* 8-connected components of (image > t) == bright: Dice with the truth of the largest, of the one with the highest mean
+ * distance from t, and of the one chosen by the truth. */
 static void components(const uint8_t *image, const uint8_t *truth, int t, int bright, double dice[3])
 {
     static uint8_t seen[DEMO_PIXELS];
@@ -308,14 +309,14 @@ Test(demo, two_lesions_differ_in_look_and_side)
             cr_assert(!(s->truth[0][p] && s->truth[1][p]), "sample %d: masks touch", i);
         opposite_sides += (s->lesion[0].side == DEMO_LEFT && s->lesion[1].side == DEMO_RIGHT) ||
                           (s->lesion[0].side == DEMO_RIGHT && s->lesion[1].side == DEMO_LEFT);
-        /* what the prompt calls left lies left: column 0 is the patient's left */
+        /* a lesion called left in the prompt is on the left: column 0 is the patient's left */
         for (int k = 0; k < 2; k++) {
             const double middle = (s->lesion[k].box[0] + s->lesion[k].box[2]) / 2.0;
             if (s->lesion[k].side == DEMO_LEFT) cr_assert_lt(middle, 78);
             if (s->lesion[k].side == DEMO_RIGHT) cr_assert_gt(middle, 50);
         }
     }
-    cr_assert_gt(opposite_sides, 8 * n / 10); /* the rest lie on the midline */
+    cr_assert_gt(opposite_sides, 8 * n / 10); /* the others are on the midline */
     mcs_demo_lesion_sample(&atlas, &config, DEMO_VALIDATION, DEMO_NONE, 5, 1, s);
     cr_assert_eq(s->n_lesions, 0);
     for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] && !s->truth[1][p]);

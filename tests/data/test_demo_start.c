@@ -1,6 +1,6 @@
 /* Runs two steps of the trainings behind demo-start and compares losses, gradient norms and written files with
- * tests/expected/demo_start_*.txt. A loss is a float32 sum of at most 4,000 terms, so another order of
- * adding (threads, SIMD width) moves it by at most 4,000 * 2^-24 = 2.4e-4 of the sum of the terms' sizes. */
+ * tests/expected/demo_start_*.txt. A loss is a float32 sum of at most 4,000 terms, so another summation order (threads,
+ * SIMD width) changes it by at most 4,000 * 2^-24 = 2.4e-4 of the sum of the terms' sizes. */
 #include "data/io/file.h"
 #include "data/lesions/demo_config.h"
 #include "engine/backend.h"
@@ -47,7 +47,7 @@ static void check(enum mcs_status (*make)(const struct demo_start_options *), co
     for (int i = 0; i < n_files; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i].file);
         cr_assert_eq(mcs_file_read(path, 1 << 20, &text, &n), MCS_OK, "%s", mcs_error_message());
-        for (char *p = text; *p; p++) /* a word for each number */
+        for (char *p = text; *p; p++) /* each number becomes a separate word */
             if (strchr("{}[]:\"", *p)) *p = ' ';
         expected_check_within(files[i].expected, text, files[i].tolerance);
         free(text);
@@ -64,7 +64,7 @@ Test(demo_start, clip)
     check(mcs_demo_start_clip, files, 2);
 }
 
-/* The evaluation has four decimals, of DSCs of some hundredths. */
+/* The evaluation has four decimals; its DSCs are a few hundredths. */
 Test(demo_start, sam)
 {
     static const struct written files[] = {{"metrics.jsonl", "demo_start_sam.txt", LOSS_TOLERANCE},

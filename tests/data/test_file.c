@@ -1,4 +1,4 @@
-/* Files: written whole or not at all, whatever is in the way; listing, stems, SHA-256. */
+/* Files: written whole or not at all, whatever exists at the target; listing, stems, SHA-256. */
 #include "data/io/file.h"
 #include "engine/dist/ranks.h"
 
@@ -51,7 +51,7 @@ static void holds(const char *path, const char *text)
     free(bytes);
 }
 
-/* Whatever lies in a folder, hidden files too. */
+/* Number of all entries of a folder, including hidden files. */
 static int n_entries(const char *path)
 {
     int n = 0;
@@ -107,7 +107,7 @@ Test(file, in_steps)
         holds(in_folder("a"), "new");
         cr_assert_eq(mcs_file_begin(in_folder("a"), &new), MCS_OK);
         mcs_file_abort(&new);
-        mcs_file_abort(&new); /* nothing is left to do */
+        mcs_file_abort(&new); /* nothing is left to abort */
         holds(in_folder("a"), "new");
         cr_assert_eq(n_entries(folder), 1);
     }
@@ -143,7 +143,7 @@ Test(file, permissions_and_links)
     umask(before);
 }
 
-/* As in two containers with equal process numbers that write one file: neither touches the other's half. */
+/* As in two containers with equal process numbers that write one file: neither touches the other's temporary file. */
 Test(file, two_writers)
 {
     struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
@@ -176,7 +176,7 @@ Test(file, read_only_folder)
 {
     cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
     chmod(folder, 0555);
-    if (geteuid() == 0) cr_assert_eq(seteuid(65534), 0); /* root may write anywhere; this process is the test's own */
+    if (geteuid() == 0) cr_assert_eq(seteuid(65534), 0); /* root may write anywhere; this process runs only this test */
     enum mcs_status st = mcs_file_write(in_folder("a"), "new", 3);
     if (getuid() == 0) cr_assert_eq(seteuid(0), 0);
     chmod(folder, 0777);
@@ -185,7 +185,7 @@ Test(file, read_only_folder)
     cr_assert_eq(n_files(folder), 1);
 }
 
-/* A bound on the size of files cuts a write short as a full disk does. */
+/* A limit on the size of files truncates a write as a full disk does. */
 Test(file, limit_on_size)
 {
     struct rlimit limit = {1000, 1000};
@@ -229,7 +229,7 @@ Test(file, reading)
     fails(mcs_file_read(folder, 4, &bytes, &n), MCS_E_IO, "is a folder");
     cr_assert_eq(mcs_file_read(in_folder("a"), 5, &bytes, &n), MCS_OK);
     free(bytes);
-    fails(mcs_file_read("/dev/zero", 1 << 20, &bytes, &n), MCS_E_IO, "is a device"); /* endless, of no size */
+    fails(mcs_file_read("/dev/zero", 1 << 20, &bytes, &n), MCS_E_IO, "is a device"); /* endless, without a size */
 }
 
 Test(file, folders)
@@ -271,7 +271,7 @@ Test(file, stems)
     cr_assert_str_eq(tiny, "abc");
 }
 
-/* FIPS 180-4's examples, and every length around a block's end against the file version. */
+/* FIPS 180-4's examples, and every length around a block boundary against the version for files. */
 Test(file, sha256)
 {
     char hex[65], again[65], text[200];
@@ -299,7 +299,7 @@ Test(file, sha256)
     fails(mcs_file_sha256(in_folder("none"), hex), MCS_E_NOINPUT, "No such");
 }
 
-/* Whatever the processor offers gives what plain code does, of every length and at any address. */
+/* SHA instructions give the same hash as portable code, for every length and alignment. */
 Test(file, sha256_by_the_processor)
 {
     char hex[65], plain[65];
@@ -314,8 +314,7 @@ Test(file, sha256_by_the_processor)
     cr_assert_str_eq(plain, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
-/* A process that ends in the middle of a write; with `name` also one whose file system knows no files without a name.
- */
+/* A process that ends in the middle of a write; `named`: on a file system without nameless files. */
 static void die_writing(const char *path, int named)
 {
     const pid_t child = fork();
@@ -336,7 +335,7 @@ Test(file, a_killed_writer_leaves_nothing)
     cr_expect_eq(n_entries(folder), 0);
 }
 
-/* Without O_TMPFILE its half file stays, until the same file is written again; those of others stay. */
+/* Without O_TMPFILE its partial file stays until the same file is written again; those of other files stay. */
 Test(file, leftovers)
 {
     struct mcs_new_file alive = MCS_NEW_FILE;
@@ -344,26 +343,26 @@ Test(file, leftovers)
     die_writing(in_folder("a"), 1);
     die_writing(in_folder("b"), 1);
     mcs_file_always_named(1);
-    const pid_t writer = fork(); /* lives: its file of the same name must stay */
+    const pid_t writer = fork(); /* still running: its temporary file of the same name must stay */
     if (writer == 0) {
         if (mcs_file_begin(in_folder("a"), &alive) != MCS_OK) _exit(1);
         cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
         for (;;) pause();
     }
     while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
-    /* its begin has removed the two of "a"; left are: its own, that of "b", "ready" */
+    /* its begin has removed the two of "a"; remaining: its temporary file, that of "b", "ready" */
     cr_expect_eq(n_entries(folder), 3);
-    cr_assert_eq(mcs_file_write(in_folder(".mcsam-0123456789abcdef-short"), "x", 1), MCS_OK); /* no such name */
+    cr_assert_eq(mcs_file_write(in_folder(".mcsam-0123456789abcdef-short"), "x", 1), MCS_OK); /* not a temporary name */
     cr_assert_eq(mcs_file_write(in_folder("a"), "x", 1), MCS_OK);
     cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder));
     cr_assert_eq(mcs_file_write(in_folder("b"), "x", 1), MCS_OK);
-    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder)); /* "b" for its half */
+    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder)); /* "b" replaced its temporary file */
     kill(writer, SIGKILL);
     waitpid(writer, NULL, 0);
     mcs_file_always_named(0);
 }
 
-/* What waits under a name that a writer might take is never opened: names are random, and O_EXCL refuses it. */
+/* A file at a name that a writer might choose is never opened: names are random, and O_EXCL refuses existing ones. */
 Test(file, temporary_names_differ)
 {
     struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
@@ -372,14 +371,15 @@ Test(file, temporary_names_differ)
     cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
     cr_expect_str_neq(one.scratch, two.scratch);
     cr_expect(fcntl(one.fd, F_GETFD) & FD_CLOEXEC);
-    cr_expect_eq(strlen(strrchr(one.scratch, '/') + 1), strlen(".mcsam-") + 16 + 1 + 16); /* short, whatever the name */
-    cr_expect_eq(strrchr(one.scratch, '/')[1], '.');                                      /* no listing takes it */
+    /* short, whatever the target's name */
+    cr_expect_eq(strlen(strrchr(one.scratch, '/') + 1), strlen(".mcsam-") + 16 + 1 + 16);
+    cr_expect_eq(strrchr(one.scratch, '/')[1], '.'); /* hidden from listings */
     mcs_file_abort(&one);
     mcs_file_abort(&two);
     mcs_file_always_named(0);
 }
 
-/* ---- what ranks leave ---- */
+/* ---- folders left by ranks ---- */
 
 static enum mcs_status die(void *context, struct ranks *r)
 {
@@ -389,14 +389,14 @@ static enum mcs_status die(void *context, struct ranks *r)
     return MCS_OK;
 }
 
-/* Ready; then waits until "go" is there. */
+/* Says that it is ready, then waits for the file "go". */
 static enum mcs_status wait_for_go(void *context, struct ranks *r)
 {
     (void)context;
     if (r->rank) return MCS_OK;
     cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
     while (!mcs_file_exists(in_folder("go"))) usleep(1000);
-    cr_expect(mcs_folder_exists(r->folder)); /* the other run has left it alone */
+    cr_expect(mcs_folder_exists(r->folder)); /* the other run has not removed it */
     return MCS_OK;
 }
 
@@ -406,7 +406,7 @@ static enum mcs_status nothing(void *context, struct ranks *r)
     return mcs_folder_exists(r->folder) ? MCS_OK : MCS_E_FAIL;
 }
 
-/* The folder in which the ranks of a killed run met is removed by the next run; that of a run which lives is not. */
+/* The rendezvous folder of a killed run is removed by the next run; that of a running one is not. */
 Test(file, folder_of_killed_ranks)
 {
     setenv("TMPDIR", folder, 1);
@@ -425,7 +425,7 @@ Test(file, folder_of_killed_ranks)
     child = fork();
     if (child == 0) _exit(mcs_ranks_run(2, wait_for_go, NULL));
     while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
-    cr_expect_eq(n_entries(folder), 2); /* "ready" and its own */
+    cr_expect_eq(n_entries(folder), 2); /* "ready" and the folder of the running ranks */
     cr_expect_eq(mcs_ranks_run(2, nothing, NULL), MCS_OK);
     cr_expect_eq(n_entries(folder), 2);
     cr_assert_eq(mcs_file_write(in_folder("go"), "", 0), MCS_OK);
@@ -435,7 +435,7 @@ Test(file, folder_of_killed_ranks)
     cr_expect_eq(n_entries(folder), 2); /* "ready" and "go" */
 }
 
-/* Nobody else's, and nothing with another name. */
+/* Only this user's, and only names with the prefix. */
 Test(file, leftovers_by_name)
 {
     cr_assert_eq(mcs_file_write(in_folder("part-1"), "x", 1), MCS_OK);

@@ -1,4 +1,4 @@
-/* PNG, JPEG and resampling: round trips, each kind of damage, and Pillow's resize against a float64 statement of it. */
+/* PNG, JPEG and resampling: round trips, each kind of damage, and Pillow's resize against a float64 version. */
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "engine/base/log.h"
@@ -17,7 +17,7 @@ static void setup(void)
 
 TestSuite(image, .init = setup);
 
-/* Smooth with an edge: something that a filter can get wrong. */
+/* A smooth image with an edge, so that wrong filters show. */
 static void paint(struct image *img, int width, int height, int channels)
 {
     cr_assert_eq(mcs_image_alloc(img, width, height, channels), MCS_OK);
@@ -70,7 +70,7 @@ Test(image, files)
     mcs_image_free(&a);
 }
 
-/* Hundreds of warnings about files damaged on purpose help nobody; a sanitizer's report must still be seen. */
+/* Suppresses hundreds of warnings about deliberately damaged files; a sanitizer's report must still be visible. */
 static void hush(void)
 {
 #ifndef MCS_SANITIZE
@@ -91,7 +91,7 @@ Test(image, jpeg_round_trip)
         cr_assert_eq(mcs_image_decode("x.jpg", bytes, n, 0, &b), MCS_OK, "%s", mcs_error_message());
         cr_assert(b.width == 48 && b.height == 40 && b.channels == c);
         for (int i = 0; i < 48 * 40 * c; i++) sum += abs(a.pixels[i] - b.pixels[i]);
-        /* Quality 100 quantises every coefficient to whole numbers: the mean error is below a level, and two with the
+        /* Quality 100 quantises coefficients to integers: the mean error is below one level, and below two with the
          * colour transform, which rounds once more each way. */
         cr_assert_lt(sum / (48 * 40 * c), 2.0);
         mcs_image_free(&b);
@@ -101,7 +101,7 @@ Test(image, jpeg_round_trip)
         mcs_error_clear();
         cr_assert_eq(mcs_image_decode("cut.jpg", bytes, 12, 0, &b), MCS_E_DATA);
         mcs_error_clear();
-        for (int64_t at = 0; at < n; at++) { /* any byte damaged: pixels or a refusal, nothing out of bounds */
+        for (int64_t at = 0; at < n; at++) { /* each byte damaged in turn: pixels or a refusal, nothing out of bounds */
             uint8_t kept = bytes[at];
             bytes[at] = (uint8_t)~kept;
             if (mcs_image_decode("evil.jpg", bytes, n, 0, &b) == MCS_OK) mcs_image_free(&b);
@@ -146,7 +146,7 @@ Test(image, png_damage_is_refused)
     mcs_error_clear();
     cr_assert_eq(mcs_image_decode("none.png", bytes, 0, 0, &b), MCS_E_DATA);
     mcs_error_clear();
-    for (int64_t at = 8; at < 29; at++) { /* the header is under its CRC */
+    for (int64_t at = 8; at < 29; at++) { /* the header is protected by its CRC */
         bytes[at] ^= 0x55;
         cr_assert_eq(mcs_image_decode("bad.png", bytes, n, 0, &b), MCS_E_DATA, "byte %d", (int)at);
         mcs_error_clear();
@@ -158,7 +158,7 @@ Test(image, png_damage_is_refused)
     bytes[n / 2] ^= 0x10;
     static const uint32_t sizes[][2] = {{0, 48},        {64, 0},        {70000, 8},
                                         {60000, 60000}, {16384, 16384}, {0x7fffffff, 0x7fffffff}};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) { /* a right CRC and impossible sizes */
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) { /* a correct CRC and impossible sizes */
         big_endian(bytes + 16, sizes[i][0]);
         big_endian(bytes + 20, sizes[i][1]);
         big_endian(bytes + 29, crc32_of(bytes + 12, 17));
@@ -177,8 +177,7 @@ static double kernel(double x, enum mcs_filter f)
     return x < 1 ? 1.5 * x * x * x - 2.5 * x * x + 1 : x < 2 ? -0.5 * x * x * x + 2.5 * x * x - 4 * x + 2 : 0;
 }
 
-/* One axis of the antialiased resampling in float64, straight from its definition, with every source pixel looked at.
- */
+/* One axis of the antialiased resampling in float64, directly from its definition, visiting every source pixel. */
 static void axis(const double *src, int n_in, int stride, int n_out, enum mcs_filter f, double *dst)
 {
     double scale = (double)n_in / n_out, stretch = fmax(scale, 1), reach = (f == MCS_BICUBIC ? 2 : 1) * stretch;
@@ -219,9 +218,8 @@ Test(image, resize_against_float64)
                     axis(t, 33, 1, h, (enum mcs_filter)f, u);
                     for (int y = 0; y < h; y++) out[y * w * c + x] = u[y];
                 }
-                /* Weights of 22 bits move a sum by less than 255 * 9 / 2^23 < 3e-4 levels, so only a value that lies
-                 * that near to a half may round the other way in pass one; it then moves pass two by a level at most.
-                 */
+                /* Weights of 22 bits change a sum by less than 255 * 9 / 2^23 < 3e-4 levels, so only a value that close
+                 * to a half may round the other way in pass one; it then changes pass two by at most one level. */
                 int off = 0;
                 for (int i = 0; i < w * h * c; i++) {
                     int d = abs((int)out[i] - b.pixels[i]);
@@ -249,7 +247,7 @@ Test(image, resize_identity_flat_and_nearest)
         for (int x = 0; x < 82; x++)
             cr_assert_arr_eq(b.pixels + 3 * (y * 82 + x), a.pixels + 3 * (y / 3 * 41 + x / 2), 3);
     mcs_image_free(&b);
-    memset(a.pixels, 201, 41 * 33 * 3); /* weights that do not sum to one would show here */
+    memset(a.pixels, 201, 41 * 33 * 3); /* weights whose sum is not one would show here */
     for (int f = MCS_NEAREST; f <= MCS_BICUBIC; f++) {
         cr_assert_eq(mcs_image_resize(&a, 224, 17, (enum mcs_filter)f, &b), MCS_OK);
         for (int i = 0; i < 224 * 17 * 3; i++) cr_assert_eq(b.pixels[i], 201);
@@ -260,7 +258,7 @@ Test(image, resize_identity_flat_and_nearest)
     mcs_image_free(&a);
 }
 
-/* The first 16 digits of the SHA-256 of what Pillow 13.0.0 makes of the painted image (tests/golden/make_resize.py):
+/* The first 16 digits of the SHA-256 of Pillow 13.0.0's result for the painted image (tests/golden/make_resize.py):
  * byte for byte. */
 Test(image, resize_as_pillow)
 {

@@ -21,7 +21,7 @@ static enum mcs_status check(const char *text)
     return mcs_json_check_size("x.json", text, (int64_t)strlen(text));
 }
 
-/* `n` opening brackets of alternating kinds after `start`, one a line where `lines`. */
+/* `n` opening brackets of alternating kinds after `start`, one per line where `lines`. */
 static const char *nested(const char *start, int n, int lines)
 {
     static char text[1024];
@@ -38,8 +38,8 @@ Test(json, depth_is_bounded)
     cr_expect_str_eq(mcs_error_message(), "x.json:1: JSON nested more than 64 deep");
     cr_expect_eq(check(nested("\n\n", 65, 1)), MCS_E_DATA);
     cr_expect_str_eq(mcs_error_message(),
-                     "x.json:67: JSON nested more than 64 deep"); /* two lines, then one a bracket */
-    /* what was closed is not deep */
+                     "x.json:67: JSON nested more than 64 deep"); /* two lines, then one per bracket */
+    /* closed brackets do not count */
     cr_expect_eq(check(nested("[[]],[],{},{}", 64, 0)), MCS_OK);
     cr_expect_eq(check(nested("[[],{}", 63, 0)), MCS_OK);
     cr_expect_eq(check(nested("[[],{}", 64, 0)), MCS_E_DATA);
@@ -124,7 +124,7 @@ Test(json, written_with_flags_or_refused)
     mcs_error_clear();
 }
 
-/* Bytes that are not UTF-8 go into a text and a name, and come back. */
+/* Bytes that are not UTF-8 survive a round trip in a text and a name. */
 Test(json, texts_of_any_bytes)
 {
     struct arena a = {0};

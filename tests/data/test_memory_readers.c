@@ -1,4 +1,4 @@
-/* Small files that want much memory: each reader compares what it would take with --max-memory first. */
+/* Small files that need much memory: each reader compares its need with --max-memory first. */
 #include "data/image/image.h"
 #include "data/io/json.h"
 #include "data/io/npy.h"
@@ -36,7 +36,7 @@ static void teardown(void)
 
 TestSuite(memory_readers, .init = setup, .fini = teardown);
 
-/* `begin`, then `unit` again and again, then `end`. Returns the bytes. */
+/* `begin`, then `unit` n times, then `end`. Returns the bytes. */
 static char *repeated(const char *begin, const char *unit, const char *end, int64_t n, int64_t *n_bytes)
 {
     const size_t head = strlen(begin), part = strlen(unit), tail = strlen(end);
@@ -64,7 +64,7 @@ static void save_repeated(const char *begin, const char *unit, const char *end, 
     free(text);
 }
 
-/* So much more than what is resident now. */
+/* Allows so much more than the current resident memory. */
 static void allow(int64_t more)
 {
     mcs_memory_limit_set((int64_t)1 << 60);
@@ -101,7 +101,7 @@ Test(memory_readers, images)
     mcs_image_free(&again);
     save(bytes, n);
     free(bytes);
-    allow(16 * MIB); /* 9 MB of pixels; as much again and again for the coefficients of a progressive one */
+    allow(16 * MIB); /* 9 MB of pixels; a progressive image needs the same again for its coefficients */
     too_large(mcs_image_read(path, 0, &again), "JPEG");
     allow(48 * MIB);
     cr_assert_eq(mcs_image_read(path, 0, &again), MCS_OK, "%s", mcs_error_message());
@@ -116,7 +116,7 @@ Test(memory_readers, images)
 
 /* ---- arrays ---- */
 
-/* A file of n bytes that takes no room on the disk: a head, then a hole. */
+/* A sparse file of n bytes: a header, then a hole. */
 static void save_sparse(const void *head, int64_t head_bytes, int64_t n)
 {
     save(head, head_bytes);
@@ -132,7 +132,7 @@ Test(memory_readers, arrays)
     const int n = snprintf(head + 10, 118, "{'descr': '<f2', 'fortran_order': False, 'shape': (20971520,), }");
     head[10 + n] = ' ';
     save_sparse(head, 128, 128 + 2 * 20971520);
-    allow(60 * MIB); /* the file's 40 MiB fit, its values as floats are 80 */
+    allow(60 * MIB); /* the file's 40 MiB fit, its 80 MiB of float values do not */
     too_large(mcs_npy_read(path, &a), "npy: the values");
     allow(20 * MIB);
     too_large(mcs_npy_read(path, &a), "npy: the file");
@@ -143,7 +143,7 @@ Test(memory_readers, arrays)
     save_sparse("\x02\0\0\0\0\0\0\0{}", 10, 400 * MIB);
     allow(100 * MIB);
     too_large(mcs_safetensors_open(path, &f), "safetensors: the file");
-    /* A header of 3 MB that jansson would make 300 of. */
+    /* A header of 3 MB that would take 300 MB in jansson. */
     int64_t n_bytes;
     char *text = repeated("\x01\x01\x01\x01\x01\x01\x01\x01{\"a\":[", "{},", "0]}", 1 << 20, &n_bytes);
     const uint64_t header_bytes = (uint64_t)n_bytes - 8;
@@ -190,7 +190,7 @@ Test(memory_readers, texts)
     cr_expect(strstr(mcs_error_message(), "more than 16777216 lines"), "%s", mcs_error_message());
 }
 
-/* What jansson has and had at most. Each block costs the allocator 16 bytes more than can be used of it at most. */
+/* jansson's current and peak memory. Each block costs the allocator at most 16 bytes more than its usable size. */
 static int64_t held, peak;
 
 static void *counted_malloc(size_t n)
@@ -218,7 +218,7 @@ Test(memory_readers, json_takes_what_is_foretold_at_most)
                  {"\"", "long text ", "\""}};
     json_set_alloc_funcs(counted_malloc, counted_free);
     for (size_t i = 0; i <= sizeof texts / sizeof *texts; i++)
-        for (int64_t n = 1; n <= 1 << 15; n = n * 3 + 1) { /* the sizes at which tables double are passed */
+        for (int64_t n = 1; n <= 1 << 15; n = n * 3 + 1) { /* crosses the sizes at which tables double */
             int64_t n_bytes;
             char *text = NULL;
             if (i < sizeof texts / sizeof *texts) {

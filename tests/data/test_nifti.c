@@ -1,5 +1,5 @@
-/* NIfTI files of every type, version, byte order and form, against values computed here; what is refused; what a
- * written file says. Damage is in test_nifti_hostile.c. */
+/* NIfTI files of every type, version, byte order and form, against values computed here; refused files; the contents of
+ * written files. Damage is in test_nifti_hostile.c. */
 #include "data/image/nifti.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
@@ -42,7 +42,7 @@ static void teardown(void)
 
 TestSuite(nifti, .init = setup, .fini = teardown);
 
-/* The smallest and the largest value of each type stand among the others. */
+/* The values include the smallest and the largest of each type. */
 static const struct {
     int code;
     double lo, hi;
@@ -68,12 +68,12 @@ static void fill(int type, double values[N])
     }
     values[3] = types[type].lo;
     values[N - 1] = types[type].hi;
-    if (types[type].code == 64) values[5] = 0.1; /* no float32 */
+    if (types[type].code == 64) values[5] = 0.1; /* not a float32 */
     if (types[type].code == 1024 || types[type].code == 8 || types[type].code == 768)
-        values[7] = 16777217; /* 2^24 + 1: the first whole number that float32 does not hold; ties go to even */
+        values[7] = 16777217; /* 2^24 + 1: the first integer that float32 cannot represent; ties go to even */
 }
 
-/* Saves a volume in the form that the spec wants and says by which name it is read. */
+/* Saves a volume in the form of the spec and returns the name to read it by. */
 static const char *save(const struct nifti_spec *s, const double *values, int n, int packed)
 {
     static struct nifti_file f, image;
@@ -141,7 +141,7 @@ Test(nifti, nan_and_infinity_are_kept)
     }
 }
 
-/* Distances in metrics are in mm, so a file in metres that is read as mm is wrong by a factor of a thousand. */
+/* Metrics use distances in mm, so a file in metres that is read as mm is wrong by a factor of a thousand. */
 Test(nifti, spacing_in_every_unit)
 {
     static const struct {
@@ -157,7 +157,7 @@ Test(nifti, spacing_in_every_unit)
             s.swapped = form >> 1;
             s.vox_offset = s.version == 1 ? 352 : 544;
             s.units = units[u].code;
-            s.pixdim[2] = -0.75; /* a sign says nothing about a distance */
+            s.pixdim[2] = -0.75; /* a sign does not change a distance */
             cr_assert_eq(mcs_volume_read(save(&s, values, N, 0), &v), MCS_OK, "%s", mcs_error_message());
             const double want[3] = {0.5, 0.75, 2.5};
             for (int i = 0; i < 3; i++)
@@ -252,7 +252,7 @@ Test(nifti, a_single_file_says_so)
     fails(in_folder("name.png"), MCS_E_DATA, "by its name");
 }
 
-/* ---- names and contents that disagree ---- */
+/* ---- names that contradict contents ---- */
 
 Test(nifti, gzip_is_known_by_its_bytes)
 {
@@ -265,7 +265,7 @@ Test(nifti, gzip_is_known_by_its_bytes)
     nifti_save(in_folder("plain.nii.gz"), f.bytes, f.n, 0);
     nifti_save(in_folder("packed.nii"), f.bytes, f.n, 1);
     nifti_save(in_folder("CAPITAL.NII.GZ"), f.bytes, f.n, 1);
-    /* gzip streams one after the other are one file, as `cat a.gz b.gz` and bgzip make them */
+    /* concatenated gzip streams are one file, as `cat a.gz b.gz` and bgzip make them */
     nifti_save(in_folder("first"), f.bytes, 400 - 40, 1);
     nifti_save(in_folder("second"), f.bytes + 360, f.n - 360, 1);
     char command[400];
@@ -289,8 +289,8 @@ static int64_t get_int(const char *bytes, int at, int n)
     return n == 2 ? (int16_t)v : n == 4 ? (int32_t)v : v;
 }
 
-/* The mask's header is the one that the spec makes by hand for NIfTI-1 in this machine's byte order, whatever the
- * image's form was; only type, scaling and the display range are the mask's. */
+/* The mask's header equals the one that the spec makes for NIfTI-1 in this machine's byte order, whatever the image's
+ * form was, except for type, scaling and display range. */
 Test(nifti, a_mask_has_its_image_s_geometry)
 {
     const double values[N] = {0};
@@ -363,7 +363,7 @@ Test(nifti, a_volume_that_came_from_no_file)
     }
 }
 
-/* 16 bits hold 32767 voxels a side at most, so longer ones are written as NIfTI-2, and read again. */
+/* 16 bits allow at most 32767 voxels per side, so longer ones are written as NIfTI-2, and read again. */
 Test(nifti, long_sides_are_written_as_version_2)
 {
     struct volume v, again;
@@ -389,7 +389,7 @@ Test(nifti, long_sides_are_written_as_version_2)
         }
 }
 
-/* Codes that NIfTI-2 has room for and NIfTI-1 has not are written as "not given", never as another code. */
+/* Codes of NIfTI-2 that do not fit NIfTI-1 are written as "not given", never as another code. */
 Test(nifti, codes_that_do_not_fit_are_left_out)
 {
     struct nifti_header h = {.version = 2, .dim = {3, 1, 1, 1, 1, 1, 1, 1}, .intent_code = 65536 + 1002};
@@ -421,7 +421,7 @@ Test(nifti, packed_files_hold_no_time)
     mcs_volume_free(&v);
 }
 
-/* More bytes than are handed to zlib at once (16 MiB). */
+/* More bytes than one call of zlib takes (16 MiB). */
 Test(nifti, large_files_in_parts)
 {
     enum { NX = 300, NY = 300, NZ = 200 };

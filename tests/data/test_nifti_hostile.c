@@ -1,5 +1,5 @@
-/* Damaged NIfTI files: each header field that can lie, sizes that want more memory than there is, streams that end
- * early or never, and many random changes. Built with the sanitizers these tests watch every access. */
+/* Damaged NIfTI files: each header field with false values, sizes that need more memory than there is, streams that end
+ * early or never, and many random changes. With the sanitizers these tests watch every access. */
 #include "data/image/nifti.h"
 #include "data/image/volume.h"
 #include "engine/base/log.h"
@@ -57,7 +57,7 @@ static void fails(const char *path, const char *word)
     mcs_error_clear();
 }
 
-/* The spec as a whole file of the voxels 0, saved and refused in the version and byte order of `form`. */
+/* Saves the spec as a file with zero voxels, in the version and byte order of `form`; it must be refused. */
 static void refused(struct nifti_spec s, int form, const char *word)
 {
     static struct nifti_file f;
@@ -111,7 +111,7 @@ Test(nifti_hostile, dimensions)
         }
 }
 
-/* 754 bytes with dim[0] = -1, 1000 and 2^40: a library that converted them before it looked wrote past its stack. */
+/* 754 bytes with dim[0] = -1, 1000 and 2^40: a library that converted them before checking wrote past its stack. */
 Test(nifti_hostile, the_number_of_dimensions_in_nifti_2)
 {
     static const int64_t numbers[] = {-1, 1000, (int64_t)1 << 40};
@@ -217,7 +217,7 @@ Test(nifti_hostile, magic)
     fails(in_folder("p.nii"), "damaged after \"n+1\"");
     patched(2, 4, "n+1", 4, -1);
     fails(in_folder("p.nii"), "no n+2 or ni2");
-    patched(2, 8, "\n\032\n\0", 4, -1); /* the carriage return is gone: copied as text */
+    patched(2, 8, "\n\032\n\0", 4, -1); /* the carriage return is gone: copied in text mode */
     fails(in_folder("p.nii"), "copied as text");
     patched(1, 0, "\x5d\1\0\0", 4, -1);
     fails(in_folder("p.nii"), "no NIfTI file");
@@ -233,8 +233,8 @@ Test(nifti_hostile, magic)
 /* ---- extensions ---- */
 
 struct extension {
-    int32_t bytes, room; /* what it says, and what there is up to the voxels */
-    const char *word;    /* NULL: read */
+    int32_t bytes, room; /* claimed bytes, and actual bytes up to the voxels */
+    const char *word;    /* NULL: readable */
 };
 
 Test(nifti_hostile, extensions)
@@ -243,9 +243,9 @@ Test(nifti_hostile, extensions)
         {32, 32, NULL},
         {16, 32, NULL}, /* a second one of size 0: padding */
         {8, 16, NULL},
-        {24, 32, NULL}, /* no multiple of 16, but inside */
+        {24, 32, NULL}, /* not a multiple of 16, but inside */
         {0, 16, NULL},
-        {32, 4, NULL}, /* no room for a size */
+        {32, 4, NULL}, /* too short for a size */
         {48, 32, "extension"},
         {4, 32, "extension"},
         {7, 32, "extension"},
@@ -284,7 +284,7 @@ Test(nifti_hostile, extensions)
 
 /* ---- memory ---- */
 
-/* The most that was resident since the process began. */
+/* The peak of resident memory since the process began. */
 static int64_t peak_bytes(void)
 {
     struct rusage u;
@@ -292,7 +292,7 @@ static int64_t peak_bytes(void)
     return (int64_t)u.ru_maxrss * 1024;
 }
 
-/* A header that promises nx^3 voxels of uint8, then n bytes of a device, packed. */
+/* A header that claims nx^3 voxels of uint8, then n compressed bytes of a device. */
 static const char *bomb(const char *source, int64_t n, int64_t nx)
 {
     struct nifti_spec s = nifti_spec();
@@ -316,7 +316,7 @@ Test(nifti_hostile, a_memory_bomb_is_refused_by_its_header)
     const int64_t before = peak_bytes();
     mcs_memory_limit_set(before + 400 * MIB);
     fails(path, "500 x 500 x 500 voxels: needs 478.8 MiB of memory, --max-memory allows");
-    /* nothing was taken for it: a buffer or two of a reader at most */
+    /* nothing was allocated for it, except a reader's buffers */
     cr_expect_lt(peak_bytes() - before, 8 * MIB);
 }
 
@@ -329,15 +329,15 @@ Test(nifti_hostile, a_volume_in_memory_is_bounded_too)
     cr_expect(!v.values);
 }
 
-/* The header tells the truth about too much, the stream does not hold it: memory grows by what came, not by what was
- * promised. */
+/* The header truthfully claims too much, and the stream is shorter: memory grows with the received data, not with the
+ * claim. */
 Test(nifti_hostile, streams_that_end_early_or_go_on)
 {
     struct volume v;
     int64_t before = peak_bytes();
     mcs_memory_limit_set(before + 2000 * MIB);
-    fails(bomb("/dev/urandom", 5000000, 500), "slice 20 of 500"); /* 5 MB that do not pack: 20 slices */
-    /* 19 MiB of floats came; the sanitizers' shadow of 477 MiB is an eighth of that */
+    fails(bomb("/dev/urandom", 5000000, 500), "slice 20 of 500"); /* 5 MB that do not compress: 20 slices */
+    /* 19 MiB of floats arrived; the sanitizers' shadow of 477 MiB is an eighth of that */
     cr_expect_lt(peak_bytes() - before, 100 * MIB);
     before = peak_bytes();
     fails(bomb("/dev/zero", 50000000, 20), "too long");
@@ -358,7 +358,7 @@ Test(nifti_hostile, bytes_after_the_last_voxel)
     fails(in_folder("long.nii"), "too long: 402 bytes, its header promises 400");
 }
 
-/* The header's own file is read to its end, for the checksum: also past an extension larger than zlib's buffer. */
+/* The header's file is read to its end, for the checksum: also past an extension larger than zlib's buffer. */
 Test(nifti_hostile, a_damaged_packed_header)
 {
     static struct nifti_file f, image;
@@ -386,8 +386,8 @@ Test(nifti_hostile, a_damaged_packed_header)
     fails(in_folder("h.hdr.gz"), "damaged");
 }
 
-/* A gzip file cut at every length, and with every byte changed: whole or refused. What is not noticed are bytes of
- * gzip's header that say nothing about the contents (time, system), and then the values are right. */
+/* A gzip file truncated at every length, and with every byte changed: read correctly or refused. Unnoticed changes are
+ * in bytes of gzip's header that do not affect the contents (time, system), and then the values are right. */
 Test(nifti_hostile, every_cut_and_every_flip_of_a_gzip_file)
 {
     static struct nifti_file f;

@@ -1,5 +1,5 @@
 /* Random changes to NIfTI headers and files: read or refused, but nothing out of bounds (the sanitizer build watches),
- * and what is accepted keeps the promises that the reader's arithmetic rests on. */
+ * and accepted headers satisfy the assumptions of the reader's arithmetic. */
 #include "data/image/nifti.h"
 #include "data/image/volume.h"
 #include "engine/base/log.h"
@@ -17,7 +17,7 @@ enum { N = 4 * 3 * 2 };
 
 static void setup(void)
 {
-    mcs_log_mute_here(1); /* thousands of warnings help nobody */
+    mcs_log_mute_here(1); /* suppresses thousands of warnings */
 }
 
 TestSuite(nifti_random, .init = setup);
@@ -31,7 +31,7 @@ static uint64_t draw(void)
     return state;
 }
 
-/* 1 to 4 changes: a bit, a byte, an edge value of 2, 4 or 8 bytes at any place. */
+/* 1 to 4 changes: a bit, a byte, or a limit value of 2, 4 or 8 bytes at any position. */
 static void mutate(uint8_t *bytes, int n)
 {
     static const uint64_t edges[] = {0,
@@ -103,7 +103,7 @@ Test(nifti_random, a_hundred_thousand_headers)
     cr_assert(accepted > 10000 && accepted < 90000, "%d accepted", accepted);
 }
 
-/* The whole reader on changed files, packed or not. */
+/* The whole reader on changed files, compressed or not. */
 Test(nifti_random, changed_files)
 {
     static struct nifti_file f;
@@ -128,7 +128,7 @@ Test(nifti_random, changed_files)
         f.n += 32;
         nifti_append(&s, &f, values, N);
         mutate(f.bytes, f.n);
-        /* In place: a file that is emptied and written again goes to the disk each time. */
+        /* Overwritten in place: a file that is truncated and rewritten is synced to the disk each time. */
         const int n = draw() % 8 ? f.n : (int)(draw() % (uint64_t)f.n);
         cr_assert(pwrite(fd, f.bytes, (size_t)n, 0) == n && ftruncate(fd, n) == 0);
         mcs_error_clear();

@@ -39,7 +39,7 @@ Test(npy, round_trip)
     int64_t n, d[2] = {2, 3};
     cr_assert_eq(mcs_npy_write(path, x, 2, d), MCS_OK);
     cr_assert_eq(mcs_file_read(path, 1 << 16, &bytes, &n), MCS_OK);
-    cr_assert_eq(n, 128 + 24); /* numpy.save of such an array: a header of 128 bytes that ends its line */
+    cr_assert_eq(n, 128 + 24); /* numpy.save of such an array: a header of 128 bytes that ends with a line end */
     cr_assert_arr_eq(bytes, "\x93NUMPY\1\0v\0{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  ", 71);
     cr_assert_eq(bytes[127], '\n');
     free(bytes);
@@ -117,7 +117,7 @@ Test(npy, damage_is_refused)
     mcs_error_clear();
 }
 
-/* numpy.save of a float64 and a float16 array, written out by hand: 3 and 5 values, none of them like its neighbour. */
+/* numpy.save of a float64 and a float16 array, written out by hand: 3 and 5 values, all different. */
 Test(npy, wide_and_half_values)
 {
     const double wide[3] = {1.1, -2.5e-300, 1e39}; /* nearest float, 0, infinity */
@@ -226,7 +226,7 @@ Test(npy, literals_of_the_header)
         cr_expect_eq(a.n_values, n < 0 ? 0 : n);
         mcs_npy_free(&a);
     }
-    /* names and types as long as there is room for, and one more: 23 and 15 characters */
+    /* the longest names and types, and one character more: 23 and 15 characters */
     cr_expect_eq(parse(1, "{'descr':'<f4456789012345','fortran_order':False,'shape':(2,)}", 8, &a), MCS_E_DATA);
     cr_expect(strstr(mcs_error_message(), "values of type <f4456789012345,"), "%s", mcs_error_message());
     cr_expect_eq(parse(1, "{'descr':'<f44567890123456','fortran_order':False,'shape':(2,)}", 8, &a), MCS_E_DATA);
@@ -234,8 +234,8 @@ Test(npy, literals_of_the_header)
     mcs_error_clear();
 }
 
-/* What numpy.save writes for one, three and eight dimensions: room for a first size of 21 digits, then a multiple
- * of 64. */
+/* The header of numpy.save for one, three and eight dimensions: space for a first size of 21 digits, then padding to a
+ * multiple of 64. */
 Test(npy, written_headers)
 {
     static const struct {

@@ -1,5 +1,5 @@
-/* Image-caption tables, matching by stem and prompts.json: what is read, what is left out, and each kind of bad input.
- */
+/* Image-caption tables, matching by stem and prompts.json: rows that are read, rows that are left out, and each kind of
+ * bad input. */
 #include "data/io/file.h"
 #include "data/text/pairs.h"
 #include "data/text/prompts.h"
@@ -146,7 +146,7 @@ Test(pairs, rows_used_and_left_out)
     cr_expect_str_eq(p.left_out[0].name, in_folder("images/missing.png"));
     mcs_pairs_free(&p);
 
-    /* other names, another separator, a folder of images, a least length: "été!" is 4 code points and 6 bytes */
+    /* other names, another separator, a folder of images, a minimum length: "été!" is 4 code points and 6 bytes */
     char images[128];
     snprintf(images, sizeof images, "%s", in_folder("images"));
     struct pairs_options o = {"file", "text", images, ';', 5};

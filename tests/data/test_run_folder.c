@@ -1,5 +1,5 @@
-/* The folder of a run: outputs kept apart from inputs by real paths, one process at a time, and a record of what was
- * made that survives a kill at any moment. */
+/* The folder of a run: outputs kept apart from inputs by real paths, one process at a time, and a record of finished
+ * cases that survives a kill at any moment. */
 #include "data/run/run_folder.h"
 
 #include "data/io/file.h"
@@ -131,8 +131,7 @@ Test(run_folder, the_record_has_the_same_bytes_whatever_came_in_between)
     tiny_remove(parts);
 }
 
-/* A record cut at any byte, as a kill or a full disk leaves it: whole lines count, and what is appended then is read.
- */
+/* A record truncated at any byte, as by a kill or a full disk: whole lines count, and later appended lines are read. */
 Test(run_folder, a_record_cut_anywhere_is_read_to_its_last_whole_line)
 {
     const char *folder = tiny_folder("cut");
@@ -144,7 +143,7 @@ Test(run_folder, a_record_cut_anywhere_is_read_to_its_last_whole_line)
     mcs_run_close(run, MCS_E_STOPPED);
     char *text = bytes_of(path);
     const size_t n = strlen(text);
-    const char *first = strchr(strchr(text, '\n') + 1, '\n') + 1; /* behind the lines of the options and of a */
+    const char *first = strchr(strchr(text, '\n') + 1, '\n') + 1; /* after the lines of the options and of a */
     for (size_t cut = 0; cut <= n; cut++) {
         cr_assert_eq(mcs_file_write(path, text, (int64_t)cut), MCS_OK);
         run = open_run(&o, NULL);
@@ -183,7 +182,7 @@ Test(run_folder, names_of_any_bytes)
     tiny_remove(folder);
 }
 
-/* Files that a case is made from count by their contents, texts too, and where one ends. */
+/* The input files of a case count by their contents, texts too, and where one text ends. */
 Test(run_folder, the_source_of_a_case_is_its_files_and_texts)
 {
     const char *folder = tiny_folder("source"), *in = tiny_path(folder, "in.png"), *none[] = {NULL};
@@ -246,7 +245,7 @@ Test(run_folder, hdf5_files_of_a_run_are_known)
         if (!round) mcs_run_close(run, MCS_OK);
     }
     cr_expect(!mcs_run_knows_sha256(path[2], hash[2]), "more than two folders above");
-    /* Written again: both are known until the run is over, then the one that is there. */
+    /* Written again: both versions are known until the run ends, then only the current one. */
     run = open_run(&o, NULL);
     put_store(path[0], 5);
     cr_assert_eq(mcs_file_sha256(path[0], hash[3]), MCS_OK);
@@ -339,20 +338,20 @@ static const struct path_row rows[] = {
     {"in/", "*.png", "in", ".png", 1},
     {"in//.", "*.png", "in", ".png", 1},
     {"out/../in", "*.png", "in", ".png", 1},
-    {"none/../in", "*.png", "in", ".png", 1}, /* making the folder makes "none" first */
+    {"none/../in", "*.png", "in", ".png", 1}, /* making the folder first makes "none" */
     {"none/./deep/../../in/", "*.png", "in", ".png", 1},
     {"link", "*.png", "in", ".png", 1},
     {"in", "*.png", "link", ".png", 1},
     {"link/sub/..", "*.png", "in/.", ".png", 1},
-    {"in/sub", "*.png", "in", ".png", 0}, /* inside: no file that is read can be replaced */
-    {".", "*.png", "in", ".png", 0},      /* around */
+    {"in/sub", "*.png", "in", ".png", 0}, /* inside: no input file can be replaced */
+    {".", "*.png", "in", ".png", 0},      /* containing it */
     {"in", "summary.json", "in", ".png", 0},
     {"in", "summary.json;a.png", "in", ".png", 1},
-    {"in", "notes.txt", "in", ".png", 0}, /* there, but not read */
+    {"in", "notes.txt", "in", ".png", 0}, /* exists, but is not read */
     {"in", "notes.txt", "in", "", 1},
     {"in", "new.txt", "in", "", 0},
-    {"in", "*.txt", "in", ".png", 1}, /* pictures are read, and each gets a text beside it */
-    {"in", "*.png", "in", ".txt", 1}, /* a *.txt in the folder names pictures that lie there too */
+    {"in", "*.txt", "in", ".png", 1}, /* images are read, and each gets a text beside it */
+    {"in", "*.png", "in", ".txt", 1}, /* a *.txt in the folder lists images of that folder */
     {"in", "*.png;new.txt", "in", ".txt", 1},
     {"in", "new.txt;other.png", "in", ".txt", 0},
     {"in", "notes.txt", "in", ".png;.txt", 1},
@@ -360,7 +359,7 @@ static const struct path_row rows[] = {
     {"in", "notes.tx", "in", ".txt", 0},
     {"in", "otes.txt", "in", ".txt", 0},
     {"/", "*.png", "in", ".png", 0},
-    {"in/../../../../../../../../../..", "*.png", "in", ".png", 0}, /* more than there are folders above */
+    {"in/../../../../../../../../../..", "*.png", "in", ".png", 0}, /* more ".." than parent folders */
     {"out", "*.png", "in", ".png", 1},                              /* in/alias.png is out/b.png */
     {"out", "*.txt", "in", ".png", 0},
     {"in", "*.png", "in/a.png", NULL, 1},
@@ -369,12 +368,12 @@ static const struct path_row rows[] = {
     {"in", "a.png", "in/a.png", NULL, 1},
     {"in", "b.png", "in/a.png", NULL, 0},
     {"in", "*.h5", "in/a.png", NULL, 0},
-    {"in", "hard.png", "in/a.png", NULL, 1}, /* a second name of the file, written in place */
+    {"in", "hard.png", "in/a.png", NULL, 1}, /* a hard link to the file, written in place */
     {"model", "x.h5", "model", NULL, 1},     /* nothing may be written into a model's folder */
     {"model", "m.json", "model", NULL, 1},
     {"model", "*", "model", NULL, 1},
     {"model/out", "*", "model", NULL, 0},
-    {"new", "*", "missing", NULL, 0}, /* who reads it says that it is not there */
+    {"new", "*", "missing", NULL, 0}, /* its reader reports that it is missing */
 };
 
 Test(run_folder, no_output_replaces_an_input)

@@ -1,5 +1,5 @@
-/* What a verb reads stays as it is: an output that would replace an input is refused before anything is written, and a
- * training that goes on with other data, captions, weights or options is refused with their names. */
+/* Inputs of a verb are never changed: an output that would replace an input is refused before anything is written, and
+ * a continued training with other data, captions, weights or options is refused with the names of the differences. */
 #include "data/io/file.h"
 #include "infer/sam/sam_model.h"
 #include "tests/support/support_shell.h"
@@ -12,8 +12,8 @@
 
 /* ---- outputs and inputs ---- */
 
-/* Each is refused with exit code 2. In a folder with img/ (a.png, b.png), link -> img, masks/ (a.png and b.png are
- * links into img/), fold/ (a.h5), clip/, sam/, net/ (a training run), boxes.json, prompts.json, texts, pairs.csv. */
+/* Each is refused with exit code 2. The folder has img/ (a.png, b.png), link -> img, masks/ (a.png and b.png are links
+ * into img/), fold/ (a.h5), clip/, sam/, net/ (a training run), boxes.json, prompts.json, texts, pairs.csv. */
 static const char *const refused[] = {
     "saliency -m clip -i img -o img --text lesion",
     "saliency -m clip -i img -o ./img --text lesion",
@@ -51,7 +51,7 @@ static const char *const refused[] = {
     "embed -m clip --images img -o link/b.png",
     "embed -m clip --texts texts -o texts",
     "embed -m clip --images img -o clip/open_clip_config.json",
-    "evaluate --pred out --ref img -o out", /* summary.json there is of another verb */
+    "evaluate --pred out --ref img -o out", /* summary.json in it is another verb's */
     "report net -o net/plans.json",
     "report net -o net/cycle_1_checkpoint_1.safetensors",
     "diff img masks --trace img/a.png",
@@ -110,7 +110,7 @@ Test(run_inputs, no_verb_replaces_what_it_reads, .timeout = 300)
     shell_close();
 }
 
-/* Beside, inside and around what is read is allowed. */
+/* Output folders beside, inside and containing the inputs are allowed. */
 Test(run_inputs, other_places_are_free, .timeout = 300)
 {
     const char *folder = shell_open(MCS_BINARY, "--threads 1");
@@ -128,7 +128,7 @@ Test(run_inputs, other_places_are_free, .timeout = 300)
     shell_close();
 }
 
-/* ---- trainings that go on with something else ---- */
+/* ---- continued trainings with different inputs ---- */
 
 static void start_again(enum tiny_training t, const char *folder, const char *const *more, int want, const char *part)
 {
@@ -148,12 +148,12 @@ Test(run_inputs, fine_tuning_with_other_data, .timeout = 300)
     /* A caption. */
     cr_assert_eq(tiny_shell("cd %s && sed -i '3s/$/ seen/' pairs/pairs.csv", folder), 0);
     start_again(TINY_CLIP, folder, NULL, 65, "other options: --pairs contents 24 rows, sha256 ");
-    /* A row less. */
+    /* One row less. */
     cr_assert_eq(tiny_shell("cd %s && head -n -1 good_pairs/pairs.csv > pairs/pairs.csv", folder), 0);
     start_again(TINY_CLIP, folder, NULL, 65, "--pairs contents 23 rows, sha256 ");
     cr_expect(strstr(tiny_log(folder), ", was 24 rows, sha256 "), "%s", tiny_log(folder));
     cr_expect(strstr(tiny_log(folder), "--images contents 23 files"), "%s", tiny_log(folder));
-    /* An image in another one's place, of the same name. */
+    /* Another image with the same name. */
     cr_assert_eq(
         tiny_shell("cd %s && rm -r pairs && cp -r good_pairs pairs && set -- $(find pairs -name '*.png') && cp "
                    "$1 $2",
@@ -161,11 +161,11 @@ Test(run_inputs, fine_tuning_with_other_data, .timeout = 300)
         0);
     start_again(TINY_CLIP, folder, NULL, 65, "other options: --images contents 24 files, sha256 ");
     cr_expect_null(strstr(tiny_log(folder), "--pairs contents"), "%s", tiny_log(folder));
-    /* The weights that it starts from. */
+    /* The initial weights. */
     cr_assert_eq(
         tiny_shell("cd %s && rm -r pairs && cp -r good_pairs pairs && cp run/model/*.safetensors model/", folder), 0);
     start_again(TINY_CLIP, folder, NULL, 65, "other options: --model weights sha256 ");
-    /* Options, by name; where the data lie is none. */
+    /* Options, by name; the location of the data does not count. */
     cr_assert_eq(tiny_shell("cd %s && rm -r model && cp -r good_model model", folder), 0);
     start_again(TINY_CLIP, folder, (const char *const[]){"--lr", "5e-4", "--loss", "infonce", NULL}, 65,
                 "other options: --loss infonce, was dhnnce; --lr 0.0005, was 0.001; use the same ones");

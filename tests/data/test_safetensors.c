@@ -75,7 +75,7 @@ Test(safetensors, round_trip)
     cr_assert_str_eq(first, second, "a refused write changed the file");
 }
 
-/* Every half there is: through float and back without loss (NaN stays NaN). */
+/* Every half: converted to float and back without loss (NaN stays NaN). */
 Test(safetensors, all_halves)
 {
     for (uint32_t i = 0; i < 65536; i++) {
@@ -89,7 +89,7 @@ Test(safetensors, all_halves)
         cr_assert(isnan(want) ? isnan(x) : x == want && !signbit(x) == !signbit(want), "half %04x is %g", i, x);
         cr_assert(isnan(want) ? (again & 0x7fff) > 0x7c00 : again == h, "half %04x came back as %04x", i, again);
     }
-    float ties[] = {1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 0x1p-25f, 3 * 0x1p-25f}; /* half way: to the even neighbour */
+    float ties[] = {1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 0x1p-25f, 3 * 0x1p-25f}; /* ties: to the even neighbour */
     uint16_t got[4];
     mcs_float_to_half(ties, 4, got);
     cr_assert(got[0] == 0x3c00 && got[1] == 0x3c02 && got[2] == 0 && got[3] == 2);
@@ -186,8 +186,7 @@ Test(safetensors, damage_is_refused)
     mcs_error_clear();
 }
 
-/* Each byte of a file turned over, one at a time: read or refused, nothing out of bounds (the sanitizer build watches).
- */
+/* Each bit of a file flipped, one at a time: read or refused, nothing out of bounds (the sanitizer build watches). */
 Test(safetensors, hostile_bytes)
 {
     float a[3] = {1, 2, 3};
@@ -236,8 +235,8 @@ Test(safetensors, reads_the_reference_library)
     if (!seen) cr_skip_test("no golden file here");
 }
 
-/* Doubles become the nearest floats and 64-bit integers stay as they are, over more values than are converted at once.
- */
+/* Doubles become the nearest floats and 64-bit integers are unchanged, over more values than one chunk of the
+ * conversion. */
 Test(safetensors, wide_numbers)
 {
     enum { N = 5000 };
@@ -323,7 +322,7 @@ Test(safetensors, written_bytes)
     mcs_error_clear();
 }
 
-/* More halves than are converted at a time, and every count around it. */
+/* More halves than one chunk of the conversion, and every count around it. */
 Test(safetensors, halves_in_parts)
 {
     enum { N = 2050 };

@@ -45,7 +45,7 @@ static void fill(void)
     cr_assert_eq(mcs_store_put_texts(s, "names", 3, names), MCS_OK);
     cr_assert_eq(mcs_store_put_texts(s, "no_names", 0, NULL), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(mcs_store_put_number(s, "logit_scale", 3), MCS_OK);
-    cr_assert_eq(mcs_store_put_number(s, "logit_scale", 4.4454), MCS_OK); /* the later one stays */
+    cr_assert_eq(mcs_store_put_number(s, "logit_scale", 4.4454), MCS_OK); /* the later value counts */
     cr_assert_eq(mcs_store_put_text(s, "form", "paper"), MCS_OK);
     cr_assert_eq(mcs_store_put_text(s, "nothing", ""), MCS_OK);
     cr_assert_eq(mcs_store_commit(s), MCS_OK, "%s", mcs_error_message());
@@ -123,7 +123,7 @@ Test(store, same_contents_same_bytes)
     char first[65], second[65];
     fill();
     mcs_file_sha256(path, first);
-    sleep(1); /* times in the file would count seconds */
+    sleep(1); /* file times have a resolution of a second */
     fill();
     mcs_file_sha256(path, second);
     cr_assert_str_eq(first, second);

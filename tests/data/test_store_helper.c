@@ -46,7 +46,7 @@ static void fails(enum mcs_status st, enum mcs_status want, const char *word)
     mcs_error_clear();
 }
 
-/* A file of every kind that the store reads, some as only others write them. */
+/* A file with every kind of dataset that the store reads, some of which only other programs write. */
 static void put_kinds(const char *name)
 {
     static const double f64[4] = {1.5, -2, 1e300, 0.1};
@@ -100,7 +100,7 @@ static void put_kinds(const char *name)
     H5Fclose(file);
 }
 
-/* Everything in the file, one after another, as read through the store. Malloc'ed. */
+/* Everything in the file, concatenated, as read through the store. Malloc'ed. */
 static char *read_all(const char *name, size_t *n_bytes)
 {
     char *all = NULL, **names, **texts, note[8];
@@ -136,7 +136,7 @@ static char *read_all(const char *name, size_t *n_bytes)
     return all;
 }
 
-/* As the record of a run folder says that this program wrote the file. */
+/* Adds the file to the record of a run folder, as if this program had written it. */
 static void make_known(const char *name)
 {
     char hex[65], line[256];
@@ -171,7 +171,7 @@ Test(store_helper, gives_the_values_that_this_process_reads)
     free(here);
 }
 
-/* One byte more, and the file is no longer the one that was written. */
+/* With one byte more, the file is no longer the recorded one. */
 Test(store_helper, only_recorded_bytes_are_read_in_this_process)
 {
     struct store *s;
@@ -187,7 +187,7 @@ Test(store_helper, only_recorded_bytes_are_read_in_this_process)
 /* ---- damaged files ---- */
 
 /* A file with its links in a B-tree, of which one byte is wrong: libhdf5 1.10.8 then releases links that it never read,
- * by pointers that are whatever the memory held. */
+ * through uninitialised pointers. */
 static void put_crash(const char *name)
 {
     const hsize_t dims[1] = {4};
@@ -212,7 +212,7 @@ static void put_crash(const char *name)
     free(bytes);
 }
 
-/* Fresh memory is filled with 0x5a in the helper, as it can be by chance. */
+/* Fills new memory in the helper with 0x5a, so that uninitialised pointers are invalid. */
 static void fill_memory(void)
 {
     setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=165", 1);
@@ -255,7 +255,7 @@ Test(store_helper, a_crash_of_the_library_costs_one_file)
     free(text);
 }
 
-/* Bytes changed by fixed seeds: whatever the library does, here it is E_DATA or values. */
+/* Bytes changed by fixed seeds: whatever the library does, the result is E_DATA or values. */
 Test(store_helper, changed_bytes_never_end_this_process)
 {
     char *bytes, **names;
@@ -295,7 +295,7 @@ Test(store_helper, changed_bytes_never_end_this_process)
 
 /* ---- the process ---- */
 
-/* The one child of this process. */
+/* The only child of this process. */
 static pid_t child(void)
 {
     char name[64], line[64] = "";
@@ -344,11 +344,11 @@ Test(store_helper, has_no_more_than_it_needs_and_ignores_the_terminal)
     struct store *s;
     double x;
     put_kinds("a.h5");
-    const int ours = open(at("a.h5"), O_RDONLY); /* not closed on exec */
+    const int ours = open(at("a.h5"), O_RDONLY); /* without close-on-exec */
     OK(mcs_store_open(at("a.h5"), &s));
     const pid_t pid = child();
     if (pid > 0) {
-        if (geteuid() == 0) cr_expect_eq(n_open(pid), 6); /* it cannot be looked into by others */
+        if (geteuid() == 0) cr_expect_eq(n_open(pid), 6); /* other users cannot inspect it */
         const int sent[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
         for (int i = 0; i < 4; i++) cr_assert_eq(kill(pid, sent[i]), 0);
         if (geteuid() == 0) {
@@ -414,7 +414,7 @@ Test(store_helper, several_threads_read_at_once)
     pthread_t thread[4];
     int count[4] = {0};
     put_kinds("a.h5");
-    at("a.h5"); /* names are made once, not by several threads */
+    at("a.h5"); /* the name is made before the threads start */
     for (int i = 0; i < 4; i++) cr_assert_eq(pthread_create(&thread[i], NULL, read_often, &count[i]), 0);
     for (int i = 0; i < 4; i++) {
         pthread_join(thread[i], NULL);

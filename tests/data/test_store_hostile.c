@@ -1,5 +1,5 @@
-/* HDF5 files made to do harm: sizes that overflow, and files that point outside themselves. The files are made here,
- * by libhdf5 where mcs_store_put never writes such. Memory: test_store_memory.c; damage: test_store_helper.c. */
+/* Malicious HDF5 files: sizes that overflow, and references to other files. The files are made here, by libhdf5 where
+ * mcs_store_put never writes such. Memory: test_store_memory.c; damage: test_store_helper.c. */
 #include "data/io/bounds.h"
 #include "data/io/file.h"
 #include "data/io/hdf5_library.h"
@@ -68,7 +68,7 @@ Test(store_hostile, sizes_are_checked_before_casts_and_products)
     cr_expect_not(mcs_sizes_to_int(3, (int64_t[]){2, 0, 3}, three));
 }
 
-/* probabilities (2, nz, 2, 3): 0.25 and 0.75, with notes. */
+/* probabilities (2, nz, 2, 3): 0.25 and 0.75, with attributes. */
 static void put_probabilities(const char *name, int nz, double is_volume, double spacing_z)
 {
     const int64_t dims[] = {2, nz, 2, 3};
@@ -84,7 +84,7 @@ static void put_probabilities(const char *name, int nz, double is_volume, double
     free(values);
 }
 
-/* Each of 100 slices beyond the first would be written past the end of a PNG's pixels. */
+/* Each of 100 slices after the first would be written past the end of a PNG's pixels. */
 Test(store_hostile, several_slices_are_a_volume_whatever_the_file_says)
 {
     struct probability p;
@@ -92,7 +92,7 @@ Test(store_hostile, several_slices_are_a_volume_whatever_the_file_says)
     put_probabilities("a.h5", 100, 0, 2.5);
     OK(mcs_probability_read(at("a.h5"), &p));
     cr_expect_eq(p.is_volume, 1);
-    p.is_volume = 0; /* and once more where it is written */
+    p.is_volume = 0; /* and again where it is written */
     uint8_t *labels = calloc(600, 1);
     cr_assert(labels);
     labels[599] = 1;
@@ -132,7 +132,8 @@ Test(store_hostile, ensemble_writes_no_png_of_several_slices)
     cr_expect(mcs_file_exists(at("out/a.nii.gz")) && !mcs_file_exists(at("out/a.png")));
 }
 
-/* A chunked dataset of these sizes of which only the last chunk is stored: n_bytes of no use. HDF5 fills the rest. */
+/* A chunked dataset of these sizes of which only the last chunk is stored, with n_bytes of meaningless data. HDF5 fills
+ * the rest. */
 static void put_sparse(const char *name, const char *dataset, int nd, const hsize_t *dims, const hsize_t *chunk,
                        size_t n_bytes)
 {
@@ -154,13 +155,14 @@ static void put_sparse(const char *name, const char *dataset, int nd, const hsiz
     free(garbage);
 }
 
-/* 2^32 + 1 slices, of which a cast makes 1; 34 MB are stored so that the sizes are possible by deflate's best ratio. */
+/* 2^32 + 1 slices, which a cast turns into 1; 34 MB are stored so that the sizes are possible by deflate's best ratio.
+ */
 Test(store_hostile, a_dimension_above_int_is_refused)
 {
     struct probability p;
     const hsize_t dims[] = {2, ((hsize_t)1 << 32) + 1, 1, 1}, chunk[] = {1, 1 << 20, 1, 1};
     put_sparse("a.h5", "probabilities", 4, dims, chunk, 34 << 20);
-    mcs_memory_limit_set((int64_t)1 << 60); /* else it is refused for its memory already */
+    mcs_memory_limit_set((int64_t)1 << 60); /* else it is refused because of its memory */
     fails(mcs_probability_read(at("a.h5"), &p), MCS_E_DATA, "(2, 4294967297, 1, 1)");
 }
 
@@ -185,7 +187,7 @@ static void put_floats(hid_t file, const char *name, hid_t properties, int write
     H5Sclose(space);
 }
 
-/* Info and values of a dataset must be refused with these words, by the reader in this process too. */
+/* Info and values of a dataset must be refused with these words, also by the reader in this process. */
 static void refused(const char *file, const char *dataset, const char *word)
 {
     const int64_t four[1] = {4};
@@ -215,7 +217,7 @@ static void read_four(const char *file, const char *dataset)
     mcs_store_close(s);
 }
 
-/* Exit 65 and one line with the words, by the program; so `diff` shows nothing of another file. */
+/* Exit code 65 and one line with the words, by the program; so `diff` shows nothing of another file. */
 static void diff_refuses(const char *file, const char *word)
 {
     const int rc =
@@ -272,7 +274,7 @@ Test(store_hostile, external_links_are_not_followed)
     diff_refuses("a.h5", "is a link into another file");
 }
 
-/* The file driver's own refusal, for whatever the checks of names and layouts overlook. */
+/* The file driver must refuse paths that the checks of names and layouts miss. */
 Test(store_hostile, the_file_driver_opens_one_file)
 {
     hid_t file = create("source.h5");
@@ -399,7 +401,7 @@ Test(store_hostile, sizes_names_and_layouts_are_bounded)
     diff_refuses("a.h5", "or a name of more than 1023 bytes");
 }
 
-/* A header changed to claim twice the values: the others would be whatever follows them in the file. */
+/* A header changed to claim twice the values: the others would be the bytes that follow in the file. */
 Test(store_hostile, more_values_than_bytes_are_refused)
 {
     static const float x[77] = {0};
@@ -442,7 +444,7 @@ Test(store_hostile, a_note_longer_than_its_buffer_is_refused)
     mcs_store_close(s);
 }
 
-/* embed_dim 2^32 + 16 would be taken for 16. */
+/* embed_dim 2^32 + 16 would be read as 16. */
 Test(store_hostile, a_model_size_above_int_is_refused)
 {
     struct clip_model m;

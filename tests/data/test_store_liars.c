@@ -1,5 +1,5 @@
-/* Programs in the place of the helper that reads HDF5 files: missing, of another version, hanging, or lying, as one
- * that a hostile file controls could. None of them costs more than the file. */
+/* Programs in place of the helper that reads HDF5 files: missing, of another version, hanging, or lying, as one
+ * controlled by a hostile file could. Each of them costs only the file. */
 #include "data/io/file.h"
 #include "data/io/h5_helper.h"
 #include "data/io/h5_protocol.h"
@@ -48,7 +48,7 @@ static void put_file(const char *name)
     OK(mcs_store_commit(s));
 }
 
-/* A shell script in the helper's place. */
+/* Installs a shell script as the helper. */
 static void put_script(const char *text)
 {
     tiny_shell("mkdir -p %s", at("bin"));
@@ -58,7 +58,7 @@ static void put_script(const char *text)
     put_file("a.h5");
 }
 
-/* A helper that says a good hello, opens every file, and then answers each request with `reply` and n_bytes bytes of
+/* A helper that sends a valid hello, opens every file, and then answers each request with `reply` and n_bytes bytes of
  * shared memory. */
 static void put_liar(const struct h5_reply *reply, const char *memory, size_t n_bytes)
 {
@@ -99,7 +99,7 @@ Test(store_liars, one_that_is_missing_is_told_with_what_to_do)
     cr_expect_eq(tiny_wait(tiny_spawn(at("prefix/bin/mcsam"), folder, diff, NULL)), 0, "%s", tiny_log(folder));
 }
 
-/* A missing helper fails every case alike: the verb ends at once, and not with a list of failures. */
+/* A missing helper fails every case alike: the verb ends at once, without a list of failures. */
 Test(store_liars, a_batch_without_one_ends_at_once)
 {
     put_file("a.h5");
@@ -144,7 +144,7 @@ Test(store_liars, a_file_that_makes_it_hang_is_damaged)
     mcs_store_close(s);
 }
 
-/* Each of these numbers, believed, would read or write past memory. */
+/* Each of these numbers, if trusted, would read or write out of bounds. */
 Test(store_liars, what_it_answers_is_checked)
 {
     const struct h5_reply infos[] = {
@@ -201,7 +201,7 @@ Test(store_liars, what_it_answers_is_checked)
     mcs_store_close(s);
 }
 
-/* A reply of another length, and a helper that closes the socket and lives on. */
+/* A reply of another length, and a helper that closes the socket but keeps running. */
 Test(store_liars, messages_of_another_length_are_refused)
 {
     static const struct h5_reply nothing = {0};
@@ -222,7 +222,7 @@ Test(store_liars, messages_of_another_length_are_refused)
     }
 }
 
-/* Memory that is mapped here and made smaller there would end this process by SIGBUS. */
+/* Shared memory that the helper shrinks would end this process by SIGBUS. */
 Test(store_liars, it_cannot_make_the_shared_memory_smaller)
 {
     static const struct h5_reply nothing = {0};

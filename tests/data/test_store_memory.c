@@ -1,4 +1,4 @@
-/* HDF5 files that need far more memory than they have bytes: refused before it is taken, or by the limit of the helper
+/* HDF5 files that need far more memory than their size: refused before allocation, or by the limit of the helper
  * program. */
 #include "data/io/file.h"
 #include "data/io/store.h"
@@ -57,7 +57,7 @@ static void put_good(const char *name)
     OK(mcs_store_commit(s));
 }
 
-/* Zeros that take 1000 times less room in the file than in memory, in chunks of 16 MiB. */
+/* Zeros that are 1000 times smaller in the file than in memory, in chunks of 16 MiB. */
 static void put_bomb(const char *name, hsize_t n_chunks)
 {
     const hsize_t chunk[4] = {1, 1, 1 << 11, 1 << 11}, dims[4] = {2, n_chunks / 2, 1 << 11, 1 << 11};
@@ -68,7 +68,7 @@ static void put_bomb(const char *name, hsize_t n_chunks)
     H5Pset_deflate(properties, 1);
     const hid_t set = H5Dcreate2(file, "probabilities", H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
     cr_assert(set >= 0 && zeros);
-    /* The first chunk is packed by the library; the others are copies of it. */
+    /* The library compresses the first chunk; the others are copies of it. */
     const hid_t part = H5Scopy(space), memory = H5Screate_simple(4, chunk, NULL);
     hsize_t first[4] = {0}, packed_bytes;
     H5Sselect_hyperslab(part, H5S_SELECT_SET, first, NULL, chunk, NULL);
@@ -90,7 +90,7 @@ static void put_bomb(const char *name, hsize_t n_chunks)
     free(zeros);
 }
 
-/* A chunk that needs more than the helper's first limit of 128 MiB to unpack. */
+/* A chunk that needs more than the helper's first limit of 128 MiB to decompress. */
 Test(store_memory, large_chunks_are_read)
 {
     const int64_t shape[1] = {40 << 20};
@@ -124,7 +124,7 @@ static int64_t peak_bytes(int who)
     return (int64_t)used.ru_maxrss * 1024;
 }
 
-/* 3.5 GiB in a file of a few MB are refused before memory is taken, for the case alone. */
+/* 3.5 GiB in a file of a few MB are refused before memory is allocated, failing only this case. */
 Test(store_memory, a_bomb_is_refused_before_it_takes_memory)
 {
     struct probability p;
@@ -148,7 +148,7 @@ Test(store_memory, a_bomb_is_refused_before_it_takes_memory)
 }
 
 #ifndef MCS_SANITIZE /* with the address sanitizer the helper has no memory limit */
-/* A chunk that says it has 16 bytes and unpacks to 384 MiB: libhdf5's buffer grows with it, in the helper and only up
+/* A chunk that claims 16 bytes and decompresses to 384 MiB: libhdf5's buffer grows with it, in the helper and only up
  * to its limit. */
 Test(store_memory, a_chunk_that_unpacks_to_more_than_it_says_is_refused)
 {

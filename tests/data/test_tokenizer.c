@@ -57,8 +57,7 @@ Test(tokenizer, ids_equal_the_reference)
     cr_assert_eq(wrong, 0, "%d texts differ from the reference", wrong);
 }
 
-/* The text that make_tokenizer.py makes of a code point: alone between letters, and among marks that must be reordered.
- */
+/* The text of make_tokenizer.py for a code point: alone between letters, and among marks that must be reordered. */
 static int code_text(uint32_t p, char *dst)
 {
     char c[5] = {0};
@@ -97,7 +96,8 @@ Test(tokenizer, every_code_point)
     cr_assert_eq(wrong, 0);
 }
 
-/* 200,000 marks in falling order: seconds (and the test's time limit) tell a quadratic sort, milliseconds this one. */
+/* 200,000 marks in falling order: a quadratic sort takes seconds (and exceeds the test's time limit), this one
+ * milliseconds. */
 Test(tokenizer, many_marks_are_quick, .timeout = 5)
 {
     int half = 100000, n;
@@ -120,7 +120,7 @@ Test(tokenizer, context_and_bad_text)
     cr_assert_eq(n, 4);
     cr_assert_eq(ids[0], mcs_tokenizer_id(tok, "[CLS]"));
     cr_assert_eq(ids[3], mcs_tokenizer_id(tok, "[SEP]"));
-    cr_assert_eq(ids[4], -7); /* nothing is written behind the context */
+    cr_assert_eq(ids[4], -7); /* nothing is written after the context */
     cr_assert_eq(mcs_tokenizer_encode(tok, "", 8, ids, &n), MCS_OK);
     cr_assert_eq(n, 2);
     cr_assert_eq(mcs_tokenizer_encode(tok, "x", 1, ids, &n), MCS_E_USAGE);
@@ -180,7 +180,7 @@ Test(tokenizer, bad_vocabularies)
     cr_assert_eq(mcs_tokenizer_open("/nonexistent/vocab.txt", &t), MCS_E_NOINPUT);
     mcs_error_clear();
     cr_assert_eq(open_vocab("[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\nlung", &t),
-                 MCS_OK); /* CR LF, no last line feed, no [MASK] */
+                 MCS_OK); /* CR LF, no final line feed, no [MASK] */
     cr_assert_eq(mcs_tokenizer_n_pieces(t), 5);
     int32_t ids[4];
     int n;

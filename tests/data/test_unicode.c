@@ -1,6 +1,6 @@
-/* The Unicode tables, whole: a hash over the answers for every code point, over every named HTML character and every
- * width, so that one changed entry is seen. That the answers are right is test_tokenizer.c's: it compares them with the
- * reference tokenizer. UTF-8 at its limits, and each rule of the cleaning by an example. */
+/* The complete Unicode tables: a hash over the results for every code point, every named HTML character and every
+ * width, so that one changed entry is detected. test_tokenizer.c tests that the results are right, against the
+ * reference tokenizer. Also UTF-8 at its limits, and each rule of the cleaning by an example. */
 #include "data/io/file.h"
 #include "data/text/unicode.h"
 
@@ -36,7 +36,7 @@ Test(unicode, kind_of_every_code_point)
     free(v);
 }
 
-/* Combining classes: those that Unicode gives out are 1 to 240. */
+/* Combining classes: Unicode assigns 1 to 240. */
 Test(unicode, order_of_every_code_point)
 {
     uint32_t *v = row(N_CODES);
@@ -70,7 +70,7 @@ Test(unicode, decomposition_of_every_code_point)
         const int n = mcs_unicode_decompose(c, v + 5 * (int64_t)c + 1);
         cr_assert(n >= 1 && n <= 4, "U+%04X in %d parts", c, n);
         v[5 * (int64_t)c] = (uint32_t)n;
-        for (int k = n; k < 4; k++) v[5 * (int64_t)c + 1 + k] = 0; /* not part of the answer */
+        for (int k = n; k < 4; k++) v[5 * (int64_t)c + 1 + k] = 0; /* not part of the result */
     }
     expect_hash("decompositions", v, (int64_t)N_CODES * 20,
                 "315d61df1dd045df658ae9a8b548e42afc37cad8a49b808484041a13437d88c2");
@@ -84,7 +84,7 @@ static struct codes codes_of(const char *text)
     return c;
 }
 
-/* Cleans a text; the caller frees the answer. */
+/* Cleans a text; the caller frees the result. */
 static char *cleaned(const char *text)
 {
     struct codes c = codes_of(text);
@@ -102,7 +102,7 @@ static void expect_clean(const char *text, const char *want)
     free(got);
 }
 
-/* Each name as the table has it, its characters, and the same by the cleaning, which finds it by bisection. */
+/* Each name in the table with its characters, and the same by the cleaning, which finds it by bisection. */
 Test(unicode, every_named_character)
 {
     struct codes all = {0};
@@ -113,7 +113,7 @@ Test(unicode, every_named_character)
         cr_assert(i == 0 || strcmp(e[-1].name, e->name) < 0, "%s is not in order", e->name);
         for (const char *p = e->name; *p; p++) OK(mcs_codes_add(&all, (uint32_t)*p));
         for (int k = 0; k < 2; k++) OK(mcs_codes_add(&all, e->to[k]));
-        snprintf(text, sizeof text, "<&%s-", e->name); /* after '<' a name is read as HTML does */
+        snprintf(text, sizeof text, "<&%s-", e->name); /* after '<' a name is decoded as HTML */
         struct codes c = codes_of(text);
         OK(mcs_text_clean(&c));
         for (int64_t k = 0; k < c.n; k++) OK(mcs_codes_add(&all, c.v[k]));
@@ -132,7 +132,7 @@ Test(unicode, every_width_and_every_numbered_character)
     for (int i = 0; i < mcs_unicode_n_widths; i++) OK(mcs_codes_add(&all, mcs_unicode_widths[i]));
     expect_hash("widths", all.v, all.n * 4, "c9958fc3881cd52f4621ffb724a0a812639afe0d98e923ece0d5ff1a6eaa72a9");
     all.n = 0;
-    for (uint32_t c = 1; c < 0x10000; c++) { /* alone between letters, as itself and by number */
+    for (uint32_t c = 1; c < 0x10000; c++) { /* alone between letters, literally and as a number */
         if (c >= 0xD800 && c < 0xE000) continue;
         for (int way = 0; way < 3; way++) {
             char bytes[5] = {0};
@@ -176,9 +176,9 @@ Test(unicode, cleaning_by_example)
         {"a&#x10FFFF;&#x110000;b", "a\xEF\xBF\xBD"
                                    "b"},
         {"a&#99999999999999999999;", "a\xEF\xBF\xBD"},
-        {"caf\xC3\x83\xC2\xA9", "caf\xC3\xA9"},                             /* UTF-8 read as Latin-1 */
-        {"don\xC3\xA2\xE2\x82\xAC\xE2\x84\xA2t", "don't"},                  /* as cp1252, then made straight */
-        {"\xC3\x83\xC2\xA9 \xE4\xB8\x80", "\xC3\x83\xC2\xA9 \xE4\xB8\x80"}, /* not the whole line */
+        {"caf\xC3\x83\xC2\xA9", "caf\xC3\xA9"},            /* UTF-8 decoded as Latin-1 */
+        {"don\xC3\xA2\xE2\x82\xAC\xE2\x84\xA2t", "don't"}, /* as cp1252, then the curly quote straightened */
+        {"\xC3\x83\xC2\xA9 \xE4\xB8\x80", "\xC3\x83\xC2\xA9 \xE4\xB8\x80"}, /* only a part of the line */
         {"\xE2\x80\x9C"
          "a\xE2\x80\x9D \xE2\x80\x98"
          "b\xE2\x80\x99",

@@ -1,4 +1,4 @@
-/* NIfTI volumes: a real scan is read, geometry survives a round trip, each kind of damage is refused. */
+/* NIfTI volumes: reading a real scan, geometry in a round trip, each kind of damage refused. */
 #include "data/image/volume.h"
 #include "data/io/file.h"
 #include "engine/base/log.h"
@@ -50,7 +50,7 @@ static void put(char *header, int offset, const void *value, int n)
     memcpy(header + offset, value, (size_t)n);
 }
 
-/* A NIfTI-1 file by hand, from the standard's field offsets: int16 voxels, a slope, a rotated sform. */
+/* Makes a NIfTI-1 file from the standard's field offsets: int16 voxels, a slope, a rotated sform. */
 static int hand_made(char *bytes, int16_t nx, int16_t ny, int16_t nz, int16_t nt)
 {
     int32_t header_size = 348;
@@ -141,7 +141,7 @@ Test(volume, round_trip_keeps_geometry)
         for (int i = 0; i < 60; i++) cr_assert_eq(w.values[i], (float)labels[i]);
         mcs_volume_free(&w);
     }
-    /* In the uncompressed file the sform, its code and the units must lie where they lay in the image's. */
+    /* In the uncompressed file the sform, its code and the units must be at the same offsets as in the image's. */
     cr_assert_eq(mcs_file_read(in_folder("mask.nii"), 1 << 20, &again, &n_again), MCS_OK);
     cr_assert_eq(n_again, 352 + 60);
     cr_assert_arr_eq(again + 280, bytes + 280, 48);
@@ -257,7 +257,7 @@ Test(volume, hostile_headers)
     struct volume v;
     int refusals = 0;
 
-#ifndef MCS_SANITIZE /* hundreds of warnings help nobody; a sanitizer's report must still be seen */
+#ifndef MCS_SANITIZE /* suppresses hundreds of warnings; a sanitizer's report must still be visible */
     if (!freopen("/dev/null", "w", stderr)) cr_log_warn("stderr stays");
 #endif
     for (int at = 0; at < 352; at++) {

@@ -29,7 +29,7 @@ static const struct mcs_verb verb = {.name = "v",
                                      .args = "X",
                                      .max_args = 1 << 20};
 
-/* The options of a file, saved and read again, are the same options. */
+/* Saving and reading the options of a file again gives the same options. */
 FUZZ(config)
 {
     struct arena a = {0};

@@ -19,7 +19,7 @@ FUZZ(json)
         json_decref(root);
         free(text);
     }
-    /* Any bytes as a name: kept in JSON, and unlike every other. */
+    /* Any bytes as a name: preserved in JSON, and different from every other. */
     char *name = fuzz_as_text(data, size), shown[256];
     json_t *value = mcs_json_text(name);
     FUZZ_REQUIRE(value, "a name that JSON does not take");

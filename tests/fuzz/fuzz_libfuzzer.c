@@ -1,4 +1,4 @@
-/* The entry of libFuzzer, compiled once a reader with -DFUZZ_NAME=png. */
+/* The entry point for libFuzzer, compiled once per reader with -DFUZZ_NAME=png. */
 #include "tests/fuzz/support_fuzz.h"
 
 #define CALL_(name) fuzz_##name

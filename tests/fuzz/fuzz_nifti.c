@@ -5,7 +5,7 @@
 
 enum { HEADER_1 = 348, HEADER_2 = 540, MOST_WRITTEN = 1 << 16 };
 
-/* Header and voxels in two files where the magic says so, gzip by its first two bytes, else one file. */
+/* Header and voxels in two files where the magic says so, gzip if it has its first two bytes, else one file. */
 static const char *as_files(const uint8_t *data, size_t size)
 {
     const int one = size > HEADER_1 && memcmp(data + 344, "ni1", 4) == 0;
@@ -17,14 +17,14 @@ static const char *as_files(const uint8_t *data, size_t size)
     return fuzz_file(data, header, "f.hdr");
 }
 
-/* What was read is written with its geometry, and read again: the same values at the same places. */
+/* Writes the volume with its geometry and reads it again: the same values at the same positions. */
 static void write_and_read(const struct volume *v)
 {
     struct volume w = {0};
     const size_t bytes = (size_t)v->nx * (size_t)v->ny * (size_t)v->nz * sizeof *v->values;
     if (bytes > MOST_WRITTEN) return;
     const char *path = fuzz_file(NULL, 0, "g.nii");
-    if (!fuzz_ended(mcs_volume_write_f32(path, v->values, v))) return; /* a header that says nothing of the place */
+    if (!fuzz_ended(mcs_volume_write_f32(path, v->values, v))) return; /* a header without a usable position */
     FUZZ_REQUIRE(mcs_volume_read(path, &w) == MCS_OK, "%s", mcs_error_message());
     FUZZ_REQUIRE(w.nx == v->nx && w.ny == v->ny && w.nz == v->nz, "%d x %d x %d, read again %d x %d x %d", v->nx, v->ny,
                  v->nz, w.nx, w.ny, w.nz);

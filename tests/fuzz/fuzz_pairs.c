@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* A cell written by this program is read as it was. */
+/* A cell written by this program is read back unchanged. */
 static void check_cell(const char *text)
 {
     struct arena a = {0};

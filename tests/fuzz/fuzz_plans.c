@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* Up to a first NUL plans.json, then dataset.json, after another NUL checkpoints.json; where one is missing, all are
- * the first. */
+/* The input is plans.json up to the first NUL, then dataset.json, after another NUL checkpoints.json; missing ones are
+ * copies of the first. */
 FUZZ(plans)
 {
     static struct unet_checkpoint checkpoints[UNET_MAX_CHECKPOINTS];

@@ -14,7 +14,7 @@ static int same(const struct prompts *a, const struct prompts *b)
     return 1;
 }
 
-/* What was read is written and read again: the same. */
+/* Writing the prompts and reading them again gives the same. */
 FUZZ(prompts)
 {
     struct prompts p, q;

@@ -92,10 +92,10 @@ static size_t change(uint8_t *bytes, size_t n, size_t most, const struct seed *o
         if (n) bytes[at] = (uint8_t)draw(state);
         return n;
     case 2: return at; /* cut */
-    case 3:            /* a part is taken out */
+    case 3:            /* a part is removed */
         if (at + length <= n) memmove(bytes + at, bytes + at + length, n - at - length), n -= length;
         return n;
-    case 4: /* a part stands there twice */
+    case 4: /* a part is repeated */
         if (at + length > n || n + length > most) return n;
         memmove(bytes + at + length, bytes + at, n - at);
         return n + length;

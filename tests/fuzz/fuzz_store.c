@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* A dataset as an array, and as texts: whatever it is, one of the two refuses it. */
+/* A dataset as an array, and as texts: at least one of the two must refuse it. */
 static void read_dataset(struct store *s, const char *name)
 {
     enum { MOST_VALUES = 1 << 16 };

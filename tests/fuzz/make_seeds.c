@@ -1,5 +1,5 @@
-/* fuzz_make_seeds FOLDER: writes the seeds that are kept in tests/fuzz/seeds: small files of every kind that the
- * readers know, right ones, from which the fuzzers start. FOLDER/READER/NAME. Run again after a format is added. */
+/* fuzz_make_seeds FOLDER: writes the seeds in tests/fuzz/seeds, FOLDER/READER/NAME: small valid files of every kind,
+ * from which the fuzzers start. Run it again after adding a format. */
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/npy.h"
@@ -77,7 +77,7 @@ static void add_chunk(struct bytes *b, const char *kind, const uint8_t *data, si
     add_big(b, crc32(0, b->v + from, (uInt)(b->n - from)), 4);
 }
 
-/* 5 x 4 pixels of each kind, not interlaced; interlaced where the seven passes are asked for. */
+/* 5 x 4 pixels of each kind; interlaced (seven passes) or not. */
 static void put_png(const char *name, int depth, int colour, int interlaced, const char *extra, size_t n_extra)
 {
     static const int first[7][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
@@ -128,7 +128,7 @@ static void make_png(void)
 
 /* ---- JPEG ---- */
 
-/* An APP1 segment with the EXIF tag that says how an image is turned. */
+/* An APP1 segment with the EXIF orientation tag. */
 static void put_turned(const char *name, const uint8_t *jpeg, size_t n, int orientation, int big)
 {
     struct bytes b = {.n = 0}, exif = {.n = 0};
@@ -216,7 +216,7 @@ static void put_nifti(const char *name, int two, int type, int bits, int big, in
     add(&b, voxels.v, voxels.n);
     put("nifti", name, b.v, b.n);
     if (strcmp(name, "two_big") != 0 && strcmp(name, "one_type4") != 0) return;
-    /* the same as two files, which the fuzzer cuts after the header */
+    /* the same as two files; the fuzzer splits them after the header */
     memcpy(b.v + (two ? 4 : 344), two ? "ni2" : "ni1", 4);
     memmove(b.v + whole, b.v + whole + 4, b.n - whole - 4);
     memset(b.v + offset, 0, two ? 8 : 4);

@@ -34,7 +34,7 @@ const char *fuzz_folder(void)
         if (!folder[0]) continue;
         flock(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), LOCK_EX | LOCK_NB); /* until the process ends */
         atexit(remove_folder);
-        mcs_log_mute_here(1); /* warnings of thousands of inputs */
+        mcs_log_mute_here(1); /* suppresses warnings about thousands of inputs */
         mcs_memory_limit_set((int64_t)MEMORY_MIB << 20);
     }
     FUZZ_REQUIRE(folder[0], "no folder can be made in /dev/shm or /tmp");

@@ -1,14 +1,15 @@
-/* Float64 oracles: the plainest possible loops, independent of every backend. One file an op: tests/ref/ref_x.c defines
- * ref_x_fwd and ref_x_bwd. The runner checks backends against them, and their own backward by finite differences. */
+/* Float64 oracles: the simplest possible loops, independent of every backend. One file per op: tests/ref/ref_x.c
+ * defines ref_x_fwd and ref_x_bwd. The runner compares backends with them, and checks their backward by finite
+ * differences. */
 #ifndef MCS_REF_H
 #define MCS_REF_H
 
 #include "engine/tape/op.h"
 
-/* v: values (doubles, also for int32 inputs, exactly). mag: for outputs and gradients, the sum of the |terms| that make
- * the element, from which the tolerance follows (k eps mag); the runner presets mag to the largest |value| of the
- * tensor after the call where an oracle leaves it at 0. v NULL: an optional input not given, or a gradient not wanted.
- */
+/* v: values (doubles, also for int32 inputs, exactly). mag: for outputs and gradients, the sum of the |terms| of the
+ * element, which determines the tolerance (k eps mag); where an oracle leaves mag at 0, the runner sets it to the
+ * largest |value| of the tensor after the call. v NULL: an optional input that is not given, or a gradient that is not
+ * wanted. */
 struct ref_tensor {
     int nd;
     int64_t dim[MCS_MAX_DIM];

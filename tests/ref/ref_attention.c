@@ -12,8 +12,7 @@ struct row {
     int64_t seq, head, i, nk; /* i: the query within its sequence */
     int64_t qrow, krow;       /* rows of the query and of the first key */
     double scale;
-    double *score, *size, *p,
-        *keep; /* (nk): scores, the |terms| in them, probabilities, what dropout multiplies them by */
+    double *score, *size, *p, *keep; /* (nk) each: scores, the |terms| in them, probabilities, dropout's factors */
 };
 
 static const double *at(const struct ref_tensor *t, int64_t row, int64_t col)
@@ -26,7 +25,7 @@ static int64_t rows_of(const struct ref_tensor *t)
     return ref_count(t) / t->dim[t->nd - 1];
 }
 
-/* Rows of the position tables that query i and key j meet at; -1 where there are none. */
+/* Rows of the position tables for query i and key j; -1 where there are none. */
 static void table_rows(const struct row *r, int64_t j, int64_t *h, int64_t *w)
 {
     const int64_t gh = r->a->grid_h, gw = r->a->grid_w;
@@ -99,7 +98,7 @@ static void each_row(const struct ref_step *s, void (*f)(struct row *, double ls
     free(memory);
 }
 
-/* A probability carries the relative error of its score, that is eps times the score's |terms|. */
+/* A probability has the relative error of its score, that is eps times the score's |terms|. */
 static void forward(struct row *r, double lse, double size)
 {
     const struct ref_step *s = r->s;

@@ -2,7 +2,7 @@
 
 #include "tests/ref/ref.h"
 
-/* Calls for every output element: which input, which element of it. */
+/* For every output element, its input and the element there: copies the value, or adds the gradient. */
 static void walk(const struct ref_step *s, int backward)
 {
     const int axis = ((const struct axis_attr *)s->attr)->axis;

@@ -3,7 +3,7 @@
 
 #include "tests/ref/ref.h"
 
-/* The whole matrix L (B,B), as the formulas have it. Caller frees. */
+/* The whole matrix L (B,B), as in the formulas. Caller frees. */
 static double *logits(const struct ref_step *s, double *scale)
 {
     const struct contrastive_attr *a = s->attr;
@@ -54,7 +54,7 @@ void ref_contrastive_fwd(const struct ref_step *s)
                 st[1] = log_sum(l, b, i, dir, beta);
                 loss += (-own + log((double)a->a * exp(own) + (double)(b - 1) * exp(st[0] - st[1]))) / (double)b;
             }
-            /* the terms of a similarity, |image||text| scale for vectors of length one, and the logarithms */
+            /* the terms of a similarity, |image||text| scale for unit vectors, and the logarithms */
             st_mag[0] = scale * (1 + beta) + fabs(st[0]) + 1;
             st_mag[1] = scale * beta + fabs(st[1]) + 1;
             mag += (scale * (2 + 2 * beta) + fabs(st[0]) + fabs(st[1]) + log((double)b) + 1) / (double)b;
@@ -64,7 +64,7 @@ void ref_contrastive_fwd(const struct ref_step *s)
     free(l);
 }
 
-/* Derivative of the loss by L_ij, in one direction (i: its row). mag: the terms without sign. */
+/* Derivative of the loss by L_ij, in one direction (i: its row). mag: the sum of the terms' absolute values. */
 static double by_logit(const struct contrastive_attr *a, const double *l, int64_t b, int dir, int64_t i, int64_t j,
                        const double *st, double *mag)
 {
@@ -92,7 +92,7 @@ void ref_contrastive_bwd(const struct ref_step *s)
     const int64_t b = s->in[0].dim[0], d = s->in[0].dim[1];
     double scale, *l = logits(s, &scale);
     const double g = s->dout[0].v[0], *st = s->out[1].v;
-    /* exp(L) carries the rounding of L, at most its |terms| * 2^-24: (1 + scale) a term */
+    /* exp(L) has the rounding error of L, at most its |terms| * 2^-24: (1 + scale) per term */
     const double inexact = 1 + scale;
     for (int64_t i = 0; i < b; i++)
         for (int64_t j = 0; j < b; j++) {

@@ -12,7 +12,7 @@ static void moments(const double *x, int64_t n, double eps, double *mean, double
     *rstd = 1 / sqrt(q / (double)n + eps);
 }
 
-/* The sizes (mag) count the mean too: x - mean of float32 inputs carries the rounding of both. */
+/* mag includes the mean: x - mean of float32 inputs has the rounding errors of both. */
 void ref_layernorm_fwd(const struct ref_step *s)
 {
     const struct norm_attr *a = s->attr;
