@@ -29,8 +29,8 @@ static double peak_mib(void)
     return (double)u.ru_maxrss / 1024;
 }
 
-/* ---- the tensors of BiomedCLIP-PubMedBERT_256-vit_base_patch16_224's weights file, written down apart from the code
- * under test: 2 + 2 + 12 x 12 + 2 + 1 of the image tower (logit_scale first), 5 + 12 x 16 + 2 of the text tower ---- */
+/* ---- the tensors of BiomedCLIP-PubMedBERT_256-vit_base_patch16_224's weights file, listed independently of the tested
+ * code: 2 + 2 + 12 x 12 + 2 + 1 of the image tower (logit_scale first), 5 + 12 x 16 + 2 of the text tower ---- */
 
 static int n_checked;
 

@@ -1,4 +1,4 @@
-/* Weights and inputs of the golden files, from a formula: the same bits as formula.py. README.md lists what uses it. */
+/* Weights and inputs of the golden files, from a formula: the same bits as formula.py. README.md lists its uses. */
 #ifndef MCS_TESTS_GOLDEN_FORMULA_H
 #define MCS_TESTS_GOLDEN_FORMULA_H
 
@@ -15,8 +15,7 @@ static inline uint64_t mcs_golden_hash(const char *name)
     return h;
 }
 
-/* Element i (row-major) of the uniform numbers that belong to a hash; in [-1, 1), a multiple of 2^-23: exact in float.
- */
+/* Element i (row-major) of the uniform numbers for a hash; in [-1, 1), a multiple of 2^-23: exact in float. */
 static inline double mcs_golden_uniform(uint64_t hash, uint64_t i)
 {
     uint64_t z = hash + (i + 1) * 0x9E3779B97F4A7C15u;
