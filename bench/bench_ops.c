@@ -146,7 +146,7 @@ static enum mcs_status backward(struct report *r, struct bench_setup *u, unsigne
                                 int peers, struct bench_row *row)
 {
     row->pass = pass;
-    MCS_TRY(mcs_bench_turn_back(u, want));
+    MCS_TRY(mcs_bench_make_backward(u, want));
     MCS_TRY(mcs_bench_run_step(&u->step));
     MCS_TRY(mcs_bench_check_gradients(u, row));
     MCS_TRY(time_row(r, u, mcs_bench_run_step, &u->step, flops, row));

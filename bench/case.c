@@ -165,7 +165,7 @@ enum mcs_status mcs_bench_set_up(const struct bench_case *c, struct device *d, s
     return prepare(u);
 }
 
-enum mcs_status mcs_bench_turn_back(struct bench_setup *u, unsigned want)
+enum mcs_status mcs_bench_make_backward(struct bench_setup *u, unsigned want)
 {
     const struct op_info *info = &mcs_op_table[u->step.op];
     struct step *s = &u->step;

@@ -38,7 +38,7 @@ struct bench_setup {
  * mcs_bench_tear_down also after a failure. */
 enum mcs_status mcs_bench_set_up(const struct bench_case *c, struct device *d, struct bench_setup *u);
 /* Turns a forward step that has run into the backward step for the inputs in the bit mask `want`. */
-enum mcs_status mcs_bench_turn_back(struct bench_setup *u, unsigned want);
+enum mcs_status mcs_bench_make_backward(struct bench_setup *u, unsigned want);
 void mcs_bench_tear_down(struct bench_setup *u);
 enum mcs_status mcs_bench_run_step(void *step);
 

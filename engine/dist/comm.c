@@ -98,14 +98,14 @@ static enum mcs_status begin(struct comm *c, const char *doing, const char *what
 enum mcs_status mcs_comm_allreduce_sum(struct comm *c, float *x, int64_t n, const char *what)
 {
     if (!c || n == 0) return MCS_OK;
-    MCS_TRY(begin(c, "sum", what));
+    MCS_TRY(begin(c, "allreduce", what));
     return c->ops->allreduce_sum(c, x, n);
 }
 
 enum mcs_status mcs_comm_allgather(struct comm *c, const float *src, float *dst, int64_t n, const char *what)
 {
     MCS_REQUIRE(c, MCS_E_FAIL, "%s: gathered from one rank alone", what);
-    MCS_TRY(begin(c, "gather", what));
+    MCS_TRY(begin(c, "allgather", what));
     return c->ops->allgather(c, src, dst, n);
 }
 

@@ -50,7 +50,7 @@ struct comm {
     struct rendezvous rendezvous;
     int rank, size;
     double timeout_s, heartbeat_timeout_s;
-    const char *what, *doing; /* the current collective: "gradient", "sum" */
+    const char *what, *doing; /* the current collective: "gradient", "allreduce" */
     int64_t n_calls;
     int broken;
     float *scratch;  /* device, for mcs_comm_values */

@@ -31,7 +31,7 @@ static void path_of(const struct rendezvous *m, char *path, size_t n, const char
         snprintf(path, n, "%s/%s", m->folder, kind);
 }
 
-static enum mcs_status put(const struct rendezvous *m, const char *kind, int rank, const char *text)
+static enum mcs_status write_file(const struct rendezvous *m, const char *kind, int rank, const char *text)
 {
     char path[1100], fresh[1200];
     path_of(m, path, sizeof path, kind, rank);
@@ -45,7 +45,7 @@ static enum mcs_status put(const struct rendezvous *m, const char *kind, int ran
 }
 
 /* The text, to be freed; NULL where there is no such file. */
-static char *get(const struct rendezvous *m, const char *kind, int rank)
+static char *read_file(const struct rendezvous *m, const char *kind, int rank)
 {
     char path[1100];
     path_of(m, path, sizeof path, kind, rank);
@@ -62,7 +62,7 @@ static char *get(const struct rendezvous *m, const char *kind, int rank)
     return text;
 }
 
-static void drop(const struct rendezvous *m, const char *kind, int rank)
+static void remove_file(const struct rendezvous *m, const char *kind, int rank)
 {
     char path[1100];
     path_of(m, path, sizeof path, kind, rank);
@@ -70,9 +70,9 @@ static void drop(const struct rendezvous *m, const char *kind, int rank)
 }
 
 /* The message with which rank r, of that name, left, to be freed; NULL: it did not leave. */
-static char *farewell(const struct rendezvous *m, int r, const char *name)
+static char *leave_message(const struct rendezvous *m, int r, const char *name)
 {
-    char *note = get(m, "left", r);
+    char *note = read_file(m, "left", r);
     const size_t n = strlen(name);
     if (!note) return NULL;
     const int own = n > 0 && strncmp(note, name, n) == 0 && note[n] == '\n';
@@ -142,7 +142,7 @@ int mcs_rendezvous_lost(struct rendezvous *m, double heartbeat_timeout_s, char *
         struct stat s;
         char path[1100], *said;
         if (r == m->rank) continue;
-        if ((said = farewell(m, r, peer->name))) {
+        if ((said = leave_message(m, r, peer->name))) {
             snprintf(what, n, "rank %d on %s has left%s%s", r, peer->machine, *said ? ": " : "", said);
             free(said);
             return 1;
@@ -169,12 +169,12 @@ void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
     stop_heartbeat(m);
     if (message) { /* stays in the folder: the other ranks read it later */
         snprintf(note, sizeof note, "%s\n%s", m->name, message);
-        if (put(m, "left", m->rank, note) != MCS_OK) mcs_error_clear();
+        if (write_file(m, "left", m->rank, note) != MCS_OK) mcs_error_clear();
     }
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) drop(m, kinds[i], m->rank);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) remove_file(m, kinds[i], m->rank);
     if (m->rank == 0) {
-        drop(m, "list", -1);
-        drop(m, "complete", -1);
+        remove_file(m, "list", -1);
+        remove_file(m, "complete", -1);
     }
     rmdir(m->folder); /* succeeds for the last rank, where none left a message */
     free(m->peers);
@@ -186,7 +186,7 @@ void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
 /* Reads hello.R, written by rank R: name, machine. */
 static void read_hello(struct rendezvous *m, int r)
 {
-    char *text = get(m, "hello", r), name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
+    char *text = read_file(m, "hello", r), name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
     if (text && sscanf(text, "%95s %95s", name, machine) == 2) {
         snprintf(m->peers[r].name, RENDEZVOUS_NAME, "%s", name);
         snprintf(m->peers[r].machine, RENDEZVOUS_NAME, "%s", machine);
@@ -205,7 +205,7 @@ static enum mcs_status write_list(const struct rendezvous *m, const char *unique
         at += (size_t)snprintf(text + at, bytes - at, "%02x", (unsigned char)unique_id[i]);
     for (int r = 0; r < m->size; r++)
         at += (size_t)snprintf(text + at, bytes - at, "\n%s %s", m->peers[r].name, m->peers[r].machine);
-    const enum mcs_status st = put(m, "list", -1, text);
+    const enum mcs_status st = write_file(m, "list", -1, text);
     free(text);
     return st;
 }
@@ -213,7 +213,7 @@ static enum mcs_status write_list(const struct rendezvous *m, const char *unique
 /* 1 where the list contains this rank's name, so that it belongs to this launch. */
 static int read_list(struct rendezvous *m, char *unique_id)
 {
-    char *text = get(m, "list", -1), *at = text;
+    char *text = read_file(m, "list", -1), *at = text;
     int n = 0, ok = text && sscanf(text, "%95s%n", m->leader, &n) == 1;
     if (ok) at += n + 1;
     ok = ok && strlen(at) > 2 * (size_t)UNIQUE_ID_BYTES;
@@ -233,7 +233,7 @@ static int read_list(struct rendezvous *m, char *unique_id)
 /* 1 where the first line of file kind.R is `want`; *rest is the text after it, to be freed. */
 static int confirms(const struct rendezvous *m, const char *kind, int r, const char *want, char **rest)
 {
-    char *text = get(m, kind, r);
+    char *text = read_file(m, kind, r);
     const size_t n = strlen(want);
     const int ok = text && strncmp(text, want, n) == 0 && text[n] == '\n';
     if (ok && rest) *rest = strdup(text + n + 1);
@@ -286,7 +286,7 @@ static enum mcs_status lead(struct rendezvous *m, const char *unique_id, const c
     MCS_TRY(check_same(m, same));
     char text[RENDEZVOUS_NAME + 2];
     snprintf(text, sizeof text, "%s\n", m->name);
-    return put(m, "complete", -1, text);
+    return write_file(m, "complete", -1, text);
 }
 
 static enum mcs_status follow(struct rendezvous *m, char *unique_id, const char *same, double until)
@@ -295,11 +295,11 @@ static enum mcs_status follow(struct rendezvous *m, char *unique_id, const char 
     for (;;) {
         if (read_list(m, unique_id) && strcmp(confirmed, m->leader) != 0) {
             snprintf(text, sizeof text, "%s %s\n%s", m->leader, m->name, same);
-            MCS_TRY(put(m, "here", m->rank, text));
+            MCS_TRY(write_file(m, "here", m->rank, text));
             snprintf(confirmed, sizeof confirmed, "%s", m->leader);
         }
         if (confirmed[0] && confirms(m, "complete", -1, confirmed, NULL)) return MCS_OK;
-        char *said = confirmed[0] ? farewell(m, 0, confirmed) : NULL;
+        char *said = confirmed[0] ? leave_message(m, 0, confirmed) : NULL;
         if (said) {
             const enum mcs_status st = MCS_FAIL(MCS_E_FAIL, "rank 0 has left: %s", said);
             free(said);
@@ -328,11 +328,11 @@ enum mcs_status mcs_rendezvous(struct rendezvous *m, const struct ranks *r, cons
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE_GOTO(mkdir(m->folder, 0777) == 0 || errno == EEXIST, MCS_E_IO, st, failed, "%s: cannot be made: %s",
                      m->folder, strerror(errno));
-    drop(m, "left", m->rank); /* left by an earlier launch */
-    MCS_TRY_GOTO(put(m, "alive", m->rank, "\n"), st, failed);
+    remove_file(m, "left", m->rank); /* left by an earlier launch */
+    MCS_TRY_GOTO(write_file(m, "alive", m->rank, "\n"), st, failed);
     MCS_TRY_GOTO(start_heartbeat(m), st, failed);
     snprintf(text, sizeof text, "%s %s", m->name, machine);
-    MCS_TRY_GOTO(put(m, "hello", m->rank, text), st, failed);
+    MCS_TRY_GOTO(write_file(m, "hello", m->rank, text), st, failed);
     const double until = mcs_seconds() + timeout_s;
     MCS_TRY_GOTO(m->rank ? follow(m, unique_id, same, until) : lead(m, unique_id, same, until), st, failed);
     int machines = 0;

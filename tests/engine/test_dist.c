@@ -91,9 +91,9 @@ static void fill(float *x, int rank)
 
 static enum mcs_status room_on(struct device *d, int64_t n, float **p)
 {
-    void *room;
-    MCS_TRY(d->backend->alloc(d, n * (int64_t)sizeof(float), &room));
-    *p = room;
+    void *memory;
+    MCS_TRY(d->backend->alloc(d, n * (int64_t)sizeof(float), &memory));
+    *p = memory;
     return MCS_OK;
 }
 
@@ -214,7 +214,7 @@ Test(dist, a_thread_that_fails_ends_the_others_with_its_message)
     cr_expect(strstr(mcs_error_message(), "step 7: the loss is not finite"), "%s", mcs_error_message());
     cr_expect(mcs_seconds() - started < 10);
     for (int i = 0; i < 3; i += 2)
-        cr_expect(strstr(messages[i], "sum of second (collective 2): rank 1 ") &&
+        cr_expect(strstr(messages[i], "allreduce of second (collective 2): rank 1 ") &&
                       strstr(messages[i], " has left: step 7: the loss"),
                   "rank %d: %s", i, messages[i]);
 }
@@ -237,13 +237,13 @@ Test(dist, a_collective_times_out)
 {
     test_devices(2);
     cr_expect_eq(mcs_ranks_run(2, late, NULL), MCS_E_FAIL);
-    cr_expect(strstr(mcs_error_message(), "rank 0, gather of end (collective 1): "), "%s", mcs_error_message());
+    cr_expect(strstr(mcs_error_message(), "rank 0, allgather of end (collective 1): "), "%s", mcs_error_message());
     cr_expect(strstr(mcs_error_message(), "within 0 s"), "%s", mcs_error_message());
 }
 
 #ifndef TEST_CUDASIM /* the tests below are for the host communicator, or for the rendezvous alone */
 
-static float room[2][16];
+static float values[2][16];
 
 /* Runs body in n processes, as a launcher would; returns the exit codes, messages go to each process's stderr. */
 static void in_processes(int n, const char *folder, void (*body)(const struct ranks *r), int *codes)
@@ -312,11 +312,11 @@ static void killed_in_process(const struct ranks *of)
     struct device d;
     struct comm *c;
     if (mcs_cpu_open(1, &d) != MCS_OK || mcs_comm_open(&(struct comm_options){.ranks = &r}, &d, &c) != MCS_OK) _exit(1);
-    if (mcs_comm_allreduce_sum(c, room[0], 16, "first") != MCS_OK) _exit(2);
+    if (mcs_comm_allreduce_sum(c, values[0], 16, "first") != MCS_OK) _exit(2);
     if (r.rank == 1) raise(SIGKILL);
-    if (mcs_comm_allreduce_sum(c, room[0], 16, "second") != MCS_E_FAIL) _exit(3);
-    if (!strstr(mcs_error_message(), "sum of second (collective 2): rank 1 has left: its process")) _exit(4);
-    if (mcs_comm_allreduce_sum(c, room[0], 16, "third") != MCS_E_FAIL) _exit(5); /* at once */
+    if (mcs_comm_allreduce_sum(c, values[0], 16, "second") != MCS_E_FAIL) _exit(3);
+    if (!strstr(mcs_error_message(), "allreduce of second (collective 2): rank 1 has left: its process")) _exit(4);
+    if (mcs_comm_allreduce_sum(c, values[0], 16, "third") != MCS_E_FAIL) _exit(5); /* at once */
     mcs_comm_close(c, MCS_E_FAIL);
 }
 
@@ -344,9 +344,9 @@ static enum mcs_status astray(void *ctx, struct ranks *r)
     MCS_TRY(mcs_cpu_open(1, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
     if (st == MCS_OK && r->rank == 1)
-        st = *how ? mcs_comm_allreduce_sum(c, room[1], 8, "a") : mcs_comm_broadcast(c, room[1], 16, "b");
+        st = *how ? mcs_comm_allreduce_sum(c, values[1], 8, "a") : mcs_comm_broadcast(c, values[1], 16, "b");
     else if (st == MCS_OK)
-        st = mcs_comm_allreduce_sum(c, room[0], 16, "a");
+        st = mcs_comm_allreduce_sum(c, values[0], 16, "a");
     mcs_comm_close(c, st);
     return st;
 }
@@ -356,13 +356,13 @@ Test(dist, collectives_that_do_not_match_are_named)
     int how = 0;
     cr_expect_eq(mcs_ranks_run(2, astray, &how), MCS_E_FAIL);
     cr_expect(strstr(mcs_error_message(),
-                     "rank 0, sum of a (collective 1): 16 values here, but rank 1 is at the broadcast "
+                     "rank 0, allreduce of a (collective 1): 16 values here, but rank 1 is at the broadcast "
                      "of b with 16"),
               "%s", mcs_error_message());
     mcs_error_clear();
     how = 1;
     cr_expect_eq(mcs_ranks_run(2, astray, &how), MCS_E_FAIL);
-    cr_expect(strstr(mcs_error_message(), "rank 1 is at the sum of a with 8"), "%s", mcs_error_message());
+    cr_expect(strstr(mcs_error_message(), "rank 1 is at the allreduce of a with 8"), "%s", mcs_error_message());
 }
 
 static enum mcs_status other_options(void *ctx, struct ranks *r)
@@ -396,7 +396,7 @@ Test(dist, a_rank_that_does_not_come_is_named)
 }
 
 /* Ranks on several machines see each other by the files alone: a rank that stops its heartbeat. */
-Test(dist, silence_and_farewells_are_seen)
+Test(dist, lost_heartbeats_and_messages_are_seen)
 {
     char unique_id[UNIQUE_ID_BYTES] = "", what[512];
 

@@ -197,7 +197,7 @@ static enum mcs_status one_goes(struct comm *c, float *x, char *said)
     mcs_error_clear();
     cr_expect_eq(mcs_comm_allreduce_sum(c, x, 64, "third"), MCS_E_FAIL);
     char want[100];
-    snprintf(want, sizeof want, "rank %d: sum of third after a collective that failed", c->rank);
+    snprintf(want, sizeof want, "rank %d: allreduce of third after a collective that failed", c->rank);
     cr_expect_str_eq(mcs_error_message(), want);
     return st;
 }
@@ -206,8 +206,8 @@ Test(dist_edges, a_rank_that_leaves_is_named)
 {
     static struct task t = {.work = one_goes};
     cr_expect_eq(mcs_ranks_run(3, with_comm, &t), MCS_E_STOPPED, "who left first, not who followed");
-    cr_expect_str_eq(t.said[0], "rank 0, sum of second (collective 2): rank 1 has left");
-    cr_expect_str_eq(t.said[2], "rank 2, sum of second (collective 2): rank 1 has left");
+    cr_expect_str_eq(t.said[0], "rank 0, allreduce of second (collective 2): rank 1 has left");
+    cr_expect_str_eq(t.said[2], "rank 2, allreduce of second (collective 2): rank 1 has left");
     cr_expect_eq(n_entries(folder), 0, "the folder where they met is still there");
 }
 

@@ -30,7 +30,7 @@ static struct tensor *make(enum mcs_dtype dt, int nd, const int64_t *dim)
 #define IN(...) ((struct tensor *[MCS_MAX_IN + 1]){__VA_ARGS__})
 
 /* The outputs of an op as text: "2,3|i32 5". Fields that the rule leaves unset show as 99 dimensions or -9. */
-static enum mcs_status shape(enum mcs_op op, struct tensor **in, const void *attr, char *text, size_t room)
+static enum mcs_status shape(enum mcs_op op, struct tensor **in, const void *attr, char *text, size_t bytes)
 {
     struct tensor out[MCS_MAX_OUT];
     static const char *const types[] = {[MCS_F32] = "", [MCS_I32] = "i32 ", [MCS_BF16] = "bf16 "};
@@ -44,10 +44,10 @@ static enum mcs_status shape(enum mcs_op op, struct tensor **in, const void *att
     mcs_error_clear();
     const enum mcs_status st = mcs_op_shape(op, "here", in, attr, out);
     for (int k = 0; st == MCS_OK && k < info->n_out; k++) {
-        used += (size_t)snprintf(text + used, room - used, "%s%s", k ? "|" : "", types[out[k].dt]);
-        if (out[k].nd > MCS_MAX_DIM) used += (size_t)snprintf(text + used, room - used, "%d dimensions", out[k].nd);
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s", k ? "|" : "", types[out[k].dt]);
+        if (out[k].nd > MCS_MAX_DIM) used += (size_t)snprintf(text + used, bytes - used, "%d dimensions", out[k].nd);
         for (int d = 0; d < out[k].nd && d < MCS_MAX_DIM; d++)
-            used += (size_t)snprintf(text + used, room - used, "%s%lld", d ? "," : "", (long long)out[k].dim[d]);
+            used += (size_t)snprintf(text + used, bytes - used, "%s%lld", d ? "," : "", (long long)out[k].dim[d]);
     }
     return st;
 }
