@@ -86,7 +86,7 @@ enum mcs_op {
     MCS_N_OPS
 };
 
-/* An input or an output in ops.def, which says what the words mean: a type and flags. */
+/* An input or an output in ops.def, which explains the words: a type and flags. */
 enum op_slot {
     SLOT_NONE, /* the op has fewer */
     SLOT_F32,
