@@ -1,7 +1,7 @@
 /* engine/dist seen from one rank of many, with a communicator that writes down each collective and makes up the values
  * of the other ranks: the exchanges after each step, the bounds of each gradient bucket, the loss of the whole batch by
  * its formula, exchanged numbers, refused calls. */
-#include "engine/dist/joint.h"
+#include "engine/dist/data_parallel.h"
 #include "engine/model/layers.h"
 #include "engine/tape/grad.h"
 
@@ -80,7 +80,7 @@ static enum mcs_status wait_for(struct comm *c)
 }
 
 static struct comm_ops ops = {
-    .name = "test", .sum = sum, .gather = gather, .broadcast = broadcast, .join = join, .wait = wait_for};
+    .name = "test", .allreduce_sum = sum, .allgather = gather, .broadcast = broadcast, .join = join, .wait = wait_for};
 
 static void open_comm(int rank, int size)
 {
@@ -94,7 +94,7 @@ static void open_comm(int rank, int size)
                          .rank = rank,
                          .size = size,
                          .scratch = scratch,
-                         .most = calloc((size_t)size, sizeof(float))};
+                         .gathered = calloc((size_t)size, sizeof(float))};
     calls[0] = 0;
     n_gathered = 0;
 }
@@ -102,7 +102,7 @@ static void open_comm(int rank, int size)
 static void close_comm(void)
 {
     d.backend->free(&d, comm.scratch);
-    free(comm.most);
+    free(comm.gathered);
     mcs_device_close(&d);
 }
 
@@ -121,7 +121,7 @@ static void refused(enum mcs_status st, enum mcs_status want, const char *part)
 
 /* ---- collectives ---- */
 
-Test(joint_alone, numbers_of_all_ranks)
+Test(data_parallel_alone, numbers_of_all_ranks)
 {
     static float mine[COMM_VALUES + 1], all[3 * COMM_VALUES + 1];
     int most;
@@ -138,27 +138,28 @@ Test(joint_alone, numbers_of_all_ranks)
     refused(mcs_comm_values(&comm, mine, 0, all, "none"), MCS_E_FAIL, "none: 0 values, at most 64");
     refused(mcs_comm_values(&comm, mine, COMM_VALUES + 1, all, "more"), MCS_E_FAIL, "more: 65 values, at most 64");
     calls[0] = 0;
-    OK(mcs_comm_most(&comm, 7, &most, "most"));
+    OK(mcs_comm_allreduce_max(&comm, 7, &most, "most"));
     cr_expect_eq(most, 207);
     step_of_rank = -100;
-    OK(mcs_comm_most(&comm, 7, &most, "most"));
+    OK(mcs_comm_allreduce_max(&comm, 7, &most, "most"));
     cr_expect_eq(most, 7);
     calls[0] = 0;
     OK(mcs_comm_barrier(&comm, "here"));
     expect_calls("gather here 1; join; wait; ");
     cr_expect_eq(comm.n_calls, 5);
-    OK(mcs_comm_sum(&comm, mine, 0, "nothing"));
+    OK(mcs_comm_allreduce_sum(&comm, mine, 0, "nothing"));
     OK(mcs_comm_broadcast(&comm, mine, 0, "nothing"));
     expect_calls("");
     cr_expect_eq(comm.n_calls, 5, "of no values none is begun");
-    OK(mcs_comm_sum(&comm, mine, 3, "three"));
+    OK(mcs_comm_allreduce_sum(&comm, mine, 3, "three"));
     OK(mcs_comm_broadcast(&comm, all, 2, "pair"));
     expect_calls("sum three 3; broadcast pair 2; ");
     cr_expect(mine[0] == 2 && mine[2] == 6 && mine[3] == 4 && all[0] == -1);
     refused(mcs_comm_lost(&comm, "it rains"), MCS_E_FAIL, "rank 1, broadcast of pair (collective 7): it rains");
     cr_expect_eq(ranks.follows, 1);
-    refused(mcs_comm_sum(&comm, mine, 3, "three"), MCS_E_FAIL, "rank 1: sum of three after a collective that failed");
-    refused(mcs_comm_gather(&comm, mine, all, 3, "g"), MCS_E_FAIL, "rank 1: gather of g after a collective");
+    refused(mcs_comm_allreduce_sum(&comm, mine, 3, "three"), MCS_E_FAIL,
+            "rank 1: sum of three after a collective that failed");
+    refused(mcs_comm_allgather(&comm, mine, all, 3, "g"), MCS_E_FAIL, "rank 1: gather of g after a collective");
     refused(mcs_comm_broadcast(&comm, mine, 3, "b"), MCS_E_FAIL, "rank 1: broadcast of b after a collective");
     cr_expect_eq(comm.n_calls, 7);
     expect_calls("");
@@ -167,9 +168,9 @@ Test(joint_alone, numbers_of_all_ranks)
 
 /* ---- gathered rows ---- */
 
-Test(joint_alone, rows_of_all_ranks)
+Test(data_parallel_alone, rows_of_all_ranks)
 {
-    struct joint j;
+    struct data_parallel dp;
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p);
     struct exec *e;
@@ -177,15 +178,16 @@ Test(joint_alone, rows_of_all_ranks)
     static const float values[] = {1, 2, 3, 4, 5, 6}, more[] = {9, 8, 7, 6};
     float got[18];
     open_comm(1, 3);
-    mcs_joint_begin(&j, &comm, g);
+    mcs_data_parallel_begin(&dp, &comm, g);
     struct tensor *x = mcs_input(g, "x", MCS_F32, MCS_DIMS(2, 3)), *z = mcs_input(g, "z", MCS_F32, MCS_DIMS(1, 4));
-    struct tensor *rows = mcs_keep(mcs_joint_rows(&j, x)), *others = mcs_keep(mcs_joint_rows(&j, z));
+    struct tensor *rows = mcs_keep(mcs_data_parallel_gather(&dp, x)),
+                  *others = mcs_keep(mcs_data_parallel_gather(&dp, z));
     cr_assert(rows->nd == 2 && rows->dim[0] == 6 && rows->dim[1] == 3 && others->dim[0] == 3 && others->dim[1] == 4);
-    cr_expect_eq(j.n_rows, 2);
+    cr_expect_eq(dp.n_rows, 2);
     cr_expect(!memcmp(g->steps[0].in[1]->constant, own, sizeof own), "its own rows come second");
     OK(mcs_params_alloc(p, &d));
     OK(mcs_exec_new(g, &d, &e));
-    OK(mcs_joint_attach(&j, e, NULL, 0));
+    OK(mcs_data_parallel_attach(&dp, e, NULL, 0));
     cr_expect_eq(e->no_capture, 1, "collectives through the host cannot be recorded");
     OK(mcs_exec_set(e, x, values));
     OK(mcs_exec_set(e, z, more));
@@ -197,34 +199,34 @@ Test(joint_alone, rows_of_all_ranks)
     OK(mcs_exec_get(e, others, got));
     for (int i = 0; i < 12; i++) cr_expect_eq(got[i], more[i % 4] + (float)(i / 4) * 10);
     mcs_exec_free(e);
-    mcs_joint_end(&j);
-    cr_expect(!j.comm && !j.n_rows);
+    mcs_data_parallel_end(&dp);
+    cr_expect(!dp.comm && !dp.n_rows);
     mcs_graph_free(g);
     mcs_params_free(p);
     close_comm();
 }
 
-Test(joint_alone, rows_that_are_refused)
+Test(data_parallel_alone, rows_that_are_refused)
 {
     struct params *p = mcs_params_new();
     open_comm(0, 2);
     for (int k = 0; k < 6; k++) {
-        struct joint j;
+        struct data_parallel dp;
         struct graph *g = mcs_graph_new(p);
-        mcs_joint_begin(&j, k == 4 ? NULL : &comm, g);
+        mcs_data_parallel_begin(&dp, k == 4 ? NULL : &comm, g);
         struct tensor *x = k == 0   ? mcs_input(g, "x", MCS_F32, MCS_DIMS(2, 3, 4))
                            : k == 1 ? mcs_input(g, "x", MCS_BF16, MCS_DIMS(2, 3))
                            : k == 2 ? mcs_input(g, "x", MCS_F32, MCS_DIMS(2))
                                     : mcs_input(g, "x", MCS_F32, MCS_DIMS(2, 3));
-        for (int i = 0; k == 3 && i < JOINT_MAX; i++) cr_assert_neq(mcs_joint_rows(&j, x), x);
+        for (int i = 0; k == 3 && i < DATA_PARALLEL_MAX; i++) cr_assert_neq(mcs_data_parallel_gather(&dp, x), x);
         if (k == 3) OK(g->status);
         if (k == 5) g->status = MCS_E_IO;
-        cr_expect_eq(mcs_joint_rows(&j, x), x);
+        cr_expect_eq(mcs_data_parallel_gather(&dp, x), x);
         if (k < 4)
             refused(g->status, MCS_E_SHAPE, "x: gathered rows want (n,D) of float32, and at most 24 of them");
         else
             cr_expect_eq(g->status, k == 4 ? MCS_OK : MCS_E_IO);
-        mcs_joint_end(&j);
+        mcs_data_parallel_end(&dp);
         mcs_graph_free(g);
     }
     mcs_params_free(p);
@@ -256,7 +258,7 @@ static double dice_of(const struct dice_ce_attr *a, const float *sums, int n)
 static void expect_loss(int size, int batch_dice, float step, int labelled)
 {
     struct dice_ce_attr a = {.batch_dice = batch_dice, .smooth = 0.5f, .weight_ce = 1, .weight_dice = 0.75f};
-    struct joint j;
+    struct data_parallel dp;
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p);
     struct exec *e;
@@ -265,7 +267,7 @@ static void expect_loss(int size, int batch_dice, float step, int labelled)
     double loss = 0, entropy = 0, valid = 0;
     static float sums[32 * PER];
     open_comm(0, size);
-    mcs_joint_begin(&j, &comm, g);
+    mcs_data_parallel_begin(&dp, &comm, g);
     struct tensor *logits = mcs_input(g, "logits", MCS_F32, MCS_DIMS(N, SPACE, CLASSES)),
                   *truth = mcs_input(g, "truth", MCS_I32, MCS_DIMS(N, SPACE));
     struct tensor *before = mcs_apply(g, OP_relu, "before", (struct tensor *[]){logits, NULL}, NULL);
@@ -275,9 +277,9 @@ static void expect_loss(int size, int batch_dice, float step, int labelled)
     for (int i = 0; i < N * SPACE; i++) target[i] = labelled ? i * 5 % 4 - 1 : -1;
     OK(mcs_params_alloc(p, &d));
     OK(mcs_exec_new(g, &d, &e));
-    OK(mcs_joint_dice(&j, y, &weight));
+    OK(mcs_data_parallel_dice(&dp, y, &weight));
     cr_expect_eq(weight, batch_dice ? 6 : 6 / (float)size);
-    OK(mcs_joint_attach(&j, e, NULL, 0));
+    OK(mcs_data_parallel_attach(&dp, e, NULL, 0));
     OK(mcs_exec_set(e, logits, x));
     OK(mcs_exec_set(e, truth, target));
     step_of_rank = step;
@@ -295,7 +297,7 @@ static void expect_loss(int size, int batch_dice, float step, int labelled)
         valid += own_valid;
     }
     const double want = (valid > 0 ? entropy / valid : 0) - 0.75 * dice_of(&a, sums, size * N);
-    const enum mcs_status st = mcs_joint_dice_loss(&j, 0, &loss);
+    const enum mcs_status st = mcs_data_parallel_dice_loss(&dp, 0, &loss);
     expect_calls("wait; ");
     if (!batch_dice && step > 0)
         refused(st, MCS_E_DATA, "rank 1 has 10 labelled voxels and rank 0 7; Dice by sample");
@@ -304,13 +306,13 @@ static void expect_loss(int size, int batch_dice, float step, int labelled)
         cr_expect_lt(fabs(loss - want), 1e-12 * (1 + fabs(want)), "%d ranks: %.17g, want %.17g", size, loss, want);
     }
     mcs_exec_free(e);
-    mcs_joint_end(&j);
+    mcs_data_parallel_end(&dp);
     mcs_graph_free(g);
     mcs_params_free(p);
     close_comm();
 }
 
-Test(joint_alone, loss_of_the_whole_batch)
+Test(data_parallel_alone, loss_of_the_whole_batch)
 {
     static const int sizes[] = {2, 3, 15, 16, 17};
     for (int i = 0; i < 5; i++)
@@ -321,10 +323,10 @@ Test(joint_alone, loss_of_the_whole_batch)
         }
 }
 
-Test(joint_alone, losses_that_are_refused)
+Test(data_parallel_alone, losses_that_are_refused)
 {
     const struct dice_ce_attr a = {.smooth = 1, .weight_ce = 1, .weight_dice = 1};
-    struct joint j;
+    struct data_parallel dp;
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p);
     float weight = 6;
@@ -332,18 +334,18 @@ Test(joint_alone, losses_that_are_refused)
     struct tensor *x = mcs_input(g, "x", MCS_F32, MCS_DIMS(1, 4, 2)), *t = mcs_input(g, "t", MCS_I32, MCS_DIMS(1, 4));
     struct tensor *other = mcs_apply(g, OP_mse, "other", (struct tensor *[]){x, x, NULL}, NULL);
     struct tensor *loss = mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){x, t, NULL}, &a);
-    mcs_joint_begin(&j, NULL, g);
-    OK(mcs_joint_dice(&j, loss, &weight));
-    OK(mcs_joint_attach(&j, NULL, NULL, 0));
-    cr_expect(weight == 6 && j.n_dice == 0, "one rank alone");
-    mcs_joint_begin(&j, &comm, g);
-    refused(mcs_joint_dice(&j, other, &weight), MCS_E_SHAPE, "is no loss of a dice_ce step");
-    refused(mcs_joint_dice(&j, g->steps[1].out[1], &weight), MCS_E_SHAPE, "is no loss of a dice_ce step");
-    cr_expect(weight == 6 && j.n_dice == 0);
-    for (int i = 0; i < JOINT_MAX; i++) OK(mcs_joint_dice(&j, loss, &weight));
-    cr_expect_eq(j.n_dice, JOINT_MAX);
-    refused(mcs_joint_dice(&j, loss, &weight), MCS_E_SHAPE, "is no loss of a dice_ce step");
-    mcs_joint_end(&j);
+    mcs_data_parallel_begin(&dp, NULL, g);
+    OK(mcs_data_parallel_dice(&dp, loss, &weight));
+    OK(mcs_data_parallel_attach(&dp, NULL, NULL, 0));
+    cr_expect(weight == 6 && dp.n_dice == 0, "one rank alone");
+    mcs_data_parallel_begin(&dp, &comm, g);
+    refused(mcs_data_parallel_dice(&dp, other, &weight), MCS_E_SHAPE, "is no loss of a dice_ce step");
+    refused(mcs_data_parallel_dice(&dp, g->steps[1].out[1], &weight), MCS_E_SHAPE, "is no loss of a dice_ce step");
+    cr_expect(weight == 6 && dp.n_dice == 0);
+    for (int i = 0; i < DATA_PARALLEL_MAX; i++) OK(mcs_data_parallel_dice(&dp, loss, &weight));
+    cr_expect_eq(dp.n_dice, DATA_PARALLEL_MAX);
+    refused(mcs_data_parallel_dice(&dp, loss, &weight), MCS_E_SHAPE, "is no loss of a dice_ce step");
+    mcs_data_parallel_end(&dp);
     mcs_graph_free(g);
     mcs_params_free(p);
     close_comm();
@@ -372,11 +374,11 @@ static void expect_buckets(const struct graph *g, const char *const *without, in
     cr_expect(!b.b && !b.n);
 }
 
-Test(joint_alone, bounds_of_each_bucket)
+Test(data_parallel_alone, bounds_of_each_bucket)
 {
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p), *second = mcs_graph_new(p);
-    struct joint j;
+    struct data_parallel dp;
     struct exec *e;
     static const char *const without[] = {"c.w", "d.", NULL};
     open_comm(0, 2);
@@ -407,17 +409,17 @@ Test(joint_alone, bounds_of_each_bucket)
                    "0+16 after 7, 16+16 after 7",
                    NULL);
     expect_buckets(g, without, 0, "176+32 after 3, 96+32 after 6, 0+32 after 7", NULL);
-    mcs_joint_begin(&j, &comm, g);
+    mcs_data_parallel_begin(&dp, &comm, g);
     OK(mcs_exec_new(g, &d, &e));
     ops.enqueues = 1;
-    OK(mcs_joint_attach(&j, e, without, 4));
+    OK(mcs_data_parallel_attach(&dp, e, without, 4));
     cr_expect_eq(e->no_capture, 0);
-    cr_expect_eq(j.buckets.n, 4);
+    cr_expect_eq(dp.buckets.n, 4);
     OK(mcs_exec_run(e));
     expect_calls("gradient bucket 0: 176+32; gradient bucket 1: 96+32; gradient bucket 2: 0+16; "
                  "gradient bucket 3: 16+16; join; ");
     mcs_exec_free(e);
-    mcs_joint_end(&j);
+    mcs_data_parallel_end(&dp);
     mcs_graph_free(second);
     mcs_graph_free(g);
     mcs_params_free(p);

@@ -1,8 +1,8 @@
-/* engine/dist/meet.c: how ranks find each other, file by file. The test plays the other ranks: it writes their files
- * and reads those of the one rank that is real, leader or follower. Nothing here waits for a time to pass but where a
- * test of silence must. */
+/* engine/dist/rendezvous.c: how ranks find each other, file by file. The test plays the other ranks: it writes their
+ * files and reads those of the one rank that is real, leader or follower. Nothing here waits for a time to pass but
+ * where a test of silence must. */
 #include "engine/base/log.h"
-#include "engine/dist/meet.h"
+#include "engine/dist/rendezvous.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -18,7 +18,7 @@ static char folder[64], host[64];
 
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_meet_XXXXXX");
+    snprintf(folder, sizeof folder, "/tmp/mcs_rendezvous_XXXXXX");
     cr_assert(mkdtemp(folder));
     gethostname(host, sizeof host - 1);
     mcs_error_clear();
@@ -30,7 +30,7 @@ static void teardown(void)
     snprintf(command, sizeof command, "rm -rf %s", folder);
     if (system(command) != 0) cr_log_warn("%s was left behind", folder);
 }
-TestSuite(meet, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(rendezvous, .init = setup, .fini = teardown, .timeout = 60);
 
 /* ---- files ---- */
 
@@ -85,18 +85,18 @@ static int n_files(void)
 /* ---- the rank that is real ---- */
 
 static struct {
-    struct meet m;
+    struct rendezvous m;
     struct ranks r;
     double timeout_s;
-    char gift[MEET_GIFT], message[1024];
+    char unique_id[UNIQUE_ID_BYTES], message[1024];
     enum mcs_status st;
     pthread_t thread;
 } real;
 
-static void *meet(void *unused)
+static void *run_rendezvous(void *unused)
 {
     (void)unused;
-    real.st = mcs_meet(&real.m, &real.r, "the same", real.timeout_s, real.gift);
+    real.st = mcs_rendezvous(&real.m, &real.r, "the same", real.timeout_s, real.unique_id);
     snprintf(real.message, sizeof real.message, "%s", mcs_error_message());
     mcs_error_clear();
     return NULL;
@@ -107,8 +107,8 @@ static void begin(int rank, int size, double timeout_s)
     memset(&real, 0, sizeof real);
     real.r = (struct ranks){.rank = rank, .size = size, .folder = folder};
     real.timeout_s = timeout_s;
-    for (int i = 0; rank == 0 && i < MEET_GIFT; i++) real.gift[i] = (char)(i * 7 + 1);
-    cr_assert_eq(pthread_create(&real.thread, NULL, meet, NULL), 0);
+    for (int i = 0; rank == 0 && i < UNIQUE_ID_BYTES; i++) real.unique_id[i] = (char)(i * 7 + 1);
+    cr_assert_eq(pthread_create(&real.thread, NULL, run_rendezvous, NULL), 0);
 }
 
 static enum mcs_status ended(void)
@@ -117,7 +117,7 @@ static enum mcs_status ended(void)
     return real.st;
 }
 
-/* The list that a leader writes: its name, the gift of the bytes 7 i + 1, then each rank. */
+/* The list that a leader writes: its name, the unique_id of the bytes 7 i + 1, then each rank. */
 static const char *list_of(const char *leader, int n_bytes, const char *ranks)
 {
     static char text[4096];
@@ -146,12 +146,12 @@ static void lead(const char *same1, const char *same2)
     snprintf(text, sizeof text, "n2 %s", host);
     put("hello.2", text);
     snprintf(ranks, sizeof ranks, "\n%s %s\n1 box1\nn2 %s", name, host, host);
-    cr_expect_str_eq(await("list", ""), list_of(name, MEET_GIFT, ranks));
+    cr_expect_str_eq(await("list", ""), list_of(name, UNIQUE_ID_BYTES, ranks));
     char old[4096];
-    snprintf(old, sizeof old, "%s", list_of(name, MEET_GIFT, ranks));
+    snprintf(old, sizeof old, "%s", list_of(name, UNIQUE_ID_BYTES, ranks));
     put("hello.1", "n1b box2"); /* rank 1 is started again: the list is written anew */
     snprintf(ranks, sizeof ranks, "\n%s %s\nn1b box2\nn2 %s", name, host, host);
-    cr_expect_str_eq(await("list", old), list_of(name, MEET_GIFT, ranks));
+    cr_expect_str_eq(await("list", old), list_of(name, UNIQUE_ID_BYTES, ranks));
     snprintf(text, sizeof text, "%s n2\n%s", name, same2);
     put("here.2", text);
     snprintf(text, sizeof text, "%s n1\n%s", name, same1);
@@ -162,7 +162,7 @@ static void lead(const char *same1, const char *same2)
     put("here.1", text);
 }
 
-Test(meet, what_a_leader_writes)
+Test(rendezvous, what_a_leader_writes)
 {
     char name[128], what[256];
     lead("the same", "the same");
@@ -176,39 +176,39 @@ Test(meet, what_a_leader_writes)
     put("alive.1", "\n");
     put("alive.2", "\n");
     utimensat(AT_FDCWD, path_of("alive.1"), times, 0);
-    cr_expect_eq(mcs_meet_gone(&real.m, 1e9, what, sizeof what), 0);
-    cr_expect_eq(mcs_meet_gone(&real.m, -1, what, sizeof what), 1, "rank 1 is the first of the others");
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, 1e9, what, sizeof what), 0);
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, -1, what, sizeof what), 1, "rank 1 is the first of the others");
     cr_expect_str_eq(what, "rank 1 on box2 has shown no sign of life for 0 s");
     for (int k = 0; k < 2; k++) { /* a change of the seconds or of their fraction alone is a sign */
         usleep(300000);
         times[1].tv_sec += k, times[1].tv_nsec += !k;
         utimensat(AT_FDCWD, path_of("alive.1"), times, 0);
-        cr_expect_eq(mcs_meet_gone(&real.m, 0.25, what, sizeof what), 1);
+        cr_expect_eq(mcs_rendezvous_lost(&real.m, 0.25, what, sizeof what), 1);
         snprintf(name, sizeof name, "rank 2 on %s has shown no sign of life for ", host);
         cr_expect(strncmp(what, name, strlen(name)) == 0, "%s", what);
     }
     put("left.2", "n1b\nnot of its name");
     put("left.0", "mine\nmy own");
-    cr_expect_eq(mcs_meet_gone(&real.m, 1e9, what, sizeof what), 0);
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, 1e9, what, sizeof what), 0);
     put("left.2", "n2");
-    cr_expect_eq(mcs_meet_gone(&real.m, 1e9, what, sizeof what), 0, "a name without its line's end");
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, 1e9, what, sizeof what), 0, "a name without its line's end");
     put("left.2", "n2\nit was tired");
-    cr_expect_eq(mcs_meet_gone(&real.m, 1e9, what, sizeof what), 1);
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, 1e9, what, sizeof what), 1);
     snprintf(name, sizeof name, "rank 2 on %s has left: it was tired", host);
     cr_expect_str_eq(what, name);
     put("left.1", "n1b\n");
-    cr_expect_eq(mcs_meet_gone(&real.m, 1e9, what, sizeof what), 1);
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, 1e9, what, sizeof what), 1);
     cr_expect_str_eq(what, "rank 1 on box2 has left");
-    mcs_meet_leave(&real.m, NULL);
+    mcs_rendezvous_leave(&real.m, NULL);
     static const char *const gone[] = {"hello.0", "here.0", "alive.0", "list", "complete"};
     for (int i = 0; i < 5; i++) cr_expect_neq(access(path_of(gone[i]), F_OK), 0, "%s", gone[i]);
     cr_expect_null(real.m.peers);
-    mcs_meet_leave(&real.m, "twice");
+    mcs_rendezvous_leave(&real.m, "twice");
     cr_expect_str_eq(get("left.0"), "mine\nmy own", "who has left says nothing more");
 }
 
 /* Rank 0 says why it leaves, so that the others can tell. */
-Test(meet, a_leader_refuses_other_options)
+Test(rendezvous, a_leader_refuses_other_options)
 {
     char want[1200];
     for (int which = 1; which < 3; which++) {
@@ -226,7 +226,7 @@ Test(meet, a_leader_refuses_other_options)
     }
 }
 
-Test(meet, a_leader_names_those_that_are_missing)
+Test(rendezvous, a_leader_names_those_that_are_missing)
 {
     char want[256];
     put("hello.2", "n2 box2");
@@ -244,23 +244,23 @@ Test(meet, a_leader_names_those_that_are_missing)
 
 /* ---- a follower ---- */
 
-Test(meet, what_a_follower_confirms)
+Test(rendezvous, what_a_follower_confirms)
 {
     char name[128], ranks[512], text[512];
     put("left.0", "lead\nof another launch");
-    put("list", list_of("old", MEET_GIFT, "\nold a\nn1 b\nanother c\nn3 d"));
+    put("list", list_of("old", UNIQUE_ID_BYTES, "\nold a\nn1 b\nanother c\nn3 d"));
     begin(2, 4, 40);
     cr_assert_eq(sscanf(await("hello.2", ""), "%127s", name), 1);
     usleep(30000);
     cr_expect_str_eq(get("here.2"), "", "another launch's list");
     snprintf(ranks, sizeof ranks, "\nL %s\nn1 x\n%s %s\nn3 %s", host, name, host, host);
-    put("list", list_of("L", MEET_GIFT - 1, ranks + 1)); /* a gift that is cut off */
+    put("list", list_of("L", UNIQUE_ID_BYTES - 1, ranks + 1)); /* a unique_id that is cut off */
     usleep(30000);
     cr_expect_str_eq(get("here.2"), "", "a list that is cut off");
-    put("list", list_of("first", MEET_GIFT, ranks));
+    put("list", list_of("first", UNIQUE_ID_BYTES, ranks));
     snprintf(text, sizeof text, "first %s\nthe same", name);
     cr_expect_str_eq(await("here.2", ""), text);
-    put("list", list_of("L", MEET_GIFT, ranks)); /* rank 0 is started again */
+    put("list", list_of("L", UNIQUE_ID_BYTES, ranks)); /* rank 0 is started again */
     char again[512];
     snprintf(again, sizeof again, "L %s\nthe same", name);
     cr_expect_str_eq(await("here.2", text), again);
@@ -270,17 +270,18 @@ Test(meet, what_a_follower_confirms)
     cr_expect_eq(real.m.n_machines, 0, "it still waits");
     put("complete", "L\n");
     cr_assert_eq(ended(), MCS_OK, "%s", real.message);
-    for (int i = 0; i < MEET_GIFT; i++) cr_assert_eq((unsigned char)real.gift[i], (i * 7 + 1) & 255, "byte %d", i);
+    for (int i = 0; i < UNIQUE_ID_BYTES; i++)
+        cr_assert_eq((unsigned char)real.unique_id[i], (i * 7 + 1) & 255, "byte %d", i);
     cr_expect_str_eq(real.m.leader, "L");
     cr_expect_str_eq(real.m.name, name);
     cr_expect_eq(real.m.n_machines, 2);
     cr_expect_eq(real.m.local_rank, 1, "rank 0 is on its machine, rank 1 is not, rank 3 comes later");
     char what[256];
     put("left.3", "n3\nbye");
-    cr_expect_eq(mcs_meet_gone(&real.m, 1e9, what, sizeof what), 1);
+    cr_expect_eq(mcs_rendezvous_lost(&real.m, 1e9, what, sizeof what), 1);
     snprintf(text, sizeof text, "rank 3 on %s has left: bye", host);
     cr_expect_str_eq(what, text);
-    mcs_meet_leave(&real.m, "farewell");
+    mcs_rendezvous_leave(&real.m, "farewell");
     snprintf(text, sizeof text, "%s\nfarewell", name);
     cr_expect_str_eq(get("left.2"), text);
     cr_expect_neq(*get("list"), 0, "the list is rank 0's to remove");
@@ -289,13 +290,13 @@ Test(meet, what_a_follower_confirms)
     cr_expect_neq(access(path_of("here.2"), F_OK), 0);
 }
 
-Test(meet, a_follower_whose_leader_leaves_or_does_not_come)
+Test(rendezvous, a_follower_whose_leader_leaves_or_does_not_come)
 {
     char name[128], ranks[512], want[512];
     begin(1, 2, 40);
     cr_assert_eq(sscanf(await("hello.1", ""), "%127s", name), 1);
     snprintf(ranks, sizeof ranks, "\nL box\n%s %s", name, host);
-    put("list", list_of("L", MEET_GIFT, ranks));
+    put("list", list_of("L", UNIQUE_ID_BYTES, ranks));
     await("here.1", "");
     put("left.0", "M\nnot of this launch");
     usleep(30000);
@@ -311,15 +312,15 @@ Test(meet, a_follower_whose_leader_leaves_or_does_not_come)
     begin(1, 2, 2);
     cr_assert_eq(sscanf(await("hello.1", ""), "%127s", name), 1);
     snprintf(ranks, sizeof ranks, "\nL box\n%s %s", name, host);
-    put("list", list_of("K", MEET_GIFT, ranks));
+    put("list", list_of("K", UNIQUE_ID_BYTES, ranks));
     cr_expect_eq(ended(), MCS_E_FAIL);
     cr_expect(strstr(real.message, "rank 1 of 2: not all ranks came to meet in "), "%s", real.message);
 }
 
-Test(meet, a_folder_that_cannot_be_made)
+Test(rendezvous, a_folder_that_cannot_be_made)
 {
     real.r = (struct ranks){.rank = 0, .size = 2, .folder = "/nonexistent/x"};
-    cr_expect_eq(mcs_meet(&real.m, &real.r, "", 1, real.gift), MCS_E_IO);
+    cr_expect_eq(mcs_rendezvous(&real.m, &real.r, "", 1, real.unique_id), MCS_E_IO);
     cr_expect(strstr(mcs_error_message(), "/nonexistent/x: cannot be made: "), "%s", mcs_error_message());
     cr_expect_null(real.m.peers);
     mcs_error_clear();
