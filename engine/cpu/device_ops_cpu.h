@@ -5,6 +5,6 @@
 #include "engine/device_ops.h"
 
 extern const struct device_ops mcs_cpu_device_ops;
-void mcs_cpu_device_ops_close(struct device *d); /* frees what the ops keep in d->state */
+void mcs_cpu_device_ops_close(struct device *d); /* frees the state that the ops keep in d->state */
 
 #endif

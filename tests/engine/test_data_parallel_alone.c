@@ -48,7 +48,7 @@ static enum mcs_status sum(struct comm *c, float *x, int64_t n)
 static enum mcs_status gather(struct comm *c, const float *src, float *dst, int64_t n)
 {
     note("gather %s %lld; ", c->what, (long long)n);
-    cr_assert_str_eq(c->doing, "gather");
+    cr_assert_str_eq(c->doing, "allgather");
     if (n <= 64 && n_gathered < 8) {
         memcpy(gathered[n_gathered].v, src, (size_t)n * sizeof *src);
         gathered[n_gathered++].n = n;
@@ -158,8 +158,8 @@ Test(data_parallel_alone, numbers_of_all_ranks)
     refused(mcs_comm_lost(&comm, "it rains"), MCS_E_FAIL, "rank 1, broadcast of pair (collective 7): it rains");
     cr_expect_eq(ranks.follows, 1);
     refused(mcs_comm_allreduce_sum(&comm, mine, 3, "three"), MCS_E_FAIL,
-            "rank 1: sum of three after a collective that failed");
-    refused(mcs_comm_allgather(&comm, mine, all, 3, "g"), MCS_E_FAIL, "rank 1: gather of g after a collective");
+            "rank 1: allreduce of three after a collective that failed");
+    refused(mcs_comm_allgather(&comm, mine, all, 3, "g"), MCS_E_FAIL, "rank 1: allgather of g after a collective");
     refused(mcs_comm_broadcast(&comm, mine, 3, "b"), MCS_E_FAIL, "rank 1: broadcast of b after a collective");
     cr_expect_eq(comm.n_calls, 7);
     expect_calls("");
