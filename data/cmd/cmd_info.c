@@ -1,5 +1,6 @@
 /* mcsam info FILE...: describes files: images, volumes, safetensors. */
 #include "data/image/image.h"
+#include "data/image/media.h"
 #include "data/image/volume.h"
 #include "data/io/array.h"
 #include "data/io/file.h"
@@ -32,12 +33,6 @@ static const struct mcs_option options[] = {
 
 enum kind { KIND_UNKNOWN, KIND_PNG, KIND_JPEG, KIND_NIFTI, KIND_SAFETENSORS, KIND_HDF5 };
 
-static int ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 /* Recognises a file by its content where the format has a signature, else by its name. */
 static enum mcs_status kind_of(const char *path, enum kind *kind)
 {
@@ -56,9 +51,9 @@ static enum mcs_status kind_of(const char *path, enum kind *kind)
         *kind = KIND_JPEG;
     else if (n == 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0)
         *kind = KIND_HDF5;
-    else if (ends_with(path, ".nii") || ends_with(path, ".nii.gz") || ends_with(path, ".hdr"))
+    else if (mcs_media_is_volume(path) || mcs_file_has_ending(path, ".hdr"))
         *kind = KIND_NIFTI;
-    else if (ends_with(path, ".safetensors"))
+    else if (mcs_file_has_ending(path, ".safetensors"))
         *kind = KIND_SAFETENSORS;
     return MCS_OK;
 }

@@ -68,22 +68,28 @@ static enum mcs_status convert(struct image *img, int channels)
     return MCS_OK;
 }
 
+/* The formats by their first bytes. */
+static const struct {
+    const char *signature;
+    int n;
+    enum mcs_status (*decode)(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
+} formats[] = {{"\x89PNG\r\n\x1a\n", 8, mcs_png_decode}, {"\xff\xd8\xff", 3, mcs_jpeg_decode}};
+enum { N_FORMATS = sizeof formats / sizeof *formats };
+
 enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels,
                                  struct image *img)
 {
-    static const uint8_t png[] = {0x89, 'P', 'N', 'G', 0x0d, 0x0a, 0x1a, 0x0a}, jpeg[] = {0xff, 0xd8, 0xff};
-    enum mcs_status st;
+    int k = 0;
 
     memset(img, 0, sizeof *img);
     MCS_REQUIRE(want_channels == 0 || want_channels == 1 || want_channels == 3, MCS_E_SHAPE, "%s: %d channels wanted",
                 name, want_channels);
-    if (n_bytes >= (int64_t)sizeof png && memcmp(bytes, png, sizeof png) == 0)
-        MCS_TRY(mcs_png_decode(name, bytes, n_bytes, img));
-    else if (n_bytes >= (int64_t)sizeof jpeg && memcmp(bytes, jpeg, sizeof jpeg) == 0)
-        MCS_TRY(mcs_jpeg_decode(name, bytes, n_bytes, img));
-    else
-        return MCS_FAIL(MCS_E_DATA, "%s: neither a PNG nor a JPEG by its first bytes", name);
-    st = convert(img, want_channels);
+    while (k < N_FORMATS &&
+           !(n_bytes >= formats[k].n && memcmp(bytes, formats[k].signature, (size_t)formats[k].n) == 0))
+        k++;
+    MCS_REQUIRE(k < N_FORMATS, MCS_E_DATA, "%s: neither a PNG nor a JPEG by its first bytes", name);
+    MCS_TRY(formats[k].decode(name, bytes, n_bytes, img));
+    const enum mcs_status st = convert(img, want_channels);
     if (st != MCS_OK) mcs_image_free(img);
     return st;
 }

@@ -77,7 +77,7 @@ int mcs_folder_exists(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-static int has_ending(const char *name, const char *endings)
+int mcs_file_has_ending(const char *name, const char *endings)
 {
     size_t n = strlen(name);
     if (!endings || !endings[0]) return 1;
@@ -110,7 +110,7 @@ enum mcs_status mcs_folder_list(const char *path, const char *endings, struct fi
         struct dirent *e = readdir(folder);
         MCS_REQUIRE_GOTO(e || errno == 0, MCS_E_IO, st, done, "%s: cannot list the folder: %s", path, strerror(errno));
         if (!e) break;
-        if (e->d_name[0] == '.' || !has_ending(e->d_name, endings)) continue;
+        if (e->d_name[0] == '.' || !mcs_file_has_ending(e->d_name, endings)) continue;
         if (snprintf(full, sizeof full, "%s/%s", path, e->d_name) >= (int)sizeof full || mcs_folder_exists(full))
             continue;
         if (list->n == capacity) {

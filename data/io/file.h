@@ -17,6 +17,9 @@ enum mcs_status mcs_folder_make(const char *path);
 int mcs_file_exists(const char *path);
 int mcs_folder_exists(const char *path);
 
+/* 1 where the name ends in one of the endings (";"-separated), in upper or lower case, and does not consist of it
+ * alone; no endings ("" or NULL): always 1. */
+int mcs_file_has_ending(const char *name, const char *endings);
 /* File names in a folder with one of the endings (";"-separated, e.g. ".png;.jpg;.nii.gz"), sorted by byte. */
 struct file_list {
     int n;

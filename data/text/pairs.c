@@ -1,6 +1,7 @@
 /* Tables of image-caption pairs; see the header for the rules. */
 #include "data/text/pairs.h"
 
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/text/unicode.h"
 #include "engine/base/escape.h"
@@ -322,7 +323,7 @@ static enum mcs_status find_rowless(const struct csv_table *table, int column, c
     char full[PATH_MAX], **named = malloc(((size_t)n + 1) * sizeof *named);
 
     MCS_REQUIRE_GOTO(named, MCS_E_NOMEM, st, done, "%s: no memory for %d names", folder, n);
-    MCS_TRY_GOTO(mcs_folder_list(folder, ".png;.jpg;.jpeg;.nii;.nii.gz;.npy", &files), st, done);
+    MCS_TRY_GOTO(mcs_folder_list(folder, MCS_MEDIA_ENDINGS ";.npy", &files), st, done);
     for (int r = 0; r < n; r++) {
         char *name = table->cells[(r + 1) * table->n_columns + column];
         size_t prefix = strlen(folder);

@@ -1,4 +1,5 @@
 /* mcsam coarse: from saliency maps to coarse masks, boxes and points. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/cli/config.h"
@@ -82,7 +83,7 @@ static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_co
                 "--rank text asks a model: want --model DIR, --images DIR and one of --text and --prompts");
     MCS_TRY(mcs_clip_model_open(c->model, d, &r->clip));
     r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
-    return mcs_requests_read(&r->clip, c->images, ".png;.jpg;.jpeg", c->text, c->prompts, &r->without, &r->requests);
+    return mcs_requests_read(&r->clip, c->images, MCS_IMAGE_ENDINGS, c->text, c->prompts, &r->without, &r->requests);
 }
 
 static void ranker_close(struct text_ranker *r)
@@ -147,7 +148,7 @@ static enum mcs_status check_paths(const struct coarse_command *c)
     const struct run_output out = {c->output, "*.png;boxes.json;config.yaml;failures.csv"};
     const struct run_input in[] = {{"--input", c->input, ".h5;.png"},
                                    {"--model", c->model, NULL},
-                                   {"--images", c->images, ".png;.jpg;.jpeg"},
+                                   {"--images", c->images, MCS_IMAGE_ENDINGS},
                                    {"--prompts", c->prompts, NULL}};
     return mcs_run_check_paths(&c->common, &out, 1, in, 4);
 }

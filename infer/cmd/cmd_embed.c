@@ -1,4 +1,5 @@
 /* mcsam embed: CLIP embeddings of images and texts, as HDF5. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/escape.h"
@@ -252,7 +253,7 @@ static enum mcs_status check_paths(const struct embed_command *c)
     mcs_path_split(c->output, folder, sizeof folder, &name);
     const struct run_output out = {folder, mcs_arena_printf(&a, "%s;failures.csv", name)};
     const struct run_input in[] = {
-        {"--images", c->images, ".png;.jpg;.jpeg"}, {"--texts", c->texts, NULL}, {"--model", c->model, NULL}};
+        {"--images", c->images, MCS_IMAGE_ENDINGS}, {"--texts", c->texts, NULL}, {"--model", c->model, NULL}};
     const enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 3);
     mcs_arena_free(&a);
     return st;
@@ -311,7 +312,7 @@ static enum mcs_status run(const void *options)
     MCS_TRY(check_paths(c));
     if (c->images) {
         MCS_REQUIRE(mcs_folder_exists(c->images), MCS_E_NOINPUT, "%s: no such folder", c->images);
-        MCS_TRY(mcs_folder_list(c->images, ".png;.jpg;.jpeg", &files));
+        MCS_TRY(mcs_folder_list(c->images, MCS_IMAGE_ENDINGS, &files));
         MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done, "%s: no PNG or JPEG in it", c->images);
     }
     MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);

@@ -1,4 +1,5 @@
 /* mcsam evaluate: metrics of predicted masks against references. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
@@ -58,9 +59,8 @@ static void print_means(const struct evaluation *e, int json)
 /* The output may be the folder of the masks, but must not replace another verb's summary.json. */
 static enum mcs_status check_paths(const struct evaluate_command *c)
 {
-    static const char endings[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
     const struct run_output out = {c->output, "summary.json;cases.csv;failures.csv"};
-    const struct run_input in[] = {{"--pred", c->pred, endings}, {"--ref", c->ref, endings}};
+    const struct run_input in[] = {{"--pred", c->pred, MCS_MEDIA_ENDINGS}, {"--ref", c->ref, MCS_MEDIA_ENDINGS}};
     struct arena a = {0};
     const char *path = mcs_arena_printf(&a, "%s/summary.json", c->output);
     json_t *old = NULL;

@@ -1,4 +1,5 @@
 /* mcsam saliency: map of the image regions that are relevant to a text, of the image's size. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 
 enum { CHUNK = 64 /* images in memory at once, at most */ };
-static const char ENDINGS[] = ".png;.jpg;.jpeg";
 
 struct saliency_command {
     struct mcs_common common;
@@ -131,7 +131,7 @@ static enum mcs_status plan(struct work *w, int n)
 static enum mcs_status check_paths(const struct saliency_command *c)
 {
     const struct run_output out = {c->output, "*.png;*.h5;config.yaml;failures.csv"};
-    const struct run_input in[] = {{"--input", c->input, ENDINGS},
+    const struct run_input in[] = {{"--input", c->input, MCS_IMAGE_ENDINGS},
                                    {"--model", c->model, NULL},
                                    {"--prompts", c->prompts, NULL},
                                    {"--noise", c->m2ib.noise, NULL}};
@@ -208,7 +208,7 @@ static enum mcs_status run(const void *options)
     MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
-    MCS_TRY_GOTO(mcs_requests_read(&m, c->input, ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
+    MCS_TRY_GOTO(mcs_requests_read(&m, c->input, MCS_IMAGE_ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
     MCS_TRY_GOTO(mcs_saliency_resolve(&c->common, &c->m2ib, &m, list.n, &noise, &w.o), st, done);
     st = c->common.dry_run ? plan(&w, list.n) : run_all(&w, &list);
 done:

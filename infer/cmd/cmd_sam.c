@@ -1,4 +1,5 @@
 /* mcsam sam: masks of one image from points, boxes and mask prompts, or of a folder of images from a boxes.json. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/io/npy.h"
@@ -283,7 +284,7 @@ static enum mcs_status check_paths(const struct sam_command *c)
 {
     const struct run_output out = {c->output, c->prompts_from ? "*.png;sam.json;config.yaml;failures.csv"
                                                               : "mask.png;low_res.npy;sam.json"};
-    const struct run_input in[] = {{"--input", c->input, SAM_ENDINGS},
+    const struct run_input in[] = {{"--input", c->input, MCS_IMAGE_ENDINGS},
                                    {"--model", c->model, NULL},
                                    {"--mask", c->mask, NULL},
                                    {"--prompts-from", c->prompts_from, NULL}};

@@ -1,4 +1,5 @@
 /* mcsam segment: from text to mask in one run, for images and volumes. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -9,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char ENDINGS[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
 
 static const struct mcs_option options[] = {
     {"clip", 'm', MCS_FIELD(segment_command, clip), .value = "DIR", .required = 1, .help = "CLIP model folder"},
@@ -62,12 +61,6 @@ static enum mcs_status resolve(struct segment_work *w, int n, struct npy *noise)
 
 /* ---- all ---- */
 
-static int is_volume(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot && (!strcmp(dot, ".nii") || !strcmp(dot, ".gz"));
-}
-
 /* Path of `name` ("/saliency") in the output folder. */
 static const char *folder_of(const struct segment_command *c, const char *name, struct arena *a)
 {
@@ -83,7 +76,7 @@ static enum mcs_status check_paths(const struct segment_command *c)
         {stages ? folder_of(c, "/saliency", &a) : NULL, "*.png;*.h5;*.nii.gz"},
         {stages ? folder_of(c, "/coarse", &a) : NULL, "*.png;*.nii.gz;boxes.json"},
     };
-    const struct run_input in[] = {{"--input", c->input, ENDINGS},
+    const struct run_input in[] = {{"--input", c->input, MCS_MEDIA_ENDINGS},
                                    {"--clip", c->clip, NULL},
                                    {"--sam", c->sam, NULL},
                                    {"--prompts", c->prompts, NULL},
@@ -175,7 +168,7 @@ static enum mcs_status run_cases_of(struct segment_work *w, const struct request
     for (int i = 0; i < list->n; i++) {
         const struct request *r = &list->v[i];
         if (!n) MCS_TRY(mcs_stop_check());
-        if (!is_volume(r->name)) {
+        if (!mcs_media_is_volume(r->name)) {
             waiting[n++] = r;
         } else if (!w->results[i]) {
             const enum mcs_status st = mcs_segment_volume(w, r);
@@ -238,9 +231,10 @@ static enum mcs_status run(const void *options)
     MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
     MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
-    MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
+    MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, MCS_MEDIA_ENDINGS, c->text, c->prompts, &w.failures, &list), st,
+                 done);
     int slices = 0; /* any volumes? The number of their slices is unknown before they are read */
-    for (int i = 0; i < list.n; i++) slices |= is_volume(list.v[i].name);
+    for (int i = 0; i < list.n; i++) slices |= mcs_media_is_volume(list.v[i].name);
     MCS_TRY_GOTO(resolve(&w, slices ? 0 : list.n, &noise), st, done);
     st = c->common.dry_run ? plan(&w, list.n) : run_all(&w, &list);
 done:

@@ -1,6 +1,7 @@
 #include "infer/metrics/diff.h"
 
 #include "data/image/image.h"
+#include "data/image/media.h"
 #include "data/image/volume.h"
 #include "data/io/bounds.h"
 #include "data/io/file.h"
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const ENDINGS = ".h5;.safetensors;.npy;.png;.jpg;.jpeg;.nii;.nii.gz";
+static const char *const ENDINGS = ".h5;.safetensors;.npy;" MCS_MEDIA_ENDINGS;
 
 /* One named array, converted to float64 for comparison. */
 struct array {
@@ -182,20 +183,14 @@ static enum mcs_status read_volume(const char *path, struct content *c)
     return st;
 }
 
-static int ends_in(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
 static enum mcs_status read_content(const char *path, struct content *c)
 {
     MCS_REQUIRE(mcs_file_exists(path), MCS_E_NOINPUT, "%s: no such file or folder", path);
-    if (ends_in(path, ".h5")) return read_h5(path, c);
-    if (ends_in(path, ".safetensors")) return read_safetensors(path, c);
-    if (ends_in(path, ".npy")) return read_npy(path, c);
-    if (ends_in(path, ".nii") || ends_in(path, ".nii.gz")) return read_volume(path, c);
-    if (ends_in(path, ".png") || ends_in(path, ".jpg") || ends_in(path, ".jpeg")) return read_image(path, c);
+    if (mcs_file_has_ending(path, ".h5")) return read_h5(path, c);
+    if (mcs_file_has_ending(path, ".safetensors")) return read_safetensors(path, c);
+    if (mcs_file_has_ending(path, ".npy")) return read_npy(path, c);
+    if (mcs_media_is_volume(path)) return read_volume(path, c);
+    if (mcs_media_is_image(path)) return read_image(path, c);
     return MCS_FAIL(MCS_E_DATA, "%s: of no kind that is compared: want one of %s", path, ENDINGS);
 }
 

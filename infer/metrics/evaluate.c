@@ -1,6 +1,7 @@
 #include "infer/metrics/evaluate.h"
 
 #include "data/image/image.h"
+#include "data/image/media.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
@@ -28,18 +29,6 @@ struct mask {
     uint8_t *values; /* (nz, ny, nx), owned */
 };
 
-static int is_volume(const char *name)
-{
-    size_t n = strlen(name);
-    return (n > 4 && !strcmp(name + n - 4, ".nii")) || (n > 7 && !strcmp(name + n - 7, ".nii.gz"));
-}
-
-static int is_jpeg(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg"));
-}
-
 /* The caller frees m->values, also after a failure. */
 static enum mcs_status read_volume(const char *path, float above, struct mask *m)
 {
@@ -64,8 +53,8 @@ done:
 static enum mcs_status read_mask(const char *path, enum mcs_form form, struct mask *m)
 {
     *m = (struct mask){0};
-    int above = form == MCS_RELEASE ? 200 : is_jpeg(path) ? 127 : 0;
-    if (is_volume(path)) return read_volume(path, (float)above, m);
+    int above = form == MCS_RELEASE ? 200 : mcs_media_is_lossy(path) ? 127 : 0;
+    if (mcs_media_is_volume(path)) return read_volume(path, (float)above, m);
     struct image img;
     MCS_TRY(mcs_image_read(path, 1, &img));
     int64_t n = (int64_t)img.width * img.height;
@@ -173,14 +162,13 @@ static enum mcs_status evaluate_pairs(const struct case_list *p, const struct ca
 
 enum mcs_status mcs_evaluate(const char *pred, const char *ref, const struct evaluate_options *o, struct evaluation *e)
 {
-    static const char *const endings = ".png;.jpg;.jpeg;.nii;.nii.gz";
     struct case_list p = {0}, r = {0};
     enum mcs_status st = MCS_OK;
     *e = (struct evaluation){0};
     MCS_REQUIRE(o->tolerance >= 0.0 && isfinite(o->tolerance), MCS_E_USAGE, "tolerance %g: want 0 or more",
                 o->tolerance);
-    MCS_TRY_GOTO(mcs_cases_list(pred, endings, NULL, &p), st, done);
-    MCS_TRY_GOTO(mcs_cases_list(ref, endings, NULL, &r), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(pred, MCS_MEDIA_ENDINGS, NULL, &p), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(ref, MCS_MEDIA_ENDINGS, NULL, &r), st, done);
     MCS_TRY_GOTO(evaluate_pairs(&p, &r, o, e), st, done);
     MCS_REQUIRE_GOTO(e->n || e->n_failed, MCS_E_DATA, st, done, "no file of %s has its stem in %s: nothing to compare",
                      pred, ref);

@@ -7,8 +7,6 @@
 
 #include <jansson.h>
 
-#define SAM_ENDINGS ".png;.jpg;.jpeg" /* extensions of a folder's images */
-
 struct sam_command {
     struct mcs_common common;
     const char *model, *input, *output, *mask, *prompts_from;

@@ -1,4 +1,5 @@
 /* The verb sam on a folder of images with boxes.json. */
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
@@ -196,7 +197,7 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
     f.o.keep = (int)c->keep;
     f.o.multimask = c->multimask;
     MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
-    MCS_TRY_GOTO(mcs_cases_list(c->input, SAM_ENDINGS, NULL, &f.images), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(c->input, MCS_IMAGE_ENDINGS, NULL, &f.images), st, done);
     MCS_TRY_GOTO(mcs_run_open(c, c->output, mcs_arena_printf(&f.arena, "model_sha256: %s\n", m->sha256), &f.run), st,
                  done);
     MCS_TRY_GOTO(mcs_run_save_config(f.run), st, done);

@@ -1,6 +1,7 @@
 #include "infer/unet/predict.h"
 
 #include "data/image/image.h"
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
@@ -13,7 +14,6 @@
 #include <string.h>
 
 enum { PATH_BYTES = 4096, GROUP = 8 };
-static const char ENDINGS[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
 
 struct predict_options mcs_predict_defaults(void)
 {
@@ -69,12 +69,6 @@ struct job {
     struct arena arena;
 };
 
-static int is_volume(const char *name)
-{
-    const size_t n = strlen(name);
-    return (n > 4 && !strcmp(name + n - 4, ".nii")) || (n > 7 && !strcmp(name + n - 7, ".nii.gz"));
-}
-
 static void waiting_free(struct waiting *w)
 {
     mcs_volume_free(&w->volume);
@@ -84,7 +78,7 @@ static void waiting_free(struct waiting *w)
 
 static enum mcs_status read_case(const struct case_file *file, int channels, struct waiting *w)
 {
-    *w = (struct waiting){.file = file, .is_volume = is_volume(file->name)};
+    *w = (struct waiting){.file = file, .is_volume = mcs_media_is_volume(file->name)};
     struct image img = {0};
     if (w->is_volume) {
         MCS_REQUIRE(channels == 1, MCS_E_DATA, "%s: a volume has one channel, the network was trained on %d",
@@ -259,7 +253,8 @@ done:
 static int mask_exists(const struct job *j, const struct case_file *file)
 {
     char path[PATH_BYTES + 256];
-    snprintf(path, sizeof path, "%s/%s.%s", j->folder[0], file->stem, is_volume(file->name) ? "nii.gz" : "png");
+    snprintf(path, sizeof path, "%s/%s.%s", j->folder[0], file->stem,
+             mcs_media_is_volume(file->name) ? "nii.gz" : "png");
     return mcs_file_exists(path);
 }
 
@@ -283,9 +278,9 @@ static enum mcs_status name_check(const struct job *j, const struct case_file *f
     char folder[PATH_BYTES + 64];
     snprintf(folder, sizeof folder, j->o->uncertainty ? "%s/uncertainty" : "%s", j->folder[j->o->n_choices - 1]);
     return mcs_case_name_check(folder, file->stem,
-                               j->o->uncertainty       ? "_entropy.png"
-                               : is_volume(file->name) ? ".nii.gz"
-                                                       : ".png");
+                               j->o->uncertainty                 ? "_entropy.png"
+                               : mcs_media_is_volume(file->name) ? ".nii.gz"
+                                                                 : ".png");
 }
 
 /* Adds a case to the group; a group that is full or of another size is run first. */
@@ -409,14 +404,14 @@ enum mcs_status mcs_predict_folder(const char *input, const char *output, const 
     struct job *j = calloc(1, sizeof *j);
     struct case_list list = {0};
     struct run_output out[2 * ENSEMBLE_MAX_CHOICES];
-    const struct run_input in[] = {{"--input", input, ENDINGS}, {"--model", run, NULL}};
+    const struct run_input in[] = {{"--input", input, MCS_MEDIA_ENDINGS}, {"--model", run, NULL}};
     enum mcs_status st;
     MCS_REQUIRE(j, MCS_E_NOMEM, "no memory for a list of cases");
     j->o = o;
     j->list = &list;
     const int n_folders = name_folders(j, output, out);
     if (o->command) MCS_TRY_GOTO(mcs_run_check_paths(o->command, out, n_folders, in, 2), st, done);
-    MCS_TRY_GOTO(mcs_cases_list(input, ENDINGS, NULL, &list), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(input, MCS_MEDIA_ENDINGS, NULL, &list), st, done);
     MCS_TRY_GOTO(mcs_ensemble_open(run, o->choices, o->n_choices, d, &j->ensemble), st, done);
     if (o->command) MCS_TRY_GOTO(open_run(j, output, run), st, done);
     for (int i = 0; i < n_folders; i++) MCS_TRY_GOTO(mcs_folder_make(out[i].folder), st, done);

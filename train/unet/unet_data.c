@@ -1,5 +1,6 @@
 #include "train/unet/unet_data.h"
 
+#include "data/image/media.h"
 #include "data/image/volume.h"
 #include "engine/base/log.h"
 #include "infer/cases.h"
@@ -108,17 +109,6 @@ enum mcs_status mcs_unet_cases_add_volume(struct unet_cases *c, const char *name
 
 /* ---- folders ---- */
 
-static int ends_with(const char *name, const char *end)
-{
-    const size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcasecmp(name + n - m, end);
-}
-
-static int is_volume(const char *name)
-{
-    return ends_with(name, ".nii") || ends_with(name, ".nii.gz");
-}
-
 /* Two classes: nonzero is foreground (above 127 in a JPEG, whose black is not exactly 0). */
 static uint8_t class_of(float value, int classes, int jpeg)
 {
@@ -152,7 +142,7 @@ done:
 static enum mcs_status read_images(struct unet_cases *c, const char *image_path, const char *label_path)
 {
     struct image image = {0}, label = {0};
-    const int jpeg = ends_with(label_path, ".jpg") || ends_with(label_path, ".jpeg");
+    const int jpeg = mcs_media_is_lossy(label_path);
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_image_read(image_path, c->channels, &image), st, done);
     if (!c->channels) c->channels = image.channels;
@@ -179,10 +169,10 @@ static enum mcs_status read_pairs(struct unet_cases *c, const struct case_list *
             continue;
         }
         pairs++;
-        MCS_REQUIRE(is_volume(a->name) == is_volume(b->name), MCS_E_DATA, "%s and %s: an image and a volume", a->path,
-                    b->path);
-        if (is_volume(a->name) && !c->channels) c->channels = 1;
-        MCS_TRY(is_volume(a->name) ? read_volumes(c, a->path, b->path) : read_images(c, a->path, b->path));
+        MCS_REQUIRE(mcs_media_is_volume(a->name) == mcs_media_is_volume(b->name), MCS_E_DATA,
+                    "%s and %s: an image and a volume", a->path, b->path);
+        if (mcs_media_is_volume(a->name) && !c->channels) c->channels = 1;
+        MCS_TRY(mcs_media_is_volume(a->name) ? read_volumes(c, a->path, b->path) : read_images(c, a->path, b->path));
     }
     MCS_REQUIRE(pairs, MCS_E_DATA, "no image has a label with the same stem");
     if (without) mcs_warn("%d images have no label and are not used", without);
@@ -193,14 +183,13 @@ static enum mcs_status read_pairs(struct unet_cases *c, const struct case_list *
 enum mcs_status mcs_unet_cases_read(struct unet_cases *c, const char *images, const char *labels, int channels,
                                     int classes)
 {
-    static const char endings[] = ".png;.jpg;.jpeg;.nii;.nii.gz";
     struct case_list a = {0}, b = {0};
     enum mcs_status st;
     mcs_unet_cases_init(c, channels, classes);
     MCS_REQUIRE(classes >= 2 && classes <= UNET_MAX_CLASSES, MCS_E_USAGE, "2 to %d classes are possible, not %d",
                 UNET_MAX_CLASSES, classes);
-    MCS_TRY_GOTO(mcs_cases_list(images, endings, NULL, &a), st, done);
-    MCS_TRY_GOTO(mcs_cases_list(labels, endings, NULL, &b), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(images, MCS_MEDIA_ENDINGS, NULL, &a), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(labels, MCS_MEDIA_ENDINGS, NULL, &b), st, done);
     MCS_TRY_GOTO(read_pairs(c, &a, &b), st, done);
 done:
     mcs_cases_free(&a);
