@@ -35,11 +35,10 @@ static const struct {
     const char *title, *names;
 } groups[] = {
     {"Everything at once", "demo segment"},
-    {"Data and prompts", "dataset prompt"},
     {"From text to mask", "finetune retrieve embed saliency coarse sam"},
-    {"Weak supervision", "plan preprocess train predict ensemble uncertainty"},
+    {"Weak supervision", "train predict ensemble uncertainty"},
     {"Results", "evaluate report diff replay"},
-    {"The program itself", "bench convert info devices"},
+    {"The program itself", "bench info devices"},
 };
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 

@@ -1,5 +1,5 @@
-/* Rules of the design, checked on the source tree: which folder may include which, each library header in one file
- * alone, unique file names, short network files. */
+/* Rules of docs/architecture.md, checked on the source tree: which folder may include which, each library header in one
+ * file alone, unique file names, short network files, documents that name files which exist. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -307,4 +307,41 @@ Test(arrows, network_files_are_short)
                   MODEL_LINES);
     }
     free(t.paths);
+}
+
+/* The first `N` bytes of a word in backticks that is a path of the tree: "engine/tape/op.c". Patterns (*), placeholders
+ * in capitals (NAME) and the walks' examples of new files are none. */
+static int is_path(const char *word, size_t n)
+{
+    static const char *const folders[] = {"bench/", "configs/", "data/",  "docs/", "engine/",
+                                          "infer/", "kernels/", "tests/", "train/"};
+    for (size_t i = 0; i < n; i++)
+        if (strchr("*{ $<", word[i])) return 0;
+    for (size_t i = 0; i + 4 <= n; i++)
+        if (!strncmp(word + i, "NAME", 4)) return 0;
+    for (size_t k = 0; k < sizeof folders / sizeof *folders; k++)
+        if (!strncmp(word, folders[k], strlen(folders[k]))) return 1;
+    return 0;
+}
+
+Test(arrows, documents_name_files_that_exist)
+{
+    static const char *const documents[] = {"README.md", "CONTRIBUTING.md", "docs/architecture.md", "tests/README.md"};
+    for (size_t d = 0; d < sizeof documents / sizeof *documents; d++) {
+        FILE *f = open_source(documents[d]);
+        char line[4096];
+        int seen = 0;
+        for (int no = 1; fgets(line, sizeof line, f); no++)
+            for (const char *at = strchr(line, '`'), *end; at && (end = strchr(at + 1, '`'));
+                 at = strchr(end + 1, '`')) {
+                const size_t n = (size_t)(end - at - 1);
+                char path[PATH_BYTES];
+                if (n >= sizeof path || !is_path(at + 1, n)) continue;
+                snprintf(path, sizeof path, "%.*s", (int)n, at + 1);
+                cr_expect(exists(path), "%s:%d: %s is not in the tree", documents[d], no, path);
+                seen++;
+            }
+        cr_expect(seen > 0 || d == 0, "%s: no path seen", documents[d]);
+        fclose(f);
+    }
 }
