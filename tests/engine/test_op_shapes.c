@@ -130,6 +130,16 @@ Test(op_shapes, norms)
     GOOD(OP_l2norm, IN(H(2, 3, 4)), NULL, "2,3,4|6");
 }
 
+Test(op_shapes, every_input_and_output_has_a_type)
+{
+    for (int op = 0; op < MCS_N_OPS; op++) {
+        const struct op_info *info = &mcs_op_table[op];
+        cr_expect(info->n_in > 0 && info->n_out > 0, "%s", info->name);
+        for (int i = 0; i < info->n_in; i++) cr_expect(info->in[i] & SLOT_TYPE, "%s, input %d", info->name, i);
+        for (int i = 0; i < info->n_out; i++) cr_expect(info->out[i] & SLOT_TYPE, "%s, output %d", info->name, i);
+    }
+}
+
 Test(op_shapes, inputs_of_another_type_or_missing)
 {
     BAD(OP_gelu, IN(NULL), NULL, "gelu: input 0 is missing");
