@@ -109,7 +109,7 @@ static void augment(const size_case &c, size_t number, int kind, enum k_dtype t)
     }
 }
 
-Test(augment, as_the_cpu)
+Test(augment, equals_cpu)
 {
     for (size_t i = 0; i < sizeof size_cases / sizeof *size_cases; i++)
         for (int kind = NOTHING; kind < KINDS; kind++) augment(size_cases[i], i, kind, kind % 3 ? K_F32 : K_BF16);
@@ -117,7 +117,7 @@ Test(augment, as_the_cpu)
 }
 
 /* Many samples with nnU-Net's probabilities, so that draws that skip a transform occur too. */
-Test(augment, chances)
+Test(augment, nnunet_probabilities)
 {
     const size_case many = {40, 1, 12, 11, 9, 8};
     augment(many, 5, NNUNET, K_F32);
@@ -140,7 +140,7 @@ Test(augment, targets)
     }
 }
 
-Test(augment, nothing_to_do)
+Test(augment, zero_sizes)
 {
     const k_target none = {};
     cr_expect_eq(k_target_run(&none, NULL), cudaSuccess);

@@ -155,7 +155,7 @@ Test(cuda_backend, devices_are_described)
     cr_expect(!d.backend && !d.state);
 }
 
-Test(cuda_backend, devices_that_cannot_be_used)
+Test(cuda_backend, unusable_devices)
 {
     struct device d = {0};
     int n;
@@ -339,17 +339,17 @@ static void capture_and_replay(enum mcs_dtype activations, uint64_t seed)
     mcs_device_close(&d);
 }
 
-Test(cuda_backend, a_run_is_the_same_captured_and_replayed)
+Test(cuda_backend, captured_and_replayed_runs_are_equal)
 {
     for (uint64_t seed = 0; seed < 3; seed++) capture_and_replay(MCS_F32, seed);
 }
-Test(cuda_backend, a_run_in_bf16_is_the_same_captured_and_replayed)
+Test(cuda_backend, captured_and_replayed_runs_are_equal_bf16)
 {
     for (uint64_t seed = 0; seed < 3; seed++) capture_and_replay(MCS_BF16, seed);
 }
 
 /* Forward and backward are captured as separate graphs; a run with timed steps is not captured. */
-Test(cuda_backend, halves_of_a_run)
+Test(cuda_backend, forward_and_backward_captured_apart)
 {
     struct device d = device_open();
     struct net whole, halves;
@@ -378,7 +378,7 @@ Test(cuda_backend, halves_of_a_run)
 }
 
 /* A step that fails during capture: the incomplete graph is never replayed. */
-Test(cuda_backend, a_capture_that_fails)
+Test(cuda_backend, failed_capture)
 {
     struct device d = device_open();
     struct net n, eager;
@@ -419,7 +419,7 @@ static enum mcs_status copy_once(void *ctx)
     return c->d->backend->measure()->copy(c->d, c->to, c->from, 1000);
 }
 
-Test(cuda_backend, times_of_calls)
+Test(cuda_backend, timed_calls)
 {
     struct device d = device_open();
     struct copying c = {.d = &d};
@@ -468,7 +468,7 @@ static enum mcs_status live(void)
     return st;
 }
 
-Test(cuda_backend, allocations_that_fail)
+Test(cuda_backend, out_of_memory_at_each_allocation)
 {
     int n = 1;
     mcs_amp_set_activations(MCS_BF16); /* bf16: with a workspace for cast weights */
@@ -484,7 +484,7 @@ Test(cuda_backend, allocations_that_fail)
     cr_expect_eq(n - 1, 13, "%d allocations", n - 1);
 }
 
-Test(cuda_backend, a_graph_too_large_names_a_batch_that_fits)
+Test(cuda_backend, too_large_graph_suggests_a_batch)
 {
     struct device d = device_open();
     struct net n;
@@ -593,11 +593,11 @@ static void updates(const struct optim_options *o)
     }
 }
 
-Test(cuda_backend, adamw_in_halves)
+Test(cuda_backend, adamw_two_phase)
 {
     updates(&adamw);
 }
-Test(cuda_backend, sgd_in_halves)
+Test(cuda_backend, sgd_two_phase)
 {
     updates(&sgd);
 }
@@ -606,7 +606,7 @@ Test(cuda_backend, sgd_in_halves)
 
 /* A kernel with an illegal address: the next call that waits reports it, later calls do too, and close frees
  * everything. */
-Test(cuda_backend, a_kernel_that_faults)
+Test(cuda_backend, kernel_fault)
 {
     struct device d = device_open();
     struct net n;
@@ -692,11 +692,11 @@ static void not_finite(enum mcs_dtype activations)
     mcs_device_close(&d);
 }
 
-Test(cuda_backend, a_loss_that_is_not_finite)
+Test(cuda_backend, non_finite_loss)
 {
     not_finite(MCS_F32);
 }
-Test(cuda_backend, a_loss_in_bf16_that_is_not_finite)
+Test(cuda_backend, non_finite_loss_bf16)
 {
     not_finite(MCS_BF16);
 }

@@ -174,7 +174,7 @@ static void check(const setting &s)
 
 static const cudaDataType F = CUDA_R_32F, H = CUDA_R_16BF;
 
-Test(blaslt, products_and_epilogues)
+Test(blaslt, matmuls_and_epilogues)
 {
     check({5, 7, 9, 1, 0, false, false, false, F, F, 1, 0, CUBLASLT_EPILOGUE_DEFAULT});
     check({33, 20, 65, 1, 3, true, false, false, F, F, 0.5f, 2, CUBLASLT_EPILOGUE_DEFAULT});
@@ -190,7 +190,7 @@ Test(blaslt, products_and_epilogues)
 
 static const setting plain = {16, 8, 32, 1, 0, false, false, false, H, H, 1, 0, CUBLASLT_EPILOGUE_DEFAULT};
 
-Test(blaslt, what_is_not_promised_is_refused)
+Test(blaslt, undocumented_usage_is_refused)
 {
     cudasim_quiet(1);
     setting s = plain;
@@ -281,7 +281,7 @@ Test(blaslt, workspace)
 
 /* A matmul is an operation of its stream; scale factors in device memory; uninitialised inputs and memory freed too
  * early are reported. */
-Test(blaslt, an_operation_of_the_stream)
+Test(blaslt, runs_in_stream_order)
 {
     cudasim_quiet(1);
     bench t(plain);

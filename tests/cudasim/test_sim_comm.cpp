@@ -242,7 +242,7 @@ static void expect_failed(rank &r)
     cr_expect_neq(e, ncclSuccess);
 }
 
-Test(comm, ranks_that_disagree, .timeout = 30)
+Test(comm, mismatched_collectives, .timeout = 30)
 {
     expect_told(2, "AllReduce of 4 float, sum", "AllReduce of 5 float, sum", [](rank &r) {
         DONE(ncclAllReduce(r.a, r.b, 4 + (size_t)r.index, ncclFloat, ncclSum, r.comm, r.s));
@@ -321,7 +321,7 @@ Test(comm, captures_must_be_uniform, .timeout = 30)
                 });
 }
 
-Test(comm, a_rank_that_stays_away, .timeout = 30)
+Test(comm, missing_rank, .timeout = 30)
 {
     expect_told(3, "waits in AllReduce of 4 float, sum (its collective 2)", "rank 1 has not called: it has left",
                 [](rank &r) {
@@ -346,7 +346,7 @@ Test(comm, a_rank_that_stays_away, .timeout = 30)
 }
 
 /* A program that polls sees the error by ncclCommGetAsyncError, aborts, and can continue without the other ranks. */
-Test(comm, asked_and_aborted, .timeout = 30)
+Test(comm, async_error_and_abort, .timeout = 30)
 {
     cudasim_quiet(1);
     by_threads(2, [](rank &r) {
@@ -370,7 +370,7 @@ Test(comm, asked_and_aborted, .timeout = 30)
     no_reports();
 }
 
-Test(comm, patience, .timeout = 30)
+Test(comm, timeout, .timeout = 30)
 {
     cudasim_quiet(1);
     cudasim_devices(2);

@@ -160,7 +160,7 @@ Test(conv, transpose_large_tiles)
     check("conv_transpose", gy.get(), y, my, 2 * sqrt(24.0) + 8, K_BF16);
 }
 
-Test(conv, nothing_to_do)
+Test(conv, zero_sizes)
 {
     k_conv a = {};
     cr_expect_eq(k_conv_fwd(&a, NULL), cudaSuccess);
@@ -170,7 +170,7 @@ Test(conv, nothing_to_do)
 }
 
 /* A 3 x 3 x 3 convolution of 32 to 64 channels: no bank conflicts in fprop, dgrad and wgrad, and full sectors. */
-Test(conv, counted)
+Test(conv, counters)
 {
     if (!cudasim_checked()) return;
     const shape s = {1, 32, 64, {4, 4, 8}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, 0};

@@ -77,7 +77,7 @@ Test(counters, divergence, .init = open_arrays)
 
 /* Rows of 1 to 32 floats are 1 to 4 sectors. Lane l's n-th store is in row l + n: without __syncwarp the n-th stores of
  * the lanes are one request with a sector for each lane. */
-Test(counters, lanes_that_leave_out_a_pass, .init = open_arrays)
+Test(counters, lanes_that_skip_an_iteration, .init = open_arrays)
 {
     const cudasim_counters together = done(counted_diagonal(y, 1)), apart = done(counted_diagonal(y, 0));
     cr_expect_eq(together.global_requests, 32);
@@ -106,7 +106,7 @@ static std::vector<unsigned> order_of(uint64_t seed)
     return order;
 }
 
-Test(order, belongs_to_the_seed, .init = open_arrays)
+Test(order, reproduced_by_seed, .init = open_arrays)
 {
     cudasim_count(0);
     const std::vector<unsigned> straight = order_of(0), one = order_of(1), two = order_of(2);
@@ -120,7 +120,7 @@ Test(order, belongs_to_the_seed, .init = open_arrays)
     for (unsigned i = 0; i < 256; i++) cr_assert_eq(one[i] / 64, one[i / 64 * 64] / 64);
 }
 
-Test(order, a_stack_that_overflows_ends_the_program, .init = open_arrays, .signal = SIGSEGV)
+Test(order, stack_overflow_ends_the_program, .init = open_arrays, .signal = SIGSEGV)
 {
     counted_deep(y);
     cudaDeviceSynchronize();

@@ -20,7 +20,7 @@ static k_gelu gelu_of(void *x, void *y, int64_t n)
     return k;
 }
 
-Test(devices, each_has_its_own)
+Test(devices, separate_state)
 {
     cudasim_devices(3);
     int n = 0, d = 9;
@@ -165,7 +165,7 @@ Test(devices, threads)
     for (int i = 0; i < cudasim_reports(); i++) cr_expect(0, "%s", cudasim_report_text(i));
 }
 
-Test(devices, none_or_no_good_one)
+Test(devices, no_usable_device)
 {
     int n = 5, v;
     void *p;
@@ -206,7 +206,7 @@ static void environment_is_set(void)
     setenv("CUDASIM_MEMORY_MIB", "3", 1);
     setenv("CUDASIM_CAPABILITY", "8.6", 1);
 }
-Test(devices, of_the_environment, .init = environment_is_set)
+Test(devices, set_by_environment, .init = environment_is_set)
 {
     int n;
     size_t free_bytes, total;
@@ -299,7 +299,7 @@ static void tell(void *data)
     t->calls++;
     t->inside = cudaMalloc(&p, 16);
 }
-Test(devices, host_functions_and_copies_in_two_dimensions)
+Test(devices, host_functions_and_2d_copies)
 {
     cudaStream_t s;
     OK(cudaStreamCreate(&s));

@@ -183,7 +183,7 @@ static cudnnStatus_t forward(bench &t, const array &x, const array &w, const arr
                                    y.at);
 }
 
-Test(dnn, what_is_not_promised_is_refused)
+Test(dnn, undocumented_usage_is_refused)
 {
     cudasim_quiet(1);
     const cudnnDataType_t F = CUDNN_DATA_FLOAT;

@@ -26,7 +26,7 @@ static void run()
     for (;;) fiber_switch(&ring[me], &start);
 }
 
-Test(fiber, a_ring_keeps_registers_and_stacks)
+Test(fiber, switches_keep_registers_and_stacks)
 {
     ring = fiber_stacks(N, 65536);
     cr_assert(ring);
@@ -42,7 +42,7 @@ Test(fiber, a_ring_keeps_registers_and_stacks)
     fiber_stacks_free(ring, N);
 }
 
-Test(fiber, stacks_are_apart_and_coloured)
+Test(fiber, stacks_are_separate_and_offset)
 {
     ring = fiber_stacks(N, 65536);
     cr_assert(ring);
@@ -56,7 +56,7 @@ Test(fiber, stacks_are_apart_and_coloured)
     fiber_stacks_free(ring, N);
 }
 
-Test(fiber, a_guard_page_stops_an_overflow, .signal = SIGSEGV)
+Test(fiber, guard_page_stops_overflow, .signal = SIGSEGV)
 {
     ring = fiber_stacks(2, 65536);
     ring[1].low[-1] = 1;

@@ -252,7 +252,7 @@ Test(graph, modes)
     OK(cudaGraphDestroy(g));
 }
 
-Test(graph, captures_that_do_not_close)
+Test(graph, incomplete_captures)
 {
     cudasim_quiet(1);
     streams t;

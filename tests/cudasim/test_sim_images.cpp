@@ -294,7 +294,7 @@ Test(images, masks)
             masks(i, cases[i][0], cases[i][1], cases[i][2], cases[i][3], cases[i][4], (k_dtype)t);
 }
 
-Test(images, the_mask_that_is_trusted)
+Test(images, best_mask)
 {
     std::vector<float> iou = uniforms("iou", 4 * 300, 0, 1);
     iou[5] = iou[6] = iou[7] = .5f; /* ties: the first must win */
@@ -312,7 +312,7 @@ Test(images, the_mask_that_is_trusted)
     }
 }
 
-Test(images, nothing_to_do)
+Test(images, zero_sizes)
 {
     k_image_resize r = {};
     k_image_frame f = {};

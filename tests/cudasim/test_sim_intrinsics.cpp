@@ -5,7 +5,7 @@
 #include "tests/cudasim/cudasim.h"
 #include "tests/cudasim/probes.h"
 
-Test(intrinsics, do_what_is_documented)
+Test(intrinsics, match_documentation)
 {
     for (int i = 0; i < n_probes; i++)
         for (uint64_t seed = 0; seed < 4; seed++) {

@@ -166,7 +166,7 @@ Test(kernels, layernorm)
 }
 
 /* Size 0 launches nothing and is no error. */
-Test(kernels, nothing_to_do)
+Test(kernels, zero_sizes)
 {
     k_gelu g = {};
     k_l2norm l = {};
@@ -181,7 +181,7 @@ Test(kernels, nothing_to_do)
 }
 
 /* Counters for rows of 768: full sectors, no bank conflicts, no partial warps. */
-Test(kernels, counted)
+Test(kernels, counters)
 {
     if (!cudasim_checked()) return;
     const size_t n = 8 * 768;

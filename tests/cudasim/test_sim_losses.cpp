@@ -121,7 +121,7 @@ Test(losses, contrastive_bf16)
 
 /* Both matmuls of a bf16 loss on the tensor cores, full sectors, no bank conflicts in the float and in the tensor-core
  * kernels. */
-Test(losses, contrastive_counted)
+Test(losses, contrastive_counters)
 {
     if (!cudasim_checked()) return;
     for (int t = K_F32; t <= K_BF16; t++) {

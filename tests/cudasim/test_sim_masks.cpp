@@ -385,7 +385,7 @@ Test(masks, nms_nan)
     cr_expect(first[0] == 1 && first[1] == 2);
 }
 
-Test(masks, nothing_to_do)
+Test(masks, zero_sizes)
 {
     dev_array<int32_t> kept(std::vector<int32_t>{7});
     k_threshold t = {};

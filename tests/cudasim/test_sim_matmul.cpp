@@ -83,7 +83,7 @@ Test(matmul, tn)
     all_shapes(K_MATMUL_TN);
 }
 
-Test(matmul, nothing_to_do)
+Test(matmul, zero_sizes)
 {
     k_matmul nothing = {};
     cr_expect_eq(k_matmul_run(&nothing, NULL), cudaSuccess);
@@ -91,7 +91,7 @@ Test(matmul, nothing_to_do)
 
 /* Whole tiles: no bank conflicts from ldmatrix, cp.async or the shared-memory stores, full sectors, and as many
  * mma.sync as the shape has. */
-Test(matmul, counted)
+Test(matmul, counters)
 {
     if (!cudasim_checked()) return;
     for (int form = K_MATMUL_NT; form <= K_MATMUL_TN; form++)

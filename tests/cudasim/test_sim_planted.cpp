@@ -67,7 +67,7 @@ Test(planted, each_is_reported)
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
 
-Test(planted, what_is_right_is_clean)
+Test(planted, correct_kernel_is_clean)
 {
     for (uint64_t seed = 0; seed < 8; seed++) {
         cudasim_seed(seed);
@@ -77,7 +77,7 @@ Test(planted, what_is_right_is_clean)
 }
 
 /* The text names the place, the thread and the conflicting thread. */
-Test(planted, a_report_says_it_all)
+Test(planted, report_text)
 {
     cudasim_quiet(1);
     planted[0].run();

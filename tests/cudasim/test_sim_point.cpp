@@ -416,7 +416,7 @@ static void counted(const char *name, double least)
     cr_expect_eq(f.bank_conflicts, 0, "%s: %d bank conflicts", name, (int)f.bank_conflicts);
 }
 
-Test(point, counted)
+Test(point, counters)
 {
     if (!cudasim_checked()) return;
     const int64_t all = 2 * 640 * 32;

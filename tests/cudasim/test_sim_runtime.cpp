@@ -20,7 +20,7 @@ static k_gelu gelu_of(void *x, void *y, int64_t n)
     return k;
 }
 
-Test(runtime, memory_in_and_out)
+Test(runtime, copies_and_memsets)
 {
     std::vector<char> in(5000), out(5000);
     for (size_t i = 0; i < in.size(); i++) in[i] = (char)(i * 7);
@@ -71,7 +71,7 @@ Test(runtime, allocation_fails_on_demand)
 }
 
 /* Allocations of more than the address space in total: memory is reused, live allocations are not. */
-Test(runtime, memory_is_used_again)
+Test(runtime, memory_is_reused)
 {
     cudasim_memory_limit((size_t)128 << 20);
     char *kept;
@@ -162,7 +162,7 @@ static char order_of(char *a, cudaStream_t s[2])
 }
 
 /* Without an event both orders occur for some seeds; with one, or through the default stream, only one. */
-Test(runtime, streams_run_in_every_legal_order_and_no_other)
+Test(runtime, streams_run_in_all_legal_orders)
 {
     char *a;
     OK(cudaMalloc((void **)&a, 8));

@@ -290,7 +290,7 @@ Test(stages, zscore)
         }
 }
 
-Test(stages, nothing_to_do)
+Test(stages, zero_sizes)
 {
     k_windows w = {};
     k_windows_mean m = {};
