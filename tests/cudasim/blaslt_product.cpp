@@ -10,11 +10,11 @@ using namespace blaslt;
 
 namespace
 {
-bool touch(const matrix &m, const void *p, sim::access kind, bool may_be_unset = false)
+bool touch(const matrix &m, const void *p, sim::access kind, bool may_be_uninit = false)
 {
     for (size_t i = 0; i < lines(m); i++) {
         const char *line = (const char *)p + i * (size_t)m.ld * bytes_of(m.type);
-        if (!sim::shadow_host_access(line, line_length(m) * bytes_of(m.type), kind, "cublasLtMatmul", may_be_unset))
+        if (!sim::shadow_host_access(line, line_length(m) * bytes_of(m.type), kind, "cublasLtMatmul", may_be_uninit))
             return false;
     }
     return true;
@@ -87,7 +87,7 @@ cudaError_t blaslt::run(const call &x)
         if (!sim::shadow_host_access(x.workspace, x.workspace_bytes, sim::WRITE, "cublasLtMatmul (workspace)"))
             return bad;
         memset(x.workspace, 0xff, x.workspace_bytes);
-        sim::shadow_set(x.workspace, x.workspace_bytes, sim::UNSET, true);
+        sim::shadow_set(x.workspace, x.workspace_bytes, sim::UNINIT, true);
     }
     float alpha = x.alpha, beta = x.beta;
     if (x.alpha_at) {

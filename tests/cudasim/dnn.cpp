@@ -133,7 +133,7 @@ cudaError_t run(const job &j)
     sim::block_now++;
     if (!sim::shadow_host_access(j.workspace, workspace_bytes, sim::WRITE, name)) return bad;
     memset(j.workspace, 0xff, workspace_bytes);
-    sim::shadow_set(j.workspace, workspace_bytes, sim::UNSET, true);
+    sim::shadow_set(j.workspace, workspace_bytes, sim::UNINIT, true);
     if (!sim::shadow_host_access(j.a, bytes(sa), sim::READ, name) ||
         !sim::shadow_host_access(j.b, bytes(sb), sim::READ, name) ||
         (j.beta != 0 && !sim::shadow_host_access(j.out, bytes(so), sim::READ, name)) ||

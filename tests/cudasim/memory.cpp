@@ -1,6 +1,6 @@
-/* Device memory: every allocation lies between guard zones; freed allocations are not reused until address space runs
+/* Device memory: every allocation lies between redzones; freed allocations are not reused until address space runs
  * out. Shared memory: the dynamic part first, then each array at its first use in the block, each followed by a guard
- * zone. */
+ * redzone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,30 +33,30 @@ size_t memory_limit()
 
 static size_t round_up(size_t n)
 {
-    return (n + zone - 1) / zone * zone;
+    return (n + redzone - 1) / redzone * redzone;
 }
 
-/* Address for n bytes and a guard zone on either side: above all that was ever used, else in a gap between live
+/* Address for n bytes and a redzone on either side: above all that was ever used, else in a gap between live
  * allocations. */
 static char *find_place(space &m, char *slice, size_t n)
 {
     const size_t limit = memory_limit();
     char *const end = slice + std::min(2 * limit + (1 << 20), slice_bytes);
-    if (!m.top) m.top = slice + zone;
+    if (!m.top) m.top = slice + redzone;
     if (n > limit || m.held + n > limit) return NULL;
-    if (m.top < end && n + zone <= (size_t)(end - m.top)) {
+    if (m.top < end && n + redzone <= (size_t)(end - m.top)) {
         char *p = m.top;
-        m.top += round_up(n) + zone;
+        m.top += round_up(n) + redzone;
         return p;
     }
-    char *from = slice + zone;
+    char *from = slice + redzone;
     for (auto &a : m.live) {
-        if (a.first >= from && (size_t)(a.first - from) >= round_up(n) + zone) break;
-        from = a.first + round_up(a.second) + zone;
+        if (a.first >= from && (size_t)(a.first - from) >= round_up(n) + redzone) break;
+        from = a.first + round_up(a.second) + redzone;
     }
-    if (from > end || n + zone > (size_t)(end - from)) return NULL;
+    if (from > end || n + redzone > (size_t)(end - from)) return NULL;
     for (auto f = m.freed.begin(); f != m.freed.end();)
-        f = f->first < from + n + zone && f->first + f->second + zone > from ? m.freed.erase(f) : std::next(f);
+        f = f->first < from + n + redzone && f->first + f->second + redzone > from ? m.freed.erase(f) : std::next(f);
     return from;
 }
 
@@ -91,7 +91,7 @@ std::string nearest(const void *p)
     auto &live = spaces[device_of(p)].live;
     auto a = holder(live, p);
     char text[128];
-    if (a != live.end() && (const char *)p - a->first < (long)(round_up(a->second) + zone / 2)) {
+    if (a != live.end() && (const char *)p - a->first < (long)(round_up(a->second) + redzone / 2)) {
         snprintf(text, sizeof text, "byte %zd of an allocation of %zu", (const char *)p - a->first, a->second);
         return text;
     }
@@ -117,7 +117,7 @@ static size_t next_array, static_bytes;
 static void shared_open(size_t at, size_t bytes)
 {
     memset(shared + at, 0xff, bytes); /* NaN */
-    shadow_shared_set(shared + at, bytes, UNSET);
+    shadow_shared_set(shared + at, bytes, UNINIT);
 }
 void shared_begin(size_t dynamic)
 {
@@ -125,7 +125,7 @@ void shared_begin(size_t dynamic)
     static_bytes = 0;
     shadow_shared_clear();
     shared_open(0, dynamic);
-    next_array = round_up(dynamic) + zone;
+    next_array = round_up(dynamic) + redzone;
 }
 } // namespace sim
 
@@ -149,7 +149,7 @@ void *sim_shared_array(const void *site, size_t bytes)
         abandon(cudaErrorLaunchOutOfResources);
     }
     const size_t at = next_array;
-    next_array += round_up(bytes) + zone;
+    next_array += round_up(bytes) + redzone;
     shared_open(at, bytes);
     arrays.push_back({site, at});
     return shared + at;
@@ -180,7 +180,7 @@ void cudasim_forget(void *p, size_t n, void *stream)
         block_now++;
         if (!shadow_host_access(p, n, WRITE, "cudasim_forget")) return cudaErrorIllegalAddress;
         memset(p, 0xff, n);
-        shadow_set(p, n, UNSET, true);
+        shadow_set(p, n, UNINIT, true);
         return cudaSuccess;
     });
 }
@@ -201,8 +201,8 @@ cudaError_t cudaMalloc(void **p, size_t n)
     m.live[at] = n;
     m.held += n;
     memset(at, 0xff, n); /* NaN: reads of uninitialised memory show in results too */
-    shadow_set(at, round_up(n) + zone, ZONE);
-    shadow_set(at, n, UNSET);
+    shadow_set(at, round_up(n) + redzone, REDZONE);
+    shadow_set(at, n, UNINIT);
     *p = at;
     return cudaSuccess;
 }

@@ -395,7 +395,7 @@ void sim_copy_wait(unsigned groups)
     size_t n = 0;
     for (; n < q.size() && q[n].group + groups < me->groups; n++) {
         const copy &c = q[n];
-        shadow_shared_set(c.dst, c.full, UNSET);
+        shadow_shared_set(c.dst, c.full, UNINIT);
         shadow_access(c.dst, c.full, WRITE, c.pc);
         memset(c.dst, 0, c.full);
         memcpy(c.dst, c.src, c.bytes);

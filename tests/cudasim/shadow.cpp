@@ -17,8 +17,8 @@ char *arena, *shared;
 const char *host_call;
 static state *arena_state, shared_state[SHARED_SPACE];
 static cell *arena_cells, *shared_cells;
-static bool unset_is_fine; /* a device-to-device copy may read uninitialised bytes */
-static size_t shared_used; /* bytes of shared_state that the block has used */
+static bool uninit_is_allowed; /* a device-to-device copy may read uninitialised bytes */
+static size_t shared_used;     /* bytes of shared_state that the block has used */
 
 static void *map(size_t bytes)
 {
@@ -63,7 +63,7 @@ void shadow_set(const void *p, size_t n, state s, bool keep)
     if (!checked) return;
     const size_t at = (size_t)((const char *)p - arena);
     memset(arena_state + at, s, n);
-    if (keep || (s != UNSET && s != FREED)) return;
+    if (keep || (s != UNINIT && s != FREED)) return;
     char *cells = (char *)(arena_cells + at / 2); /* clear the access history; madvise zeroes whole pages */
     const size_t bytes = (n + 1) / 2 * sizeof(cell), page = 65536;
     give_pages_back(cells, bytes);
@@ -73,7 +73,7 @@ void shadow_set(const void *p, size_t n, state s, bool keep)
 }
 void shadow_shared_clear()
 {
-    if (checked) memset(shared_state, NEVER, shared_used);
+    if (checked) memset(shared_state, UNALLOCATED, shared_used);
     shared_used = 0;
 }
 void shadow_shared_set(const void *p, size_t n, state s)
@@ -141,8 +141,8 @@ static bool complain(state s, const char *p, size_t n, access kind, uint32_t pc,
     const std::string what = std::string(verbs[kind]) + " of " + std::to_string(n) + " bytes of " +
                              (is_shared ? "shared" : "global") + " memory";
     switch (s) {
-    case UNSET:
-        if (!unset_is_fine) report(CUDASIM_UNINIT, pc, 0, what + " that nobody wrote");
+    case UNINIT:
+        if (!uninit_is_allowed) report(CUDASIM_UNINIT, pc, 0, what + " that nobody wrote");
         return false;
     case PENDING:
         report(CUDASIM_PENDING, pc, 0, what + " that an asynchronous copy not waited for will write");
@@ -163,13 +163,13 @@ static bool check(const char *p, size_t n, access kind, uint32_t pc, bool is_sha
     cell *cells = is_shared ? shared_cells : arena_cells;
     const uint16_t me = host_call ? 0 : current()->index, wepoch = host_call ? 0 : warps[me / WARP].epoch;
     bool good = true;
-    for (size_t i = 0; i < n; i++) good = good && s[i] == SET;
+    for (size_t i = 0; i < n; i++) good = good && s[i] == INIT;
     for (size_t i = 0; !good && i < n; i++) {
-        if (s[i] == SET || (s[i] == UNSET && kind == WRITE)) continue;
+        if (s[i] == INIT || (s[i] == UNINIT && kind == WRITE)) continue;
         if (complain(s[i], p + i, n, kind, pc, is_shared)) return false;
         break;
     }
-    if (!good && kind != READ) memset(s, SET, n);
+    if (!good && kind != READ) memset(s, INIT, n);
     for (size_t i = at; i < at + n;) {
         const unsigned mask = i & 1 ? 2 : i + 1 < at + n ? 3 : 1;
         note(&cells[i / 2], mask, kind, pc, is_shared, me, wepoch);
@@ -178,15 +178,15 @@ static bool check(const char *p, size_t n, access kind, uint32_t pc, bool is_sha
     return true;
 }
 
-bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset)
+bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_uninit)
 {
     if (!checked || !n) return true;
     host_call = what;
-    unset_is_fine = may_be_unset;
+    uninit_is_allowed = may_be_uninit;
     launch_first_block = block_now;
     const bool good = check((const char *)p, n, kind, 0, false);
     host_call = NULL;
-    unset_is_fine = false;
+    uninit_is_allowed = false;
     return good;
 }
 

@@ -17,10 +17,10 @@
 namespace sim
 {
 enum { WARP = 32, MAX_THREADS = 1024, STACK_BYTES = 65536, SHARED_MAX = 227 * 1024, SHARED_DEFAULT = 48 * 1024 };
-enum { SHARED_SPACE = 512 * 1024 }; /* address space; guard zones between arrays do not count against SHARED_MAX */
+enum { SHARED_SPACE = 512 * 1024 }; /* address space; redzones between arrays do not count against SHARED_MAX */
 enum { MAX_DEVICES = 8 };
-/* slice_bytes: address space of one device in the arena; zone: guard zone around each allocation */
-const size_t slice_bytes = (size_t)4 << 30, zone = 256;
+/* slice_bytes: address space of one device in the arena; redredzone: bytes around each allocation */
+const size_t slice_bytes = (size_t)4 << 30, redzone = 256;
 const size_t arena_bytes = MAX_DEVICES * slice_bytes;
 
 /* --- one lock for all calls; host threads that wait for each other (lock.cpp) --- */
@@ -49,7 +49,7 @@ extern std::vector<bool (*)(bool late)> give_up;
 extern int patience_ms;
 
 /* --- memory and its shadow (shadow.cpp) --- */
-enum state : uint8_t { NEVER, UNSET, SET, FREED, ZONE, PENDING };
+enum state : uint8_t { UNALLOCATED, UNINIT, INIT, FREED, REDZONE, PENDING };
 enum access : uint8_t { READ, WRITE, ATOMIC };
 struct place {              /* last access to two bytes */
     uint32_t pc, block;     /* program counter; number of the block, counted over the process (0: no access) */
@@ -70,7 +70,7 @@ void shadow_shared_set(const void *p, size_t n, state s);
 void shadow_access(const void *p, size_t n, access kind, uintptr_t pc);
 /* Checks and records a copy, memset or library call of the device as an access by one block with one thread. what:
  * "cudaMemcpy" ... Returns false where a GPU would fault. */
-bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_unset = false);
+bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_uninit = false);
 void shadow_copy_state(void *dst, const void *src, size_t n); /* copies the initialised state with the bytes */
 bool in_arena(const void *p);
 int device_of(const void *p);       /* owner of an address in the arena */
