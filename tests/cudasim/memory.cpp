@@ -224,7 +224,7 @@ cudaError_t cudaFree(void *p)
     if (e != cudaSuccess) return fail(e);
     m.held -= a->second;
     shadow_set(p, a->second, FREED);
-    give_pages_back(p, a->second);
+    release_pages(p, a->second);
     m.freed[a->first] = a->second;
     m.live.erase(a);
     return cudaSuccess;

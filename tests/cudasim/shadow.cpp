@@ -16,7 +16,7 @@ namespace sim
 char *arena, *shared;
 const char *host_call;
 static state *arena_state, shared_state[SHARED_SPACE];
-static cell *arena_cells, *shared_cells;
+static shadow_cell *arena_cells, *shared_cells;
 static bool uninit_is_allowed; /* a device-to-device copy may read uninitialised bytes */
 static size_t shared_used;     /* bytes of shared_state that the block has used */
 
@@ -37,8 +37,8 @@ void shadow_open()
     shared = (char *)map(SHARED_SPACE);
     if (!checked) return;
     arena_state = (state *)map(arena_bytes);
-    arena_cells = (cell *)map(arena_bytes / 2 * sizeof(cell));
-    shared_cells = (cell *)map(SHARED_SPACE / 2 * sizeof(cell));
+    arena_cells = (shadow_cell *)map(arena_bytes / 2 * sizeof(shadow_cell));
+    shared_cells = (shadow_cell *)map(SHARED_SPACE / 2 * sizeof(shadow_cell));
 }
 
 bool in_arena(const void *p)
@@ -51,7 +51,7 @@ int device_of(const void *p)
     return (int)((size_t)((const char *)p - arena) / slice_bytes);
 }
 
-void give_pages_back(void *p, size_t n)
+void release_pages(void *p, size_t n)
 {
     const uintptr_t page = 65536, low = ((uintptr_t)p + page - 1) / page * page,
                     high = ((uintptr_t)p + n) / page * page;
@@ -65,8 +65,8 @@ void shadow_set(const void *p, size_t n, state s, bool keep)
     memset(arena_state + at, s, n);
     if (keep || (s != UNINIT && s != FREED)) return;
     char *cells = (char *)(arena_cells + at / 2); /* clear the access history; madvise zeroes whole pages */
-    const size_t bytes = (n + 1) / 2 * sizeof(cell), page = 65536;
-    give_pages_back(cells, bytes);
+    const size_t bytes = (n + 1) / 2 * sizeof(shadow_cell), page = 65536;
+    release_pages(cells, bytes);
     const size_t head = std::min(bytes, (page - (uintptr_t)cells % page) % page), tail = (bytes - head) % page;
     memset(cells, 0, head);
     memset(cells + bytes - tail, 0, tail);
@@ -89,7 +89,7 @@ void shadow_copy_state(void *dst, const void *src, size_t n)
 }
 
 /* Happens-before test: is access r concurrent with the running thread's access? */
-static bool unordered(const place &r, unsigned mask, bool is_shared, uint16_t me)
+static bool unordered(const access_record &r, unsigned mask, bool is_shared, uint16_t me)
 {
     if (!r.block || !(r.mask & mask)) return false;
     if (r.block == block_now) {
@@ -102,7 +102,7 @@ static bool unordered(const place &r, unsigned mask, bool is_shared, uint16_t me
 
 static const char *const verbs[] = {"read", "write", "atomic"};
 
-static void race(const place &before, access kind, uint32_t pc, bool is_shared)
+static void race(const access_record &before, access kind, uint32_t pc, bool is_shared)
 {
     std::string text = std::string(verbs[kind]) + " after a " + verbs[before.kind] + " by ";
     if (before.block == block_now)
@@ -116,9 +116,10 @@ static void race(const place &before, access kind, uint32_t pc, bool is_shared)
     report(is_shared ? CUDASIM_RACE_SHARED : CUDASIM_RACE_GLOBAL, pc, before.pc, text);
 }
 
-static inline void note(cell *c, unsigned mask, access kind, uint32_t pc, bool is_shared, uint16_t me, uint16_t wepoch)
+static inline void record_access(shadow_cell *c, unsigned mask, access kind, uint32_t pc, bool is_shared, uint16_t me,
+                                 uint16_t wepoch)
 {
-    const place now = {pc, block_now, epoch_now, wepoch, me, (uint8_t)mask, kind};
+    const access_record now = {pc, block_now, epoch_now, wepoch, me, (uint8_t)mask, kind};
     if (kind == READ) {
         if (unordered(c->write, mask, is_shared, me)) race(c->write, kind, pc, is_shared);
         if (unordered(c->read, mask, is_shared, me))
@@ -132,11 +133,11 @@ static inline void note(cell *c, unsigned mask, access kind, uint32_t pc, bool i
     if (unordered(c->read, mask, is_shared, me)) race(c->read, kind, pc, is_shared);
     if (unordered(c->read2, mask, is_shared, me)) race(c->read2, kind, pc, is_shared);
     c->write = now;
-    if (mask == 3) c->read = c->read2 = place{};
+    if (mask == 3) c->read = c->read2 = access_record{};
 }
 
 /* Reports why the access is wrong, given the byte's state s. True where the launch must end. */
-static bool complain(state s, const char *p, size_t n, access kind, uint32_t pc, bool is_shared)
+static bool report_bad_access(state s, const char *p, size_t n, access kind, uint32_t pc, bool is_shared)
 {
     const std::string what = std::string(verbs[kind]) + " of " + std::to_string(n) + " bytes of " +
                              (is_shared ? "shared" : "global") + " memory";
@@ -160,19 +161,19 @@ static bool check(const char *p, size_t n, access kind, uint32_t pc, bool is_sha
 {
     const size_t at = (size_t)(p - (is_shared ? shared : arena));
     state *s = (is_shared ? shared_state : arena_state) + at;
-    cell *cells = is_shared ? shared_cells : arena_cells;
+    shadow_cell *cells = is_shared ? shared_cells : arena_cells;
     const uint16_t me = host_call ? 0 : current()->index, wepoch = host_call ? 0 : warps[me / WARP].epoch;
     bool good = true;
     for (size_t i = 0; i < n; i++) good = good && s[i] == INIT;
     for (size_t i = 0; !good && i < n; i++) {
         if (s[i] == INIT || (s[i] == UNINIT && kind == WRITE)) continue;
-        if (complain(s[i], p + i, n, kind, pc, is_shared)) return false;
+        if (report_bad_access(s[i], p + i, n, kind, pc, is_shared)) return false;
         break;
     }
     if (!good && kind != READ) memset(s, INIT, n);
     for (size_t i = at; i < at + n;) {
         const unsigned mask = i & 1 ? 2 : i + 1 < at + n ? 3 : 1;
-        note(&cells[i / 2], mask, kind, pc, is_shared, me, wepoch);
+        record_access(&cells[i / 2], mask, kind, pc, is_shared, me, wepoch);
         i += i & 1 ? 1 : 2;
     }
     return true;

@@ -51,20 +51,20 @@ extern int patience_ms;
 /* --- memory and its shadow (shadow.cpp) --- */
 enum state : uint8_t { UNALLOCATED, UNINIT, INIT, FREED, REDZONE, PENDING };
 enum access : uint8_t { READ, WRITE, ATOMIC };
-struct place {              /* last access to two bytes */
+struct access_record {      /* last access to two bytes */
     uint32_t pc, block;     /* program counter; number of the block, counted over the process (0: no access) */
     uint16_t epoch, wepoch; /* barriers passed by the block, __syncwarp calls passed by the warp */
     uint16_t thread;
     uint8_t mask, kind; /* mask: which of the two bytes; kind: enum access */
 };
-struct cell {
-    place write, read, read2;
+struct shadow_cell {
+    access_record write, read, read2;
 };
 extern char *arena, *shared; /* arena: device memory; shared: shared memory of the running block */
 void shadow_open();
 /* Sets the state of device memory; keep: leaves the access history. */
 void shadow_set(const void *p, size_t n, state s, bool keep = false);
-void give_pages_back(void *p, size_t n); /* madvise: whole pages in the range read as zeros again */
+void release_pages(void *p, size_t n); /* madvise: whole pages in the range read as zeros again */
 void shadow_shared_clear();
 void shadow_shared_set(const void *p, size_t n, state s);
 void shadow_access(const void *p, size_t n, access kind, uintptr_t pc);
