@@ -99,21 +99,21 @@ bool overlap(const void *a, size_t na, const void *b, size_t nb)
     return (const char *)a < (const char *)b + nb && (const char *)b < (const char *)a + na;
 }
 
-bool ranges_good(const call &x, bool needs_c)
+bool ranges_valid(const call &x, bool needs_c)
 {
     const char *name = "cublasLtMatmul";
     const problem &q = x.q;
-    if (!sim::range_good(x.a, span(q.a), true, name) || !sim::range_good(x.b, span(q.b), true, name) ||
-        !sim::range_good(x.d, span(q.d), true, name) || (needs_c && !sim::range_good(x.c, span(q.c), true, name)))
+    if (!sim::range_valid(x.a, span(q.a), true, name) || !sim::range_valid(x.b, span(q.b), true, name) ||
+        !sim::range_valid(x.d, span(q.d), true, name) || (needs_c && !sim::range_valid(x.c, span(q.c), true, name)))
         return false;
     if (overlap(x.d, span(q.d), x.a, span(q.a)) || overlap(x.d, span(q.d), x.b, span(q.b))) return false;
     if (needs_c && overlap(x.d, span(q.d), x.c, span(q.c)) && (x.c != x.d || q.c.ld != q.d.ld)) return false;
     if (has_bias(q.p.epilogue) || writes_bias(q.p.epilogue)) {
         const size_t each = bytes_of(q.d.type);
         const size_t n = ((size_t)(q.d.batch - 1) * (size_t)q.p.bias_stride + q.bias_n()) * each;
-        if (!q.p.bias || !sim::range_good(q.p.bias, n, true, "cublasLtMatmul (bias)")) return false;
+        if (!q.p.bias || !sim::range_valid(q.p.bias, n, true, "cublasLtMatmul (bias)")) return false;
     }
-    return !x.workspace_bytes || sim::range_good(x.workspace, x.workspace_bytes, true, "cublasLtMatmul (workspace)");
+    return !x.workspace_bytes || sim::range_valid(x.workspace, x.workspace_bytes, true, "cublasLtMatmul (workspace)");
 }
 
 template <class T> cublasStatus_t set(T *to, const void *from, size_t n)
@@ -133,7 +133,7 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
 {
     if (!h) return CUBLAS_STATUS_INVALID_VALUE;
     const sim::guard g;
-    if (sim::enter() != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
+    if (sim::entry_error() != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
     *h = new cublasLtContext{sim::device_now()};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -294,8 +294,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
 {
     if (!h) return CUBLAS_STATUS_NOT_INITIALIZED;
     const sim::guard g;
-    if (sim::enter() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
-    if (!sim::runs_here()) return CUBLAS_STATUS_ARCH_MISMATCH;
+    if (sim::entry_error() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (!sim::has_kernel_image()) return CUBLAS_STATUS_ARCH_MISMATCH;
     if (h->device != sim::device_now()) return CUBLAS_STATUS_INVALID_VALUE; /* a handle belongs to one device */
     if (!alpha || !beta || !a || !b || !d) return CUBLAS_STATUS_INVALID_VALUE;
     call x = {{}, a, b, c, NULL, NULL, d, workspace, 0, 0, 0};
@@ -315,8 +315,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     } else {
         x.alpha_at = alpha;
         x.beta_at = beta;
-        if (!sim::range_good(alpha, 4, true, "cublasLtMatmul (alpha)") ||
-            !sim::range_good(beta, 4, true, "cublasLtMatmul (beta)"))
+        if (!sim::range_valid(alpha, 4, true, "cublasLtMatmul (alpha)") ||
+            !sim::range_valid(beta, 4, true, "cublasLtMatmul (beta)"))
             return CUBLAS_STATUS_INVALID_VALUE;
     }
     if (needs_c && !c) return CUBLAS_STATUS_INVALID_VALUE;
@@ -324,7 +324,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     const void *const at[] = {a, b, needs_c ? c : NULL, d, bias ? x.q.p.bias : NULL};
     for (int i = 0; i < 5; i++)
         if ((uintptr_t)at[i] % w.alignment[i]) return CUBLAS_STATUS_INVALID_VALUE;
-    if (!ranges_good(x, needs_c)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!ranges_valid(x, needs_c)) return CUBLAS_STATUS_INVALID_VALUE;
     return sim::enqueue_call(stream, "cublasLtMatmul", [x]() { return run(x); }) == cudaSuccess
                ? CUBLAS_STATUS_SUCCESS
                : CUBLAS_STATUS_EXECUTION_FAILED;

@@ -61,7 +61,7 @@ ncclResult_t check(ncclComm *c, const call &x)
         const void *p = i ? x.recv : x.send;
         const size_t bytes = i ? received_bytes(x, c->all->n) : sent_bytes(x, c->all->n);
         if (!bytes || !(i ? receives : sends)) continue;
-        if (!p || !sim::range_good(p, bytes, true, name.c_str())) return ncclInvalidArgument;
+        if (!p || !sim::range_valid(p, bytes, true, name.c_str())) return ncclInvalidArgument;
         if (sim::device_of(p) != c->device) return refuse(ncclInvalidArgument, name + ": memory of another device");
     }
     if (sends && receives && !places_good(c, x))
@@ -149,7 +149,7 @@ ncclComm *new_rank(std::shared_ptr<clique> q, int rank, int device)
     q->ranks[(size_t)rank] = c;
     q->joined++;
     comms.insert(c);
-    sim::tell_others();
+    sim::notify_threads();
     return c;
 }
 std::shared_ptr<clique> new_clique(int n)
@@ -178,7 +178,7 @@ ncclResult_t leave(ncclComm *c, bool abandoned)
     comms.erase(c);
     c->all->left[(size_t)c->rank] = true;
     c->all->ranks[(size_t)c->rank] = NULL;
-    sim::tell_others();
+    sim::notify_threads();
     return ncclSuccess; /* not freed: operations of graphs may still refer to it */
 }
 } // namespace
@@ -219,7 +219,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 ncclResult_t ncclCommInitRank(ncclComm_t *comm, int n, ncclUniqueId id, int rank)
 {
     const sim::guard g;
-    if (sim::enter() != cudaSuccess) return ncclUnhandledCudaError;
+    if (sim::entry_error() != cudaSuccess) return ncclUnhandledCudaError;
     if (!comm || n < 1 || rank < 0 || rank >= n) return refuse(ncclInvalidArgument, "no such rank");
     std::shared_ptr<clique> &q = cliques[std::string(id.internal, strnlen(id.internal, sizeof id.internal))];
     if (!q) q = new_clique(n);
@@ -241,7 +241,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int n, ncclUniqueId id, in
 ncclResult_t ncclCommInitAll(ncclComm_t *all, int n, const int *devices)
 {
     const sim::guard g;
-    if (sim::enter() != cudaSuccess) return ncclUnhandledCudaError;
+    if (sim::entry_error() != cudaSuccess) return ncclUnhandledCudaError;
     int present = 0;
     if (!all || n < 1 || cudaGetDeviceCount(&present) != cudaSuccess) return ncclInvalidArgument;
     std::set<int> used;

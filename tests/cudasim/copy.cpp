@@ -16,7 +16,7 @@ void host_memory_written()
 }
 
 /* Checked at the call: the whole range must be device memory, or where host memory is meant, none of it. */
-bool range_good(const void *p, size_t n, bool device, const char *call)
+bool range_valid(const void *p, size_t n, bool device, const char *call)
 {
     if (device ? in_allocation(p, n) : !in_arena(p)) return true;
     const bool is_freed = device && was_freed(p);
@@ -97,8 +97,8 @@ static cudaError_t copy(void *dst, const void *src, size_t n, enum cudaMemcpyKin
         kind == cudaMemcpyDefault ? in_arena(dst) : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     t.from =
         kind == cudaMemcpyDefault ? in_arena(src) : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    if (!range_good(dst, n, t.to, (std::string(name) + " to").c_str()) ||
-        !range_good(src, n, t.from, (std::string(name) + " from").c_str()))
+    if (!range_valid(dst, n, t.to, (std::string(name) + " to").c_str()) ||
+        !range_valid(src, n, t.from, (std::string(name) + " from").c_str()))
         return fail(cudaErrorInvalidValue);
     const bool pageable_in = !t.from && !is_pinned(src), pageable_out = !t.to && !is_pinned(dst);
     if (s->into && (pageable_in || pageable_out)) return forbidden_on_captured(s, "cudaMemcpyAsync of pageable memory");
@@ -117,7 +117,7 @@ static cudaError_t fill(void *dst, int value, size_t n, CUstream_st *s)
 {
     if (!s) return fail(cudaErrorInvalidResourceHandle);
     if (!n) return cudaSuccess;
-    if (!range_good(dst, n, true, "cudaMemset")) return fail(cudaErrorInvalidValue);
+    if (!range_valid(dst, n, true, "cudaMemset")) return fail(cudaErrorInvalidValue);
     return submit_run(s, "cudaMemset", [=]() {
         block_now++;
         if (!shadow_host_access(dst, n, WRITE, "cudaMemset")) return cudaErrorIllegalAddress;

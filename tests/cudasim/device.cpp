@@ -41,11 +41,11 @@ int device_now()
 {
     return selected;
 }
-bool peers(int device, int of)
+bool peer_access(int device, int of)
 {
     return device < 0 || device == of || peer[device][of];
 }
-bool runs_here()
+bool has_kernel_image()
 {
     return major >= 8;
 }
@@ -74,7 +74,7 @@ static cudaError_t no_device()
     if (driver / 1000 < CUDART_VERSION / 1000) return cudaErrorInsufficientDriver;
     return n_devices ? cudaSuccess : cudaErrorNoDevice;
 }
-cudaError_t enter()
+cudaError_t entry_error()
 {
     const cudaError_t e = no_device();
     if (e != cudaSuccess) return e;

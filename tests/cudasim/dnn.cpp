@@ -170,7 +170,7 @@ cudnnStatus_t submit(cudnnHandle_t h, job j, size_t given, const void *alpha, co
 {
     const sim::guard g;
     if (!h || !alpha || !beta) return CUDNN_STATUS_BAD_PARAM;
-    if (sim::enter() != cudaSuccess) return CUDNN_STATUS_EXECUTION_FAILED;
+    if (sim::entry_error() != cudaSuccess) return CUDNN_STATUS_EXECUTION_FAILED;
     const cudnnStatus_t s = supported(j.c, j.x, j.w, j.y);
     if (s != CUDNN_STATUS_SUCCESS) return s;
     j.alpha = *(const float *)alpha;
@@ -183,7 +183,7 @@ cudnnStatus_t submit(cudnnHandle_t h, job j, size_t given, const void *alpha, co
         size_t n;
     } all[] = {{j.a, bytes(sa)}, {j.b, bytes(sb)}, {j.out, bytes(so)}, {j.workspace, workspace_bytes}};
     for (auto &x : all)
-        if (!x.p || (uintptr_t)x.p % 16 || !sim::range_good(x.p, x.n, true, "cudnnConvolution"))
+        if (!x.p || (uintptr_t)x.p % 16 || !sim::range_valid(x.p, x.n, true, "cudnnConvolution"))
             return CUDNN_STATUS_BAD_PARAM;
     return sim::enqueue_call(h->stream, "cudnnConvolution", [j]() { return run(j); }) == cudaSuccess
                ? CUDNN_STATUS_SUCCESS
@@ -251,7 +251,7 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *h)
 {
     const sim::guard g;
     if (!h) return CUDNN_STATUS_BAD_PARAM;
-    if (sim::enter() != cudaSuccess) return CUDNN_STATUS_NOT_INITIALIZED;
+    if (sim::entry_error() != cudaSuccess) return CUDNN_STATUS_NOT_INITIALIZED;
     *h = new cudnnContext{sim::device_now(), NULL};
     return CUDNN_STATUS_SUCCESS;
 }

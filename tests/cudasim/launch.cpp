@@ -44,7 +44,7 @@ cudaError_t cudaLaunchKernel(const void *entry, dim3 grid, dim3 block, void **ar
     const kernel &k = found->second;
     CUstream_st *s = resolve(stream);
     if (!s || s->device != device_now()) return fail(cudaErrorInvalidResourceHandle);
-    if (!runs_here()) return fail(cudaErrorNoKernelImageForDevice);
+    if (!has_kernel_image()) return fail(cudaErrorNoKernelImageForDevice);
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
     if (!threads || threads > MAX_THREADS || block.x > 1024 || block.y > 1024 || block.z > 64)
         return refuse(k.name.c_str(), cudaErrorInvalidConfiguration,
@@ -77,7 +77,7 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *entr
 {
     SIM_ENTER();
     if (!a) return fail(cudaErrorInvalidValue);
-    if (!runs_here()) return fail(cudaErrorNoKernelImageForDevice);
+    if (!has_kernel_image()) return fail(cudaErrorNoKernelImageForDevice);
     *a = {};
     a->maxThreadsPerBlock = MAX_THREADS;
     a->maxDynamicSharedSizeBytes = (int)shared_limit(entry);

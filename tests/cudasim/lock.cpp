@@ -11,7 +11,7 @@ namespace sim
 {
 static std::mutex lock;
 static std::condition_variable news;
-static uint64_t n_news, news_ms; /* number of events (tell_others) so far; time of the last */
+static uint64_t n_news, news_ms; /* number of events (notify_threads) so far; time of the last */
 static thread_local int depth;
 std::vector<bool (*)(bool)> give_up;
 int patience_ms = 30000;
@@ -22,7 +22,7 @@ struct thread_end { /* announces the end of its host thread */
     {
         const guard g;
         me->gone = true;
-        tell_others();
+        notify_threads();
     }
 };
 std::shared_ptr<host_thread> this_host_thread()
@@ -52,7 +52,7 @@ static uint64_t now_ms()
         .count();
 }
 
-void tell_others()
+void notify_threads()
 {
     n_news++;
     news_ms = now_ms();

@@ -175,7 +175,7 @@ size_t cudasim_bytes_held(void)
 void cudasim_forget(void *p, size_t n, void *stream)
 {
     const guard g;
-    if (!n || !range_good(p, n, true, "cudasim_forget")) return;
+    if (!n || !range_valid(p, n, true, "cudasim_forget")) return;
     enqueue_call((cudaStream_t)stream, "cudasim_forget", [=]() {
         block_now++;
         if (!shadow_host_access(p, n, WRITE, "cudasim_forget")) return cudaErrorIllegalAddress;

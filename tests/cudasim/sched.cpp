@@ -46,7 +46,7 @@ thread *current()
     return (thread *)((char *)sim_now - offsetof(thread, self));
 }
 
-bool in_own_stack(const void *p)
+bool in_current_stack(const void *p)
 {
     const struct fiber *f = current()->fiber;
     return (size_t)((const char *)p - f->low) < f->bytes;
@@ -75,7 +75,7 @@ static int pop()
 }
 
 /* Switches from the running fiber to thread t, or to the scheduler where t < 0: no thread can run. */
-static void go_on(struct fiber *from, int t)
+static void switch_to(struct fiber *from, int t)
 {
     if (t < 0) {
         fiber_switch(from, &main_fiber);
@@ -94,7 +94,7 @@ static void wait_for_others(thread *me, wait at)
 {
     me->at = at;
     n_waiting++;
-    go_on(me->fiber, pop());
+    switch_to(me->fiber, pop());
 }
 
 static void wake(thread *t)
@@ -121,7 +121,7 @@ static void fiber_entry()
             continue;
         }
         idle.push_back(mine);
-        go_on(mine, t);
+        switch_to(mine, t);
     }
 }
 
@@ -243,7 +243,7 @@ static void run_block(const launch &l, uint32_t linear)
         idle.push_back(&fibers[i]);
     }
     running = true;
-    go_on(&main_fiber, pop());
+    switch_to(&main_fiber, pop());
     if (!failure && n_gone < n_threads) deadlock();
     running = false;
     if (counting) count_block_end();
@@ -313,7 +313,7 @@ void sim_barrier(int site, const char *file, int line)
     for (int i = 0; i < n_threads; i++)
         if (i != me->index) wake(&threads[i]);
     push(me->index); /* it is scheduled like the others */
-    go_on(me->fiber, pop());
+    switch_to(me->fiber, pop());
 }
 
 void sim_mask(unsigned mask)

@@ -193,11 +193,11 @@ bool shadow_host_access(const void *p, size_t n, access kind, const char *what, 
 
 void shadow_access(const void *address, size_t n, access kind, uintptr_t pc)
 {
-    if (!running || !checked || in_own_stack(address)) return;
+    if (!running || !checked || in_current_stack(address)) return;
     const char *p = (const char *)address;
     const bool is_shared = (size_t)(p - shared) < SHARED_SPACE;
     if (is_shared || in_arena(p)) {
-        if (!is_shared && device_of(p) != device_running && !peers(device_running, device_of(p))) {
+        if (!is_shared && device_of(p) != device_running && !peer_access(device_running, device_of(p))) {
             report(CUDASIM_DEVICE, pc_pack((void *)pc), 0,
                    std::string(verbs[kind]) + " of memory of device " + std::to_string(device_of(p)) + " by device " +
                        std::to_string(device_running) + " without peer access");

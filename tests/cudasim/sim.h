@@ -39,8 +39,8 @@ struct waiting {                     /* start time of a blocking call */
     uint64_t since;
     waiting();
 };
-void tell_others(); /* wakes blocked threads: an operation was enqueued or has ended */
-/* Called when no operation can run: sleeps until another thread calls tell_others. false: no thread is left that
+void notify_threads(); /* wakes blocked threads: an operation was enqueued or has ended */
+/* Called when no operation can run: sleeps until another thread calls notify_threads. false: no thread is left that
  * could. */
 bool wait_for_others(const waiting &w);
 /* Called by a blocked thread that cannot go on; late: its patience has run out. Each callback fails the operations that
@@ -131,7 +131,7 @@ extern const launch *launch_now;
 thread *current();
 cudaError_t run_launch(const launch &l);    /* returns the device's error or cudaSuccess */
 [[noreturn]] void abandon(cudaError_t why); /* ends the launch; called by a thread of the kernel */
-bool in_own_stack(const void *p);
+bool in_current_stack(const void *p);
 bool in_any_stack(const void *p);
 bool in_state(const void *p); /* the simulation's own variables */
 
@@ -152,24 +152,24 @@ void forget_streams(int device);
 /* Enqueues a library call as one operation of a stream. */
 cudaError_t enqueue_call(cudaStream_t s, const char *name, std::function<cudaError_t()> run);
 /* Is the whole range device memory (device true) or host memory (false)? If not, reports it under the call's name. */
-bool range_good(const void *p, size_t n, bool device, const char *call);
+bool range_valid(const void *p, size_t n, bool device, const char *call);
 
 /* --- devices and errors (device.cpp) --- */
-int device_now();               /* current device of the calling host thread */
-extern int device_running;      /* device whose operation runs; -1: none */
-bool peers(int device, int of); /* may `device` access memory of device `of`? */
-cudaError_t enter(); /* error that every call returns first: no driver, no device, the device's sticky error */
+int device_now();                     /* current device of the calling host thread */
+extern int device_running;            /* device whose operation runs; -1: none */
+bool peer_access(int device, int of); /* may `device` access memory of device `of`? */
+cudaError_t entry_error(); /* error that every call returns first: no driver, no device, the device's sticky error */
 /* Sets the error that the thread's next cudaGetLastError returns; returns it. */
 cudaError_t fail(cudaError_t e);
 cudaError_t note_error(cudaError_t e);              /* the same, but ignores cudaSuccess */
 cudaError_t fail_device(int device, cudaError_t e); /* sticky: all calls return it until cudaDeviceReset */
 cudaError_t device_error(int device);
-bool runs_here();             /* the program has kernels for the device's compute capability */
+bool has_kernel_image();      /* the program has kernels for the device's compute capability */
 extern bool in_host_function; /* a function of cudaLaunchHostFunc runs; it may not call CUDA */
 #define SIM_ENTER()                                                                                                    \
     const sim::guard sim_guard;                                                                                        \
     do {                                                                                                               \
-        const cudaError_t sim_entry = sim::enter();                                                                    \
+        const cudaError_t sim_entry = sim::entry_error();                                                              \
         if (sim_entry != cudaSuccess) return sim::note_error(sim_entry);                                               \
     } while (0)
 void free_all(int device); /* memory.cpp */

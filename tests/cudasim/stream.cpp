@@ -112,7 +112,7 @@ operation &enqueue(CUstream_st *s, const std::string &name, work w)
     s->last = o.clock;
     s->last_id = o.id;
     s->queue.push_back(std::move(o));
-    tell_others();
+    notify_threads();
     return s->queue.back();
 }
 
@@ -177,7 +177,7 @@ bool run_one()
     op_now = NULL;
     done[o.id] = true;
     if (s->destroyed) drop_stream(s);
-    tell_others();
+    notify_threads();
     return true;
 }
 
