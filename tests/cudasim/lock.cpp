@@ -10,8 +10,8 @@
 namespace sim
 {
 static std::mutex lock;
-static std::condition_variable news;
-static uint64_t n_news, news_ms; /* number of events (notify_threads) so far; time of the last */
+static std::condition_variable changed;
+static uint64_t n_changes, last_change_ms; /* number of events (notify_threads) so far; time of the last */
 static thread_local int depth;
 std::vector<bool (*)(bool)> give_up;
 int patience_ms = 30000;
@@ -33,7 +33,7 @@ std::shared_ptr<host_thread> this_host_thread()
 
 bool is_stuck(const host_thread &t)
 {
-    return t.gone || (t.waits && t.seen == n_news);
+    return t.gone || (t.waits && t.seen == n_changes);
 }
 
 guard::guard()
@@ -54,9 +54,9 @@ static uint64_t now_ms()
 
 void notify_threads()
 {
-    n_news++;
-    news_ms = now_ms();
-    news.notify_all();
+    n_changes++;
+    last_change_ms = now_ms();
+    changed.notify_all();
 }
 
 waiting::waiting() : since(now_ms())
@@ -67,16 +67,16 @@ bool wait_for_others(const waiting &w)
 {
     const std::shared_ptr<host_thread> me = this_host_thread();
     me->waits = true;
-    me->seen = n_news;
-    const bool late = now_ms() - std::max(w.since, news_ms) > (uint64_t)patience_ms;
+    me->seen = n_changes;
+    const bool late = now_ms() - std::max(w.since, last_change_ms) > (uint64_t)patience_ms;
     bool more = false;
     for (bool (*f)(bool) : give_up) more = f(late) || more; /* has it failed an operation, so that others can run? */
     if (!more && !late && !give_up.empty()) {
-        const uint64_t seen = n_news;
+        const uint64_t seen = n_changes;
         std::unique_lock<std::mutex> l(lock, std::adopt_lock);
         const int held = depth;
         depth = 0;
-        news.wait_for(l, std::chrono::milliseconds(20), [seen]() { return n_news != seen; });
+        changed.wait_for(l, std::chrono::milliseconds(20), [seen]() { return n_changes != seen; });
         depth = held;
         l.release();
         more = true;

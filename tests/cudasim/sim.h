@@ -31,7 +31,7 @@ struct guard {
 struct host_thread {
     /* waits: blocked in a call that waits for the device; gone: the thread has ended */
     bool waits = false, gone = false;
-    uint64_t seen = 0; /* n_news (lock.cpp) when it last found that it cannot go on */
+    uint64_t seen = 0; /* n_changes (lock.cpp) when it last found that it cannot go on */
 };
 std::shared_ptr<host_thread> this_host_thread();
 bool is_stuck(const host_thread &t); /* ended, or blocked with nothing new since */
