@@ -317,7 +317,7 @@ cudaError_t bundle::run()
     return cudaSuccess;
 }
 
-void bundle::dropped()
+void bundle::cancelled()
 {
     if (released || failed || aborted) return;
     sim::report(CUDASIM_COMM, 0, 0,

@@ -183,7 +183,7 @@ cudaError_t cudaDeviceReset(void)
 {
     const guard g;
     if (no_device() != cudaSuccess) return fail(no_device());
-    forget_streams(selected);
+    reset_streams(selected);
     free_all(selected);
     for (int i = 0; i < MAX_DEVICES; i++) peer[selected][i] = false;
     last = sticky[selected] = cudaSuccess;

@@ -72,7 +72,7 @@ cudaError_t captured_event(const CUevent_st *e, const char *call)
     return broken(*e->into, cudaErrorCapturedEvent, call, "the event was recorded in it");
 }
 
-cudaError_t capture_node(CUstream_st *s, const std::string &name, issue make)
+cudaError_t capture_node(CUstream_st *s, const std::string &name, work_maker make)
 {
     if (s->into->invalid) return fail(cudaErrorStreamCaptureInvalidated);
     std::vector<node> &nodes = s->into->graph->nodes;

@@ -110,7 +110,7 @@ static void race(const access_record &before, access kind, uint32_t pc, bool is_
     else if (before.block >= launch_first_block)
         text += "thread " + std::to_string(before.thread) + " of another block of the same launch";
     else
-        text += origin(before.block);
+        text += operation_text(before.block);
     text += " at " + pc_text(before.pc) +
             (before.block < launch_first_block ? ", which no event or stream orders" : ", no barrier between");
     report(is_shared ? CUDASIM_RACE_SHARED : CUDASIM_RACE_GLOBAL, pc, before.pc, text);

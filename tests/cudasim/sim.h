@@ -145,10 +145,10 @@ uint32_t below(uint32_t n); /* uniform in [0, n); 0 for seed 0 */
 /* Happens-before: must the operation that ran block `before` end before the running one starts, in every legal order of
  * the streams? */
 bool ordered_before(uint32_t before);
-std::string origin(uint32_t block); /* "layernorm_fwd in stream 2" */
-bool run_one();                     /* runs one operation whose dependencies are met; false: there is none */
+std::string operation_text(uint32_t block); /* "layernorm_fwd in stream 2" */
+bool run_one();                             /* runs one operation whose dependencies are met; false: there is none */
 void wait_for_device(int device);
-void forget_streams(int device);
+void reset_streams(int device);
 /* Enqueues a library call as one operation of a stream. */
 cudaError_t enqueue_call(cudaStream_t s, const char *name, std::function<cudaError_t()> run);
 /* Is the whole range device memory (device true) or host memory (false)? If not, reports it under the call's name. */

@@ -46,7 +46,7 @@ struct bundle : sim::gate {
     bundle(ncclComm *c, std::vector<call> x, uint64_t capture);
     ~bundle();
     bool open() override;
-    void dropped() override;
+    void cancelled() override;
     cudaError_t run();
 };
 struct clique {

@@ -20,12 +20,12 @@ static std::vector<bool> done = {true}; /* by operation id */
 static clock_vector host;
 static int n_streams;
 static const operation *op_now;
-struct ran { /* blocks from number `first` on belong to this operation */
+struct executed { /* blocks from number `first` on belong to this operation */
     uint32_t first, id;
     int stream;
     const std::string *name;
 };
-static std::vector<ran> history;
+static std::vector<executed> history;
 
 void join(clock_vector &a, const clock_vector &b)
 {
@@ -45,26 +45,26 @@ const std::vector<CUstream_st *> &all_streams()
     return streams;
 }
 
-static const ran &owner(uint32_t block)
+static const executed &owner(uint32_t block)
 {
-    auto r =
-        std::upper_bound(history.begin(), history.end(), block, [](uint32_t b, const ran &x) { return b < x.first; });
+    auto r = std::upper_bound(history.begin(), history.end(), block,
+                              [](uint32_t b, const executed &x) { return b < x.first; });
     return *std::prev(r);
 }
 bool ordered_before(uint32_t before)
 {
     static uint32_t known_low, known_high, known_for;
     if (known_for == op_now->id && before >= known_low && before < known_high) return true;
-    const ran &r = owner(before);
+    const executed &r = owner(before);
     if ((size_t)r.stream >= op_now->clock.size() || op_now->clock[(size_t)r.stream] < r.id) return false;
     known_low = r.first;
     known_high = &r == &history.back() ? UINT32_MAX : (&r)[1].first;
     known_for = op_now->id;
     return true;
 }
-std::string origin(uint32_t block)
+std::string operation_text(uint32_t block)
 {
-    const ran &r = owner(block);
+    const executed &r = owner(block);
     return *r.name + " in stream " + std::to_string(r.stream);
 }
 
@@ -116,7 +116,7 @@ operation &enqueue(CUstream_st *s, const std::string &name, work w)
     return s->queue.back();
 }
 
-cudaError_t submit(CUstream_st *s, const std::string &name, issue make, uint32_t *id)
+cudaError_t submit(CUstream_st *s, const std::string &name, work_maker make, uint32_t *id)
 {
     if (id) *id = 0;
     if (s->into) return capture_node(s, name, std::move(make));
@@ -151,15 +151,15 @@ bool run_one()
     for (CUstream_st *s : streams)
         if (!s->queue.empty() && s->queue.front().what.wait)
             s->queue.front().what.wait->at_head = ready(s->queue.front());
-    std::vector<CUstream_st *> can;
+    std::vector<CUstream_st *> runnable;
     for (CUstream_st *s : streams) {
         if (s->queue.empty() || !ready(s->queue.front())) continue;
         gate *g = s->queue.front().what.wait.get();
-        if (!g || device_error(s->device) != cudaSuccess || g->open()) can.push_back(s);
+        if (!g || device_error(s->device) != cudaSuccess || g->open()) runnable.push_back(s);
     }
-    if (can.empty()) return false;
-    CUstream_st *s = seed ? can[below((uint32_t)can.size())]
-                          : *std::min_element(can.begin(), can.end(), [](CUstream_st *a, CUstream_st *b) {
+    if (runnable.empty()) return false;
+    CUstream_st *s = seed ? runnable[below((uint32_t)runnable.size())]
+                          : *std::min_element(runnable.begin(), runnable.end(), [](CUstream_st *a, CUstream_st *b) {
                                 return a->queue.front().id < b->queue.front().id;
                             });
     operation o = std::move(s->queue.front());
@@ -172,7 +172,7 @@ bool run_one()
         device_running = -1;
         if (e != cudaSuccess) fail_device(s->device, e);
     } else if (o.what.wait) {
-        o.what.wait->dropped();
+        o.what.wait->cancelled();
     }
     op_now = NULL;
     done[o.id] = true;
@@ -203,12 +203,12 @@ void wait_for_device(int device)
         if (s->device == device && s->last_id) last.push_back({s->last_id, s->last});
     for (auto &x : last) wait_for(x.first, x.second);
 }
-void forget_streams(int device)
+void reset_streams(int device)
 {
     for (CUstream_st *s : streams) {
         if (s->device != device) continue;
         for (operation &o : s->queue) {
-            if (o.what.wait) o.what.wait->dropped();
+            if (o.what.wait) o.what.wait->cancelled();
             done[o.id] = true;
         }
         s->queue.clear();

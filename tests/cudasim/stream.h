@@ -18,7 +18,7 @@ struct gate {
     bool at_head = false;        /* all earlier operations are done; updated before each call of open() */
     uint32_t after = 0, own = 0; /* after: id of an operation that must end first; own: id of the operation itself */
     virtual bool open() = 0;
-    virtual void dropped() = 0; /* it will never run: its device has failed */
+    virtual void cancelled() = 0; /* it will never run: its device has failed */
     virtual ~gate()
     {
     }
@@ -29,7 +29,7 @@ struct work {
 };
 /* Makes the work of one execution: called when it is enqueued in a stream, and at each launch of a graph that it was
  * captured into. */
-typedef std::function<work()> issue;
+typedef std::function<work()> work_maker;
 
 struct operation {
     uint32_t id;
@@ -40,7 +40,7 @@ struct operation {
 };
 struct node {
     std::string name;
-    issue make;
+    work_maker make;
     std::vector<size_t> after; /* indices of the nodes it depends on */
     int device;
 };
@@ -88,7 +88,7 @@ bool is_event(cudaEvent_t e);
 operation &enqueue(CUstream_st *s, const std::string &name, work w);
 /* Enqueues in the stream, or adds a node to the graph that the stream is captured into. *id, if id is not NULL: the
  * operation's id; 0 for a node. */
-cudaError_t submit(CUstream_st *s, const std::string &name, issue make, uint32_t *id = NULL);
+cudaError_t submit(CUstream_st *s, const std::string &name, work_maker make, uint32_t *id = NULL);
 cudaError_t submit_run(CUstream_st *s, const std::string &name, std::function<cudaError_t()> run, uint32_t *id = NULL);
 /* Waits until operation id is done or nothing can go on; then `clock` happens before the host's next calls. */
 void wait_for(uint32_t id, const clock_vector &clock);
@@ -96,7 +96,7 @@ void wait_for_stream(CUstream_st *s);
 void wait_for_device(int device);
 
 /* --- captures (graph.cpp) --- */
-cudaError_t capture_node(CUstream_st *s, const std::string &name, issue make);
+cudaError_t capture_node(CUstream_st *s, const std::string &name, work_maker make);
 cudaError_t capture_record(CUevent_st *e, CUstream_st *s);
 cudaError_t capture_wait(CUstream_st *s, CUevent_st *e);
 /* Calls that a capture forbids: the call is reported, the capture invalidated and the error returned; otherwise
