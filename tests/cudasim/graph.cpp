@@ -10,7 +10,7 @@
 
 struct CUgraphExec_st {
     std::vector<sim::node> nodes;
-    std::vector<size_t> lane;          /* chain of each node */
+    std::vector<size_t> chain_of;      /* chain of each node */
     std::vector<CUstream_st *> chains; /* internal streams */
     uint32_t last;                     /* id of its last launch's end: launches of one graph never overlap */
     sim::clock_vector last_clock;
@@ -23,7 +23,7 @@ static std::set<CUgraph_st *> graphs;
 static std::set<CUgraphExec_st *> execs;
 static thread_local enum cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
-static cudaError_t broken(capture &c, cudaError_t e, const char *call, const char *why)
+static cudaError_t invalidate(capture &c, cudaError_t e, const char *call, const char *why)
 {
     c.invalid = true;
     report(CUDASIM_CAPTURE, 0, 0,
@@ -40,21 +40,21 @@ cudaError_t forbidden_in_capture(const char *call)
         if (mine ? c->mode == cudaStreamCaptureModeRelaxed
                  : c->mode != cudaStreamCaptureModeGlobal || thread_mode != cudaStreamCaptureModeGlobal)
             continue;
-        e = broken(*c, cudaErrorStreamCaptureUnsupported, call, "the capture's mode forbids the call");
+        e = invalidate(*c, cudaErrorStreamCaptureUnsupported, call, "the capture's mode forbids the call");
     }
     return e;
 }
 cudaError_t forbidden_on_captured(CUstream_st *s, const char *call)
 {
     if (!s->into) return cudaSuccess;
-    return broken(*s->into, cudaErrorStreamCaptureUnsupported, call, "it cannot be part of a graph");
+    return invalidate(*s->into, cudaErrorStreamCaptureUnsupported, call, "it cannot be part of a graph");
 }
 cudaError_t forbidden_on_device(int device, const char *call)
 {
     cudaError_t e = cudaSuccess;
     for (auto &c : active)
         if (c->origin->device == device)
-            e = broken(*c, cudaErrorStreamCaptureUnsupported, call, "it would wait for what is only captured");
+            e = invalidate(*c, cudaErrorStreamCaptureUnsupported, call, "it would wait for what is only captured");
     return e;
 }
 cudaError_t legacy_in_capture(const CUstream_st *s, const char *call)
@@ -62,14 +62,15 @@ cudaError_t legacy_in_capture(const CUstream_st *s, const char *call)
     if (active.empty() || s != default_stream_of(s->device)) return cudaSuccess;
     for (CUstream_st *t : all_streams())
         if (t->into && t->blocking && t->device == s->device)
-            return broken(*t->into, cudaErrorStreamCaptureImplicit, call, "the default stream waits for all others");
+            return invalidate(*t->into, cudaErrorStreamCaptureImplicit, call,
+                              "the default stream waits for all others");
     return cudaSuccess;
 }
 cudaError_t captured_event(const CUevent_st *e, const char *call)
 {
     if (!e->into) return cudaSuccess;
     if (e->into->ended) return fail(cudaErrorCapturedEvent);
-    return broken(*e->into, cudaErrorCapturedEvent, call, "the event was recorded in it");
+    return invalidate(*e->into, cudaErrorCapturedEvent, call, "the event was recorded in it");
 }
 
 cudaError_t capture_node(CUstream_st *s, const std::string &name, work_maker make)
@@ -93,7 +94,7 @@ cudaError_t capture_wait(CUstream_st *s, CUevent_st *e)
     capture &c = s->into ? *s->into : *e->into;
     if (!e->into) {
         if (!e->id) return cudaSuccess; /* never recorded */
-        return broken(c, cudaErrorStreamCaptureIsolation, call, "the event was recorded outside it");
+        return invalidate(c, cudaErrorStreamCaptureIsolation, call, "the event was recorded outside it");
     }
     if (e->into->ended) {
         if (s->into) c.invalid = true;
@@ -101,11 +102,11 @@ cudaError_t capture_wait(CUstream_st *s, CUevent_st *e)
     }
     if (s->into && s->into != e->into) {
         e->into->invalid = true;
-        return broken(c, cudaErrorStreamCaptureMerge, call, "the event belongs to another capture");
+        return invalidate(c, cudaErrorStreamCaptureMerge, call, "the event belongs to another capture");
     }
     if (c.invalid) return fail(cudaErrorStreamCaptureInvalidated);
     if (s == default_stream_of(s->device))
-        return broken(c, cudaErrorStreamCaptureImplicit, call, "the default stream cannot be captured");
+        return invalidate(c, cudaErrorStreamCaptureImplicit, call, "the default stream cannot be captured");
     if (!s->into) {
         s->into = e->into;
         s->tips.clear();
@@ -116,7 +117,7 @@ cudaError_t capture_wait(CUstream_st *s, CUevent_st *e)
 }
 
 /* Nodes that the given nodes depend on, directly or not, and these. */
-static std::vector<bool> reached(const CUgraph_st &g, const std::vector<size_t> &from)
+static std::vector<bool> ancestors_of(const CUgraph_st &g, const std::vector<size_t> &from)
 {
     std::vector<bool> in(g.nodes.size());
     for (size_t t : from) in[t] = true;
@@ -138,25 +139,25 @@ static void end_capture(std::shared_ptr<capture> c)
 }
 
 /* Assigns nodes to chains: a node continues a chain whose last node it depends on, or starts a new one. */
-static void lay_out(CUgraphExec_st *x)
+static void assign_chains(CUgraphExec_st *x)
 {
     std::map<size_t, size_t> ends; /* last node of a chain -> the chain */
     for (size_t i = 0; i < x->nodes.size(); i++) {
-        size_t lane = x->chains.size();
+        size_t chain = x->chains.size();
         for (size_t a : x->nodes[i].after) {
             auto e = ends.find(a);
             if (e == ends.end() || x->chains[e->second]->device != x->nodes[i].device) continue;
-            lane = e->second;
+            chain = e->second;
             ends.erase(e);
             break;
         }
-        if (lane == x->chains.size()) x->chains.push_back(new_stream(x->nodes[i].device, false));
-        x->lane.push_back(lane);
-        ends[i] = lane;
+        if (chain == x->chains.size()) x->chains.push_back(new_stream(x->nodes[i].device, false));
+        x->chain_of.push_back(chain);
+        ends[i] = chain;
     }
 }
 
-static void follow(CUstream_st *s, operation &o, uint32_t id, const clock_vector &clock)
+static void add_dependency(CUstream_st *s, operation &o, uint32_t id, const clock_vector &clock)
 {
     o.after.push_back(id);
     join(o.clock, clock);
@@ -167,22 +168,22 @@ static void replay(CUgraphExec_st *x, CUstream_st *s)
 {
     const auto nothing = []() { return cudaSuccess; };
     operation &begin = enqueue(s, "cudaGraphLaunch", work{nothing, NULL});
-    if (x->last) follow(s, begin, x->last, x->last_clock);
+    if (x->last) add_dependency(s, begin, x->last, x->last_clock);
     const uint32_t begin_id = begin.id;
     const clock_vector begin_clock = begin.clock;
     std::vector<uint32_t> ids;
     std::vector<clock_vector> clocks;
     for (size_t i = 0; i < x->nodes.size(); i++) {
         const node &n = x->nodes[i];
-        CUstream_st *chain = x->chains[x->lane[i]];
+        CUstream_st *chain = x->chains[x->chain_of[i]];
         operation &o = enqueue(chain, n.name, n.make());
-        follow(chain, o, begin_id, begin_clock);
-        for (size_t a : n.after) follow(chain, o, ids[a], clocks[a]);
+        add_dependency(chain, o, begin_id, begin_clock);
+        for (size_t a : n.after) add_dependency(chain, o, ids[a], clocks[a]);
         ids.push_back(o.id);
         clocks.push_back(o.clock);
     }
     operation &end = enqueue(s, "cudaGraphLaunch", work{nothing, NULL});
-    for (size_t i = 0; i < ids.size(); i++) follow(s, end, ids[i], clocks[i]);
+    for (size_t i = 0; i < ids.size(); i++) add_dependency(s, end, ids[i], clocks[i]);
     x->last = end.id;
     x->last_clock = end.clock;
 }
@@ -193,7 +194,7 @@ static cudaError_t instantiate(cudaGraphExec_t *exec, cudaGraph_t g)
     *exec = NULL;
     if (!graphs.count(g)) return fail(cudaErrorInvalidValue);
     *exec = new CUgraphExec_st{g->nodes, {}, {}, 0, {}};
-    lay_out(*exec);
+    assign_chains(*exec);
     execs.insert(*exec);
     return cudaSuccess;
 }
@@ -242,15 +243,16 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     *graph = NULL;
     const std::shared_ptr<capture> c = s->into;
     if (!c) return fail(cudaErrorIllegalState);
-    if (c->origin != s) return broken(*c, cudaErrorStreamCaptureUnmatched, "cudaStreamEndCapture", "by another stream");
+    if (c->origin != s)
+        return invalidate(*c, cudaErrorStreamCaptureUnmatched, "cudaStreamEndCapture", "by another stream");
     if (c->mode != cudaStreamCaptureModeRelaxed && c->by != std::this_thread::get_id())
         return fail(cudaErrorStreamCaptureWrongThread);
     cudaError_t e = c->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
-    const std::vector<bool> in = reached(*c->graph, s->tips);
+    const std::vector<bool> in = ancestors_of(*c->graph, s->tips);
     for (size_t i = 0; e == cudaSuccess && i < in.size(); i++)
         if (!in[i])
-            e = broken(*c, cudaErrorStreamCaptureUnjoined, "cudaStreamEndCapture",
-                       ("nothing of it follows " + c->graph->nodes[i].name).c_str());
+            e = invalidate(*c, cudaErrorStreamCaptureUnjoined, "cudaStreamEndCapture",
+                           ("nothing of it follows " + c->graph->nodes[i].name).c_str());
     end_capture(c);
     if (e != cudaSuccess) {
         delete c->graph;
