@@ -12,15 +12,15 @@ using namespace comm;
 
 namespace
 {
-struct order { /* a call queued until the group ends */
+struct queued_call { /* a call queued until the group ends */
     ncclComm *of;
     cudaStream_t stream;
     call what;
 };
 thread_local int depth;
-thread_local std::vector<order> orders;
-thread_local std::vector<ncclComm *> arrivals;
-std::map<std::string, std::shared_ptr<clique>> cliques; /* by unique id */
+thread_local std::vector<queued_call> queued_calls;
+thread_local std::vector<ncclComm *> joining_ranks;
+std::map<std::string, std::shared_ptr<communicator>> joining_communicators; /* by unique id */
 std::set<ncclComm *> comms;
 uint64_t n_ids;
 thread_local char last_error[256];
@@ -38,7 +38,7 @@ bool overlap(const void *a, size_t na, const void *b, size_t nb)
 }
 
 /* In-place collectives are allowed at one offset of each kind; any other overlap is an error. */
-bool places_good(const ncclComm *c, const call &x)
+bool in_place_valid(const ncclComm *c, const call &x)
 {
     const int n = c->all->n;
     const size_t one = x.count * bytes_of(x.type), in = sent_bytes(x, n), out = received_bytes(x, n);
@@ -64,7 +64,7 @@ ncclResult_t check(ncclComm *c, const call &x)
         if (!p || !sim::range_valid(p, bytes, true, name.c_str())) return ncclInvalidArgument;
         if (sim::device_of(p) != c->device) return refuse(ncclInvalidArgument, name + ": memory of another device");
     }
-    if (sends && receives && !places_good(c, x))
+    if (sends && receives && !in_place_valid(c, x))
         return refuse(ncclInvalidArgument, name + ": sent and received memory overlap, not as in place");
     return ncclSuccess;
 }
@@ -92,7 +92,7 @@ ncclResult_t submit(ncclComm *c, cudaStream_t stream, const std::vector<call> &c
     return e == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
 
-ncclResult_t take(ncclComm *c, cudaStream_t stream, const call &x)
+ncclResult_t call_or_queue(ncclComm *c, cudaStream_t stream, const call &x)
 {
     const sim::guard g;
     if (!comms.count(c)) return refuse(ncclInvalidArgument, "no such communicator");
@@ -101,14 +101,14 @@ ncclResult_t take(ncclComm *c, cudaStream_t stream, const call &x)
     const ncclResult_t r = check(c, x);
     if (r != ncclSuccess || !x.count) return r;
     if (depth == 0) return submit(c, stream, {x});
-    orders.push_back({c, stream, x});
+    queued_calls.push_back({c, stream, x});
     return ncclSuccess;
 }
 
-ncclResult_t submit_orders()
+ncclResult_t submit_queued()
 {
-    std::vector<order> all;
-    std::swap(all, orders);
+    std::vector<queued_call> all;
+    std::swap(all, queued_calls);
     for (size_t i = 0; i < all.size(); i++) {
         if (!all[i].of) continue;
         std::vector<call> calls;
@@ -142,7 +142,7 @@ ncclResult_t wait_for_ranks(const std::vector<ncclComm *> &those)
     return ncclSuccess;
 }
 
-ncclComm *new_rank(std::shared_ptr<clique> q, int rank, int device)
+ncclComm *new_rank(std::shared_ptr<communicator> q, int rank, int device)
 {
     if (sim::give_up.empty()) sim::give_up.push_back(give_up);
     ncclComm *c = new ncclComm{q, rank, device, sim::this_host_thread(), ncclSuccess, NULL, 0, {}, {}, {}};
@@ -152,9 +152,9 @@ ncclComm *new_rank(std::shared_ptr<clique> q, int rank, int device)
     sim::notify_threads();
     return c;
 }
-std::shared_ptr<clique> new_clique(int n)
+std::shared_ptr<communicator> new_communicator(int n)
 {
-    auto q = std::make_shared<clique>();
+    auto q = std::make_shared<communicator>();
     q->n = n;
     q->ranks.resize((size_t)n);
     q->left.resize((size_t)n);
@@ -171,7 +171,7 @@ ncclResult_t leave(ncclComm *c, bool abandoned)
     for (bundle *b : std::set<bundle *>(c->all->waiting))
         if (abandoned && b->comm == c) {
             b->aborted = true;
-            for (auto &m : b->meetings) m->here.erase(c->rank);
+            for (auto &m : b->points) m->arrived.erase(c->rank);
         }
     const std::shared_ptr<bundle> last = c->newest;
     if (last && last->own && !sim::is_done(last->own)) sim::wait_for(last->own, {});
@@ -221,8 +221,9 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int n, ncclUniqueId id, int rank
     const sim::guard g;
     if (sim::entry_error() != cudaSuccess) return ncclUnhandledCudaError;
     if (!comm || n < 1 || rank < 0 || rank >= n) return refuse(ncclInvalidArgument, "no such rank");
-    std::shared_ptr<clique> &q = cliques[std::string(id.internal, strnlen(id.internal, sizeof id.internal))];
-    if (!q) q = new_clique(n);
+    std::shared_ptr<communicator> &q =
+        joining_communicators[std::string(id.internal, strnlen(id.internal, sizeof id.internal))];
+    if (!q) q = new_communicator(n);
     if (q->n != n || q->ranks[(size_t)rank])
         return refuse(ncclInvalidUsage, "rank " + std::to_string(rank) + " of " + std::to_string(n) +
                                             ": taken already, or others say " + std::to_string(q->n) + " ranks");
@@ -231,7 +232,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int n, ncclUniqueId id, int rank
             return refuse(ncclInvalidUsage,
                           "ranks " + std::to_string(c->rank) + " and " + std::to_string(rank) + " have one device");
     *comm = new_rank(q, rank, sim::device_now());
-    arrivals.push_back(*comm);
+    joining_ranks.push_back(*comm);
     return depth ? ncclSuccess : (ncclGroupStart(), ncclGroupEnd());
 }
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int n, ncclUniqueId id, int rank, ncclConfig_t *)
@@ -250,7 +251,7 @@ ncclResult_t ncclCommInitAll(ncclComm_t *all, int n, const int *devices)
         if (d < 0 || d >= present) return refuse(ncclInvalidArgument, "no device " + std::to_string(d));
         if (!used.insert(d).second) return refuse(ncclInvalidUsage, "two ranks have device " + std::to_string(d));
     }
-    auto q = new_clique(n);
+    auto q = new_communicator(n);
     for (int i = 0; i < n; i++) all[i] = new_rank(q, i, devices ? devices[i] : i);
     return ncclSuccess;
 }
@@ -276,10 +277,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *e)
     if (!comms.count(c) || !e) return ncclInvalidArgument;
     if (sim::device_error(c->device) != cudaSuccess && c->async == ncclSuccess) c->async = ncclUnhandledCudaError;
     for (const bundle *b : c->all->waiting)
-        for (size_t i = 0; b->comm == c && i < b->meetings.size(); i++)
+        for (size_t i = 0; b->comm == c && i < b->points.size(); i++)
             for (int r = 0; r < c->all->n; r++) {
                 const bool meant = b->calls[i].what < SEND || r == b->calls[i].peer;
-                if (meant && !b->meetings[i]->here.count(r) && has_left(*c->all, r)) c->async = ncclRemoteError;
+                if (meant && !b->points[i]->arrived.count(r) && has_left(*c->all, r)) c->async = ncclRemoteError;
             }
     *e = c->async;
     return ncclSuccess;
@@ -316,46 +317,46 @@ ncclResult_t ncclGroupEnd(void)
     const sim::guard g;
     if (depth == 0) return refuse(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
     if (--depth) return ncclSuccess;
-    std::vector<ncclComm *> come;
-    std::swap(come, arrivals);
-    const ncclResult_t r = wait_for_ranks(come);
-    return r == ncclSuccess ? submit_orders() : r;
+    std::vector<ncclComm *> joining;
+    std::swap(joining, joining_ranks);
+    const ncclResult_t r = wait_for_ranks(joining);
+    return r == ncclSuccess ? submit_queued() : r;
 }
 
 ncclResult_t ncclAllReduce(const void *send, void *recv, size_t n, ncclDataType_t t, ncclRedOp_t op, ncclComm_t c,
                            cudaStream_t s)
 {
-    return take(c, s, {ALL_REDUCE, send, recv, n, t, op, -1});
+    return call_or_queue(c, s, {ALL_REDUCE, send, recv, n, t, op, -1});
 }
 ncclResult_t ncclReduce(const void *send, void *recv, size_t n, ncclDataType_t t, ncclRedOp_t op, int root,
                         ncclComm_t c, cudaStream_t s)
 {
-    return take(c, s, {REDUCE, send, recv, n, t, op, root});
+    return call_or_queue(c, s, {REDUCE, send, recv, n, t, op, root});
 }
 ncclResult_t ncclBroadcast(const void *send, void *recv, size_t n, ncclDataType_t t, int root, ncclComm_t c,
                            cudaStream_t s)
 {
-    return take(c, s, {BROADCAST, send, recv, n, t, ncclSum, root});
+    return call_or_queue(c, s, {BROADCAST, send, recv, n, t, ncclSum, root});
 }
 ncclResult_t ncclBcast(void *p, size_t n, ncclDataType_t t, int root, ncclComm_t c, cudaStream_t s)
 {
-    return take(c, s, {BROADCAST, p, p, n, t, ncclSum, root});
+    return call_or_queue(c, s, {BROADCAST, p, p, n, t, ncclSum, root});
 }
 ncclResult_t ncclAllGather(const void *send, void *recv, size_t n, ncclDataType_t t, ncclComm_t c, cudaStream_t s)
 {
-    return take(c, s, {ALL_GATHER, send, recv, n, t, ncclSum, -1});
+    return call_or_queue(c, s, {ALL_GATHER, send, recv, n, t, ncclSum, -1});
 }
 ncclResult_t ncclReduceScatter(const void *send, void *recv, size_t n, ncclDataType_t t, ncclRedOp_t op, ncclComm_t c,
                                cudaStream_t s)
 {
-    return take(c, s, {REDUCE_SCATTER, send, recv, n, t, op, -1});
+    return call_or_queue(c, s, {REDUCE_SCATTER, send, recv, n, t, op, -1});
 }
 ncclResult_t ncclSend(const void *send, size_t n, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t s)
 {
-    return take(c, s, {SEND, send, NULL, n, t, ncclSum, peer});
+    return call_or_queue(c, s, {SEND, send, NULL, n, t, ncclSum, peer});
 }
 ncclResult_t ncclRecv(void *recv, size_t n, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t s)
 {
-    return take(c, s, {RECV, NULL, recv, n, t, ncclSum, peer});
+    return call_or_queue(c, s, {RECV, NULL, recv, n, t, ncclSum, peer});
 }
 }

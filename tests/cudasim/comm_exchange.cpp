@@ -8,7 +8,7 @@
 
 namespace comm
 {
-static std::set<bundle *> everywhere; /* bundles that are not released, of all communicators */
+static std::set<bundle *> unreleased; /* bundles that are not released, of all communicators */
 
 static const char *const kinds[] = {"AllReduce", "AllGather", "ReduceScatter", "Broadcast", "Reduce", "Send", "Recv"};
 
@@ -62,7 +62,7 @@ bool does_receive(const call &c, int rank)
 {
     return c.what != SEND && (c.what != REDUCE || c.peer == rank);
 }
-bool has_left(const clique &q, int rank)
+bool has_left(const communicator &q, int rank)
 {
     return q.left[(size_t)rank] || (q.ranks[(size_t)rank] && q.ranks[(size_t)rank]->driver->gone);
 }
@@ -74,19 +74,19 @@ static bool agree(const call &a, const call &b)
     return a.what == b.what && a.op == b.op && a.peer == b.peer;
 }
 
-static void end_badly(const std::shared_ptr<meeting> &m)
+static void fail_rendezvous(const std::shared_ptr<rendezvous> &m)
 {
     m->bad = true;
     std::vector<bundle *> those;
-    for (auto &h : m->here) those.push_back(h.second.of);
-    m->here.clear();
+    for (auto &h : m->arrived) those.push_back(h.second.of);
+    m->arrived.clear();
     for (bundle *b : those) {
         if (b->failed || b->released) continue;
         b->failed = true;
         b->comm->async = ncclRemoteError;
         b->comm->all->waiting.erase(b);
-        everywhere.erase(b);
-        for (auto &other : b->meetings) end_badly(other); /* the bundle's other collectives fail with it */
+        unreleased.erase(b);
+        for (auto &other : b->points) fail_rendezvous(other); /* the bundle's other collectives fail with it */
     }
 }
 
@@ -122,45 +122,45 @@ static bool check_pair(const member &first, const bundle &b, size_t i)
     return false;
 }
 
-static void join_meeting(bundle *b, size_t i, const std::string &key, size_t need)
+static void join_rendezvous(bundle *b, size_t i, const std::string &key, size_t need)
 {
-    clique &q = *b->comm->all;
-    std::shared_ptr<meeting> &m = q.meetings[key];
+    communicator &q = *b->comm->all;
+    std::shared_ptr<rendezvous> &m = q.points[key];
     if (!m) {
-        m = std::make_shared<meeting>();
+        m = std::make_shared<rendezvous>();
         m->need = need;
     }
-    const std::shared_ptr<meeting> mine = m;
-    b->meetings.push_back(mine);
-    const bool fits = mine->here.empty() || check_pair(mine->here.begin()->second, *b, i);
-    mine->here[b->comm->rank] = {b, i};
-    if (mine->here.size() == need) q.meetings.erase(key);
-    if (!fits || mine->bad) end_badly(mine);
+    const std::shared_ptr<rendezvous> mine = m;
+    b->points.push_back(mine);
+    const bool fits = mine->arrived.empty() || check_pair(mine->arrived.begin()->second, *b, i);
+    mine->arrived[b->comm->rank] = {b, i};
+    if (mine->arrived.size() == need) q.points.erase(key);
+    if (!fits || mine->bad) fail_rendezvous(mine);
 }
 
 bundle::bundle(ncclComm *c, std::vector<call> x, uint64_t capture_) : comm(c), calls(std::move(x)), capture(capture_)
 {
     after = c->newest ? c->newest->own : 0;
     c->all->waiting.insert(this);
-    everywhere.insert(this);
+    unreleased.insert(this);
     for (size_t i = 0; i < calls.size(); i++) {
         const int peer = calls[i].peer;
         const std::string me = std::to_string(c->rank), other = std::to_string(peer);
         numbers.push_back(calls[i].what < SEND ? ++c->collectives : 0);
         if (calls[i].what == SEND)
-            join_meeting(this, i, me + ">" + other + " " + std::to_string(c->sends[peer]++), 2);
+            join_rendezvous(this, i, me + ">" + other + " " + std::to_string(c->sends[peer]++), 2);
         else if (calls[i].what == RECV)
-            join_meeting(this, i, other + ">" + me + " " + std::to_string(c->recvs[peer]++), 2);
+            join_rendezvous(this, i, other + ">" + me + " " + std::to_string(c->recvs[peer]++), 2);
         else
-            join_meeting(this, i, std::to_string(numbers[i]), (size_t)c->all->n);
+            join_rendezvous(this, i, std::to_string(numbers[i]), (size_t)c->all->n);
     }
     if (failed)
-        for (auto &m : meetings) end_badly(m);
+        for (auto &m : points) fail_rendezvous(m);
 }
 bundle::~bundle()
 {
     comm->all->waiting.erase(this);
-    everywhere.erase(this);
+    unreleased.erase(this);
 }
 
 static float add_rounded(float a, float b, bool half)
@@ -177,7 +177,7 @@ template <class T, class V> static void combine(char *to, const char *from, size
         memcpy(to + i * sizeof a, &a, sizeof a);
     }
 }
-static void combine_half(char *to, const char *from, size_t n, ncclRedOp_t op)
+static void combine_bf16(char *to, const char *from, size_t n, ncclRedOp_t op)
 {
     for (size_t i = 0; i < n; i++) {
         __nv_bfloat16 x, y;
@@ -202,7 +202,7 @@ static void combine_type(char *to, const char *from, size_t n, ncclDataType_t t,
     case ncclInt64: combine<int64_t>(to, from, n, op, add); break;
     case ncclUint64: combine<uint64_t>(to, from, n, op, add); break;
     case ncclFloat64: combine<double>(to, from, n, op, add); break;
-    case ncclBfloat16: combine_half(to, from, n, op); break;
+    case ncclBfloat16: combine_bf16(to, from, n, op); break;
     default: combine<float>(to, from, n, op, add);
     }
 }
@@ -236,14 +236,14 @@ static void average(char *p, size_t n, ncclDataType_t t, int by)
     }
 }
 
-static const std::vector<char> &sent_by(const meeting &m, int rank)
+static const std::vector<char> &sent_by(const rendezvous &m, int rank)
 {
-    const member &x = m.here.at(rank);
+    const member &x = m.arrived.at(rank);
     return x.of->sent[x.call];
 }
 
 /* Bytes that `rank` receives once all members have contributed. */
-static std::vector<char> received(const meeting &m, const call &c, int rank, int n)
+static std::vector<char> received(const rendezvous &m, const call &c, int rank, int n)
 {
     const size_t one = c.count * bytes_of(c.type);
     std::vector<char> r;
@@ -262,14 +262,14 @@ static std::vector<char> received(const meeting &m, const call &c, int rank, int
 }
 
 /* Collects this bundle and all that must be released with it; false if one of them is not ready. */
-static bool gather(bundle *b, std::set<bundle *> &with)
+static bool collect(bundle *b, std::set<bundle *> &with)
 {
     if (!with.insert(b).second) return true;
     if (!b->at_head || b->failed || sim::device_error(b->comm->device) != cudaSuccess) return false;
-    for (auto &m : b->meetings) {
-        if (m->bad || m->here.size() < m->need) return false;
-        for (auto &h : m->here)
-            if (!gather(h.second.of, with)) return false;
+    for (auto &m : b->points) {
+        if (m->bad || m->arrived.size() < m->need) return false;
+        for (auto &h : m->arrived)
+            if (!collect(h.second.of, with)) return false;
     }
     return true;
 }
@@ -278,7 +278,7 @@ bool bundle::open()
 {
     if (released || failed || aborted) return true;
     std::set<bundle *> all;
-    if (!gather(this, all)) return false;
+    if (!collect(this, all)) return false;
     const int n = comm->all->n;
     for (bundle *b : all)
         for (const call &c : b->calls)
@@ -286,13 +286,13 @@ bool bundle::open()
                                  (const char *)c.send + (does_send(c, b->comm->rank) ? sent_bytes(c, n) : 0));
     for (bundle *b : all)
         for (size_t i = 0; i < b->calls.size(); i++)
-            b->result.push_back(received(*b->meetings[i], b->calls[i], b->comm->rank, n));
+            b->result.push_back(received(*b->points[i], b->calls[i], b->comm->rank, n));
     for (bundle *b : all) {
         b->released = true;
         b->sent.clear();
-        b->meetings.clear();
+        b->points.clear();
         b->comm->all->waiting.erase(b);
-        everywhere.erase(b);
+        unreleased.erase(b);
     }
     return true;
 }
@@ -324,24 +324,24 @@ void bundle::cancelled()
                 "rank " + std::to_string(comm->rank) + " cannot do " + text_of(calls[0]) + ": its device has failed");
     failed = true;
     comm->all->waiting.erase(this);
-    everywhere.erase(this);
-    for (auto &m : meetings) end_badly(m);
+    unreleased.erase(this);
+    for (auto &m : points) fail_rendezvous(m);
 }
 
 /* Text: the call that this bundle waits in, and the rank that it waits for. */
-static std::string complaint(const bundle &b)
+static std::string wait_text(const bundle &b)
 {
-    const clique &q = *b.comm->all;
+    const communicator &q = *b.comm->all;
     std::string s = "rank " + std::to_string(b.comm->rank) + " waits in ";
-    for (size_t i = 0; i < b.meetings.size(); i++) {
-        const meeting &m = *b.meetings[i];
+    for (size_t i = 0; i < b.points.size(); i++) {
+        const rendezvous &m = *b.points[i];
         const bool pair = m.need == 2 && b.calls[i].what >= SEND;
         for (int r = 0; r < q.n; r++) {
-            if (m.here.count(r) || (pair && r != b.calls[i].peer)) continue;
+            if (m.arrived.count(r) || (pair && r != b.calls[i].peer)) continue;
             return s + text_of(b.calls[i]) + counted(b, i) + ", which rank " + std::to_string(r) + " has not called" +
                    (has_left(q, r) ? ": it has left" : "");
         }
-        for (auto &h : m.here)
+        for (auto &h : m.arrived)
             if (!h.second.of->at_head)
                 return s + text_of(b.calls[i]) + ", while that of rank " + std::to_string(h.first) +
                        " is behind other work in its stream";
@@ -352,18 +352,18 @@ static std::string complaint(const bundle &b)
 bool give_up(bool late)
 {
     bundle *stuck = NULL;
-    for (bundle *b : everywhere) {
+    for (bundle *b : unreleased) {
         if (b->at_head && !stuck) stuck = b;
         for (const ncclComm *c : b->comm->all->ranks)
             if (!late && c && !b->comm->all->left[(size_t)c->rank] && !sim::is_stuck(*c->driver))
                 return false; /* its host thread may still call the missing collective */
     }
     if (!stuck) return false;
-    for (bundle *b : everywhere) /* the oldest, so that the choice does not depend on addresses */
+    for (bundle *b : unreleased) /* the oldest, so that the choice does not depend on addresses */
         if (b->at_head && b->own < stuck->own) stuck = b;
-    sim::report(CUDASIM_COMM, 0, 0, complaint(*stuck));
-    const auto meetings = stuck->meetings;
-    for (auto &m : meetings) end_badly(m);
+    sim::report(CUDASIM_COMM, 0, 0, wait_text(*stuck));
+    const auto points = stuck->points;
+    for (auto &m : points) fail_rendezvous(m);
     return true;
 }
 } // namespace comm

@@ -15,7 +15,7 @@ namespace comm
 {
 enum kind { ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, BROADCAST, REDUCE, SEND, RECV };
 struct bundle;
-struct clique;
+struct communicator;
 
 struct call {
     kind what;
@@ -30,15 +30,15 @@ struct member {
     bundle *of;
     size_t call; /* index in the bundle's calls */
 };
-struct meeting { /* one collective or one send/receive pair, and the ranks that have called it so far */
-    std::map<int, member> here;
+struct rendezvous { /* one collective or one send/receive pair, and the ranks that have called it so far */
+    std::map<int, member> arrived;
     size_t need;
     bool bad = false;
 };
 struct bundle : sim::gate {
     ncclComm *comm;
     std::vector<call> calls;
-    std::vector<std::shared_ptr<meeting>> meetings;
+    std::vector<std::shared_ptr<rendezvous>> points;
     std::vector<uint64_t> numbers; /* of each call: number of the collective on this rank, from 1; 0: send or receive */
     std::vector<std::vector<char>> sent, result; /* of each call, filled on release */
     uint64_t capture; /* number, from 1, of the capture whose graph launched it; 0: launched outside a graph */
@@ -49,13 +49,13 @@ struct bundle : sim::gate {
     void cancelled() override;
     cudaError_t run();
 };
-struct clique {
+struct communicator {
     int n;
     std::vector<ncclComm *> ranks; /* NULL: not joined yet */
     std::vector<bool> left;        /* destroyed or aborted */
     int joined = 0;
     std::set<bundle *> waiting; /* bundles that are not released */
-    std::map<std::string, std::shared_ptr<meeting>> meetings;
+    std::map<std::string, std::shared_ptr<rendezvous>> points;
 };
 
 size_t bytes_of(ncclDataType_t t);
@@ -63,11 +63,11 @@ std::string text_of(const call &c);
 bool does_send(const call &c, int rank), does_receive(const call &c, int rank);
 size_t sent_bytes(const call &c, int ranks), received_bytes(const call &c, int ranks);
 bool give_up(bool late); /* registered in sim::give_up */
-bool has_left(const clique &q, int rank);
+bool has_left(const communicator &q, int rank);
 } // namespace comm
 
 struct ncclComm {
-    std::shared_ptr<comm::clique> all;
+    std::shared_ptr<comm::communicator> all;
     int rank, device;
     std::shared_ptr<sim::host_thread> driver; /* the host thread of this rank's last call */
     ncclResult_t async;
