@@ -16,22 +16,22 @@ struct preference {
     uint64_t workspace;
     uint32_t alignment[4], reductions, implementations;
 };
-struct choice { /* contents of a cublasLtMatmulAlgo_t */
-    uint64_t mark;
+struct algorithm { /* contents of a cublasLtMatmulAlgo_t */
+    uint64_t magic;
     uint32_t alignment[5]; /* A B C D bias */
     uint32_t problem;
     uint64_t workspace;
 };
-static_assert(sizeof(choice) <= sizeof(cublasLtMatmulAlgo_t), "an algorithm is 64 bytes");
-const uint64_t mark = 0x6d63735f63686f63u, most_workspace = 4 << 20;
+static_assert(sizeof(algorithm) <= sizeof(cublasLtMatmulAlgo_t), "an algorithm is 64 bytes");
+const uint64_t magic = 0x6d63735f63686f63u, max_workspace = 4 << 20;
 
-matrix *of(cublasLtMatrixLayout_t x)
+layout *of(cublasLtMatrixLayout_t x)
 {
-    return (matrix *)x;
+    return (layout *)x;
 }
-product *of(cublasLtMatmulDesc_t x)
+matmul_desc *of(cublasLtMatmulDesc_t x)
 {
-    return (product *)x;
+    return (matmul_desc *)x;
 }
 preference *of(cublasLtMatmulPreference_t x)
 {
@@ -41,7 +41,7 @@ preference *of(cublasLtMatmulPreference_t x)
 /* The rows for CUBLAS_COMPUTE_32F with float or bfloat16 types in the documentation's table of cublasLtMatmul. */
 cublasStatus_t supported(const problem &q)
 {
-    const product &p = q.p;
+    const matmul_desc &p = q.p;
     if (p.compute != CUBLAS_COMPUTE_32F && p.compute != CUBLAS_COMPUTE_32F_PEDANTIC) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (p.scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (p.trans_c != CUBLAS_OP_N || p.fill != CUBLAS_FILL_MODE_FULL) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -68,7 +68,7 @@ cublasStatus_t describe(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cub
     const bool shapes = (tb ? q->b.cols : q->b.rows) == q->k && q->d.rows == q->m && q->d.cols == q->n &&
                         q->c.rows == q->m && q->c.cols == q->n && q->m && q->n && q->k;
     if (!shapes) return CUBLAS_STATUS_INVALID_VALUE;
-    for (const matrix *x : {&q->a, &q->b, &q->c, &q->d}) {
+    for (const layout *x : {&q->a, &q->b, &q->c, &q->d}) {
         if (x->order != CUBLASLT_ORDER_COL && x->order != CUBLASLT_ORDER_ROW) return CUBLAS_STATUS_NOT_SUPPORTED;
         if (x->ld < (int64_t)line_length(*x) || x->batch != q->d.batch || x->batch < 1)
             return CUBLAS_STATUS_INVALID_VALUE;
@@ -86,9 +86,9 @@ uint32_t alignment_of(const void *p)
     return (uint32_t)(u & -u);
 }
 
-choice choose(const problem &q, const preference &f)
+algorithm heuristic(const problem &q, const preference &f)
 {
-    choice c = {mark, {}, q.hash(), std::min(f.workspace, most_workspace) / 256 * 256};
+    algorithm c = {magic, {}, q.hash(), std::min(f.workspace, max_workspace) / 256 * 256};
     memcpy(c.alignment, f.alignment, sizeof f.alignment);
     c.alignment[4] = alignment_of(q.p.bias); /* NULL if not set yet: counts as 256-byte aligned */
     return c;
@@ -167,17 +167,17 @@ const char *cublasLtGetStatusString(cublasStatus_t s)
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t scale)
 {
     if (!d) return CUBLAS_STATUS_INVALID_VALUE;
-    *d = (cublasLtMatmulDesc_t) new product{compute,
-                                            scale,
-                                            CUBLASLT_POINTER_MODE_HOST,
-                                            CUBLAS_OP_N,
-                                            CUBLAS_OP_N,
-                                            CUBLAS_OP_N,
-                                            CUBLAS_FILL_MODE_FULL,
-                                            CUBLASLT_EPILOGUE_DEFAULT,
-                                            NULL,
-                                            0,
-                                            -1};
+    *d = (cublasLtMatmulDesc_t) new matmul_desc{compute,
+                                                scale,
+                                                CUBLASLT_POINTER_MODE_HOST,
+                                                CUBLAS_OP_N,
+                                                CUBLAS_OP_N,
+                                                CUBLAS_OP_N,
+                                                CUBLAS_FILL_MODE_FULL,
+                                                CUBLASLT_EPILOGUE_DEFAULT,
+                                                NULL,
+                                                0,
+                                                -1};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
@@ -189,7 +189,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
                                               const void *v, size_t n)
 {
     if (!d) return CUBLAS_STATUS_INVALID_VALUE;
-    product *p = of(d);
+    matmul_desc *p = of(d);
     switch (which) {
     case CUBLASLT_MATMUL_DESC_COMPUTE_TYPE: return set(&p->compute, v, n);
     case CUBLASLT_MATMUL_DESC_SCALE_TYPE: return set(&p->scale, v, n);
@@ -209,7 +209,7 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *m, cudaDataTyp
                                           int64_t ld)
 {
     if (!m) return CUBLAS_STATUS_INVALID_VALUE;
-    *m = (cublasLtMatrixLayout_t) new matrix{type, CUBLASLT_ORDER_COL, rows, cols, ld, 0, 1};
+    *m = (cublasLtMatrixLayout_t) new layout{type, CUBLASLT_ORDER_COL, rows, cols, ld, 0, 1};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t m)
@@ -221,7 +221,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t m, cublas
                                                 const void *v, size_t n)
 {
     if (!m) return CUBLAS_STATUS_INVALID_VALUE;
-    matrix *x = of(m);
+    layout *x = of(m);
     switch (which) {
     case CUBLASLT_MATRIX_LAYOUT_TYPE: return set(&x->type, v, n);
     case CUBLASLT_MATRIX_LAYOUT_ORDER: return set(&x->order, v, n);
@@ -273,10 +273,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
     problem q;
     const cublasStatus_t s = describe(desc, a, b, c, d, &q);
     if (s != CUBLAS_STATUS_SUCCESS) return s;
-    const matrix *const all[] = {&q.a, &q.b, &q.c, &q.d};
+    const layout *const all[] = {&q.a, &q.b, &q.c, &q.d};
     for (int i = 0; i < 4; i++)
         if (of(p)->alignment[i] % bytes_of(all[i]->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    const choice x = choose(q, *of(p));
+    const algorithm x = heuristic(q, *of(p));
     memset(results, 0, sizeof *results);
     memcpy(&results->algo, &x, sizeof x);
     results->workspaceSize = x.workspace;
@@ -301,9 +301,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     call x = {{}, a, b, c, NULL, NULL, d, workspace, 0, 0, 0};
     const cublasStatus_t s = describe(desc, la, lb, lc, ld, &x.q);
     if (s != CUBLAS_STATUS_SUCCESS) return s;
-    choice w = choose(x.q, preference{0, {256, 256, 256, 256}, 0, 0}); /* algo NULL: the default heuristic */
+    algorithm w = heuristic(x.q, preference{0, {256, 256, 256, 256}, 0, 0}); /* algo NULL: the default heuristic */
     if (algo) memcpy(&w, algo, sizeof w);
-    if (w.mark != mark || w.problem != x.q.hash()) return CUBLAS_STATUS_INVALID_VALUE;
+    if (w.magic != magic || w.problem != x.q.hash()) return CUBLAS_STATUS_INVALID_VALUE;
     if (w.workspace > workspace_bytes || (w.workspace && (!workspace || (uintptr_t)workspace % 256)))
         return CUBLAS_STATUS_INVALID_VALUE;
     x.workspace_bytes = w.workspace;

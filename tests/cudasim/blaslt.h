@@ -1,5 +1,5 @@
 /* One matrix product as cuBLASLt describes it: shared by the API (blaslt.cpp) and the computation
- * (blaslt_product.cpp). */
+ * (blaslt_matmul.cpp). */
 #ifndef CUDASIM_BLASLT_H
 #define CUDASIM_BLASLT_H
 
@@ -9,13 +9,13 @@
 
 namespace blaslt
 {
-struct matrix {
+struct layout {
     int32_t type, order;
     uint64_t rows, cols;
     int64_t ld, stride;
     int32_t batch;
 };
-struct product {
+struct matmul_desc {
     int32_t compute, scale, mode, trans_a, trans_b, trans_c, fill;
     uint32_t epilogue;
     void *bias;
@@ -26,15 +26,15 @@ inline size_t bytes_of(int32_t type)
 {
     return type == CUDA_R_32F ? 4 : type == CUDA_R_16BF ? 2 : 0;
 }
-inline size_t lines(const matrix &m)
+inline size_t lines(const layout &m)
 {
     return m.order == CUBLASLT_ORDER_COL ? m.cols : m.rows;
 }
-inline size_t line_length(const matrix &m)
+inline size_t line_length(const layout &m)
 {
     return m.order == CUBLASLT_ORDER_COL ? m.rows : m.cols;
 }
-inline size_t span(const matrix &m) /* bytes from the first element to the end of the last */
+inline size_t span(const layout &m) /* bytes from the first element to the end of the last */
 {
     const size_t one = (lines(m) - 1) * (size_t)m.ld + line_length(m);
     return ((size_t)(m.batch - 1) * (size_t)m.stride + one) * bytes_of(m.type);
@@ -51,7 +51,7 @@ inline void set_value(int32_t type, void *p, size_t i, float v)
     else
         ((__nv_bfloat16 *)p)[i] = __float2bfloat16_rn(v);
 }
-inline size_t place_of(const matrix &m, size_t r, size_t c)
+inline size_t offset_of(const layout &m, size_t r, size_t c)
 {
     return m.order == CUBLASLT_ORDER_COL ? c * (size_t)m.ld + r : r * (size_t)m.ld + c;
 }
@@ -71,8 +71,8 @@ inline bool epilogue_known(uint32_t e)
 }
 
 struct problem {
-    product p;
-    matrix a, b, c, d;
+    matmul_desc p;
+    layout a, b, c, d;
     size_t m, n, k;
     size_t bias_n() const
     {

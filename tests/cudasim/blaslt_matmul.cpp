@@ -10,7 +10,7 @@ using namespace blaslt;
 
 namespace
 {
-bool touch(const matrix &m, const void *p, sim::access kind, bool may_be_uninit = false)
+bool touch(const layout &m, const void *p, sim::access kind, bool may_be_uninit = false)
 {
     for (size_t i = 0; i < lines(m); i++) {
         const char *line = (const char *)p + i * (size_t)m.ld * bytes_of(m.type);
@@ -21,12 +21,12 @@ bool touch(const matrix &m, const void *p, sim::access kind, bool may_be_uninit 
 }
 
 /* op(m) as a packed row-major matrix of floats. */
-std::vector<float> rows_of(const matrix &m, const void *p, bool transposed)
+std::vector<float> rows_of(const layout &m, const void *p, bool transposed)
 {
     std::vector<float> v(m.rows * m.cols);
     for (size_t r = 0; r < m.rows; r++)
         for (size_t c = 0; c < m.cols; c++)
-            v[transposed ? c * m.rows + r : r * m.cols + c] = value(m.type, p, place_of(m, r, c));
+            v[transposed ? c * m.rows + r : r * m.cols + c] = value(m.type, p, offset_of(m, r, c));
     return v;
 }
 
@@ -43,10 +43,10 @@ bool touch_bias(const call &x, size_t batch, sim::access kind)
     return sim::shadow_host_access(at, x.q.bias_n() * each, kind, "cublasLtMatmul");
 }
 
-bool run_one_product(const call &x, size_t i, float alpha, float beta)
+bool run_one_matmul(const call &x, size_t i, float alpha, float beta)
 {
     const problem &q = x.q;
-    const auto at = [i](const void *p, const matrix &m) { return (char *)p + i * (size_t)m.stride * bytes_of(m.type); };
+    const auto at = [i](const void *p, const layout &m) { return (char *)p + i * (size_t)m.stride * bytes_of(m.type); };
     const char *a = at(x.a, q.a), *b = at(x.b, q.b), *c = at(x.c, q.c);
     char *d = at(x.d, q.d);
     const bool bias = has_bias(q.p.epilogue), bias_out = writes_bias(q.p.epilogue);
@@ -63,11 +63,11 @@ bool run_one_product(const call &x, size_t i, float alpha, float beta)
     for (size_t r = 0; r < q.m; r++)
         for (size_t col = 0; col < q.n; col++) {
             float v = alpha * sum[r * q.n + col];
-            if (beta != 0) v += beta * value(q.c.type, c, place_of(q.c, r, col));
+            if (beta != 0) v += beta * value(q.c.type, c, offset_of(q.c, r, col));
             if (bias) v += value(q.d.type, bias_at, r);
             if (q.p.epilogue & CUBLASLT_EPILOGUE_RELU) v = v < 0 ? 0 : v;
             if (q.p.epilogue & CUBLASLT_EPILOGUE_GELU) v = gelu_tanh(v);
-            set_value(q.d.type, d, place_of(q.d, r, col), v);
+            set_value(q.d.type, d, offset_of(q.d, r, col), v);
         }
     for (size_t j = 0; bias_out && j < q.bias_n(); j++) {
         float v = 0;
@@ -98,6 +98,6 @@ cudaError_t blaslt::run(const call &x)
         beta = *(const float *)x.beta_at;
     }
     for (size_t i = 0; i < (size_t)x.q.d.batch; i++)
-        if (!run_one_product(x, i, alpha, beta)) return bad;
+        if (!run_one_matmul(x, i, alpha, beta)) return bad;
     return cudaSuccess;
 }
