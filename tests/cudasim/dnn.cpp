@@ -30,7 +30,7 @@ struct cudnnConvolutionStruct {
 
 namespace
 {
-enum direction { FORWARD, DATA, FILTER };
+enum direction { FPROP, DGRAD, WGRAD };
 const size_t workspace_bytes = 1 << 16;
 
 size_t elements(const shape &s)
@@ -128,8 +128,8 @@ cudaError_t run(const job &j)
     const char *const names[] = {"cudnnConvolutionForward", "cudnnConvolutionBackwardData",
                                  "cudnnConvolutionBackwardFilter"};
     const char *name = names[j.way];
-    const shape &sa = j.way == DATA ? j.w : j.x, &sb = j.way == FORWARD ? j.w : j.y;
-    const shape &so = j.way == FORWARD ? j.y : j.way == DATA ? j.x : j.w;
+    const shape &sa = j.way == DGRAD ? j.w : j.x, &sb = j.way == FPROP ? j.w : j.y;
+    const shape &so = j.way == FPROP ? j.y : j.way == DGRAD ? j.x : j.w;
     sim::block_now++;
     if (!sim::shadow_host_access(j.workspace, workspace_bytes, sim::WRITE, name)) return bad;
     memset(j.workspace, 0xff, workspace_bytes);
@@ -141,11 +141,11 @@ cudaError_t run(const job &j)
         return bad;
     const std::vector<float> a = floats(sa, j.a, j.c.math), b = floats(sb, j.b, j.c.math);
     std::vector<float> sum(elements(so));
-    if (j.way == FORWARD)
+    if (j.way == FPROP)
         taps(j, [&](size_t x, size_t w, size_t y, size_t n) {
             for (size_t i = 0; i < n; i++) sum[y] += a[x + i] * b[w + i];
         });
-    else if (j.way == DATA)
+    else if (j.way == DGRAD)
         taps(j, [&](size_t x, size_t w, size_t y, size_t n) {
             for (size_t i = 0; i < n; i++) sum[x + i] += a[w + i] * b[y];
         });
@@ -175,8 +175,8 @@ cudnnStatus_t submit(cudnnHandle_t h, job j, size_t given, const void *alpha, co
     if (s != CUDNN_STATUS_SUCCESS) return s;
     j.alpha = *(const float *)alpha;
     j.beta = *(const float *)beta;
-    const shape &sa = j.way == DATA ? j.w : j.x, &sb = j.way == FORWARD ? j.w : j.y;
-    const shape &so = j.way == FORWARD ? j.y : j.way == DATA ? j.x : j.w;
+    const shape &sa = j.way == DGRAD ? j.w : j.x, &sb = j.way == FPROP ? j.w : j.y;
+    const shape &so = j.way == FPROP ? j.y : j.way == DGRAD ? j.x : j.w;
     if (given < workspace_bytes || h->device != sim::device_now()) return CUDNN_STATUS_BAD_PARAM;
     const struct {
         const void *p;
@@ -202,8 +202,8 @@ cudnnStatus_t set_shape(shape *s, cudnnDataType_t type, bool last, int n, const 
     std::copy(dim, dim + n, s->dim);
     return CUDNN_STATUS_SUCCESS;
 }
-cudnnStatus_t ask(const cudnnConvolutionStruct *c, const shape *x, const shape *w, const shape *y, bool deterministic,
-                  size_t *n)
+cudnnStatus_t workspace_size(const cudnnConvolutionStruct *c, const shape *x, const shape *w, const shape *y,
+                             bool deterministic, size_t *n)
 {
     if (!c || !x || !w || !y || !n) return CUDNN_STATUS_BAD_PARAM;
     *n = 0;
@@ -355,7 +355,8 @@ cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t h, const cud
                                                       const cudnnTensorDescriptor_t y, cudnnConvolutionFwdAlgo_t algo,
                                                       size_t *n)
 {
-    return h ? ask(c, x, w, y, algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, n) : CUDNN_STATUS_BAD_PARAM;
+    return h ? workspace_size(c, x, w, y, algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, n)
+             : CUDNN_STATUS_BAD_PARAM;
 }
 cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(cudnnHandle_t h, const cudnnFilterDescriptor_t w,
                                                            const cudnnTensorDescriptor_t dy,
@@ -363,7 +364,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(cudnnHandle_t h, cons
                                                            const cudnnTensorDescriptor_t dx,
                                                            cudnnConvolutionBwdDataAlgo_t algo, size_t *n)
 {
-    return h ? ask(c, dx, w, dy, algo == CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, n) : CUDNN_STATUS_BAD_PARAM;
+    return h ? workspace_size(c, dx, w, dy, algo == CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, n) : CUDNN_STATUS_BAD_PARAM;
 }
 cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(cudnnHandle_t h, const cudnnTensorDescriptor_t x,
                                                              const cudnnTensorDescriptor_t dy,
@@ -371,7 +372,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(cudnnHandle_t h, co
                                                              const cudnnFilterDescriptor_t dw,
                                                              cudnnConvolutionBwdFilterAlgo_t algo, size_t *n)
 {
-    return h ? ask(c, x, dw, dy, algo == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, n) : CUDNN_STATUS_BAD_PARAM;
+    return h ? workspace_size(c, x, dw, dy, algo == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, n) : CUDNN_STATUS_BAD_PARAM;
 }
 
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t h, const void *alpha, const cudnnTensorDescriptor_t lx,
@@ -382,7 +383,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t h, const void *alpha, const 
 {
     if (!lx || !lw || !ly || !c) return CUDNN_STATUS_BAD_PARAM;
     if (algo != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM) return CUDNN_STATUS_NOT_SUPPORTED;
-    return submit(h, {FORWARD, *c, *lx, *lw, *ly, x, w, y, workspace, 0, 0}, n, alpha, beta);
+    return submit(h, {FPROP, *c, *lx, *lw, *ly, x, w, y, workspace, 0, 0}, n, alpha, beta);
 }
 cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t h, const void *alpha, const cudnnFilterDescriptor_t lw,
                                            const void *w, const cudnnTensorDescriptor_t ly, const void *dy,
@@ -393,7 +394,7 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t h, const void *alpha, c
     if (!lx || !lw || !ly || !c) return CUDNN_STATUS_BAD_PARAM;
     /* ALGO_0 uses atomics: not deterministic */
     if (algo != CUDNN_CONVOLUTION_BWD_DATA_ALGO_1) return CUDNN_STATUS_NOT_SUPPORTED;
-    return submit(h, {DATA, *c, *lx, *lw, *ly, w, dy, dx, workspace, 0, 0}, n, alpha, beta);
+    return submit(h, {DGRAD, *c, *lx, *lw, *ly, w, dy, dx, workspace, 0, 0}, n, alpha, beta);
 }
 cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t h, const void *alpha, const cudnnTensorDescriptor_t lx,
                                              const void *x, const cudnnTensorDescriptor_t ly, const void *dy,
@@ -403,6 +404,6 @@ cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t h, const void *alpha,
 {
     if (!lx || !lw || !ly || !c) return CUDNN_STATUS_BAD_PARAM;
     if (algo != CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1) return CUDNN_STATUS_NOT_SUPPORTED;
-    return submit(h, {FILTER, *c, *lx, *lw, *ly, x, dy, dw, workspace, 0, 0}, n, alpha, beta);
+    return submit(h, {WGRAD, *c, *lx, *lw, *ly, x, dy, dw, workspace, 0, 0}, n, alpha, beta);
 }
 }
