@@ -48,7 +48,7 @@ cudaError_t counted_half_warp(const float *x, float *y)
     return dev_launch(half_warp, 1, 32, 0, NULL, x, y);
 }
 
-static __global__ void products(float *y)
+static __global__ void mma_and_ldmatrix(float *y)
 {
     SHARED_ARRAY(unsigned, m, [2][32][4]);
     const int w = (int)threadIdx.x / 32, l = (int)threadIdx.x % 32;
@@ -61,9 +61,9 @@ static __global__ void products(float *y)
     for (int i = 0; i < 6; i++) dev_mma_bf16(d, a, b);
     y[threadIdx.x] = d[0];
 }
-cudaError_t counted_products(float *y)
+cudaError_t counted_mma(float *y)
 {
-    return dev_launch(products, 1, 64, 0, NULL, y);
+    return dev_launch(mma_and_ldmatrix, 1, 64, 0, NULL, y);
 }
 
 static __global__ void diagonal(float *y, int meet)

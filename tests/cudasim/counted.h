@@ -14,7 +14,7 @@ cudaError_t counted_transpose(const float *x, float *y, int padded);
 cudaError_t counted_stride(const float *x, float *y, int stride); /* lane i reads x[i * stride], stride 1 to 32 */
 cudaError_t counted_wide(const float *x, float *y);               /* 16-byte accesses, global and shared */
 cudaError_t counted_half_warp(const float *x, float *y);          /* lanes 0 to 15 load */
-cudaError_t counted_products(float *y);                           /* 6 mma.sync, 2 ldmatrix in each of 2 warps */
+cudaError_t counted_mma(float *y);                                /* 6 mma.sync, 2 ldmatrix in each of 2 warps */
 /* y (32,32): lane l stores rows l to 31; meet: __syncwarp before each */
 cudaError_t counted_diagonal(float *y, int meet);
 /* Each thread of 4 blocks of 64 draws n = atomicAdd(turn, 1) and stores its number in y[n]. */

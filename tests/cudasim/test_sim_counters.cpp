@@ -88,7 +88,7 @@ Test(counters, lanes_that_skip_an_iteration, .init = open_arrays)
 
 Test(counters, tensor_cores, .init = open_arrays)
 {
-    const cudasim_counters c = done(counted_products(y));
+    const cudasim_counters c = done(counted_mma(y));
     cr_expect_eq(c.mma, 12);
     cr_expect_eq(c.collectives, 4, "two ldmatrix in two warps");
     cr_expect_eq(c.global_requests, 2);
