@@ -38,7 +38,7 @@ struct rendezvous { /* one collective or one send/receive pair, and the ranks th
 struct bundle : sim::gate {
     ncclComm *comm;
     std::vector<call> calls;
-    std::vector<std::shared_ptr<rendezvous>> points;
+    std::vector<std::shared_ptr<rendezvous>> points; /* of each call */
     std::vector<uint64_t> numbers; /* of each call: number of the collective on this rank, from 1; 0: send or receive */
     std::vector<std::vector<char>> sent, result; /* of each call, filled on release */
     uint64_t capture; /* number, from 1, of the capture whose graph launched it; 0: launched outside a graph */
@@ -54,8 +54,8 @@ struct communicator {
     std::vector<ncclComm *> ranks; /* NULL: not joined yet */
     std::vector<bool> left;        /* destroyed or aborted */
     int joined = 0;
-    std::set<bundle *> waiting; /* bundles that are not released */
-    std::map<std::string, std::shared_ptr<rendezvous>> points;
+    std::set<bundle *> waiting;                                /* bundles that are not released */
+    std::map<std::string, std::shared_ptr<rendezvous>> points; /* that not all ranks have reached */
 };
 
 size_t bytes_of(ncclDataType_t t);
