@@ -53,7 +53,7 @@ ncclResult_t check(ncclComm *c, const call &x)
 {
     const std::string name = "rank " + std::to_string(c->rank) + ": " + text_of(x);
     if (!bytes_of(x.type) || (x.op < ncclSum || x.op > ncclAvg))
-        return refuse(ncclInvalidArgument, name + ": a type or operation that is not stood in for");
+        return refuse(ncclInvalidArgument, name + ": a type or operation that is not simulated");
     if (x.peer >= c->all->n || (x.what >= BROADCAST && x.peer < 0) || (x.what >= SEND && x.peer == c->rank))
         return refuse(ncclInvalidArgument, name + ": no such rank");
     const bool sends = does_send(x, c->rank), receives = does_receive(x, c->rank);
@@ -65,7 +65,7 @@ ncclResult_t check(ncclComm *c, const call &x)
         if (sim::device_of(p) != c->device) return refuse(ncclInvalidArgument, name + ": memory of another device");
     }
     if (sends && receives && !in_place_valid(c, x))
-        return refuse(ncclInvalidArgument, name + ": sent and received memory overlap, not as in place");
+        return refuse(ncclInvalidArgument, name + ": send and receive buffers overlap, but not in place");
     return ncclSuccess;
 }
 
@@ -116,7 +116,7 @@ ncclResult_t submit_queued()
         for (size_t j = i; j < all.size(); j++) {
             if (all[j].of != c) continue;
             if (all[j].stream != all[i].stream)
-                return refuse(ncclInvalidUsage, "a group with one communicator in two streams: not stood in for");
+                return refuse(ncclInvalidUsage, "a group with one communicator in two streams: not supported");
             calls.push_back(all[j].what);
             all[j].of = NULL;
         }
@@ -198,7 +198,7 @@ const char *ncclGetErrorString(ncclResult_t r)
                                         "internal error",
                                         "invalid argument",
                                         "invalid usage",
-                                        "a rank has failed, left or called something else",
+                                        "a rank has failed, has left or called another collective",
                                         "in progress"};
     return (size_t)r < sizeof texts / sizeof *texts ? texts[r] : "unknown result code";
 }

@@ -321,7 +321,7 @@ void bundle::cancelled()
 {
     if (released || failed || aborted) return;
     sim::report(CUDASIM_COMM, 0, 0,
-                "rank " + std::to_string(comm->rank) + " cannot do " + text_of(calls[0]) + ": its device has failed");
+                "rank " + std::to_string(comm->rank) + " cannot run " + text_of(calls[0]) + ": its device has failed");
     failed = true;
     comm->all->waiting.erase(this);
     unreleased.erase(this);

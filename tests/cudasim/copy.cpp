@@ -15,7 +15,7 @@ void host_memory_written()
     host_writes++;
 }
 
-/* Checked at the call: the whole range must be device memory, or where host memory is meant, none of it. */
+/* Checked at the call: the whole range must be device memory, or, if host memory is required, none of it. */
 bool range_valid(const void *p, size_t n, bool device, const char *call)
 {
     if (device ? in_allocation(p, n) : !in_arena(p)) return true;
@@ -25,10 +25,10 @@ bool range_valid(const void *p, size_t n, bool device, const char *call)
                                    : CUDASIM_HOST,
            0, 0,
            std::string(call) + " of " + std::to_string(n) + " bytes: " +
-               (!device       ? "device memory where host memory is meant"
+               (!device       ? "device memory where host memory is required"
                 : is_freed    ? "they were freed"
                 : in_arena(p) ? nearest(p)
-                              : "host memory where device memory is meant"));
+                              : "host memory where device memory is required"));
     return false;
 }
 
@@ -152,7 +152,7 @@ cudaError_t cudaMemcpyPeerAsync(void *dst, int dst_device, const void *src, int 
     SIM_ENTER();
     if (!n) return cudaSuccess;
     if (!in_arena(dst) || !in_arena(src) || device_of(dst) != dst_device || device_of(src) != src_device) {
-        report(CUDASIM_DEVICE, 0, 0, "cudaMemcpyPeer: a pointer that is not of the device named");
+        report(CUDASIM_DEVICE, 0, 0, "cudaMemcpyPeer: a pointer of another device than stated");
         return fail(cudaErrorInvalidValue);
     }
     return copy(dst, src, n, cudaMemcpyDeviceToDevice, stream, "cudaMemcpyPeer");

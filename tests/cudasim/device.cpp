@@ -92,14 +92,14 @@ cudaError_t entry_error()
     E(cudaErrorNotReady, "not ready yet")                                                                              \
     E(cudaErrorIllegalAddress, "a kernel touched an illegal address")                                                  \
     E(cudaErrorMisalignedAddress, "a kernel touched a misaligned address")                                             \
-    E(cudaErrorLaunchTimeout, "nothing can end what is waited for")                                                    \
+    E(cudaErrorLaunchTimeout, "a wait that cannot end")                                                                \
     E(cudaErrorLaunchFailure, "a kernel failed")                                                                       \
     E(cudaErrorLaunchOutOfResources, "a kernel needs more than the device has")                                        \
     E(cudaErrorNotSupported, "not supported")                                                                          \
     E(cudaErrorNotPermitted, "not permitted")                                                                          \
     E(cudaErrorNoDevice, "no device that CUDA can use")                                                                \
     E(cudaErrorInsufficientDriver, "the driver is older than the runtime needs")                                       \
-    E(cudaErrorNoKernelImageForDevice, "no kernel in the program fits the device")                                     \
+    E(cudaErrorNoKernelImageForDevice, "the program has no kernel image for the device")                               \
     E(cudaErrorInvalidMemcpyDirection, "invalid direction of a copy")                                                  \
     E(cudaErrorPeerAccessAlreadyEnabled, "peer access is on already")                                                  \
     E(cudaErrorPeerAccessNotEnabled, "peer access is not on")                                                          \

@@ -54,7 +54,7 @@ cudaError_t forbidden_on_device(int device, const char *call)
     cudaError_t e = cudaSuccess;
     for (auto &c : active)
         if (c->origin->device == device)
-            e = invalidate(*c, cudaErrorStreamCaptureUnsupported, call, "it would wait for what is only captured");
+            e = invalidate(*c, cudaErrorStreamCaptureUnsupported, call, "it would wait for captured work");
     return e;
 }
 cudaError_t legacy_in_capture(const CUstream_st *s, const char *call)
@@ -252,7 +252,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     for (size_t i = 0; e == cudaSuccess && i < in.size(); i++)
         if (!in[i])
             e = invalidate(*c, cudaErrorStreamCaptureUnjoined, "cudaStreamEndCapture",
-                           ("nothing of it follows " + c->graph->nodes[i].name).c_str());
+                           ("its end does not depend on " + c->graph->nodes[i].name).c_str());
     end_capture(c);
     if (e != cudaSuccess) {
         delete c->graph;

@@ -216,7 +216,8 @@ cudaError_t cudaFree(void *p)
     space &m = spaces[in_arena(p) ? device_of(p) : device_now()];
     auto a = m.live.find((char *)p);
     if (a == m.live.end()) {
-        report(m.freed.count((char *)p) ? CUDASIM_FREED : CUDASIM_HOST, 0, 0, "cudaFree of what is not allocated");
+        report(m.freed.count((char *)p) ? CUDASIM_FREED : CUDASIM_HOST, 0, 0,
+               "cudaFree of an address that is not allocated");
         return fail(cudaErrorInvalidValue);
     }
     wait_for_device(device_of(p)); /* cudaFree synchronises the device */

@@ -320,7 +320,7 @@ void sim_mask(unsigned mask)
 {
     if (mask == 0xffffffffu) return;
     char text[96];
-    snprintf(text, sizeof text, "collective with mask %08x: only whole warps are meant here", mask);
+    snprintf(text, sizeof text, "collective with mask %08x: only the full mask is supported", mask);
     report(CUDASIM_COLLECTIVE, pc_pack(__builtin_return_address(0)), 0, text);
     abandon(cudaErrorLaunchFailure);
 }
@@ -373,8 +373,8 @@ void sim_copy_async(void *dst, const void *src, unsigned bytes, unsigned full, c
     const bool placed = (size_t)((char *)dst - shared) < SHARED_SPACE && (!bytes || in_arena(src));
     if (!placed || bytes > full || (uintptr_t)dst % full || (bytes && (uintptr_t)src % full)) {
         report(placed ? CUDASIM_ALIGN : CUDASIM_HOST, pc_pack(pc), 0,
-               placed ? "cp.async of " + std::to_string(bytes) + " bytes where " + std::to_string(full) +
-                            " and addresses that are a multiple of it are meant"
+               placed ? "cp.async of " + std::to_string(bytes) + " bytes: at most " + std::to_string(full) +
+                            " bytes, at addresses that are multiples of that"
                       : std::string("cp.async that is not from global to shared memory"));
         abandon(cudaErrorMisalignedAddress);
     }

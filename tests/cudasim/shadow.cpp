@@ -112,7 +112,7 @@ static void race(const access_record &before, access kind, uint32_t pc, bool is_
     else
         text += operation_text(before.block);
     text += " at " + pc_text(before.pc) +
-            (before.block < launch_first_block ? ", which no event or stream orders" : ", no barrier between");
+            (before.block < launch_first_block ? ", not ordered by an event or stream" : ", no barrier between");
     report(is_shared ? CUDASIM_RACE_SHARED : CUDASIM_RACE_GLOBAL, pc, before.pc, text);
 }
 
@@ -143,10 +143,10 @@ static bool report_bad_access(state s, const char *p, size_t n, access kind, uin
                              (is_shared ? "shared" : "global") + " memory";
     switch (s) {
     case UNINIT:
-        if (!uninit_is_allowed) report(CUDASIM_UNINIT, pc, 0, what + " that nobody wrote");
+        if (!uninit_is_allowed) report(CUDASIM_UNINIT, pc, 0, what + " that was never written");
         return false;
     case PENDING:
-        report(CUDASIM_PENDING, pc, 0, what + " that an asynchronous copy not waited for will write");
+        report(CUDASIM_PENDING, pc, 0, what + " that is the target of a cp.async not waited for");
         return false;
     case FREED: report(CUDASIM_FREED, pc, 0, what + " that was freed"); return true;
     default:
@@ -229,7 +229,7 @@ void sim_touch(const void *p, size_t n, int kind, const void *pc)
     if ((uintptr_t)p % n) {
         report(CUDASIM_ALIGN, pc_pack(pc), 0,
                std::string(verbs[kind]) + " of " + std::to_string(n) +
-                   " bytes at an address that is no multiple of it");
+                   " bytes at an address that is no multiple of that");
         abandon(cudaErrorMisalignedAddress);
     }
     shadow_access(p, n, (sim::access)kind, (uintptr_t)pc);

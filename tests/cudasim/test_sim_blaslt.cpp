@@ -197,7 +197,7 @@ Test(blaslt, undocumented_usage_is_refused)
     s.in = F, s.out = H; /* not in the documentation's table of types */
     cr_expect_eq(bench(s).search(), CUBLAS_STATUS_NOT_SUPPORTED);
     s = plain, s.epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
-    cr_expect_eq(bench(s).search(), CUBLAS_STATUS_NOT_SUPPORTED, "not stood in for");
+    cr_expect_eq(bench(s).search(), CUBLAS_STATUS_NOT_SUPPORTED, "not supported");
     s = plain, s.epilogue = CUBLASLT_EPILOGUE_BIAS;
     {
         bench t(s); /* a float bias with a bfloat16 D */
