@@ -1,6 +1,5 @@
-/* The gathering product: rows are a sample's positions, columns the channels made, the sum runs over (tap, channel).
- * It is the convolution forward, its data gradient with stride 1 (the same walk with the kernel turned round), and the
- * data gradient of conv_transpose. */
+/* Implicit GEMM: rows are a sample's positions, columns output channels, k is (tap, channel). Serves fprop, stride-1
+ * dgrad (with the kernel flipped), and dgrad of conv_transpose. */
 #include "kernels/conv/conv_run.cuh"
 
 conv_geometry conv_geometry_of(const int src[3], const int dst[3], const int k[3], const int stride[3],
@@ -13,11 +12,10 @@ conv_geometry conv_geometry_of(const int src[3], const int dst[3], const int k[3
     g.c = g.run = (int)c;
     g.source_batch = conv_positions(src) * c;
     g.result_batch = conv_positions(dst) * o;
-    if (pad[2] == 0 && k[2] > 1) g.run *= k[2], g.taps[2] = 1; /* the windows of a line lie in one piece */
+    if (pad[2] == 0 && k[2] > 1) g.run *= k[2], g.taps[2] = 1; /* taps of a kernel row are contiguous */
     return g;
 }
 
-/* 1 where every chunk of 16 bytes lies on a multiple of 16 bytes, inside one tap. */
 int conv_by_chunks(const conv_geometry *g, const void *p, enum k_dtype t)
 {
     const int v = t == K_BF16 ? 8 : 4;
@@ -25,20 +23,20 @@ int conv_by_chunks(const conv_geometry *g, const void *p, enum k_dtype t)
     return lines && g->run % v == 0 && g->source_batch % v == 0 && (size_t)p % 16 == 0;
 }
 
-struct gather_plan {
+struct igemm_plan {
     int bm, bn, splits;
     int64_t k_tiles;
 };
 
-static gather_plan plan_of(const conv_gather *a)
+static igemm_plan plan_of(const conv_igemm *a)
 {
-    const int half = a->dtype == K_BF16;
+    const int bf16 = a->dtype == K_BF16;
     const int64_t m = conv_positions(a->g.rows), k = (int64_t)a->g.taps[0] * a->g.taps[1] * a->g.taps[2] * a->g.run;
-    gather_plan p = {64, 64, 1, tile_ceil(k, half ? 32 : 16)};
+    igemm_plan p = {64, 64, 1, tile_ceil(k, bf16 ? 32 : 16)};
     const int64_t parts = a->moments || p.k_tiles < 2 * SPLIT_STAGES ? 1 : p.k_tiles / SPLIT_STAGES;
-    if (half && (a->o <= 32 || !conv_by_chunks(&a->g, NULL, a->dtype))) {
-        p.bm = 128, p.bn = a->o <= 32 ? 32 : 64; /* single elements: the only two sizes that are built */
-    } else if (half) {
+    if (bf16 && (a->o <= 32 || !conv_by_chunks(&a->g, NULL, a->dtype))) {
+        p.bm = 128, p.bn = a->o <= 32 ? 32 : 64; /* element loader: only these two sizes are instantiated */
+    } else if (bf16) {
         const int bn = conv_columns(a->o);
         if (m > 64 && conv_wide(a->tile, tile_ceil(m, 128) * tile_ceil(a->o, bn) * a->n * parts)) p.bm = 128, p.bn = bn;
     }
@@ -47,14 +45,14 @@ static gather_plan plan_of(const conv_gather *a)
     return p;
 }
 
-size_t conv_gather_bytes(const conv_gather *a)
+size_t conv_igemm_bytes(const conv_igemm *a)
 {
     const int splits = plan_of(a).splits;
     return splits > 1 ? (size_t)(splits * a->n * conv_positions(a->g.rows) * a->o) * sizeof(float) : 0;
 }
 
 template <class T, class A, class Out>
-static cudaError_t launch(const gather_plan &p, const A &a, const rows_vec<T> &b, const Out &out, const tile_shape &t,
+static cudaError_t launch(const igemm_plan &p, const A &a, const rows_vec<T> &b, const Out &out, const tile_shape &t,
                           unsigned n, cudaStream_t s)
 {
     const unsigned splits = (unsigned)p.splits;
@@ -70,9 +68,9 @@ static cudaError_t launch(const gather_plan &p, const A &a, const rows_vec<T> &b
     }
 }
 
-template <class T, class A> static cudaError_t run(const conv_gather *a, cudaStream_t s)
+template <class T, class A> static cudaError_t run(const conv_igemm *a, cudaStream_t s)
 {
-    const gather_plan p = plan_of(a);
+    const igemm_plan p = plan_of(a);
     const int64_t m = conv_positions(a->g.rows), k = (int64_t)a->g.taps[0] * a->g.taps[1] * a->g.taps[2] * a->g.run;
     A la;
     la.p = (const T *)a->src, la.rows = m, la.g = a->g;
@@ -80,13 +78,13 @@ template <class T, class A> static cudaError_t run(const conv_gather *a, cudaStr
     lb.p = (const T *)a->packed, lb.ld = a->ld, lb.rows = a->o, lb.k = k, lb.batch = 0;
     const tile_shape shape = {m, a->o, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
     tile_out_moments y;
-    y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.half = sizeof(T) == 2, y.split_stride = 0, y.map.ld = a->o;
+    y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.bf16 = sizeof(T) == 2, y.split_stride = 0, y.map.ld = a->o;
     y.fours = a->o % 4 == 0 && dev_by_fours(a->bias) && dev_by_fours((const T *)a->y);
     y.moments = a->moments;
     if (a->moments) return launch<T>(p, la, lb, y, shape, (unsigned)a->n, s);
     if (p.splits == 1) return launch<T>(p, la, lb, (const tile_out<map_rows> &)y, shape, (unsigned)a->n, s);
     tile_out<map_rows> part = y;
-    part.y = a->workspace, part.bias = NULL, part.beta = 0, part.half = 0, part.split_stride = a->n * m * a->o;
+    part.y = a->workspace, part.bias = NULL, part.beta = 0, part.bf16 = 0, part.split_stride = a->n * m * a->o;
     part.fours = a->o % 4 == 0;
     const cudaError_t e = launch<T>(p, la, lb, part, shape, (unsigned)a->n, s);
     return e != cudaSuccess
@@ -94,20 +92,20 @@ template <class T, class A> static cudaError_t run(const conv_gather *a, cudaStr
                : split_sum_launch(a->workspace, p.splits, a->n * m, a->o, (const tile_out<map_rows> &)y, s);
 }
 
-cudaError_t conv_gather_run(const conv_gather *a, cudaStream_t s)
+cudaError_t conv_igemm_run(const conv_igemm *a, cudaStream_t s)
 {
     const int chunks = conv_by_chunks(&a->g, a->src, a->dtype);
     if (a->dtype == K_BF16)
-        return chunks ? run<__nv_bfloat16, gather_vec<__nv_bfloat16>>(a, s)
-                      : run<__nv_bfloat16, gather_one<__nv_bfloat16>>(a, s);
-    return chunks ? run<float, gather_vec<float>>(a, s) : run<float, gather_one<float>>(a, s);
+        return chunks ? run<__nv_bfloat16, im2col_vec<__nv_bfloat16>>(a, s)
+                      : run<__nv_bfloat16, im2col_one<__nv_bfloat16>>(a, s);
+    return chunks ? run<float, im2col_vec<float>>(a, s) : run<float, im2col_one<float>>(a, s);
 }
 
-/* ---- forward ---- */
+/* ---- fprop ---- */
 
-static conv_gather forward_of(const struct k_conv *a)
+static conv_igemm fprop_of(const struct k_conv *a)
 {
-    conv_gather g;
+    conv_igemm g;
     g.dtype = a->dtype, g.n = a->n, g.o = a->o;
     g.g = conv_geometry_of(a->src, a->dst, a->k, a->stride, a->pad, a->c, a->o);
     g.ld = conv_pack_ld(PACK_ROWS, a->o, a->c, conv_positions(a->k));
@@ -120,8 +118,8 @@ static conv_gather forward_of(const struct k_conv *a)
 
 size_t k_conv_fwd_bytes(const struct k_conv *a)
 {
-    const conv_gather g = forward_of(a);
-    return (size_t)((char *)g.workspace - (char *)a->workspace) + conv_gather_bytes(&g);
+    const conv_igemm g = fprop_of(a);
+    return (size_t)((char *)g.workspace - (char *)a->workspace) + conv_igemm_bytes(&g);
 }
 
 cudaError_t k_conv_fwd(const struct k_conv *a, cudaStream_t s)
@@ -130,17 +128,17 @@ cudaError_t k_conv_fwd(const struct k_conv *a, cudaStream_t s)
     const cudaError_t e =
         a->c > 0 ? conv_pack(PACK_ROWS, a->dtype, a->o, a->c, a->k, a->stride, a->w, a->workspace, s) : cudaSuccess;
     if (e != cudaSuccess) return e;
-    const conv_gather g = forward_of(a);
-    return conv_gather_run(&g, s);
+    const conv_igemm g = fprop_of(a);
+    return conv_igemm_run(&g, s);
 }
 
-/* ---- moments for an instance norm ---- */
+/* ---- partial moments for an instance norm ---- */
 
-static gather_plan plan_with(const struct k_conv *a, float *moments)
+static igemm_plan plan_with(const struct k_conv *a, float *moments)
 {
     struct k_conv with = *a;
     with.moments = moments;
-    const conv_gather g = forward_of(&with);
+    const conv_igemm g = fprop_of(&with);
     return plan_of(&g);
 }
 int k_conv_is_split(const struct k_conv *a)
@@ -149,6 +147,6 @@ int k_conv_is_split(const struct k_conv *a)
 }
 int k_conv_part_rows(const struct k_conv *a)
 {
-    float any; /* the plan asks only whether there is a place */
+    float any; /* plan_of only asks whether it is NULL */
     return plan_with(a, &any).bm;
 }

@@ -1,28 +1,29 @@
-/* Convolution backward. dx: with stride 1 the gathering product, where windows do not overlap the scattering one, else
- * one product by residue class. dw: rows (tap, channel), columns the channels made, the sum over all positions split
- * into parts; a last kernel adds the parts in order and turns the result to the tape's (o, c, k). db: column sums. */
+/* Convolution backward. dgrad: stride 1, implicit GEMM over dy with the kernel flipped; kernel == stride, GEMM with
+ * depth-to-space output; otherwise one GEMM per stride phase. wgrad: GEMM with rows (tap, channel), columns output
+ * channels and k all positions, split k; a last kernel adds the parts in order and transposes to the tape's (o, c, k).
+ * db: column sums of dy. */
 #include "kernels/conv/conv_run.cuh"
 
-/* ---- dw ---- */
+/* ---- wgrad ---- */
 
 constexpr int SIDE = 32, SIDE_ROWS = 8;
 
-struct weight_plan {
+struct wgrad_plan {
     int bm, bn, splits, chunks_src, chunks_dy;
     int64_t m, k, k_tiles;
 };
 
-static weight_plan plan_of(const conv_weight_grad *a)
+static wgrad_plan plan_of(const conv_wgrad *a)
 {
-    const int half = a->dtype == K_BF16;
-    weight_plan p;
+    const int bf16 = a->dtype == K_BF16;
+    wgrad_plan p;
     p.m = conv_positions(a->k) * a->c;
     p.k = a->n * conv_positions(a->g.rows);
-    p.k_tiles = tile_ceil(p.k, half ? 32 : 16);
+    p.k_tiles = tile_ceil(p.k, bf16 ? 32 : 16);
     p.chunks_src = conv_by_chunks(&a->g, NULL, a->dtype);
-    p.chunks_dy = a->o % (half ? 8 : 4) == 0;
+    p.chunks_dy = a->o % (bf16 ? 8 : 4) == 0;
     p.bm = p.bn = 64;
-    if (half && p.chunks_src && p.chunks_dy && p.m > 64) {
+    if (bf16 && p.chunks_src && p.chunks_dy && p.m > 64) {
         const int64_t parts = p.k_tiles < 2 * SPLIT_STAGES ? 1 : p.k_tiles / SPLIT_STAGES;
         const int bn = a->o <= 32 ? 32 : conv_columns(a->o);
         if (conv_wide(a->tile, tile_ceil(p.m, 128) * tile_ceil(a->o, bn) * parts)) p.bm = 128, p.bn = bn;
@@ -31,36 +32,37 @@ static weight_plan plan_of(const conv_weight_grad *a)
     return p;
 }
 
-size_t conv_weight_grad_bytes(const conv_weight_grad *a)
+size_t conv_wgrad_bytes(const conv_wgrad *a)
 {
-    const weight_plan p = plan_of(a);
+    const wgrad_plan p = plan_of(a);
     return (size_t)(p.splits * p.m * a->o) * sizeof(float);
 }
 
-/* dw (o, c, taps) = beta dw + the sum of part (splits, taps, c, o). grid: (taps, o, c). */
+/* dw (o, c, taps) = beta dw + sum over splits of part (splits, taps, c, o), transposed in 32 x 32 tiles. grid: (taps,
+ * o, c). */
 static __global__ void __launch_bounds__(SIDE *SIDE_ROWS)
-    weight_parts(const float *part, int splits, float *dw, float beta, int o, int c, int taps)
+    wgrad_sum_parts(const float *part, int splits, float *dw, float beta, int o, int c, int taps)
 {
-    SHARED_ARRAY(float, square, [SIDE][SIDE + 1]);
+    SHARED_ARRAY(float, tile, [SIDE][SIDE + 1]); /* (tap, o); padded to avoid bank conflicts */
     const int x = (int)threadIdx.x, y = (int)threadIdx.y, channel = (int)blockIdx.z;
     const int t0 = (int)blockIdx.x * SIDE, o0 = (int)blockIdx.y * SIDE;
-    const int64_t all = (int64_t)taps * c * o;
+    const int64_t split_stride = (int64_t)taps * c * o;
     for (int t = y; t < SIDE && t0 + t < taps; t += SIDE_ROWS) {
         if (o0 + x >= o) continue;
         const float *p = part + ((int64_t)(t0 + t) * c + channel) * o + o0 + x;
         float s = 0;
-        for (int i = 0; i < splits; i++) s += p[i * all];
-        square[t][x] = s;
+        for (int i = 0; i < splits; i++) s += p[i * split_stride];
+        tile[t][x] = s;
     }
     DEV_SYNC();
     if (t0 + x >= taps) return;
     for (int i = y; i < SIDE && o0 + i < o; i += SIDE_ROWS)
-        dev_blend(dw + ((int64_t)(o0 + i) * c + channel) * taps + t0 + x, beta, square[x][i]);
+        dev_blend(dw + ((int64_t)(o0 + i) * c + channel) * taps + t0 + x, beta, tile[x][i]);
 }
 
-template <class T, class A, class B> static cudaError_t run_weights(const conv_weight_grad *a, cudaStream_t s)
+template <class T, class A, class B> static cudaError_t run_wgrad(const conv_wgrad *a, cudaStream_t s)
 {
-    const weight_plan p = plan_of(a);
+    const wgrad_plan p = plan_of(a);
     A la;
     la.p = (const T *)a->src, la.rows = p.m, la.k = p.k, la.g = a->g;
     la.w = fast_div_of(a->g.rows[2]), la.h = fast_div_of(a->g.rows[1]), la.d = fast_div_of(a->g.rows[0]);
@@ -68,63 +70,63 @@ template <class T, class A, class B> static cudaError_t run_weights(const conv_w
     lb.p = (const T *)a->dy, lb.ld = a->o, lb.rows = a->o, lb.k = p.k, lb.batch = 0;
     const tile_shape shape = {p.m, a->o, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
     tile_out<map_rows> part;
-    part.y = a->workspace, part.bias = NULL, part.beta = 0, part.half = 0, part.fours = a->o % 4 == 0;
+    part.y = a->workspace, part.bias = NULL, part.beta = 0, part.bf16 = 0, part.fours = a->o % 4 == 0;
     part.split_stride = p.m * a->o, part.map.ld = a->o;
     const unsigned splits = (unsigned)p.splits;
     cudaError_t e = cudaSuccess;
-    int done = 0;
+    int launched = 0;
     if constexpr (sizeof(T) == 2 && A::CHUNKED && B::CHUNKED) {
-        done = p.bm == 128;
+        launched = p.bm == 128;
         if (p.bm == 128 && p.bn == 32) e = tile_launch<T, 128, 32, 32, 32>(la, lb, part, shape, splits, 1, s);
         if (p.bm == 128 && p.bn == 64) e = tile_launch<T, 128, 64, 64, 32>(la, lb, part, shape, splits, 1, s);
         if (p.bm == 128 && p.bn == 128) e = tile_launch<T, 128, 128, 64, 64>(la, lb, part, shape, splits, 1, s);
     }
-    if (!done)
+    if (!launched)
         e = tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16,
         sizeof(T) == 2 ? 32 : 64 > (la, lb, part, shape, splits, 1, s);
     if (e != cudaSuccess) return e;
     const int taps = (int)conv_positions(a->k);
     const dim3 grid((unsigned)tile_ceil(taps, SIDE), (unsigned)tile_ceil(a->o, SIDE), (unsigned)a->c);
-    return dev_launch(weight_parts, grid, dim3(SIDE, SIDE_ROWS), 0, s, (const float *)a->workspace, p.splits, a->dw,
+    return dev_launch(wgrad_sum_parts, grid, dim3(SIDE, SIDE_ROWS), 0, s, (const float *)a->workspace, p.splits, a->dw,
                       a->beta, (int)a->o, (int)a->c, taps);
 }
 
-template <class T> static cudaError_t weights_by_loader(const conv_weight_grad *a, cudaStream_t s)
+template <class T> static cudaError_t wgrad_by_loader(const conv_wgrad *a, cudaStream_t s)
 {
-    const weight_plan p = plan_of(a);
+    const wgrad_plan p = plan_of(a);
     if (p.chunks_src)
-        return p.chunks_dy ? run_weights<T, windows_vec<T>, columns_vec<T>>(a, s)
-                           : run_weights<T, windows_vec<T>, columns_one<T>>(a, s);
-    return p.chunks_dy ? run_weights<T, windows_one<T>, columns_vec<T>>(a, s)
-                       : run_weights<T, windows_one<T>, columns_one<T>>(a, s);
+        return p.chunks_dy ? run_wgrad<T, wgrad_vec<T>, columns_vec<T>>(a, s)
+                           : run_wgrad<T, wgrad_vec<T>, columns_one<T>>(a, s);
+    return p.chunks_dy ? run_wgrad<T, wgrad_one<T>, columns_vec<T>>(a, s)
+                       : run_wgrad<T, wgrad_one<T>, columns_one<T>>(a, s);
 }
 
-cudaError_t conv_weight_grad_run(const conv_weight_grad *a, cudaStream_t s)
+cudaError_t conv_wgrad_run(const conv_wgrad *a, cudaStream_t s)
 {
-    return a->dtype == K_BF16 ? weights_by_loader<__nv_bfloat16>(a, s) : weights_by_loader<float>(a, s);
+    return a->dtype == K_BF16 ? wgrad_by_loader<__nv_bfloat16>(a, s) : wgrad_by_loader<float>(a, s);
 }
 
-/* ---- dx ---- */
+/* ---- dgrad ---- */
 
-enum data_way { DATA_GATHER, DATA_SCATTER, DATA_CLASSES };
+enum dgrad_kind { DGRAD_UNIT_STRIDE, DGRAD_NO_OVERLAP, DGRAD_PHASES };
 
-static data_way way_of(const struct k_conv *a)
+static dgrad_kind dgrad_kind_of(const struct k_conv *a)
 {
-    int ones = 1, apart = 1;
+    int unit_stride = 1, no_overlap = 1;
     for (int i = 0; i < 3; i++) {
-        ones &= a->stride[i] == 1;
-        apart &= a->k[i] == a->stride[i] && a->pad[i] == 0 && a->src[i] == a->dst[i] * a->stride[i];
+        unit_stride &= a->stride[i] == 1;
+        no_overlap &= a->k[i] == a->stride[i] && a->pad[i] == 0 && a->src[i] == a->dst[i] * a->stride[i];
     }
-    return ones ? DATA_GATHER : apart ? DATA_SCATTER : DATA_CLASSES;
+    return unit_stride ? DGRAD_UNIT_STRIDE : no_overlap ? DGRAD_NO_OVERLAP : DGRAD_PHASES;
 }
 
-static conv_packing packing_of(data_way way)
+static conv_packing packing_of(dgrad_kind kind)
 {
-    return way == DATA_GATHER ? PACK_TURNED : way == DATA_SCATTER ? PACK_TAPS : PACK_CLASSES;
+    return kind == DGRAD_UNIT_STRIDE ? PACK_FLIPPED : kind == DGRAD_NO_OVERLAP ? PACK_TAPS : PACK_PHASES;
 }
 
-/* The walk of positions of x over dy: position p reads, at tap t, p + pad - t. */
-static conv_geometry turned_of(const struct k_conv *a)
+/* Geometry of stride-1 dgrad, and of a stride phase: position p of x reads dy at p + pad - t for tap t. */
+static conv_geometry dgrad_geometry(const struct k_conv *a)
 {
     conv_geometry g;
     for (int i = 0; i < 3; i++)
@@ -136,70 +138,70 @@ static conv_geometry turned_of(const struct k_conv *a)
     return g;
 }
 
-static conv_gather data_gather_of(const struct k_conv *a)
+static conv_igemm dgrad_igemm_of(const struct k_conv *a)
 {
-    return conv_data_gather(a, PACK_TURNED, a->o, a->c, turned_of(a));
+    return conv_dgrad_igemm(a, PACK_FLIPPED, a->o, a->c, dgrad_geometry(a));
 }
 
-template <class T, class G, class B> static cudaError_t run_classes(const struct k_conv *a, cudaStream_t s)
+template <class T, class G, class B> static cudaError_t run_phases(const struct k_conv *a, cudaStream_t s)
 {
-    gather_classes<G> la;
+    dgrad_phases<G> la;
     B lb;
     tile_out<map_grid> out;
-    int64_t most = 1, classes = 1;
-    la.p = (const T *)a->dy, la.rows = 0, la.g = turned_of(a);
+    int64_t max_positions = 1, phases = 1; /* positions of the largest phase */
+    la.p = (const T *)a->dy, la.rows = 0, la.g = dgrad_geometry(a);
     for (int i = 0; i < 3; i++) {
         la.k[i] = a->k[i], la.stride[i] = a->stride[i], la.pad[i] = a->pad[i];
         out.map.full[i] = a->src[i];
-        out.map.first[i] = 0, out.map.stride[i] = 1, out.map.count[i] = 0; /* by class */
-        most *= tile_ceil(a->src[i], a->stride[i]);
-        classes *= a->stride[i];
+        out.map.first[i] = 0, out.map.stride[i] = 1, out.map.count[i] = 0; /* set per phase on the device */
+        max_positions *= tile_ceil(a->src[i], a->stride[i]);
+        phases *= a->stride[i];
     }
     lb.p = (const T *)a->workspace, lb.ld = 0, lb.rows = a->c, lb.k = 0, lb.batch = 0;
     out.map.ld = a->c;
-    out.y = a->dx, out.bias = NULL, out.beta = a->beta_x, out.half = sizeof(T) == 2, out.split_stride = 0;
+    out.y = a->dx, out.bias = NULL, out.beta = a->beta_x, out.bf16 = sizeof(T) == 2, out.split_stride = 0;
     out.fours = a->c % 4 == 0 && dev_by_fours((const T *)a->dx);
-    const tile_shape shape = {most, a->c, 0, 0};
-    const unsigned z = (unsigned)(a->n * classes);
+    const tile_shape shape = {max_positions, a->c, 0, 0};
+    const unsigned z = (unsigned)(a->n * phases);
     if constexpr (sizeof(T) == 2 && G::CHUNKED) {
         if (a->c <= 32) return tile_launch<T, 128, 32, 32, 32>(la, lb, out, shape, 1, z, s);
-        if (conv_wide(a->tile, tile_ceil(most, 128) * tile_ceil(a->c, 64) * z))
+        if (conv_wide(a->tile, tile_ceil(max_positions, 128) * tile_ceil(a->c, 64) * z))
             return tile_launch<T, 128, 64, 64, 32>(la, lb, out, shape, 1, z, s);
     }
     return tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16, sizeof(T) == 2 ? 32 : 64 > (la, lb, out, shape, 1, z, s);
 }
 
-template <class T> static cudaError_t classes_by_loader(const struct k_conv *a, cudaStream_t s)
+template <class T> static cudaError_t phases_by_loader(const struct k_conv *a, cudaStream_t s)
 {
-    const conv_geometry g = turned_of(a);
-    if (conv_by_chunks(&g, a->dy, a->dtype)) return run_classes<T, gather_vec<T>, rows_vec<T>>(a, s);
-    return run_classes<T, gather_one<T>, rows_one<T>>(a, s);
+    const conv_geometry g = dgrad_geometry(a);
+    if (conv_by_chunks(&g, a->dy, a->dtype)) return run_phases<T, im2col_vec<T>, rows_vec<T>>(a, s);
+    return run_phases<T, im2col_one<T>, rows_one<T>>(a, s);
 }
 
-static cudaError_t run_data(const struct k_conv *a, cudaStream_t s)
+static cudaError_t run_dgrad(const struct k_conv *a, cudaStream_t s)
 {
-    const data_way way = way_of(a);
-    const cudaError_t e = conv_pack(packing_of(way), a->dtype, a->o, a->c, a->k, a->stride, a->w, a->workspace, s);
+    const dgrad_kind kind = dgrad_kind_of(a);
+    const cudaError_t e = conv_pack(packing_of(kind), a->dtype, a->o, a->c, a->k, a->stride, a->w, a->workspace, s);
     if (e != cudaSuccess) return e;
-    if (way == DATA_GATHER) {
-        const conv_gather g = data_gather_of(a);
-        return conv_gather_run(&g, s);
+    if (kind == DGRAD_UNIT_STRIDE) {
+        const conv_igemm g = dgrad_igemm_of(a);
+        return conv_igemm_run(&g, s);
     }
-    if (way == DATA_SCATTER) {
-        conv_scatter g;
+    if (kind == DGRAD_NO_OVERLAP) {
+        conv_depth_to_space g;
         g.dtype = a->dtype, g.n = a->n, g.o = a->o, g.c = a->c;
         for (int i = 0; i < 3; i++) g.rows[i] = a->dst[i], g.k[i] = a->k[i];
         g.x = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.tile = a->tile;
-        return conv_scatter_run(&g, s);
+        return conv_depth_to_space_run(&g, s);
     }
-    return a->dtype == K_BF16 ? classes_by_loader<__nv_bfloat16>(a, s) : classes_by_loader<float>(a, s);
+    return a->dtype == K_BF16 ? phases_by_loader<__nv_bfloat16>(a, s) : phases_by_loader<float>(a, s);
 }
 
-/* ---- all three ---- */
+/* ---- dgrad, wgrad and db ---- */
 
-static conv_weight_grad weight_grad_of(const struct k_conv *a)
+static conv_wgrad wgrad_of(const struct k_conv *a)
 {
-    conv_weight_grad g;
+    conv_wgrad g;
     g.dtype = a->dtype, g.n = a->n, g.o = a->o, g.c = a->c;
     for (int i = 0; i < 3; i++) g.k[i] = a->k[i];
     g.g = conv_geometry_of(a->src, a->dst, a->k, a->stride, a->pad, a->c, a->o);
@@ -210,33 +212,33 @@ static conv_weight_grad weight_grad_of(const struct k_conv *a)
 size_t k_conv_bwd_bytes(const struct k_conv *a)
 {
     const int64_t rows = a->n * conv_positions(a->dst);
-    size_t most = 0, one = 0;
+    size_t bytes = 0, need = 0; /* the three share the workspace */
     if (a->dx) {
-        const data_way way = way_of(a);
-        const conv_gather g = data_gather_of(a);
-        most = conv_pack_bytes(packing_of(way), a->dtype, a->o, a->c, conv_positions(a->k)) +
-               (way == DATA_GATHER ? conv_gather_bytes(&g) : 0);
+        const dgrad_kind kind = dgrad_kind_of(a);
+        const conv_igemm g = dgrad_igemm_of(a);
+        bytes = conv_pack_bytes(packing_of(kind), a->dtype, a->o, a->c, conv_positions(a->k)) +
+                (kind == DGRAD_UNIT_STRIDE ? conv_igemm_bytes(&g) : 0);
     }
     if (a->dw) {
-        const conv_weight_grad g = weight_grad_of(a);
-        one = conv_weight_grad_bytes(&g);
-        most = one > most ? one : most;
+        const conv_wgrad g = wgrad_of(a);
+        need = conv_wgrad_bytes(&g);
+        bytes = need > bytes ? need : bytes;
     }
     if (a->db) {
-        one = k_sum_rows_bytes(rows, a->o);
-        most = one > most ? one : most;
+        need = k_sum_rows_bytes(rows, a->o);
+        bytes = need > bytes ? need : bytes;
     }
-    return most;
+    return bytes;
 }
 
 cudaError_t k_conv_bwd(const struct k_conv *a, cudaStream_t s)
 {
     cudaError_t e = cudaSuccess;
     if (a->n <= 0 || a->o <= 0 || a->c <= 0) return cudaSuccess;
-    if (a->dx) e = run_data(a, s);
+    if (a->dx) e = run_dgrad(a, s);
     if (e == cudaSuccess && a->dw) {
-        const conv_weight_grad g = weight_grad_of(a);
-        e = conv_weight_grad_run(&g, s);
+        const conv_wgrad g = wgrad_of(a);
+        e = conv_wgrad_run(&g, s);
     }
     if (e == cudaSuccess && a->db) {
         const struct k_sum_rows b = {a->dtype,  K_F32, a->n * conv_positions(a->dst), a->o, a->o, a->dy,

@@ -1,12 +1,14 @@
-/* Loaders of convolutions for tile.cuh: no matrix of windows is ever stored, its elements are found where they lie.
- * Rows are positions and k runs over (tap, channel), or rows are (tap, channel) and k runs over positions. */
+/* Loaders of implicit GEMM convolutions for tile.cuh: elements of the im2col matrix are read from the activations
+ * directly. im2col_*   rows: positions, k: (tap, channel)   fprop, stride-1 dgrad dgrad_*    the same, one GEMM per
+ * stride phase  strided dgrad wgrad_*    rows: (tap, channel), k: positions   wgrad A tap is a kernel element (tz, ty,
+ * tx). */
 #ifndef MCS_KERNELS_CONV_LOAD_CUH
 #define MCS_KERNELS_CONV_LOAD_CUH
 
 #include "kernels/conv/convolution.h"
 #include "kernels/gemm/tile_load.cuh"
 
-/* Division by d of numbers below 2^31: a product and a shift. */
+/* Division of numbers below 2^31 by d: a multiplication and a shift. */
 struct fast_div {
     uint32_t mul, shift, d;
     DEV_INLINE int by(int n) const
@@ -28,13 +30,13 @@ static inline fast_div fast_div_of(int64_t d)
     return f;
 }
 
-/* Where a window lies: coordinate of tap t for position p = mul p + step t + off, by axis, inside [0, src). A tap has
- * `run` elements that lie one behind the other; c: elements of a position of the source. run == c, but for windows that
- * never leave a line, whose taps along it are one run. */
+/* Geometry per axis (z, y, x): position p and tap t read source coordinate mul p + step t + off, zero outside [0, src).
+ * A tap has `run` contiguous elements; c: channels of the source. run == c, except without padding along x, where the
+ * taps of a kernel row are contiguous and count as one tap of run = c k[2]. */
 struct conv_geometry {
     int rows[3], src[3], mul[3], step[3], off[3], taps[3];
     int c, run;
-    int64_t source_batch, result_batch; /* elements of a sample */
+    int64_t source_batch, result_batch; /* elements per sample */
 };
 
 static inline int64_t conv_positions(const int d[3])
@@ -42,19 +44,19 @@ static inline int64_t conv_positions(const int d[3])
     return (int64_t)d[0] * d[1] * d[2];
 }
 
-/* Tap and channel of a k, going forward. */
+/* Iterator over k: tap t and channel c. */
 struct tap_walk {
     int c, t[3];
     DEV_INLINE void start(const conv_geometry &g, int k)
     {
         const int across = g.taps[2] ? g.taps[2] : 1, plane = g.taps[1] ? g.taps[1] * across : across;
-        const int tap = k / g.run; /* an axis without taps: nothing is read, but nothing is divided by 0 either */
+        const int tap = k / g.run; /* across, plane >= 1: a phase may have no taps on an axis */
         c = k - tap * g.run;
         t[0] = tap / plane;
         t[1] = (tap - t[0] * plane) / across;
         t[2] = tap - t[0] * plane - t[1] * across;
     }
-    DEV_INLINE void go(const conv_geometry &g, int by)
+    DEV_INLINE void advance(const conv_geometry &g, int by)
     {
         c += by;
         while (c >= g.run) {
@@ -68,8 +70,8 @@ struct tap_walk {
     }
 };
 
-/* Source of a window's tap 0: coordinates and position. A row that does not exist lies far outside. */
-struct window_at {
+/* Source coordinates of tap 0 of a row (a position). Rows past the end get a coordinate far outside the source. */
+struct window_origin {
     int z, y, x;
     DEV_INLINE void start(const conv_geometry &g, int64_t row, int64_t rows)
     {
@@ -78,7 +80,7 @@ struct window_at {
         y = h * g.mul[1] + g.off[1];
         x = (r - d * plane - h * g.rows[2]) * g.mul[2] + g.off[2];
     }
-    /* Element offset, or -1. */
+    /* Element offset of the tap at displacement (dz, dy, dx), channel c; -1 outside the source. */
     DEV_INLINE int64_t element(const conv_geometry &g, int dz, int dy, int dx, int c) const
     {
         const int iz = z + dz, iy = y + dy, ix = x + dx;
@@ -89,30 +91,31 @@ struct window_at {
 };
 
 template <class T, class Map>
-static DEV_INLINE void enter_sample(int64_t z, const conv_geometry &g, const T *&p, tile_out<Map> &out)
+static DEV_INLINE void offset_by_sample(int64_t z, const conv_geometry &g, const T *&p, tile_out<Map> &out)
 {
     p += z * g.source_batch;
-    out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + z * g.result_batch)
+    out.y = out.bf16 ? (void *)((__nv_bfloat16 *)out.y + z * g.result_batch)
                      : (void *)((float *)out.y + z * g.result_batch);
 }
 
-/* Rows are positions, k (tap, channel), by chunks: run and every offset are multiples of a chunk. z: the sample. */
-template <class T> struct gather_vec {
+/* im2col by 16-byte chunks: run and every offset are multiples of a chunk. Rows: positions, k: (tap, channel), z:
+ * sample. */
+template <class T> struct im2col_vec {
     static constexpr bool K_MAJOR = true, CHUNKED = true;
     typedef T type;
     const T *p;
-    int64_t rows; /* positions of a sample */
+    int64_t rows; /* positions per sample */
     conv_geometry g;
-    template <class B, class Map> DEV_INLINE void enter(int64_t z, B &, tile_out<Map> &out, tile_shape &)
+    template <class B, class Map> DEV_INLINE void offset_by_batch(int64_t z, B &, tile_out<Map> &out, tile_shape &)
     {
-        enter_sample(z, g, p, out);
+        offset_by_sample(z, g, p, out);
     }
     template <int ROWS> struct at {
-        const gather_vec &a;
-        window_at window[ROWS / 32];
+        const im2col_vec &a;
+        window_origin window[ROWS / 32];
         tap_walk walk;
         int row, chunk;
-        DEV_INLINE at(const gather_vec &from, int64_t row0, int64_t k0, int tid) : a(from), row(tid / 4), chunk(tid % 4)
+        DEV_INLINE at(const im2col_vec &from, int64_t row0, int64_t k0, int tid) : a(from), row(tid / 4), chunk(tid % 4)
         {
 #pragma unroll
             for (int i = 0; i < ROWS / 32; i++) window[i].start(a.g, row0 + row + 32 * i, a.rows);
@@ -120,21 +123,21 @@ template <class T> struct gather_vec {
         }
         DEV_INLINE void fill(T *tile)
         {
-            const bool real = walk.t[0] < a.g.taps[0];
+            const bool in_k = walk.t[0] < a.g.taps[0];
             const int dz = walk.t[0] * a.g.step[0], dy = walk.t[1] * a.g.step[1], dx = walk.t[2] * a.g.step[2];
 #pragma unroll
             for (int i = 0; i < ROWS / 32; i++) {
                 const int64_t e = window[i].element(a.g, dz, dy, dx, walk.c);
-                const bool in = real && e >= 0;
+                const bool in = in_k && e >= 0;
                 dev_copy_async16(tile + TILE_V<T> * tile_chunk<4>(row + 32 * i, chunk), a.p + (in ? e : 0),
                                  in ? 16 : 0);
             }
-            walk.go(a.g, TILE_K<T>);
+            walk.advance(a.g, TILE_K<T>);
         }
     };
 };
 
-/* Bits of a float or a bfloat16, put together to chunks. */
+/* Bits of a float or a bfloat16. */
 static DEV_INLINE unsigned bits_of(float v)
 {
     return __float_as_uint(v);
@@ -144,24 +147,24 @@ static DEV_INLINE unsigned bits_of(__nv_bfloat16 v)
     return (unsigned)__bfloat16_as_ushort(v);
 }
 
-/* The same element by element, for few channels: a thread has a row, so that neighbouring lanes read neighbouring
- * positions, and stores whole chunks. */
-template <class T> struct gather_one {
+/* im2col element by element, for few channels: one row per thread, so that adjacent lanes read adjacent positions;
+ * stores whole chunks. */
+template <class T> struct im2col_one {
     static constexpr bool K_MAJOR = true, CHUNKED = false;
     typedef T type;
     const T *p;
     int64_t rows;
     conv_geometry g;
-    template <class B, class Map> DEV_INLINE void enter(int64_t z, B &, tile_out<Map> &out, tile_shape &)
+    template <class B, class Map> DEV_INLINE void offset_by_batch(int64_t z, B &, tile_out<Map> &out, tile_shape &)
     {
-        enter_sample(z, g, p, out);
+        offset_by_sample(z, g, p, out);
     }
     template <int ROWS> struct at {
-        static constexpr int CHUNKS = 4 * ROWS / TILE_THREADS; /* of a thread */
-        const gather_one &a;
-        window_at window;
+        static constexpr int CHUNKS = 4 * ROWS / TILE_THREADS; /* per thread */
+        const im2col_one &a;
+        window_origin window;
         int row, chunk, k;
-        DEV_INLINE at(const gather_one &from, int64_t row0, int64_t k0, int tid)
+        DEV_INLINE at(const im2col_one &from, int64_t row0, int64_t k0, int tid)
             : a(from), row(tid % ROWS), chunk(tid / ROWS * CHUNKS), k((int)k0 + chunk * TILE_V<T>)
         {
             window.start(a.g, row0 + row, a.rows);
@@ -184,7 +187,7 @@ template <class T> struct gather_one {
                         u[j / 2] |= bits << 16 * (j % 2);
                     else
                         u[j] = bits;
-                    walk.go(a.g, 1);
+                    walk.advance(a.g, 1);
                 }
                 dev_store16((float *)(tile + TILE_V<T> * tile_chunk<4>(row, chunk + q)),
                             make_float4(__uint_as_float(u[0]), __uint_as_float(u[1]), __uint_as_float(u[2]),
@@ -195,18 +198,20 @@ template <class T> struct gather_one {
     };
 };
 
-/* Taps of residue class r of an axis with k taps and a stride, and taps of the classes before it. */
-static DEV_INLINE int class_taps(int r, int k, int stride)
+/* Number of taps t with t mod stride == r on an axis with k taps (the taps of stride phase r), and of phases before r.
+ */
+static DEV_INLINE int phase_taps(int r, int k, int stride)
 {
     return k / stride + (r < k % stride);
 }
-static DEV_INLINE int class_before(int r, int k, int stride)
+static DEV_INLINE int phase_taps_before(int r, int k, int stride)
 {
     const int rest = k % stride;
     return k / stride * r + (r < rest ? r : rest);
 }
 
-/* Positions first + stride i, i < count, of a grid; rows of ld elements. */
+/* Output map of one stride phase: row m is position first + stride i, i < count, by axis, of the full grid; rows of ld
+ * elements. */
 struct map_grid {
     int64_t ld;
     int first[3], stride[3], count[3], full[3];
@@ -224,50 +229,51 @@ struct map_grid {
     }
 };
 
-/* The data gradient with strides: positions whose p + pad leaves the same rest by axis are read by the same taps, so
- * that each such class is a product of its own, without a wasted one. z: (sample, class). G: a gather over dy. */
-template <class G> struct gather_classes : G {
+/* Strided dgrad: one GEMM per stride phase (p + pad) mod stride, because positions of a phase use the same taps. No
+ * product with zero is computed. z: (sample, phase). G: im2col loader over dy. */
+template <class G> struct dgrad_phases : G {
     int k[3], stride[3], pad[3];
     template <int ROWS> using at = typename G::template at<ROWS>;
-    template <class B> DEV_INLINE void enter(int64_t z, B &b, tile_out<map_grid> &out, tile_shape &s)
+    template <class B> DEV_INLINE void offset_by_batch(int64_t z, B &b, tile_out<map_grid> &out, tile_shape &s)
     {
         typedef typename G::type T;
-        const int classes = stride[0] * stride[1] * stride[2], all = (int)(z % classes);
-        const int rest[3] = {all / (stride[1] * stride[2]), all / stride[2] % stride[1], all % stride[2]};
+        const int phases = stride[0] * stride[1] * stride[2], phase = (int)(z % phases);
+        const int r[3] = {phase / (stride[1] * stride[2]), phase / stride[2] % stride[1], phase % stride[2]};
 #pragma unroll
         for (int i = 0; i < 3; i++) {
-            int first = (rest[i] - pad[i]) % stride[i];
+            int first = (r[i] - pad[i]) % stride[i];
             if (first < 0) first += stride[i];
-            const int left = out.map.full[i] - first;
+            const int remaining = out.map.full[i] - first;
             out.map.first[i] = first;
             out.map.stride[i] = stride[i];
-            out.map.count[i] = this->g.rows[i] = left > 0 ? (left - 1) / stride[i] + 1 : 0;
-            this->g.off[i] = (first + pad[i] - rest[i]) / stride[i];
-            this->g.taps[i] = class_taps(rest[i], k[i], stride[i]);
+            out.map.count[i] = this->g.rows[i] = remaining > 0 ? (remaining - 1) / stride[i] + 1 : 0;
+            this->g.off[i] = (first + pad[i] - r[i]) / stride[i];
+            this->g.taps[i] = phase_taps(r[i], k[i], stride[i]);
         }
         const int *n = this->g.taps;
         const int before =
-            class_before(rest[0], k[0], stride[0]) * k[1] * k[2] +
-            n[0] * (class_before(rest[1], k[1], stride[1]) * k[2] + n[1] * class_before(rest[2], k[2], stride[2]));
+            phase_taps_before(r[0], k[0], stride[0]) * k[1] * k[2] +
+            n[0] * (phase_taps_before(r[1], k[1], stride[1]) * k[2] + n[1] * phase_taps_before(r[2], k[2], stride[2]));
         s.m = this->rows = (int64_t)this->g.rows[0] * this->g.rows[1] * this->g.rows[2];
         b.p += (int64_t)before * s.n * this->g.run;
         b.ld = b.k = (int64_t)n[0] * n[1] * n[2] * this->g.run;
-        s.k_tiles = s.k_tiles_a_split = (b.k + TILE_K<T> - 1) / TILE_K<T>;
-        enter_sample(z / classes, this->g, this->p, out);
+        s.k_tiles = s.k_tiles_per_split = (b.k + TILE_K<T> - 1) / TILE_K<T>;
+        offset_by_sample(z / phases, this->g, this->p, out);
     }
 };
 
-/* Rows are (tap, channel), k positions of all samples: what a weight gradient sums over. */
-template <class T> struct windows_of {
+/* wgrad: im2col transposed. Rows: (tap, channel), k: positions of all samples, over which wgrad sums. */
+template <class T> struct wgrad_windows {
     typedef T type;
     const T *p;
     int64_t rows, k;
     conv_geometry g;
     fast_div w, h, d;
-    template <class B, class Map> DEV_INLINE void enter(int64_t, B &, tile_out<Map> &, tile_shape &)
+    template <class B, class Map> DEV_INLINE void offset_by_batch(int64_t, B &, tile_out<Map> &, tile_shape &)
     {
     }
-    /* Element offset of what position `at` reads at t, a tap's coordinates + off, or -1. */
+    /* Element offset of position `at` (over all samples) at tap coordinates t step + off, channel c; -1 outside the
+     * source. */
     DEV_INLINE int64_t element(int at, int tz, int ty, int tx, int c) const
     {
         int z, y, x;
@@ -279,15 +285,15 @@ template <class T> struct windows_of {
     }
 };
 
-/* By chunks, lines along channels: a thread keeps its tap and channels. */
-template <class T> struct windows_vec : windows_of<T> {
+/* By 16-byte chunks along channels: a thread keeps its tap and channels for all k. */
+template <class T> struct wgrad_vec : wgrad_windows<T> {
     static constexpr bool K_MAJOR = false, CHUNKED = true;
     template <int ROWS> struct at {
         static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS;
-        const windows_vec &a;
+        const wgrad_vec &a;
         int tz, ty, tx, c, position, k, chunk;
         bool in;
-        DEV_INLINE at(const windows_vec &from, int64_t row0, int64_t k0, int tid)
+        DEV_INLINE at(const wgrad_vec &from, int64_t row0, int64_t k0, int tid)
             : a(from), k(tid / CHUNKS), chunk(tid % CHUNKS)
         {
             const int row = (int)row0 + chunk * TILE_V<T>;
@@ -314,16 +320,16 @@ template <class T> struct windows_vec : windows_of<T> {
     };
 };
 
-/* The same element by element, for few channels: lanes go along positions, so does the tile. */
-template <class T> struct windows_one : windows_of<T> {
+/* Element by element, for few channels; lanes along positions, K_MAJOR tile. */
+template <class T> struct wgrad_one : wgrad_windows<T> {
     static constexpr bool K_MAJOR = true, CHUNKED = false;
     template <int ROWS> struct at {
-        static constexpr int EACH = ROWS * TILE_K<T> / TILE_THREADS; /* rows of a thread */
-        const windows_one &a;
+        static constexpr int PER_THREAD = ROWS * TILE_K<T> / TILE_THREADS; /* rows per thread */
+        const wgrad_one &a;
         tap_walk first;
         int k, row, position;
-        DEV_INLINE at(const windows_one &from, int64_t row0, int64_t k0, int tid)
-            : a(from), k(tid % TILE_K<T>), row(tid / TILE_K<T> * EACH), position((int)k0 + k)
+        DEV_INLINE at(const wgrad_one &from, int64_t row0, int64_t k0, int tid)
+            : a(from), k(tid % TILE_K<T>), row(tid / TILE_K<T> * PER_THREAD), position((int)k0 + k)
         {
             first.start(a.g, (int)row0 + row);
         }
@@ -331,7 +337,7 @@ template <class T> struct windows_one : windows_of<T> {
         {
             tap_walk walk = first;
 #pragma unroll 4
-            for (int r = row; r < row + EACH; r++) {
+            for (int r = row; r < row + PER_THREAD; r++) {
                 T v = (T)0.0f;
                 if (position < a.k && walk.t[0] < a.g.taps[0]) {
                     const int64_t e =
@@ -340,7 +346,7 @@ template <class T> struct windows_one : windows_of<T> {
                     if (e >= 0) v = a.p[e];
                 }
                 tile[TILE_V<T> * tile_chunk<4>(r, k / TILE_V<T>) + k % TILE_V<T>] = v;
-                walk.go(a.g, 1);
+                walk.advance(a.g, 1);
             }
             position += TILE_K<T>;
         }

@@ -1,83 +1,83 @@
-/* Convolution weights w (o, c, taps) from the tape's order to the order in which products read them, and into their
- * type, through shared memory: what a warp reads lies together in w, what it writes lies together in the result. */
+/* Packs convolution weights w (o, c, taps) into the layouts and the type of the GEMMs (conv_run.cuh), transposing
+ * through shared memory so that both reads and writes are coalesced. */
 #include "kernels/conv/conv_run.cuh"
 
 constexpr int SIDE = 32, SIDE_ROWS = 8, THREADS = SIDE * SIDE_ROWS;
 
-/* pack_rows: room for SIDE channels of SIDE taps, or for more of fewer taps; of two taps most. */
-constexpr int ROWS_ROOM = SIDE * SIDE / 2 * 3;
+/* Shared memory of pack_rows: SIDE channels of SIDE taps, or more channels of fewer taps; two taps need the most. */
+constexpr int SCRATCH = SIDE * SIDE / 2 * 3;
 
 struct pack_shape {
     int o, c, taps, k[3], stride[3];
     int64_t ld;
     int how;
-    int channels; /* of a block of pack_rows */
+    int channels; /* per block of pack_rows */
 };
 
-/* Where (o, c, t) goes; neighbours of o lie together. */
-static DEV_INLINE int64_t packed_at(const pack_shape &p, int o, int c, int t)
+/* Index of (o, c, t) in the packed layout; o is contiguous. */
+static DEV_INLINE int64_t packed_index(const pack_shape &p, int o, int c, int t)
 {
-    if (p.how == PACK_TURNED) return c * p.ld + (int64_t)t * p.o + o;
+    if (p.how == PACK_FLIPPED) return c * p.ld + (int64_t)t * p.o + o;
     if (p.how == PACK_TAPS) return ((int64_t)t * p.c + c) * p.ld + o;
     const int t2 = t % p.k[2], t1 = t / p.k[2] % p.k[1], t0 = t / p.k[2] / p.k[1];
     const int r0 = t0 % p.stride[0], r1 = t1 % p.stride[1], r2 = t2 % p.stride[2];
-    const int n0 = class_taps(r0, p.k[0], p.stride[0]), n1 = class_taps(r1, p.k[1], p.stride[1]),
-              n2 = class_taps(r2, p.k[2], p.stride[2]);
+    const int n0 = phase_taps(r0, p.k[0], p.stride[0]), n1 = phase_taps(r1, p.k[1], p.stride[1]),
+              n2 = phase_taps(r2, p.k[2], p.stride[2]);
     const int before =
-        class_before(r0, p.k[0], p.stride[0]) * p.k[1] * p.k[2] +
-        n0 * (class_before(r1, p.k[1], p.stride[1]) * p.k[2] + n1 * class_before(r2, p.k[2], p.stride[2]));
-    const int own = ((t0 / p.stride[0]) * n1 + t1 / p.stride[1]) * n2 + t2 / p.stride[2];
-    return (int64_t)before * p.c * p.o + ((int64_t)c * (n0 * n1 * n2) + own) * p.o + o;
+        phase_taps_before(r0, p.k[0], p.stride[0]) * p.k[1] * p.k[2] +
+        n0 * (phase_taps_before(r1, p.k[1], p.stride[1]) * p.k[2] + n1 * phase_taps_before(r2, p.k[2], p.stride[2]));
+    const int tap = ((t0 / p.stride[0]) * n1 + t1 / p.stride[1]) * n2 + t2 / p.stride[2];
+    return (int64_t)before * p.c * p.o + ((int64_t)c * (n0 * n1 * n2) + tap) * p.o + o;
 }
 
-/* PACK_ROWS. grid: (taps / SIDE, c / channels, o). All channels of a block lie together where it has all taps. */
+/* PACK_ROWS. grid: (taps / SIDE, c / channels, o). */
 template <class T> __global__ void __launch_bounds__(THREADS) pack_rows(const float *w, T *packed, pack_shape p)
 {
-    SHARED_ARRAY(float, room, [ROWS_ROOM]);
+    SHARED_ARRAY(float, scratch, [SCRATCH]);
     const int c0 = (int)blockIdx.y * p.channels, t0 = (int)blockIdx.x * SIDE, o = (int)blockIdx.z;
     const int channels = p.c - c0 < p.channels ? p.c - c0 : p.channels, taps = p.taps - t0 < SIDE ? p.taps - t0 : SIDE;
-    const int line = taps | 1; /* odd: a tap's channels lie in different banks */
-    const int channels_a_step = THREADS / taps, taps_a_step = THREADS % taps;
+    const int line = taps | 1; /* odd pitch: no bank conflicts among the channels of a tap */
+    const int channels_per_step = THREADS / taps, taps_per_step = THREADS % taps;
     int c = (int)threadIdx.x / taps, t = (int)threadIdx.x % taps;
     w += ((int64_t)o * p.c + c0) * p.taps + t0;
 #pragma unroll 4
     for (int i = (int)threadIdx.x; i < channels * taps; i += THREADS) {
-        room[c * line + t] = w[(int64_t)c * p.taps + t];
-        const int more = t + taps_a_step >= taps;
-        c += channels_a_step + more, t += taps_a_step - (more ? taps : 0);
+        scratch[c * line + t] = w[(int64_t)c * p.taps + t];
+        const int carry = t + taps_per_step >= taps;
+        c += channels_per_step + carry, t += taps_per_step - (carry ? taps : 0);
     }
     DEV_SYNC();
     for (t = (int)threadIdx.x / SIDE; t < taps; t += SIDE_ROWS)
         for (c = (int)threadIdx.x % SIDE; c < channels; c += SIDE)
-            dev_store(packed + o * p.ld + (int64_t)(t0 + t) * p.c + c0 + c, room[c * line + t]);
+            dev_store(packed + o * p.ld + (int64_t)(t0 + t) * p.c + c0 + c, scratch[c * line + t]);
 }
 
-/* The others: squares of (o, channel and tap). grid: (c taps / SIDE, o / SIDE). */
+/* The other layouts: 32 x 32 tiles of (o, channel and tap). grid: (c taps / SIDE, o / SIDE). */
 template <class T> __global__ void __launch_bounds__(THREADS) pack_columns(const float *w, T *packed, pack_shape p)
 {
-    SHARED_ARRAY(float, square, [SIDE][SIDE + 1]);
+    SHARED_ARRAY(float, tile, [SIDE][SIDE + 1]);
     const int x = (int)threadIdx.x % SIDE, y = (int)threadIdx.x / SIDE;
     const int i0 = (int)blockIdx.x * SIDE, o0 = (int)blockIdx.y * SIDE, line = p.c * p.taps;
 #pragma unroll
     for (int r = y; r < SIDE; r += SIDE_ROWS)
-        if (o0 + r < p.o && i0 + x < line) square[r][x] = w[(int64_t)(o0 + r) * line + i0 + x];
+        if (o0 + r < p.o && i0 + x < line) tile[r][x] = w[(int64_t)(o0 + r) * line + i0 + x];
     DEV_SYNC();
     if (o0 + x >= p.o) return;
     for (int i = y; i < SIDE && i0 + i < line; i += SIDE_ROWS)
-        dev_store(packed + packed_at(p, o0 + x, (i0 + i) / p.taps, (i0 + i) % p.taps), square[x][i]);
+        dev_store(packed + packed_index(p, o0 + x, (i0 + i) / p.taps, (i0 + i) % p.taps), tile[x][i]);
 }
 
 int64_t conv_pack_ld(enum conv_packing how, int64_t o, int64_t c, int64_t taps)
 {
-    return how == PACK_ROWS ? conv_round8(taps * c) : how == PACK_TURNED ? conv_round8(taps * o) : conv_round8(o);
+    return how == PACK_ROWS ? conv_round8(taps * c) : how == PACK_FLIPPED ? conv_round8(taps * o) : conv_round8(o);
 }
 size_t conv_pack_bytes(enum conv_packing how, enum k_dtype t, int64_t o, int64_t c, int64_t taps)
 {
     const int64_t ld = conv_pack_ld(how, o, c, taps);
-    const int64_t n = how == PACK_ROWS     ? o * ld
-                      : how == PACK_TURNED ? c * ld
-                      : how == PACK_TAPS   ? taps * c * ld
-                                           : taps * c * o;
+    const int64_t n = how == PACK_ROWS      ? o * ld
+                      : how == PACK_FLIPPED ? c * ld
+                      : how == PACK_TAPS    ? taps * c * ld
+                                            : taps * c * o;
     return conv_round((size_t)n * conv_bytes(t));
 }
 

@@ -1,5 +1,5 @@
-/* What the parts of the convolution offer each other: packed weights (conv_pack.cu), the gathering product (conv.cu),
- * the weight gradient (conv_grad.cu) and the scattering product (conv_transpose.cu). */
+/* Parts of the convolutions: packed weights (conv_pack.cu), the implicit GEMM (conv.cu), wgrad (conv_grad.cu) and the
+ * GEMM with depth-to-space output (conv_transpose.cu). */
 #ifndef MCS_KERNELS_CONV_RUN_CUH
 #define MCS_KERNELS_CONV_RUN_CUH
 
@@ -19,31 +19,32 @@ static inline size_t conv_bytes(enum k_dtype t)
     return t == K_BF16 ? 2 : 4;
 }
 
-/* Weights (o, c, taps) to type `dtype`, as
- *   PACK_ROWS      (o, ld): column tap * c + channel; ld = taps c rounded up to a multiple of 8
- *   PACK_TURNED    (c, ld): column tap * o + channel of o
- *   PACK_CLASSES   by residue class of the taps (tap mod stride, by axis), (c, taps of the class, o)
- *   PACK_TAPS      (taps, c, ld): o behind each other, ld = o rounded up to 8 */
-enum conv_packing { PACK_ROWS, PACK_TURNED, PACK_CLASSES, PACK_TAPS };
+/* Packs weights (o, c, taps), float, into type `dtype`:
+ *   PACK_ROWS      (o, ld): column tap * c + channel; ld = taps c rounded up to a multiple of 8   fprop
+ *   PACK_FLIPPED    (c, ld): column tap * o + channel of o; ld = taps o rounded up                 stride-1 dgrad
+ *   PACK_PHASES   for each stride phase (tap mod stride, by axis): (c, taps of the phase, o)     strided dgrad
+ *   PACK_TAPS      (taps, c, ld): o contiguous, ld = o rounded up to a multiple of 8              kernel == stride */
+enum conv_packing { PACK_ROWS, PACK_FLIPPED, PACK_PHASES, PACK_TAPS };
 int64_t conv_pack_ld(enum conv_packing how, int64_t o, int64_t c, int64_t taps);
 size_t conv_pack_bytes(enum conv_packing how, enum k_dtype t, int64_t o, int64_t c, int64_t taps);
 cudaError_t conv_pack(enum conv_packing how, enum k_dtype t, int64_t o, int64_t c, const int k[3], const int stride[3],
                       const float *w, void *packed, cudaStream_t s);
 
-/* Tiles of 128 rows move less than those of 64; worth it where they keep half of a GPU busy. */
+/* Tiles of 128 rows load less than tiles of 64. They are used where they give at least half of the GPU a block. */
 static inline int conv_wide(enum k_tile tile, int64_t blocks)
 {
     return tile == K_TILE_128 || (tile == K_TILE_CHOSEN && blocks >= SPLIT_BLOCKS / 2);
 }
-/* Columns of a tile: 128, or 64 where that would leave the last tile half empty. */
+/* Columns of a tile: 128, or 64 where the last tile of 128 would be half empty. */
 static inline int conv_columns(int64_t n)
 {
     return n % 128 > 64 || n % 128 == 0 ? 128 : 64;
 }
 
-/* y (n, rows, o) = beta y + bias + the windows of src times packed weights (PACK_ROWS or PACK_TURNED, rows of ld).
- * workspace: conv_gather_bytes. moments: as of k_conv. */
-struct conv_gather {
+/* Implicit GEMM: y (n, rows, o) = beta y + bias + im2col(src) packed^T, packed (o, ld) as PACK_ROWS or PACK_FLIPPED.
+ * Rows are a sample's positions, columns output channels, k (tap, channel). workspace: conv_igemm_bytes. moments: as in
+ * k_conv. */
+struct conv_igemm {
     enum k_dtype dtype;
     int64_t n, o, ld;
     conv_geometry g;
@@ -54,12 +55,13 @@ struct conv_gather {
     float *moments, *workspace;
     enum k_tile tile;
 };
-/* dx as such a product over dy, weights packed `how` at the start of the workspace as (o, c) of conv_pack. */
-static inline conv_gather conv_data_gather(const struct k_conv *a, enum conv_packing how, int64_t o, int64_t c,
-                                           const conv_geometry &over_dy)
+/* dx as an implicit GEMM over dy; weights are packed by `how` at the start of the workspace, with conv_pack's o and c.
+ */
+static inline conv_igemm conv_dgrad_igemm(const struct k_conv *a, enum conv_packing how, int64_t o, int64_t c,
+                                          const conv_geometry &over_dy)
 {
     const int64_t taps = conv_positions(a->k);
-    conv_gather g;
+    conv_igemm g;
     g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.ld = conv_pack_ld(how, o, c, taps);
     g.g = over_dy;
     g.src = a->dy, g.packed = a->workspace, g.bias = NULL, g.y = a->dx, g.beta = a->beta_x, g.moments = NULL,
@@ -67,11 +69,11 @@ static inline conv_gather conv_data_gather(const struct k_conv *a, enum conv_pac
     g.workspace = (float *)((char *)a->workspace + conv_pack_bytes(how, a->dtype, o, c, taps));
     return g;
 }
-size_t conv_gather_bytes(const conv_gather *a);
-cudaError_t conv_gather_run(const conv_gather *a, cudaStream_t s);
+size_t conv_igemm_bytes(const conv_igemm *a);
+cudaError_t conv_igemm_run(const conv_igemm *a, cudaStream_t s);
 
-/* dw (o, c, k) = beta dw + sum over positions of dy (n, rows, o) times the windows of src. */
-struct conv_weight_grad {
+/* wgrad: dw (o, c, k) = beta dw + dy^T im2col(src), dy (n, rows, o), summed over all positions. */
+struct conv_wgrad {
     enum k_dtype dtype;
     int64_t n, o, c;
     int k[3];
@@ -81,11 +83,12 @@ struct conv_weight_grad {
     float *workspace;
     enum k_tile tile;
 };
-size_t conv_weight_grad_bytes(const conv_weight_grad *a);
-cudaError_t conv_weight_grad_run(const conv_weight_grad *a, cudaStream_t s);
+size_t conv_wgrad_bytes(const conv_wgrad *a);
+cudaError_t conv_wgrad_run(const conv_wgrad *a, cudaStream_t s);
 
-/* y (n, rows k, c): position p k + tap = beta y + bias (c) + x (n, rows, o) of p times packed weights (PACK_TAPS). */
-struct conv_scatter {
+/* GEMM with depth-to-space output, for kernel == stride: y (n, rows k, c) at position p k + tap = beta y + bias (c) +
+ * x[p] . packed[tap], x (n, rows, o), packed (taps, c, ld) as PACK_TAPS. */
+struct conv_depth_to_space {
     enum k_dtype dtype;
     int64_t n, o, c;
     int rows[3], k[3];
@@ -95,11 +98,12 @@ struct conv_scatter {
     float beta;
     enum k_tile tile;
 };
-cudaError_t conv_scatter_run(const conv_scatter *a, cudaStream_t s);
+cudaError_t conv_depth_to_space_run(const conv_depth_to_space *a, cudaStream_t s);
 
-/* Forward walk of x (n, src, c) by the positions `dst`. */
+/* Geometry of fprop: positions `dst` over x (n, src, c). */
 conv_geometry conv_geometry_of(const int src[3], const int dst[3], const int k[3], const int stride[3],
                                const int pad[3], int64_t c, int64_t o);
+/* 1 where every 16-byte chunk is aligned and inside one tap, so that the _vec loaders serve. */
 int conv_by_chunks(const conv_geometry *g, const void *p, enum k_dtype t);
 
 #endif

@@ -1,13 +1,12 @@
-/* conv_transpose with kernel == stride. Forward every position makes a block of its own: one product with columns
- * (tap, channel) whose results are scattered. Backward dy is read as a convolution with the same kernel and stride
- * would read it, so that dx is the gathering product, and dw the weight gradient with x and dy in each other's place.
- */
+/* conv_transpose with kernel == stride. Forward: every input position produces a separate block of outputs, so it is
+ * one GEMM with columns (tap, channel) and a depth-to-space output map. Backward: dgrad is a convolution of dy with the
+ * same kernel and stride (implicit GEMM); wgrad is that convolution's wgrad with x and dy exchanged. */
 #include "kernels/conv/conv_run.cuh"
 
-/* Row m: a position of `rows`; column n: (tap, channel). */
-struct map_blocks {
+/* Depth-to-space: row m, a position of `rows`, and column n, (tap, channel), go to position p k + tap, channel o. */
+struct map_depth_to_space {
     fast_div c, kw, kh, w, h;
-    int depth; /* of the kernel */
+    int depth; /* kernel size along z */
     DEV_INLINE int64_t offset(int64_t m, int64_t n) const
     {
         int o, tx, ty, x, y;
@@ -24,15 +23,15 @@ struct map_blocks {
     }
 };
 
-template <class T, class A> static cudaError_t run(const conv_scatter *a, cudaStream_t s)
+template <class T, class A> static cudaError_t run(const conv_depth_to_space *a, cudaStream_t s)
 {
     const int64_t m = conv_positions(a->rows), n = conv_positions(a->k) * a->c;
     A la;
     la.p = (const T *)a->x, la.ld = a->o, la.rows = m, la.k = a->o, la.batch = m * a->o;
     rows_vec<T> lb;
     lb.p = (const T *)a->packed, lb.ld = conv_round8(a->o), lb.rows = n, lb.k = a->o, lb.batch = 0;
-    tile_out<map_blocks> y;
-    y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.half = sizeof(T) == 2, y.split_stride = 0;
+    tile_out<map_depth_to_space> y;
+    y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.bf16 = sizeof(T) == 2, y.split_stride = 0;
     y.fours = a->c % 4 == 0 && dev_by_fours(a->bias) && dev_by_fours((const T *)a->y);
     y.map.c = fast_div_of(a->c), y.map.kw = fast_div_of(a->k[2]), y.map.kh = fast_div_of(a->k[1]);
     y.map.w = fast_div_of(a->rows[2]), y.map.h = fast_div_of(a->rows[1]), y.map.depth = a->k[0];
@@ -46,7 +45,7 @@ template <class T, class A> static cudaError_t run(const conv_scatter *a, cudaSt
            sizeof(T) == 2 ? 32 : 64 > (la, lb, y, shape, 1, (unsigned)a->n, s);
 }
 
-cudaError_t conv_scatter_run(const conv_scatter *a, cudaStream_t s)
+cudaError_t conv_depth_to_space_run(const conv_depth_to_space *a, cudaStream_t s)
 {
     const int chunks = a->o % (a->dtype == K_BF16 ? 8 : 4) == 0 && (size_t)a->x % 16 == 0;
     if (a->dtype == K_BF16)
@@ -55,7 +54,7 @@ cudaError_t conv_scatter_run(const conv_scatter *a, cudaStream_t s)
     return chunks ? run<float, rows_vec<float>>(a, s) : run<float, rows_one<float>>(a, s);
 }
 
-/* ---- the op: c goes in, o comes out; to the products above it is the other way round ---- */
+/* ---- the op: c input channels, o output channels; the GEMMs above name them the other kind round ---- */
 
 size_t k_conv_transpose_fwd_bytes(const struct k_conv *a)
 {
@@ -68,14 +67,14 @@ cudaError_t k_conv_transpose_fwd(const struct k_conv *a, cudaStream_t s)
     const cudaError_t e =
         a->c > 0 ? conv_pack(PACK_TAPS, a->dtype, a->c, a->o, a->k, a->k, a->w, a->workspace, s) : cudaSuccess;
     if (e != cudaSuccess) return e;
-    conv_scatter g;
+    conv_depth_to_space g;
     g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.c = a->o;
     for (int i = 0; i < 3; i++) g.rows[i] = a->src[i], g.k[i] = a->k[i];
     g.x = a->x, g.packed = a->workspace, g.bias = a->bias, g.y = a->y, g.beta = 0, g.tile = a->tile;
-    return conv_scatter_run(&g, s);
+    return conv_depth_to_space_run(&g, s);
 }
 
-/* The convolution of dy that makes something of x's shape. */
+/* Geometry of the convolution of dy whose result has the shape of x. */
 static conv_geometry over_dy(const struct k_conv *a)
 {
     const int none[3] = {0, 0, 0};
@@ -84,14 +83,14 @@ static conv_geometry over_dy(const struct k_conv *a)
     return conv_geometry_of(dst, a->src, a->k, a->k, none, a->o, a->c);
 }
 
-static conv_gather data_of(const struct k_conv *a)
+static conv_igemm dgrad_of(const struct k_conv *a)
 {
-    return conv_data_gather(a, PACK_ROWS, a->c, a->o, over_dy(a));
+    return conv_dgrad_igemm(a, PACK_ROWS, a->c, a->o, over_dy(a));
 }
 
-static conv_weight_grad weights_of(const struct k_conv *a)
+static conv_wgrad wgrad_of(const struct k_conv *a)
 {
-    conv_weight_grad g;
+    conv_wgrad g;
     g.dtype = a->dtype, g.n = a->n, g.o = a->c, g.c = a->o;
     for (int i = 0; i < 3; i++) g.k[i] = a->k[i];
     g.g = over_dy(a);
@@ -99,28 +98,28 @@ static conv_weight_grad weights_of(const struct k_conv *a)
     return g;
 }
 
-static int64_t rows_made(const struct k_conv *a)
+static int64_t dy_rows(const struct k_conv *a)
 {
     return a->n * conv_positions(a->src) * conv_positions(a->k);
 }
 
 size_t k_conv_transpose_bwd_bytes(const struct k_conv *a)
 {
-    size_t most = 0, one = 0;
+    size_t bytes = 0, need = 0; /* the three share the workspace */
     if (a->dx) {
-        const conv_gather g = data_of(a);
-        most = conv_pack_bytes(PACK_ROWS, a->dtype, a->c, a->o, conv_positions(a->k)) + conv_gather_bytes(&g);
+        const conv_igemm g = dgrad_of(a);
+        bytes = conv_pack_bytes(PACK_ROWS, a->dtype, a->c, a->o, conv_positions(a->k)) + conv_igemm_bytes(&g);
     }
     if (a->dw) {
-        const conv_weight_grad g = weights_of(a);
-        one = conv_weight_grad_bytes(&g);
-        most = one > most ? one : most;
+        const conv_wgrad g = wgrad_of(a);
+        need = conv_wgrad_bytes(&g);
+        bytes = need > bytes ? need : bytes;
     }
     if (a->db) {
-        one = k_sum_rows_bytes(rows_made(a), a->o);
-        most = one > most ? one : most;
+        need = k_sum_rows_bytes(dy_rows(a), a->o);
+        bytes = need > bytes ? need : bytes;
     }
-    return most;
+    return bytes;
 }
 
 cudaError_t k_conv_transpose_bwd(const struct k_conv *a, cudaStream_t s)
@@ -129,15 +128,15 @@ cudaError_t k_conv_transpose_bwd(const struct k_conv *a, cudaStream_t s)
     if (a->n <= 0 || a->o <= 0 || a->c <= 0) return cudaSuccess;
     if (a->dx) {
         e = conv_pack(PACK_ROWS, a->dtype, a->c, a->o, a->k, a->k, a->w, a->workspace, s);
-        const conv_gather g = data_of(a);
-        if (e == cudaSuccess) e = conv_gather_run(&g, s);
+        const conv_igemm g = dgrad_of(a);
+        if (e == cudaSuccess) e = conv_igemm_run(&g, s);
     }
     if (e == cudaSuccess && a->dw) {
-        const conv_weight_grad g = weights_of(a);
-        e = conv_weight_grad_run(&g, s);
+        const conv_wgrad g = wgrad_of(a);
+        e = conv_wgrad_run(&g, s);
     }
     if (e == cudaSuccess && a->db) {
-        const struct k_sum_rows b = {a->dtype,  K_F32, rows_made(a),         a->o, a->o, a->dy,
+        const struct k_sum_rows b = {a->dtype,  K_F32, dy_rows(a),           a->o, a->o, a->dy,
                                      a->beta_b, a->db, (float *)a->workspace};
         e = k_sum_rows(&b, s);
     }

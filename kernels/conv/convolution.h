@@ -1,5 +1,5 @@
-/* Convolutions as tile products, in two and three dimensions, channels last. Activations are of type `dtype`; weights
- * lie as the tape has them, in float, and are packed into the workspace in the activations' type first. */
+/* Convolutions as implicit GEMMs, in two and three dimensions, channels last. Activations are of type `dtype`; weights
+ * are float in the tape's layout, and are first packed into the workspace in the activations' type. */
 #ifndef MCS_KERNELS_CONVOLUTION_H
 #define MCS_KERNELS_CONVOLUTION_H
 
@@ -10,12 +10,12 @@
 extern "C" {
 #endif
 
-/* conv: x, dx (n, src, c), y, dy (n, dst, o), w, dw (o, c, k), bias, db (o); src, dst, k, stride, pad by axis, images
- * with a leading 1 (stride 1, pad 0): position p of dst reads p stride + tap - pad of src. Gradients that are NULL are
- * not wanted. Positions of a sample and n times dst: below 2^31.
- * moments, if given: for an instance norm, (n, parts, o, 2) float: by parts of k_conv_part_rows positions of a sample,
- * in order, the last of the rest, the mean of y as it is stored and the sum of squared deviations from it.
- * workspace: k_conv_fwd_bytes, k_conv_bwd_bytes, on a multiple of 16. */
+/* conv: x, dx (n, src, c), y, dy (n, dst, o), w, dw (o, c, k), bias, db (o); src, dst, k, stride, pad are (z, y, x);
+ * for images z has size 1, stride 1, pad 0. Position p of dst reads p stride + tap - pad of src. Gradients that are
+ * NULL are not computed. Positions per sample, and n times dst, are below 2^31. moments (n, parts, o, 2), float, or
+ * NULL: for an instance norm. For each part of k_conv_part_rows consecutive positions of a sample (the last part may be
+ * shorter): the mean of y as stored, and the sum of squared deviations from it. workspace: k_conv_fwd_bytes,
+ * k_conv_bwd_bytes, 16-byte aligned. */
 struct k_conv {
     enum k_dtype dtype;
     int64_t n, c, o;
@@ -28,18 +28,18 @@ struct k_conv {
     void *workspace;
     enum k_tile tile; /* matmul.h; chosen from the shape where 0 */
 };
-size_t k_conv_fwd_bytes(const struct k_conv *a); /* both read shapes, and which pointers are NULL */
+size_t k_conv_fwd_bytes(const struct k_conv *a); /* both read only the shapes and which pointers are NULL */
 size_t k_conv_bwd_bytes(const struct k_conv *a);
 cudaError_t k_conv_fwd(const struct k_conv *a, cudaStream_t s);
 cudaError_t k_conv_bwd(const struct k_conv *a, cudaStream_t s);
 
-/* Whether the forward splits its sum over (tap, channel) where no moments are asked for; they forbid that, and so cost
- * more than a norm saves by them. */
+/* 1 where fprop without moments would split k. Moments exclude split k, and then cost more than the norm saves by them.
+ */
 int k_conv_is_split(const struct k_conv *a);
 int k_conv_part_rows(const struct k_conv *a);
 
 /* conv_transpose with kernel == stride and no padding: x, dx (n, src, c), y, dy (n, src k, o), w, dw (c, o, k). dst,
- * stride and pad are not read. */
+ * stride and pad are ignored. */
 size_t k_conv_transpose_fwd_bytes(const struct k_conv *a);
 size_t k_conv_transpose_bwd_bytes(const struct k_conv *a);
 cudaError_t k_conv_transpose_fwd(const struct k_conv *a, cudaStream_t s);

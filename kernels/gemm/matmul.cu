@@ -1,11 +1,11 @@
-/* Matrix products by the tile product: three forms, large and small tiles, and a form for rows that do not lie on
- * multiples of 16 bytes. */
+/* Matrix products by the tiled GEMM of tile.cuh: forms NT, NN and TN, large and small tiles, and loaders for rows that
+ * are not 16-byte aligned. */
 #include "kernels/common/kernels.h"
 #include "kernels/gemm/tile_load.cuh"
 #include "kernels/gemm/tile_split.cuh"
 
 struct matmul_plan {
-    int vec;   /* all lines of a and b are multiples of 16 bytes */
+    int vec;   /* all lines of a and b are 16-byte aligned */
     int large; /* tiles of 128 x 128 */
     int splits;
     int64_t k_tiles;
@@ -13,15 +13,15 @@ struct matmul_plan {
 
 static matmul_plan plan_of(const struct k_matmul *a)
 {
-    const int half = a->dtype == K_BF16;
+    const int bf16 = a->dtype == K_BF16;
     const int64_t large = tile_ceil(a->m, 128) * tile_ceil(a->n, 128) * a->batch;
     const int64_t la = a->form == K_MATMUL_TN ? a->m : a->k, lb = a->form == K_MATMUL_NT ? a->k : a->n;
     matmul_plan p;
-    p.vec = la % (half ? 8 : 4) == 0 && lb % (half ? 8 : 4) == 0;
-    p.k_tiles = tile_ceil(a->k, half ? TILE_K<__nv_bfloat16> : TILE_K<float>);
-    /* large tiles move half the data; worth it where they keep half of a GPU busy, k split or not */
+    p.vec = la % (bf16 ? 8 : 4) == 0 && lb % (bf16 ? 8 : 4) == 0;
+    p.k_tiles = tile_ceil(a->k, bf16 ? TILE_K<__nv_bfloat16> : TILE_K<float>);
+    /* Large tiles load half the data. They are used where they give at least half of the GPU a block, with k split. */
     const int64_t parts = p.k_tiles / SPLIT_STAGES > 1 ? p.k_tiles / SPLIT_STAGES : 1;
-    p.large = half && p.vec && a->tile != K_TILE_64 &&
+    p.large = bf16 && p.vec && a->tile != K_TILE_64 &&
               (a->tile == K_TILE_128 || (a->m > 64 && a->n > 64 && large * parts >= SPLIT_BLOCKS / 2));
     const int64_t tiles = p.large ? large : tile_ceil(a->m, 64) * tile_ceil(a->n, 64) * a->batch;
     p.splits = a->splits ? a->splits : (int)split_count(tiles, p.k_tiles, a->batch * a->m * a->n);
@@ -53,24 +53,24 @@ template <class T, class A, class B> static cudaError_t run_form(const struct k_
     const int64_t count = a->batch * a->m * a->n;
     const tile_shape shape = {a->m, a->n, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
     tile_out<map_rows> y;
-    y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.half = a->dtype_y == K_BF16, y.split_stride = 0, y.map.ld = a->n;
+    y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.bf16 = a->dtype_y == K_BF16, y.split_stride = 0, y.map.ld = a->n;
     y.fours = a->n % 4 == 0 && dev_by_fours((const float *)a->bias) &&
-              (y.half ? dev_by_fours((const __nv_bfloat16 *)a->y) : dev_by_fours((const float *)a->y));
+              (y.bf16 ? dev_by_fours((const __nv_bfloat16 *)a->y) : dev_by_fours((const float *)a->y));
     tile_out<map_rows> to = y;
     if (p.splits > 1) {
-        to.y = a->workspace, to.bias = NULL, to.beta = 0, to.half = 0, to.split_stride = count;
+        to.y = a->workspace, to.bias = NULL, to.beta = 0, to.bf16 = 0, to.split_stride = count;
         to.fours = a->n % 4 == 0;
     }
     const unsigned splits = (unsigned)p.splits, z = (unsigned)a->batch;
     cudaError_t e = cudaSuccess;
-    int done = 0;
+    int launched = 0;
     if constexpr (A::CHUNKED && sizeof(T) == 2) {
         if (p.large) {
             e = tile_launch<T, 128, 128, 64, 64>(la, lb, to, shape, splits, z, s);
-            done = 1;
+            launched = 1;
         }
     }
-    if (!done)
+    if (!launched)
         e = tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16,
         sizeof(T) == 2 ? 32 : 64 > (la, lb, to, shape, splits, z, s);
     if (e != cudaSuccess || p.splits == 1) return e;

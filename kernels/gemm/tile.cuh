@@ -1,9 +1,9 @@
-/* The tile product that matrix products and convolutions share: Y (m,n) = sum over k of A(m,k) B(n,k), a block of four
- * warps a tile of BM x BN. What A and B are is a loader's matter (tile_load.cuh, conv_load.cuh): it fills a tile of 64
- * bytes' worth of k in shared memory, either k-major, (rows, 4 chunks of 16 bytes), or row-major in k, (k, rows); what
- * happens to a result is tile_out's. bfloat16: tensor cores, ldmatrix; float: FMA. Several stages of tiles are under
- * way by cp.async, one barrier a step. A chunk's place in its row is turned by the row, so that the eight rows that a
- * matrix load or a vector load touches at once lie in eight different groups of four banks. */
+/* The tiled GEMM under matrix products and convolutions: Y (m,n) = sum over k of A (m,k) B (n,k)^T. A block of four
+ * warps computes a BM x BN tile. Loaders (tile_load.cuh, conv_load.cuh) define A and B: they fill tiles of TILE_K in
+ * shared memory, either K_MAJOR, (rows, 4 chunks of 16 bytes along k), or (k, rows). tile_out defines where results go.
+ * bfloat16: tensor cores with ldmatrix; float: FMA. Loads are pipelined over several stages by cp.async, with one
+ * barrier per step. Chunks are XOR-swizzled by the row, so that ldmatrix and vector loads of eight rows have no bank
+ * conflicts. */
 #ifndef MCS_KERNELS_TILE_CUH
 #define MCS_KERNELS_TILE_CUH
 
@@ -12,19 +12,19 @@
 #include <stdint.h>
 
 constexpr int TILE_THREADS = 128, TILE_WARPS = 4;
-template <class T> constexpr int TILE_V = 16 / (int)sizeof(T); /* elements in a chunk */
-template <class T> constexpr int TILE_K = 64 / (int)sizeof(T); /* elements of k in a stage */
+template <class T> constexpr int TILE_V = 16 / (int)sizeof(T); /* elements of a 16-byte chunk */
+template <class T> constexpr int TILE_K = 64 / (int)sizeof(T); /* elements of k per stage */
 
-/* Index of chunk c of row r in a tile with CHUNKS chunks a row. */
+/* XOR swizzle: index of chunk c of row r in a tile with CHUNKS chunks per row. */
 template <int CHUNKS> static DEV_INLINE int tile_chunk(int r, int c)
 {
     return r * CHUNKS + (CHUNKS >= 8 ? c ^ (r & 7) : c ^ (r >> 1 & 3));
 }
 
-/* What a launch is: of every z of the grid. */
+/* Problem size of each z of the grid. */
 struct tile_shape {
     int64_t m, n;
-    int64_t k_tiles, k_tiles_a_split; /* of TILE_K */
+    int64_t k_tiles, k_tiles_per_split; /* in units of TILE_K */
 };
 
 static inline int64_t tile_ceil(int64_t a, int64_t b)
@@ -32,18 +32,18 @@ static inline int64_t tile_ceil(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* Where results go. Map: offset(m, n), the element of y; channel(n), the one of bias. Results are added up in float;
- * beta 0 writes, 1 adds. With splits every split writes floats of its own, split_stride apart. */
+/* Epilogue: y = beta y + result + bias, in float. Map gives offset(m, n), an element index of y, and channel(n), an
+ * index of bias. With split k, each split writes a float partial result; they are split_stride elements apart. */
 template <class Map> struct tile_out {
     void *y;
     const float *bias; /* or NULL */
     float beta;
-    int half, fours; /* y is bfloat16; y, bias and every row lie on multiples of four elements */
+    int bf16, fours; /* y is bfloat16; y, bias and every row start at multiples of four elements */
     int64_t split_stride;
     Map map;
     static constexpr bool MOMENTS = false;
 
-    template <class T> DEV_INLINE void put_as(T *to, int64_t m, int64_t n, float4 v, int count) const
+    template <class T> DEV_INLINE void store_as(T *to, int64_t m, int64_t n, float4 v, int count) const
     {
         if (fours) {
             if (bias) {
@@ -58,15 +58,15 @@ template <class Map> struct tile_out {
         for (int i = 0; i < 4; i++)
             if (i < count) dev_blend(to + map.offset(m, n + i), beta, f[i] + (bias ? bias[map.channel(n + i)] : 0.0f));
     }
-    DEV_INLINE void put(int64_t m, int64_t n, float4 v, int count) const
+    DEV_INLINE void store(int64_t m, int64_t n, float4 v, int count) const
     {
-        if (half)
-            put_as((__nv_bfloat16 *)y, m, n, v, count);
+        if (bf16)
+            store_as((__nv_bfloat16 *)y, m, n, v, count);
         else
-            put_as((float *)y, m, n, v, count);
+            store_as((float *)y, m, n, v, count);
     }
 };
-/* A matrix with rows of `ld` elements. */
+/* Y is a matrix with rows of `ld` elements. */
 struct map_rows {
     int64_t ld;
     DEV_INLINE int64_t offset(int64_t m, int64_t n) const
@@ -79,15 +79,16 @@ struct map_rows {
     }
 };
 
-/* The same, and by tile the columns' means and sums of squared deviations from them: moments (z, tiles of m, n, 2). */
+/* The same, and moments (z, tiles of m, n, 2): per tile, the mean of each column and its sum of squared deviations. */
 struct tile_out_moments : tile_out<map_rows> {
     float *moments;
     static constexpr bool MOMENTS = true;
 };
 
-/* ---- a warp's part: rows row0.., columns column0.. of the tile ---- */
+/* ---- products of one stage: rows row0.., columns column0.. of the tile ---- */
 
-/* bfloat16: WM x WN by mma.sync. acc[i][j]: rows 16 i, columns 8 j as the instruction lays them out. */
+/* bfloat16: a warp's WM x WN by mma.sync. acc[i][j]: the accumulator of rows 16 i.., columns 8 j.. ta: tile of A, (BM,
+ * 4 chunks) if AK, else (TILE_K, BM); tb: tile of B, (BN, 4 chunks) if BK, else (TILE_K, BN). */
 template <bool AK, bool BK, int BM, int BN, int WM, int WN>
 static DEV_INLINE void warp_products(float (&acc)[WM / 16][WN / 8][4], const __nv_bfloat16 *ta, const __nv_bfloat16 *tb,
                                      int row0, int column0)
@@ -121,14 +122,13 @@ static DEV_INLINE void warp_products(float (&acc)[WM / 16][WN / 8][4], const __n
     }
 }
 
-/* float: a tile of 64 x 64, thread (ty, tx) of 8 x 16 has eight rows and four columns of it: every eighth row of a
- * k-major tile (their chunks then lie in different banks), two times four in a row of the other kind; columns
- * likewise. */
-template <bool K_MAJOR> static DEV_INLINE int own_row(int ty, int i)
+/* float: in a 64 x 64 tile, thread (ty, tx) of 8 x 16 computes eight rows and four columns. In a k-major tile it takes
+ * every eighth row (no bank conflicts), in the other kind two groups of four consecutive rows; likewise for columns. */
+template <bool K_MAJOR> static DEV_INLINE int thread_row(int ty, int i)
 {
     return K_MAJOR ? ty + 8 * i : 4 * ty + i % 4 + 32 * (i / 4);
 }
-template <bool K_MAJOR> static DEV_INLINE int own_column(int tx, int j)
+template <bool K_MAJOR> static DEV_INLINE int thread_column(int tx, int j)
 {
     return K_MAJOR ? tx + 16 * j : 4 * tx + j;
 }
@@ -142,7 +142,7 @@ static DEV_INLINE void thread_products(float (&acc)[8][1][4], const float *ta, c
         if constexpr (AK) {
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                const float4 f = dev_load16(ta + 4 * tile_chunk<4>(own_row<true>(ty, i), q));
+                const float4 f = dev_load16(ta + 4 * tile_chunk<4>(thread_row<true>(ty, i), q));
                 a[i][0] = f.x, a[i][1] = f.y, a[i][2] = f.z, a[i][3] = f.w;
             }
         } else {
@@ -157,7 +157,7 @@ static DEV_INLINE void thread_products(float (&acc)[8][1][4], const float *ta, c
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             if constexpr (BK) {
-                const float4 f = dev_load16(tb + 4 * tile_chunk<4>(own_column<true>(tx, j), q));
+                const float4 f = dev_load16(tb + 4 * tile_chunk<4>(thread_column<true>(tx, j), q));
                 b[j][0] = f.x, b[j][1] = f.y, b[j][2] = f.z, b[j][3] = f.w;
             } else {
                 const float4 f = dev_load16(tb + 4 * tile_chunk<16>(4 * q + j, tx));
@@ -173,36 +173,36 @@ static DEV_INLINE void thread_products(float (&acc)[8][1][4], const float *ta, c
     }
 }
 
-/* ---- results: sixteen rows of a warp at a time through shared memory, so that they leave in whole sectors ---- */
+/* ---- epilogue: 16 rows per warp at a time are staged in shared memory, so that stores to y fill whole sectors ---- */
 
-template <int WN> constexpr int SLAB_STRIDE = WN + 8; /* 8 banks on by row: the eight rows of a warp's store differ */
+template <int WN> constexpr int SLAB_STRIDE = WN + 8; /* row pitch of a slab (16, WN): padded to avoid bank conflicts */
 
-/* row_of(r): the row of the result that row r of the slab is. */
+/* Stores a slab (16, SLAB_STRIDE<WN>) to columns column0.. of the result; row_of(r): the result row of slab row r. */
 template <int WN, class Out, class Row>
 static DEV_INLINE void slab_out(const float *slab, const Row &row_of, int64_t column0, const Out &out, int64_t m,
                                 int64_t n)
 {
-    constexpr int LANES = WN / 4; /* a row */
+    constexpr int LANES = WN / 4; /* per row */
     const int lane = (int)threadIdx.x % DEV_WARP, c = lane % LANES * 4;
 #pragma unroll 2
     for (int r = lane / LANES; r < 16; r += DEV_WARP / LANES) {
         const int64_t row = row_of(r), column = column0 + c;
         if (row >= m || column >= n) continue;
-        out.put(row, column, dev_load16(slab + r * SLAB_STRIDE<WN> + c), n - column < 4 ? (int)(n - column) : 4);
+        out.store(row, column, dev_load16(slab + r * SLAB_STRIDE<WN> + c), n - column < 4 ? (int)(n - column) : 4);
     }
 }
 
-/* Moments of tile_out_moments, of the results as they will be stored: they become that here, bias added and rounded. A
- * lane has ROWS x COLUMNS of them, value(r, c) in row row_of(r) and column column_of(c) of the tile; lanes that differ
- * by LANES, 2 LANES .. 16 have the same columns, and warps `warp_row` of WARP_ROWS too. `count` rows of the tile exist.
- * room: WARP_ROWS * BN floats of shared memory. */
+/* Column moments of tile_out_moments, computed from the results as they will be stored: first adds the bias and rounds
+ * to y's type, in place. A lane holds ROWS x COLUMNS results: value(r, c) is in row row_of(r), column column_of(c) of
+ * the tile. Lanes that differ by a multiple of LANES hold the same columns, and so do the WARP_ROWS warps `warp_row`.
+ * `count` rows of the tile exist. scratch: WARP_ROWS * BN floats of shared memory. moments (n, 2). */
 template <int BM, int BN, int ROWS, int COLUMNS, int LANES, int WARP_ROWS, class Value, class Row, class Column>
 static DEV_INLINE void column_moments_out(const Value &value, const Row &row_of, const Column &column_of, int warp_row,
-                                          int64_t count, float *room, const tile_out_moments &out, int64_t column0,
-                                          int64_t n, float *to)
+                                          int64_t count, float *scratch, const tile_out_moments &out, int64_t column0,
+                                          int64_t n, float *moments)
 {
     const int lane = (int)threadIdx.x % DEV_WARP, rows = count < BM ? (int)count : BM;
-    const float each = 1.0f / (float)rows;
+    const float inv_rows = 1.0f / (float)rows;
     float mean[COLUMNS];
 #pragma unroll
     for (int c = 0; c < COLUMNS; c++) {
@@ -211,11 +211,11 @@ static DEV_INLINE void column_moments_out(const Value &value, const Row &row_of,
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             float &v = value(r, c);
-            v = out.half ? __bfloat162float(__float2bfloat16_rn(v + bias)) : v + bias;
+            v = out.bf16 ? __bfloat162float(__float2bfloat16_rn(v + bias)) : v + bias;
         }
     }
 #pragma unroll
-    for (int pass = 0; pass < 2; pass++) { /* sums; squares about the mean */
+    for (int pass = 0; pass < 2; pass++) { /* 0: mean; 1: squared deviations from it */
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) {
             float s = 0;
@@ -226,21 +226,21 @@ static DEV_INLINE void column_moments_out(const Value &value, const Row &row_of,
             }
 #pragma unroll
             for (int i = LANES; i < DEV_WARP; i *= 2) s += __shfl_xor_sync(DEV_FULL, s, i);
-            if (lane < LANES) room[warp_row * BN + column_of(c)] = s;
+            if (lane < LANES) scratch[warp_row * BN + column_of(c)] = s;
         }
         DEV_SYNC();
         if (!pass) {
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
                 float s = 0;
-                for (int w = 0; w < WARP_ROWS; w++) s += room[w * BN + column_of(c)];
-                mean[c] = s * each;
+                for (int w = 0; w < WARP_ROWS; w++) s += scratch[w * BN + column_of(c)];
+                mean[c] = s * inv_rows;
             }
         }
         for (int c = (int)threadIdx.x; c < BN && column0 + c < n; c += TILE_THREADS) {
             float s = 0;
-            for (int w = 0; w < WARP_ROWS; w++) s += room[w * BN + c];
-            to[2 * (column0 + c) + pass] = pass ? s : s * each;
+            for (int w = 0; w < WARP_ROWS; w++) s += scratch[w * BN + c];
+            moments[2 * (column0 + c) + pass] = pass ? s : s * inv_rows;
         }
         DEV_SYNC();
     }
@@ -254,33 +254,33 @@ template <class T, int BM, int BN, int WN> constexpr size_t tile_shared_bytes()
     return tiles > slabs ? tiles : slabs;
 }
 
-/* grid: (tiles of m and n, splits of k, z). a.enter(z, ...) makes the arguments those of z: it may change all of them.
- */
+/* grid: (tiles of m and n, splits of k, z). a.offset_by_batch(z, b, out, s) moves the arguments to problem z: samples
+ * of a batch, or stride phases of a dgrad. It may change all of them. */
 template <class T, class A, class B, class Out, int BM, int BN, int WM, int WN>
 __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 4 ? 2
                                                  : BM + BN >= 192                 ? 3
                                                                   : 4)) tile_product(A a, B b, Out out, tile_shape s)
 {
     constexpr int STAGES = TILE_STAGES<T, BM, BN>, ELEMENTS = (BM + BN) * TILE_K<T>;
-    constexpr bool HALF = sizeof(T) == 2;
-    static_assert(BM / WM * (BN / WN) == TILE_WARPS && (HALF || (BM == 64 && BN == 64 && WM == 16)),
+    constexpr bool BF16 = sizeof(T) == 2;
+    static_assert(BM / WM * (BN / WN) == TILE_WARPS && (BF16 || (BM == 64 && BN == 64 && WM == 16)),
                   "four warps; float: 64 x 64");
     SHARED_DYN(T, tiles);
     const int tid = (int)threadIdx.x, warp = tid / DEV_WARP, lane = tid % DEV_WARP;
-    a.enter((int64_t)blockIdx.z, b, out, s);
+    a.offset_by_batch((int64_t)blockIdx.z, b, out, s);
     const int64_t tiles_n = (s.n + BN - 1) / BN;
     const int64_t m0 = (int64_t)blockIdx.x / tiles_n * BM, n0 = (int64_t)blockIdx.x % tiles_n * BN;
-    if (m0 >= s.m) return; /* the whole block: z may differ in size */
-    const int64_t k_first = (int64_t)blockIdx.y * s.k_tiles_a_split, k_rest = s.k_tiles - k_first;
-    const int steps = (int)(k_rest < s.k_tiles_a_split ? (k_rest > 0 ? k_rest : 0) : s.k_tiles_a_split);
+    if (m0 >= s.m) return; /* uniform over the block: problems of different z may differ in size */
+    const int64_t k_first = (int64_t)blockIdx.y * s.k_tiles_per_split, k_rest = s.k_tiles - k_first;
+    const int steps = (int)(k_rest < s.k_tiles_per_split ? (k_rest > 0 ? k_rest : 0) : s.k_tiles_per_split);
     typename A::template at<BM> load_a(a, m0, k_first * TILE_K<T>, tid);
     typename B::template at<BN> load_b(b, n0, k_first * TILE_K<T>, tid);
 
-    float acc[HALF ? WM / 16 : 8][HALF ? WN / 8 : 1][4];
+    float acc[BF16 ? WM / 16 : 8][BF16 ? WN / 8 : 1][4];
 #pragma unroll
-    for (int i = 0; i < (HALF ? WM / 16 : 8); i++)
+    for (int i = 0; i < (BF16 ? WM / 16 : 8); i++)
 #pragma unroll
-        for (int j = 0; j < (HALF ? WN / 8 : 1); j++)
+        for (int j = 0; j < (BF16 ? WN / 8 : 1); j++)
 #pragma unroll
             for (int e = 0; e < 4; e++) acc[i][j][e] = 0;
 
@@ -297,14 +297,14 @@ __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 
 #pragma unroll 1
     for (int i = 0; i < steps; i++) {
         dev_copy_wait<STAGES - 2>();
-        DEV_SYNC(); /* stage i is there for all, and nobody reads stage i - 1 any more, which is filled again */
+        DEV_SYNC(); /* stage i has arrived for all threads; stage i - 1 is free to be refilled */
         if (i + STAGES - 1 < steps) {
             load_a.fill(tiles + next * ELEMENTS);
             load_b.fill(tiles + next * ELEMENTS + BM * TILE_K<T>);
         }
         dev_copy_commit();
         const T *ta = tiles + stage * ELEMENTS, *tb = ta + BM * TILE_K<T>;
-        if constexpr (HALF)
+        if constexpr (BF16)
             warp_products<A::K_MAJOR, B::K_MAJOR, BM, BN, WM, WN>(acc, ta, tb, row0, column0);
         else
             thread_products<A::K_MAJOR, B::K_MAJOR>(acc, ta, tb, tid / 16, tid % 16);
@@ -312,28 +312,29 @@ __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 
         next = next + 1 == STAGES ? 0 : next + 1;
     }
     dev_copy_wait<0>();
-    DEV_SYNC(); /* the tiles' memory becomes the slabs' */
+    DEV_SYNC(); /* the slabs reuse the tiles' memory */
 
     if constexpr (Out::MOMENTS) {
         const int64_t tiles_m = (s.m + BM - 1) / BM;
-        float *to = out.moments + ((int64_t)blockIdx.z * tiles_m + m0 / BM) * s.n * 2;
-        if constexpr (HALF)
+        float *moments = out.moments + ((int64_t)blockIdx.z * tiles_m + m0 / BM) * s.n * 2;
+        if constexpr (BF16)
             column_moments_out<BM, BN, WM / 8, WN / 4, 4, BM / WM>(
                 [&](int r, int c) -> float & { return acc[r / 2][c / 2][r % 2 * 2 + c % 2]; },
                 [&](int r) { return row0 + 16 * (r / 2) + 8 * (r % 2) + lane / 4; },
                 [&](int c) { return column0 + 8 * (c / 2) + 2 * (lane % 4) + c % 2; }, warp / (BN / WN), s.m - m0,
-                (float *)tiles, out, n0, s.n, to);
+                (float *)tiles, out, n0, s.n, moments);
         else
-            column_moments_out<BM, BN, 8, 4, 16, TILE_WARPS>([&](int r, int c) -> float & { return acc[r][0][c]; },
-                                                             [&](int r) { return own_row<A::K_MAJOR>(tid / 16, r); },
-                                                             [&](int c) { return own_column<B::K_MAJOR>(tid % 16, c); },
-                                                             warp, s.m - m0, (float *)tiles, out, n0, s.n, to);
-        out.bias = NULL; /* is in the results already */
+            column_moments_out<BM, BN, 8, 4, 16, TILE_WARPS>(
+                [&](int r, int c) -> float & { return acc[r][0][c]; },
+                [&](int r) { return thread_row<A::K_MAJOR>(tid / 16, r); },
+                [&](int c) { return thread_column<B::K_MAJOR>(tid % 16, c); }, warp, s.m - m0, (float *)tiles, out, n0,
+                s.n, moments);
+        out.bias = NULL; /* already added to the results */
     }
-    out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + (int64_t)blockIdx.y * out.split_stride)
+    out.y = out.bf16 ? (void *)((__nv_bfloat16 *)out.y + (int64_t)blockIdx.y * out.split_stride)
                      : (void *)((float *)out.y + (int64_t)blockIdx.y * out.split_stride);
     float *slab = (float *)tiles + warp * 16 * SLAB_STRIDE<WN>;
-    if constexpr (HALF) {
+    if constexpr (BF16) {
         const int g = lane / 4, t = lane % 4;
 #pragma unroll
         for (int i = 0; i < WM / 16; i++) {
@@ -356,17 +357,18 @@ __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 
         for (int i = 0; i < 8; i++)
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                slab[(8 * (ty % 2) + i) * SLAB_STRIDE<WN> + own_column<B::K_MAJOR>(tx, j)] = acc[i][0][j];
+                slab[(8 * (ty % 2) + i) * SLAB_STRIDE<WN> + thread_column<B::K_MAJOR>(tx, j)] = acc[i][0][j];
         __syncwarp();
         slab_out<WN>(
-            slab, [m0, warp](int r) { return m0 + own_row<A::K_MAJOR>(2 * warp + r / 8, r % 8); }, n0, out, s.m, s.n);
+            slab, [m0, warp](int r) { return m0 + thread_row<A::K_MAJOR>(2 * warp + r / 8, r % 8); }, n0, out, s.m,
+            s.n);
     }
 }
 
-/* The launch of one size of tile. bfloat16: 64 x 64 (warps of 32 x 32) leaves the tensor cores half idle on paper,
- * since fragments take shared memory 204 clocks a stage, products 102. It is for what they do not bound: results of at
- * most 64 rows or columns have at most 64 operations a byte, where an H200's memory feeds 128; others come here only if
- * large tiles would leave half of a GPU without a block, k split or not (plan_of in matmul.cu, conv_wide). */
+/* Launches one tile size. bfloat16: 64 x 64 (warps of 32 x 32) keeps the tensor cores half idle in theory, since
+ * fragment loads take 204 clocks of shared memory per stage and products 102. It is for memory-bound shapes (at most 64
+ * rows or columns of results: at most 64 operations per byte, where an H200's memory feeds 128), and where large tiles,
+ * even with k split, would leave half of the GPU without a block (plan_of in matmul.cu, conv_wide). */
 template <class T, int BM, int BN, int WM, int WN, class A, class B, class Out>
 static cudaError_t tile_launch(const A &a, const B &b, const Out &out, const tile_shape &s, unsigned splits, unsigned z,
                                cudaStream_t stream)

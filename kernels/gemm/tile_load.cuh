@@ -1,32 +1,32 @@
-/* Loaders of plain matrices for tile.cuh. A loader is copied to the device as it is; at<ROWS> is a thread's part of
- * filling the tiles of one block, in order of k: _vec by chunks of 16 bytes (cp.async; rows and pointer on multiples of
- * 16 bytes), _one element by element. What lies outside the matrix becomes 0. */
+/* Loaders of plain matrices for tile.cuh. A loader is a kernel argument; at<ROWS> is one thread's iterator over the
+ * tiles of a block in order of k, and fill() loads its part of the next tile. _vec: by 16-byte chunks with cp.async
+ * (rows and pointer aligned to 16 bytes); _one: element by element. Elements outside the matrix are 0. */
 #ifndef MCS_KERNELS_TILE_LOAD_CUH
 #define MCS_KERNELS_TILE_LOAD_CUH
 
 #include "kernels/gemm/tile.cuh"
 
-/* What the kinds have in common: `rows` x k elements; ld: from one line in memory to the next; batch: from one z to the
+/* A matrix of rows x k elements, batched. ld: elements from one line in memory to the next; batch: from one z to the
  * next. */
 template <class T> struct plain_matrix {
     const T *p;
     int64_t ld, rows, k, batch;
-    template <class B, class Map> DEV_INLINE void enter(int64_t z, B &b, tile_out<Map> &out, tile_shape &s)
+    template <class B, class Map> DEV_INLINE void offset_by_batch(int64_t z, B &b, tile_out<Map> &out, tile_shape &s)
     {
         p += z * batch;
         b.p += z * b.batch;
-        const int64_t y = z * s.m * s.n; /* results lie densely */
-        out.y = out.half ? (void *)((__nv_bfloat16 *)out.y + y) : (void *)((float *)out.y + y);
+        const int64_t y = z * s.m * s.n; /* results are dense */
+        out.y = out.bf16 ? (void *)((__nv_bfloat16 *)out.y + y) : (void *)((float *)out.y + y);
     }
 };
 
-/* Bytes of a chunk of V elements of which `left` exist. */
+/* Bytes to copy of a chunk whose first element has `left` elements before the end. */
 template <class T> static DEV_INLINE unsigned chunk_bytes(int64_t left)
 {
     return left >= TILE_V<T> ? 16u : left > 0 ? (unsigned)left * (unsigned)sizeof(T) : 0u;
 }
 
-/* Lines are rows, contiguous along k; the tile is k-major. */
+/* Matrix (rows, ld), contiguous along k; K_MAJOR tile. */
 template <class T> struct rows_vec : plain_matrix<T> {
     static constexpr bool K_MAJOR = true, CHUNKED = true;
     template <int ROWS> struct at {
@@ -55,7 +55,7 @@ template <class T> struct rows_vec : plain_matrix<T> {
     };
 };
 
-/* The same element by element: lanes go along k. */
+/* The same element by element; lanes along k. */
 template <class T> struct rows_one : plain_matrix<T> {
     static constexpr bool K_MAJOR = true, CHUNKED = false;
     template <int ROWS> struct at {
@@ -83,7 +83,7 @@ template <class T> struct rows_one : plain_matrix<T> {
     };
 };
 
-/* Lines are k, contiguous along rows; so is the tile. */
+/* Matrix (k, ld), contiguous along rows; tile (k, rows). */
 template <class T> struct columns_vec : plain_matrix<T> {
     static constexpr bool K_MAJOR = false, CHUNKED = true;
     template <int ROWS> struct at {
@@ -113,7 +113,7 @@ template <class T> struct columns_vec : plain_matrix<T> {
     };
 };
 
-/* The same element by element: lanes go along rows. */
+/* The same element by element; lanes along rows. */
 template <class T> struct columns_one : plain_matrix<T> {
     static constexpr bool K_MAJOR = false, CHUNKED = false;
     template <int ROWS> struct at {

@@ -1,24 +1,24 @@
-/* The sum over k of a tile product, split into parts where the result has too few tiles to fill a GPU: how many parts,
- * a function of the shape alone, and their sum in order. */
+/* Split k: where the result has too few tiles to fill a GPU, the sum over k is split into parts. The number of parts
+ * depends on the shape alone, and they are added in order, so results are reproducible. */
 #ifndef MCS_KERNELS_TILE_SPLIT_CUH
 #define MCS_KERNELS_TILE_SPLIT_CUH
 
 #include "kernels/gemm/tile.cuh"
 
-/* 264: two blocks for each multiprocessor of the largest GPU meant. A part is at least 8 stages of k, so that filling
- * the pipeline and adding the parts stay small beside it. */
-constexpr int64_t SPLIT_BLOCKS = 264, SPLIT_STAGES = 8, SPLIT_MOST = 256, SPLIT_BYTES = 64 << 20;
+/* 264: two blocks per multiprocessor of an H200. A part has at least 8 stages of k, so that filling the pipeline and
+ * adding the parts cost little in comparison. */
+constexpr int64_t SPLIT_BLOCKS = 264, SPLIT_STAGES = 8, SPLIT_MAX = 256, SPLIT_BYTES = 64 << 20;
 
 static inline int64_t split_count(int64_t tiles, int64_t k_tiles, int64_t results)
 {
     int64_t n = SPLIT_BLOCKS / (tiles ? tiles : 1);
     if (n > k_tiles / SPLIT_STAGES) n = k_tiles / SPLIT_STAGES;
-    if (n > SPLIT_MOST) n = SPLIT_MOST;
+    if (n > SPLIT_MAX) n = SPLIT_MAX;
     if (n * results * 4 > SPLIT_BYTES) n = SPLIT_BYTES / (results * 4);
     return n < 1 ? 1 : n;
 }
 
-/* out(m, n) = the sum of part (splits, m, n) over splits. A thread has four columns where n is a multiple of four. */
+/* out (m, n) = sum over splits of part (splits, m, n). A thread computes four columns where n is a multiple of four. */
 template <class Map>
 __global__ void __launch_bounds__(128) split_sum(const float *part, int splits, int64_t m, int64_t n, tile_out<Map> out)
 {
@@ -31,11 +31,11 @@ __global__ void __launch_bounds__(128) split_sum(const float *part, int splits, 
             const float4 p = dev_load16(part + s * m * n + row * n + 4 * column);
             v = make_float4(v.x + p.x, v.y + p.y, v.z + p.z, v.w + p.w);
         }
-        out.put(row, 4 * column, v, 4);
+        out.store(row, 4 * column, v, 4);
     } else {
         float v = 0;
         for (int s = 0; s < splits; s++) v += part[s * m * n + row * n + column];
-        out.put(row, column, make_float4(v, 0, 0, 0), 1);
+        out.store(row, column, make_float4(v, 0, 0, 0), 1);
     }
 }
 template <class Map>
