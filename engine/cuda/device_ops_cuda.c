@@ -83,7 +83,7 @@ static enum mcs_status adam(struct device *d, const struct adam_args *a)
         .step = (float)((double)a->lr / (1 - pow(0.9, a->step))),
         .rbias = (float)(1 / sqrt(1 - pow(0.999, a->step))),
         .scale = 1,
-        .finite = 1, /* what is not finite shows in the map, as on the CPU */
+        .finite = 1, /* no check here: values that are not finite show in the map, as on the CPU */
     };
     const struct k_optim o = {.ranges = &all,
                               .n_ranges = 1,

@@ -1,4 +1,4 @@
-/* What the three trainings leave in metrics.jsonl and in their folders: which steps are logged, the keys of a line,
+/* The lines of metrics.jsonl and the files that the three trainings write: which steps are logged, the keys of a line,
  * when a checkpoint is written, and that a finished run does nothing when it is started again. */
 #include "data/io/file.h"
 #include "data/io/json.h"
