@@ -1,13 +1,13 @@
-/* What the attention kernels share: who works on what, tiles in shared memory, fragments of tensor-core products.
+/* Shared by the attention kernels: partition of the work, tiles in shared memory, fragments of tensor-core products.
  *
  * Tiles of rows are stored with 8 elements of padding: a row is then an odd multiple of 16 bytes, and the 8 rows that
- * an ldmatrix reads lie in different banks. The scores are kept in units of log 2 (exp2 is what the hardware has).
+ * an ldmatrix reads lie in different banks. Scores are base-2 logarithms, since the hardware computes exp2.
  *
  * With relative positions, key (y,x) of a grid takes column (y - y0) << SHIFT | x of a tile: rows of the grid are
- * padded to 16 keys (SHIFT 4) or 64 (6); wider grids go by chunks of 64 columns; SHIFT 0: no relative positions. What
- * the width adds to a score then depends on the column of the tile alone: products start from it instead of from zero.
- * What the height adds is one number for a row of the grid: it goes into the shift of the exponents. What a query adds
- * for every row and column of the grid ("terms", queries contiguous) is made once by attention_rel.cu. */
+ * padded to 16 keys (SHIFT 4) or 64 (6); wider grids go by chunks of 64 columns; SHIFT 0: no relative positions. The
+ * rel_w bias then depends on the column of the tile alone: the accumulators of QK^T start from it instead of from zero.
+ * The rel_h bias is one number for a row of the grid: it goes into the shift of the exponents. Both tables of biases by
+ * query and row or column of the grid ("terms", queries contiguous) are computed once by attention_rel.cu. */
 #ifndef MCS_KERNELS_ATTENTION_CUH
 #define MCS_KERNELS_ATTENTION_CUH
 
@@ -18,7 +18,7 @@
 constexpr int ATT_THREADS = 128, ATT_WARPS = 4, ATT_KEYS = 64; /* keys of a tile */
 constexpr float ATT_LOG2E = 1.44269504088896f, ATT_LN2 = 0.693147180559945f;
 
-/* A launch's arguments: what the caller said and what follows from it. */
+/* A launch's arguments: the caller's, and values derived from them. */
 struct att {
     struct k_attention a;
     float scale, scale2;        /* scale2 = scale log2(e) */
@@ -314,7 +314,7 @@ static DEV_INLINE void att_load_terms(float *to, const float *terms, int g0, int
     }
 }
 
-/* n-tiles of a thread's sums in shared memory of its own, ATT_OWN floats from one to the next. */
+/* A thread's accumulators in thread-private shared memory: n-tiles ATT_OWN floats apart. */
 constexpr int ATT_OWN = 4 * ATT_THREADS;
 static DEV_INLINE void att_load_own(float v[4], const float *own, int n)
 {
@@ -326,8 +326,8 @@ static DEV_INLINE void att_store_own(float *own, int n, const float v[4])
     dev_store16(own + n * ATT_OWN, make_float4(v[0], v[1], v[2], v[3]));
 }
 
-/* What the width gives a thread's sums of WIDE n-tiles, queries i and i + 8, into memory of its own: -inf past the
- * grid. One after the other: addresses would take registers. */
+/* Copies the rel_w bias of WIDE n-tiles, queries i and i + 8, to thread-private shared memory; -inf beyond the grid.
+ * One n-tile after the other, as their addresses would take registers. */
 template <int WIDE>
 static DEV_INLINE void att_width_terms(const att &x, const float *terms_w, int x0, int i, float *own)
 {

@@ -55,8 +55,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att x)
     constexpr bool REL = SHIFT > 0;
     constexpr int BQ = 64 * MT, PITCH = att_pitch<D>, TP = BQ + 4, STAGE = 2 * ATT_KEYS * PITCH;
     constexpr int ROWS = REL ? ATT_KEYS >> SHIFT : 1, WIDE = REL ? (1 << SHIFT) / 8 : 1; /* of a tile */
-    /* Registers: how much of what the width adds is held through the loop; are its gradients' sums in memory of one's
-     * own. */
+    /* WIDE_HELD: n-tiles of the rel_w bias kept in registers across the key loop. OWN_SUMS: d(rel_w) is accumulated in
+     * thread-private shared memory instead of registers. */
     constexpr bool OWN_SUMS = SHIFT == 6 && (D == 128 || DROP);
     constexpr int WIDE_HELD = SHIFT != 6 || D == 16 ? WIDE : OWN_SUMS ? 0 : D == 80 ? 3 : 4;
     static_assert(!REL || MT == 1, "the terms and their gradients take the registers of a second 16 rows");
@@ -292,8 +292,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att x)
     constexpr int WIDTH = REL ? 1 << SHIFT : 0, ROWS = REL ? BK >> SHIFT : 0, TERMS = (WIDTH + ROWS) * TP;
     [[maybe_unused]] constexpr int UNROLL = D <= 80 && MT == 1 && !DROP ? 4 : 1; /* more would spill */
     SHARED_DYN(__nv_bfloat16, shared);
-    /* Two stages of q and dy. What is held whole of k and v lies in the second until that is needed. How many fragments
-     * of k are held: what the compiler's registers are enough for. */
+    /* Two stages of q and dy. The k and v tiles that become register fragments are loaded into the second stage first.
+     * K_HELD: number of k fragments kept in registers, as many as compile without spills. */
     constexpr int K_HELD = MT == 2 ? (SHIFT == 4 ? 3 : 1) : HELD ? D / 16 : 0, STAGES = dkv_stages<D, DROP>;
     __nv_bfloat16 *const tiles_at = shared, *const ks = tiles_at + (STAGES - 1) * STAGE,
                          *const vs = HELD && MT == 2 ? tiles_at + STAGE : ks + BK * PITCH;
@@ -346,7 +346,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att x)
     DEV_SYNC();
     const int row0 = 16 * MT * warp;
     const float factor = fabsf(x.scale2);
-    unsigned kf[MT][K_HELD + 1][4], vf[MT][HELD ? D / 16 : 1][4]; /* the last of kf: of what is not held */
+    unsigned kf[MT][K_HELD + 1][4], vf[MT][HELD ? D / 16 : 1][4]; /* the last of kf: scratch */
     const auto k_frag = [&](int m, int kk, unsigned f[4]) {
         att_frag_a<D>(f, ks, row0 + 16 * m, 16 * kk);
         for (int i = 0; i < 4; i++) f[i] ^= att_sign(x);

@@ -1,4 +1,4 @@
-/* Attention in float, plain multiply-adds: what the bfloat16 kernels are compared with. A block takes 32 queries (or 32
+/* Attention in float, plain multiply-adds; the bfloat16 kernels are compared with it. A block takes 32 queries (or 32
  * keys, for dk and dv) of a head and walks over tiles of 32 of the others; thread (tx of 8, ty of 16) holds rows ty and
  * ty + 16, columns tx + 8 b of the scores, columns 4 tx + 32 u of the sums. Rows of scores belong to one warp. */
 #include "kernels/attention/attention.cuh"
@@ -75,7 +75,7 @@ static DEV_INLINE void keep_scores(float *w, const float s[2][4], int tx, int ty
     __syncwarp();
 }
 
-/* What the grid adds to the score of (query i, key j), in units of log 2. */
+/* rel_h + rel_w bias of the score of (query i, key j), base-2 logarithm. */
 static DEV_INLINE float rel_of(const att &x, int64_t bh, int i, int j)
 {
     const int ky = j / x.a.grid_w, kx = j - ky * x.a.grid_w;

@@ -3,7 +3,7 @@
  * the next tile is on its way while this one is worked on; one barrier a tile. */
 #include "kernels/attention/attention.cuh"
 
-/* Whether a thread holds what the width adds through the loop: registers. */
+/* Keep the rel_w bias fragments in registers across the key loop? */
 template <int D, int SHIFT> constexpr bool fwd_held = SHIFT == 4 && D <= 64;
 
 template <int D, int MT, int SHIFT, bool DROP>
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att x)
     const __nv_bfloat16 *const q = (const __nv_bfloat16 *)a.q + p.q0 * a.q_ld + p.head * hd;
     const __nv_bfloat16 *const k = (const __nv_bfloat16 *)a.k + p.k0 * a.k_ld + p.head * hd;
     const __nv_bfloat16 *const v = (const __nv_bfloat16 *)a.v + p.k0 * a.v_ld + p.head * hd;
-    /* What the width adds, as sums of the products lie: in registers, or in shared memory of each thread's own. */
+    /* rel_w bias in the accumulators' layout: in registers, or in thread-private shared memory. */
     constexpr bool WIDE_HELD = fwd_held<D, SHIFT>;
     float wide[MT][WIDE][4];
     float *const th = (float *)(kv + 2 * STAGE), *const own = th + 2 * ROWS * TP + 4 * threadIdx.x;
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att x)
             for (int m = 0; m < MT; m++)
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    float most = top[m][h], high[ROWS]; /* what the height adds; in units of log 2 as `most` */
+                    float most = top[m][h], high[ROWS]; /* rel_h bias, base-2 logarithm as `most` */
 #pragma unroll
                     for (int r = 0; r < ROWS; r++) {
                         high[r] = REL ? th[(stage * ROWS + r) * TP + row0 + 16 * m + g + 8 * h] * factor : 0.0f;

@@ -1,7 +1,7 @@
 /* The one place that knows whether nvcc compiles a kernel or the simulation does (tests/cudasim): no other file of this
  * folder asks. A kernel file includes this and its family's header, launches by dev_launch, declares shared memory by
  * SHARED_ARRAY and SHARED_DYN, waits by DEV_SYNC, and uses no __shared__, __syncthreads, <<<>>>, inline assembly,
- * global variables or printf of its own. Collectives are for whole warps: no lane may have left, masks are full. */
+ * global variables or printf. Collectives are for whole warps: no lane may have left, masks are full. */
 #ifndef MCS_KERNELS_DEVICE_CUH
 #define MCS_KERNELS_DEVICE_CUH
 

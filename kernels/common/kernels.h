@@ -1,8 +1,8 @@
-/* What kernels/ offers to engine/cuda and to tests, in C, one header a family: one struct of pointers and sizes an op,
+/* The kernels' interface for engine/cuda and tests, in C, one header a family: one struct of pointers and sizes an op,
  * one launcher a direction. All pointers are device memory, rows are contiguous; nothing overlaps unless said. x and y
  * are of type `dtype`, weights, their gradients and statistics are float; sums are float or better, in an order that
  * depends on shapes alone. A gradient pointer NULL: not wanted. beta 0: gradients are written, 1: added. Launchers only
- * enqueue; they return what the launch does. A size of 0 is no error and launches nothing. The formulas are those of
+ * enqueue; they return the launch's error. A size of 0 is no error and launches nothing. The formulas are those of
  * engine/tape/ops.def. */
 #ifndef MCS_KERNELS_H
 #define MCS_KERNELS_H
@@ -13,7 +13,7 @@
 
 enum k_dtype { K_F32, K_BF16 };
 
-/* What a captured step is replayed with: lies in device memory, read by kernels that draw random numbers (the numbers
+/* Parameters of one replay of a captured step, in device memory; read by kernels that draw random numbers (those
  * of engine/base/rng.h). */
 struct k_run {
     uint64_t seed;

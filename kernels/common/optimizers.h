@@ -1,5 +1,5 @@
 /* The optimizers' updates over flat float arrays (engine/optim.h), and the gradient's norm with clipping, without a
- * word from the host between backward and update: what a step needs lies in a struct k_optim_state in device memory.
+ * word from the host between backward and update: a step's parameters are in a struct k_optim_state in device memory.
  * Each step: k_optim_set with its rates; then, in a captured graph if one likes, k_grad_norm and k_adamw or
  * k_sgd_nesterov. The host reads norm and finite when it has the time. */
 #ifndef MCS_KERNELS_OPTIMIZERS_H

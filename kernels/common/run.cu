@@ -1,4 +1,4 @@
-/* What a captured step reads anew at each replay. */
+/* Parameters that a captured step reads anew at each replay. */
 #include "kernels/common/device.cuh"
 #include "kernels/common/kernels.h"
 

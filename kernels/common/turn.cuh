@@ -4,8 +4,8 @@
 
 #include "kernels/common/device.cuh"
 
-/* Sine (x) and cosine (y) of `quarters` right angles plus x, |x| <= pi/4: the Taylor series up to x^9 and x^8; what is
- * left out is below 2^-24. */
+/* Sine (x) and cosine (y) of `quarters` right angles plus x, |x| <= pi/4: the Taylor series up to x^9 and x^8; the
+ * remainder is below 2^-24. */
 static DEV_INLINE float2 turn_sincos(float x, int quarters)
 {
     const float z = x * x;

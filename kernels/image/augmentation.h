@@ -1,6 +1,6 @@
 /* nnU-Net's augmentation of training patches, on the device: engine/image/augment_apply.c defines the results,
- * train/unet/augment.c draws what is done to each sample (mcs_augment_draw) and these kernels do it. See kernels.h for
- * what holds for all kernels. */
+ * train/unet/augment.c draws each sample's transforms (mcs_augment_draw) and these kernels apply them. See kernels.h
+ * for the rules of all kernels. */
 #ifndef MCS_KERNELS_AUGMENTATION_H
 #define MCS_KERNELS_AUGMENTATION_H
 

@@ -1,5 +1,5 @@
 /* Exact Euclidean distances, axis by axis: each cell takes the least of f(p) + (spacing (q - p))^2 over its line,
- * looking outwards from itself until the square alone is no better than what it has. A cell near a site looks at few
+ * looking outwards from itself until the square alone is no less than its minimum. A cell near a site looks at few
  * others. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/masks.h"

@@ -67,7 +67,7 @@ cudaError_t k_saliency_map_run(const struct k_saliency_map *a, cudaStream_t s);
 /* The map as 8 bits: mcs_map_to_u8. */
 cudaError_t k_map_bytes(const float *map, int64_t n, uint8_t *dst, cudaStream_t s);
 
-/* ---- SAM's masks: mcs_sam_upscale and what is made of it ---- */
+/* ---- SAM's masks: mcs_sam_upscale, and masks and scores from its logits ---- */
 
 /* Of each of n masks the logit of every pixel of the image: low_res (side, side) bilinear to (frame, frame), of that
  * the part (in_height, in_width) that the image fills, bilinear to (height, width). Mask i is plane i of low_res, or
@@ -77,7 +77,7 @@ struct k_mask_upscale {
     int n, side, frame, in_height, in_width, height, width;
     float threshold, offset; /* 0 and 1 */
     float weight;            /* of each mask in `united` */
-    uint8_t on;              /* what is written inside: 1, or 255 */
+    uint8_t on;              /* value inside a mask: 1, or 255 */
     const void *low_res;
     const int32_t *plane; /* (n) */
     float *logits;        /* (n, height, width) */

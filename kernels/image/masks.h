@@ -1,5 +1,5 @@
-/* From saliency maps to masks and what is asked about masks: thresholds, connected components, distances, boxes that
- * overlap. See kernels.h for what holds for all kernels, stages.h for workspaces; engine/image/threshold.c,
+/* From saliency maps to masks, and measures of masks: thresholds, connected components, distances, boxes that
+ * overlap. See kernels.h for the rules of all kernels, stages.h for workspaces; engine/image/threshold.c,
  * components.c and distance.c define the results. k_NAME_run takes a struct k_NAME. */
 #ifndef MCS_KERNELS_MASKS_H
 #define MCS_KERNELS_MASKS_H

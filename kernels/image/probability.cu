@@ -1,4 +1,4 @@
-/* Probabilities of an ensemble and what is made of them: a thread a pixel, sums by chunks. */
+/* Probabilities of an ensemble, their entropy and labels: a thread per pixel, sums by chunks. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/stages.h"
 

@@ -1,6 +1,6 @@
-/* What the stages outside the tape need: sliding windows, probabilities of an ensemble. See kernels.h for what holds
- * for all kernels. The CPU's forms in infer/ and data/ define the results. A workspace is bytes at an address that is a
- * multiple of 16, as cudaMalloc gives; nobody reads it afterwards. k_NAME_run takes a struct k_NAME. */
+/* Kernels of the pipeline steps outside the tape: sliding windows, probabilities of an ensemble. See kernels.h for the
+ * rules of all kernels. The CPU's forms in infer/ and data/ define the results. A workspace is bytes at an address that
+ * is a multiple of 16, as cudaMalloc gives; nobody reads it afterwards. k_NAME_run takes a struct k_NAME. */
 #ifndef MCS_KERNELS_STAGES_H
 #define MCS_KERNELS_STAGES_H
 

@@ -6,7 +6,7 @@
 
 constexpr int THREADS = 256;
 
-/* What a window's and an image's indices are divided by. */
+/* Divisors of a window's and an image's indices. */
 struct window_axes {
     divisor channels, width, height;
 };

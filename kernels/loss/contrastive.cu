@@ -5,7 +5,7 @@
  * L_ij), stats[1] = ln sum exp(b L_ij); in the released form stats[0] = ln(1 + sum exp(L_ij)), stats[1] = 0.
  *
  * Float: plain multiply-adds, 4 x 4 a thread. bfloat16: tensor cores, and the tile of derivatives is rounded to
- * bfloat16 for the second product. What is shared is laid out so that no bank is asked twice: rows of 80 bytes (64 and
+ * bfloat16 for the second product. Shared memory is padded against bank conflicts: rows of 80 bytes (64 and
  * a gap), tiles of 72 floats a row whose rows of 64 a quad reads in a rotated order. */
 #include "kernels/common/sums.cuh"
 #include "kernels/loss/losses.h"
@@ -254,7 +254,7 @@ template <class T> static DEV_INLINE double log_denominator(const problem<T> &p,
     return p.a > 0 ? log_add(log(p.a) + diag, negative) : negative;
 }
 
-/* What a row of a direction has seen of a part of the columns. */
+/* Partial log-sum-exp of one row of a direction over one column split. */
 struct seen {
     lse r1, r0;
     double off, diag; /* sum over j != i of L_ij; L_ii or 0 */

@@ -172,8 +172,8 @@ static __global__ void __launch_bounds__(THREADS)
                         weight_dice * dice / (double)(groups * (c - 1)));
 }
 
-/* slopes (1 + 2 n c): the cross-entropy's weight a voxel; by sample and class the Dice term's derivative by p where the
- * target is another class, and what is added to it where it is this one. */
+/* slopes (1 + 2 n c): the cross-entropy's weight per voxel; per sample and class dDice/dp where the target is another
+ * class, and the correction to add for the target class. */
 static __global__ void __launch_bounds__(THREADS)
     dice_ce_slopes(const float *sums, int64_t n, int c, int batch_dice, float smooth, float weight_ce,
                    float weight_dice, const float *dloss, float *slopes)

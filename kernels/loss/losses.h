@@ -1,7 +1,7 @@
 /* Losses, and the steps that belong to one (bottleneck, cosine); how to read this: kernels.h. Everything is float here
  * (integers where said) except the embeddings of k_contrastive. Sums over a tensor are doubles: each block's part lies
  * in the workspace (`k_NAME_..._bytes` bytes, on a multiple of 16), a last block adds the parts in order. dloss (1):
- * the derivative of what is trained by this loss. */
+ * the derivative of the training objective by this loss. */
 #ifndef MCS_KERNELS_LOSSES_H
 #define MCS_KERNELS_LOSSES_H
 

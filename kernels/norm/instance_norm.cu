@@ -14,7 +14,7 @@ template <int V> constexpr int AHEAD = V == 8 ? 2 : 4; /* positions read before 
 constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
 constexpr int MERGE_MOST = 256; /* parts at once: the most that columns.cuh makes; a convolution leaves more */
 
-/* What the forward pass multiplies and adds: z = (x - mean) scale + b. The backward pass asks for the sign of z by the
+/* The forward pass's coefficients: z = (x - mean) scale + b. The backward pass recomputes the sign of z by the
  * same operations. */
 template <int V> struct coefficients {
     pack<V> mean, scale, b;

@@ -41,8 +41,8 @@ cudaError_t k_l2norm_bwd(const struct k_l2norm *a, cudaStream_t s);
 
 /* instance_norm: y = leaky(norm(x) w + b) by the channels of a sample; x, y, dy, dx (n, sp, c), w, b, dw, db (c), stats
  * (n, c, 2) = mean, 1/sqrt(var + eps); slope 1: no activation. workspace: k_instance_norm_bytes.
- * moments not NULL: what a convolution left (convolution.h), part_rows positions a part; the forward then reads x once.
- */
+ * moments not NULL: partial sums from a convolution's epilogue (convolution.h), part_rows positions a part; the forward
+ * then reads x once. */
 struct k_instance_norm {
     enum k_dtype dtype;
     int64_t n, sp, c;

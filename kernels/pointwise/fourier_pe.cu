@@ -1,4 +1,4 @@
-/* SAM's positional encoding: sine and cosine of (2 p - 1) g turns. The turns and what is left of them after the nearest
+/* SAM's positional encoding: sine and cosine of (2 p - 1) g turns. The turns and their remainder after the nearest
  * quarter are double, since they may be tens; one (point, frequency) a thread, a few thousand of them once an image. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/kernels.h"

@@ -7,7 +7,7 @@
 
 constexpr int THREADS = 256, LANES = 32, GROUPS = 8;
 
-/* A row outside the table gives NaN: what is wrong shows in the loss, since a kernel has no other way to say it. */
+/* A row outside the table gives NaN, which shows in the loss: a kernel has no other way to report an error. */
 template <class T, int V>
 __global__ void __launch_bounds__(THREADS)
     gather_fwd(const T *x, const int32_t *index, T *y, int64_t rows, uint32_t items, divisor packs)

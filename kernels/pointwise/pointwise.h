@@ -109,8 +109,8 @@ struct k_partition {
 cudaError_t k_partition_split(const struct k_partition *a, cudaStream_t s);
 cudaError_t k_partition_join(const struct k_partition *a, cudaStream_t s);
 
-/* gather: x, dx (rows, width), index (n), y, dy (n, width): y's row i is x's row index[i], zeros for -1; NaN for what
- * is no row. workspace: k_gather_bwd_bytes. */
+/* gather: x, dx (rows, width), index (n), y, dy (n, width): y's row i is x's row index[i], zeros for -1; NaN for an
+ * index out of range. workspace: k_gather_bwd_bytes. */
 struct k_gather {
     enum k_dtype dtype;
     int64_t rows, width, n;
