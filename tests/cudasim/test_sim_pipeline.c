@@ -161,7 +161,7 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
 /* Gradients agree to some hundred roundings of 2^-24, 1e-5 of the largest. Adam divides them by their own magnitude, so
  * an alpha whose gradient is 1/100 of the largest is off by at most 1e-3 a step; the map, a mean over channels between
  * 0 and 1, by less. */
-Test(pipeline, saliency, .timeout = 120)
+Test(pipeline, saliency, .timeout = 400)
 {
     open_devices();
     double most = saliency_differs(CLIP_VIEW_WHOLE, NULL, 1);
@@ -172,7 +172,7 @@ Test(pipeline, saliency, .timeout = 120)
     close_devices();
 }
 
-Test(pipeline, saliency_with_given_noise, .timeout = 120)
+Test(pipeline, saliency_with_given_noise, .timeout = 400)
 {
     static float noise[STEPS * COPIES * TOKENS * WIDTH];
     mcs_rng_fill_normal((struct mcs_rng){1, 2, 3, 4}, noise, STEPS * COPIES * TOKENS * WIDTH);
@@ -261,7 +261,7 @@ static void expect_same_ensembles(int classes, double threshold, double bound, d
     tiny_remove(folder);
 }
 
-Test(pipeline, ensembles, .timeout = 120)
+Test(pipeline, ensembles, .timeout = 400)
 {
     open_devices();
     expect_same_ensembles(2, 0.4, 1e-5, 0.999);
@@ -269,7 +269,7 @@ Test(pipeline, ensembles, .timeout = 120)
     close_devices();
 }
 
-Test(pipeline, a_network_that_is_not_finite_is_refused, .timeout = 60)
+Test(pipeline, a_network_that_is_not_finite_is_refused, .timeout = 400)
 {
     static float image[PIXELS], logits[2 * PIXELS];
     const struct sliding_options o = mcs_sliding_defaults();
@@ -367,7 +367,7 @@ static void expect_same_coarse(struct device_scratch on[DEVICES], const struct m
     free(masks);
 }
 
-Test(pipeline, coarse, .timeout = 120)
+Test(pipeline, coarse, .timeout = 400)
 {
     static const int sizes[][2] = {{47, 33}, {1, 1}, {80, 61}, {2, 3}};
     open_devices();
@@ -395,7 +395,7 @@ Test(pipeline, coarse, .timeout = 120)
     close_devices();
 }
 
-Test(pipeline, coarse_bad_maps, .timeout = 60)
+Test(pipeline, coarse_bad_maps, .timeout = 400)
 {
     open_devices();
     struct device_scratch on[DEVICES] = {{.device = &device[CPU]}, {.device = &device[GPU]}};
@@ -538,7 +538,7 @@ static enum mcs_status training_model(struct device *d, struct unet_model *m)
 
 /* A trainer's inputs on both devices at each step. On the device, a step whose batch is prepared while the previous
  * step runs (mcs_unet_train) gives the same bits as one prepared after it. */
-Test(pipeline, training, .timeout = 120)
+Test(pipeline, training, .timeout = 400)
 {
     static float image[DEVICES][BATCH * PATCH * PATCH];
     static int32_t target[DEVICES][2][BATCH * PATCH * PATCH];
@@ -650,7 +650,7 @@ static void expect_same_masks(const struct sam_options *o, double bound, double 
     }
 }
 
-Test(pipeline, sam, .timeout = 120)
+Test(pipeline, sam, .timeout = 400)
 {
     open_devices();
     struct sam_options o = mcs_sam_defaults(MCS_PAPER);
@@ -670,7 +670,7 @@ Test(pipeline, sam, .timeout = 120)
 #ifdef TEST_CUDASIM /* the CPU has no bf16 */
 /* bf16 rounds activations to 2^-9: about twenty roundings give 1e-2 of logits of order 1. Saliency's gradients are as
  * coarse, but few alphas are near 0. Pixels within that of the border may flip. */
-Test(pipeline, bf16, .timeout = 120)
+Test(pipeline, bf16, .timeout = 400)
 {
     struct sam_options o = mcs_sam_defaults(MCS_PAPER);
     open_devices();
@@ -792,7 +792,7 @@ static void expect_clean_failures(enum mcs_status (*stage)(void), int at_least)
     close_devices(); /* checks that no memory is held */
 }
 
-Test(pipeline, out_of_memory, .timeout = 120)
+Test(pipeline, out_of_memory, .timeout = 400)
 {
     run_folder = tiny_folder("pipeline");
     open_devices();
