@@ -38,6 +38,12 @@ sub digest { # of a text
 # Sources, the programs that test them in checked mode, and their compile commands.
 my @sources = (glob('kernels/*/*.cu'), glob('kernels/*/*.cuh'), glob('engine/cuda/*.c'), glob('engine/cuda/*.h'));
 my @only = map { s{^\./}{}r } @ARGV;
+my (%first_number, %taken); # by a checksum of the file's name, so that another file changes no number; the next free one where two meet
+for my $f (sort @sources) {
+    my $at = checksum($f) % 20000;
+    $at = ($at + 1) % 20000 while $taken{$at}++;
+    $first_number{$f} = $at * 100000;
+}
 for my $f (@only) { die "mutants: $f: no such source in kernels or engine/cuda\n" unless grep { $_ eq $f } @sources }
 my %target;
 system("ninja -C $build --quiet build.ninja >&2"); # sources that are new
@@ -61,7 +67,7 @@ die "mutants: no program in $build runs kernels in checked mode\n" unless %progr
 my (%mutants, %object, %dropped);
 sub instrument {
     my ($f) = @_;
-    my $base = (checksum($f) % 20000) * 100000;
+    my $base = $first_number{$f};
     my ($text, $m) = mutate(slurp($f), $f, $base, $dropped{$f} // {});
     $text =~ s/dev_kernel\(#kernel, kernel\)\(grid/mcs_mutant_launch(__FILE__) ? cudaErrorUnknown : dev_kernel(#kernel, kernel)(grid/
         if $f eq 'kernels/common/device.cuh'; # records the file of each launch, by which tests are selected
@@ -73,7 +79,7 @@ sub instrument {
 instrument($_) for @sources;
 {
     my %first;
-    for my $f (@sources) { for (@{$mutants{$f}}) { die "mutants: $f and $first{$_->{n}} share numbers: change checksum()\n" if $first{$_->{n}} and $first{$_->{n}} ne $f; $first{$_->{n}} = $f } }
+    for my $f (@sources) { for (@{$mutants{$f}}) { die "mutants: $f and $first{$_->{n}} share numbers\n" if $first{$_->{n}} and $first{$_->{n}} ne $f; $first{$_->{n}} = $f } }
 }
 
 # The explanations in survivors.txt: blocks of
