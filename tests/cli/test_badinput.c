@@ -302,7 +302,7 @@ Test(badinput, outputs_that_cannot_be_written)
     tiny_masks(at("data"), 2);
     put("texts.txt", "one\n");
     cr_assert_eq(
-        tiny_shell("cd %s && mkdir out && chmod -R a+rX . && chmod a-w out . && touch log && chmod a+w log", folder),
+        tiny_shell("cd %s && mkdir out && touch log && chmod -R a+rX . && chmod a+w log && chmod a-w out .", folder),
         0);
     const char *const *const commands[] = {
         ARGS("embed", "-m", "model", "--texts", "texts.txt", "-o", "out/e.h5"),
