@@ -52,8 +52,8 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
                 "--device %s: this build has no %s backend (%s is not there): it is built where a CUDA toolkit is; "
                 "use --device cpu",
                 names[kind], names[kind], path);
-    MCS_REQUIRE(!is_truncated(path), MCS_E_DEVICE, "--device %s: the module cannot be opened: %s: the file is truncated; rebuild it",
-                names[kind], path);
+    MCS_REQUIRE(!is_truncated(path), MCS_E_DEVICE,
+                "--device %s: the module cannot be opened: %s: the file is truncated; rebuild it", names[kind], path);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     MCS_REQUIRE(handle, MCS_E_DEVICE, "--device %s: the module cannot be opened: %s", names[kind], dlerror());
     const struct cuda_module *found = dlsym(handle, "mcs_cuda_module");

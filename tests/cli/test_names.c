@@ -512,7 +512,8 @@ Test(names, limit_on_file_size)
     fill_folder();
     expect("cp -r in ref && mcsam evaluate -i in -r ref -o out && cp out/summary.json old", 0, "");
     /* ./run coverage: counts cut short must not be merged with the others */
-    expect("export GCOV_PREFIX=$PWD; ulimit -f 1; mcsam evaluate -i in -r ref -o out", 74, "files may have 512 bytes here (ulimit -f)");
+    expect("export GCOV_PREFIX=$PWD; ulimit -f 1; mcsam evaluate -i in -r ref -o out", 74,
+           "files may have 512 bytes here (ulimit -f)");
     expect("cmp out/summary.json old && ls -a out | grep -c mcsam", 1, "0");
 }
 

@@ -181,8 +181,8 @@ Test(engine_edges, modules_that_are_cut_off)
         cr_expect_eq(mcs_device_check(&c), MCS_E_DEVICE);
         cr_expect(strstr(mcs_error_message(), "--device cudasim: the module cannot be opened: "), "%s",
                   mcs_error_message());
-        cr_expect_eq(strstr(mcs_error_message(), "the file is truncated; rebuild it") != NULL, rows[i].cut, "row %d: %s",
-                     (int)i, mcs_error_message());
+        cr_expect_eq(strstr(mcs_error_message(), "the file is truncated; rebuild it") != NULL, rows[i].cut,
+                     "row %d: %s", (int)i, mcs_error_message());
         mcs_error_clear();
     }
     snprintf(line, sizeof line, "rm -r %s", folder);

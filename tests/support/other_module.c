@@ -1,6 +1,6 @@
-/* Modules that tests give to the program instead of the real ones (tests/engine/test_cuda_badinput.c, tests/engine/test_module.c):
- * one of another version; with OTHER_EMPTY a library that is no module; with OTHER_THREE one with three devices, which
- * are the processor under other names, and which refuses each higher number. */
+/* Modules that tests give to the program instead of the real ones (tests/engine/test_cuda_badinput.c,
+ * tests/engine/test_module.c): one of another version; with OTHER_EMPTY a library that is no module; with OTHER_THREE
+ * one with three devices, which are the processor under other names, and which refuses each higher number. */
 #ifdef OTHER_EMPTY
 extern const int mcs_no_module;
 const int mcs_no_module = 1;
