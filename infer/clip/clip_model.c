@@ -52,6 +52,8 @@ static enum mcs_status check_config(const char *path, const struct clip_config *
                 path, c->image_size, c->patch);
     MCS_REQUIRE(c->v_width % c->v_heads == 0 && c->t_width % c->t_heads == 0, MCS_E_DATA,
                 "%s: a width is not a multiple of its heads", path);
+    MCS_REQUIRE(c->context >= 2, MCS_E_DATA, "%s: context_length %d: a text has at least its first and last token",
+                path, c->context);
     MCS_REQUIRE(c->context <= c->positions, MCS_E_DATA, "%s: context_length %d is longer than the %d positions", path,
                 c->context, c->positions);
     return MCS_OK;

@@ -23,7 +23,7 @@ FUZZ(plans)
     fuzz_file(part[2], bytes[2], "checkpoints.json");
     if (fuzz_ended(mcs_unet_plans_read(fuzz_folder(), &p))) {
         FUZZ_REQUIRE(p.net.n_stages >= 2 && p.net.n_stages <= UNET_MAX_STAGES, "%d stages", p.net.n_stages);
-        FUZZ_REQUIRE(p.net.classes >= 2 && p.net.in_channels >= 1 && p.batch >= 1 && p.patch[0] >= 1 && p.patch[1] >= 1,
+        FUZZ_REQUIRE(p.net.classes >= 2 && p.net.in_channels >= 1 && p.batch >= 0 && p.patch[0] >= 1 && p.patch[1] >= 1,
                      "%d classes, %d channels", p.net.classes, p.net.in_channels);
         for (int s = 0; s < p.net.n_stages; s++)
             FUZZ_REQUIRE(p.net.features[s] > 0 && p.net.n_conv[s] > 0, "stage %d", s);

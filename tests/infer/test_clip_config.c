@@ -110,6 +110,8 @@ Test(clip_config, limits_of_every_size)
         {"{\"model_cfg\": {\"vision_cfg\": {\"image_size\": 1048576}}}", NULL},
         {"{\"model_cfg\": {\"vision_cfg\": {\"heads\": 5}}}", "a width is not a multiple of its heads"},
         {"{\"model_cfg\": {\"text_cfg\": {\"heads\": 5}}}", "a width is not a multiple of its heads"},
+        {"{\"model_cfg\": {\"text_cfg\": {\"context_length\": 1}}}", "context_length 1: a text has at least its first"},
+        {"{\"model_cfg\": {\"text_cfg\": {\"context_length\": 2}}}", NULL},
         {"{\"model_cfg\": {\"text_cfg\": {\"context_length\": 512}}}", NULL},
         {"{\"model_cfg\": {\"text_cfg\": {\"context_length\": 513}}}",
          "context_length 513 is longer than the 512 positions"},
