@@ -1,5 +1,6 @@
 /* NIfTI files as volumes: finding paired files, checking sizes against memory, and reading the voxels. */
 #include "data/image/volume.h"
+#include "data/image/media.h"
 #include "data/image/nifti.h"
 #include "data/io/bounds.h"
 #include "data/io/file.h"
@@ -11,17 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 enum { PART_VOXELS = 1 << 18 };
 static const int64_t MAX_VOXELS = (int64_t)1 << 33;
 static const int64_t MAX_EXTENSION_BYTES = (int64_t)1 << 26; /* in an .hdr file */
-
-static int ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n > m && strcasecmp(s + n - m, end) == 0;
-}
 
 /* ---- .hdr and .img ---- */
 
@@ -29,7 +23,7 @@ static int ends_with(const char *s, const char *end)
  * case if `path` is. E_NOINPUT: there is none. */
 static enum mcs_status find_partner(const char *path, const char *ending, char partner[PATH_MAX])
 {
-    const int packed = ends_with(path, ".gz");
+    const int packed = mcs_file_has_ending(path, ".gz");
     const int stem = (int)strlen(path) - (packed ? 7 : 4);
     for (int turn = 0; turn < 2; turn++) {
         const int n = snprintf(partner, PATH_MAX, "%.*s%s%s", stem, path, ending, packed != turn ? ".gz" : "");
@@ -126,7 +120,7 @@ static enum mcs_status read_pair(struct gzip_input *header, const char *path, co
 {
     char image_path[PATH_MAX];
     struct gzip_input *in = NULL;
-    MCS_REQUIRE(!ends_with(path, ".nii") && !ends_with(path, ".nii.gz"), MCS_E_DATA,
+    MCS_REQUIRE(!mcs_media_is_volume(path), MCS_E_DATA,
                 "%s: its header (ni1 or ni2) says that its voxels lie in another file: name it .hdr, beside an .img",
                 path);
     /* Read to the end of the header's file, so that gzip's checksum is compared. */
@@ -174,10 +168,9 @@ enum mcs_status mcs_volume_read(const char *path, struct volume *v)
     /* Opened first, so that errors about a missing file or a folder use the given name. */
     MCS_TRY(mcs_gzip_open(path, &in));
     mcs_gzip_close(in);
-    const int image = ends_with(path, ".img") || ends_with(path, ".img.gz");
-    MCS_REQUIRE(image || ends_with(path, ".nii") || ends_with(path, ".nii.gz") || ends_with(path, ".hdr") ||
-                    ends_with(path, ".hdr.gz"),
-                MCS_E_DATA, "%s: no NIfTI file by its name; want .nii, .nii.gz or .hdr with .img", path);
+    const int image = mcs_file_has_ending(path, ".img;.img.gz");
+    MCS_REQUIRE(image || mcs_file_has_ending(path, MCS_VOLUME_ENDINGS ";.hdr;.hdr.gz"), MCS_E_DATA,
+                "%s: no NIfTI file by its name; want .nii, .nii.gz or .hdr with .img", path);
     MCS_REQUIRE(strlen(path) < PATH_MAX, MCS_E_NOINPUT, "%s: the name is too long", path);
     if (image)
         MCS_TRY(find_partner(path, ".hdr", header_path));
@@ -238,8 +231,9 @@ static enum mcs_status write_volume(const char *path, const void *voxels, enum n
 {
     struct mcs_new_file f = MCS_NEW_FILE;
     uint8_t bytes[MCS_NIFTI_MAX_BYTES];
-    const int packed = ends_with(path, ".nii.gz");
-    MCS_REQUIRE(packed || ends_with(path, ".nii"), MCS_E_USAGE, "%s: a volume is written as .nii or .nii.gz", path);
+    const int packed = mcs_file_has_ending(path, ".nii.gz");
+    MCS_REQUIRE(packed || mcs_file_has_ending(path, ".nii"), MCS_E_USAGE, "%s: a volume is written as .nii or .nii.gz",
+                path);
     const struct nifti_header h = like->header ? *like->header : header_from_sizes(like);
     MCS_REQUIRE(h.dim[1] == like->nx && h.dim[2] == like->ny && h.dim[3] == like->nz, MCS_E_SHAPE,
                 "%s: %d x %d x %d voxels, but the geometry it should have is of %lld x %lld x %lld", path, like->nx,
