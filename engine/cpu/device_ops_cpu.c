@@ -273,14 +273,14 @@ static enum mcs_status augment(struct device *d, const struct augment_args *a)
     const int64_t out = (int64_t)height * width, in = (int64_t)a->src_height * a->src_width;
     const size_t each = mcs_augment_scratch(&(struct augment_patch){.height = height, .width = width, .channels = ch});
     int32_t *label = a->labels[0]->data;
-    float *images = a->image->data, *room;
-    MCS_TRY(scratch(d, (size_t)a->n * each, &room));
+    float *images = a->image->data, *values;
+    MCS_TRY(scratch(d, (size_t)a->n * each, &values));
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < a->n; i++) {
         const struct augment_patch src = {a->src_height, a->src_width, ch, (float *)a->src + i * in * ch,
                                           (int32_t *)a->src_label + i * in},
                                    dst = {height, width, ch, images + i * out * ch, label + i * out};
-        mcs_augment_apply(&a->draws[i], &src, &dst, room + each * (size_t)i);
+        mcs_augment_apply(&a->draws[i], &src, &dst, values + each * (size_t)i);
     }
     for (int i = 1; i < a->n_labels; i++) {
         const struct tensor *to = a->labels[i];
