@@ -2,8 +2,8 @@
 # Two commits side by side: does the second compute the same, and is it as fast?
 #   tests/side_by_side.sh BEFORE [AFTER] [--demos N] [--models N] [--work DIR]
 # Builds both (AFTER: the working tree unless named), runs `demo --quick` of each with one seed, and compares every array, map, mask
-# and checkpoint by `mcsam diff --tolerance 0`, and the figures of summary.json and cases.csv by their text (times, memory, paths and
-# versions excepted). Then times pairs, one after the other in turns: N quick demos (default 0 more than the one of each) and N runs of
+# and checkpoint by `mcsam diff --tolerance 0`, and the figures of summary.json and cases.csv by their text (times, peak memory and the
+# version excepted). Then times pairs, one after the other in turns: N quick demos (default 0 more than the one of each) and N runs of
 # `bench models` (default 0); prints the medians of the ratios AFTER / BEFORE. Exit 1 where anything differs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -45,23 +45,31 @@ run() {
 }
 # median: of the numbers on standard input.
 median() { sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
-# figures FILE: lines of JSON or CSV without times, memory, paths and versions.
-figures() { sed -E 's/"[a-z_]*(seconds|minutes|bytes|rss|started|ended|host|version|path|sha256|command|out|run)[a-z_]*": *("[^"]*"|[-0-9.e+]+|\[[^]]*\]),?//g' "$1"; }
+# figures FILE: lines of JSON or CSV without times, peak memory and the version.
+figures() {
+    sed -E -e '/"seconds_by_stage": \{/,/\}/d' -e 's/"(seconds|peak_memory_bytes|version)": *("[^"]*"|[-0-9.e+]+),?//g' "$1"
+}
+# compare A B: of two run folders; says what differs. timeline.json holds measured memory alone.
+compare() {
+    local a=$1 b=$2 d f n=0 bad=0
+    while read -r d; do
+        [ -n "$(find "$a/$d" -maxdepth 1 -type f \( -name '*.h5' -o -name '*.safetensors' -o -name '*.npy' -o -name '*.png' -o -name '*.jpg' -o -name '*.nii*' \) -print -quit)" ] || continue
+        n=$((n + 1))
+        "$work/after/build/mcsam" diff "$a/$d" "$b/$d" --tolerance 0 >"$work/diff.log" 2>&1 || { bad=1; echo "differs: $d"; cat "$work/diff.log"; }
+    done < <(cd "$a" && find . -type d)
+    while read -r f; do
+        cmp -s <(figures "$a/$f") <(figures "$b/$f") || { bad=1; echo "differs: $f"; diff <(figures "$a/$f") <(figures "$b/$f") | head -n 4 || true; }
+    done < <(cd "$a" && find . -type f \( -name '*.json' -o -name '*.csv' -o -name '*.jsonl' \) ! -name timeline.json)
+    echo "compared: $n folders of arrays, maps and masks"
+    [ $n -gt 0 ] && [ $bad = 0 ]
+}
 
+for side in before after; do
+    seconds=$(run $side demo.$side demo --quick --seed 1 --out runs/side)
+    echo "$side: quick demo: $seconds s"
+done
 differs=0
-for side in before after; do echo "$side: quick demo: $(run $side demo.$side demo --quick --seed 1 --out "$work/demo.$side/run") s"; done
-(cd "$work/demo.before/run" && find . -type d) | while read -r d; do
-    a=$work/demo.before/run/$d b=$work/demo.after/run/$d
-    find "$a" -maxdepth 1 -type f \( -name '*.h5' -o -name '*.safetensors' -o -name '*.npy' -o -name '*.png' -o -name '*.jpg' -o -name '*.nii*' \) | grep -q . || continue
-    "$work/after/build/mcsam" diff "$a" "$b" --tolerance 0 >"$work/diff.log" 2>&1 || { echo "differs: $d"; cat "$work/diff.log"; touch "$work/differs"; }
-    echo "$d" >>"$work/compared"
-done
-echo "compared: $(wc -l <"$work/compared") folders of arrays, maps and masks"
-(cd "$work/demo.before/run" && find . -name '*.json' -o -name '*.csv' -o -name '*.jsonl') | while read -r f; do
-    case $f in *config* | *timeline*) continue ;; esac
-    cmp -s <(figures "$work/demo.before/run/$f") <(figures "$work/demo.after/run/$f") || { echo "differs: $f"; diff <(figures "$work/demo.before/run/$f") <(figures "$work/demo.after/run/$f") | head -n 4; touch "$work/differs"; }
-done
-[ ! -e "$work/differs" ] || differs=1
+compare "$work/before/runs/side" "$work/after/runs/side" || differs=1
 
 # pairs WHAT N COMMAND...: the ratio of times, in turns.
 pairs() {
