@@ -1,4 +1,5 @@
 /* mcsam VERB [OPTION]...: the verb table, signals, and the only place where a status becomes an exit code. */
+#include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
@@ -7,6 +8,7 @@
 #include "engine/devices.h"
 #include "engine/tape/exec.h"
 
+#include <limits.h>
 #include <omp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -160,14 +162,44 @@ static enum mcs_status run_devices(const void *options)
                                      used ? c->json ? ", " : " " : "", sets[i].name);
     if (c->json)
         printf("{\"cpu\": {\"cores\": %d, \"threads\": %lld, \"instruction_sets\": [%s]}", omp_get_num_procs(),
-               (long long)c->threads, list);
+               (long long)c->device.threads, list);
     else
-        printf("cpu      %d cores, %lld threads, %s\n", omp_get_num_procs(), (long long)c->threads,
+        printf("cpu      %d cores, %lld threads, %s\n", omp_get_num_procs(), (long long)c->device.threads,
                used ? list : "no vector sets");
     list_gpus(MCS_DEVICE_CUDA, "cuda", c->json);
     list_gpus(MCS_DEVICE_CUDASIM, "cudasim", c->json);
     if (c->json) puts("}");
     return MCS_OK;
+}
+
+enum { MAX_INPUTS = 256 };
+
+/* Adds a text where it names an existing file or folder. */
+static void add_if_path(struct run_input in[MAX_INPUTS], int *n, const char *option, const char *text)
+{
+    if (text && *n < MAX_INPUTS && (mcs_file_exists(text) || mcs_folder_exists(text)))
+        in[(*n)++] = (struct run_input){option, text, ""};
+}
+
+/* E_USAGE where the file of --trace would overwrite a file that an option or a word names. */
+static enum mcs_status check_trace(const struct mcs_common *common)
+{
+    struct run_input in[MAX_INPUTS];
+    char folder[PATH_MAX];
+    const char *name;
+    int n = 0;
+    add_if_path(in, &n, "--config", common->config);
+    for (int i = 0; i < common->args.n; i++) add_if_path(in, &n, common->verb->name, common->args.v[i]);
+    for (const struct mcs_option *o = common->verb->options; o && o->name; o++) {
+        const void *field = (const char *)common + o->offset;
+        if (!strcmp(o->name, "output")) continue;
+        if (o->type == MCS_OPT_STRING) add_if_path(in, &n, o->name, *(const char *const *)field);
+        if (o->type != MCS_OPT_LIST) continue;
+        const struct mcs_strings *list = field;
+        for (int i = 0; i < list->n; i++) add_if_path(in, &n, o->name, list->v[i]);
+    }
+    mcs_path_split(common->trace, folder, sizeof folder, &name);
+    return mcs_run_check_paths(&common->command, &(struct run_output){folder, name}, 1, in, n);
 }
 
 static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv, struct arena *arena)
@@ -181,12 +213,13 @@ static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv,
     int64_t max_memory = 0;
     if (common->max_memory) MCS_TRY(mcs_memory_parse(common->max_memory, "--max-memory", &max_memory));
     mcs_memory_limit_set(max_memory);
-    MCS_TRY(mcs_device_check(common));
+    MCS_TRY(mcs_device_check(&common->device));
     mcs_log_quiet(common->quiet);
-    if (common->threads) omp_set_num_threads((int)common->threads);
-    common->threads = omp_get_max_threads();
+    if (common->device.threads) omp_set_num_threads((int)common->device.threads);
+    common->device.threads = omp_get_max_threads();
+    common->command = mcs_config_command(common, arena);
     if (!common->trace) return v->run(common);
-    MCS_TRY(mcs_run_check_trace(common));
+    MCS_TRY(check_trace(common));
     MCS_TRY(mcs_exec_trace_open(common->trace));
     const enum mcs_status st = v->run(common), traced = mcs_exec_trace_close();
     return st != MCS_OK ? st : traced;

@@ -212,9 +212,12 @@ enum mcs_status mcs_bench_comm(const struct bench_options *o)
 {
     struct bench_comm b = {.o = o, .text.json = o->common.json};
     MCS_REQUIRE(o->gpus >= 2, MCS_E_USAGE, "bench comm: --gpus N, 2 or more, says over how many ranks");
-    enum mcs_status st = mcs_process_group_run(
-        &(struct process_group_options){.common = &o->common, .gpus = o->gpus, .run = ".", .config = "bench comm"},
-        measure, &b);
+    enum mcs_status st = mcs_process_group_run(&(struct process_group_options){.device = &o->common.device,
+                                                                               .dry_run = o->common.dry_run,
+                                                                               .gpus = o->gpus,
+                                                                               .run = ".",
+                                                                               .config = "bench comm"},
+                                               measure, &b);
     if (st == MCS_OK) st = mcs_bench_write(&b.text, o->output);
     if (st == MCS_OK && b.n_wrong)
         st = MCS_FAIL(MCS_E_FAIL, "%lld values are wrong: see the rows marked WRONG", (long long)b.n_wrong);

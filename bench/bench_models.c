@@ -235,7 +235,7 @@ static void put_head(struct bench *b)
                   "model,op,what,pass,shape,right,median_s,p10_s,p90_s,runs,share,gflops,percent_of_best,planned_mib,"
                   "peak_mib\n");
     snprintf(line, sizeof line, "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f}\n",
-             (long long)b->o->common.threads, b->peaks.product, b->peaks.conv);
+             (long long)b->o->common.device.threads, b->peaks.product, b->peaks.conv);
     mcs_bench_put(&b->text, BENCH_JSONL, line);
 }
 
@@ -490,7 +490,7 @@ enum mcs_status mcs_bench_models(const struct bench_options *o)
                 "bench models: no model '%s'; known: biomedclip, biomedclip_image, sam_vit_b, sam_vit_b_encoder, "
                 "nnunet_2d, all",
                 o->model);
-    MCS_TRY(mcs_device_open(&o->common, &b.device));
+    MCS_TRY(mcs_device_open(&o->common.device, &b.device));
     if (st == MCS_OK && !o->common.dry_run) {
         st = mcs_bench_peaks(o, &b.device, &b.peaks);
         if (st == MCS_OK) put_head(&b);

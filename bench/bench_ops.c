@@ -47,7 +47,7 @@ static void put_head(struct report *r)
     snprintf(line, sizeof line,
              "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f, \"best_copy_gbytes_s\": "
              "%.1f}\n",
-             (long long)r->o->common.threads, r->peaks.product, r->peaks.conv, r->peaks.copy);
+             (long long)r->o->common.device.threads, r->peaks.product, r->peaks.conv, r->peaks.copy);
     mcs_bench_put(&r->text, BENCH_JSONL, line);
 }
 
@@ -188,7 +188,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     const size_t n =
         o->small ? sizeof bench_small / sizeof *bench_small : sizeof bench_full_size / sizeof *bench_full_size;
     enum mcs_status st = MCS_OK;
-    MCS_TRY(mcs_device_open(&o->common, &r.device));
+    MCS_TRY(mcs_device_open(&o->common.device, &r.device));
     r.counts = mcs_bench_counts(&r.device);
     MCS_TRY_GOTO(mcs_bench_peaks(o, &r.device, &r.peaks), st, done);
     put_head(&r);

@@ -150,7 +150,8 @@ void mcs_bench_say_peaks(const struct bench_options *o, const struct device *d, 
         snprintf(line, line_bytes, "A simulated GPU: counts, no times.\n\n");
         return;
     }
-    if (!mcs_bench_measure(d)) snprintf(who, sizeof who, "machine with %lld threads", (long long)o->common.threads);
+    if (!mcs_bench_measure(d))
+        snprintf(who, sizeof who, "machine with %lld threads", (long long)o->common.device.threads);
     snprintf(line, line_bytes,
              "Best of this %s: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s, copy %.0f GB/s.\n\n", who,
              p->product, p->conv, p->copy);

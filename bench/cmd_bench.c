@@ -37,7 +37,7 @@ static enum mcs_status check_paths(const struct bench_options *b)
     if (!b->output) return MCS_OK;
     mcs_path_split(b->output, folder, sizeof folder, &name);
     const struct run_output out = {folder, mcs_arena_printf(&a, "%s.md;%s.csv;%s.jsonl", name, name, name)};
-    const enum mcs_status st = mcs_run_check_paths(&b->common, &out, 1, NULL, 0);
+    const enum mcs_status st = mcs_run_check_paths(&b->common.command, &out, 1, NULL, 0);
     mcs_arena_free(&a);
     return st;
 }

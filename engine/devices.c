@@ -65,38 +65,33 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
     return MCS_OK;
 }
 
-static enum mcs_status set_precision(const struct mcs_common *c)
+static enum mcs_status set_precision(const struct mcs_device_options *o)
 {
     const int half =
-        c->precision == MCS_PRECISION_BF16 || (c->precision == MCS_PRECISION_AUTO && c->device != MCS_DEVICE_CPU);
-    MCS_REQUIRE(!half || c->device != MCS_DEVICE_CPU, MCS_E_DEVICE,
+        o->precision == MCS_PRECISION_BF16 || (o->precision == MCS_PRECISION_AUTO && o->kind != MCS_DEVICE_CPU);
+    MCS_REQUIRE(!half || o->kind != MCS_DEVICE_CPU, MCS_E_DEVICE,
                 "--precision bf16: the cpu backend computes in fp32 alone; leave the option out");
     mcs_amp_set_activations(half ? MCS_BF16 : MCS_F32);
     return MCS_OK;
 }
 
-enum mcs_status mcs_device_open_at(const struct mcs_common *c, int index, struct device *d)
+enum mcs_status mcs_device_open(const struct mcs_device_options *o, struct device *d)
 {
     const struct cuda_module *m;
-    MCS_TRY(set_precision(c));
-    if (c->device == MCS_DEVICE_CPU) return mcs_cpu_open((int)c->threads, d);
-    MCS_TRY(module_of(c->device, &m));
-    MCS_TRY(m->open(index, d));
+    MCS_TRY(set_precision(o));
+    if (o->kind == MCS_DEVICE_CPU) return mcs_cpu_open((int)o->threads, d);
+    MCS_TRY(module_of((enum mcs_device_kind)o->kind, &m));
+    MCS_TRY(m->open((int)o->gpu, d));
     return MCS_OK;
 }
 
-enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
-{
-    return mcs_device_open_at(c, (int)c->gpu, d);
-}
-
-enum mcs_status mcs_device_check(const struct mcs_common *c)
+enum mcs_status mcs_device_check(const struct mcs_device_options *o)
 {
     const struct cuda_module *m;
-    MCS_TRY(set_precision(c));
-    if (c->device == MCS_DEVICE_CPU) return MCS_OK;
-    MCS_TRY(module_of(c->device, &m));
-    MCS_TRY(m->check((int)c->gpu));
+    MCS_TRY(set_precision(o));
+    if (o->kind == MCS_DEVICE_CPU) return MCS_OK;
+    MCS_TRY(module_of((enum mcs_device_kind)o->kind, &m));
+    MCS_TRY(m->check((int)o->gpu));
     return MCS_OK;
 }
 

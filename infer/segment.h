@@ -8,7 +8,7 @@
 #ifndef MCS_SEGMENT_H
 #define MCS_SEGMENT_H
 
-#include "engine/cli/config.h"
+#include "engine/base/form.h"
 #include "infer/clip/saliency.h"
 #include "infer/coarse/coarse.h"
 #include "infer/sam/sam_prompts.h"

@@ -1,15 +1,6 @@
 #include "data/lesions/demo_config.h"
 
-#include <string.h>
-
-struct config_options {
-    struct mcs_common common;
-    struct demo_config data;
-};
-
-static const struct mcs_option options[] = {MCS_DEMO_CONFIG_OPTIONS(config_options, data){0}};
-static const struct mcs_verb verb = {
-    .name = "demo data", .line = "", .options = options, .options_bytes = sizeof(struct config_options)};
+#include <stddef.h>
 
 struct demo_config mcs_demo_config_default(void)
 {
@@ -39,19 +30,4 @@ enum mcs_status mcs_demo_config_check(const struct demo_config *c)
     MCS_REQUIRE(c->start_none + c->start_region <= 1, MCS_E_USAGE,
                 "start.none %g and start.region %g: want a sum of at most 1", c->start_none, c->start_region);
     return MCS_OK;
-}
-
-enum mcs_status mcs_demo_config_read(const char *path, struct demo_config *config)
-{
-    struct config_options o;
-    struct arena arena = {0};
-    char *argv[2] = {"--config", NULL}, *env[] = {NULL};
-    enum mcs_status st;
-    argv[1] = mcs_arena_strdup(&arena, path);
-    MCS_TRY_GOTO(mcs_config_parse_env(&verb, 2, argv, env, &arena, &o), st, done);
-    MCS_TRY_GOTO(mcs_demo_config_check(&o.data), st, done);
-    *config = o.data;
-done:
-    mcs_arena_free(&arena);
-    return st;
 }

@@ -4,7 +4,7 @@
 #ifndef MCS_DEMO_CONFIG_H
 #define MCS_DEMO_CONFIG_H
 
-#include "engine/cli/config.h"
+#include "engine/base/status.h"
 
 /*   field, key, default, lowest, highest, help */
 #define MCS_DEMO_CONFIG_LIST(X, structure, member)                                                                     \
@@ -52,16 +52,7 @@ struct demo_config {
 #undef X
 };
 
-/* Rows for the option table of a verb whose structure holds a struct demo_config:
- *     {"out", 'o', ...}, MCS_DEMO_CONFIG_OPTIONS(demo_options, data) {0} */
-#define MCS_DEMO_CONFIG_ROW(structure, member, field_, key, def_, lo_, hi_, help_)                                     \
-    {key, 0, MCS_FIELD(structure, member.field_), .def = #def_, .lo = lo_, .hi = hi_, .value = "X", .help = help_},
-#define MCS_DEMO_CONFIG_OPTIONS(structure, member) MCS_DEMO_CONFIG_LIST(MCS_DEMO_CONFIG_ROW, structure, member)
-
 struct demo_config mcs_demo_config_default(void);
-/* Reads a YAML file of these keys; missing keys keep their defaults. E_NOINPUT, E_DATA, E_USAGE (unknown key, out of
- * range). */
-enum mcs_status mcs_demo_config_read(const char *path, struct demo_config *config);
 /* E_USAGE, naming the key: a range whose low end is above its high end, shares that add up to more than 1. */
 enum mcs_status mcs_demo_config_check(const struct demo_config *config);
 

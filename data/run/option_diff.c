@@ -79,3 +79,15 @@ int mcs_options_differ(const char *now, const char *before, int threads, struct 
     }
     return n;
 }
+
+const char *mcs_options_verb(const char *text, struct arena *arena)
+{
+    while (*text && strncmp(text, "verb:", 5) != 0) {
+        text += strcspn(text, "\n");
+        text += *text == '\n';
+    }
+    if (!*text) return NULL;
+    text += 5 + strspn(text + 5, " \t\"'");
+    const size_t n = strcspn(text, " \t\"'\r\n");
+    return n ? mcs_arena_printf(arena, "%.*s", (int)n, text) : NULL;
+}

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 struct run_folder {
-    const struct mcs_common *common;
+    const struct mcs_command *command;
     char folder[PATH_MAX], real[PATH_MAX], path[PATH_MAX]; /* as given; real; of the record */
     char name[NAME_MAX + 1];                               /* of the only file; "" for a folder */
     struct run_lock lock;
@@ -115,16 +115,16 @@ static void tell_other_options(const struct run_folder *run)
     mcs_arena_free(&a);
 }
 
-static enum mcs_status open_run(const void *options, const char *folder, const char *name, const char *more,
-                                struct run_folder **out)
+static enum mcs_status open_run(const struct mcs_command *command, const char *folder, const char *name,
+                                const char *more, struct run_folder **out)
 {
     struct run_folder *run = calloc(1, sizeof *run);
     char lock[PATH_MAX], what[PATH_MAX];
     enum mcs_status st;
     *out = NULL;
     MCS_REQUIRE(run, MCS_E_NOMEM, "%s: no memory", folder);
-    run->common = options;
-    run->verb = run->common->verb->name;
+    run->command = command;
+    run->verb = command->verb;
     run->fd = run->lock.fd = -1;
     run->waiting = json_array();
     const int n = snprintf(run->path, sizeof run->path, "%s/.%s.record", folder, *name ? name : "mcsam");
@@ -139,7 +139,7 @@ static enum mcs_status open_run(const void *options, const char *folder, const c
     MCS_REQUIRE_GOTO(realpath(folder, run->real), MCS_E_IO, st, fail, "%s: cannot write: %s", folder, strerror(errno));
     MCS_TRY_GOTO(mcs_run_lock(lock, what, run->verb, &run->lock), st, fail);
     MCS_TRY_GOTO(mcs_record_read(run->path, &run->record), st, fail);
-    const char *text = mcs_arena_printf(&run->arena, "%s%s", mcs_config_text(options, &run->arena), more ? more : "");
+    const char *text = mcs_arena_printf(&run->arena, "%s%s", command->options, more ? more : "");
     run->options = mcs_options_filter(mcs_record_text(&run->arena, text), 0, &run->arena);
     mcs_sha256(run->options, (int64_t)strlen(run->options), run->options_hash);
     tell_other_options(run);
@@ -158,17 +158,19 @@ fail:
     return st;
 }
 
-enum mcs_status mcs_run_open(const void *options, const char *folder, const char *more, struct run_folder **run)
+enum mcs_status mcs_run_open(const struct mcs_command *command, const char *folder, const char *more,
+                             struct run_folder **run)
 {
-    return open_run(options, folder, "", more, run);
+    return open_run(command, folder, "", more, run);
 }
 
-enum mcs_status mcs_run_open_file(const void *options, const char *path, const char *more, struct run_folder **run)
+enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char *path, const char *more,
+                                  struct run_folder **run)
 {
     char folder[PATH_MAX];
     const char *name;
     mcs_path_split(path, folder, sizeof folder, &name);
-    return open_run(options, folder, name, more, run);
+    return open_run(command, folder, name, more, run);
 }
 
 enum mcs_status mcs_run_save_config(struct run_folder *run)
@@ -179,7 +181,7 @@ enum mcs_status mcs_run_save_config(struct run_folder *run)
     int64_t n;
     enum mcs_status st = MCS_OK;
     snprintf(path, sizeof path, "%s/config.yaml", run->folder);
-    const char *config = run->common->config, *text = mcs_config_text(run->common, &a);
+    const char *config = run->command->config, *text = run->command->options;
     const int own = config && stat(config, &given) == 0 && stat(path, &written) == 0 &&
                     given.st_dev == written.st_dev && given.st_ino == written.st_ino;
     if (own) {
@@ -190,12 +192,12 @@ enum mcs_status mcs_run_save_config(struct run_folder *run)
             "name, or choose another folder",
             config);
     } else {
-        const char *verb;
-        const enum mcs_status read = mcs_file_exists(path) ? mcs_config_verb(path, &a, &verb) : MCS_E_NOINPUT;
+        const int read = mcs_file_exists(path) && mcs_file_read(path, 1 << 24, &old, &n) == MCS_OK;
+        const char *verb = read ? mcs_options_verb(old, &a) : NULL;
         mcs_error_clear();
-        MCS_REQUIRE_GOTO(read != MCS_OK || !strcmp(verb, run->verb), MCS_E_USAGE, st, done,
+        MCS_REQUIRE_GOTO(!verb || !strcmp(verb, run->verb), MCS_E_USAGE, st, done,
                          "%s: has the results of mcsam %s (config.yaml); choose another folder", run->folder, verb);
-        st = mcs_config_save(path, run->common);
+        st = mcs_file_write(path, text, (int64_t)strlen(text));
     }
 done:
     free(old);

@@ -3,8 +3,8 @@
  *
  *     const struct run_output out[] = {{c->output, "*.png;config.yaml;failures.csv"}};
  *     const struct run_input in[] = {{"--input", c->input, ".png;.jpg"}, {"--model", c->model}};
- *     MCS_TRY(mcs_run_check_paths(&c->common, out, 1, in, 2));              // in a dry run too
- *     MCS_TRY(mcs_run_open(c, c->output, "clip_sha256: ...\n", &run));      // folder, lock, record
+ *     MCS_TRY(mcs_run_check_paths(&c->common.command, out, 1, in, 2));      // in a dry run too
+ *     MCS_TRY(mcs_run_open(&c->common.command, c->output, more, &run));     // folder, lock, record
  *     MCS_TRY_GOTO(mcs_run_save_config(run), st, done);
  *     for (each case) {
  *         if (mcs_run_case_done(run, stem, &source, &result)) continue;      // its files exist, unchanged
@@ -34,8 +34,9 @@
 #ifndef MCS_RUN_FOLDER_H
 #define MCS_RUN_FOLDER_H
 
+#include "engine/base/arena.h"
+#include "engine/base/command.h"
 #include "engine/base/status.h"
-#include "engine/cli/config.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -58,11 +59,8 @@ struct run_output {
  * Compares real paths (symbolic links, "." and ".." resolved; a folder that does not exist yet by its nearest existing
  * parent) and device and inode numbers. An output folder inside an input folder, or containing it, is allowed. --config
  * counts as an input. Nothing is written. */
-enum mcs_status mcs_run_check_paths(const struct mcs_common *common, const struct run_output *out, int n_out,
+enum mcs_status mcs_run_check_paths(const struct mcs_command *command, const struct run_output *out, int n_out,
                                     const struct run_input *in, int n_in);
-/* The same for --trace against every option and word that names an existing file; for main, before it opens the trace.
- */
-enum mcs_status mcs_run_check_trace(const struct mcs_common *common);
 /* "a/b.h5": folder "a", *name "b.h5"; "b.h5": folder ".". */
 void mcs_path_split(const char *path, char *folder, int folder_bytes, const char **name);
 
@@ -70,14 +68,17 @@ void mcs_path_split(const char *path, char *folder, int folder_bytes, const char
 
 struct run_folder;
 
-/* Makes the folder, locks it and reads its record. options: the verb's structure. more: further lines "key: value\n"
+/* Makes the folder, locks it and reads its record. The command must outlive the run. more: further lines "key: value\n"
  * that count as options, such as the weights' hashes; or NULL. If cases of this verb were made with other options, one
  * warning lists the differences; these cases are made again. E_FAIL: another process holds the lock (the message names
  * it). E_IO: the folder cannot be written. */
-enum mcs_status mcs_run_open(const void *options, const char *folder, const char *more, struct run_folder **run);
+enum mcs_status mcs_run_open(const struct mcs_command *command, const char *folder, const char *more,
+                             struct run_folder **run);
 /* The same for a verb that writes one file: lock and record belong to the file. */
-enum mcs_status mcs_run_open_file(const void *options, const char *path, const char *more, struct run_folder **run);
-/* Writes FOLDER/config.yaml. E_USAGE where that file is the --config of this run and would change. */
+enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char *path, const char *more,
+                                  struct run_folder **run);
+/* Writes FOLDER/config.yaml. E_USAGE where that file is the --config of this run and would change, or of another verb.
+ */
 enum mcs_status mcs_run_save_config(struct run_folder *run);
 /* Closes and unlocks. st is the verb's status so far; OK and E_PARTIAL rewrite the record sorted, without cases of
  * older options. Returns st, or the status of a failure here. run NULL: does nothing. */
@@ -113,9 +114,13 @@ int mcs_run_knows_sha256(const char *path, const char hex[65]);
 
 /* ---- options ---- */
 
+/* The verb of a config.yaml, given its text: the value of the line "verb: NAME"; NULL where there is none. Owned by the
+ * arena. */
+const char *mcs_options_verb(const char *text, struct arena *arena);
+
 /* The lines of a resolved config that the comparison below uses, in their order. */
 char *mcs_options_filter(const char *text, int threads, struct arena *arena);
-/* Lists the differences between two resolved configs (mcs_config_text, with further lines of the same form): "--lr
+/* Lists the differences between two resolved configs (struct mcs_command, with further lines of the same form): "--lr
  * 1e-4, was 5e-4; --seed 1, was 0". Ignored are options that change no result (output paths, display, distribution over
  * GPUs) and names of inputs: their contents are compared instead, by hashes in further lines. threads: 1 where the
  * number of threads counts too, because it changes results by rounding. Returns the number of differences; *text is

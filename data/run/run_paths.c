@@ -176,47 +176,17 @@ void mcs_path_split(const char *path, char *folder, int folder_bytes, const char
         snprintf(folder, (size_t)folder_bytes, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
-enum mcs_status mcs_run_check_paths(const struct mcs_common *common, const struct run_output *out, int n_out,
+enum mcs_status mcs_run_check_paths(const struct mcs_command *command, const struct run_output *out, int n_out,
                                     const struct run_input *in, int n_in)
 {
-    const char *slash = common->config ? strrchr(common->config, '/') : NULL,
-               *name = slash ? slash + 1 : common->config;
+    const char *slash = command->config ? strrchr(command->config, '/') : NULL,
+               *name = slash ? slash + 1 : command->config;
     /* A run's config.yaml is a valid --config: mcs_run_open ensures that it does not change. */
-    const struct run_input config = {"--config", name && strcmp(name, "config.yaml") != 0 ? common->config : NULL,
+    const struct run_input config = {"--config", name && strcmp(name, "config.yaml") != 0 ? command->config : NULL,
                                      NULL};
     for (int i = 0; i < n_out; i++) {
         MCS_TRY(check_output(&out[i], in, n_in));
         MCS_TRY(check_output(&out[i], &config, 1));
     }
     return MCS_OK;
-}
-
-enum { MAX_INPUTS = 256 };
-
-/* Adds a text where it names an existing file. */
-static void add_if_path(struct run_input in[MAX_INPUTS], int *n, const char *option, const char *text)
-{
-    if (text && *n < MAX_INPUTS && (mcs_file_exists(text) || mcs_folder_exists(text)))
-        in[(*n)++] = (struct run_input){option, text, ""};
-}
-
-enum mcs_status mcs_run_check_trace(const struct mcs_common *common)
-{
-    struct run_input in[MAX_INPUTS];
-    char folder[PATH_MAX];
-    const char *name;
-    int n = 0;
-    if (!common->trace) return MCS_OK;
-    add_if_path(in, &n, "--config", common->config);
-    for (int i = 0; i < common->args.n; i++) add_if_path(in, &n, common->verb->name, common->args.v[i]);
-    for (const struct mcs_option *o = common->verb->options; o && o->name; o++) {
-        const void *field = (const char *)common + o->offset;
-        if (!strcmp(o->name, "output")) continue;
-        if (o->type == MCS_OPT_STRING) add_if_path(in, &n, o->name, *(const char *const *)field);
-        if (o->type != MCS_OPT_LIST) continue;
-        const struct mcs_strings *list = field;
-        for (int i = 0; i < list->n; i++) add_if_path(in, &n, o->name, list->v[i]);
-    }
-    mcs_path_split(common->trace, folder, sizeof folder, &name);
-    return mcs_run_check_paths(common, &(struct run_output){folder, name}, 1, in, n);
 }

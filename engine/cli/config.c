@@ -31,18 +31,18 @@ enum source { FROM_NOWHERE, FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_COMM
 
 static const struct mcs_option common_table[] = {
     {"config", 0, MCS_FIELD(mcs_common, config), .value = "FILE", .help = "read options from a YAML file"},
-    {"device", 0, MCS_FIELD(mcs_common, device), .def = "cpu", .choices = "cpu|cuda|cudasim",
+    {"device", 0, MCS_FIELD(mcs_common, device.kind), .def = "cpu", .choices = "cpu|cuda|cudasim",
      .help = "where to compute"},
-    {"gpu", 0, MCS_FIELD(mcs_common, gpu), .def = "0", .lo = 0, .hi = 1023, .value = "N",
+    {"gpu", 0, MCS_FIELD(mcs_common, device.gpu), .def = "0", .lo = 0, .hi = 1023, .value = "N",
      .help = "which GPU, counted from 0"},
-    {"threads", 0, MCS_FIELD(mcs_common, threads), .def = "0", .lo = 0, .hi = 4096, .value = "N",
+    {"threads", 0, MCS_FIELD(mcs_common, device.threads), .def = "0", .lo = 0, .hi = 4096, .value = "N",
      .help = "threads of the CPU; 0: as many as it has"},
     {"seed", 0, MCS_FIELD(mcs_common, seed), .def = "1", .lo = 0, .hi = 9e18, .value = "N",
      .help = "seed of all random numbers"},
     {"form", 0, MCS_FIELD(mcs_common, form_text), .def = "paper", .value = "FORM",
      .help = "paper or release, or by stage: loss=paper,coarse=release (stages: loss, saliency, coarse, sam, train, "
              "metrics)"},
-    {"precision", 0, MCS_FIELD(mcs_common, precision), .def = "auto", .choices = "auto|fp32|bf16",
+    {"precision", 0, MCS_FIELD(mcs_common, device.precision), .def = "auto", .choices = "auto|fp32|bf16",
      .help = "number format of activations and products; auto: bf16 on a GPU, fp32 on the CPU"},
     {"max-memory", 0, MCS_FIELD(mcs_common, max_memory), .value = "SIZE",
      .help = "memory that may be taken, as 8G or 512M; a file that needs more is refused (default: what the machine "
@@ -57,11 +57,6 @@ static const struct mcs_option common_table[] = {
 };
 
 static const struct mcs_option no_options[] = {{0}};
-static const char *const form_stages[] = {
-#define X(upper, lower) #lower,
-    MCS_FORM_LIST(X)
-#undef X
-};
 
 /* One parse: the rows of both tables, and the source of each value. */
 struct parse {
@@ -290,15 +285,17 @@ enum mcs_status mcs_form_parse(const char *text, enum mcs_form form[MCS_FORM_STA
                     "--form: want paper or release, got '%s' (in '%s')", value, text);
         int found = 0;
         for (int s = 0; s < MCS_FORM_STAGES; s++) {
-            if (word && strcmp(item, form_stages[s]) != 0) continue;
+            if (word && strcmp(item, mcs_form_stage_names[s]) != 0) continue;
             form[s] = paper ? MCS_PAPER : MCS_RELEASE;
             found = 1;
         }
         if (found) continue;
         int best = 0;
         for (int s = 1; s < MCS_FORM_STAGES; s++)
-            if (mcs_edit_distance(item, form_stages[s]) < mcs_edit_distance(item, form_stages[best])) best = s;
-        return MCS_FAIL(MCS_E_USAGE, "--form: unknown stage '%s'; did you mean '%s'?", item, form_stages[best]);
+            if (mcs_edit_distance(item, mcs_form_stage_names[s]) < mcs_edit_distance(item, mcs_form_stage_names[best]))
+                best = s;
+        return MCS_FAIL(MCS_E_USAGE, "--form: unknown stage '%s'; did you mean '%s'?", item,
+                        mcs_form_stage_names[best]);
     }
     return MCS_OK;
 }
@@ -742,18 +739,6 @@ static void put_row(struct text *t, const struct mcs_option *o, const void *opti
     }
 }
 
-const char *mcs_form_text(const struct mcs_common *common, struct arena *arena)
-{
-    int release = 0;
-    for (int s = 0; s < MCS_FORM_STAGES; s++) release += common->form[s] == MCS_RELEASE;
-    if (release == 0) return "paper";
-    if (release == MCS_FORM_STAGES) return "release";
-    struct text t = {.arena = arena};
-    for (int s = 0; s < MCS_FORM_STAGES; s++)
-        put(&t, "%s%s=%s", s ? "," : "", form_stages[s], common->form[s] == MCS_RELEASE ? "release" : "paper");
-    return t.s;
-}
-
 char *mcs_config_text(const void *options, struct arena *arena)
 {
     const struct mcs_common *common = options;
@@ -771,8 +756,14 @@ char *mcs_config_text(const void *options, struct arena *arena)
         for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++) skip |= strcmp(o->name, left_out[k]) == 0;
         if (!skip) put_row(&t, o, options);
     }
-    put(&t, "form: \"%s\"\n", mcs_form_text(common, arena));
+    put(&t, "form: \"%s\"\n", mcs_form_text(common->form, arena));
     return t.s;
+}
+
+struct mcs_command mcs_config_command(const void *options, struct arena *arena)
+{
+    const struct mcs_common *common = options;
+    return (struct mcs_command){common->verb->name, common->config, mcs_config_text(options, arena)};
 }
 
 enum mcs_status mcs_config_save(const char *path, const void *options)

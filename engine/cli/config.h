@@ -34,6 +34,9 @@
 #define MCS_CONFIG_H
 
 #include "engine/base/arena.h"
+#include "engine/base/command.h"
+#include "engine/base/device_options.h"
+#include "engine/base/form.h"
 #include "engine/base/status.h"
 
 #include <stddef.h>
@@ -71,22 +74,6 @@ struct mcs_option {
         struct mcs_strings: MCS_OPT_LIST),                                                                             \
         offsetof(struct structure, field)
 
-/* The paper and its released code differ in several steps of the pipeline; a form is chosen for each step. */
-enum mcs_form { MCS_PAPER, MCS_RELEASE };
-/* loss: DHN-NCE; saliency: M2IB's crop and noise; coarse: threshold and component filter; sam: prompts; train: the
- * cyclic schedule; metrics: the variant of the surface distance. */
-#define MCS_FORM_LIST(X)                                                                                               \
-    X(LOSS, loss) X(SALIENCY, saliency) X(COARSE, coarse) X(SAM, sam) X(TRAIN, train) X(METRICS, metrics)
-enum mcs_form_stage {
-#define X(upper, lower) MCS_FORM_##upper,
-    MCS_FORM_LIST(X)
-#undef X
-        MCS_FORM_STAGES
-};
-
-enum mcs_device_kind { MCS_DEVICE_CPU, MCS_DEVICE_CUDA, MCS_DEVICE_CUDASIM };           /* values of common.device */
-enum mcs_precision_kind { MCS_PRECISION_AUTO, MCS_PRECISION_FP32, MCS_PRECISION_BF16 }; /* of common.precision */
-
 /* Options of every verb; the first member of each verb's structure. All texts are owned by the arena given to
  * mcs_config_parse. */
 struct mcs_common {
@@ -94,11 +81,11 @@ struct mcs_common {
     struct mcs_strings args; /* words that are not options */
     const char *config, *form_text, *trace;
     const char *max_memory; /* NULL, or a size that mcs_memory_parse reads */
-    int64_t threads, seed;  /* threads: never 0 once parsed by main */
-    int64_t gpu;            /* index of the GPU */
-    int device, precision;  /* enum mcs_device_kind, enum mcs_precision_kind */
+    int64_t seed;
+    struct mcs_device_options device; /* its threads are never 0 once main has parsed them */
     int help, dry_run, json, quiet;
     enum mcs_form form[MCS_FORM_STAGES]; /* common.form[MCS_FORM_LOSS] == MCS_RELEASE */
+    struct mcs_command command;          /* of these options; set by main (mcs_config_command) */
 };
 
 struct mcs_verb {
@@ -132,8 +119,9 @@ enum mcs_status mcs_config_save(const char *path, const void *options);
 /* The key `verb` of a saved config: the verb that `replay` runs. Owned by the arena. E_NOINPUT, E_DATA. */
 enum mcs_status mcs_config_verb(const char *path, struct arena *arena, const char **verb);
 
-/* "paper", "release", or the list of all steps when they differ. */
-const char *mcs_form_text(const struct mcs_common *common, struct arena *arena);
+/* The command as the layers below know it: the verb, --config and mcs_config_text. Owned by the arena. */
+struct mcs_command mcs_config_command(const void *options, struct arena *arena);
+
 /* Parses "paper", "release" or "loss=paper,coarse=release" (steps that are not named keep their form). */
 enum mcs_status mcs_form_parse(const char *text, enum mcs_form form[MCS_FORM_STAGES]);
 

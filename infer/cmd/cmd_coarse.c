@@ -150,7 +150,7 @@ static enum mcs_status check_paths(const struct coarse_command *c)
                                    {"--model", c->model, NULL},
                                    {"--images", c->images, MCS_IMAGE_ENDINGS},
                                    {"--prompts", c->prompts, NULL}};
-    return mcs_run_check_paths(&c->common, &out, 1, in, 4);
+    return mcs_run_check_paths(&c->common.command, &out, 1, in, 4);
 }
 
 static enum mcs_status run_all(const struct coarse_command *c, const struct coarse_options *o, struct device *d)
@@ -170,7 +170,7 @@ static enum mcs_status run_all(const struct coarse_command *c, const struct coar
         MCS_TRY_GOTO(ranker_open(&ranker, c, d), st, done);
         MCS_TRY_GOTO(ranker_text(&ranker, &a, &more), st, done);
     }
-    MCS_TRY_GOTO(mcs_run_open(c, c->output, more, &run), st, done);
+    MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, more, &run), st, done);
     MCS_TRY_GOTO(mcs_run_save_config(run), st, done);
     st = mcs_coarse_folder(d, c->input, c->output, o, by_text ? &scorer : NULL, run, &n_cases, &n_empty);
     if (st == MCS_OK || st == MCS_E_PARTIAL)
@@ -190,7 +190,7 @@ static enum mcs_status run(const void *command)
     MCS_TRY(resolve(c, &o));
     MCS_TRY(check_paths(c));
     if (c->common.dry_run) return plan(c);
-    MCS_TRY(mcs_device_open(&c->common, &d));
+    MCS_TRY(mcs_device_open(&c->common.device, &d));
     const enum mcs_status st = run_all(c, &o, &d);
     mcs_device_close(&d);
     return st;

@@ -254,7 +254,7 @@ static enum mcs_status check_paths(const struct embed_command *c)
     const struct run_output out = {folder, mcs_arena_printf(&a, "%s;failures.csv", name)};
     const struct run_input in[] = {
         {"--images", c->images, MCS_IMAGE_ENDINGS}, {"--texts", c->texts, NULL}, {"--model", c->model, NULL}};
-    const enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 3);
+    const enum mcs_status st = mcs_run_check_paths(&c->common.command, &out, 1, in, 3);
     mcs_arena_free(&a);
     return st;
 }
@@ -272,8 +272,9 @@ static enum mcs_status run_all(const struct embed_command *c, struct clip_model 
     int n_lines = 0, written = 0;
     enum mcs_status st;
     mcs_path_split(c->output, folder, sizeof folder, &name);
-    MCS_TRY_GOTO(mcs_run_open_file(c, c->output, mcs_arena_printf(&a, "model_sha256: %s\n", m->sha256), &run), st,
-                 done);
+    MCS_TRY_GOTO(
+        mcs_run_open_file(&c->common.command, c->output, mcs_arena_printf(&a, "model_sha256: %s\n", m->sha256), &run),
+        st, done);
     MCS_TRY_GOTO(mcs_embed_part_open(&part, run, c->output, m->config.embed), st, done);
     st = c->images ? embed_images(c, m, files, &failures, &part, &images) : MCS_OK;
     if (st == MCS_OK && c->texts) st = embed_texts(c, m, &failures, &part, &n_lines, &texts);
@@ -315,7 +316,7 @@ static enum mcs_status run(const void *options)
         MCS_TRY(mcs_folder_list(c->images, MCS_IMAGE_ENDINGS, &files));
         MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done, "%s: no PNG or JPEG in it", c->images);
     }
-    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     if (c->common.dry_run)
         printf(c->common.json ? "{\"images\": %d, \"dimensions\": %d}\n" : "%d images, embeddings of %d values\n",

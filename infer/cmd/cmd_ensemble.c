@@ -148,13 +148,13 @@ static enum mcs_status run_job(struct job *j)
     struct run_input *in = mcs_arena_alloc(&j->arena, ((size_t)n + 1) * sizeof *in);
     const struct run_output out = {c->output, "*.h5;*.png;*.nii.gz;config.yaml;failures.csv"};
     for (int i = 0; i < n; i++) in[i] = (struct run_input){"--inputs", c->inputs.v[i], ".h5"};
-    MCS_TRY(mcs_run_check_paths(&c->common, &out, 1, in, n));
+    MCS_TRY(mcs_run_check_paths(&c->common.command, &out, 1, in, n));
     for (int i = 0; i < n; i++) MCS_TRY(mcs_cases_list(c->inputs.v[i], ".h5", NULL, &j->lists[i]));
     if (c->common.dry_run) {
         printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases would be written\n", j->lists[0].n);
         return MCS_OK;
     }
-    MCS_TRY(mcs_run_open(c, c->output, NULL, &j->run));
+    MCS_TRY(mcs_run_open(&c->common.command, c->output, NULL, &j->run));
     const enum mcs_status st = mcs_run_save_config(j->run);
     return mcs_run_close(j->run, st == MCS_OK ? all_cases(j) : st);
 }

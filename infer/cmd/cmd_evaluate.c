@@ -64,7 +64,7 @@ static enum mcs_status check_paths(const struct evaluate_command *c)
     struct arena a = {0};
     const char *path = mcs_arena_printf(&a, "%s/summary.json", c->output);
     json_t *old = NULL;
-    enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 2);
+    enum mcs_status st = mcs_run_check_paths(&c->common.command, &out, 1, in, 2);
     if (st == MCS_OK && mcs_file_exists(path)) {
         if (mcs_json_read(path, 1 << 30, 0, &old) != MCS_OK) mcs_error_clear();
         if (old && !json_object_get(old, "metric_per_case"))
@@ -80,7 +80,7 @@ static enum mcs_status evaluate(const struct evaluate_command *c, const struct e
 {
     struct run_folder *run;
     if (c->common.dry_run) return mcs_evaluate(c->pred, c->ref, o, e);
-    MCS_TRY(mcs_run_open(c, c->output, NULL, &run));
+    MCS_TRY(mcs_run_open(&c->common.command, c->output, NULL, &run));
     return mcs_run_close(run, mcs_evaluate_folder(c->pred, c->ref, c->output, o, e));
 }
 

@@ -47,9 +47,9 @@ static enum mcs_status run(const void *command)
     o.uncertainty = c->uncertainty;
     o.continue_prediction = c->continue_prediction;
     o.form = c->common.form[MCS_FORM_TRAIN];
-    o.command = c;
+    o.command = &c->common.command;
     MCS_TRY(mcs_predict_parse_choices(c->checkpoints, &o));
-    MCS_TRY(mcs_device_open(&c->common, &d));
+    MCS_TRY(mcs_device_open(&c->common.device, &d));
     enum mcs_status st = MCS_OK;
     if (c->common.dry_run) {
         struct ensemble e;

@@ -46,7 +46,7 @@ static enum mcs_status check_paths(const struct report_command *c, const char *r
     mcs_path_split(page, folder, sizeof folder, &name);
     const size_t n = strlen(name);
     const struct run_output out = {folder, name};
-    MCS_TRY(mcs_run_check_paths(&c->common, &out, 1, NULL, 0));
+    MCS_TRY(mcs_run_check_paths(&c->common.command, &out, 1, NULL, 0));
     if ((n > 5 && !strcasecmp(name + n - 5, ".html")) || (n > 4 && !strcasecmp(name + n - 4, ".htm"))) return MCS_OK;
     if (!realpath(run, real_run) || !realpath(folder, real_page)) return MCS_OK; /* reported when it is opened */
     const size_t m = strlen(real_run);

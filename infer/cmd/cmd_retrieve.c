@@ -94,7 +94,7 @@ static enum mcs_status run(const void *options)
         mcs_pairs_free(&pairs);
         return MCS_OK;
     }
-    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_retrieve_some(&m, &pairs, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, &o, &failures, &n_used, &r),
                  st, done);

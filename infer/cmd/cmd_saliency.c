@@ -6,7 +6,7 @@
 #include "engine/base/rng.h"
 #include "engine/base/stop.h"
 #include "engine/devices.h"
-#include "infer/clip/saliency_command.h"
+#include "infer/cmd/saliency_command.h"
 #include "infer/requests.h"
 
 #include <stdio.h>
@@ -135,7 +135,7 @@ static enum mcs_status check_paths(const struct saliency_command *c)
                                    {"--model", c->model, NULL},
                                    {"--prompts", c->prompts, NULL},
                                    {"--noise", c->m2ib.noise, NULL}};
-    return mcs_run_check_paths(&c->common, &out, 1, in, 4);
+    return mcs_run_check_paths(&c->common.command, &out, 1, in, 4);
 }
 
 /* Opens the run folder and reads from its record which cases are finished. */
@@ -148,7 +148,7 @@ static enum mcs_status start(struct work *w, const struct request_list *list, st
         MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
         more = mcs_arena_printf(a, "%snoise_sha256: %s\n", more, hex);
     }
-    MCS_TRY(mcs_run_open(c, c->output, more, &w->run));
+    MCS_TRY(mcs_run_open(&c->common.command, c->output, more, &w->run));
     MCS_TRY(mcs_run_save_config(w->run));
     w->requests = list->v;
     w->finished = mcs_arena_alloc(a, (size_t)list->n + 1);
@@ -206,7 +206,7 @@ static enum mcs_status run(const void *options)
     enum mcs_status st;
     MCS_REQUIRE(!c->text != !c->prompts, MCS_E_USAGE, "want one of --text and --prompts");
     MCS_TRY_GOTO(check_paths(c), st, done);
-    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&m, c->input, MCS_IMAGE_ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
     MCS_TRY_GOTO(mcs_saliency_resolve(&c->common, &c->m2ib, &m, list.n, &noise, &w.o), st, done);

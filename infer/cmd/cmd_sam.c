@@ -9,7 +9,7 @@
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
-#include "infer/sam/sam_command.h"
+#include "infer/cmd/sam_command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,7 +268,7 @@ static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
                 "say where: --box, --point or --mask for one image, --prompts-from for a folder");
     MCS_TRY(mcs_image_read(c->input, 3, &img));
     MCS_TRY_GOTO(read_request(c, &m->config, &img, &a, &r), st, done);
-    MCS_TRY_GOTO(mcs_run_open(c, c->output, NULL, &run), st, done);
+    MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, NULL, &run), st, done);
     MCS_TRY_GOTO(predict(c, m, &img, &r, &a, &prediction), st, done);
     MCS_TRY_GOTO(write_one(c, m, &r, &prediction, &a), st, done);
 done:
@@ -288,7 +288,7 @@ static enum mcs_status check_paths(const struct sam_command *c)
                                    {"--model", c->model, NULL},
                                    {"--mask", c->mask, NULL},
                                    {"--prompts-from", c->prompts_from, NULL}};
-    return mcs_run_check_paths(&c->common, &out, 1, in, 4);
+    return mcs_run_check_paths(&c->common.command, &out, 1, in, 4);
 }
 
 static enum mcs_status run(const void *command)
@@ -302,7 +302,7 @@ static enum mcs_status run(const void *command)
     MCS_REQUIRE(folder || !c->prompts_from, mcs_file_exists(c->input) ? MCS_E_USAGE : MCS_E_NOINPUT,
                 "%s: with --prompts-from, -i is a folder of images", c->input);
     MCS_TRY(check_paths(c));
-    MCS_TRY(mcs_device_open(&c->common, &d));
+    MCS_TRY(mcs_device_open(&c->common.device, &d));
     enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
     if (st == MCS_OK && c->common.dry_run)
         printf("%s, %lld values; image %d, embedding %d x %d\n", mcs_text_shown(m.path), (long long)m.params->n_values,

@@ -5,7 +5,7 @@
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
 #include "engine/devices.h"
-#include "infer/segment_cases.h"
+#include "infer/cmd/segment_cases.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,7 +81,7 @@ static enum mcs_status check_paths(const struct segment_command *c)
                                    {"--sam", c->sam, NULL},
                                    {"--prompts", c->prompts, NULL},
                                    {"--noise", c->m2ib.noise, NULL}};
-    const enum mcs_status st = mcs_run_check_paths(&c->common, out, 3, in, 5);
+    const enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 3, in, 5);
     mcs_arena_free(&a);
     return st;
 }
@@ -96,7 +96,7 @@ static enum mcs_status start(struct segment_work *w, const struct request_list *
         MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
         more = mcs_arena_printf(a, "%snoise_sha256: %s\n", more, hex);
     }
-    MCS_TRY(mcs_run_open(c, c->output, more, &w->run));
+    MCS_TRY(mcs_run_open(&c->common.command, c->output, more, &w->run));
     if (c->keep_stages) {
         MCS_TRY(mcs_folder_make(folder_of(c, "/saliency", a)));
         MCS_TRY(mcs_folder_make(folder_of(c, "/coarse", a)));
@@ -140,7 +140,7 @@ static enum mcs_status write_summary(struct segment_work *w, int n, int *n_empty
         json_array_foreach(json_object_get(one, "slices"), k, slice) *n_empty += is_empty(slice);
     }
     json_t *root = json_pack("{s:{s:s, s:s, s:s, s:I, s:s, s:s}, s:O}", "made_by", "verb", "segment", "version",
-                             MCS_VERSION, "form", mcs_form_text(&c->common, &a), "seed", (json_int_t)c->common.seed,
+                             MCS_VERSION, "form", mcs_form_text(c->common.form, &a), "seed", (json_int_t)c->common.seed,
                              "clip_sha256", w->clip.sha256, "sam_sha256", w->sam.sha256, "cases", cases);
     st = mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/summary.json", c->output);
     if (st == MCS_OK && c->keep_stages && json_array_size(boxes))
@@ -228,7 +228,7 @@ static enum mcs_status run(const void *options)
     enum mcs_status st;
     MCS_REQUIRE_GOTO(!c->text != !c->prompts, MCS_E_USAGE, st, done, "want one of --text and --prompts");
     MCS_TRY_GOTO(check_paths(c), st, done);
-    MCS_TRY_GOTO(mcs_device_open(&c->common, &d), st, done);
+    MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
     MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, MCS_MEDIA_ENDINGS, c->text, c->prompts, &w.failures, &list), st,

@@ -101,14 +101,14 @@ static enum mcs_status run_job(struct job *j)
     const struct uncertainty_command *c = j->c;
     const struct run_output out = {c->output, "*.h5;*.png;uncertainty.csv;config.yaml;failures.csv"};
     const struct run_input in = {"--input", c->input, ".h5"};
-    MCS_TRY(mcs_run_check_paths(&c->common, &out, 1, &in, 1));
+    MCS_TRY(mcs_run_check_paths(&c->common.command, &out, 1, &in, 1));
     MCS_TRY(mcs_cases_list(c->input, ".h5", NULL, &j->list));
     if (c->common.dry_run) {
         printf(c->common.json ? "{\"cases\": %d}\n" : "%d cases would be written\n", j->list.n);
         return MCS_OK;
     }
     j->rows = mcs_arena_alloc(&j->arena, ((size_t)j->list.n + 1) * sizeof *j->rows);
-    MCS_TRY(mcs_run_open(c, c->output, NULL, &j->run));
+    MCS_TRY(mcs_run_open(&c->common.command, c->output, NULL, &j->run));
     const enum mcs_status st = mcs_run_save_config(j->run);
     return mcs_run_close(j->run, st == MCS_OK ? all_cases(j) : st);
 }

@@ -11,7 +11,7 @@
 #define MCS_COARSE_H
 
 #include "data/image/image.h"
-#include "engine/cli/config.h"
+#include "engine/base/form.h"
 #include "engine/device_ops.h"
 #include "engine/image/components.h"
 #include "engine/image/threshold.h"

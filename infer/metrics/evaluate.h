@@ -2,7 +2,7 @@
 #ifndef MCS_EVALUATE_H
 #define MCS_EVALUATE_H
 
-#include "engine/cli/config.h"
+#include "engine/base/form.h"
 #include "infer/cases.h"
 #include "infer/metrics/metrics.h"
 #include "infer/metrics/statistics.h"

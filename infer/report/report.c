@@ -2,9 +2,9 @@
 
 #include "data/io/file.h"
 #include "data/io/json.h"
+#include "data/run/run_folder.h"
 #include "engine/base/arena.h"
 #include "engine/base/log.h"
-#include "engine/cli/config.h"
 #include "infer/report/html.h"
 #include "infer/report/report_parts.h"
 
@@ -278,14 +278,9 @@ static void write_weights(FILE *out, const json_t *weights)
 
 static void section_made(FILE *out, const struct run_files *r)
 {
-    const char *command = mcs_report_string(r->summary, "command"), *verb = NULL;
-    char path[PATH_BYTES];
     struct arena arena = {0};
-    snprintf(path, sizeof path, "%s/config.yaml", r->folder);
-    if (r->config && mcs_config_verb(path, &arena, &verb) != MCS_OK) {
-        mcs_error_clear();
-        verb = NULL;
-    }
+    const char *command = mcs_report_string(r->summary, "command"),
+               *verb = r->config ? mcs_options_verb(r->config, &arena) : NULL;
     if (command || verb) {
         fputs("<p>The command:</p>\n<pre>", out);
         if (command)

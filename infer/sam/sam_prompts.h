@@ -9,7 +9,7 @@
 #ifndef MCS_SAM_PROMPTS_H
 #define MCS_SAM_PROMPTS_H
 
-#include "engine/cli/config.h"
+#include "engine/base/form.h"
 #include "infer/coarse/boxes.h"
 #include "infer/sam/sam_model.h"
 

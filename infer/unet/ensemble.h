@@ -3,7 +3,6 @@
 #ifndef MCS_ENSEMBLE_H
 #define MCS_ENSEMBLE_H
 
-#include "engine/cli/config.h"
 #include "infer/unet/sliding.h"
 
 enum ensemble_choice { ENSEMBLE_ALL, ENSEMBLE_LAST, ENSEMBLE_LAST_CYCLE };

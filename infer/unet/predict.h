@@ -2,6 +2,7 @@
 #ifndef MCS_PREDICT_H
 #define MCS_PREDICT_H
 
+#include "engine/base/command.h"
 #include "infer/unet/ensemble.h"
 #include "infer/unet/probability.h"
 
@@ -10,13 +11,12 @@ struct predict_options {
     /* Groups of checkpoints, predicted in one pass. Masks of the first group go to OUT, of another one to OUT/NAME. */
     enum ensemble_choice choices[3];
     int n_choices;
-    double threshold;        /* on the foreground's probability; 0: the most probable class */
-    int save_probabilities;  /* STEM.h5 beside the masks */
-    int uncertainty;         /* entropy maps and uncertainty.csv in a folder `uncertainty` beside the masks */
-    int continue_prediction; /* skip cases whose mask exists */
-    enum mcs_form form;      /* of the uncertainty score */
-    const void *command; /* the verb's options; the output folder is then a run folder (data/run/run_folder.h). NULL: it
-                            is not */
+    double threshold;                  /* on the foreground's probability; 0: the most probable class */
+    int save_probabilities;            /* STEM.h5 beside the masks */
+    int uncertainty;                   /* entropy maps and uncertainty.csv in a folder `uncertainty` beside the masks */
+    int continue_prediction;           /* skip cases whose mask exists */
+    enum mcs_form form;                /* of the uncertainty score */
+    const struct mcs_command *command; /* the output folder is then a run folder (data/run/run_folder.h); NULL: not */
 };
 struct predict_options mcs_predict_defaults(void);
 /* "all", "last" or "last-cycle". */

@@ -8,7 +8,7 @@
 
 #include "data/image/volume.h"
 #include "engine/base/arena.h"
-#include "engine/cli/config.h"
+#include "engine/base/form.h"
 
 struct probability {
     int classes, nz, ny, nx;

@@ -3,8 +3,8 @@
 #ifndef MCS_UNCERTAINTY_H
 #define MCS_UNCERTAINTY_H
 
+#include "engine/base/form.h"
 #include "engine/base/status.h"
-#include "engine/cli/config.h"
 
 #include <stdint.h>
 

@@ -99,7 +99,7 @@ Test(config, defaults_and_types)
     cr_expect_str_eq(got.folds.v[1], "1");
     cr_expect_eq(got.contrast, 2);
     cr_expect_eq(got.common.seed, 1);
-    cr_expect_eq(got.common.device, MCS_DEVICE_CPU);
+    cr_expect_eq(got.common.device.kind, MCS_DEVICE_CPU);
     cr_expect_eq(got.common.form[MCS_FORM_LOSS], MCS_PAPER);
     cr_expect_eq(got.common.verb, &verb);
 }

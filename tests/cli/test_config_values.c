@@ -261,7 +261,7 @@ Test(config_values, forms)
             snprintf(want + strlen(want), sizeof want - strlen(want), "%s%s=%s", s ? "," : "", stages[s],
                      set >> s & 1 ? "release" : "paper");
         }
-        const char *text = mcs_form_text(&common, &arena);
+        const char *text = mcs_form_text(common.form, &arena);
         cr_expect_str_eq(text, set == 0 ? "paper" : set == 63 ? "release" : want);
         enum mcs_form back[MCS_FORM_STAGES] = {0};
         cr_assert_eq(mcs_form_parse(text, back), MCS_OK, "%s", mcs_error_message());
@@ -442,8 +442,8 @@ Test(config_values, ranges)
     GOOD("-i in --any-number 9223372036854775807 --seed 9000000000000000000 --gpu 1023 --threads 4096");
     cr_expect_eq(got.any, INT64_MAX);
     cr_expect_eq(got.common.seed, 9000000000000000000);
-    cr_expect_eq(got.common.gpu, 1023);
-    cr_expect_eq(got.common.threads, 4096);
+    cr_expect_eq(got.common.device.gpu, 1023);
+    cr_expect_eq(got.common.device.threads, 4096);
 }
 
 /* ---- the environment ---- */
@@ -473,7 +473,7 @@ Test(config_values, environment)
     good(&verb, with_file, "-i in");
     cr_expect_eq(got.common.seed, 5);
     cr_expect_eq(got.steps, 3);
-    cr_expect_eq(got.common.gpu, 2);
+    cr_expect_eq(got.common.device.gpu, 2);
     char *missing[] = {"MCSAM_CONFIG=/nonexistent/a.yaml", NULL};
     good(&verb, missing, "-i in --config %");
     cr_expect_eq(got.common.seed, 5, "the command line's file is read alone");
@@ -529,7 +529,7 @@ Test(config_values, yaml_values)
     cr_expect_str_eq(got.folds.v[0], "x y", "one value is one");
     cr_expect_str_eq(got.kind, "a");
     cr_expect_eq(got.rank, 1);
-    cr_expect_eq(got.common.gpu, 0);
+    cr_expect_eq(got.common.device.gpu, 0);
     cr_expect_eq(got.common.seed, 4);
     yaml("iterations: 6\nlesion.contrast: 8\nfolds:\n- \"1 2\"\n- ~\n", MCS_OK, "");
     cr_expect_eq(got.steps, 6);

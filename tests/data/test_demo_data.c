@@ -4,6 +4,7 @@
 #include "data/io/file.h"
 #include "data/lesions/demo_write.h"
 #include "engine/base/log.h"
+#include "train/cmd/demo_data_options.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -39,10 +40,32 @@ static void teardown(void)
 
 TestSuite(demo, .init = setup, .fini = teardown);
 
+struct data_options {
+    struct mcs_common common;
+    struct demo_config data;
+};
+static const struct mcs_option data_table[] = {MCS_DEMO_CONFIG_OPTIONS(data_options, data){0}};
+static const struct mcs_verb data_verb = {
+    .name = "demo data", .line = "", .options = data_table, .options_bytes = sizeof(struct data_options)};
+
+/* Reads a YAML file of the data's options alone and checks it. */
+static enum mcs_status read_config(char *path, struct demo_config *c)
+{
+    struct data_options o;
+    struct arena arena = {0};
+    char *argv[] = {"--config", path}, *env[] = {NULL};
+    enum mcs_status st = mcs_config_parse_env(&data_verb, 2, argv, env, &arena, &o);
+    if (st == MCS_OK) st = mcs_demo_config_check(&o.data);
+    if (st == MCS_OK) *c = o.data;
+    mcs_arena_free(&arena);
+    return st;
+}
+
 Test(demo, committed_config_holds_the_defaults)
 {
+    char path[] = MCS_SOURCE_DIR "/configs/demo.yaml";
     struct demo_config file;
-    cr_assert_eq(mcs_demo_config_read(MCS_SOURCE_DIR "/configs/demo.yaml", &file), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(read_config(path, &file), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(memcmp(&file, &config, sizeof file), 0);
 }
 
@@ -512,13 +535,13 @@ Test(demo, bad_config_is_refused)
     close(mkstemp(path));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         cr_assert_eq(mcs_file_write(path, bad[i], (int64_t)strlen(bad[i])), MCS_OK);
-        cr_assert_eq(mcs_demo_config_read(path, &c), MCS_E_USAGE, "%s: %s", bad[i], mcs_error_message());
+        cr_assert_eq(read_config(path, &c), MCS_E_USAGE, "%s: %s", bad[i], mcs_error_message());
         if (i == 0) cr_assert(strstr(mcs_error_message(), "small-low"), "%s", mcs_error_message());
         cr_assert_eq(memcmp(&c, &config, sizeof c), 0);
         mcs_error_clear();
     }
     unlink(path);
-    cr_assert_eq(mcs_demo_config_read(path, &c), MCS_E_NOINPUT);
+    cr_assert_eq(read_config(path, &c), MCS_E_NOINPUT);
 }
 
 Test(demo, a_file_in_the_folders_place_is_an_error)

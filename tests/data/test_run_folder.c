@@ -4,6 +4,7 @@
 
 #include "data/io/file.h"
 #include "data/io/store.h"
+#include "engine/cli/config.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
@@ -30,9 +31,13 @@ static const struct mcs_option table[] = {
 static const struct mcs_verb verb = {
     .name = "testverb", .line = "a verb", .options = table, .options_bytes = sizeof(struct options)};
 
+static struct arena arena;
+
 static struct options options_of(const char *output, double threshold)
 {
-    return (struct options){.common = {.verb = &verb}, .input = "in", .output = output, .threshold = threshold};
+    struct options o = {.common = {.verb = &verb}, .input = "in", .output = output, .threshold = threshold};
+    o.common.command = mcs_config_command(&o, &arena);
+    return o;
 }
 
 static void put(const char *path, const char *text)
@@ -54,7 +59,7 @@ static const struct run_source source_a = {.texts = (const char *const[]){"a", N
 static struct run_folder *open_run(const struct options *o, const char *more)
 {
     struct run_folder *run;
-    cr_assert_eq(mcs_run_open(o, o->output, more, &run), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_run_open(&o->common.command, o->output, more, &run), MCS_OK, "%s", mcs_error_message());
     return run;
 }
 
@@ -262,9 +267,10 @@ Test(run_folder, a_run_of_one_file)
     const struct options o = options_of(path, 0.5);
     struct run_folder *run, *second, *third;
     char hash[65];
-    cr_assert_eq(mcs_run_open_file(&o, path, NULL, &run), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(mcs_run_open_file(&o, other, NULL, &second), MCS_OK, "another file in the folder is free");
-    cr_assert_eq(mcs_run_open_file(&o, path, NULL, &third), MCS_E_FAIL);
+    cr_assert_eq(mcs_run_open_file(&o.common.command, path, NULL, &run), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_run_open_file(&o.common.command, other, NULL, &second), MCS_OK,
+                 "another file in the folder is free");
+    cr_assert_eq(mcs_run_open_file(&o.common.command, path, NULL, &third), MCS_E_FAIL);
     mcs_error_clear();
     put_store(path, 1);
     cr_assert_eq(mcs_file_sha256(path, hash), MCS_OK);
@@ -288,7 +294,7 @@ static pid_t hold(const struct options *o)
     cr_assert(pid >= 0);
     if (pid == 0) {
         struct run_folder *run;
-        const enum mcs_status st = mcs_run_open(o, o->output, NULL, &run);
+        const enum mcs_status st = mcs_run_open(&o->common.command, o->output, NULL, &run);
         if (write(ready[1], st == MCS_OK ? "y" : "n", 1) != 1) _exit(1);
         for (;;) pause();
     }
@@ -307,7 +313,7 @@ Test(run_folder, a_second_process_is_told_who_holds_the_folder)
     char host[256] = "", want[400];
     const pid_t pid = hold(&o);
     cr_assert_eq(gethostname(host, sizeof host - 1), 0);
-    cr_expect_eq(mcs_run_open(&o, folder, NULL, &run), MCS_E_FAIL);
+    cr_expect_eq(mcs_run_open(&o.common.command, folder, NULL, &run), MCS_E_FAIL);
     snprintf(want, sizeof want, "is in use by mcsam testverb, process %ld on host %s, since 20", (long)pid, host);
     cr_expect(strstr(mcs_error_message(), want), "%s", mcs_error_message());
     cr_expect(strstr(mcs_error_message(), folder), "%s", mcs_error_message());
@@ -315,7 +321,8 @@ Test(run_folder, a_second_process_is_told_who_holds_the_folder)
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     cr_expect(mcs_file_exists(tiny_path(folder, ".mcsam.lock")), "a killed process leaves its file");
-    cr_assert_eq(mcs_run_open(&o, folder, NULL, &run), MCS_OK, "but not its lock: %s", mcs_error_message());
+    cr_assert_eq(mcs_run_open(&o.common.command, folder, NULL, &run), MCS_OK, "but not its lock: %s",
+                 mcs_error_message());
     mcs_run_close(run, MCS_OK);
     tiny_remove(folder);
 }
@@ -379,7 +386,7 @@ static const struct path_row rows[] = {
 Test(run_folder, no_output_replaces_an_input)
 {
     const char *folder = tiny_folder("paths");
-    const struct mcs_common common = {.verb = &verb};
+    const struct mcs_command command = {.verb = "testverb"};
     cr_assert_eq(tiny_shell("cd %s && mkdir in in/sub model out && echo a > in/a.png && ln in/a.png in/hard.png && "
                             "echo n > in/notes.txt && echo m > model/m.json && ln -s in link && echo b > out/b.png && "
                             "ln -s ../out/b.png in/alias.png",
@@ -393,7 +400,7 @@ Test(run_folder, no_output_replaces_an_input)
             const char *output = absolute ? tiny_path(folder, "%s", r->output) : r->output;
             const struct run_output out = {output, r->names};
             const struct run_input in = {"--input", r->input, r->endings};
-            const enum mcs_status st = mcs_run_check_paths(&common, &out, 1, &in, 1);
+            const enum mcs_status st = mcs_run_check_paths(&command, &out, 1, &in, 1);
             cr_expect_eq(st, r->refused ? MCS_E_USAGE : MCS_OK, "row %zu: %s in %s, read %s: %s", i, r->names, output,
                          r->input, mcs_error_message());
             if (r->refused) cr_expect(strstr(mcs_error_message(), "--input"), "%s", mcs_error_message());

@@ -169,7 +169,7 @@ Test(engine_edges, modules_that_are_cut_off)
         int elf, cut;
     } rows[] = {{1000, 999, 1, 1}, {1000, 1000, 1, 0}, {1000, 999, 0, 0},
                 {1000, 63, 1, 0},  {1000, 64, 1, 1},   {1000, 0, 1, 0}};
-    struct mcs_common c = {.device = MCS_DEVICE_CUDASIM, .precision = MCS_PRECISION_FP32};
+    struct mcs_device_options c = {.kind = MCS_DEVICE_CUDASIM, .precision = MCS_PRECISION_FP32};
     char line[64];
     cr_assert(mkdtemp(folder));
     setenv("MCSAM_MODULES", folder, 1);
@@ -191,7 +191,7 @@ Test(engine_edges, modules_that_are_cut_off)
 
 Test(engine_edges, the_processor_as_a_device)
 {
-    struct mcs_common c = {.device = MCS_DEVICE_CPU, .precision = MCS_PRECISION_BF16, .threads = 1};
+    struct mcs_device_options c = {.kind = MCS_DEVICE_CPU, .precision = MCS_PRECISION_BF16, .threads = 1};
     struct device d;
     int n = 0;
     char text[64] = "";

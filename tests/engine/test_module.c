@@ -51,7 +51,7 @@ Test(module, three_devices)
     static const enum mcs_device_kind kinds[] = {MCS_DEVICE_CUDASIM, MCS_DEVICE_CUDA};
     static const char *const names[] = {"cudasim", "cuda"};
     for (int k = 0; k < 2; k++) { /* the second is looked for although the first is open */
-        struct mcs_common c = {.device = kinds[k], .precision = MCS_PRECISION_FP32, .threads = 1};
+        struct mcs_device_options c = {.kind = kinds[k], .precision = MCS_PRECISION_FP32, .threads = 1};
         struct device d;
         char text[64] = "", want[128];
         int n = 0;
@@ -77,15 +77,10 @@ Test(module, three_devices)
             OK(mcs_device_open(&c, &d));
             cr_expect_str_eq(d.backend->name, want);
             mcs_device_close(&d);
-            c.gpu = 0;
-            OK(mcs_device_open_at(&c, i, &d));
-            cr_expect_str_eq(d.backend->name, want);
-            mcs_device_close(&d);
         }
         c.gpu = 3;
         refused(mcs_device_check(&c), "there is no device 3");
         refused(mcs_device_open(&c, &d), "there is no device 3");
-        refused(mcs_device_open_at(&c, 4, &d), "there is no device 4");
         refused(mcs_device_describe(kinds[k], 5, text, sizeof text), "there is no device 5");
         setenv("MCSAM_MODULES", "/nonexistent", 1); /* a module stays open */
         OK(mcs_device_count(kinds[k], &n));
@@ -99,15 +94,15 @@ Test(module, three_devices)
 /* One library a test, since the loader remembers a library by its path. */
 static void expect_refused(const char *library, const char *part)
 {
-    struct mcs_common c = {.device = MCS_DEVICE_CUDASIM};
+    struct mcs_device_options c = {.kind = MCS_DEVICE_CUDASIM};
     struct device d;
     char text[64];
     int n;
     give(library, "cudasim");
     refused(mcs_device_check(&c), part);
     refused(mcs_device_open(&c, &d), part);
-    refused(mcs_device_count(c.device, &n), part);
-    refused(mcs_device_describe(c.device, 0, text, sizeof text), part);
+    refused(mcs_device_count((enum mcs_device_kind)c.kind, &n), part);
+    refused(mcs_device_describe((enum mcs_device_kind)c.kind, 0, text, sizeof text), part);
 }
 
 Test(module, a_library_that_is_none)

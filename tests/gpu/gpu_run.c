@@ -34,10 +34,10 @@ struct arguments {
 
 /* ---- the device: this program has no CPU backend ---- */
 
-enum mcs_status mcs_device_open(const struct mcs_common *c, struct device *d)
+enum mcs_status mcs_device_open(const struct mcs_device_options *o, struct device *d)
 {
-    mcs_amp_set_activations(c->precision == MCS_PRECISION_FP32 ? MCS_F32 : MCS_BF16);
-    return mcs_cuda_module.open((int)c->gpu, d);
+    mcs_amp_set_activations(o->precision == MCS_PRECISION_FP32 ? MCS_F32 : MCS_BF16);
+    return mcs_cuda_module.open((int)o->gpu, d);
 }
 
 /* Prints the error; returns the exit code. */
@@ -175,8 +175,8 @@ static int run_bench(const struct arguments *a)
     int n = 0, bad = 0;
     for (int i = 0; i < 4; i++) {
         struct bench_options o = {.seconds = a->seconds, .small = a->small, .output = path, .train = 1};
-        o.common.precision = i % 2 ? MCS_PRECISION_BF16 : MCS_PRECISION_FP32;
-        o.common.device = MCS_DEVICE_CUDA;
+        o.common.device.precision = i % 2 ? MCS_PRECISION_BF16 : MCS_PRECISION_FP32;
+        o.common.device.kind = MCS_DEVICE_CUDA;
         if (a->op && strcmp(a->op, names[i]) != 0) continue;
         snprintf(path, sizeof path, "%s/%s", a->path, names[i]);
         const enum mcs_status st = i / 2 ? mcs_bench_models(&o) : mcs_bench_ops(&o);

@@ -61,7 +61,7 @@ static void make_run(struct demo_run *run, struct demo_options *o, struct demo_c
 {
     static double score[N], presence[N];
     *o = (struct demo_options){.output = folder, .data = mcs_demo_config_default()};
-    o->common.seed = 7;
+    o->seed = 7;
     *run = (struct demo_run){.o = o, .n_labelled = 9, .test = {N, cases}, .two = {.n = 3}};
     struct demo_results *r = &run->r;
     for (int i = 0; i < N; i++) {
@@ -281,8 +281,8 @@ Test(demo_parts, segmentation_takes_the_demos_options)
                                    .rank = 2,
                                    .min_confidence = 0.25,
                                    .grow = 9,
-                                   .common = {.seed = 41}};
-    const struct segment_options want = mcs_segment_defaults(o.common.form), s = mcs_demo_segment_options(&o);
+                                   .seed = 41};
+    const struct segment_options want = mcs_segment_defaults(o.form), s = mcs_demo_segment_options(&o);
     cr_expect(s.saliency.layer == 1 && s.saliency.beta == 0.75f && s.saliency.steps == 13 && s.saliency.copies == 6);
     cr_expect(s.saliency.seed == 41 && s.coarse.seed == 41);
     cr_expect((int)s.coarse.rank == 2 && s.coarse.min_confidence == 0.25f && s.coarse.grow_px == 9);
@@ -300,7 +300,7 @@ static int same_set(const struct demo_set *set, const struct demo_options *o, en
     static struct demo_sample want;
     char stem[32];
     for (int i = 0; i < set->n; i++) {
-        mcs_demo_lesion_sample(&atlas, &o->data, split, kind, (uint64_t)o->common.seed, (uint32_t)i, &want);
+        mcs_demo_lesion_sample(&atlas, &o->data, split, kind, (uint64_t)o->seed, (uint32_t)i, &want);
         snprintf(stem, sizeof stem, "%s_%05d", word, i);
         const struct demo_case *c = &set->cases[i];
         if (memcmp(&want, c->sample, sizeof want) || strcmp(stem, c->stem)) return 0;
@@ -432,7 +432,7 @@ static void check_baselines(const struct demo_options *o, int n)
 Test(demo_parts, sets_of_images_and_baselines)
 {
     struct demo_options o = {.output = folder, .data = mcs_demo_config_default()};
-    o.common.seed = 5;
+    o.seed = 5;
     open_folder();
     cr_assert_eq(mcs_demo_atlas_load(NULL, &atlas), MCS_OK, "%s", mcs_error_message());
     o.train_images = 3, o.test_images = 2, o.retrieval_images = 4, o.two_images = 1, o.none_images = 2;

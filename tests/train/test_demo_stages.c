@@ -5,7 +5,7 @@
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
 #include "tests/support/support_figures.h"
-#include "train/demo/demo_run.h"
+#include "train/cmd/demo_command.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -34,7 +34,7 @@ static void setup(void)
                                     .saliency_steps = 2,
                                     .saliency_copies = 1,
                                     .grow = 6,
-                                    .common = {.seed = 5}};
+                                    .seed = 5};
     run = (struct demo_run){.o = &options, .r = {.prompt_dice = 5, .other_dice = 5, .presence_auroc = 5}};
     OK(mcs_cpu_open(1, &run.device));
     OK(mcs_clip_model_open(MCS_SOURCE_DIR "/data/demo/clip", &run.device, &run.clip));
@@ -311,10 +311,10 @@ static struct demo_options whole_run(void)
                           "2",
                           "--threads",
                           "1"};
-    struct demo_options o;
+    struct demo_command c;
     OK(mcs_config_parse_env(&mcs_verb_demo, sizeof argv / sizeof *argv, (char **)(uintptr_t)argv, NULL, &run.arena,
-                            &o));
-    return o;
+                            &c));
+    return mcs_demo_command_options(&c, &run.arena);
 }
 
 /* A stage is not begun once a stop is asked for. */

@@ -50,7 +50,8 @@ static void setup(void)
                                     .network_lr = 0.02,
                                     .checkpoint_every = 1,
                                     .gpus = 1,
-                                    .common = {.seed = 6, .threads = 1}};
+                                    .seed = 6,
+                                    .device = {.threads = 1}};
     run = (struct demo_run){.o = &options, .config = "test: 1\n"};
     OK(mcs_cpu_open(1, &run.device));
     OK(mcs_demo_atlas_load(NULL, &run.atlas));
@@ -144,7 +145,7 @@ static void check_finetune(enum mcs_form form)
     const struct recall_options o = mcs_recall_defaults();
     struct recall_result want;
     char hash[2][65];
-    options.common.form[MCS_FORM_LOSS] = form;
+    options.form[MCS_FORM_LOSS] = form;
     OK(mcs_clip_model_open(CLIP, &run.device, &m));
     read_pairs("test", &test);
     cr_assert_eq(test.n, 5);
@@ -230,7 +231,7 @@ static void network_again(int true_masks, const char *out, char sha256[65])
     OK(mcs_unet_plans_make(1, 2, DEMO_SIZE, DEMO_SIZE, 5, 2, 16, &plans));
     plans.batch = 2, plans.batch_dice = 1;
     OK(mcs_unet_model_new(&plans, 6, &run.device, &m));
-    const struct unet_train_options o = {.cycle = {.form = options.common.form[MCS_FORM_TRAIN],
+    const struct unet_train_options o = {.cycle = {.form = options.form[MCS_FORM_TRAIN],
                                                    .epochs = 10,
                                                    .iterations = 1,
                                                    .cycles = 2,
@@ -404,7 +405,7 @@ Test(demo_trainings, network_and_its_ceiling)
 
 Test(demo_trainings, network_without_a_ceiling)
 {
-    options.common.form[MCS_FORM_TRAIN] = MCS_PAPER;
+    options.form[MCS_FORM_TRAIN] = MCS_PAPER;
     check_network(2, 1);
     cr_expect(isnan(run.r.ceiling));
     cr_expect(!mcs_folder_exists(at("ceiling")));

@@ -49,10 +49,10 @@ static enum mcs_status start(void *ctx, const struct process_group *t)
 
 static void check_start(int64_t first_step, int64_t gpus)
 {
-    struct mcs_common common = {.threads = 2, .seed = 1};
+    const struct mcs_device_options device = {.threads = 2};
     struct seen seen = {.first_step = first_step};
     const int n = gpus > 1 ? (int)gpus : 1;
-    const struct process_group_options o = {&common, gpus, "/tmp", "a: 1\n"};
+    const struct process_group_options o = {.device = &device, .gpus = gpus, .run = "/tmp", .config = "a: 1\n"};
     OK(mcs_process_group_run(&o, start, &seen));
     cr_expect_eq(seen.calls, n);
     for (int r = 0; r < n; r++) {

@@ -2,6 +2,7 @@
 #include "data/run/run_folder.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
+#include "train/cmd/demo_data_options.h"
 #include "train/demo/start_models.h"
 
 #include <stdio.h>
@@ -47,16 +48,16 @@ static enum mcs_status run(const void *o)
     struct run_folder *run = NULL;
     const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
     const struct run_input in = {"--atlas", c->atlas, ""};
-    enum mcs_status st = mcs_run_check_paths(&c->common, out, 2, &in, 1);
-    if (st == MCS_OK) st = mcs_device_open(&c->common, &d);
-    if (st == MCS_OK && (st = mcs_run_open(c, c->output, NULL, &run)) != MCS_OK) mcs_device_close(&d);
+    enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 2, &in, 1);
+    if (st == MCS_OK) st = mcs_device_open(&c->common.device, &d);
+    if (st == MCS_OK && (st = mcs_run_open(&c->common.command, c->output, NULL, &run)) != MCS_OK) mcs_device_close(&d);
     if (st != MCS_OK) {
         mcs_arena_free(&arena);
         return mcs_trace(st, __FILE__, __LINE__);
     }
     const struct demo_start_options start = {.out = c->output,
                                              .atlas = c->atlas,
-                                             .config = mcs_config_text(c, &arena),
+                                             .config = c->common.command.options,
                                              .steps = c->steps,
                                              .batch = c->batch,
                                              .seed = c->common.seed,

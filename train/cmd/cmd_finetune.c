@@ -4,6 +4,7 @@
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "train/clip/finetune.h"
+#include "train/cmd/gpus_option.h"
 #include "train/run/checkpoint.h"
 #include "train/run/process_group.h"
 #include "train/run/training_data.h"
@@ -198,15 +199,20 @@ static enum mcs_status check_paths(const struct finetune_command *c, struct aren
     const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(a, "%s/model", c->output), "*"}};
     const struct run_input in[] = {
         {"--model", c->model, NULL}, {"--pairs", c->pairs, NULL}, {"--images", c->images, ""}};
-    return mcs_run_check_paths(&c->common, out, 2, in, 3);
+    return mcs_run_check_paths(&c->common.command, out, 2, in, 3);
 }
 
 static enum mcs_status run(const void *o)
 {
     const struct finetune_command *c = o;
     struct arena arena = {0};
-    struct rank_task task = {c, mcs_config_text(c, &arena), NULL};
-    const struct process_group_options group = {&c->common, c->gpus, c->output, task.config};
+    struct rank_task task = {c, c->common.command.options, NULL};
+    const struct process_group_options group = {.command = &c->common.command,
+                                                .device = &c->common.device,
+                                                .dry_run = c->common.dry_run,
+                                                .gpus = c->gpus,
+                                                .run = c->output,
+                                                .config = task.config};
     enum mcs_status st = check_paths(c, &arena);
     if (st == MCS_OK) st = mcs_process_group_open_run(&group, &task.run);
     if (st == MCS_OK) st = mcs_run_close(task.run, mcs_process_group_run(&group, run_rank, &task));

@@ -1,7 +1,9 @@
 /* mcsam train: trains a segmentation network on masks, in cycles. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/cli/config.h"
 #include "engine/devices.h"
+#include "train/cmd/gpus_option.h"
 #include "train/run/checkpoint.h"
 #include "train/run/memory_table.h"
 #include "train/run/process_group.h"
@@ -188,11 +190,16 @@ static enum mcs_status run(const void *command)
 {
     const struct train_command *c = command;
     struct arena arena = {0};
-    struct rank_task task = {c, mcs_config_text(c, &arena), NULL};
-    const struct process_group_options group = {&c->common, c->gpus, c->output, task.config};
+    struct rank_task task = {c, c->common.command.options, NULL};
+    const struct process_group_options group = {.command = &c->common.command,
+                                                .device = &c->common.device,
+                                                .dry_run = c->common.dry_run,
+                                                .gpus = c->gpus,
+                                                .run = c->output,
+                                                .config = task.config};
     const struct run_output out = {c->output, "*"};
     const struct run_input in[] = {{"--images", c->images, ""}, {"--labels", c->labels, ""}};
-    enum mcs_status st = mcs_run_check_paths(&c->common, &out, 1, in, 2);
+    enum mcs_status st = mcs_run_check_paths(&c->common.command, &out, 1, in, 2);
     if (st == MCS_OK) st = mcs_process_group_open_run(&group, &task.run);
     if (st == MCS_OK) st = mcs_run_close(task.run, mcs_process_group_run(&group, run_rank, &task));
     mcs_arena_free(&arena);

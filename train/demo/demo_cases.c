@@ -28,7 +28,7 @@ enum mcs_status mcs_demo_set_make(const struct demo_atlas *atlas, const struct d
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n; i++) {
         struct demo_case *c = &set->cases[i];
-        mcs_demo_lesion_sample(atlas, &o->data, split, kind, (uint64_t)o->common.seed, (uint32_t)i, c->sample);
+        mcs_demo_lesion_sample(atlas, &o->data, split, kind, (uint64_t)o->seed, (uint32_t)i, c->sample);
         c->image = (struct image){DEMO_SIZE, DEMO_SIZE, 1, c->sample->image};
         snprintf(c->stem, sizeof c->stem, "%s_%05d", mcs_demo_split_word(split), i);
     }
@@ -97,9 +97,8 @@ static enum mcs_status write_folder(const struct demo_run *run, const char *name
     char path[1200];
     if (n == 0) return MCS_OK;
     snprintf(path, sizeof path, "%s/data/%s", run->o->output, name);
-    return mcs_demo_write(
-        path, &run->atlas, &run->o->data,
-        &(struct demo_write){.split = split, .kind = kind, .seed = (uint64_t)run->o->common.seed, .n = n});
+    return mcs_demo_write(path, &run->atlas, &run->o->data,
+                          &(struct demo_write){.split = split, .kind = kind, .seed = (uint64_t)run->o->seed, .n = n});
 }
 
 enum mcs_status mcs_demo_make_data(struct demo_run *run)

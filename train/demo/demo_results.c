@@ -184,8 +184,8 @@ static json_t *summary_json(const struct demo_run *run, double seconds)
     json_object_set_new(o, "seconds", mcs_json_number(seconds));
     json_object_set_new(o, "seconds_by_stage", times);
     json_object_set_new(o, "peak_memory_bytes", json_integer((json_int_t)usage.ru_maxrss * 1024));
-    json_object_set_new(o, "form", json_string(mcs_form_text(&run->o->common, &arena)));
-    json_object_set_new(o, "seed", json_integer(run->o->common.seed));
+    json_object_set_new(o, "form", json_string(mcs_form_text(run->o->form, &arena)));
+    json_object_set_new(o, "seed", json_integer(run->o->seed));
     json_object_set_new(o, "split", json_string(run->o->evaluate ? "validation" : "test"));
     json_object_set_new(o, "test_images", json_integer(run->test.n));
     json_object_set_new(o, "weights",

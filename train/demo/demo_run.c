@@ -41,7 +41,7 @@ static enum mcs_status check_paths(const struct demo_options *o)
     const struct run_input in[] = {{"--clip", o->clip, NULL}, {"--sam", o->sam, NULL}, {"--atlas", o->atlas, ""}};
     struct arena a = {0};
     for (int i = 0; i < N; i++) out[i] = (struct run_output){mcs_arena_printf(&a, "%s%s", o->output, below[i]), "*"};
-    const enum mcs_status st = mcs_run_check_paths(&o->common, out, N, in, 3);
+    const enum mcs_status st = mcs_run_check_paths(&o->command, out, N, in, 3);
     mcs_arena_free(&a);
     return st;
 }
@@ -52,7 +52,7 @@ static enum mcs_status check_checkpoints(struct demo_run *run)
     static const char *const trainings[] = {"finetune", "network", "ceiling"};
     struct arena *a = &run->arena;
     run->config = mcs_arena_printf(
-        a, "%s%s%s%s", mcs_config_text(run->o, a), mcs_training_weights_line("clip", run->clip.sha256, a),
+        a, "%s%s%s%s", run->o->command.options, mcs_training_weights_line("clip", run->clip.sha256, a),
         mcs_training_weights_line("sam", run->sam.sha256, a), mcs_training_atlas_lines(&run->atlas, a));
     for (int i = 0; i < 3; i++)
         MCS_TRY(mcs_checkpoint_check(mcs_arena_printf(a, "%s/%s/checkpoint.h5", run->o->output, trainings[i]),
@@ -65,7 +65,7 @@ static enum mcs_status run_open(struct demo_run *run, struct run_folder *folder)
     const struct demo_options *o = run->o;
     MCS_REQUIRE(o->finetune_batch <= o->train_images, MCS_E_USAGE, "--train-images %lld is less than one batch of %lld",
                 (long long)o->train_images, (long long)o->finetune_batch);
-    MCS_TRY(mcs_device_open(&o->common, &run->device));
+    MCS_TRY(mcs_device_open(&o->device, &run->device));
     MCS_TRY(mcs_clip_model_open(o->clip, &run->device, &run->clip));
     MCS_TRY(mcs_sam_model_open(o->sam, &run->device, &run->sam));
     memcpy(run->r.clip_sha256, run->clip.sha256, sizeof run->r.clip_sha256);
@@ -106,7 +106,7 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
     char path[1200];
     enum mcs_status st;
     MCS_TRY_GOTO(check_paths(o), st, done);
-    MCS_TRY_GOTO(mcs_run_open(o, o->output, NULL, &folder), st, done);
+    MCS_TRY_GOTO(mcs_run_open(&o->command, o->output, NULL, &folder), st, done);
     MCS_TRY_GOTO(run_open(&run, folder), st, done);
     MCS_TRY_GOTO(mcs_demo_clock_open(&clock, o->output, stage_names, N_STAGES), st, done);
     MCS_TRY_GOTO(run_stages(&run, &clock), st, done);

@@ -7,12 +7,18 @@
 #define MCS_DEMO_RUN_H
 
 #include "data/lesions/demo_sample.h"
+#include "engine/base/command.h"
+#include "engine/base/device_options.h"
+#include "engine/base/form.h"
 #include "infer/clip/recall.h"
 #include "infer/segment.h"
 #include "infer/unet/uncertainty.h"
 
 struct demo_options {
-    struct mcs_common common;
+    struct mcs_command command; /* its options are those below */
+    struct mcs_device_options device;
+    int64_t seed;
+    enum mcs_form form[MCS_FORM_STAGES];
     const char *output, *clip, *sam, *atlas;
     int64_t train_images, label_images, test_images, two_images, none_images, retrieval_images;
     int64_t finetune_steps, finetune_batch, finetune_warmup, saliency_layer, saliency_steps, saliency_copies;

@@ -89,7 +89,7 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     char folder[1200];
     enum mcs_status st;
     snprintf(folder, sizeof folder, "%s/%s", o->output, name);
-    struct unet_train_options t = {.cycle = {.form = o->common.form[MCS_FORM_TRAIN],
+    struct unet_train_options t = {.cycle = {.form = o->form[MCS_FORM_TRAIN],
                                              .epochs = o->cycles * o->cycle_steps,
                                              .iterations = EPOCH_STEPS,
                                              .cycles = o->cycles,
@@ -101,7 +101,7 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
                                    .deep_supervision = 1,
                                    .foreground = 0.33,
                                    .augment = mcs_augment_nnunet(DEMO_SIZE, DEMO_SIZE),
-                                   .seed = (uint64_t)o->common.seed,
+                                   .seed = (uint64_t)o->seed,
                                    .checkpoint_every = o->checkpoint_every,
                                    .run = folder,
                                    .config = run->config};
@@ -111,10 +111,11 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
                  st, done);
     plans.batch = o->network_batch;
     plans.batch_dice = 1;
-    MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)o->common.seed, &run->device, &m), st, done);
+    MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)o->seed, &run->device, &m), st, done);
     if (!true_masks) MCS_TRY_GOTO(write_timeline(run, &m, &cases, &t), st, done);
     struct network_task task = {&plans, &cases, t, sha256};
-    const struct process_group_options group = {&o->common, o->gpus, folder, t.config};
+    const struct process_group_options group = {
+        .device = &o->device, .gpus = o->gpus, .run = folder, .config = t.config};
     if (o->gpus > 1) {
         MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
         MCS_TRY_GOTO(mcs_process_group_run(&group, network_rank, &task), st, done);

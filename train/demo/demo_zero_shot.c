@@ -14,13 +14,13 @@
 
 struct segment_options mcs_demo_segment_options(const struct demo_options *o)
 {
-    struct segment_options s = mcs_segment_defaults(o->common.form);
+    struct segment_options s = mcs_segment_defaults(o->form);
     s.saliency.layer = (int)o->saliency_layer;
     s.saliency.beta = (float)o->saliency_beta;
     s.saliency.steps = (int)o->saliency_steps;
     s.saliency.copies = (int)o->saliency_copies;
-    s.saliency.seed = (uint64_t)o->common.seed;
-    s.coarse.seed = (uint64_t)o->common.seed;
+    s.saliency.seed = (uint64_t)o->seed;
+    s.coarse.seed = (uint64_t)o->seed;
     s.coarse.rank = (enum mcs_coarse_rank)o->rank;
     s.coarse.min_confidence = (float)o->min_confidence;
     s.coarse.grow_px = (int)o->grow;
@@ -195,13 +195,14 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
                                   .loss = {.b_image = (float)o->finetune_beta,
                                            .b_text = (float)o->finetune_beta,
                                            .inv_tau = (float)(1 / o->finetune_temperature),
-                                           .released = o->common.form[MCS_FORM_LOSS] == MCS_RELEASE},
-                                  .seed = (uint64_t)o->common.seed,
+                                           .released = o->form[MCS_FORM_LOSS] == MCS_RELEASE},
+                                  .seed = (uint64_t)o->seed,
                                   .diagnose = 1,
                                   .run = folder,
                                   .config = run->config}};
     if (o->gpus > 1) {
-        const struct process_group_options group = {&o->common, o->gpus, folder, task.train.config};
+        const struct process_group_options group = {
+            .device = &o->device, .gpus = o->gpus, .run = folder, .config = task.train.config};
         MCS_TRY_GOTO(mcs_folder_make(folder), st, done);
         MCS_TRY_GOTO(mcs_process_group_run(&group, finetune_rank, &task), st, done);
         mcs_clip_model_close(&run->clip);

@@ -9,7 +9,7 @@
 #ifndef MCS_CYCLE_H
 #define MCS_CYCLE_H
 
-#include "engine/cli/config.h"
+#include "engine/base/form.h"
 
 struct cycle_options {
     enum mcs_form form;

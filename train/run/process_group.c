@@ -19,32 +19,31 @@ struct member {
     int threads; /* CPU threads per rank */
 };
 
-static enum mcs_status find_gpu(const struct mcs_common *c, const struct ranks *r, int *index)
+static enum mcs_status find_gpu(const struct mcs_device_options *o, const struct ranks *r, int64_t *index)
 {
     int n;
-    MCS_TRY(mcs_device_count((enum mcs_device_kind)c->device, &n));
-    *index = (int)c->gpu;
-    if (r->size == 1 || c->device == MCS_DEVICE_CPU) return MCS_OK;
+    MCS_TRY(mcs_device_count((enum mcs_device_kind)o->kind, &n));
+    *index = o->gpu;
+    if (r->size == 1 || o->kind == MCS_DEVICE_CPU) return MCS_OK;
     MCS_REQUIRE(r->local_rank >= 0 || n == 1, MCS_E_USAGE,
                 "%s name no rank on its machine, which has %d GPUs; set LOCAL_RANK", r->launcher, n);
-    *index = ((int)c->gpu + (r->local_rank > 0 ? r->local_rank : 0)) % n;
+    *index = (o->gpu + (r->local_rank > 0 ? r->local_rank : 0)) % n;
     return MCS_OK;
 }
 
 static enum mcs_status run_member(void *ctx, struct ranks *r)
 {
     const struct member *m = ctx;
-    struct mcs_common common = *m->o->common;
+    struct mcs_device_options device = *m->o->device;
     struct device d = {0};
     struct comm *comm = NULL;
     char hash[65];
-    int index;
     enum mcs_status st;
-    common.threads = m->threads;
+    device.threads = m->threads;
     mcs_sha256(m->o->config, (int64_t)strlen(m->o->config), hash);
-    MCS_TRY(find_gpu(&common, r, &index));
-    MCS_TRY(mcs_device_open_at(&common, index, &d));
-    if (!common.dry_run)
+    MCS_TRY(find_gpu(m->o->device, r, &device.gpu));
+    MCS_TRY(mcs_device_open(&device, &d));
+    if (!m->o->dry_run)
         MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r, .same = hash}, &d, &comm), st, done);
     st = m->body(m->ctx, &(struct process_group){.device = &d, .comm = comm, .rank = r->rank, .size = r->size});
     mcs_comm_close(comm, st);
@@ -57,7 +56,7 @@ done:
 static enum mcs_status run_launched(struct member *m, struct ranks *r)
 {
     char folder[1100];
-    if (m->o->common->dry_run) return r->rank ? MCS_OK : run_member(m, r);
+    if (m->o->dry_run) return r->rank ? MCS_OK : run_member(m, r);
     MCS_TRY(mcs_folder_make(m->o->run));
     snprintf(folder, sizeof folder, "%s/.ranks", m->o->run);
     r->folder = folder;
@@ -69,7 +68,7 @@ static enum mcs_status run_launched(struct member *m, struct ranks *r)
 enum mcs_status mcs_process_group_run(const struct process_group_options *o,
                                       enum mcs_status (*body)(void *ctx, const struct process_group *t), void *ctx)
 {
-    struct member m = {.o = o, .body = body, .ctx = ctx, .threads = (int)o->common->threads};
+    struct member m = {.o = o, .body = body, .ctx = ctx, .threads = (int)o->device->threads};
     struct ranks found;
     int n_gpus = 0;
     MCS_TRY(mcs_ranks_find(NULL, &found));
@@ -78,12 +77,12 @@ enum mcs_status mcs_process_group_run(const struct process_group_options *o,
                 found.launcher, found.size);
     if (found.size > 1) return run_launched(&m, &found);
     if (o->gpus <= 1) return run_member(&m, &(struct ranks){.size = 1});
-    if (o->common->device != MCS_DEVICE_CPU) {
-        MCS_TRY(mcs_device_count((enum mcs_device_kind)o->common->device, &n_gpus));
+    if (o->device->kind != MCS_DEVICE_CPU) {
+        MCS_TRY(mcs_device_count((enum mcs_device_kind)o->device->kind, &n_gpus));
         MCS_REQUIRE(o->gpus <= n_gpus, MCS_E_USAGE, "--gpus %lld: there %s %d here", (long long)o->gpus,
                     n_gpus == 1 ? "is" : "are", n_gpus);
     }
-    if (o->common->dry_run) return run_member(&m, &(struct ranks){.size = (int)o->gpus});
+    if (o->dry_run) return run_member(&m, &(struct ranks){.size = (int)o->gpus});
     m.threads = m.threads / (int)o->gpus > 0 ? m.threads / (int)o->gpus : 1;
     return mcs_ranks_run((int)o->gpus, run_member, &m);
 }
@@ -92,10 +91,10 @@ enum mcs_status mcs_process_group_open_run(const struct process_group_options *o
 {
     struct ranks found;
     *run = NULL;
-    if (o->common->dry_run) return MCS_OK;
+    if (o->dry_run) return MCS_OK;
     MCS_TRY(mcs_ranks_find(NULL, &found));
     if (found.size > 1 && found.rank) return MCS_OK;
-    return mcs_run_open(o->common, o->run, NULL, run); /* common is the first field of the verb's options structure */
+    return mcs_run_open(o->command, o->run, NULL, run);
 }
 
 /* ---- training ---- */

@@ -3,7 +3,8 @@
 #ifndef MCS_PROCESS_GROUP_H
 #define MCS_PROCESS_GROUP_H
 
-#include "engine/cli/config.h"
+#include "engine/base/command.h"
+#include "engine/base/device_options.h"
 #include "engine/dist/comm.h"
 #include "engine/optim.h"
 
@@ -15,20 +16,13 @@ struct process_group {
 };
 
 struct process_group_options {
-    const struct mcs_common *common;
+    const struct mcs_command *command;       /* for mcs_process_group_open_run */
+    const struct mcs_device_options *device; /* its gpu is the first rank's; its threads are shared by the ranks */
+    int dry_run;
     int64_t gpus;       /* --gpus: number of ranks, as threads of this process; 0: one, or a launcher's ranks */
     const char *run;    /* folder of the run; rendezvous of launched ranks is in RUN/.ranks */
     const char *config; /* resolved options; must be the same on all ranks */
 };
-/* The option of every training verb. */
-#define MCS_GPUS_OPTION(structure)                                                                                     \
-    {                                                                                                                  \
-        "gpus", 0, MCS_FIELD(structure, gpus),                                                                         \
-            .alias = "ranks", .def = "0", .lo = 0, .hi = 64, .value = "N",                                             \
-            .help =                                                                                                    \
-                "train on N GPUs (with --device cpu: shares of its cores); 0: one, or as mpirun, srun or RANK and "    \
-                "WORLD_SIZE say"                                                                                       \
-    }
 
 /* Runs body on every rank of this process with its device opened: GPU (--gpu + local rank) modulo the number of GPUs. A
  * dry run executes rank 0 only, without a communicator. E_USAGE: both a launcher and --gpus, more --gpus than GPUs,

@@ -1,4 +1,4 @@
-#include "infer/clip/saliency_command.h"
+#include "infer/cmd/saliency_command.h"
 
 #include "data/io/store.h"
 #include "engine/image/threshold.h"
@@ -52,7 +52,7 @@ static enum mcs_status put_notes(struct store *s, const struct mcs_common *commo
     MCS_TRY_GOTO(strlen(text) > LONGEST_NOTE ? mcs_store_put_texts(s, "text", 1, &text)
                                              : mcs_store_put_text(s, "text", text),
                  st, done);
-    MCS_TRY_GOTO(mcs_store_put_text(s, "form", mcs_form_text(common, &a)), st, done);
+    MCS_TRY_GOTO(mcs_store_put_text(s, "form", mcs_form_text(common->form, &a)), st, done);
     MCS_TRY_GOTO(mcs_store_put_number(s, "seed", (double)common->seed), st, done);
     MCS_TRY_GOTO(mcs_store_put_text(s, "weights_sha256", m->sha256), st, done);
     st = mcs_store_put_text(s, "version", MCS_VERSION);

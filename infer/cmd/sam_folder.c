@@ -5,8 +5,8 @@
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
+#include "infer/cmd/sam_command.h"
 #include "infer/requests.h"
-#include "infer/sam/sam_command.h"
 
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@ enum { CHUNK = 16 /* images in memory at once, at most */, PATH_BYTES = 4096 };
 json_t *mcs_sam_json_head(const struct sam_command *c, const struct sam_model *m, struct arena *a)
 {
     return json_pack("{s:s, s:o, s:s, s:s, s:i}", "version", MCS_VERSION, "model", mcs_json_text(m->path), "sha256",
-                     m->sha256, "form", mcs_form_text(&c->common, a), "seed", (int)c->common.seed);
+                     m->sha256, "form", mcs_form_text(c->common.form, a), "seed", (int)c->common.seed);
 }
 
 struct folder_run {
@@ -198,8 +198,9 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
     f.o.multimask = c->multimask;
     MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
     MCS_TRY_GOTO(mcs_cases_list(c->input, MCS_IMAGE_ENDINGS, NULL, &f.images), st, done);
-    MCS_TRY_GOTO(mcs_run_open(c, c->output, mcs_arena_printf(&f.arena, "model_sha256: %s\n", m->sha256), &f.run), st,
-                 done);
+    MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output,
+                              mcs_arena_printf(&f.arena, "model_sha256: %s\n", m->sha256), &f.run),
+                 st, done);
     MCS_TRY_GOTO(mcs_run_save_config(f.run), st, done);
     find_done(&f);
     MCS_TRY_GOTO(walk(&f), st, done);

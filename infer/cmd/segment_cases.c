@@ -1,4 +1,4 @@
-#include "infer/segment_cases.h"
+#include "infer/cmd/segment_cases.h"
 
 #include "data/image/volume.h"
 #include "data/io/json.h"

@@ -3,7 +3,7 @@
 #define MCS_SEGMENT_CASES_H
 
 #include "data/run/run_folder.h"
-#include "infer/clip/saliency_command.h"
+#include "infer/cmd/saliency_command.h"
 #include "infer/requests.h"
 #include "infer/segment.h"
 
