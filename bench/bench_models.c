@@ -456,7 +456,7 @@ static enum mcs_status bench_model(struct bench *b, const struct model *m)
     MCS_REQUIRE_GOTO(!b->o->train || m->build != build_clip || batch >= 2, MCS_E_USAGE, st, done,
                      "bench models: a contrastive loss needs a batch of at least 2");
     for (int train = 0; train < passes; train++) {
-        n[train].graph = mcs_graph_new(p);
+        n[train].graph = mcs_graph_new(p, b->device.activations);
         n[train].graph->run.seed = (uint64_t)b->o->common.seed;
         m->build(&n[train], batch, b->o->small, train);
         MCS_TRY_GOTO(mcs_graph_status(n[train].graph), st, done);

@@ -131,7 +131,7 @@ enum mcs_status mcs_bench_set_up(const struct bench_case *c, struct device *d, s
 {
     memset(u, 0, sizeof *u);
     u->c = c;
-    u->half = mcs_amp_activations() == MCS_BF16;
+    u->half = d->activations == MCS_BF16;
     u->step = (struct step){.device = d, .op = c->op, .scope = c->name, .attr = &u->attr, .run = &u->run};
     if (c->op == OP_linear) {
         u->in[0] = shaped(2, c->m, c->k, 0, 0, 0);

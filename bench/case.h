@@ -34,7 +34,7 @@ struct bench_setup {
     double flops; /* of the forward pass; 0 for rows */
 };
 
-/* Makes the forward step, filled with noise and prepared; activations have the type of mcs_amp_activations. Call
+/* Makes the forward step, filled with noise and prepared; activations have the device's type. Call
  * mcs_bench_tear_down also after a failure. */
 enum mcs_status mcs_bench_set_up(const struct bench_case *c, struct device *d, struct bench_setup *u);
 /* Turns a forward step that has run into the backward step for the inputs in the bit mask `want`. */

@@ -79,6 +79,8 @@ struct backend {
 struct device {
     const struct backend *backend;
     void *state; /* the backend's data */
+    enum mcs_dtype
+        activations; /* of graphs made for it: MCS_F32 after the backend's open, else set by mcs_device_open */
 };
 
 /* engine/cpu/cpu.c. threads 0 = all cores. Each thread may open one. Close it after all exec and params that use it are

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "engine/cuda/module.h"
-#include "engine/tape/amp.h"
 
 static const char *const names[] = {"cpu", "cuda", "cudasim"};
 
@@ -65,30 +64,33 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
     return MCS_OK;
 }
 
-static enum mcs_status set_precision(const struct mcs_device_options *o)
+static enum mcs_status find_precision(const struct mcs_device_options *o, enum mcs_dtype *activations)
 {
     const int half =
         o->precision == MCS_PRECISION_BF16 || (o->precision == MCS_PRECISION_AUTO && o->kind != MCS_DEVICE_CPU);
     MCS_REQUIRE(!half || o->kind != MCS_DEVICE_CPU, MCS_E_DEVICE,
                 "--precision bf16: the cpu backend computes in fp32 alone; leave the option out");
-    mcs_amp_set_activations(half ? MCS_BF16 : MCS_F32);
+    *activations = half ? MCS_BF16 : MCS_F32;
     return MCS_OK;
 }
 
 enum mcs_status mcs_device_open(const struct mcs_device_options *o, struct device *d)
 {
     const struct cuda_module *m;
-    MCS_TRY(set_precision(o));
+    enum mcs_dtype activations;
+    MCS_TRY(find_precision(o, &activations));
     if (o->kind == MCS_DEVICE_CPU) return mcs_cpu_open((int)o->threads, d);
     MCS_TRY(module_of((enum mcs_device_kind)o->kind, &m));
     MCS_TRY(m->open((int)o->gpu, d));
+    d->activations = activations;
     return MCS_OK;
 }
 
 enum mcs_status mcs_device_check(const struct mcs_device_options *o)
 {
     const struct cuda_module *m;
-    MCS_TRY(set_precision(o));
+    enum mcs_dtype activations;
+    MCS_TRY(find_precision(o, &activations));
     if (o->kind == MCS_DEVICE_CPU) return MCS_OK;
     MCS_TRY(module_of((enum mcs_device_kind)o->kind, &m));
     MCS_TRY(m->check((int)o->gpu));

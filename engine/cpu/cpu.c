@@ -103,8 +103,7 @@ enum mcs_status mcs_cpu_open(int threads, struct device *d)
     MCS_TRY(mcs_cpu_check_limits(threads > 0 ? threads : omp_get_max_threads()));
     pthread_once(&filled, fill_table);
     if (threads > 0) omp_set_num_threads(threads);
-    d->backend = &cpu_backend;
-    d->state = NULL;
+    *d = (struct device){.backend = &cpu_backend, .activations = MCS_F32};
     return MCS_OK;
 }
 

@@ -309,8 +309,7 @@ static enum mcs_status cuda_open(int index, struct device *d)
 #define OP(name, inputs, outputs, attr) cuda_ops[OP_##name] = mcs_cuda_##name;
 #include "engine/tape/ops.def"
 #undef OP
-    d->backend = &cuda_backend;
-    d->state = c;
+    *d = (struct device){.backend = &cuda_backend, .state = c, .activations = MCS_F32};
     MCS_TRY_GOTO(create_streams(c), st, failed);
     return MCS_OK;
 failed:

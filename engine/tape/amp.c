@@ -2,18 +2,6 @@
 
 #include <string.h>
 
-static enum mcs_dtype activations = MCS_F32;
-
-enum mcs_dtype mcs_amp_activations(void)
-{
-    return activations;
-}
-
-void mcs_amp_set_activations(enum mcs_dtype dt)
-{
-    activations = dt;
-}
-
 static int type_of(enum mcs_op op, int input)
 {
     return mcs_op_table[op].in[input] & SLOT_TYPE;

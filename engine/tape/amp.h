@@ -7,11 +7,6 @@
 
 #include "engine/tape/graph.h"
 
-/* The type of activations in new graphs of this process; MCS_F32 at the start. main sets it from --precision before the
- * first graph is made. */
-enum mcs_dtype mcs_amp_activations(void);
-void mcs_amp_set_activations(enum mcs_dtype dt);
-
 /* Bits of the inputs of `op` that can be bf16 (ACT and ANY of ops.def). */
 unsigned mcs_amp_slots(enum mcs_op op);
 /* The type of output i in a graph with these activations; dt: the shape rule's. */

@@ -119,12 +119,12 @@ enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
 
 /* ---- graph ---- */
 
-struct graph *mcs_graph_new(struct params *p)
+struct graph *mcs_graph_new(struct params *p, enum mcs_dtype activations)
 {
     struct graph *g = calloc(1, sizeof *g);
     if (!g) abort();
     g->params = p;
-    g->activations = mcs_amp_activations();
+    g->activations = activations;
     return g;
 }
 

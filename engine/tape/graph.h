@@ -1,7 +1,7 @@
 /* A graph: the record of a model's steps for given shapes, and the weights it is built over.
  *
  *     struct params *p = mcs_params_new();
- *     struct graph *g = mcs_graph_new(p);
+ *     struct graph *g = mcs_graph_new(p, device->activations);
  *     struct tensor *x = mcs_input(g, "image", MCS_F32, 4, (int64_t[]){8, 96, 96, 3});
  *     struct tensor *y = clip_image(g, x, &config);
  *     mcs_keep(y);
@@ -88,7 +88,8 @@ struct graph {
     enum mcs_status status;     /* the first error while the graph was built */
     struct run_state run;
 };
-struct graph *mcs_graph_new(struct params *p);
+/* activations: MCS_F32 or MCS_BF16; struct device has the type that was chosen when it was opened. */
+struct graph *mcs_graph_new(struct params *p, enum mcs_dtype activations);
 void mcs_graph_free(struct graph *g);
 enum mcs_status mcs_graph_status(const struct graph *g);
 

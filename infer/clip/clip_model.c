@@ -112,7 +112,7 @@ static enum mcs_status name_params(struct clip_model *m,
                                    void (*name_more)(struct graph *g, const struct clip_config *c))
 {
     const int s = m->config.image_size;
-    struct graph *g = mcs_graph_new(m->params);
+    struct graph *g = mcs_graph_new(m->params, m->device->activations);
     mcs_clip_logit_scale(g);
     mcs_clip_image(g, mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3)), &m->config);
     const struct clip_text t = mcs_clip_text_inputs(g, 1, 2);
@@ -231,7 +231,7 @@ static enum mcs_status make_exec(struct clip_model *m, struct clip_session *p)
 static enum mcs_status image_session_new(struct clip_model *m, struct clip_session *p)
 {
     const int64_t s = m->config.image_size;
-    p->graph = mcs_graph_new(m->params);
+    p->graph = mcs_graph_new(m->params, m->device->activations);
     p->image = mcs_input(p->graph, "image", MCS_F32, MCS_DIMS(IMAGE_BATCH, s, s, 3));
     p->out = mcs_keep(mcs_clip_image(p->graph, p->image, &m->config));
     p->host = calloc((size_t)(IMAGE_BATCH * (s * s * 3 + m->config.embed)), sizeof(float));
@@ -242,7 +242,7 @@ static enum mcs_status image_session_new(struct clip_model *m, struct clip_sessi
 static enum mcs_status text_session_new(struct clip_model *m, int64_t rows, struct clip_session *p)
 {
     const size_t capacity = (size_t)TEXT_BATCH * (size_t)m->config.context + TEXT_BUCKET;
-    p->graph = mcs_graph_new(m->params);
+    p->graph = mcs_graph_new(m->params, m->device->activations);
     p->text = mcs_clip_text_inputs(p->graph, TEXT_BATCH, rows);
     p->out = mcs_keep(mcs_clip_text(p->graph, &p->text, &m->config, 0));
     p->ids = malloc(capacity * sizeof *p->ids);

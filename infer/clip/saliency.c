@@ -84,19 +84,19 @@ static enum mcs_status saliency_open(struct saliency *s, struct clip_model *mode
                 (long long)s->pairs);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; block += counts[i++]) *fields[i] = block;
 
-    s->prefix_graph = mcs_graph_new(model->params);
+    s->prefix_graph = mcs_graph_new(model->params, model->device->activations);
     s->image = mcs_input(s->prefix_graph, "image", MCS_F32, MCS_DIMS(s->pairs, c->image_size, c->image_size, 3));
     s->x = mcs_clip_embed_image(s->prefix_graph, s->image, c);
     s->x = mcs_keep(mcs_clip_blocks(s->prefix_graph, s->x, c, 0, s->o.layer + 1, NULL));
     MCS_TRY(mcs_exec_new(s->prefix_graph, model->device, &s->prefix));
 
-    s->graph = mcs_graph_new(model->params);
+    s->graph = mcs_graph_new(model->params, model->device->activations);
     s->b = mcs_clip_m2ib(s->graph, c, s->o.layer, s->pairs, o->copies);
     MCS_TRY(mcs_graph_status(s->graph));
     MCS_TRY(mcs_grad(s->graph, (struct tensor *[]){s->b.fit, s->b.kl}, 2));
     MCS_TRY(mcs_exec_new(s->graph, model->device, &s->exec));
 
-    s->map_graph = mcs_graph_new(model->params);
+    s->map_graph = mcs_graph_new(model->params, model->device->activations);
     s->map_x = mcs_input(s->map_graph, "x", MCS_F32, MCS_DIMS(s->pairs, s->tokens, s->width));
     s->map_alpha = mcs_input(s->map_graph, "alpha", MCS_F32, MCS_DIMS(s->pairs, s->tokens, s->width));
     struct tensor *still = mcs_input(s->map_graph, "noise", MCS_F32, MCS_DIMS(s->pairs, s->tokens, s->width));

@@ -167,7 +167,7 @@ static enum mcs_status name_params(struct sam_model *m, struct device *d)
     const int64_t one = 1, s = c->image_size;
     m->device = d;
     m->params = mcs_params_new();
-    struct graph *g = mcs_graph_new(m->params);
+    struct graph *g = mcs_graph_new(m->params, m->device->activations);
     struct tensor *image = mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3));
     struct tensor *image_of = mcs_input(g, "image_of", MCS_I32, 1, &one);
     const struct sam_prompt prompt = mcs_sam_prompt_inputs(g, c, 1, 2, 1);
@@ -244,7 +244,7 @@ static enum mcs_status plan_build(struct sam_model *m, struct sam_plan *p)
 {
     const struct sam_config *c = &m->config;
     const int64_t s = c->image_size, grid = mcs_sam_grid(c);
-    struct graph *g = p->graph = mcs_graph_new(m->params);
+    struct graph *g = p->graph = mcs_graph_new(m->params, m->device->activations);
     if (p->decoder) {
         p->embedding = mcs_input(g, "embedding", MCS_F32, MCS_DIMS(p->n, grid, grid, c->embed));
         p->image_of = mcs_input(g, "image_of", MCS_I32, MCS_DIMS(p->n));

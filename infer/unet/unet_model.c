@@ -258,7 +258,7 @@ static enum mcs_status record(struct unet_model *m, int64_t batch)
 {
     const int64_t dim[] = {batch, m->plans.patch[0], m->plans.patch[1], m->plans.net.in_channels};
     struct tensor *out[UNET_MAX_STAGES];
-    m->graph = mcs_graph_new(m->params);
+    m->graph = mcs_graph_new(m->params, m->device->activations);
     m->image = mcs_input(m->graph, "image", MCS_F32, 4, dim);
     mcs_unet(m->graph, m->image, &m->plans.net, 0, out);
     m->logits = out[0];

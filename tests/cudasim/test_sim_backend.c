@@ -79,7 +79,7 @@ static void draw(float *x, int64_t n, uint32_t site)
 static enum mcs_status build(struct net *n, struct device *d)
 {
     n->p = mcs_params_new();
-    struct graph *g = n->g = mcs_graph_new(n->p);
+    struct graph *g = n->g = mcs_graph_new(n->p, d->activations);
     g->run.seed = 4;
     n->x = mcs_input(g, "x", MCS_F32, MCS_DIMS(ROWS, WIDTH));
     n->target = mcs_input(g, "target", MCS_F32, MCS_DIMS(ROWS, WIDTH));
@@ -235,7 +235,7 @@ Test(cuda_backend, values_in_bf16)
     static float in[N], out[N];
     struct device d = device_open();
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct tensor *x = mcs_input(g, "x", MCS_BF16, MCS_DIMS(N));
     mcs_keep(mcs_relu(g, x));
     OK(mcs_graph_status(g));
@@ -305,7 +305,7 @@ static void capture_and_replay(enum mcs_dtype activations, uint64_t seed)
     struct branch branch;
     struct outcome *last = NULL;
     cudasim_seed(seed);
-    mcs_amp_set_activations(activations);
+    d.activations = activations;
     OK(net_open(&eager, &d));
     OK(net_open(&captured, &d));
     eager.e->no_capture = 1;
@@ -335,7 +335,6 @@ static void capture_and_replay(enum mcs_dtype activations, uint64_t seed)
     branch_close(&branch);
     net_close(&eager);
     net_close(&captured);
-    mcs_amp_set_activations(MCS_F32);
     mcs_device_close(&d);
 }
 
@@ -448,7 +447,7 @@ Test(cuda_backend, timed_calls)
 /* ---- out of memory ---- */
 
 /* Opens a device and a network, runs two training steps, closes both. */
-static enum mcs_status live(void)
+static enum mcs_status live(enum mcs_dtype activations)
 {
     const struct optim_options adamw = {.kind = OPTIM_ADAMW, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f};
     struct device d = {0};
@@ -456,6 +455,7 @@ static enum mcs_status live(void)
     struct optim *o = NULL;
     double norm;
     MCS_TRY(mcs_cuda_module.open(0, &d));
+    d.activations = activations;
     enum mcs_status st = net_open(&n, &d);
     if (st == MCS_OK) st = mcs_optim_new(n.p, &adamw, NULL, &o);
     for (int i = 0; i < 2 && st == MCS_OK; i++) {
@@ -471,10 +471,9 @@ static enum mcs_status live(void)
 Test(cuda_backend, out_of_memory_at_each_allocation)
 {
     int n = 1;
-    mcs_amp_set_activations(MCS_BF16); /* bf16: with a workspace for cast weights */
     for (;; n++) {
         cudasim_fail_alloc(n);
-        if (live() == MCS_OK) break;
+        if (live(MCS_BF16) == MCS_OK) break; /* bf16: with a workspace for cast weights */
         fails(MCS_E_NOMEM, MCS_E_NOMEM, "MiB of device memory wanted in one piece, ");
         cr_assert_eq(cudasim_bytes_held(), 0, "%zu bytes left by allocation %d that fails", cudasim_bytes_held(), n);
     }
@@ -513,7 +512,7 @@ static const struct optim_options sgd = {
 static struct params *params_on(struct device *d)
 {
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     const struct init normal = {INIT_NORMAL, 1};
     mcs_param(g, "weight", MCS_DIMS(33, 17), normal);
     mcs_param(g, "bias", MCS_DIMS(33), normal);
@@ -679,7 +678,7 @@ static void not_finite(enum mcs_dtype activations)
     char stopped[65], spoilt[65];
     struct device d = device_open();
     const char *folder = tiny_folder("cuda_nan");
-    mcs_amp_set_activations(activations);
+    d.activations = activations;
     cr_assert_eq(train(&d, &(struct job){-1, 2}, tiny_path(folder, "a"), 0, stopped), MCS_E_STOPPED);
     mcs_error_clear();
     mcs_stop_reset();

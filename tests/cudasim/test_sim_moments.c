@@ -75,10 +75,9 @@ static void set_input(struct net *n, const struct tensor *t, uint32_t site)
 /* apart: puts another step between the convolution and the norm. */
 static void net_open(struct net *n, struct device *d, const struct shape *s, enum mcs_dtype t, float slope, int apart)
 {
-    mcs_amp_set_activations(t);
     n->d = d;
     n->p = mcs_params_new();
-    struct graph *g = n->g = mcs_graph_new(n->p);
+    struct graph *g = n->g = mcs_graph_new(n->p, t);
     n->x = mcs_input(g, "x", t, s->nd, s->x);
     n->x->wants_grad = 1;
     n->y = mcs_keep(mcs_conv(g, n->x, s->o, s->k, s->stride, 1, BIAS, (struct init){INIT_ZERO, 0}, "conv"));
@@ -90,7 +89,6 @@ static void net_open(struct net *n, struct device *d, const struct shape *s, enu
     OK(mcs_params_alloc(n->p, d));
     OK(mcs_params_alloc_grad(n->p));
     OK(mcs_exec_new(g, d, &n->e));
-    mcs_amp_set_activations(MCS_F32);
     set_input(n, n->x, 1);
     set_input(n, n->out->grad, 2);
     cr_assert_eq(n->p->n, PARAMS);

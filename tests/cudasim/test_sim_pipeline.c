@@ -31,7 +31,7 @@ static int half; /* activations on the simulated device are bf16 */
 
 static void choose_precision(int d)
 {
-    mcs_amp_set_activations(half && d == GPU ? MCS_BF16 : MCS_F32);
+    device[d].activations = half && d == GPU ? MCS_BF16 : MCS_F32;
 }
 
 #ifdef TEST_CUDASIM

@@ -101,7 +101,7 @@ static enum mcs_status run_graph(struct job *job, struct comm *c, struct device 
 {
     const int64_t own = BATCH / size;
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct exec *e = NULL;
     struct data_parallel dp;
     struct tensor *in[2], *loss;
@@ -202,7 +202,7 @@ Test(data_parallel, buckets_hold_each_gradient_once)
 {
     struct device d;
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct data_parallel dp;
     struct tensor *in[2], *loss;
     struct buckets b;
@@ -250,7 +250,7 @@ static enum mcs_status run_unlike(void *ctx, struct ranks *r)
     struct comm *c = NULL;
     struct job job = {.dice = 1, .attr = {.smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1}};
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct exec *e = NULL;
     struct data_parallel dp;
     struct tensor *in[2], *loss;

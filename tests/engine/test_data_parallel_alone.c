@@ -172,7 +172,7 @@ Test(data_parallel_alone, rows_of_all_ranks)
 {
     struct data_parallel dp;
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct exec *e;
     static const int32_t own[] = {-1, -1, 0, 1, -1, -1};
     static const float values[] = {1, 2, 3, 4, 5, 6}, more[] = {9, 8, 7, 6};
@@ -212,7 +212,7 @@ Test(data_parallel_alone, rows_that_are_refused)
     open_comm(0, 2);
     for (int k = 0; k < 6; k++) {
         struct data_parallel dp;
-        struct graph *g = mcs_graph_new(p);
+        struct graph *g = mcs_graph_new(p, MCS_F32);
         mcs_data_parallel_begin(&dp, k == 4 ? NULL : &comm, g);
         struct tensor *x = k == 0   ? mcs_input(g, "x", MCS_F32, MCS_DIMS(2, 3, 4))
                            : k == 1 ? mcs_input(g, "x", MCS_BF16, MCS_DIMS(2, 3))
@@ -260,7 +260,7 @@ static void expect_loss(int size, int batch_dice, float step, int labelled)
     struct dice_ce_attr a = {.batch_dice = batch_dice, .smooth = 0.5f, .weight_ce = 1, .weight_dice = 0.75f};
     struct data_parallel dp;
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct exec *e;
     float x[N * SPACE * CLASSES], weight = 6;
     int32_t target[N * SPACE];
@@ -328,7 +328,7 @@ Test(data_parallel_alone, losses_that_are_refused)
     const struct dice_ce_attr a = {.smooth = 1, .weight_ce = 1, .weight_dice = 1};
     struct data_parallel dp;
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     float weight = 6;
     open_comm(0, 2);
     struct tensor *x = mcs_input(g, "x", MCS_F32, MCS_DIMS(1, 4, 2)), *t = mcs_input(g, "t", MCS_I32, MCS_DIMS(1, 4));
@@ -377,7 +377,7 @@ static void expect_buckets(const struct graph *g, const char *const *without, in
 Test(data_parallel_alone, bounds_of_each_bucket)
 {
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p), *second = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32), *second = mcs_graph_new(p, MCS_F32);
     struct data_parallel dp;
     struct exec *e;
     static const char *const without[] = {"c.w", "d.", NULL};

@@ -260,7 +260,7 @@ Test(determinism, gradients_with_one_and_two_threads, .timeout = 60)
         models_open(&m, 1 + i);
         const struct clip_config *c = &m.clip.config;
         struct params *p = m.clip.params;
-        struct graph *g = mcs_graph_new(p);
+        struct graph *g = mcs_graph_new(p, MCS_F32);
         struct tensor *image = mcs_input(g, "image", MCS_F32, MCS_DIMS(BATCH, c->image_size, c->image_size, 3));
         const struct clip_text t = mcs_clip_text_inputs(g, BATCH, 64);
         struct tensor *a = mcs_l2norm(g, mcs_clip_image(g, image, c)), *b = mcs_l2norm(g, mcs_clip_text(g, &t, c, 1));

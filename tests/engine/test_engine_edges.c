@@ -23,7 +23,7 @@ static void round_trip(int64_t n)
     struct exec *e;
     float *x = malloc((size_t)n * sizeof *x), *got = malloc((size_t)n * sizeof *got);
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct tensor *before = mcs_input(g, "before", MCS_BF16, MCS_DIMS(2)),
                   *t = mcs_input(g, "half", MCS_BF16, MCS_DIMS(n)),
                   *after = mcs_input(g, "after", MCS_BF16, MCS_DIMS(2));
@@ -63,7 +63,7 @@ Test(engine_edges, use_before_memory_is_refused)
 {
     struct device d;
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct exec *e;
     float v[6] = {0};
     struct tensor *x = mcs_input(g, "x", MCS_F32, MCS_DIMS(2, 3)), *y = mcs_linear(g, x, 3, BIAS, "layer");
@@ -119,7 +119,7 @@ static void refused(struct tensor *const *seeds, int n, const char *part)
 static void begin(void)
 {
     params = mcs_params_new();
-    graph = mcs_graph_new(params);
+    graph = mcs_graph_new(params, MCS_F32);
     input = mcs_input(graph, "x", MCS_F32, MCS_DIMS(2, 3));
     weight = mcs_param(graph, "w", MCS_DIMS(2, 3), (struct init){INIT_ONE, 0});
 }
@@ -209,10 +209,7 @@ Test(engine_edges, the_processor_as_a_device)
         OK(mcs_device_check(&c));
         OK(mcs_device_open(&c, &d));
         cr_expect_str_eq(d.backend->name, "cpu");
-        begin();
-        cr_expect_eq(graph->activations, MCS_F32);
-        mcs_graph_free(graph);
-        mcs_params_free(params);
+        cr_expect_eq(d.activations, MCS_F32);
         mcs_device_close(&d);
     }
 }

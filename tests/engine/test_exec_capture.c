@@ -117,7 +117,7 @@ struct net {
 
 static struct graph *record(struct params *p, int64_t rows)
 {
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct tensor *x = mcs_input(g, "x", MCS_F32, MCS_DIMS(rows, 3)),
                   *target = mcs_input(g, "target", MCS_F32, MCS_DIMS(rows, 2));
     struct tensor *y = mcs_linear(g, x, 2, 0, "l");
@@ -338,7 +338,7 @@ Test(exec_capture, an_input_in_bfloat16_of_several_pieces)
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         static float values[9000], got[9000];
         const int64_t n = counts[k];
-        struct graph *g = mcs_graph_new(p);
+        struct graph *g = mcs_graph_new(p, MCS_F32);
         struct exec *e;
         struct tensor *x = mcs_input(g, "x", MCS_BF16, MCS_DIMS(1, n));
         const struct cast_attr wide = {MCS_F32};

@@ -43,7 +43,7 @@ static void record(struct net *n, struct params *p, int64_t rows)
     int32_t last_first[MAX_ROWS];
     for (int64_t i = 0; i < rows; i++) last_first[i] = (int32_t)(rows - 1 - i);
     n->rows = rows;
-    struct graph *g = n->g = mcs_graph_new(p);
+    struct graph *g = n->g = mcs_graph_new(p, MCS_F32);
     n->x = mcs_input(g, "x", MCS_F32, MCS_DIMS(rows, WIDTH));
     n->target = mcs_input(g, "target", MCS_F32, MCS_DIMS(rows, WIDTH));
     struct tensor *h = mcs_gelu(g, mcs_linear(g, n->x, 2 * WIDTH, BIAS, "first"));

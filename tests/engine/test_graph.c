@@ -30,7 +30,7 @@ static struct net net_open(void)
     struct net n;
     OK(mcs_cpu_open(1, &n.d));
     n.p = mcs_params_new();
-    n.g = mcs_graph_new(n.p);
+    n.g = mcs_graph_new(n.p, MCS_F32);
     return n;
 }
 
@@ -106,7 +106,7 @@ Test(graph, parameters_are_named_once)
     fails(mcs_graph_status(n.g), MCS_E_SHAPE, "block.3.weight: the parameter is used with two shapes");
     OK(mcs_params_alloc(n.p, &n.d));
     fails(mcs_params_alloc(n.p, &n.d), MCS_E_FAIL, "already");
-    struct graph *later = mcs_graph_new(n.p);
+    struct graph *later = mcs_graph_new(n.p, MCS_F32);
     mcs_param(later, "new", MCS_DIMS(2), (struct init){INIT_ONE, 0});
     fails(mcs_graph_status(later), MCS_E_FAIL, "new: a parameter first named after");
     mcs_graph_free(later);

@@ -148,7 +148,7 @@ struct net {
 static struct net net_open(void)
 {
     struct net n = {.p = mcs_params_new()};
-    n.g = mcs_graph_new(n.p);
+    n.g = mcs_graph_new(n.p, MCS_F32);
     return n;
 }
 

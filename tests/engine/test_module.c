@@ -76,6 +76,7 @@ Test(module, three_devices)
             snprintf(want, sizeof want, "unit %d", i);
             OK(mcs_device_open(&c, &d));
             cr_expect_str_eq(d.backend->name, want);
+            cr_expect_eq(d.activations, MCS_F32);
             mcs_device_close(&d);
         }
         c.gpu = 3;
@@ -88,6 +89,17 @@ Test(module, three_devices)
         c.precision = MCS_PRECISION_BF16;
         c.gpu = 1;
         OK(mcs_device_check(&c));
+        for (int i = 0; i < 2;
+             i++) { /* bf16 by name and by default; the precision is the device's, not the process's */
+            struct device other;
+            OK(mcs_device_open(&c, &d));
+            OK(mcs_device_open(&(struct mcs_device_options){.threads = 1}, &other));
+            cr_expect_eq(d.activations, MCS_BF16);
+            cr_expect_eq(other.activations, MCS_F32);
+            mcs_device_close(&other);
+            mcs_device_close(&d);
+            c.precision = MCS_PRECISION_AUTO;
+        }
     }
 }
 

@@ -26,7 +26,7 @@ static void model_open(struct model *m)
 {
     OK(mcs_cpu_open(2, &m->d));
     m->p = mcs_params_new();
-    m->g = mcs_graph_new(m->p);
+    m->g = mcs_graph_new(m->p, MCS_F32);
 }
 
 static void model_alloc(struct model *m)

@@ -29,7 +29,7 @@ static struct net net_open(void)
     struct net n;
     OK(mcs_cpu_open(1, &n.d));
     n.p = mcs_params_new();
-    n.g = mcs_graph_new(n.p);
+    n.g = mcs_graph_new(n.p, MCS_F32);
     return n;
 }
 
@@ -262,15 +262,13 @@ Test(tape, which_operands_are_bfloat16)
             cr_expect_eq(mcs_amp_output(MCS_BF16, op, k, MCS_F32), MCS_F32, "%s", name);
     }
     cr_expect_eq(mcs_amp_output(MCS_F32, OP_gather, 0, MCS_BF16), MCS_BF16); /* as the shape rule says */
-    cr_expect_eq(mcs_amp_activations(), MCS_F32);
 }
 
 /* Casts are recorded where types change, once per tensor; a parameter's at each use. */
 Test(tape, casts_of_a_bfloat16_graph)
 {
     struct net n = net_open();
-    mcs_amp_set_activations(MCS_BF16);
-    struct graph *g = mcs_graph_new(n.p);
+    struct graph *g = mcs_graph_new(n.p, MCS_BF16);
     cr_expect_eq(g->activations, MCS_BF16);
     struct tensor *x = mcs_input(g, "x", MCS_F32, MCS_DIMS(2, 4));
     struct tensor *w = mcs_param(g, "w", MCS_DIMS(2, 4), (struct init){INIT_ONE, 0});
@@ -292,7 +290,6 @@ Test(tape, casts_of_a_bfloat16_graph)
     cr_expect_eq(s->cast->dt, MCS_F32);
     cr_expect(g->steps[8].in[0] == s->cast && g->steps[9].in[0] == s->cast && again->dt == MCS_F32);
     cr_expect(g->steps[3].in[0] == w && g->steps[5].in[0] == w && !w->cast);
-    mcs_amp_set_activations(MCS_F32);
     mcs_graph_free(g);
     net_close(&n);
 }

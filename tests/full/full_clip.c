@@ -125,7 +125,7 @@ static struct towers build(struct params *p)
 {
     const struct clip_config c = mcs_clip_biomed();
     const struct contrastive_attr info_nce = {.a = 1}; /* inv_tau 0: the temperature is learned */
-    struct towers t = {.graph = mcs_graph_new(p)};
+    struct towers t = {.graph = mcs_graph_new(p, MCS_F32)};
     t.image = mcs_input(t.graph, "image", MCS_F32, MCS_DIMS(BATCH, c.image_size, c.image_size, 3));
     t.text = mcs_clip_text_inputs(t.graph, BATCH, ROWS);
     t.image_out = mcs_keep(mcs_l2norm(t.graph, mcs_clip_image(t.graph, t.image, &c)));

@@ -42,7 +42,7 @@ static void run(int gradients)
     OK(mcs_cpu_open(0, &cpu));
     const double before = peak_mib();
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct tensor *image = mcs_input(g, "image", MCS_F32, 4, (int64_t[]){1, s, s, 3});
     struct tensor *image_of = mcs_input(g, "image_of", MCS_I32, 1, &n);
     const struct sam_prompt prompt = mcs_sam_prompt_inputs(g, &c, n, 2, 0);

@@ -43,7 +43,7 @@ static void run(int64_t batch)
     cr_assert_eq(mcs_unet_plans_make(1, 2, 512, 512, 8, 32, 512, &p), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(mcs_unet_model_new(&p, 1, &d, &m), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(mcs_params_alloc_grad(m.params), MCS_OK);
-    struct graph *g = mcs_graph_new(m.params);
+    struct graph *g = mcs_graph_new(m.params, MCS_F32);
     struct tensor *x = mcs_input(g, "image", MCS_F32, 4, (int64_t[]){batch, 512, 512, 1});
     const int n = mcs_unet(g, x, &p.net, 1, out);
     cr_assert_eq(n, 7);

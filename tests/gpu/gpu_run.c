@@ -36,8 +36,9 @@ struct arguments {
 
 enum mcs_status mcs_device_open(const struct mcs_device_options *o, struct device *d)
 {
-    mcs_amp_set_activations(o->precision == MCS_PRECISION_FP32 ? MCS_F32 : MCS_BF16);
-    return mcs_cuda_module.open((int)o->gpu, d);
+    MCS_TRY(mcs_cuda_module.open((int)o->gpu, d));
+    d->activations = o->precision == MCS_PRECISION_FP32 ? MCS_F32 : MCS_BF16;
+    return MCS_OK;
 }
 
 /* Prints the error; returns the exit code. */

@@ -58,7 +58,7 @@ static void check_clip(void)
     struct safetensors *file = golden_open("clip.safetensors");
     cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     struct tensor *image = mcs_input(g, "image", MCS_F32, MCS_DIMS(BATCH, 32, 32, 3));
     const struct clip_text text = mcs_clip_text_inputs(g, BATCH, PADDED_ROWS);
     struct tensor *embedding = mcs_keep(mcs_clip_embed_image(g, image, &c));
@@ -151,7 +151,7 @@ static void check_m2ib(const char *beta_name, float beta)
     struct safetensors *file = golden_open("m2ib.safetensors");
     cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     const struct m2ib b = mcs_clip_m2ib(g, &c, 2, 1, COPIES);
     cr_assert(mcs_grad(g, (struct tensor *[]){b.fit, b.kl}, 2) == MCS_OK, "%s", mcs_error_message());
     cr_assert(mcs_params_alloc(p, &d) == MCS_OK);

@@ -118,7 +118,7 @@ static void give_weights(struct params *p)
 static struct lab lab_new(int encoder, int64_t n, int64_t tokens, int with_mask, int gradients)
 {
     struct lab l = {.p = mcs_params_new()};
-    l.g = mcs_graph_new(l.p);
+    l.g = mcs_graph_new(l.p, MCS_F32);
     if (encoder) {
         l.image = mcs_input(l.g, "image", MCS_F32, 4, (int64_t[]){1, FRAME, FRAME, 3});
         l.embedding = mcs_sam_encode(l.g, l.image, &toy);
@@ -289,7 +289,7 @@ Test(sam_model, prompt_encoder)
     for (int i = 0; i < N_KINDS; i++) {
         const struct prompt_kind *k = &kinds[i];
         struct lab l = {.p = mcs_params_new()};
-        l.g = mcs_graph_new(l.p);
+        l.g = mcs_graph_new(l.p, MCS_F32);
         l.prompt = mcs_sam_prompt_inputs(l.g, &toy, k->n, k->tokens, k->mask);
         struct tensor *sparse = k->tokens ? mcs_keep(mcs_sam_sparse(l.g, &l.prompt, &toy)) : NULL;
         struct tensor *dense = k->mask ? mcs_keep(mcs_sam_dense(l.g, &l.prompt, &toy)) : NULL;
@@ -428,7 +428,7 @@ Test(sam_model, gradients_of_the_prompt_encoder_and_the_embedding)
 Test(sam_model, vit_b_has_the_checkpoints_tensors)
 {
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     const struct sam_config c = mcs_sam_vit_b();
     int64_t one = 1, values = 0;
     struct tensor *image = mcs_input(g, "image", MCS_F32, 4, (int64_t[]){1, 1024, 1024, 3});

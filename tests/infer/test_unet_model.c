@@ -83,7 +83,7 @@ static void check(const char *golden, const struct unet_config *c, const int64_t
     const char *prefix = batch_dice ? "batch." : "sample.";
     cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
     struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p);
+    struct graph *g = mcs_graph_new(p, MCS_F32);
     int64_t dim[5] = {N}, n_sp = 1;
     for (int i = 0; i < c->nsp; i++) n_sp *= dim[1 + i] = size[i];
     dim[1 + c->nsp] = 1;

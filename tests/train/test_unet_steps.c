@@ -84,7 +84,7 @@ static struct bench *bench_open(const struct optim_options *optim, int batch_dic
                                      .foreground = 0.33,
                                      .seed = 3};
     OK(mcs_unet_loader_open(&b->loader));
-    b->forward = mcs_graph_new(b->m.params);
+    b->forward = mcs_graph_new(b->m.params, MCS_F32);
     b->image = mcs_input(b->forward, "image", MCS_F32, MCS_DIMS(BATCH, SIDE, SIDE, 1));
     const int n = mcs_unet(b->forward, b->image, &p.net, 1, b->out);
     cr_assert_eq(n, 3);

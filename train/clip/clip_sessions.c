@@ -45,7 +45,7 @@ static enum mcs_status record(struct clip_train_session *p, struct clip_model *m
     const struct clip_config *c = &m->config;
     const int64_t batch = mcs_clip_own_batch(o), s = c->image_size;
     struct clip_nodes n;
-    struct graph *g = p->graph = mcs_graph_new(m->params);
+    struct graph *g = p->graph = mcs_graph_new(m->params, m->device->activations);
     g->frozen = o->frozen;
     g->run.seed = o->seed;
     p->images = mcs_input(g, "image", MCS_F32, MCS_DIMS(batch, s, s, 3));

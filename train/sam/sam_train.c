@@ -91,7 +91,7 @@ static enum mcs_status build(struct trainer *t)
 {
     const struct sam_config *c = &t->model->config;
     const int64_t s = c->image_size, side = mcs_sam_side(c), n = t->n;
-    struct graph *g = t->graph = mcs_graph_new(t->model->params);
+    struct graph *g = t->graph = mcs_graph_new(t->model->params, t->model->device->activations);
     g->run.seed = t->o->seed;
     t->image = mcs_input(g, "image", MCS_F32, MCS_DIMS(t->o->images, s, s, 3));
     t->image_of = mcs_input(g, "image_of", MCS_I32, MCS_DIMS(n));

@@ -39,7 +39,7 @@ static enum mcs_status record(struct unet_trainer *t)
     const struct unet_plans *p = &t->model->plans;
     const struct dice_ce_attr attr = {.batch_dice = p->batch_dice, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
     struct tensor *out[UNET_MAX_STAGES];
-    struct graph *g = t->graph = mcs_graph_new(t->model->params);
+    struct graph *g = t->graph = mcs_graph_new(t->model->params, t->model->device->activations);
     g->run.seed = t->o->seed;
     t->image =
         mcs_input(g, "image", MCS_F32, 4, (int64_t[]){t->loader.n, p->patch[0], p->patch[1], p->net.in_channels});
