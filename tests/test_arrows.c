@@ -21,7 +21,8 @@ static const struct layer {
 } layers[] = {
     {"records", "kernels/image/records", ""}, /* plain structs that lie in device memory */
     {"kernels", "kernels", "records"},
-    {"base", "engine/base engine/cli", ""},
+    {"base", "engine/base", ""},
+    {"cli", "engine/cli", "base"},             /* the command line: only verbs and the top may include it */
     {"image", "engine/image", "base records"}, /* algorithms on arrays of the host */
     {"tensor", "engine/tape/tensor", "base"},
     {"op", "engine/tape/op engine/tape/ops", "base tensor"},
@@ -37,6 +38,11 @@ static const struct layer {
     {"model", "engine/model", "base tensor op graph grad plan exec engine"},
     {"engine", "engine",
      "base tensor op graph grad plan exec records"}, /* the rest: parameters, optimizers, checkpoints */
+    {"data_verbs", "data/cmd", "base cli tensor data"},
+    {"infer_verbs", "infer/cmd",
+     "base cli tensor op graph grad plan exec engine devices dist model data infer image records"},
+    {"train_verbs", "train/cmd",
+     "base cli tensor op graph grad plan exec engine devices dist model data infer train image records"},
     {"data", "data", "base tensor"},
     {"infer", "infer", "base tensor op graph grad plan exec engine devices dist model data image records"},
     {"train", "train", "base tensor op graph grad plan exec engine devices dist model data infer image records"},
@@ -192,6 +198,13 @@ Test(arrows, the_rules_themselves)
     cr_expect(allowed("train/loop.c", "infer/metrics/metrics.h"));
     cr_expect(allowed("tests/ref/ref_gelu.c", "train/loop.h"));
     cr_expect_not(allowed("stray.c", "engine/base/status.h"));
+    cr_expect(allowed("infer/cmd/cmd_sam.c", "engine/cli/config.h"));
+    cr_expect(allowed("engine/cli/yaml.c", "engine/base/input.h"));
+    cr_expect_not(allowed("engine/cli/yaml.c", "engine/devices.h"));
+    static const char *const below[] = {"engine/base/log.c",     "engine/devices.c",      "engine/cpu/cpu.c",
+                                        "data/run/run_folder.c", "infer/sam/sam_model.h", "train/run/cycle.h"};
+    for (size_t i = 0; i < sizeof below / sizeof *below; i++) cr_expect_not(allowed(below[i], "engine/cli/config.h"));
+    cr_expect_not(allowed("infer/segment.c", "infer/cmd/segment_cases.h"));
 }
 
 Test(arrows, includes_follow_them)

@@ -22,7 +22,7 @@
  *         .name = "coarse", .line = "saliency maps to masks and boxes", .options = options,
  *         .options_bytes = sizeof(struct coarse_options), .run = run};
  *
- * This is a whole verb, in FOLDER/cmd_coarse.c: CMake finds the file and main.c lists it.
+ * This is a whole verb, in FOLDER/cmd/cmd_coarse.c: CMake finds the file and main.c lists it.
  *
  * An option's type is its field's type: const char * is a text, int64_t an integer, double a number, int a flag (or,
  * with `.choices`, the index of the chosen word), struct mcs_strings a list (the option repeated, or a YAML sequence).
@@ -114,8 +114,6 @@ char *mcs_config_help(const struct mcs_verb *verb, struct arena *arena);
  * The same options give the same text: help, config, dry-run, json, quiet, trace and max-memory are left out, since
  * they change no result. */
 char *mcs_config_text(const void *options, struct arena *arena);
-/* Writes mcs_config_text to a file, whole or not at all. E_IO. */
-enum mcs_status mcs_config_save(const char *path, const void *options);
 /* The key `verb` of a saved config: the verb that `replay` runs. Owned by the arena. E_NOINPUT, E_DATA. */
 enum mcs_status mcs_config_verb(const char *path, struct arena *arena, const char **verb);
 

@@ -87,7 +87,7 @@ Test(cli, one_error_line_and_no_trace_unless_asked)
     cr_expect_eq(strchr(shell_output, '\n') - shell_output, (long)strlen(shell_output) - 1, "more than one line:\n%s",
                  shell_output);
     cr_expect(!strstr(shell_output, "config.c"), "%s", shell_output);
-    expect("MCSAM_TRACE_ERRORS=1 mcsam devices --threads x", 2, "config.c:");
+    expect("MCSAM_TRACE_ERRORS=1 mcsam devices --threads x", 2, "options.c:");
 }
 
 /* Each verb has a section, so that documentation and program stay consistent. */

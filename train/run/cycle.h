@@ -10,6 +10,9 @@
 #define MCS_CYCLE_H
 
 #include "engine/base/form.h"
+#include "engine/base/status.h"
+
+#include <stdint.h>
 
 struct cycle_options {
     enum mcs_form form;
