@@ -265,6 +265,62 @@ Test(arrows, a_vendor_header_is_included_once)
     free(t.paths);
 }
 
+/* Variables of the process. Each file that has one, and why it cannot belong to an object. */
+static const struct {
+    const char *path, *why;
+} process_state[] = {
+    {"engine/base/log.c", "the log sink"},
+    {"engine/base/memory.c", "--max-memory limits the process"},
+    {"engine/base/newfile.c", "temporary files found in folders, each of which is listed once"},
+    {"engine/base/stop.c", "signals reach the process"},
+    {"engine/tape/exec.c", "--trace: the trace file, one as standard output is"},
+    {"engine/cpu/cpu.c", "table of the ops, filled once"},
+    {"engine/cpu/onednn.c", "oneDNN's engine, opened once"},
+    {"engine/cuda/cuda.c", "table of the ops, filled once"},
+    {"engine/cuda/vendor_dnn.c", "functions of a library loaded once"},
+    {"engine/cuda/vendor_nccl.c", "functions of a library loaded once"},
+    {"data/io/hdf5_read.c", "HDF5 allows one thread at a time"},
+    {"data/run/run_folder.c", "the open runs, among which the store finds that of a file"},
+    {"data/run/run_record.c", "cache of the records read last"},
+};
+
+/* Does a line define a variable that is neither constant nor of one thread? */
+static int is_variable(const char *line)
+{
+    return strncmp(line, "static ", 7) == 0 && !strstr(line, "const ") && !strstr(line, "_Thread_local ") &&
+           !strstr(line, "inline ") && line[strcspn(line, "(=;{")] != '(';
+}
+
+Test(arrows, no_other_variables_of_the_process)
+{
+    cr_expect(is_variable("static int x;\n") && is_variable("static struct {\n") &&
+              is_variable("static int x = f(1);\n"));
+    cr_expect_not(is_variable("static int f(int x)\n") || is_variable("static const int x = 1;\n") ||
+                  is_variable("    static int local;\n") || is_variable("static _Thread_local int x;\n"));
+    enum { N = sizeof process_state / sizeof *process_state };
+    int seen[N] = {0};
+    struct tree t = read_tree();
+    for (int i = 0; i < t.n; i++) {
+        const char *path = t.paths[i], *end = strrchr(path, '.');
+        if (strcmp(end, ".c") != 0 || strncmp(path, "bench/", 6) == 0 || strncmp(path, "tests/", 6) == 0 ||
+            strncmp(path, "data/h5read/", 12) == 0) /* h5read: a program */
+            continue;
+        FILE *f = open_source(path);
+        char line[4096];
+        int listed = -1;
+        for (int k = 0; k < N; k++)
+            if (strcmp(process_state[k].path, path) == 0) listed = k;
+        for (int no = 1; fgets(line, sizeof line, f); no++) {
+            if (!is_variable(line)) continue;
+            cr_expect(listed >= 0, "%s:%d: a variable of the process: %s", path, no, line);
+            if (listed >= 0) seen[listed] = 1;
+        }
+        fclose(f);
+    }
+    for (int k = 0; k < N; k++) cr_expect(seen[k], "%s has no variable any more", process_state[k].path);
+    free(t.paths);
+}
+
 /* Only kernels/common/device.cuh distinguishes compilers; other kernel files have neither the test nor constructs that
  * need it. */
 Test(arrows, kernels_know_no_compiler)

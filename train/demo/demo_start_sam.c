@@ -54,28 +54,28 @@ struct score {
 static const double JITTER[3] = {0, 0.3, 0.6};
 
 static enum mcs_status score_one(struct sam_model *model, const struct maker *m, uint64_t seed, uint32_t id,
-                                 float *pixels, float *embedding, float *low_res, struct score *score)
+                                 struct demo_sample *s, float *pixels, float *embedding, float *low_res,
+                                 struct score *score)
 {
-    static struct demo_sample s; /* static: too large for the stack; only one thread calls this function */
     struct sam_frame frame;
     float iou[3 * SAM_MASKS];
-    mcs_demo_lesion_sample(&m->atlas, m->config, DEMO_VALIDATION, DEMO_ONE, seed, id, &s);
-    const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, s.image};
+    mcs_demo_lesion_sample(&m->atlas, m->config, DEMO_VALIDATION, DEMO_ONE, seed, id, s);
+    const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, s->image};
     const int64_t side = mcs_sam_side(&model->config);
     MCS_TRY(mcs_sam_prepare(&model->config, &img, pixels, &frame));
     MCS_TRY(mcs_sam_encode_images(model, pixels, 1, embedding));
     struct sam_prompts prompt[3] = {{.has_box = 1}, {.has_box = 1}, {.has_box = 1}};
     for (int k = 0; k < 3; k++)
-        mcs_sam_jitter_box(s.lesion[0].box, DEMO_SIZE, JITTER[k], 0, seed, id, (uint32_t)k, prompt[k].box);
+        mcs_sam_jitter_box(s->lesion[0].box, DEMO_SIZE, JITTER[k], 0, seed, id, (uint32_t)k, prompt[k].box);
     MCS_TRY(mcs_sam_predict(model, embedding, &frame, 1, prompt, 3, low_res, iou));
     for (int k = 0; k < 3; k++) {
         struct map2 logits;
         MCS_TRY(mcs_sam_upscale(&model->config, low_res + k * SAM_MASKS * side * side, &frame, &logits));
-        score->dsc[k] = dice(&logits, s.truth[0]);
+        score->dsc[k] = dice(&logits, s->truth[0]);
         mcs_map_free(&logits);
     }
-    score->small = !s.lesion[0].large;
-    score->rim = s.lesion[0].rim;
+    score->small = !s->lesion[0].large;
+    score->rim = s->lesion[0].rim;
     return MCS_OK;
 }
 
@@ -83,6 +83,7 @@ static enum mcs_status score_one(struct sam_model *model, const struct maker *m,
 static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, uint64_t seed, const char *out)
 {
     const int64_t side = mcs_sam_side(&model->config);
+    struct demo_sample *sample = calloc(1, sizeof *sample);
     float *pixels = malloc((size_t)DEMO_PIXELS * 3 * sizeof(float)),
           *embedding = malloc((size_t)mcs_sam_embedding_values(&model->config) * sizeof(float)),
           *low_res = malloc((size_t)(3 * SAM_MASKS * side * side) * sizeof(float));
@@ -90,11 +91,11 @@ static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, 
     int n_part[4] = {0};
     char text[512], path[1200];
     enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(pixels && embedding && low_res, MCS_E_NOMEM, st, done, "no memory for an evaluation");
+    MCS_REQUIRE_GOTO(sample && pixels && embedding && low_res, MCS_E_NOMEM, st, done, "no memory for an evaluation");
     for (uint32_t id = 0; id < EVALUATED; id++) {
         struct score s;
         MCS_TRY_GOTO(mcs_stop_check(), st, done);
-        MCS_TRY_GOTO(score_one(model, m, seed, id, pixels, embedding, low_res, &s), st, done);
+        MCS_TRY_GOTO(score_one(model, m, seed, id, sample, pixels, embedding, low_res, &s), st, done);
         for (int k = 0; k < 3; k++) sum[k] += s.dsc[k] / EVALUATED;
         part[s.small] += s.dsc[1], n_part[s.small]++;
         part[2 + s.rim] += s.dsc[1], n_part[2 + s.rim]++;
@@ -111,6 +112,7 @@ static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, 
     snprintf(path, sizeof path, "%s/evaluation.json", out);
     MCS_TRY_GOTO(mcs_file_write(path, text, (int64_t)strlen(text)), st, done);
 done:
+    free(sample);
     free(pixels);
     free(embedding);
     free(low_res);
