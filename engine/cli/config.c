@@ -62,7 +62,9 @@ enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char
         MCS_REQUIRE(!p.rows[i]->required || p.from[i] != FROM_NOWHERE, MCS_E_USAGE,
                     "%s: --%s %s is required (mcsam %s --help)", verb->name, p.rows[i]->name,
                     p.rows[i]->value ? p.rows[i]->value : "VALUE", verb->name);
-    return check_words(&p);
+    MCS_TRY(check_words(&p));
+    common->command = mcs_config_command(options, arena);
+    return MCS_OK;
 }
 
 enum mcs_status mcs_config_parse(const struct mcs_verb *verb, int argc, char **argv, struct arena *arena, void *options)

@@ -85,7 +85,7 @@ struct mcs_common {
     struct mcs_device_options device; /* its threads are never 0 once main has parsed them */
     int help, dry_run, json, quiet;
     enum mcs_form form[MCS_FORM_STAGES]; /* common.form[MCS_FORM_LOSS] == MCS_RELEASE */
-    struct mcs_command command;          /* of these options; set by main (mcs_config_command) */
+    struct mcs_command command;          /* of these options; main sets it again when it has resolved the threads */
 };
 
 struct mcs_verb {
