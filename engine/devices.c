@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* dladdr */
 #include "engine/devices.h"
 
 #include <dlfcn.h>
@@ -6,18 +7,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/log.h"
+#include "engine/cuda/host_api.h"
 #include "engine/cuda/module.h"
+#include "engine/dist/comm.h"
+#include "engine/dist/rendezvous.h"
+#include "engine/optim.h"
 
 static const char *const names[] = {"cpu", "cuda", "cudasim"};
 
-/* The folder of this program, with a trailing slash; "" where the system does not tell. */
-static void program_folder(char *folder, size_t folder_bytes)
+static const struct host_api host = {.fail = mcs_vfail,
+                                     .trace = mcs_trace,
+                                     .error_message = mcs_error_message,
+                                     .error_clear = mcs_error_clear,
+                                     .seconds = mcs_seconds,
+                                     .rng_below = mcs_rng_below,
+                                     .optim_decimal = mcs_optim_decimal,
+                                     .comm_lost = mcs_comm_lost,
+                                     .rendezvous_lost = mcs_rendezvous_lost};
+
+/* The folder of the program or shared object that holds this function, with a trailing slash; "" where the system does
+ * not tell. The loader knows a program only by the name it was called by, but the kernel knows its path. */
+static void engine_folder(char *folder, size_t folder_bytes)
 {
-    const ssize_t n = readlink("/proc/self/exe", folder, folder_bytes - 1);
-    folder[n > 0 ? n : 0] = 0;
+    Dl_info engine, program;
+    const void *headers = (const void *)getauxval(AT_PHDR); /* they lie in the program */
+    char *path = NULL;
+    if (dladdr(names, &engine) && dladdr(headers, &program))
+        path = realpath(engine.dli_fbase == program.dli_fbase ? "/proc/self/exe" : engine.dli_fname, NULL);
+    snprintf(folder, folder_bytes, "%s", path ? path : "");
+    free(path);
     char *slash = strrchr(folder, '/');
     if (slash) slash[1] = 0;
 }
@@ -45,7 +68,7 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
     if (other && other[0])
         snprintf(folder, sizeof folder, "%s/", other);
     else
-        program_folder(folder, sizeof folder);
+        engine_folder(folder, sizeof folder);
     snprintf(path, sizeof path, "%slibmcsam_%s.so", folder, names[kind]);
     MCS_REQUIRE(access(path, R_OK) == 0, MCS_E_DEVICE,
                 "--device %s: this build has no %s backend (%s is not there): it is built where a CUDA toolkit is; "
@@ -60,6 +83,10 @@ static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_mo
     MCS_REQUIRE(!strcmp(found->version, MCS_VERSION), MCS_E_DEVICE,
                 "--device %s: %s is of mcsam %s, this program is " MCS_VERSION "; build both together", names[kind],
                 path, found->version);
+    void (*attach)(const struct host_api *) = NULL;
+    *(void **)&attach = dlsym(handle, "mcs_module_attach");
+    MCS_REQUIRE(attach, MCS_E_DEVICE, "--device %s: %s is no module of mcsam", names[kind], path);
+    attach(&host);
     opened[kind] = *module = found;
     return MCS_OK;
 }

@@ -1,6 +1,6 @@
-/* Opens a device. The program links no GPU library: the CUDA backend is a module beside the
- * program, libmcsam_cuda.so or libmcsam_cudasim.so (its simulation), opened on first use; MCSAM_MODULES names another
- * folder. */
+/* Opens a device. The program links no GPU library: the CUDA backend is a module, libmcsam_cuda.so or
+ * libmcsam_cudasim.so (its simulation), opened on first use. It is looked for beside the program, or beside the shared
+ * object that holds the engine; MCSAM_MODULES names another folder. */
 #ifndef MCS_DEVICES_H
 #define MCS_DEVICES_H
 

@@ -33,7 +33,7 @@ static const struct layer {
     {"exec", "engine/tape/exec", "base tensor op graph grad plan"},
     {"cpu", "engine/cpu", "base tensor op graph plan engine image records"},
     {"cuda", "engine/cuda", "base tensor op graph plan exec engine dist kernels records"},
-    {"devices", "engine/devices", "base tensor op graph cuda"}, /* of cuda the module's interface */
+    {"devices", "engine/devices", "base tensor op graph cuda dist engine"}, /* of cuda the module's interface */
     {"dist", "engine/dist", "base tensor op graph plan exec engine"},
     {"model", "engine/model", "base tensor op graph grad plan exec engine"},
     {"engine", "engine",

@@ -2,7 +2,6 @@
 
 #include "engine/base/escape.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,15 +39,21 @@ static void format_escaped(char *dst, size_t bytes, const char *fmt, va_list ap)
     mcs_text_escape(dst, bytes, raw);
 }
 
-enum mcs_status mcs_fail(enum mcs_status st, const char *file, int line, const char *fmt, ...)
+enum mcs_status mcs_vfail(enum mcs_status st, const char *file, int line, const char *fmt, va_list ap)
 {
     if (held_message[0]) return mcs_trace(st, file, line);
-    va_list ap;
-    va_start(ap, fmt);
     format_escaped(held_message, MESSAGE_BYTES, fmt, ap);
-    va_end(ap);
     held_trace[0] = '\0';
     trace_append(file, line);
+    return st;
+}
+
+enum mcs_status mcs_fail(enum mcs_status st, const char *file, int line, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    mcs_vfail(st, file, line, fmt, ap);
+    va_end(ap);
     return st;
 }
 

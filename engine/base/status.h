@@ -11,6 +11,8 @@
 #ifndef MCS_STATUS_H
 #define MCS_STATUS_H
 
+#include <stdarg.h>
+
 /*     name        exit  meaning */
 #define MCS_STATUS_LIST(X)                                                                                             \
     X(OK, 0, "done")                                                                                                   \
@@ -40,6 +42,8 @@ const char *mcs_status_text(enum mcs_status st);
  * not UTF-8 are escaped as \x1b (engine/base/escape.h). */
 enum mcs_status mcs_fail(enum mcs_status st, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+enum mcs_status mcs_vfail(enum mcs_status st, const char *file, int line, const char *fmt, va_list ap)
+    __attribute__((format(printf, 4, 0)));
 /* Adds "file:line" to the trace of the held message; returns st. */
 enum mcs_status mcs_trace(enum mcs_status st, const char *file, int line);
 /* The held message ("" when none), and its trace of source lines, innermost first. Owned by the thread. */

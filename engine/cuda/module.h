@@ -1,6 +1,6 @@
 /* The table that the program looks up (symbol mcs_cuda_module) in a module that it opens at run time
  * (engine/devices.c): libmcsam_cuda.so, linked with NVIDIA's libraries, or libmcsam_cudasim.so, linked with their
- * simulation. */
+ * simulation. The program gives it the functions of host_api.h first. */
 #ifndef MCS_CUDA_MODULE_H
 #define MCS_CUDA_MODULE_H
 

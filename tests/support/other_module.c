@@ -1,6 +1,6 @@
 /* Modules that tests give to the program instead of the real ones (tests/engine/test_cuda_badinput.c,
  * tests/engine/test_module.c): one of another version; with OTHER_EMPTY a library that is no module; with OTHER_THREE
- * one with three devices, which are the processor under other names, and which refuses each higher number. */
+ * one with three devices, which compute nothing, and which refuses each higher number. */
 #ifdef OTHER_EMPTY
 extern const int mcs_no_module;
 const int mcs_no_module = 1;
@@ -15,15 +15,18 @@ static enum mcs_status check(int index)
     return index < 3 ? MCS_OK : MCS_FAIL(MCS_E_DEVICE, "there is no device %d", index);
 }
 
+static void close_unit(struct device *d)
+{
+    *d = (struct device){0};
+}
+
 static enum mcs_status open(int index, struct device *d)
 {
-    static struct backend units[3];
-    static const char *const names[] = {"unit 0", "unit 1", "unit 2"};
+    static const struct backend units[] = {{.name = "unit 0", .close = close_unit},
+                                           {.name = "unit 1", .close = close_unit},
+                                           {.name = "unit 2", .close = close_unit}};
     MCS_TRY(check(index));
-    MCS_TRY(mcs_cpu_open(1, d));
-    units[index] = *d->backend;
-    units[index].name = names[index];
-    d->backend = &units[index];
+    *d = (struct device){.backend = &units[index]};
     return MCS_OK;
 }
 
