@@ -1,4 +1,4 @@
-/* engine/device_ops.h on the device: kernels/image/stages.h, images.h, masks.h, augmentation.h, pointwise.h,
+/* engine/device_ops.h on the device: kernels/image/inference.h, images.h, masks.h, augmentation.h, pointwise.h,
  * optimizers.h. */
 #include "engine/device_ops.h"
 

@@ -1,5 +1,6 @@
-/* Sums over long arrays in an order that depends on their length alone: a block a chunk of CHUNK elements, its threads
- * add every 256th one, a tree adds the threads; a second launch of one block adds the chunks' parts in the same way. */
+/* Sums over long arrays in an order that depends on their length alone: one block per chunk of CHUNK elements, whose
+ * threads add every 256th element, followed by a tree; a second launch of one block adds the chunks' partial sums in
+ * the same way. */
 #ifndef MCS_KERNELS_CHUNKS_CUH
 #define MCS_KERNELS_CHUNKS_CUH
 
@@ -13,7 +14,7 @@ static inline unsigned chunks_of(int64_t n)
     return (unsigned)((n + CHUNK - 1) / CHUNK);
 }
 
-/* Sum of v over a block of THREADS, in every thread. All threads come here; shared memory is free again afterwards. */
+/* Sum of v over a block of THREADS, returned to every thread. Called by the whole block; ends with a barrier. */
 template <int THREADS, class T> static DEV_INLINE T block_sum(T v)
 {
     SHARED_ARRAY(T, part, [THREADS / DEV_WARP]);
@@ -26,17 +27,17 @@ template <int THREADS, class T> static DEV_INLINE T block_sum(T v)
     return sum;
 }
 
-/* Greatest v of a block, in every thread. */
+/* Maximum of v over a block, returned to every thread. Called by the whole block; ends with a barrier. */
 template <int THREADS, class T> static DEV_INLINE T block_max(T v)
 {
     SHARED_ARRAY(T, part, [THREADS / DEV_WARP]);
     v = dev_warp_max(v);
     if (threadIdx.x % DEV_WARP == 0) part[threadIdx.x / DEV_WARP] = v;
     DEV_SYNC();
-    T top = part[0];
-    for (int i = 1; i < THREADS / DEV_WARP; i++) top = part[i] > top ? part[i] : top;
+    T max = part[0];
+    for (int i = 1; i < THREADS / DEV_WARP; i++) max = part[i] > max ? part[i] : max;
     DEV_SYNC();
-    return top;
+    return max;
 }
 
 #endif

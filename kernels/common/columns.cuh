@@ -1,5 +1,5 @@
-/* Blocks over a matrix (rows, n) of packs, whose threads are tx neighbours in a row and ty rows: a warp reads whole
- * sectors, and sums down the columns need no exchange but one over ty at the end. */
+/* Column sums of a matrix (rows, n) of packs: a block has tx adjacent packs of a row by ty rows, so that a warp reads
+ * whole sectors, and threads communicate only once, over ty at the end. */
 #ifndef MCS_KERNELS_COLUMNS_CUH
 #define MCS_KERNELS_COLUMNS_CUH
 
@@ -9,9 +9,9 @@ constexpr int COLUMN_THREADS = 256;
 
 struct column_tile {
     int tx, ty;
-    unsigned chunks; /* blocks side by side */
+    unsigned chunks; /* blocks along a row */
 };
-/* The widest of 8, 16 and 32 packs that leaves the fewest lanes without a column; single elements by 32. */
+/* The widest of 8, 16 and 32 packs that leaves the fewest lanes idle; 32 for single elements. */
 template <int V> static inline column_tile column_tile_of(int64_t packs)
 {
     int best = 1;
@@ -21,7 +21,7 @@ template <int V> static inline column_tile column_tile_of(int64_t packs)
     return {best, COLUMN_THREADS / best, (unsigned)((packs + best - 1) / best)};
 }
 
-/* Rows are split into parts, at most 256 of them, by the shape alone. */
+/* Rows per part and number of parts (at most 256), functions of the shape alone. */
 static inline int64_t column_part_rows(int64_t rows)
 {
     const int64_t per = (rows + 255) / 256;
@@ -33,16 +33,16 @@ static inline int64_t column_parts(int64_t rows)
     return (rows + per - 1) / per;
 }
 
-/* s of the threads with threadIdx.y == 0 becomes the sum over threadIdx.y, by a tree. All threads of the block call it;
- * room [V][COLUMN_THREADS] in shared memory, free before and after a barrier. */
-template <int V, class A> static DEV_INLINE void column_tree(A (*room)[COLUMN_THREADS], A *s)
+/* Sums s (V) over threadIdx.y by a tree; the threads with threadIdx.y == 0 get the result. Called by the whole block.
+ * scratch (V, COLUMN_THREADS) in shared memory: the caller synchronises before any other use. */
+template <int V, class A> static DEV_INLINE void column_tree(A (*scratch)[COLUMN_THREADS], A *s)
 {
     const int tx = (int)blockDim.x, y = (int)threadIdx.y, me = y * tx + (int)threadIdx.x;
-    for (int j = 0; j < V; j++) room[j][me] = s[j];
+    for (int j = 0; j < V; j++) scratch[j][me] = s[j];
     for (int h = (int)blockDim.y / 2; h > 0; h /= 2) {
         DEV_SYNC();
         if (y < h)
-            for (int j = 0; j < V; j++) room[j][me] = s[j] += room[j][me + h * tx];
+            for (int j = 0; j < V; j++) scratch[j][me] = s[j] += scratch[j][me + h * tx];
     }
 }
 

@@ -1,7 +1,7 @@
-/* The one place that knows whether nvcc compiles a kernel or the simulation does (tests/cudasim): no other file of this
- * folder asks. A kernel file includes this and its family's header, launches by dev_launch, declares shared memory by
- * SHARED_ARRAY and SHARED_DYN, waits by DEV_SYNC, and uses no __shared__, __syncthreads, <<<>>>, inline assembly,
- * global variables or printf. Collectives are for whole warps: no lane may have left, masks are full. */
+/* The only file of kernels/ that depends on the compiler: nvcc, or the C++ compiler of the simulation (tests/cudasim).
+ * Kernel files include this and their family's header, launch by dev_launch, declare shared memory by SHARED_ARRAY and
+ * SHARED_DYN and synchronise by DEV_SYNC. They do not use __shared__, __syncthreads, <<<>>>, inline assembly, global
+ * variables or printf. Warp collectives are called by all 32 lanes with a full mask; no lane may have exited. */
 #ifndef MCS_KERNELS_DEVICE_CUH
 #define MCS_KERNELS_DEVICE_CUH
 
@@ -14,11 +14,11 @@
 
 /* An array in shared memory: SHARED_ARRAY(float, tile, [16][65]); aligned to 16 bytes, not initialised. */
 #define SHARED_ARRAY(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
-/* The launch's dynamic shared memory as an array of `type`; once a kernel. */
+/* The launch's dynamic shared memory as an array of `type`; once per kernel. */
 #define SHARED_DYN(type, name)                                                                                         \
     extern __shared__ __align__(16) unsigned char dev_shared_dynamic[];                                                \
     type *name = (type *)dev_shared_dynamic
-/* All threads of the block meet here, at this very place of the source. */
+/* Barrier of the block. All threads must reach the same DEV_SYNC of the source. */
 #define DEV_SYNC() __syncthreads()
 
 template <class... P> struct dev_launcher {
@@ -121,29 +121,28 @@ DEV_INLINE float dev_rcp(float x)
     return y;
 }
 #else
-#include <tests/cudasim/sim_device.h> /* no arrow: only the simulation's build compiles this branch */
+#include <tests/cudasim/sim_device.h> /* no arrow: compiled only in the simulation */
 #endif
 
-/* What both of them offer:
- *   dev_load16, dev_load8, dev_store16, dev_store8   one access of 16 or 8 bytes to an address that is a multiple of it
+/* Both define:
+ *   dev_load16, dev_load8, dev_store16, dev_store8   one access of 16 or 8 bytes, aligned to its size
  *   dev_mma_bf16(d, a, b)     D (16,8) += A (16,16) B (16,8), mma.sync.m16n8k16, registers as PTX lays them out
- *   dev_ldmatrix_x4, _x2, _trans   8 x 8 matrices of 2-byte elements, shared memory; lane 8i+r gives row r of matrix i
- *   dev_copy_async16(dst, src, bytes)   cp.async: 0 to 16 bytes of global memory, zeros behind, to 16 of shared memory
- *   dev_copy_async4           the same for 4
- *   dev_copy_commit, dev_copy_wait<N>   ends a group; waits until at most the N newest of this thread are open
- * (a copy's bytes are the issuing thread's after its wait, the block's after a DEV_SYNC behind that)
- *   dev_exp2(x)               2^x to 2 units in the last place, 0 below 2^-126
- *   dev_rcp(x)                1/x to one unit; x and results below 2^-126 in size count as 0 */
+ *   dev_ldmatrix_x4, _x2, _trans   8 x 8 matrices of 2-byte elements, shared memory; lane 8i+r holds the address of row
+ * r of matrix i dev_copy_async16(dst, src, bytes)   cp.async: 16 bytes of shared memory = `bytes` (0..16) of global
+ * memory, then zeros dev_copy_async4           the same for 4 dev_copy_commit, dev_copy_wait<N>   closes a group of
+ * copies; waits until at most the N newest groups of this thread are pending (after the wait the issuing thread sees
+ * its copies; after a following DEV_SYNC the whole block does) dev_exp2(x)               2^x to 2 ulp; 0 below 2^-126
+ *   dev_rcp(x)                1/x to 1 ulp; operands and results below 2^-126 in magnitude are flushed to 0 */
 
-/* Launch: dev_launch(kernel, grid, block, shared bytes, stream, arguments...) -> cudaError_t. A template's name that
- * has a comma goes in parentheses. Arguments are scalars, pointers and plain structs; they are copied. */
+/* Launch: dev_launch(kernel, grid, block, shared bytes, stream, arguments...) -> cudaError_t. A template name that
+ * contains a comma goes in parentheses. Arguments are scalars, pointers and plain structs; they are copied. */
 #define dev_launch(kernel, grid, block, shared_bytes, stream, ...)                                                     \
     dev_kernel(#kernel, kernel)(grid, block, shared_bytes, stream, __VA_ARGS__)
 
 constexpr int DEV_WARP = 32;
 #define DEV_FULL 0xffffffffu
 
-/* Sum and maximum over a warp, in every lane, by the same tree always. */
+/* Sum and maximum over a warp, returned to every lane; always the same order. */
 template <class T> DEV_INLINE T dev_warp_sum(T v)
 {
     for (int i = DEV_WARP / 2; i > 0; i /= 2) v += __shfl_xor_sync(DEV_FULL, v, i);
@@ -158,7 +157,7 @@ template <class T> DEV_INLINE T dev_warp_max(T v)
     return v;
 }
 
-/* Elements of storage type T as float: one, or four at an address that is a multiple of four elements. */
+/* Elements of storage type T as float: one, or four at an address aligned to four elements. */
 DEV_INLINE float dev_load(const float *p)
 {
     return *p;
@@ -199,7 +198,7 @@ DEV_INLINE void dev_store4(__nv_bfloat16 *p, float4 v)
     dev_store8(p, make_uint2(dev_pack_bf16(v.x, v.y), dev_pack_bf16(v.z, v.w)));
 }
 
-/* beta 0: the new value alone, whatever lies there (NaN too); 1: added. Asked before the old value is read. */
+/* *p = beta *p + v. With beta 0 the old value is not read (it may be NaN). */
 template <class T> DEV_INLINE void dev_blend(T *p, float beta, float v)
 {
     dev_store(p, beta == 0 ? v : fmaf(beta, dev_load(p), v));
@@ -213,7 +212,7 @@ template <class T> DEV_INLINE void dev_blend4(T *p, float beta, float4 v)
     dev_store4(p, v);
 }
 
-/* 1 where p is a multiple of four elements of T: rows of p may then be read by fours if their length is one too. */
+/* 1 where p is aligned to four elements of T. Rows may then be read by fours if their length is a multiple of four. */
 template <class T> static inline int dev_by_fours(const T *p)
 {
     return ((size_t)p & (4 * sizeof(T) - 1)) == 0;

@@ -1,4 +1,4 @@
-/* Division by a number that the host knows, as one multiplication: for indices below 2^31. From Granlund and
+/* Division of indices below 2^31 by a divisor known on the host, as one multiplication. From Granlund and
  * Montgomery, "Division by invariant integers using multiplication", PLDI 1994: with s the smallest power 2^s >= d and
  * m = floor(2^32 (2^s - d) / d) + 1, n / d is (high half of m n, plus n) >> s. */
 #ifndef MCS_KERNELS_DIVIDE_CUH
@@ -22,7 +22,7 @@ static DEV_INLINE uint32_t divide(uint32_t n, const divisor &d)
 {
     return ((uint32_t)((uint64_t)n * d.m >> 32) + n) >> d.s;
 }
-/* n becomes n / d; the remainder is returned. */
+/* n = n / d; returns the remainder. */
 static DEV_INLINE uint32_t divide_off(uint32_t &n, const divisor &d)
 {
     const uint32_t q = divide(n, d), r = n - q * d.d;
@@ -30,7 +30,7 @@ static DEV_INLINE uint32_t divide_off(uint32_t &n, const divisor &d)
     return r;
 }
 
-/* For kernels of one thread an item: blocks of `threads` for n items, or 0 where an index would not fit. */
+/* Blocks of `threads` threads for n items, one per thread; 0 where an index would not fit into 31 bits. */
 static inline unsigned blocks_of(int64_t n, int threads)
 {
     return n > 0 && n <= 0x7fffffff ? (unsigned)((n + threads - 1) / threads) : 0;

@@ -1,10 +1,10 @@
-/* Updates and norms over ranges of flat arrays. Ranges travel in the arguments of the launch, so many at a time; each
- * is cut into blocks by its length alone. A range that starts on a multiple of four floats is worked on by fours. */
+/* Optimizer updates and gradient norms over ranges of flat arrays. Ranges are passed as launch arguments, AT_ONCE at a
+ * time, and each is divided into blocks by its length alone. Ranges aligned to four floats are processed by fours. */
 #include "kernels/common/optimizers.h"
 #include "kernels/common/rows.cuh"
 #include "kernels/common/sums.cuh"
 
-constexpr int AT_ONCE = 128, BLOCK = 8192; /* ranges a launch, floats a block */
+constexpr int AT_ONCE = 128, BLOCK = 8192; /* ranges per launch, floats per block */
 constexpr int PARTS = K_SQUARES_BYTES / (int)sizeof(double);
 
 struct ranges {
@@ -13,7 +13,7 @@ struct ranges {
     float decay[AT_ONCE];
     int64_t first[AT_ONCE], count[AT_ONCE];
 };
-/* The floats of a block. */
+/* Floats [first, first + n) of a block, and their weight decay. */
 struct part {
     int64_t first;
     int n;
@@ -34,7 +34,8 @@ static DEV_INLINE part part_of(const ranges &r, int block)
     return {r.first[low] + at, (int)(left < BLOCK ? left : BLOCK), r.decay[low]};
 }
 
-/* sums[i] (parts so far) += the squares of every gridDim-th of `blocks` blocks. */
+/* sums[i] += squares of blocks i, i + gridDim, ... of `blocks`; sums from `parts` on are not initialised yet and are
+ * set. */
 static __global__ void __launch_bounds__(SUM_THREADS)
     squares_parts(const float *x, const ranges r, int blocks, int parts, double *sums)
 {
@@ -53,6 +54,7 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     if (threadIdx.x == 0) sums[blockIdx.x] = (int)blockIdx.x < parts ? sums[blockIdx.x] + s : s;
 }
 
+/* state->squares = sum of sums (n); with_norm: also norm, clipping scale and finite. One block. */
 static __global__ void __launch_bounds__(SUM_THREADS)
     squares_sum(const double *sums, int n, int with_norm, float clip_norm, struct k_optim_state *state)
 {
@@ -62,9 +64,9 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     if (threadIdx.x > 0) return;
     state->squares = s;
     if (!with_norm) return;
-    const double norm = sqrt(s), room = clip_norm > 0 ? clip_norm / (norm + 1e-6) : 1; /* torch's guard against 0/0 */
+    const double norm = sqrt(s), clip = clip_norm > 0 ? clip_norm / (norm + 1e-6) : 1; /* 1e-6 as in torch */
     state->norm = norm;
-    state->scale = room < 1 ? (float)room : 1.0f;
+    state->scale = clip < 1 ? (float)clip : 1.0f;
     state->finite = isfinite(norm) ? 1 : 0;
 }
 
@@ -88,7 +90,7 @@ struct adamw {
         w = a.keep * w - a.step * m / (sqrtf(v) * a.rbias + a.eps);
     }
 };
-/* Nesterov: the step looks one momentum ahead. */
+/* SGD with Nesterov momentum */
 struct nesterov {
     static constexpr bool SECOND = false;
     static DEV_INLINE void update(const rates &a, float g, float &w, float &m, float &)
@@ -110,6 +112,7 @@ template <class F, int V> static DEV_INLINE void update_at(const rates &a, const
     if constexpr (F::SECOND) pack_store<V>(v, pv);
 }
 
+/* Updates w, m (and v) by F; a step whose gradient norm is not finite is skipped. */
 template <class F>
 __global__ void __launch_bounds__(SUM_THREADS) optim_update(float *w, float *m, float *v, const float *g, rates a,
                                                             const ranges r, const struct k_optim_state *state)
@@ -134,8 +137,8 @@ __global__ void __launch_bounds__(SUM_THREADS) optim_update(float *w, float *m, 
     }
 }
 
-/* The next ranges of a launch, from *next on; returns how many blocks they have. Empty ones are left out. */
-static unsigned take(const struct k_range *from, int n, int *next, ranges *r)
+/* Collects the next ranges for a launch, from *next on, skipping empty ones; returns their number of blocks. */
+static unsigned next_ranges(const struct k_range *from, int n, int *next, ranges *r)
 {
     int64_t blocks = 0;
     for (r->n = 0; *next < n && r->n < AT_ONCE; ++*next) {
@@ -157,7 +160,7 @@ static cudaError_t sum(const float *x, const struct k_range *from, int n, int wi
     int parts = 0;
     ranges r;
     for (int next = 0; next < n;) {
-        const unsigned blocks = take(from, n, &next, &r), grid = blocks < PARTS ? blocks : PARTS;
+        const unsigned blocks = next_ranges(from, n, &next, &r), grid = blocks < PARTS ? blocks : PARTS;
         if (!blocks) continue;
         const cudaError_t e = dev_launch(squares_parts, grid, SUM_THREADS, 0, s, x, r, (int)blocks, parts, sums);
         if (e != cudaSuccess) return e;
@@ -192,7 +195,7 @@ template <class F> static cudaError_t update(const struct k_optim *a, cudaStream
     v.momentum = a->momentum;
     ranges r;
     for (int next = 0; next < a->n_ranges;) {
-        const unsigned blocks = take(a->ranges, a->n_ranges, &next, &r);
+        const unsigned blocks = next_ranges(a->ranges, a->n_ranges, &next, &r);
         if (!blocks) continue;
         const cudaError_t e =
             dev_launch((optim_update<F>), blocks, SUM_THREADS, 0, s, a->w, a->m, a->v, a->g, v, r, a->state);

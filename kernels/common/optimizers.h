@@ -1,7 +1,7 @@
-/* The optimizers' updates over flat float arrays (engine/optim.h), and the gradient's norm with clipping, without a
- * word from the host between backward and update: a step's parameters are in a struct k_optim_state in device memory.
- * Each step: k_optim_set with its rates; then, in a captured graph if one likes, k_grad_norm and k_adamw or
- * k_sgd_nesterov. The host reads norm and finite when it has the time. */
+/* Optimizer updates over flat float arrays (engine/optim.h), and gradient norm with clipping, without host
+ * synchronisation between backward and update: a step's parameters are in a struct k_optim_state in device memory. Each
+ * step: k_optim_set with its rates; then k_grad_norm and k_adamw or k_sgd_nesterov, which may be in a captured graph.
+ * The host may read norm and finite later. */
 #ifndef MCS_KERNELS_OPTIMIZERS_H
 #define MCS_KERNELS_OPTIMIZERS_H
 
@@ -21,16 +21,16 @@ struct k_optim_state {
     double lr;
     float step, rbias; /* AdamW, at step t: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
     double squares;    /* the sum that k_sum_squares and k_grad_norm write */
-    double norm;       /* its root */
+    double norm;       /* sqrt(squares) */
     float scale;       /* min(1, clip_norm / (norm + 1e-6)); 1 without clipping */
     int32_t finite;    /* 0: the norm is not finite, updates do nothing */
 };
 
-/* *state = value, in the stream's order. */
+/* *state = value, in stream order. */
 cudaError_t k_optim_set(struct k_optim_state value, struct k_optim_state *state, cudaStream_t s);
 
-/* squares of the ranges of x, in an order that the ranges alone fix. ranges: host memory, read by the call. workspace:
- * K_SQUARES_BYTES of device memory. */
+/* state->squares = sum of squares over the ranges of x, in an order that depends on the ranges alone. ranges: host
+ * memory, read by the call. workspace: K_SQUARES_BYTES of device memory. */
 enum { K_SQUARES_BYTES = 1024 * 8 };
 cudaError_t k_sum_squares(const float *x, const struct k_range *ranges, int n_ranges, void *workspace,
                           struct k_optim_state *state, cudaStream_t s);

@@ -1,5 +1,5 @@
-/* V elements of storage type T as floats, by the widest accesses there are: 16 bytes for V = 4 floats or 8 bf16, 8
- * bytes for 4 bf16, two of 16 for 8 floats. Where an address is no multiple of that, V is 1. */
+/* V elements of storage type T as floats, by the widest accesses: 16 bytes for 4 floats or 8 bf16, 8 bytes for 4 bf16,
+ * two of 16 bytes for 8 floats. V is 1 where addresses are not aligned to that. */
 #ifndef MCS_KERNELS_PACK_CUH
 #define MCS_KERNELS_PACK_CUH
 
@@ -12,7 +12,7 @@ template <int V> struct pack {
 /* Elements of T in 16 bytes. */
 template <class T> constexpr int wide = 16 / (int)sizeof(T);
 
-/* 1 where V elements may be read at p at once, and at p plus any multiple of V elements. */
+/* 1 where p is aligned for accesses of V elements. */
 template <int V, class T> static inline int pack_fits(const T *p)
 {
     const size_t bytes = V * sizeof(T) > 16 ? 16 : V * sizeof(T);
@@ -67,7 +67,7 @@ template <int V, class T> static DEV_INLINE void pack_blend(T *p, float beta, pa
     pack_store<V>(p, r);
 }
 
-/* The first `left` of V elements (all of them where it is V or more): the others read as 0 and are not written. */
+/* The same at the end of an array: only the first `left` elements exist; the others read as 0 and are not written. */
 template <int V, class T> static DEV_INLINE pack<V> pack_load(const T *p, int64_t left)
 {
     if constexpr (V > 1)

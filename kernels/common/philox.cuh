@@ -1,14 +1,15 @@
-/* The numbers of engine/base/rng.h on the device: Philox4x32-10 by counter {block, sample, step, lane} and key (seed,
- * site). A draw gives four elements of a filled array at once: 4 block .. 4 block + 3. Uniform numbers are those of the
- * CPU to the bit; normal ones to rounding: the angle is taken in turns, exactly, where the CPU rounds 2 pi u. */
+/* The random numbers of engine/base/rng.h on the device: Philox4x32-10 (Salmon et al., 2011) with counter {block,
+ * sample, step, stream} and key (seed, site). One draw gives elements 4 block .. 4 block + 3 of a filled array. Uniform
+ * numbers equal the CPU's bit for bit; normal ones up to rounding, because the angle 2 pi u is reduced exactly here and
+ * rounded on the CPU. */
 #ifndef MCS_KERNELS_PHILOX_CUH
 #define MCS_KERNELS_PHILOX_CUH
 
 #include "kernels/common/device.cuh"
 #include "kernels/common/kernels.h"
-#include "kernels/common/turn.cuh"
+#include "kernels/common/sincos.cuh"
 
-/* The last word of the counter: which of the CPU's functions drew. */
+/* Last word of the counter: one value for each function of engine/base/rng.h. */
 constexpr uint32_t PHILOX_BITS = 0, PHILOX_NORMAL = 2, PHILOX_UNIFORM = 3;
 
 struct philox_key {
@@ -31,7 +32,7 @@ static DEV_INLINE uint4 philox(uint4 c, philox_key k)
     return c;
 }
 
-/* mcs_rng_bits, and mcs_rng_uniform's 53 bits in [0, 1). */
+/* mcs_rng_bits; and mcs_rng_uniform, 53 bits in [0, 1). */
 static DEV_INLINE uint64_t philox_bits(philox_key k, uint32_t index, uint32_t sample, uint32_t step)
 {
     const uint4 o = philox(make_uint4(index, sample, step, PHILOX_BITS), k);
@@ -54,11 +55,11 @@ static DEV_INLINE float4 philox_uniform4(philox_key k, uint32_t block, uint32_t 
     return make_float4(philox_unit(o.x), philox_unit(o.y), philox_unit(o.z), philox_unit(o.w));
 }
 
-/* The angle in turns loses its quarters without rounding. */
-static DEV_INLINE float2 philox_turn(float u)
+/* (sin, cos) of 2 pi u. Quarter turns are removed from u exactly, without rounding. */
+static DEV_INLINE float2 philox_sincos(float u)
 {
     const float q = floorf(fmaf(u, 4.0f, 0.5f));
-    return turn_sincos(fmaf(q, -0.25f, u) * 6.28318531f, (int)q);
+    return sincos_quarters(fmaf(q, -0.25f, u) * 6.28318531f, (int)q);
 }
 /* Elements 4 block .. 4 block + 3 of mcs_rng_fill_normal. */
 static DEV_INLINE float4 philox_normal4(philox_key k, uint32_t block, uint32_t sample, uint32_t step)
@@ -66,7 +67,7 @@ static DEV_INLINE float4 philox_normal4(philox_key k, uint32_t block, uint32_t s
     const uint4 o = philox(make_uint4(block, sample, step, PHILOX_NORMAL), k);
     const float r0 = sqrtf(-2.0f * logf(philox_unit(o.x) + 5.9604644775390625e-8f));
     const float r1 = sqrtf(-2.0f * logf(philox_unit(o.z) + 5.9604644775390625e-8f));
-    const float2 t0 = philox_turn(philox_unit(o.y)), t1 = philox_turn(philox_unit(o.w));
+    const float2 t0 = philox_sincos(philox_unit(o.y)), t1 = philox_sincos(philox_unit(o.w));
     return make_float4(r0 * t0.y, r0 * t0.x, r1 * t1.y, r1 * t1.x);
 }
 

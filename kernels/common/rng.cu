@@ -1,4 +1,4 @@
-/* Rows of random numbers, four elements a thread. */
+/* Rows of random numbers, four elements per thread. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/pack.cuh"
 #include "kernels/common/philox.cuh"

@@ -1,16 +1,15 @@
-/* A warp's walk over a row: each lane takes every 32nd element, or every 32nd four where rows lie on multiples of four.
- */
+/* One warp per row: each lane takes every 32nd element, or every 32nd group of four where rows are aligned to four. */
 #ifndef MCS_KERNELS_ROWS_CUH
 #define MCS_KERNELS_ROWS_CUH
 
 #include "kernels/common/pack.cuh"
 
-constexpr int ROWS_A_BLOCK = 4; /* one warp each */
+constexpr int WARPS_PER_BLOCK = 4; /* rows, and warps, per block */
 
-/* The row of this warp; at least `rows` where there is none for it. */
+/* Row of this warp; may be >= the number of rows in the last block. */
 static DEV_INLINE int64_t warp_row()
 {
-    return (int64_t)blockIdx.x * ROWS_A_BLOCK + threadIdx.x / DEV_WARP;
+    return (int64_t)blockIdx.x * WARPS_PER_BLOCK + threadIdx.x / DEV_WARP;
 }
 static DEV_INLINE int warp_lane()
 {
@@ -18,7 +17,7 @@ static DEV_INLINE int warp_lane()
 }
 static inline unsigned row_blocks(int64_t rows)
 {
-    return (unsigned)((rows + ROWS_A_BLOCK - 1) / ROWS_A_BLOCK);
+    return (unsigned)((rows + WARPS_PER_BLOCK - 1) / WARPS_PER_BLOCK);
 }
 
 #endif

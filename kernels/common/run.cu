@@ -1,4 +1,4 @@
-/* Parameters that a captured step reads anew at each replay. */
+/* Sets the device-side seed and step that a captured graph reads at each replay. */
 #include "kernels/common/device.cuh"
 #include "kernels/common/kernels.h"
 

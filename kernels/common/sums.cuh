@@ -1,4 +1,4 @@
-/* What losses share: the second stage of their sums, parts in double that blocks have left in memory. */
+/* Sums of losses: adds the partial sums, in double, that the blocks of a first kernel stored. */
 #ifndef MCS_KERNELS_SUMS_CUH
 #define MCS_KERNELS_SUMS_CUH
 
@@ -6,21 +6,21 @@
 
 constexpr int SUM_THREADS = CHUNK_THREADS;
 
-/* to = beta to + scale (by, if not NULL) (sum of part (n)); one block. */
+/* to (1) = beta to + scale factor sum(part (n)); factor (1) or NULL: 1. One block. */
 [[maybe_unused]] static __global__ void __launch_bounds__(SUM_THREADS)
-    sum_parts(const double *part, int64_t n, double scale, const float *by, float beta, float *to)
+    sum_parts(const double *part, int64_t n, double scale, const float *factor, float beta, float *to)
 {
     double s = 0;
     for (int64_t i = threadIdx.x; i < n; i += SUM_THREADS) s += part[i];
     s = block_sum<SUM_THREADS>(s);
-    if (threadIdx.x == 0) dev_blend(to, beta, (float)(scale * (by ? (double)*by : 1.0) * s));
+    if (threadIdx.x == 0) dev_blend(to, beta, (float)(scale * (factor ? (double)*factor : 1.0) * s));
 }
 
 static inline int64_t div_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
-/* How many of n elements a block adds up: at least `least`, and so many that there are at most 1024 blocks. */
+/* Elements per block for a sum of n: at least `least`, and so many that there are at most 1024 blocks. */
 static inline int64_t sum_share(int64_t n, int64_t least)
 {
     const int64_t even = div_up(n, 1024);

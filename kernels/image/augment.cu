@@ -1,5 +1,5 @@
-/* Augmentation in three launches: turned and noisy patches; each channel's intensities, a block a channel, since most
- * of them need sums over all of it; mirrored. Labels are mirrored as they are sampled. */
+/* Augmentation in three launches: spatial sampling (rotation, scaling) with noise; intensity transforms, one block per
+ * channel, since most need sums over the whole channel; mirroring. Labels are mirrored as they are sampled. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/common/philox.cuh"
 #include "kernels/image/augmentation.h"
@@ -8,7 +8,7 @@ constexpr int THREADS = 256, PLANE_THREADS = 512, MAX_RADIUS = 8;
 
 /* ---- spatial ---- */
 
-/* Four neighbours of a place: which are inside, where, with which weights. */
+/* The four pixels around a position: index and bilinear weight of each. */
 struct corners {
     int64_t at[4]; /* -1: outside */
     float weight[4];
@@ -29,7 +29,7 @@ static DEV_INLINE struct corners corners_at(double y, double x, int height, int 
     return c;
 }
 
-/* The label with the largest weight of four; of equal ones the smallest. */
+/* Label with the largest total weight among the four; the smallest label on a tie. */
 static DEV_INLINE int32_t vote(const int32_t *label, const struct corners &c)
 {
     int32_t l[4];
@@ -37,13 +37,13 @@ static DEV_INLINE int32_t vote(const int32_t *label, const struct corners &c)
     for (int i = 0; i < 4; i++) l[i] = c.at[i] < 0 ? -1 : label[c.at[i]];
     if (l[0] == l[1] && l[1] == l[2] && l[2] == l[3]) return l[0];
     int32_t best = l[0];
-    float most = -1;
+    float best_weight = -1;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         float w = 0;
 #pragma unroll
         for (int j = 0; j < 4; j++) w += l[j] == l[i] ? c.weight[j] : 0;
-        if (w > most || (w == most && l[i] < best)) most = w, best = l[i];
+        if (w > best_weight || (w == best_weight && l[i] < best)) best_weight = w, best = l[i];
     }
     return best;
 }
@@ -57,7 +57,7 @@ static DEV_INLINE float noise_at(const struct augment_draw &p, int64_t e)
     return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
 }
 
-/* image (n, height, width, channels): sampled, with noise. Labels go where the mirrored pixel will be. */
+/* image (n, height, width, channels): sampled, with noise. Labels are written at the mirrored position. */
 static __global__ void __launch_bounds__(THREADS) augment_spatial(struct k_augment a, float *image)
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
@@ -130,7 +130,7 @@ static DEV_INLINE struct moments moments_of(struct plane p)
     return m;
 }
 
-/* ... 2 1 | 0 1 2 ... n-1 | n-2 ... */
+/* Index i reflected at the ends without repeating them: ... 2 1 | 0 1 2 ... n-1 | n-2 ... */
 static DEV_INLINE int reflect(int i, int n)
 {
     if (n == 1) return 0;
@@ -138,8 +138,8 @@ static DEV_INLINE int reflect(int i, int n)
     return i;
 }
 
-/* to = src smoothed along an axis of `length` pixels `step` pixels apart; pixels are `from_stride` and `to_stride`
- * floats apart. All threads of the block. */
+/* to = src convolved with a Gaussian along an axis of `length` pixels that are `step` pixels apart. Consecutive pixels
+ * are from_stride (src) and to_stride (to) floats apart; n pixels in all. Called by the whole block. */
 static DEV_INLINE void blur_axis(const float *src, int from_stride, float *to, int to_stride, int64_t n, int length,
                                  int step, double sigma)
 {
@@ -181,7 +181,7 @@ static DEV_INLINE void contrast(struct plane p, double factor)
     }
 }
 
-/* Source of output i of a linear resize from n to size values: two neighbours and the second one's weight. */
+/* Linear resize from n to size values: the two source indices of output i; returns the weight of the second. */
 static DEV_INLINE float neighbours(int i, int n, int size, int *first, int *second)
 {
     const double at = fmax((i + 0.5) * n / size - 0.5, 0.0);
@@ -193,7 +193,7 @@ static DEV_INLINE float neighbours(int i, int n, int size, int *first, int *seco
 static DEV_INLINE void lowres(struct plane p, double zoom, float *scratch)
 {
     const int h = (int)fmax(1.0, rint(zoom * p.height)), w = (int)fmax(1.0, rint(zoom * p.width));
-    DEV_SYNC(); /* pixels of other threads are read, scratch may still be */
+    DEV_SYNC(); /* pixels of other threads are read next, and scratch may still be in use */
     for (int64_t i = threadIdx.x; i < (int64_t)h * w; i += PLANE_THREADS) {
         const int y = (int)((unsigned)i / (unsigned)w), x = (int)i - y * w;
         const int64_t sy = (int64_t)((y + 0.5) * p.height / h), sx = (int64_t)((x + 0.5) * p.width / w);
@@ -210,7 +210,8 @@ static DEV_INLINE void lowres(struct plane p, double zoom, float *scratch)
     }
 }
 
-static DEV_INLINE void bend(struct plane p, double exponent, int inverted)
+/* Gamma correction that keeps mean and standard deviation; inverted: of -x. */
+static DEV_INLINE void gamma_correct(struct plane p, double exponent, int inverted)
 {
     const int64_t n = (int64_t)p.height * p.width;
     const float sign = inverted ? -1 : 1, e = (float)exponent;
@@ -228,8 +229,8 @@ static DEV_INLINE void bend(struct plane p, double exponent, int inverted)
     }
 }
 
-/* Block (channel, sample). scratch (n, channels, height width). Every transform leaves pixel i with thread i %
- * PLANE_THREADS, so that only those that read others' pixels wait for them. */
+/* Block (channel, sample). scratch (n, channels, height width). In every transform thread i % PLANE_THREADS writes
+ * pixel i, so only transforms that read other threads' pixels need a barrier. */
 static __global__ void __launch_bounds__(PLANE_THREADS)
     augment_intensities(struct k_augment a, float *image, float *scratch)
 {
@@ -243,11 +244,11 @@ static __global__ void __launch_bounds__(PLANE_THREADS)
         for (int64_t i = threadIdx.x; i < n; i += PLANE_THREADS) p.x[i * p.stride] *= c.brightness;
     if (c.contrast != 0) contrast(p, c.contrast);
     if (c.zoom > 0) lowres(p, c.zoom, scratch);
-    if (c.gamma_inverted != 0) bend(p, c.gamma_inverted, 1);
-    if (c.gamma != 0) bend(p, c.gamma, 0);
+    if (c.gamma_inverted != 0) gamma_correct(p, c.gamma_inverted, 1);
+    if (c.gamma != 0) gamma_correct(p, c.gamma, 0);
 }
 
-/* ---- mirrored ---- */
+/* ---- mirroring ---- */
 
 template <class T> __global__ void __launch_bounds__(THREADS) augment_mirror(struct k_augment a, const float *image)
 {

@@ -1,7 +1,7 @@
-/* Connected components by union-find. Each voxel's parent is a voxel before it, or itself: a warp links each run of a
- * row to the run's first voxel, then neighbouring runs are joined by atomicMin, so that the root of a component is its
- * first voxel whatever the order. Roots are counted by chunks and numbered in order. Nobody waits for anybody: a join
- * goes on with what another thread has put in its way, always towards smaller indices. */
+/* Connected components by lock-free union-find. The parent of a voxel is an earlier voxel or itself: a warp links each
+ * run of a row to the run's first voxel, then adjacent runs are joined by atomicMin. The root of a component is its
+ * first voxel in any order of execution. Roots are counted by chunks and numbered in order. A join that meets another
+ * thread's update continues with the updated parent, always towards smaller indices, so no thread waits. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/masks.h"
 
@@ -12,14 +12,15 @@ static DEV_INLINE int warp_lane()
     return (int)(threadIdx.x % DEV_WARP);
 }
 
-/* Which lanes begin a run: set, and the first of the warp, of a row, or behind a voxel that is not set. */
+/* Mask of lanes that begin a run: voxels that are set and are the first of the warp or of a row, or follow one that is
+ * not set. */
 static DEV_INLINE unsigned run_starts(bool set, int x)
 {
     const unsigned all = __ballot_sync(DEV_FULL, set), row = __ballot_sync(DEV_FULL, x == 0);
     return all & (~(all << 1) | row | 1u);
 }
 
-/* parent = first voxel of the run, -1 outside. */
+/* parent = first voxel of the run; -1 outside the mask. */
 static __global__ void __launch_bounds__(THREADS) components_runs(const uint8_t *mask, int n, int width, int *parent)
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x), lane = warp_lane();
@@ -30,7 +31,7 @@ static __global__ void __launch_bounds__(THREADS) components_runs(const uint8_t 
     parent[i] = set ? i - lane + first : -1;
 }
 
-/* Others lower parents at the same time: any value that is read is an ancestor. */
+/* Root of a. Other threads lower parents concurrently, but every value read is an ancestor. */
 static DEV_INLINE int root_now(int *parent, int a)
 {
     for (;;) {
@@ -49,13 +50,13 @@ static DEV_INLINE void join(int *parent, int a, int b)
         const int high = a > b ? a : b, low = a > b ? b : a;
         const int was = atomicMin(&parent[high], low);
         if (was == high) return;
-        a = was; /* it had got another parent: that one and `low` belong together too */
+        a = was; /* another thread changed the parent: join that one with `low` */
         b = low;
     }
 }
 
-/* Voxel i at x, whose left and right neighbours in its row are set or not, against the row whose voxel at x is r. Of
- * the neighbours r - 1, r, r + 1 only those are joined that no other voxel of the row will join. */
+/* Joins voxel i at column x with the row whose voxel at column x is r; left, right: whether i's neighbours in the row
+ * are set. Of r - 1, r and r + 1 it joins only those that no other voxel of i's row joins. */
 static DEV_INLINE void join_row(const uint8_t *mask, int *parent, int i, int r, int x, int width, bool left, bool right)
 {
     const bool before = x && mask[r - 1];
@@ -74,14 +75,14 @@ static __global__ void __launch_bounds__(THREADS)
     if (i >= n || !mask[i]) return;
     const int x = i % width, y = i / width % height, plane = height * width;
     const bool left = x && mask[i - 1], right = x + 1 < width && mask[i + 1];
-    if (left && warp_lane() == 0) join(parent, i, i - 1); /* a run of two warps */
+    if (left && warp_lane() == 0) join(parent, i, i - 1); /* a run that continues from the previous warp */
     if (y) join_row(mask, parent, i, i - width, x, width, left, right);
     if (i < plane) return;
     for (int d = -1; d <= 1; d++)
         if (y + d >= 0 && y + d < height) join_row(mask, parent, i, i - plane + d * width, x, width, left, right);
 }
 
-/* labels = root, -1 outside; count (chunks): roots in each chunk. */
+/* labels = root, -1 outside; count (chunks): number of roots in each chunk. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     components_roots(const int *parent, int n, int32_t *labels, int *count)
 {
@@ -97,7 +98,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     if (threadIdx.x == 0) count[blockIdx.x] = roots;
 }
 
-/* Sum of v over the threads of a block before this one; *total over all. */
+/* Exclusive prefix sum of v over the threads of a block; *total: the sum. */
 static DEV_INLINE int block_before(int v, int *total)
 {
     SHARED_ARRAY(int, warps, [CHUNK_THREADS / DEV_WARP]);
@@ -119,7 +120,7 @@ static DEV_INLINE int block_before(int v, int *total)
     return before;
 }
 
-/* One block: count (chunks) becomes the number of roots in the chunks before; *n: all of them. */
+/* One block: count (chunks) = number of roots in earlier chunks; *n: all roots. */
 static __global__ void __launch_bounds__(CHUNK_THREADS) components_count(int *count, int chunks, int32_t *n)
 {
     int done = 0;
@@ -133,7 +134,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS) components_count(int *co
     if (threadIdx.x == 0) *n = done;
 }
 
-/* parent of a root = its number, from 1; a measured one's item begins with its first voxel. */
+/* parent of a root = its number, from 1; initialises the items of measured components with their first voxel. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     components_number(struct k_components a, int n, const int *count, int *parent, unsigned long long *sums)
 {
@@ -154,7 +155,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     }
 }
 
-/* labels: numbers for roots; areas, boxes and sums of coordinates, a run at a time. */
+/* labels: roots replaced by numbers; areas, boxes and sums of coordinates, added once per run. */
 static __global__ void __launch_bounds__(THREADS)
     components_label(struct k_components a, int n, const int *number, unsigned long long *sums)
 {
@@ -180,14 +181,14 @@ static __global__ void __launch_bounds__(THREADS)
     atomicAdd(&sum[2], (unsigned long long)length * (unsigned)z);
 }
 
-/* Greater values first, of equal ones smaller places. */
+/* Key whose maximum is the largest value, and among equal values the smallest index. */
 static DEV_INLINE unsigned long long peak_key(float v, unsigned place)
 {
     const unsigned u = __float_as_uint(v + 0.0f); /* -0 is 0 */
     return (unsigned long long)(u & 0x80000000u ? ~u : u | 0x80000000u) << 32 | (0xffffffffu - place);
 }
 
-/* A block a component: means and peak over its box, in the box's order. */
+/* One block per component: means and peak over its bounding box, in the order of the box. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     components_measure(struct k_components a, const unsigned long long *sums)
 {

@@ -1,21 +1,23 @@
-/* Exact Euclidean distances, axis by axis: each cell takes the least of f(p) + (spacing (q - p))^2 over its line,
- * looking outwards from itself until the square alone is no less than its minimum. A cell near a site looks at few
- * others. */
+/* Exact Euclidean distance transform, one axis at a time: each cell takes the minimum of f(p) + (spacing (q - p))^2
+ * over its line, searching outwards until the square alone is not below the minimum found. Cells near a site stop
+ * early. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/masks.h"
 
 constexpr int THREADS = 256;
 
-static DEV_INLINE double height_at(const uint8_t *f, int64_t i)
+/* Initial squared distance: 0 at a site, else infinity; then the previous axis's result. */
+static DEV_INLINE double squared_at(const uint8_t *f, int64_t i)
 {
     return f[i] ? 0.0 : (double)INFINITY;
 }
-static DEV_INLINE double height_at(const double *f, int64_t i)
+static DEV_INLINE double squared_at(const double *f, int64_t i)
 {
     return f[i];
 }
 
-/* One axis: `length` cells, `stride` apart. The last one takes the root. */
+/* Squared distances along one axis of `length` cells, `stride` apart; the last axis takes the square root. square:
+ * spacing^2. */
 template <class T>
 __global__ void __launch_bounds__(THREADS)
     distance_axis(const T *f, double *to, uint32_t n, divisor stride_of, divisor length_of, double square, int last)
@@ -25,12 +27,12 @@ __global__ void __launch_bounds__(THREADS)
     uint32_t line = divide(at, stride_of);
     const int q = (int)divide_off(line, length_of), length = (int)length_of.d;
     const int64_t i = at, stride = stride_of.d;
-    double best = height_at(f, i);
+    double best = squared_at(f, i);
     for (int d = 1; d < length; d++) {
         const double step = square * d * d;
         if (step >= best) break;
-        if (q - d >= 0) best = fmin(best, step + height_at(f, i - d * stride));
-        if (q + d < length) best = fmin(best, step + height_at(f, i + d * stride));
+        if (q - d >= 0) best = fmin(best, step + squared_at(f, i - d * stride));
+        if (q + d < length) best = fmin(best, step + squared_at(f, i + d * stride));
     }
     to[i] = last ? sqrt(best) : best;
 }
@@ -50,7 +52,7 @@ cudaError_t k_distance_run(const struct k_distance *a, cudaStream_t s)
     if (!n) return cudaSuccess;
     for (int axis = 0, pass = 0; axis < 3; stride *= length[axis++]) {
         if (axis && length[axis] == 1) continue;
-        double *to = buffer[(passes - 1 - pass) % 2]; /* the last pass writes distance */
+        double *to = buffer[(passes - 1 - pass) % 2]; /* buffers alternate; the last pass writes a->distance */
         const double *from = buffer[(passes - pass) % 2];
         const double square = a->spacing[axis] * a->spacing[axis];
         const int last = ++pass == passes;

@@ -1,7 +1,7 @@
-/* Images and maps of other sizes: Pillow's resampling of 8-bit images, torch's of float maps, SAM's low resolution
- * masks in the image's size. See kernels.h for what holds for all kernels, stages.h for workspaces;
- * data/image/resample.c, engine/image/bilinear.c, engine/cpu/device_ops_cpu.c and infer/clip/clip_model.c define the
- * results. k_NAME_run takes a struct k_NAME. */
+/* Resizing of images and maps: Pillow's resampling of 8-bit images, torch's of float maps, SAM's low-resolution masks
+ * to the image's size. General conventions: kernels.h; workspaces: inference.h. References: data/image/resample.c,
+ * engine/image/bilinear.c, engine/cpu/device_ops_cpu.c and infer/clip/clip_model.c. k_NAME_run takes a struct k_NAME.
+ */
 #ifndef MCS_KERNELS_IMAGES_H
 #define MCS_KERNELS_IMAGES_H
 
@@ -25,9 +25,9 @@ struct k_image_resize {
 size_t k_image_resize_bytes(const struct k_image_resize *a);
 cudaError_t k_image_resize_run(const struct k_image_resize *a, cudaStream_t s);
 
-/* An 8-bit image as a network takes it: dst (height, width, 3) of `dtype` = (src / unit - mean) / deviation, zeros to
- * the right and below where the image ends before. The image's pixel (y0, x0) comes first. One channel is repeated.
- * SAM: unit 1; CLIP: 255. */
+/* Network input from an 8-bit image: dst (height, width, 3) of `dtype` = (src / unit - mean) / deviation, cropped at
+ * pixel (y0, x0) of the image and zero-padded at the right and bottom. A single channel is repeated. SAM: unit 1; CLIP:
+ * 255. */
 struct k_image_frame {
     enum k_dtype dtype;
     int channels, src_height, src_width, y0, x0, height, width;
@@ -39,7 +39,7 @@ cudaError_t k_image_frame_run(const struct k_image_frame *a, cudaStream_t s);
 
 /* ---- float maps ---- */
 
-/* src (n, src_height, src_width) of `dtype`, maps `stride` elements apart (0: one behind the other) -> dst (n, height,
+/* src (n, src_height, src_width) of `dtype`, maps `stride` elements apart (0: contiguous) -> dst (n, height,
  * width): mcs_bilinear_row. */
 struct k_map_resize {
     enum k_dtype dtype;
@@ -64,33 +64,33 @@ struct k_saliency_map {
 size_t k_saliency_map_bytes(const struct k_saliency_map *a);
 cudaError_t k_saliency_map_run(const struct k_saliency_map *a, cudaStream_t s);
 
-/* The map as 8 bits: mcs_map_to_u8. */
+/* The map as 8 bits, as mcs_map_to_u8. */
 cudaError_t k_map_bytes(const float *map, int64_t n, uint8_t *dst, cudaStream_t s);
 
-/* ---- SAM's masks: mcs_sam_upscale, and masks and scores from its logits ---- */
+/* ---- SAM's masks: mcs_sam_upscale, and masks, unions and stability counts from it ---- */
 
-/* Of each of n masks the logit of every pixel of the image: low_res (side, side) bilinear to (frame, frame), of that
- * the part (in_height, in_width) that the image fills, bilinear to (height, width). Mask i is plane i of low_res, or
- * plane plane[i] where that is given. Outputs are left out where they are NULL. */
+/* Logits of n masks at the image's size: low_res (side, side) bilinear to (frame, frame), cropped to the image's part
+ * (in_height, in_width), bilinear to (height, width). Mask i is plane i of low_res, or plane[i] if given. Outputs that
+ * are NULL are not computed. */
 struct k_mask_upscale {
     enum k_dtype dtype; /* of low_res */
     int n, side, frame, in_height, in_width, height, width;
     float threshold, offset; /* 0 and 1 */
-    float weight;            /* of each mask in `united` */
-    uint8_t on;              /* value inside a mask: 1, or 255 */
+    float weight;            /* of each mask in the vote for `united` */
+    uint8_t on;              /* value of mask pixels: 1 or 255 */
     const void *low_res;
     const int32_t *plane; /* (n) */
     float *logits;        /* (n, height, width) */
-    uint8_t *masks;       /* (n, height, width): on where logit > threshold, else 0 */
-    uint8_t *united;  /* (height, width): on where the weights of the masks that are on there add up to more than .5 */
-    uint32_t *counts; /* (n, 3): pixels above the threshold, above threshold + offset, above threshold - offset. The
-                       * stability is the second over the third, 1 where that is 0 */
+    uint8_t *masks;       /* (n, height, width): `on` where logit > threshold, else 0 */
+    uint8_t *united;      /* (height, width): `on` where the summed weight of masks above the threshold exceeds .5 */
+    uint32_t *counts;     /* (n, 3): pixels above threshold, threshold + offset, threshold - offset. The stability score
+                           * is the second over the third, 1 if the third is 0 */
 };
 cudaError_t k_mask_upscale_run(const struct k_mask_upscale *a, cudaStream_t s);
 
-/* plane[i] = the first of `choices` greatest of iou[i * stride + first ..], plus first + i * planes: which low_res
- * plane of prompt i SAM trusts most (mcs_sam_choose: stride and planes 4, first 1, choices 3; without multimask 0 and
- * 1). */
+/* The low_res plane with the highest predicted IoU of each prompt: plane[i] = i * planes + first + argmax over
+ * `choices` of iou[i * stride + first ..], the first on a tie (mcs_sam_choose: stride and planes 4, first 1, choices 3;
+ * without multimask first 0, choices 1). */
 struct k_mask_choose {
     enum k_dtype dtype; /* of iou */
     int n, stride, first, choices, planes;

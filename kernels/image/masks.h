@@ -1,6 +1,6 @@
-/* From saliency maps to masks, and measures of masks: thresholds, connected components, distances, boxes that
- * overlap. See kernels.h for the rules of all kernels, stages.h for workspaces; engine/image/threshold.c,
- * components.c and distance.c define the results. k_NAME_run takes a struct k_NAME. */
+/* Masks from saliency maps, and measurements of masks: thresholds, connected components, distances, non-maximum
+ * suppression. General conventions: kernels.h; workspaces: inference.h. References: engine/image/threshold.c,
+ * components.c and distance.c. k_NAME_run takes a struct k_NAME. */
 #ifndef MCS_KERNELS_MASKS_H
 #define MCS_KERNELS_MASKS_H
 
@@ -15,10 +15,9 @@ extern "C" {
 
 enum { K_BINS = 256 };
 /* map (height, width) -> mask (height, width), 0 or 1. THRESHOLD_FIXED: map > value; THRESHOLD_FIXED_RELEASE: the same
- * of the map in 8 bits as mcs_threshold has it. 2-means adds values as integers of at most 2^-31 of the range, so
- * that their order cannot matter: class means are good to 2^-32 of it. counts: the histogram (K_BINS), all of a
- * constant map in bin 0, or NULL. Fewer than 2^31 pixels.
- */
+ * of the map in 8 bits, as mcs_threshold. 2-means sums values rounded to integer multiples of at most 2^-31 of the
+ * range, so that the order of atomics does not matter; class means are exact to 2^-32 of the range. counts (K_BINS):
+ * the histogram, with all pixels of a constant map in bin 0, or NULL. Fewer than 2^31 pixels. */
 struct k_threshold {
     enum threshold_kind kind;
     int height, width;
@@ -34,9 +33,9 @@ cudaError_t k_threshold_run(const struct k_threshold *a, cudaStream_t s);
 
 /* ---- connected components: engine/image/components.c, and the same in three dimensions ---- */
 
-/* mask (depth, height, width), not 0 is inside -> labels: 0 outside, 1.. components numbered in order of their first
- * voxel; *n of them, of which the first `capacity` are measured. Neighbours share a side, an edge or a corner: 8 in a
- * plane, 26 with depth. map (depth, height, width) finite, or NULL. Fewer than 2^31 voxels. */
+/* mask (depth, height, width), nonzero inside -> labels: 0 outside, components 1.. numbered in order of their first
+ * voxel; *n components, of which the first `capacity` are measured. 8-connectivity in 2-D, 26-connectivity in 3-D. map
+ * (depth, height, width) finite, or NULL. Fewer than 2^31 voxels. */
 struct k_components {
     int depth, height, width, capacity;
     const uint8_t *mask;
@@ -55,8 +54,8 @@ cudaError_t k_components_mask(const int32_t *labels, const uint8_t *keep, int ca
 
 /* ---- distances: infer/metrics/distance.c ---- */
 
-/* distance (nz, ny, nx): Euclidean, from each cell to the nearest where sites is not 0, exact, in double; INFINITY
- * where there is no site. spacing: x, y, z. Fewer than 2^31 cells. */
+/* distance (nz, ny, nx): exact Euclidean distance, in double, from each cell to the nearest cell where sites is not 0;
+ * INFINITY if there is no site. spacing: x, y, z. Fewer than 2^31 cells. */
 struct k_distance {
     int nx, ny, nz;
     double spacing[3];
@@ -69,10 +68,10 @@ cudaError_t k_distance_run(const struct k_distance *a, cudaStream_t s);
 
 /* ---- boxes ---- */
 
-/* Non-maximum suppression as torchvision.ops.nms: boxes (n, 4) x0, y0, x1, y1; in order of falling score (the first of
- * equal ones first, NaN last) a box stays unless its intersection over union with one that stayed is above the
- * threshold. keep (n): the indices of those that stay, by score; *n_keep of them. group (n) or NULL: only boxes of one
- * group suppress each other. n at most K_NMS_MOST. */
+/* Non-maximum suppression as torchvision.ops.nms: boxes (n, 4) x0, y0, x1, y1. In order of descending score (ties by
+ * index, NaN last) a box is kept unless its IoU with a kept box is above the threshold. keep (n): indices of the kept
+ * boxes in that order; *n_keep of them. group (n) or NULL: only boxes of the same group suppress each other. n at most
+ * K_NMS_MOST. */
 enum { K_NMS_MOST = 65536 };
 struct k_nms {
     int n;

@@ -1,5 +1,5 @@
-/* Non-maximum suppression: boxes are put in order of score by counting who is before them; a matrix of bits says which
- * later boxes each of them suppresses; one block walks through it, 32 boxes at a time. */
+/* Non-maximum suppression: boxes are ranked by counting the boxes with a higher score; a bit matrix holds the later
+ * boxes that each box suppresses; one block then scans it in order of score, 32 boxes at a time. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/masks.h"
 
@@ -43,7 +43,7 @@ static DEV_INLINE bool suppresses(const struct sorted_box &a, const struct sorte
     return a.group == b.group && both / (a.area + b.area - both) > threshold;
 }
 
-/* bits (n, words): bit b of word w of row i: i suppresses box 32 w + b, which comes after it. */
+/* bits (n, words): bit b of word w in row i is set if box i suppresses the later box 32 w + b. */
 static __global__ void __launch_bounds__(THREADS)
     nms_bits(const struct sorted_box *sorted, int n, int words, float threshold, unsigned *bits)
 {
@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(THREADS)
     bits[at] = word;
 }
 
-/* One block. */
+/* keep, n_keep from the bit matrix. One block. */
 static __global__ void __launch_bounds__(THREADS)
     nms_walk(const struct sorted_box *sorted, int n, int words, const unsigned *bits, int32_t *keep, int32_t *n_keep)
 {
@@ -83,7 +83,8 @@ static __global__ void __launch_bounds__(THREADS)
             unsigned gone = removed[v];
             for (int b = 0; b < WORD; b++)
                 if (alive >> b & 1)
-                    gone |= bits[((int64_t)w * WORD + b) * words + v]; /* a word behind: row w is full */
+                    gone |=
+                        bits[((int64_t)w * WORD + b) * words + v]; /* only for v > w, so rows of word w are complete */
             removed[v] = gone;
         }
         DEV_SYNC();

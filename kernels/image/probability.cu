@@ -1,6 +1,6 @@
-/* Probabilities of an ensemble, their entropy and labels: a thread per pixel, sums by chunks. */
+/* Ensemble probabilities, and entropy, labels and sums from them: one thread per pixel, sums by chunks. */
 #include "kernels/common/chunks.cuh"
-#include "kernels/image/stages.h"
+#include "kernels/image/inference.h"
 
 constexpr int THREADS = 256;
 
@@ -33,7 +33,7 @@ static DEV_INLINE double entropy_term(double p)
     return p > 0.0 && p < 1.0 ? -p * log2(p) : 0.0;
 }
 
-/* In double, as on the CPU: 1 - p of a small p has no digits left in float. */
+/* In double, as on the CPU: in float, 1 - p loses all digits of a small p. */
 static __global__ void __launch_bounds__(THREADS) entropy_bits(struct k_entropy a)
 {
     const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -79,7 +79,7 @@ cudaError_t k_labels_run(const struct k_labels *a, cudaStream_t s)
     return dev_launch(labels_of, blocks_of(a->n, THREADS), THREADS, 0, s, *a);
 }
 
-/* ---- sums of a case ---- */
+/* ---- sums over an image ---- */
 
 static DEV_INLINE bool touches(const uint8_t *mask, int x, int y, int width, int height)
 {
@@ -150,7 +150,8 @@ static DEV_INLINE double source_at(const uint8_t *bytes, const float *values, in
     return bytes ? (double)bytes[i] : (double)values[i];
 }
 
-/* part (channels, chunks): sums of values, or of squares around stats[2 k] where `squares`. Block (chunk, channel). */
+/* part (channels, chunks): sums of values or, with `squares`, of squared deviations from stats[2 k]. Block (chunk,
+ * channel). */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     zscore_parts(struct k_zscore a, int squares, const double *stats, double *part)
 {

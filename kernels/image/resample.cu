@@ -1,10 +1,12 @@
-/* Pillow's resampling of 8-bit images, byte for byte: the weights in double, rounded to 22 bits, then integers. */
+/* Pillow's resampling of 8-bit images, byte for byte: weights are computed in double and rounded to 22 bits; sums are
+ * integers. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/images.h"
 
 constexpr int THREADS = 256, FRACTION_BITS = 22;
 
-/* In the workspace, one for each axis: which source pixels make one of n_out pixels, and with which weights. */
+/* Filter taps of an axis, in the workspace: source pixels first[i] .. first[i] + n[i] - 1 and their weights for output
+ * i. */
 struct taps {
     int n_in, n_out, n_max;
     int *first, *n;   /* (n_out) */
@@ -48,7 +50,8 @@ static __global__ void __launch_bounds__(THREADS) resample_taps(struct taps t, i
     t.n[i] = hi - lo;
 }
 
-/* Along the axis whose neighbours are `stride` bytes apart; before it `inner` bytes, behind it any number of lines. */
+/* Resamples along one axis. Adjacent pixels of the axis are `stride` bytes apart; `inner`: bytes of the axes inside it.
+ */
 static __global__ void __launch_bounds__(THREADS)
     resample_axis(const uint8_t *src, struct taps t, divisor inner, divisor n_out, uint32_t n, uint8_t *dst)
 {
@@ -64,7 +67,8 @@ static __global__ void __launch_bounds__(THREADS)
     dst[at] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* Pillow steps through the source by adding the scale, so the same rounding has to pile up here: one thread an axis. */
+/* Pillow accumulates the source position by repeated addition; the same rounding errors are reproduced, one thread per
+ * axis. */
 static __global__ void __launch_bounds__(DEV_WARP) nearest_places(struct taps x, struct taps y)
 {
     if (threadIdx.x > 1) return;
@@ -89,7 +93,7 @@ static int taps_most(int n_in, int n_out, enum k_filter filter)
     const double scale = (double)n_in / n_out, support = (filter == K_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
     return filter == K_NEAREST ? 0 : (int)ceil(support) * 2 + 1;
 }
-/* Ints that an axis takes in the workspace. */
+/* Number of ints of an axis in the workspace. */
 static int64_t taps_size(int n_in, int n_out, enum k_filter filter)
 {
     return (int64_t)n_out * (2 + taps_most(n_in, n_out, filter));

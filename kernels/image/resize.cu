@@ -1,7 +1,7 @@
-/* Bilinear resizing with half-pixel centres, channels last. Output o lies at ((2o + 1) in - out) / (2 out) of the
- * input: kept as an integer over 2 out, so that the neighbours are exact and the weight is rounded twice. The backward
- * pass fetches: each input pixel walks over the outputs that may have read it. One pack of a pixel's channels a thread.
- */
+/* Bilinear resizing with half-pixel centres, channels last. Output o is at input coordinate ((2o + 1) in - out) / (2
+ * out): kept as an integer over 2 out, so that the neighbours are exact and the weight is rounded only twice. The
+ * backward pass gathers: each input pixel visits the outputs that may have read it. One pack of a pixel's channels per
+ * thread. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
@@ -15,7 +15,7 @@ struct axis {
 };
 struct tap {
     int lo, hi;
-    float w; /* of hi; lo has the rest */
+    float w; /* weight of hi; lo has 1 - w */
 };
 
 static DEV_INLINE tap tap_of(const axis &a, int o)
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(THREADS)
     pack_store<V>(y + (int64_t)i * V, p);
 }
 
-/* The first and last output that may lie within one pixel of input i; outside [0, out) none is. */
+/* First and last output that may lie within one pixel of input i, clipped to [0, out). */
 static DEV_INLINE int2 reach_of(const axis &a, int i)
 {
     const int from = a.out * (2 * i - 1) - a.in, to = a.out * (2 * i + 3) - a.in;
@@ -118,7 +118,7 @@ template <class T> static cudaError_t run(const struct k_resize *a, int backward
 static cudaError_t resize(const struct k_resize *a, int backward, cudaStream_t s)
 {
     if (!a->n || !a->c) return cudaSuccess;
-    /* (2 out + 3) in and the like are ints */
+    /* products like (2 out + 3) in must fit into an int */
     if (a->in_h * a->out_h >= 1 << 29 || a->in_w * a->out_w >= 1 << 29) return cudaErrorInvalidValue;
     return a->dtype == K_BF16 ? run<__nv_bfloat16>(a, backward, s) : run<float>(a, backward, s);
 }

@@ -1,6 +1,6 @@
-/* Thresholds of a map by its histogram: range, counts, the best of 255 cuts, mask. Counts and the sums of 2-means are
- * integers, added by atomics: their order cannot matter. The cut is found by the CPU's operations in the CPU's order.
- */
+/* Thresholds of a map from its histogram: range, counts, the best of 255 cuts, mask. Counts and the sums of 2-means are
+ * integers, so the order of atomics does not matter. The cut is found by the same operations in the same order as on
+ * the CPU. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/masks.h"
 
@@ -11,12 +11,12 @@ struct range_part {
     float negative_low, high;
     uint32_t bad;
 };
-/* At the start of the workspace; the parts of the range follow. */
+/* At the start of the workspace; the partial ranges follow. */
 struct bins {
     float edge[K_BINS + 1];
     uint32_t count[K_BINS];
-    unsigned long long sum[K_BINS]; /* of (value - low) scale, rounded */
-    double scale;                   /* a power of two: the range becomes 2^31 to 2^32 */
+    unsigned long long sum[K_BINS]; /* sums of (value - low) scale, rounded to integers */
+    double scale;                   /* a power of two that maps the range to 2^31 .. 2^32 */
 };
 
 static DEV_INLINE void reduce_range(struct range_part p, struct range_part *to)
@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     reduce_range(p, part + blockIdx.x);
 }
 
-/* One block: the range, the bins' edges, zeros. */
+/* One block: the range, the edges of the bins, counts and sums set to zero. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     threshold_range(const struct range_part *part, int n, int fixed, float value, struct threshold_result *result,
                     struct bins *b)
@@ -71,11 +71,11 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     *result = {low, high, fixed ? value : low, 0, !fixed && !(low < high), 0, all[0].bad};
 }
 
-/* The bin by its edges: the quotient alone may be one off where a value is next to an edge. */
+/* Bin of v. The quotient alone may be off by one next to an edge, so it is corrected by the edges. */
 static DEV_INLINE int bin_of(const float *edge, float low, float high, float v)
 {
     int k = (int)(((double)v - low) / ((double)high - low) * (double)K_BINS);
-    k = k < 0 ? 0 : k > K_BINS - 1 ? K_BINS - 1 : k; /* below 0: not finite */
+    k = k < 0 ? 0 : k > K_BINS - 1 ? K_BINS - 1 : k; /* negative for values that are not finite */
     if (k > 0 && v < edge[k]) k--;
     if (k < K_BINS - 1 && v >= edge[k + 1]) k++;
     return k;
@@ -87,7 +87,7 @@ static DEV_INLINE int byte_of(float v)
     return v >= 255.0f ? 255 : v > 0.0f ? (int)v : 0;
 }
 
-/* The released code's small map: cell i of n is source i * size / n. */
+/* The released code's reduced map: cell i of n is source pixel i * size / n. */
 static DEV_INLINE int small_byte(const float *map, int height, int width, int y, int x)
 {
     const int sy = (int)((int64_t)y * height / RELEASE_SIDE), sx = (int)((int64_t)x * width / RELEASE_SIDE);
@@ -135,11 +135,12 @@ static cudaError_t run_histogram(const struct k_threshold *a, int64_t n, struct 
     return dev_launch(threshold_histogram<THRESHOLD_OTSU>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
 }
 
-/* One block of K_BINS threads. Of the cuts behind bin 0 .. K_BINS-2 the one with the greatest n0 n1 (m0 - m1)^2, the
- * first of equal ones. */
+/* The cut (last bin of the lower class, 0 .. K_BINS-2) with the largest between-class variance n0 n1 (m0 - m1)^2, the
+ * first on a tie. One block of K_BINS threads. */
 static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshold a, const struct bins *b)
 {
-    SHARED_ARRAY(double, sum, [K_BINS]); /* count times the value that stands for the bin; then up to and with it */
+    SHARED_ARRAY(double,
+                 sum, [K_BINS]); /* count times the representative value of the bin; then its inclusive prefix sum */
     SHARED_ARRAY(double, number, [K_BINS]);
     SHARED_ARRAY(double, variance, [K_BINS]);
     const int k = (int)threadIdx.x;
@@ -147,7 +148,7 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     const uint32_t count = b->count[k];
     const float low = r->low;
     if (a.counts) a.counts[k] = count;
-    if (a.kind == THRESHOLD_FIXED || a.kind == THRESHOLD_FIXED_RELEASE) return; /* all of them */
+    if (a.kind == THRESHOLD_FIXED || a.kind == THRESHOLD_FIXED_RELEASE) return; /* uniform over the block */
     number[k] = count;
     if (a.kind == THRESHOLD_OTSU)
         sum[k] = (double)count * (0.5 * ((double)b->edge[k] + b->edge[k + 1]) - low);
@@ -165,10 +166,10 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     DEV_SYNC();
     if (k) return;
     int best = 0;
-    double most = -1;
+    double best_variance = -1;
     for (int i = 0; i < K_BINS - 1; i++)
-        if (variance[i] > most) most = variance[i], best = i;
-    if (a.kind == THRESHOLD_KMEANS_RELEASE && most < 0) { /* one filled bin */
+        if (variance[i] > best_variance) best_variance = variance[i], best = i;
+    if (a.kind == THRESHOLD_KMEANS_RELEASE && best_variance < 0) { /* only one bin is filled */
         int filled = 0;
         while (number[filled] == 0) filled++;
         r->constant = 1;

@@ -1,46 +1,48 @@
-/* Bilinear maps, saliency maps, SAM's masks: a thread a pixel of the result. Coordinates are float, as torch computes
- * them. */
+/* Bilinear resizing of maps, saliency maps and SAM's masks: one thread per output pixel. Coordinates are float, as in
+ * torch. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/images.h"
 
 constexpr int THREADS = 256;
 
-/* Source of an output pixel along one axis: half-pixel centres, clamped below at the first centre. */
-struct between {
+/* Source of an output pixel along one axis: half-pixel centres, coordinates clamped to >= 0. */
+struct lerp_tap {
     int first, second;
-    float part; /* the second one's weight */
+    float weight; /* of `second` */
 };
-static DEV_INLINE between between_at(int i, float scale, int n_in)
+static DEV_INLINE lerp_tap lerp_tap_at(int i, float scale, int n_in)
 {
-    between b;
+    lerp_tap b;
     float at = scale * ((float)i + 0.5f) - 0.5f;
     if (at < 0) at = 0;
     b.first = (int)at < n_in ? (int)at : n_in - 1;
     b.second = b.first + 1 < n_in ? b.first + 1 : b.first;
-    b.part = at - (float)b.first;
+    b.weight = at - (float)b.first;
     return b;
 }
 
-static DEV_INLINE float mix(between y, between x, float v00, float v01, float v10, float v11)
+/* Bilinear interpolation of four values. */
+static DEV_INLINE float bilerp(lerp_tap y, lerp_tap x, float v00, float v01, float v10, float v11)
 {
-    return (1 - y.part) * ((1 - x.part) * v00 + x.part * v01) + y.part * ((1 - x.part) * v10 + x.part * v11);
+    return (1 - y.weight) * ((1 - x.weight) * v00 + x.weight * v01) +
+           y.weight * ((1 - x.weight) * v10 + x.weight * v11);
 }
-/* Between four values of src, rows `width` apart. */
-template <class T> static DEV_INLINE float mix_at(const T *src, int width, between y, between x)
+/* The same of src (rows, width). */
+template <class T> static DEV_INLINE float bilerp_at(const T *src, int width, lerp_tap y, lerp_tap x)
 {
     const T *upper = src + (int64_t)y.first * width, *lower = src + (int64_t)y.second * width;
-    return mix(y, x, dev_load(upper + x.first), dev_load(upper + x.second), dev_load(lower + x.first),
-               dev_load(lower + x.second));
+    return bilerp(y, x, dev_load(upper + x.first), dev_load(upper + x.second), dev_load(lower + x.first),
+                  dev_load(lower + x.second));
 }
 
 template <class T> __global__ void __launch_bounds__(THREADS) map_resize(struct k_map_resize a)
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i >= a.height * a.width) return;
-    const between y = between_at(i / a.width, (float)a.src_height / (float)a.height, a.src_height);
-    const between x = between_at(i % a.width, (float)a.src_width / (float)a.width, a.src_width);
+    const lerp_tap y = lerp_tap_at(i / a.width, (float)a.src_height / (float)a.height, a.src_height);
+    const lerp_tap x = lerp_tap_at(i % a.width, (float)a.src_width / (float)a.width, a.src_width);
     a.dst[(int64_t)blockIdx.y * a.height * a.width + i] =
-        mix_at((const T *)a.src + blockIdx.y * a.stride, a.src_width, y, x);
+        bilerp_at((const T *)a.src + blockIdx.y * a.stride, a.src_width, y, x);
 }
 
 cudaError_t k_map_resize_run(const struct k_map_resize *a, cudaStream_t s)
@@ -107,7 +109,7 @@ static __global__ void __launch_bounds__(THREADS) map_scale(const struct map_ran
     *v = scaled(*v, range[blockIdx.y]);
 }
 
-/* The release's: full (n, side, side) -> maps (n, height, width), 8 bits, nearest. */
+/* As in the released code: full (n, side, side) -> maps (n, height, width), quantised to 8 bits, nearest neighbour. */
 static __global__ void __launch_bounds__(THREADS)
     map_stretch(const struct map_range *range, const float *full, int side, int height, int width, float *maps)
 {
@@ -150,7 +152,7 @@ static __global__ void __launch_bounds__(THREADS) map_bytes(const float *map, in
     const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     const float v = rintf(map[i] * 255.0f);
-    dst[i] = v >= 255.0f ? 255 : v > 0.0f ? (uint8_t)v : 0; /* NaN compares false: 0 */
+    dst[i] = v >= 255.0f ? 255 : v > 0.0f ? (uint8_t)v : 0; /* NaN becomes 0 */
 }
 
 cudaError_t k_map_bytes(const float *map, int64_t n, uint8_t *dst, cudaStream_t s)
@@ -161,16 +163,17 @@ cudaError_t k_map_bytes(const float *map, int64_t n, uint8_t *dst, cudaStream_t 
 
 /* ---- SAM's masks ---- */
 
-/* The logit at a pixel between columns x and rows y of the image's part of the frame, each of them in turn between
- * columns xs and rows ys of the low resolution. */
+/* Logit of a pixel by two bilinear interpolations: its four neighbours in the frame (rows y, columns x) are each
+ * interpolated from low (side, side) at rows ys and columns xs. */
 template <class T>
-static DEV_INLINE float logit_at(const T *low, int side, between y, between x, const between ys[2], const between xs[2])
+static DEV_INLINE float logit_at(const T *low, int side, lerp_tap y, lerp_tap x, const lerp_tap ys[2],
+                                 const lerp_tap xs[2])
 {
-    return mix(y, x, mix_at(low, side, ys[0], xs[0]), mix_at(low, side, ys[0], xs[1]), mix_at(low, side, ys[1], xs[0]),
-               mix_at(low, side, ys[1], xs[1]));
+    return bilerp(y, x, bilerp_at(low, side, ys[0], xs[0]), bilerp_at(low, side, ys[0], xs[1]),
+                  bilerp_at(low, side, ys[1], xs[0]), bilerp_at(low, side, ys[1], xs[1]));
 }
 
-/* Counts of a block are below 512: three of them fit into a word. */
+/* Counts of a block are below 512: three are packed into a word. */
 constexpr int COUNT_BITS = 10;
 constexpr unsigned COUNT_MASK = (1u << COUNT_BITS) - 1;
 
@@ -179,10 +182,10 @@ template <class T> __global__ void __launch_bounds__(THREADS) mask_upscale(struc
     const int pixels = a.height * a.width, i = (int)(blockIdx.x * THREADS + threadIdx.x);
     const bool inside = i < pixels;
     const float scale = (float)a.side / (float)a.frame;
-    const between y = between_at(i / a.width, (float)a.in_height / (float)a.height, a.in_height);
-    const between x = between_at(i % a.width, (float)a.in_width / (float)a.width, a.in_width);
-    const between ys[2] = {between_at(y.first, scale, a.side), between_at(y.second, scale, a.side)};
-    const between xs[2] = {between_at(x.first, scale, a.side), between_at(x.second, scale, a.side)};
+    const lerp_tap y = lerp_tap_at(i / a.width, (float)a.in_height / (float)a.height, a.in_height);
+    const lerp_tap x = lerp_tap_at(i % a.width, (float)a.in_width / (float)a.width, a.in_width);
+    const lerp_tap ys[2] = {lerp_tap_at(y.first, scale, a.side), lerp_tap_at(y.second, scale, a.side)};
+    const lerp_tap xs[2] = {lerp_tap_at(x.first, scale, a.side), lerp_tap_at(x.second, scale, a.side)};
     float votes = 0;
     for (int m = 0; m < a.n; m++) {
         const int plane = a.plane ? a.plane[m] : m;

@@ -1,12 +1,12 @@
-/* Sliding windows: cut, pasted with weights, averaged. A thread an element. Where windows of a batch overlap, the first
- * window that covers an element owns it and adds all of them in order, so that no two threads write one place and the
- * order of sums is the list's. */
+/* Sliding windows: cut, pasted with weights, averaged; one thread per element. Where windows of a batch overlap, the
+ * thread of the first window that covers an element adds all of them in the order of the list: no two threads write the
+ * same element, and the order of summation is fixed. */
 #include "kernels/common/chunks.cuh"
-#include "kernels/image/stages.h"
+#include "kernels/image/inference.h"
 
 constexpr int THREADS = 256;
 
-/* Divisors of a window's and an image's indices. */
+/* Divisors that split an element index into (z, y, x, k). */
 struct window_axes {
     divisor channels, width, height;
 };
@@ -14,7 +14,7 @@ struct place {
     int k, x, y, z;
 };
 
-/* Element e of a window (z, y, x, k), as it lies in memory. */
+/* Coordinates of element e of a window (z, y, x, k). */
 static DEV_INLINE place place_of(const struct window_axes &d, uint32_t e)
 {
     place p;
@@ -30,7 +30,7 @@ static DEV_INLINE int64_t image_at(const struct k_windows &a, int image, int z, 
     return ((((int64_t)image * a.depth + z) * a.height + y) * a.width + x) * a.channels + k;
 }
 
-/* The voxel of a window seen through its mirroring. */
+/* Voxel of a window whose mirror image is (z, y, x). */
 static DEV_INLINE int mirrored_at(const struct k_windows &a, int flip, int z, int y, int x)
 {
     if (flip & FLIP_SLICES) z = a.window_depth - 1 - z;
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(THREADS) windows_paste(struct k_windows a, str
         if (v.image != w.image || (unsigned)lz >= (unsigned)a.window_depth ||
             (unsigned)ly >= (unsigned)a.window_height || (unsigned)lx >= (unsigned)a.window_width)
             continue;
-        if (j < me) return; /* that window's thread does it */
+        if (j < me) return; /* the thread of window j adds all of them */
         if (j == me) sum = *to;
         const int from = mirrored_at(a, v.flip, lz, ly, lx);
         sum += a.weight[(lz * a.window_height + ly) * a.window_width + lx] *
@@ -106,7 +106,7 @@ cudaError_t k_windows_paste(const struct k_windows *a, cudaStream_t s)
                               : dev_launch(windows_paste<float>, grid, THREADS, 0, s, *a, axes_of(a), n);
 }
 
-/* A thread an element (z, y, x, k) of an image, blockIdx.y. */
+/* One thread per element (z, y, x, k) of image blockIdx.y. */
 static __global__ void __launch_bounds__(THREADS)
     windows_mean(struct k_windows_mean a, struct window_axes d, uint32_t n)
 {

@@ -1,16 +1,18 @@
-/* The cosine of pairs of rows, a warp a pair. Sums in double: neither small nor large rows leave the range. */
+/* Cosine similarity of pairs of rows, one warp per pair. Sums are in double, so that squares of small and large values
+ * neither underflow nor overflow. */
 #include "kernels/common/rows.cuh"
 #include "kernels/loss/losses.h"
 
-constexpr float SMALLEST = 1e-6f; /* of the product of the two lengths */
+constexpr float SMALLEST = 1e-6f; /* lower bound of |a| |b| */
 
+/* a (rows, n), b (rows / each, n) -> y (rows), norms (rows, 2) = |a|, |b| */
 template <int V>
-__global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
+__global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     cosine_fwd(const float *a, const float *b, float *y, float *norms, int64_t rows, int64_t each, int n)
 {
     const int64_t r = warp_row();
     const int lane = warp_lane();
-    if (r >= rows) return; /* the whole warp */
+    if (r >= rows) return; /* uniform over the warp */
     a += r * n;
     b += r / each * n;
     double aa = 0, bb = 0, ab = 0;
@@ -30,9 +32,10 @@ __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
     norms[2 * r + 1] = (float)lb;
 }
 
-/* da = dy (b / (|a||b|) - y a / |a|^2); below the floor y is linear in a */
+/* da = dy (b / (|a||b|) - y a / |a|^2); where |a||b| is below SMALLEST, y is linear in a and the second term is absent
+ */
 template <int V>
-__global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
+__global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     cosine_bwd(const float *a, const float *b, const float *y, const float *norms, const float *dy, float *da,
                float beta, int64_t rows, int64_t each, int n)
 {
@@ -51,7 +54,7 @@ __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
 cudaError_t k_cosine_fwd(const struct k_cosine *a, cudaStream_t s)
 {
     if (!a->rows || !a->n) return cudaSuccess;
-    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * ROWS_A_BLOCK);
+    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
     if (a->n % 4 == 0 && dev_by_fours(a->a) && dev_by_fours(a->b))
         return dev_launch((cosine_fwd<4>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->rows, a->each, a->n);
     return dev_launch((cosine_fwd<1>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->rows, a->each, a->n);
@@ -60,7 +63,7 @@ cudaError_t k_cosine_fwd(const struct k_cosine *a, cudaStream_t s)
 cudaError_t k_cosine_bwd(const struct k_cosine *a, cudaStream_t s)
 {
     if (!a->rows || !a->n || !a->da) return cudaSuccess;
-    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * ROWS_A_BLOCK);
+    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
     if (a->n % 4 == 0 && dev_by_fours(a->a) && dev_by_fours(a->b) && dev_by_fours(a->da))
         return dev_launch((cosine_bwd<4>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->dy, a->da, a->beta,
                           a->rows, a->each, a->n);

@@ -1,7 +1,7 @@
-/* Losses, and the steps that belong to one (bottleneck, cosine); how to read this: kernels.h. Everything is float here
- * (integers where said) except the embeddings of k_contrastive. Sums over a tensor are doubles: each block's part lies
- * in the workspace (`k_NAME_..._bytes` bytes, on a multiple of 16), a last block adds the parts in order. dloss (1):
- * the derivative of the training objective by this loss. */
+/* Losses, and the ops used with them (bottleneck, cosine); conventions: kernels.h. All arrays are float (integers where
+ * said), except the embeddings of k_contrastive. Sums over a tensor are in double: each block writes a partial sum to
+ * the workspace (`k_NAME_..._bytes` bytes, 16-byte aligned), and a last block adds them in order. dloss (1): gradient
+ * of the loss. */
 #ifndef MCS_KERNELS_LOSSES_H
 #define MCS_KERNELS_LOSSES_H
 
@@ -13,10 +13,10 @@ extern "C" {
 
 /* contrastive: the four losses and the released form (struct contrastive_attr, engine/tape/op.h) without a B x B matrix
  * in memory, for a whole batch or for one rank of several. image, text (batch, d) of all ranks; a rank owns rows [row0,
- * row0 + rows) of both. Forward: `loss` (1) is the part of these rows, whose sum over the ranks is the loss, and
- * `stats` (2, batch, 2) is written in these rows alone. Backward: reads all of stats (gathered), writes dimage, dtext
- * (rows, d) and the part of these rows in dlog_scale (1). log_scale (1) NULL: the scale is inv_tau, else
- * exp(log_scale). released > 1: its batch size, as in engine/tape/op.h. batch is at least 2. */
+ * row0 + rows) of both. Forward: `loss` (1) is the sum over these rows (the loss is the sum over ranks), and of `stats`
+ * (2, batch, 2) only these rows are written. Backward: reads all of stats (gathered), writes dimage and dtext (rows,
+ * d), and these rows' contribution to dlog_scale (1). log_scale (1) NULL: the scale is inv_tau, else exp(log_scale).
+ * released > 1: the batch size of the released form, as in engine/tape/op.h. batch is at least 2. */
 struct k_contrastive {
     enum k_dtype dtype; /* of image, text, dimage, dtext */
     int64_t batch, row0, rows;
@@ -36,7 +36,7 @@ cudaError_t k_contrastive_fwd(const struct k_contrastive *a, cudaStream_t s);
 cudaError_t k_contrastive_bwd(const struct k_contrastive *a, cudaStream_t s);
 
 /* bottleneck: x, alpha, dalpha (p, t, c), noise, y, dy (p * copies, t, c), kl, dkl (p), map (p, t). dy or dkl NULL:
- * nothing comes from there. */
+ * that gradient is zero. */
 struct k_bottleneck {
     int64_t p, copies, t;
     int c;
@@ -59,7 +59,7 @@ cudaError_t k_cosine_fwd(const struct k_cosine *a, cudaStream_t s);
 cudaError_t k_cosine_bwd(const struct k_cosine *a, cudaStream_t s);
 
 /* dice_ce: logits, dlogits (n, voxels, c), target (n, voxels), sums (n, c, 3). c is 2 to K_DICE_CLASSES. A target
- * below 0 is left out; one of c or more, which is a mistake in the data, makes loss and gradient NaN. */
+ * below 0 is ignored; a target of c or more is an error in the data and makes loss and gradient NaN. */
 enum { K_DICE_CLASSES = 256 };
 struct k_dice_ce {
     int64_t n, voxels;

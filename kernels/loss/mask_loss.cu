@@ -1,10 +1,12 @@
-/* SAM's mask losses: focal (Lin et al. 2017), Dice and cross-entropy of logits, and the IoU that the IoU head learns.
- * With u = x for target 1 and -x for target 0: CE = softplus(-u), 1 - p_t = sigmoid(-u) = exp(-softplus(u)). */
+/* SAM's mask losses: focal (Lin et al. 2017), Dice and cross-entropy of logits, and the IoU that is the target of the
+ * IoU head. With u = x for target 1 and -x for target 0: CE = softplus(-u), 1 - p_t = sigmoid(-u) = exp(-softplus(u)).
+ */
 #include "kernels/common/sums.cuh"
 #include "kernels/loss/losses.h"
 
-constexpr int LEAST = 2048, SUMS = 7; /* pg, p, g, pixels in both, pixels in the prediction, focal, ce */
-static_assert(SUMS <= SUM_THREADS / DEV_WARP, "a warp adds up each of them");
+constexpr int MIN_PIXELS = 2048; /* per block */
+constexpr int SUMS = 7;          /* p g, p, g, intersection, predicted pixels, focal, ce */
+static_assert(SUMS <= SUM_THREADS / DEV_WARP, "one warp per sum");
 
 struct pixel {
     float sign;         /* 1: target 1, -1: target 0 */
@@ -12,7 +14,7 @@ struct pixel {
     float ce, hardness; /* softplus(-u), (1 - p_t)^gamma */
 };
 
-static DEV_INLINE pixel look(float x, float target, float gamma)
+static DEV_INLINE pixel pixel_terms(float x, float target, float gamma)
 {
     pixel r;
     r.sign = target > 0.5f ? 1.0f : -1.0f;
@@ -24,12 +26,13 @@ static DEV_INLINE pixel look(float x, float target, float gamma)
     r.hardness = expf(-gamma * (l + (u > 0 ? u : 0.0f)));
     return r;
 }
+/* alpha_t of the focal loss; alpha < 0: no balancing. */
 static DEV_INLINE float balance(float alpha, float sign)
 {
     return alpha < 0 ? 1.0f : sign > 0 ? alpha : 1.0f - alpha;
 }
 
-/* part (b, blocks, SUMS) */
+/* part (b, blocks, SUMS): the sums over the block's pixels. x, target (b, n). */
 static __global__ void __launch_bounds__(SUM_THREADS)
     mask_loss_parts(const float *x, const float *target, int64_t n, int64_t share, float gamma, float alpha,
                     double *part)
@@ -39,7 +42,7 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     x += blockIdx.y * n;
     target += blockIdx.y * n;
     for (int64_t i = first + threadIdx.x; i < last; i += SUM_THREADS) {
-        const pixel v = look(x[i], target[i], gamma);
+        const pixel v = pixel_terms(x[i], target[i], gamma);
         const bool g = v.sign > 0, over = x[i] > 0;
         sum[0] += g ? (double)v.p : 0.0;
         sum[1] += (double)v.p;
@@ -57,7 +60,7 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     }
 }
 
-/* A block a mask: adds its parts, a warp a sum; loss (b): the mask's own, weighted. */
+/* Adds the parts of a mask, one block per mask, one warp per sum: iou (b), sums (b, 4), and loss (b), weighted. */
 static __global__ void __launch_bounds__(SUM_THREADS)
     mask_loss_masks(const double *part, int64_t parts, int64_t n, float focal, float dice, float bce,
                     const float *weight, float *iou, float *sums, double *loss)
@@ -70,13 +73,14 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     if (j < SUMS && lane == 0) q[j] = s;
     DEV_SYNC();
     if (threadIdx.x > 0) return;
-    const double any = q[4] + q[2] - q[3], count = (double)n;
-    iou[b] = any > 0 ? (float)(q[3] / any) : 1.0f;
+    const double united = q[4] + q[2] - q[3], count = (double)n;
+    iou[b] = united > 0 ? (float)(q[3] / united) : 1.0f;
     for (int i = 0; i < 4; i++) sums[4 * b + i] = (float)q[i];
     loss[b] = (double)weight[b] *
               (focal * q[5] / count + dice * (1 - (2 * q[0] + 1) / (q[1] + q[2] + 1)) + bce * q[6] / count);
 }
 
+/* dx (b, n); sums (b, 4): p g, p, g of the mask. One thread per pixel. */
 static __global__ void __launch_bounds__(SUM_THREADS)
     mask_loss_bwd(const float *x, const float *target, const float *weight, const float *sums, const float *dloss,
                   int64_t n, float focal, float dice, float bce, float gamma, float alpha, float *dx, float beta)
@@ -85,23 +89,23 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     if (i >= n) return;
     sums += 4 * blockIdx.y;
     const double w = (double)weight[blockIdx.y] * *dloss, size = (double)sums[1] + sums[2] + 1;
-    /* the Dice term's derivative by p: where the target is 0, and where it is 1 */
+    /* dDice/dp for target 0 (off) and target 1 (on) */
     const double off = w * dice * (2 * (double)sums[0] + 1) / (size * size), on = off - w * dice * 2 / size;
     const float f = (float)(w * focal / (double)n), c = (float)(w * bce / (double)n);
-    const pixel v = look(x[at], target[at], gamma);
+    const pixel v = pixel_terms(x[at], target[at], gamma);
     const float du = -v.miss * c - f * balance(alpha, v.sign) * v.hardness * (v.miss + gamma * v.pt * v.ce);
     dev_blend(dx + at, beta, v.sign * du + (float)(v.sign > 0 ? on : off) * v.pt * v.miss);
 }
 
 size_t k_mask_loss_fwd_bytes(int64_t b, int64_t n)
 {
-    return (size_t)(b * (div_up(n, sum_share(n, LEAST)) * SUMS + 1)) * sizeof(double);
+    return (size_t)(b * (div_up(n, sum_share(n, MIN_PIXELS)) * SUMS + 1)) * sizeof(double);
 }
 
 cudaError_t k_mask_loss_fwd(const struct k_mask_loss *a, cudaStream_t s)
 {
     if (!a->b || !a->n) return cudaSuccess;
-    const int64_t share = sum_share(a->n, LEAST), parts = div_up(a->n, share);
+    const int64_t share = sum_share(a->n, MIN_PIXELS), parts = div_up(a->n, share);
     double *part = (double *)a->workspace, *loss = part + a->b * parts * SUMS;
     cudaError_t e = dev_launch(mask_loss_parts, dim3((unsigned)parts, (unsigned)a->b), SUM_THREADS, 0, s, a->logits,
                                a->target, a->n, share, a->gamma, a->alpha, part);

@@ -1,8 +1,8 @@
-/* Losses by element: squared error, and binary cross-entropy of logits; weighted, divided by the number of elements. */
+/* Elementwise losses: squared error, and binary cross-entropy of logits; weighted mean over all elements. */
 #include "kernels/common/sums.cuh"
 #include "kernels/loss/losses.h"
 
-constexpr int LEAST = 2048; /* elements a block adds up */
+constexpr int MIN_ELEMENTS = 2048; /* per block */
 
 struct squared {
     static DEV_INLINE double loss(float x, float t, float w)
@@ -16,7 +16,7 @@ struct squared {
     }
 };
 
-/* softplus(x) - t x, which for a positive x is softplus(-x) + (1-t) x: no cancellation for a target of 0 or 1 */
+/* softplus(x) - t x; for positive x computed as softplus(-x) + (1-t) x: no cancellation for targets 0 and 1 */
 struct cross_entropy {
     static DEV_INLINE double loss(float x, float t, float w)
     {
@@ -54,13 +54,13 @@ __global__ void __launch_bounds__(SUM_THREADS) point_loss_bwd(const float *x, co
 
 size_t k_point_loss_fwd_bytes(int64_t n)
 {
-    return (size_t)div_up(n, sum_share(n, LEAST)) * sizeof(double);
+    return (size_t)div_up(n, sum_share(n, MIN_ELEMENTS)) * sizeof(double);
 }
 
 template <class F> static cudaError_t run_fwd(const struct k_point_loss *a, cudaStream_t s)
 {
     if (!a->n) return cudaSuccess;
-    const int64_t share = sum_share(a->n, LEAST), parts = div_up(a->n, share);
+    const int64_t share = sum_share(a->n, MIN_ELEMENTS), parts = div_up(a->n, share);
     double *part = (double *)a->workspace;
     const cudaError_t e = dev_launch((point_loss_fwd<F>), (unsigned)parts, SUM_THREADS, 0, s, a->x, a->target,
                                      a->weight, a->n, share, part);

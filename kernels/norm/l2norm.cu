@@ -1,15 +1,18 @@
-/* Rows of length one. The squares are summed in double: neither small nor large rows leave the range, and the rows are
- * few (embeddings). A warp a row; a whole warp leaves, or none of its lanes. */
+/* Rows scaled to unit length, one warp per row. Squares are summed in double, so that small and large values neither
+ * underflow nor overflow; there are few rows (embeddings). Early exits are uniform over a warp. */
 #include "kernels/common/kernels.h"
 #include "kernels/common/rows.cuh"
 
-static DEV_INLINE float floored(float norm)
+/* max(norm, 1e-12) */
+static DEV_INLINE float clamp_norm(float norm)
 {
     return norm > 1e-12f ? norm : 1e-12f;
 }
 
+/* y = x / max(norm, 1e-12), norm = |x| */
 template <class T, int V>
-__global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK) l2norm_fwd(const T *x, T *y, float *norm, int64_t rows, int n)
+__global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
+    l2norm_fwd(const T *x, T *y, float *norm, int64_t rows, int n)
 {
     const int64_t r = warp_row();
     const int lane = warp_lane();
@@ -19,7 +22,7 @@ __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK) l2norm_fwd(const T *x,
         const pack<V> p = pack_load<V>(x + r * n + i);
         for (int j = 0; j < V; j++) q += (double)p.v[j] * p.v[j];
     }
-    const float length = (float)sqrt(dev_warp_sum(q)), inv = 1.0f / floored(length);
+    const float length = (float)sqrt(dev_warp_sum(q)), inv = 1.0f / clamp_norm(length);
     if (lane == 0) norm[r] = length;
     for (int i = lane * V; i < n; i += DEV_WARP * V) {
         pack<V> p = pack_load<V>(x + r * n + i);
@@ -28,9 +31,10 @@ __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK) l2norm_fwd(const T *x,
     }
 }
 
-/* dx = (dy - y (y . dy)) / |x|; below the floor y is linear in x */
+/* dx = beta dx + (dy - y (y . dy)) / |x|; where |x| <= 1e-12, y is linear in x and the second term is absent. x, y, dy,
+ * dx (rows, n), norm (rows). */
 template <class T, int V>
-__global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
+__global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     l2norm_bwd(const T *y, const float *norm, const T *dy, T *dx, float beta, int64_t rows, int n)
 {
     const int64_t r = warp_row();
@@ -41,7 +45,7 @@ __global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
         const pack<V> p = pack_load<V>(y + r * n + i), g = pack_load<V>(dy + r * n + i);
         for (int j = 0; j < V; j++) dot += (double)p.v[j] * g.v[j];
     }
-    const float inv = 1.0f / floored(norm[r]), along = norm[r] > 1e-12f ? (float)dev_warp_sum(dot) : 0;
+    const float inv = 1.0f / clamp_norm(norm[r]), along = norm[r] > 1e-12f ? (float)dev_warp_sum(dot) : 0;
     for (int i = lane * V; i < n; i += DEV_WARP * V) {
         const pack<V> p = pack_load<V>(y + r * n + i);
         pack<V> g = pack_load<V>(dy + r * n + i);
@@ -54,7 +58,7 @@ template <class T> static cudaError_t run_fwd(const struct k_l2norm *a, cudaStre
 {
     const T *x = (const T *)a->x;
     T *y = (T *)a->y;
-    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * ROWS_A_BLOCK);
+    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
     if (a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(y))
         return dev_launch((l2norm_fwd<T, 4>), blocks, threads, 0, s, x, y, a->norm, a->rows, a->n);
     return dev_launch((l2norm_fwd<T, 1>), blocks, threads, 0, s, x, y, a->norm, a->rows, a->n);
@@ -64,7 +68,7 @@ template <class T> static cudaError_t run_bwd(const struct k_l2norm *a, cudaStre
 {
     const T *y = (const T *)a->y, *dy = (const T *)a->dy;
     T *dx = (T *)a->dx;
-    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * ROWS_A_BLOCK);
+    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
     if (a->n % 4 == 0 && dev_by_fours(y) && dev_by_fours(dy) && dev_by_fours(dx))
         return dev_launch((l2norm_bwd<T, 4>), blocks, threads, 0, s, y, a->norm, dy, dx, a->beta, a->rows, a->n);
     return dev_launch((l2norm_bwd<T, 1>), blocks, threads, 0, s, y, a->norm, dy, dx, a->beta, a->rows, a->n);

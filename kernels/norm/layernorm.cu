@@ -1,128 +1,139 @@
-/* Layer norm over the last axis: a warp a row. The variance is a second pass around the mean, and that pass also
- * measures what rounding left of the mean. Weight gradients: blocks sum columns over their part of the rows, a second
- * kernel adds the parts in order, so that the result depends on the shape alone. */
+/* Layer norm over the last axis (C), one warp per row (N rows). The variance is computed in a second pass about the
+ * mean, and that pass also corrects the rounding error of the mean. Weight gradients: blocks sum columns over a part of
+ * the rows, and a second kernel adds the parts in order, so that the order of summation depends on the shape alone. */
 #include "kernels/common/kernels.h"
 #include "kernels/common/rows.cuh"
 
 constexpr int LANES = 32, GROUPS = 8, MIN_PART_ROWS = 64, MAX_PARTS = 128;
 
+/* out = (inp - mean) rstd weight + bias; inp, out (N, C), weight, bias (C), stats (N, 2) = mean, rstd */
 template <class T, int V>
-__global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
-    layernorm_fwd(const T *x, const float *w, const float *b, T *y, float *stats, float eps, int64_t rows, int n)
+__global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
+    layernorm_fwd(const T *inp, const float *weight, const float *bias, T *out, float *stats, float eps, int64_t N,
+                  int C)
 {
-    const int64_t r = warp_row();
+    const int64_t row = warp_row();
     const int lane = warp_lane();
-    if (r >= rows) return; /* the whole warp */
-    x += r * n;
-    y += r * n;
-    float s = 0, q = 0, d = 0;
-    for (int i = lane * V; i < n; i += DEV_WARP * V) {
-        const pack<V> p = pack_load<V>(x + i);
-        for (int j = 0; j < V; j++) s += p.v[j];
+    if (row >= N) return; /* uniform over the warp */
+    inp += row * C;
+    out += row * C;
+    float sum = 0, sum_sq = 0, residual = 0;
+    /* mean */
+    for (int i = lane * V; i < C; i += DEV_WARP * V) {
+        const pack<V> x = pack_load<V>(inp + i);
+        for (int j = 0; j < V; j++) sum += x.v[j];
     }
-    float mean = dev_warp_sum(s) / (float)n;
-    for (int i = lane * V; i < n; i += DEV_WARP * V) {
-        const pack<V> p = pack_load<V>(x + i);
+    float mean = dev_warp_sum(sum) / (float)C;
+    /* variance about it, and the mean's rounding error */
+    for (int i = lane * V; i < C; i += DEV_WARP * V) {
+        const pack<V> x = pack_load<V>(inp + i);
         for (int j = 0; j < V; j++) {
-            const float c = p.v[j] - mean;
-            d += c;
-            q = fmaf(c, c, q);
+            const float d = x.v[j] - mean;
+            residual += d;
+            sum_sq = fmaf(d, d, sum_sq);
         }
     }
-    d = dev_warp_sum(d) / (float)n;
-    mean += d;
-    const float var = dev_warp_sum(q) / (float)n - d * d, rstd = 1.0f / sqrtf((var > 0 ? var : 0) + eps);
-    for (int i = lane * V; i < n; i += DEV_WARP * V) {
-        pack<V> p = pack_load<V>(x + i);
-        const pack<V> pw = pack_load<V>(w + i), pb = pack_load<V>(b + i);
-        for (int j = 0; j < V; j++) p.v[j] = fmaf((p.v[j] - mean) * rstd, pw.v[j], pb.v[j]);
-        pack_store<V>(y + i, p);
+    residual = dev_warp_sum(residual) / (float)C;
+    mean += residual;
+    const float var = dev_warp_sum(sum_sq) / (float)C - residual * residual,
+                rstd = 1.0f / sqrtf((var > 0 ? var : 0) + eps);
+    /* normalise, scale and shift */
+    for (int i = lane * V; i < C; i += DEV_WARP * V) {
+        pack<V> x = pack_load<V>(inp + i);
+        const pack<V> w = pack_load<V>(weight + i), b = pack_load<V>(bias + i);
+        for (int j = 0; j < V; j++) x.v[j] = fmaf((x.v[j] - mean) * rstd, w.v[j], b.v[j]);
+        pack_store<V>(out + i, x);
     }
     if (lane == 0) {
-        stats[2 * r] = mean;
-        stats[2 * r + 1] = rstd;
+        stats[2 * row] = mean;
+        stats[2 * row + 1] = rstd;
     }
 }
 
-/* dx = rstd (g - mean(g) - h mean(g h)) with g = dy w, h = (x - mean) rstd */
+/* dinp = beta dinp + rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight, norm = (inp - mean) rstd
+ */
 template <class T, int V>
-__global__ void __launch_bounds__(DEV_WARP *ROWS_A_BLOCK)
-    layernorm_bwd_x(const T *x, const float *w, const float *stats, const T *dy, T *dx, float beta, int64_t rows, int n)
+__global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
+    layernorm_bwd_x(const T *inp, const float *weight, const float *stats, const T *dout, T *dinp, float beta,
+                    int64_t N, int C)
 {
-    const int64_t r = warp_row();
+    const int64_t row = warp_row();
     const int lane = warp_lane();
-    if (r >= rows) return;
-    x += r * n;
-    dy += r * n;
-    dx += r * n;
-    const float mean = stats[2 * r], rstd = stats[2 * r + 1];
-    float s1 = 0, s2 = 0;
-    for (int i = lane * V; i < n; i += DEV_WARP * V) {
-        const pack<V> p = pack_load<V>(x + i), pd = pack_load<V>(dy + i), pw = pack_load<V>(w + i);
+    if (row >= N) return;
+    inp += row * C;
+    dout += row * C;
+    dinp += row * C;
+    const float mean = stats[2 * row], rstd = stats[2 * row + 1];
+    float dnorm_mean = 0, dnorm_norm_mean = 0;
+    for (int i = lane * V; i < C; i += DEV_WARP * V) {
+        const pack<V> x = pack_load<V>(inp + i), dy = pack_load<V>(dout + i), w = pack_load<V>(weight + i);
         for (int j = 0; j < V; j++) {
-            const float g = pd.v[j] * pw.v[j];
-            s1 += g;
-            s2 = fmaf(g, (p.v[j] - mean) * rstd, s2);
+            const float dnorm = dy.v[j] * w.v[j];
+            dnorm_mean += dnorm;
+            dnorm_norm_mean = fmaf(dnorm, (x.v[j] - mean) * rstd, dnorm_norm_mean);
         }
     }
-    s1 = dev_warp_sum(s1) / (float)n;
-    s2 = dev_warp_sum(s2) / (float)n;
-    for (int i = lane * V; i < n; i += DEV_WARP * V) {
-        pack<V> p = pack_load<V>(x + i);
-        const pack<V> pd = pack_load<V>(dy + i), pw = pack_load<V>(w + i);
-        for (int j = 0; j < V; j++) p.v[j] = rstd * (pd.v[j] * pw.v[j] - s1 - (p.v[j] - mean) * rstd * s2);
-        pack_blend<V>(dx + i, beta, p);
+    dnorm_mean = dev_warp_sum(dnorm_mean) / (float)C;
+    dnorm_norm_mean = dev_warp_sum(dnorm_norm_mean) / (float)C;
+    for (int i = lane * V; i < C; i += DEV_WARP * V) {
+        pack<V> x = pack_load<V>(inp + i);
+        const pack<V> dy = pack_load<V>(dout + i), w = pack_load<V>(weight + i);
+        for (int j = 0; j < V; j++)
+            x.v[j] = rstd * (dy.v[j] * w.v[j] - dnorm_mean - (x.v[j] - mean) * rstd * dnorm_norm_mean);
+        pack_blend<V>(dinp + i, beta, x);
     }
 }
 
-/* part (parts, 2, n): the sums over rows [blockIdx.y * per, ...) of dy h and of dy. Threads: 32 packs of columns, 8
- * rows. */
+/* part (parts, 2, C): sums over rows [blockIdx.y * rows_per_part, ...) of dout norm (for dweight) and of dout (for
+ * dbias). Threads: 32 packs of columns, 8 rows. */
 template <class T, int V>
 __global__ void __launch_bounds__(LANES *GROUPS)
-    layernorm_bwd_parts(const T *x, const float *stats, const T *dy, float *part, int64_t rows, int64_t per, int n)
+    layernorm_bwd_parts(const T *inp, const float *stats, const T *dout, float *part, int64_t N, int64_t rows_per_part,
+                        int C)
 {
     SHARED_ARRAY(float, sums, [2][GROUPS][V][LANES]);
-    const int lane = (int)threadIdx.x, column = ((int)blockIdx.x * LANES + lane) * V, k = (int)threadIdx.y;
-    const int64_t first = (int64_t)blockIdx.y * per, last = first + per < rows ? first + per : rows;
-    pack<V> sw = {}, sb = {};
+    const int lane = (int)threadIdx.x, column = ((int)blockIdx.x * LANES + lane) * V, group = (int)threadIdx.y;
+    const int64_t first = (int64_t)blockIdx.y * rows_per_part,
+                  last = first + rows_per_part < N ? first + rows_per_part : N;
+    pack<V> dw = {}, db = {};
 #pragma unroll 2
-    for (int64_t r = first + k; column < n && r < last; r += GROUPS) {
-        const uint2 u = dev_load8(stats + 2 * r);
+    for (int64_t row = first + group; column < C && row < last; row += GROUPS) {
+        const uint2 u = dev_load8(stats + 2 * row);
         const float mean = __uint_as_float(u.x), rstd = __uint_as_float(u.y);
-        const pack<V> p = pack_load<V>(x + r * n + column), g = pack_load<V>(dy + r * n + column);
+        const pack<V> x = pack_load<V>(inp + row * C + column), dy = pack_load<V>(dout + row * C + column);
         for (int j = 0; j < V; j++) {
-            sw.v[j] = fmaf(g.v[j], (p.v[j] - mean) * rstd, sw.v[j]);
-            sb.v[j] += g.v[j];
+            dw.v[j] = fmaf(dy.v[j], (x.v[j] - mean) * rstd, dw.v[j]);
+            db.v[j] += dy.v[j];
         }
     }
     for (int j = 0; j < V; j++) {
-        sums[0][k][j][lane] = sw.v[j];
-        sums[1][k][j][lane] = sb.v[j];
+        sums[0][group][j][lane] = dw.v[j];
+        sums[1][group][j][lane] = db.v[j];
     }
     DEV_SYNC();
-    if (k >= 2 || column >= n) return;
+    if (group >= 2 || column >= C) return; /* group 0 adds dweight's sums, group 1 dbias's */
     pack<V> s = {};
     for (int i = 0; i < GROUPS; i++)
-        for (int j = 0; j < V; j++) s.v[j] += sums[k][i][j][lane];
-    pack_store<V>(part + ((int64_t)blockIdx.y * 2 + k) * n + column, s);
+        for (int j = 0; j < V; j++) s.v[j] += sums[group][i][j][lane];
+    pack_store<V>(part + ((int64_t)blockIdx.y * 2 + group) * C + column, s);
 }
 
-/* Columns as above, one a lane; groups take every 8th part. */
+/* Adds the parts: dweight (blockIdx.y 0) and dbias (1). One column per lane; groups take every 8th part. */
 static __global__ void __launch_bounds__(LANES *GROUPS)
-    layernorm_bwd_weights(const float *part, int parts, float *dw, float *db, float beta_w, float beta_b, int n)
+    layernorm_bwd_weights(const float *part, int parts, float *dweight, float *dbias, float beta_w, float beta_b, int C)
 {
     SHARED_ARRAY(float, sums, [GROUPS][LANES]);
-    const int lane = (int)threadIdx.x, column = (int)blockIdx.x * LANES + lane, which = (int)blockIdx.y;
-    float *to = which ? db : dw;
-    if (!to) return; /* the whole block */
+    const int lane = (int)threadIdx.x, column = (int)blockIdx.x * LANES + lane, is_bias = (int)blockIdx.y;
+    float *to = is_bias ? dbias : dweight;
+    if (!to) return; /* uniform over the block */
     float s = 0;
-    for (int i = (int)threadIdx.y; column < n && i < parts; i += GROUPS)
-        s += part[(int64_t)(2 * i + which) * n + column];
+    for (int i = (int)threadIdx.y; column < C && i < parts; i += GROUPS)
+        s += part[(int64_t)(2 * i + is_bias) * C + column];
     sums[threadIdx.y][lane] = s;
     DEV_SYNC();
-    if (threadIdx.y || column >= n) return;
+    if (threadIdx.y || column >= C) return;
     for (int i = 1; i < GROUPS; i++) s += sums[i][lane];
-    dev_blend(to + column, which ? beta_b : beta_w, s);
+    dev_blend(to + column, is_bias ? beta_b : beta_w, s);
 }
 
 static int64_t part_rows(int64_t rows)
@@ -141,7 +152,7 @@ template <class T> static cudaError_t run_fwd(const struct k_layernorm *a, cudaS
 {
     const T *x = (const T *)a->x;
     T *y = (T *)a->y;
-    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * ROWS_A_BLOCK);
+    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
     if (a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(y) && dev_by_fours(a->w) && dev_by_fours(a->b))
         return dev_launch((layernorm_fwd<T, 4>), blocks, threads, 0, s, x, a->w, a->b, y, a->stats, a->eps, a->rows,
                           a->n);
@@ -152,7 +163,7 @@ template <class T> static cudaError_t run_bwd_x(const struct k_layernorm *a, cud
 {
     const T *x = (const T *)a->x, *dy = (const T *)a->dy;
     T *dx = (T *)a->dx;
-    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * ROWS_A_BLOCK);
+    const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
     if (a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(dy) && dev_by_fours(dx) && dev_by_fours(a->w))
         return dev_launch((layernorm_bwd_x<T, 4>), blocks, threads, 0, s, x, a->w, a->stats, dy, dx, a->beta_x, a->rows,
                           a->n);
@@ -185,11 +196,11 @@ cudaError_t k_layernorm_fwd(const struct k_layernorm *a, cudaStream_t s)
 cudaError_t k_layernorm_bwd(const struct k_layernorm *a, cudaStream_t s)
 {
     if (!a->rows || !a->n) return cudaSuccess;
-    const int half = a->dtype == K_BF16;
+    const int bf16 = a->dtype == K_BF16;
     if (a->dx) {
-        const cudaError_t e = half ? run_bwd_x<__nv_bfloat16>(a, s) : run_bwd_x<float>(a, s);
+        const cudaError_t e = bf16 ? run_bwd_x<__nv_bfloat16>(a, s) : run_bwd_x<float>(a, s);
         if (e != cudaSuccess) return e;
     }
     if (!a->dw && !a->db) return cudaSuccess;
-    return half ? run_bwd_weights<__nv_bfloat16>(a, s) : run_bwd_weights<float>(a, s);
+    return bf16 ? run_bwd_weights<__nv_bfloat16>(a, s) : run_bwd_weights<float>(a, s);
 }

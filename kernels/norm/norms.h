@@ -1,4 +1,4 @@
-/* Norms: see kernels.h for what holds for all of them. */
+/* Norms. General conventions: kernels.h. */
 #ifndef MCS_KERNELS_NORMS_H
 #define MCS_KERNELS_NORMS_H
 
@@ -39,10 +39,10 @@ struct k_l2norm {
 cudaError_t k_l2norm_fwd(const struct k_l2norm *a, cudaStream_t s);
 cudaError_t k_l2norm_bwd(const struct k_l2norm *a, cudaStream_t s);
 
-/* instance_norm: y = leaky(norm(x) w + b) by the channels of a sample; x, y, dy, dx (n, sp, c), w, b, dw, db (c), stats
- * (n, c, 2) = mean, 1/sqrt(var + eps); slope 1: no activation. workspace: k_instance_norm_bytes.
- * moments not NULL: partial sums from a convolution's epilogue (convolution.h), part_rows positions a part; the forward
- * then reads x once. */
+/* instance_norm: y = leaky_relu(norm(x) w + b), normalised over the positions sp of each sample and channel; x, y, dy,
+ * dx (n, sp, c), w, b, dw, db (c), stats (n, c, 2) = mean, 1/sqrt(var + eps); slope 1: no activation. workspace:
+ * k_instance_norm_bytes. moments: partial moments from a convolution's epilogue (convolution.h), part_rows positions
+ * per part, or NULL. With them the forward reads x once. */
 struct k_instance_norm {
     enum k_dtype dtype;
     int64_t n, sp, c;

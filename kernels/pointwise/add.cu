@@ -1,24 +1,24 @@
-/* y = a + b, b repeated over the leading dimensions: one pack a thread. The gradients are a cast to the same type and
- * sums of columns. */
+/* y = a + b, b broadcast over the leading dimensions; one pack per thread. da is a copy of dy (k_cast to the same
+ * type), db a column sum. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 
 constexpr int THREADS = 256;
 
-template <class T, int V, int REPEATED>
+template <class T, int V, int BROADCAST>
 __global__ void __launch_bounds__(THREADS) add_fwd(const T *a, const T *b, T *y, int64_t n, divisor period)
 {
     const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
     const int64_t at = (int64_t)i * V, left = n - at;
     if (left <= 0) return;
-    int64_t other = at;
-    if constexpr (REPEATED) {
+    int64_t b_at = at;
+    if constexpr (BROADCAST) {
         uint32_t q = i;
-        other = (int64_t)divide_off(q, period) * V;
+        b_at = (int64_t)divide_off(q, period) * V;
     }
     pack<V> p = pack_load<V>(a + at, left);
-    const pack<V> o = pack_load<V>(b + other, left);
+    const pack<V> o = pack_load<V>(b + b_at, left);
     for (int j = 0; j < V; j++) p.v[j] += o.v[j];
     pack_blend<V>(y + at, 0, p, left);
 }

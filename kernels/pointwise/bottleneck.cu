@@ -1,12 +1,13 @@
-/* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): y = s x + (1-s) noise, s = sigmoid(alpha), and by element
- * the KL divergence of N(s x, (1-s)^2) from N(0,1) = softplus(alpha) - 1/2 + ((s x)^2 + (1-s)^2) / 2, since -ln(1-s) =
- * softplus(alpha). One pass a direction: a block a token, all copies of an element by the thread that made its gate. */
+/* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): y = s x + (1-s) noise, s = sigmoid(alpha), and for each
+ * element the KL divergence of N(s x, (1-s)^2) from N(0,1) = softplus(alpha) - 1/2 + ((s x)^2 + (1-s)^2) / 2, because
+ * -ln(1-s) = softplus(alpha). One pass per direction: one block per token; a thread handles all copies of an element,
+ * so the gate is computed once. */
 #include "kernels/common/rows.cuh"
 #include "kernels/common/sums.cuh"
 #include "kernels/loss/losses.h"
 
 struct gate {
-    float s, q, softplus; /* sigmoid(alpha), 1 - s (not by subtraction), softplus(alpha) */
+    float s, q, softplus; /* sigmoid(alpha), 1 - s (computed without cancellation), softplus(alpha) */
 };
 static DEV_INLINE gate gate_of(float alpha)
 {
@@ -14,13 +15,14 @@ static DEV_INLINE gate gate_of(float alpha)
     return {alpha > 0 ? near1 : near0, alpha > 0 ? near0 : near1, (alpha > 0 ? alpha : 0.0f) + log1pf(z)};
 }
 
-/* Where the first copy of this block's token starts in noise and y; the next is `t * c` further. */
+/* Offset of the first copy of this block's token in noise and y; copies are t * c elements apart. */
 static DEV_INLINE int64_t first_copy(int64_t copies, int64_t t, int c)
 {
     const int64_t p = blockIdx.x / t;
     return (p * copies * t + blockIdx.x % t) * c;
 }
 
+/* x, alpha (p, t, c), noise, y (p copies, t, c), map (p, t) = sum of KL over channels. */
 template <int V>
 __global__ void __launch_bounds__(SUM_THREADS) bottleneck_fwd(const float *x, const float *alpha, const float *noise,
                                                               float *y, float *map, int64_t copies, int64_t t, int c)
@@ -45,7 +47,7 @@ __global__ void __launch_bounds__(SUM_THREADS) bottleneck_fwd(const float *x, co
     if (threadIdx.x == 0) map[blockIdx.x] = (float)sum;
 }
 
-/* A block an image: kl = mean over tokens and channels. */
+/* kl (p) = mean over tokens and channels; map (p, t). One block per image. */
 static __global__ void __launch_bounds__(SUM_THREADS) bottleneck_kl(const float *map, float *kl, int64_t t, int c)
 {
     double s = 0;
@@ -61,7 +63,7 @@ __global__ void __launch_bounds__(SUM_THREADS)
                    float *dalpha, float beta, int64_t copies, int64_t t, int c)
 {
     const int64_t at = (int64_t)blockIdx.x * c, o = first_copy(copies, t, c);
-    const float by_kl = dkl ? dkl[blockIdx.x / t] / ((float)t * (float)c) : 0.0f;
+    const float dkl_element = dkl ? dkl[blockIdx.x / t] / ((float)t * (float)c) : 0.0f;
     for (int i = (int)threadIdx.x * V; i < c; i += SUM_THREADS * V) {
         const pack<V> px = pack_load<V>(x + at + i);
         pack<V> r = pack_load<V>(alpha + at + i);
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(SUM_THREADS)
         for (int j = 0; j < V; j++) {
             const gate g = gate_of(r.v[j]);
             const float v = px.v[j];
-            r.v[j] = g.s * g.q * sum[j] + by_kl * (g.s + g.s * g.q * (v * v * g.s - g.q));
+            r.v[j] = g.s * g.q * sum[j] + dkl_element * (g.s + g.s * g.q * (v * v * g.s - g.q));
         }
         pack_blend<V>(dalpha + at + i, beta, r);
     }

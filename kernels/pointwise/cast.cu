@@ -1,4 +1,4 @@
-/* y = beta y + x from one storage type to another. Four elements a thread, or eight of bf16 to bf16. */
+/* y = beta y + x from one storage type to another. Four elements per thread, eight for bf16 to bf16. */
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 
@@ -18,8 +18,8 @@ template <class T, class U> static cudaError_t run(const struct k_cast *a, cudaS
     const T *x = (const T *)a->x;
     U *y = (U *)a->y;
     const int fits = pack_fits<V>(x) && pack_fits<V>(y);
-    const int64_t each = THREADS * (fits ? V : 1);
-    const unsigned blocks = (unsigned)((a->n + each - 1) / each);
+    const int64_t per_block = THREADS * (fits ? V : 1);
+    const unsigned blocks = (unsigned)((a->n + per_block - 1) / per_block);
     if (fits) return dev_launch((cast_each<T, U, V>), blocks, THREADS, 0, s, x, y, a->beta, a->n);
     return dev_launch((cast_each<T, U, 1>), blocks, THREADS, 0, s, x, y, a->beta, a->n);
 }

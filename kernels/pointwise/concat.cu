@@ -1,12 +1,13 @@
-/* Up to four inputs side by side in every row of y; one that is repeated has a single row. One pack of y a thread, for
- * all inputs at once, forward and backward; a repeated input's gradient is a sum of columns. */
+/* Concatenates up to four inputs along the columns; a repeated input has a single row, broadcast to all rows. One
+ * kernel for all inputs, forward and backward, one pack of y per thread; the gradient of a repeated input is a column
+ * sum. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 
 constexpr int THREADS = 256;
 
-/* All sizes in packs. end[k]: first column of y behind input k; unused inputs have the end of the last. */
+/* Sizes in packs. end[k]: the column of y after input k; unused inputs have the end of the last one. */
 struct parts {
     uint32_t end[4], width[4];
     int repeated[4], wanted[4];
@@ -19,7 +20,7 @@ struct part {
     float beta;
 };
 
-/* Without an index into arrays, which would put them into local memory. */
+/* The input of a column. Arrays are not indexed dynamically, because that would place them in local memory. */
 static DEV_INLINE part part_of(const parts &l, uint32_t column)
 {
     part p = {column, l.width[0], 0, l.repeated[0], l.wanted[0], l.beta[0]};
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(THREADS) concat_bwd(const T *dy, T *a, T *b, T
                   pack_load<V>(dy + (int64_t)i * V));
 }
 
-/* wanted: by concat_bwd, which leaves repeated inputs to sums of columns. */
+/* wanted: gradients that concat_bwd writes; those of repeated inputs are column sums. */
 static parts parts_of(const struct k_concat *a, int v, int backward)
 {
     parts l = {};
@@ -103,12 +104,12 @@ template <class T> static cudaError_t run(const struct k_concat *a, int backward
 
 size_t k_concat_bwd_bytes(const struct k_concat *a)
 {
-    size_t most = 0;
+    size_t max_bytes = 0;
     for (int k = 0; k < a->inputs; k++) {
         const size_t bytes = a->repeated[k] ? k_sum_rows_bytes(a->rows, a->width[k]) : 0;
-        most = bytes > most ? bytes : most;
+        max_bytes = bytes > max_bytes ? bytes : max_bytes;
     }
-    return most;
+    return max_bytes;
 }
 cudaError_t k_concat_fwd(const struct k_concat *a, cudaStream_t s)
 {
@@ -118,7 +119,7 @@ cudaError_t k_concat_fwd(const struct k_concat *a, cudaStream_t s)
 cudaError_t k_concat_bwd(const struct k_concat *a, cudaStream_t s)
 {
     const int64_t width = width_of(a);
-    const size_t each = a->dtype == K_BF16 ? 2 : 4;
+    const size_t elem = a->dtype == K_BF16 ? 2 : 4;
     int64_t at = 0;
     int copies = 0;
     if (!a->rows || !width) return cudaSuccess;
@@ -129,7 +130,7 @@ cudaError_t k_concat_bwd(const struct k_concat *a, cudaStream_t s)
             continue;
         }
         const struct k_sum_rows c = {a->dtype,    a->dtype, a->rows,
-                                     a->width[k], width,    (const char *)a->dy + (size_t)at * each,
+                                     a->width[k], width,    (const char *)a->dy + (size_t)at * elem,
                                      a->beta[k],  a->dx[k], a->workspace};
         const cudaError_t e = k_sum_rows(&c, s);
         if (e != cudaSuccess) return e;

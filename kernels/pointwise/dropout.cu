@@ -1,5 +1,5 @@
-/* y = beta y + x / (1 - p) where the number of (row's sample, channel) is at least p, else beta y. The backward pass is
- * the same call on gradients: the mask is drawn again. Four channels a thread, as many as a draw gives. */
+/* y = beta y + x / (1 - p) where the random number of (row's sample, channel) is >= p, else beta y. The backward pass
+ * is the same call on gradients: the mask is recomputed. Four channels per thread, as many as one draw gives. */
 #include <math.h>
 
 #include "kernels/common/divide.cuh"
@@ -8,8 +8,8 @@
 
 constexpr int THREADS = 256;
 
-/* The number is (word >> 8) 2^-24, so that "at least p" is a comparison of words. FITS: rows begin on multiples of four
- * elements. */
+/* The number is (word >> 8) 2^-24, so that ">= p" is a comparison of words with `least`. up: 1 / (1 - p). FITS: rows
+ * are aligned to four elements. */
 template <class T, int FITS>
 __global__ void __launch_bounds__(THREADS)
     dropout_rows(struct k_dropout a, uint32_t least, float up, int64_t items, divisor fours)

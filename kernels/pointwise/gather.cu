@@ -1,13 +1,14 @@
-/* Rows by number. The backward pass sorts the positions by the row that they took, in order: each position counts those
- * before it, n^2 comparisons of which a GPU makes 10^8 in some ten microseconds, without an atomic. A block then sums
- * all positions of one row. */
+/* Rows by index. The backward pass sorts the positions by the row they read, stably, without atomics: each position
+ * counts those that precede it, n^2 comparisons (10^8 take about ten microseconds on a GPU). A block then sums all
+ * positions of one row. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 
 constexpr int THREADS = 256, LANES = 32, GROUPS = 8;
 
-/* A row outside the table gives NaN, which shows in the loss: a kernel has no other way to report an error. */
+/* y (n, width) = x[index]; index -1: zeros. An index outside the table gives NaN, so that the error shows in the loss:
+ * a kernel cannot return one. */
 template <class T, int V>
 __global__ void __launch_bounds__(THREADS)
     gather_fwd(const T *x, const int32_t *index, T *y, int64_t rows, uint32_t items, divisor packs)
@@ -23,8 +24,8 @@ __global__ void __launch_bounds__(THREADS)
     pack_store<V>(y + (int64_t)i * V, p);
 }
 
-/* order (n): positions by (index, position); count (n): at the first of a row in that order, how many it has, else 0.
- */
+/* order (n): positions sorted by (index, position); count (n): at the first entry of a row in that order the number of
+ * its entries, else 0. */
 static __global__ void __launch_bounds__(THREADS)
     gather_sort(const int32_t *index, int n, int32_t *order, int32_t *count)
 {
@@ -48,15 +49,16 @@ static __global__ void __launch_bounds__(THREADS)
     count[below + earlier] = earlier ? 0 : same;
 }
 
-/* Block (k, column chunk): where entry k of the order is the first of its row, dx of that row = beta dx + the sum of dy
- * over the row's entries, each group of lanes taking every GROUPS-th. */
+/* Block (k, column chunk): if entry k of the order is the first of its row, dx of that row = beta dx + sum of dy over
+ * the row's entries; each group of lanes takes every GROUPS-th entry. */
 template <class T, int V>
 __global__ void __launch_bounds__(LANES *GROUPS)
     gather_bwd(const T *dy, const int32_t *index, const int32_t *order, const int32_t *count, T *dx, float beta,
                int64_t rows, int64_t packs)
 {
-    SHARED_ARRAY(float, room, [GROUPS][V][LANES]);
-    SHARED_ARRAY(int32_t, found, [3]); /* read by one thread: a sector each for all warps would be half the traffic */
+    SHARED_ARRAY(float, scratch, [GROUPS][V][LANES]);
+    SHARED_ARRAY(int32_t, found, [3]); /* count, row, first position; read by one thread, since reads by all warps would
+                                          be half the traffic */
     const int lane = (int)threadIdx.x, g = (int)threadIdx.y;
     order += blockIdx.x;
     if (lane == 0 && g == 0) {
@@ -67,17 +69,17 @@ __global__ void __launch_bounds__(LANES *GROUPS)
     DEV_SYNC();
     const int m = found[0];
     const int64_t row = found[1], c = (int64_t)blockIdx.y * LANES + lane;
-    if (row < 0 || row >= rows) return; /* the whole block */
+    if (row < 0 || row >= rows) return; /* uniform over the block */
     pack<V> s = {};
     for (int i = g; c < packs && i < m; i += GROUPS) {
         const pack<V> p = pack_load<V>(dy + ((i ? order[i] : found[2]) * packs + c) * V);
         for (int j = 0; j < V; j++) s.v[j] += p.v[j];
     }
-    for (int j = 0; j < V; j++) room[g][j][lane] = s.v[j];
+    for (int j = 0; j < V; j++) scratch[g][j][lane] = s.v[j];
     DEV_SYNC();
     if (g || c >= packs) return;
     for (int i = 1; i < GROUPS; i++)
-        for (int j = 0; j < V; j++) s.v[j] += room[i][j][lane];
+        for (int j = 0; j < V; j++) s.v[j] += scratch[i][j][lane];
     pack_blend<V>(dx + (row * packs + c) * V, beta, s);
 }
 

@@ -1,19 +1,18 @@
-/* GELU, exact: y = x cdf(x), dx = beta dx + dy (cdf(x) + x pdf(x)), with the standard normal's cdf and pdf. A pack a
- * thread.
+/* GELU, exact: y = x cdf(x), dx = beta dx + dy (cdf(x) + x pdf(x)), with the standard normal's cdf and pdf. One pack
+ * per thread.
  *
  * cdf(-t) = exp(-t^2/2) r(t) for t >= 0, where r falls from 1/2 as 1/t: r(t) = u Q(u - 1/2), u = 1 / (1 + p t), Q the
- * polynomial that is best in relative error for 0 <= t <= 14.5 (cdf is below 2^-126 from 13 on), so that the left tail
- * keeps its digits. Together with 2^-22 of dev_exp2, one unit of dev_rcp and all roundings y, and dx in units of dy
- * (cdf + |x| pdf), are off by at most
- *   float (degree 7, best where weighed by 1/(1 + t^2), 2.4e-8):  9.6 2^-24 (1 + x^2)
- *   bfloat16 (degree 4, 3.3e-5):  556 2^-24, 0.009 units in the last place of a bfloat16 beside the rounding of a
- *   result. */
+ * minimax polynomial in relative error for 0 <= t <= 14.5 (cdf is below 2^-126 from 13 on), so that the left tail keeps
+ * its relative precision. Including 2^-22 of dev_exp2, 1 ulp of dev_rcp and all roundings, the relative error of y, and
+ * of dx with respect to dy (cdf + |x| pdf), is at most float (degree 7, minimax with weight 1/(1 + t^2), 2.4e-8):  9.6
+ * 2^-24 (1 + x^2) bfloat16 (degree 4, 3.3e-5):  556 2^-24, which is 0.009 ulp of a bfloat16 in addition to the rounding
+ * of the result. */
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 
 constexpr int THREADS = 256;
 
-/* exp(-x^2/2) and r(|x|), as good as T wants it. */
+/* e = exp(-x^2/2), r = r(|x|) to the precision of T. */
 template <class T> static DEV_INLINE void normal_tail(float x, float &e, float &r)
 {
     const float t = fabsf(x), root = x * 0.8493218f; /* sqrt(log2(e) / 2) */

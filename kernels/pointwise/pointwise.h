@@ -1,4 +1,4 @@
-/* Operations by element and moves of rows: see kernels.h for what holds for all of them. */
+/* Elementwise ops and ops that move rows. General conventions: kernels.h. */
 #ifndef MCS_KERNELS_POINTWISE_H
 #define MCS_KERNELS_POINTWISE_H
 
@@ -30,9 +30,9 @@ struct k_cast {
 cudaError_t k_cast(const struct k_cast *a, cudaStream_t s);
 
 /* rng: y (rows, n) float: row r holds the numbers of mcs_rng_fill_uniform or mcs_rng_fill_normal (engine/base/rng.h)
- * for {run->seed, site, sample of the row, run->step}; sample (rows) NULL: first + r. Copies: so many rows for each
- * sample, then sample (rows / copies), of the sites site, site + 1, ...; 0 as 1. Uniform numbers are the CPU's to the
- * bit, normal ones within 2^-21 of their radius, sqrt(-2 ln u) < 6. */
+ * for {run->seed, site, sample of the row, run->step}; sample (rows) NULL: first + r. copies > 1: so many consecutive
+ * rows per sample, from sites site, site + 1, ...; sample is then (rows / copies); 0 means 1. Uniform numbers equal the
+ * CPU's bit for bit; normal ones differ by at most 2^-21 of their radius, sqrt(-2 ln u) < 6. */
 struct k_rng {
     const struct k_run *run;
     uint32_t site, first;
@@ -45,7 +45,7 @@ cudaError_t k_rng_uniform(const struct k_rng *a, cudaStream_t s);
 cudaError_t k_rng_normal(const struct k_rng *a, cudaStream_t s);
 
 /* sum_rows: y (n) = beta y + sums over the rows of x (rows, n), whose rows are `stride` elements apart, from one
- * type to another; no rows: 0. workspace: k_sum_rows_bytes, on a multiple of 16 bytes. */
+ * type to another; with no rows the sum is 0. workspace: k_sum_rows_bytes, 16-byte aligned. */
 struct k_sum_rows {
     enum k_dtype from, to;
     int64_t rows, n, stride;
@@ -82,7 +82,7 @@ cudaError_t k_relu_fwd(const struct k_relu *a, cudaStream_t s);
 cudaError_t k_relu_bwd(const struct k_relu *a, cudaStream_t s);
 
 /* dropout: y = beta y + x / (1 - p) where kept; x, y (rows, n). Forward, and backward with gradients for x and y. The
- * number of channel c in a row is element c of mcs_rng_fill_uniform for {run->seed, site, sample of the row (its own
+ * number of channel c in a row is element c of mcs_rng_fill_uniform for {run->seed, site, sample of the row (the row
  * number where sample is NULL), run->step}; kept where it is >= p. */
 struct k_dropout {
     enum k_dtype dtype;
@@ -109,8 +109,8 @@ struct k_partition {
 cudaError_t k_partition_split(const struct k_partition *a, cudaStream_t s);
 cudaError_t k_partition_join(const struct k_partition *a, cudaStream_t s);
 
-/* gather: x, dx (rows, width), index (n), y, dy (n, width): y's row i is x's row index[i], zeros for -1; NaN for an
- * index out of range. workspace: k_gather_bwd_bytes. */
+/* gather: x, dx (rows, width), index (n), y, dy (n, width): row i of y is row index[i] of x, zeros for -1, NaN for any
+ * other index out of range. workspace: k_gather_bwd_bytes. */
 struct k_gather {
     enum k_dtype dtype;
     int64_t rows, width, n;

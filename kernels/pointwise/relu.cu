@@ -1,4 +1,4 @@
-/* y = max(x, 0), dx = beta dx + dy where y > 0. One pack a thread. */
+/* y = max(x, 0), dx = beta dx + dy where y > 0. One pack per thread. */
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 

@@ -1,12 +1,11 @@
-/* Softmax over the last axis. A row is shared by as many lanes as it has elements, at most a warp: rows of a few
- * classes and rows of a thousand tokens alike keep all lanes busy, and neighbouring lanes read neighbouring elements.
- */
+/* Softmax over the last axis. A row is shared by as many lanes as it has elements, at most a warp, so that rows of a
+ * few classes and rows of a thousand tokens alike keep all lanes busy, and adjacent lanes read adjacent elements. */
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
 
 constexpr int THREADS = 256;
 
-/* Over the `lanes` neighbours that share a row. */
+/* Sum and maximum over the `lanes` adjacent lanes that share a row. */
 static DEV_INLINE float group_sum(float v, int lanes)
 {
     for (int i = lanes / 2; i > 0; i /= 2) v += __shfl_xor_sync(DEV_FULL, v, i);
@@ -21,7 +20,7 @@ static DEV_INLINE float group_max(float v, int lanes)
     return v;
 }
 
-/* Lanes behind the last row go along without one, for the exchanges' sake. */
+/* y = exp(x - row_max) / row_sum; x, y (rows, n). Lanes past the last row stay active for the shuffles. */
 template <class T>
 __global__ void __launch_bounds__(THREADS) softmax_fwd(const T *x, T *y, int64_t rows, int n, int lanes)
 {
@@ -30,12 +29,12 @@ __global__ void __launch_bounds__(THREADS) softmax_fwd(const T *x, T *y, int64_t
     const int m = r < rows ? n : 0;
     x += r * n;
     y += r * n;
-    float top = -INFINITY, s = 0;
-    for (int i = lane; i < m; i += lanes) top = fmaxf(top, dev_load(x + i));
-    top = group_max(top, lanes);
-    for (int i = lane; i < m; i += lanes) s += expf(dev_load(x + i) - top);
-    const float inv = 1.0f / group_sum(s, lanes);
-    for (int i = lane; i < m; i += lanes) dev_store(y + i, expf(dev_load(x + i) - top) * inv);
+    float row_max = -INFINITY, row_sum = 0;
+    for (int i = lane; i < m; i += lanes) row_max = fmaxf(row_max, dev_load(x + i));
+    row_max = group_max(row_max, lanes);
+    for (int i = lane; i < m; i += lanes) row_sum += expf(dev_load(x + i) - row_max);
+    const float inv = 1.0f / group_sum(row_sum, lanes);
+    for (int i = lane; i < m; i += lanes) dev_store(y + i, expf(dev_load(x + i) - row_max) * inv);
 }
 
 /* dx = beta dx + y (dy - sum y dy) */

@@ -2,7 +2,7 @@
  * cannot be called alone, plain loops in double. */
 #include "tests/cudasim/support_array.h"
 
-#include "kernels/image/stages.h"
+#include "kernels/image/inference.h"
 extern "C" {
 #include "engine/image/prob_maps.h"
 #include "infer/unet/ensemble.h"

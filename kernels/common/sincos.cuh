@@ -1,12 +1,13 @@
-/* Sine and cosine without a path for large arguments, which would need local memory. */
-#ifndef MCS_KERNELS_TURN_CUH
-#define MCS_KERNELS_TURN_CUH
+/* Sine and cosine of reduced arguments. The library functions also handle large arguments and need local memory for
+ * that. */
+#ifndef MCS_KERNELS_SINCOS_CUH
+#define MCS_KERNELS_SINCOS_CUH
 
 #include "kernels/common/device.cuh"
 
-/* Sine (x) and cosine (y) of `quarters` right angles plus x, |x| <= pi/4: the Taylor series up to x^9 and x^8; the
- * remainder is below 2^-24. */
-static DEV_INLINE float2 turn_sincos(float x, int quarters)
+/* Sine (.x) and cosine (.y) of quarters * pi/2 + x, |x| <= pi/4: Taylor series up to x^9 and x^8; the truncation error
+ * is below 2^-24. */
+static DEV_INLINE float2 sincos_quarters(float x, int quarters)
 {
     const float z = x * x;
     const float s =

@@ -1,8 +1,8 @@
-/* Kernels of the pipeline steps outside the tape: sliding windows, probabilities of an ensemble. See kernels.h for the
- * rules of all kernels. The CPU's forms in infer/ and data/ define the results. A workspace is bytes at an address that
- * is a multiple of 16, as cudaMalloc gives; nobody reads it afterwards. k_NAME_run takes a struct k_NAME. */
-#ifndef MCS_KERNELS_STAGES_H
-#define MCS_KERNELS_STAGES_H
+/* Kernels of inference outside the tape: sliding windows, ensemble probabilities, uncertainty. General conventions:
+ * kernels.h. The CPU code in infer/ and data/ is the reference. A workspace is 16-byte aligned device memory, and its
+ * contents are undefined after the call. k_NAME_run takes a struct k_NAME. */
+#ifndef MCS_KERNELS_INFERENCE_H
+#define MCS_KERNELS_INFERENCE_H
 
 #include "kernels/common/kernels.h"
 #include "kernels/image/augmentation.h"
@@ -18,8 +18,8 @@ extern "C" {
 
 /* A batch of windows cut from images or pasted into them; two dimensions: depth and window_depth 1. images (n, depth,
  * height, width, channels) float, padded so that each window lies inside; values (count, window_depth, window_height,
- * window_width, channels) of `dtype`; weight (window_depth, window_height, window_width), for pasting. A window's
- * values are fewer than 2^31. */
+ * window_width, channels) of `dtype`; weight (window_depth, window_height, window_width), for pasting. A window has
+ * fewer than 2^31 values. */
 struct k_windows {
     enum k_dtype dtype;
     int count, channels, depth, height, width, window_depth, window_height, window_width;
@@ -28,17 +28,17 @@ struct k_windows {
     float *images;
     const float *weight;
 };
-/* values = images, mirrored. */
+/* values = windows of images, mirrored. */
 cudaError_t k_windows_cut(const struct k_windows *a, cudaStream_t s);
-/* images += weight * values, mirrored back, one window after the other in the list's order. */
+/* images += weight * values, mirrored back. Overlapping windows are added in the order of the list. */
 cudaError_t k_windows_paste(const struct k_windows *a, cudaStream_t s);
 
-/* Sums of pasted windows -> logits: sums (n, padded, channels) / (weights (padded) * flips), the images' own part of
- * it: logits (n, depth, height, width, channels), of an image fewer than 2^31. padded, before: z, y, x. *bad |= 1 where
- * a value is not finite. */
+/* Mean of pasted windows: logits (n, depth, height, width, channels) = sums (n, padded, channels) / (weights (padded) *
+ * flips), without the padding; fewer than 2^31 per image. padded, before: z, y, x. *bad |= 1 where a value is not
+ * finite. */
 struct k_windows_mean {
     int n, channels, padded[3], before[3], depth, height, width;
-    float flips; /* views of each window that were pasted: 1 without mirroring */
+    float flips; /* mirrored copies of each window that were pasted; 1 without mirroring */
     const float *sums, *weights;
     float *logits;
     uint32_t *bad;
@@ -47,8 +47,8 @@ cudaError_t k_windows_mean_run(const struct k_windows_mean *a, cudaStream_t s);
 
 /* ---- probabilities (engine/cpu/device_ops_cpu.c, engine/image/prob_maps.c, infer/unet/uncertainty.c) ---- */
 
-/* prob (n, classes, pixels) = beta prob + share * softmax of logits (n, pixels, classes): with share 1/checkpoints, one
- * call a checkpoint, the first with beta 0, the mean of an ensemble. */
+/* prob (n, classes, pixels) = beta prob + share * softmax of logits (n, pixels, classes). For the mean of an ensemble:
+ * share 1/checkpoints, one call per checkpoint, the first with beta 0. */
 struct k_softmax_mean {
     enum k_dtype dtype; /* of the logits */
     int n, classes;
@@ -59,8 +59,8 @@ struct k_softmax_mean {
 };
 cudaError_t k_softmax_mean_run(const struct k_softmax_mean *a, cudaStream_t s);
 
-/* prob (classes, n) -> bits (n), the entropy (mcs_entropy_map: one class is the foreground's). *bad |= 1 where a value
- * is no probability. */
+/* prob (classes, n) -> bits (n), the entropy in bits, as mcs_entropy_map (a single class is the foreground's
+ * probability). *bad |= 1 where a value is not a probability. */
 struct k_entropy {
     int classes;
     int64_t n;
@@ -80,12 +80,12 @@ struct k_labels {
 };
 cudaError_t k_labels_run(const struct k_labels *a, cudaStream_t s);
 
-/* What mcs_uncertainty_score and _area are made of: bits, mask (height, width). The sum is of doubles in a fixed
+/* Sums for mcs_uncertainty_score and mcs_uncertainty_area; bits, mask (height, width). Summed in double, in a fixed
  * order. */
 struct k_uncertainty_sums {
     double bits;
-    uint64_t edge; /* pixels outside the mask that touch it, by sides or corners */
-    uint64_t area; /* of the mask */
+    uint64_t edge; /* pixels outside the mask that touch it (8-connectivity) */
+    uint64_t area; /* pixels of the mask */
 };
 struct k_uncertainty {
     int height, width;
@@ -97,9 +97,8 @@ struct k_uncertainty {
 size_t k_uncertainty_bytes(int height, int width);
 cudaError_t k_uncertainty_run(const struct k_uncertainty *a, cudaStream_t s);
 
-/* dst (n, channels) = (src - mean) / max(deviation, 1e-8), each channel by itself (mcs_ensemble_normalise); src is
- * bytes, or values where bytes is NULL. Sums are of doubles in a fixed order.
- * Fewer than 2^31 values. */
+/* dst (n, channels) = (src - mean) / max(deviation, 1e-8) per channel, as mcs_ensemble_normalise; src is `bytes`, or
+ * `values` if bytes is NULL. Sums are in double, in a fixed order. Fewer than 2^31 values. */
 struct k_zscore {
     int64_t n;
     int channels;
