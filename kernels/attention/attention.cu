@@ -1,10 +1,12 @@
-/* Attention: the launchers, and what both precisions share: workspace, delta, the ordered sum of tables' gradients. */
+/* Attention: entry points, and the parts that both precisions use: workspace layout, delta of the backward pass, the
+ * ordered sum of the partial gradients of the relative position tables. */
 #include "kernels/attention/attention.cuh"
 #include "kernels/common/pack.cuh"
 
-constexpr int MAX_PARTS = 128, LANES = 8; /* lanes of a (row, head) in the delta */
+constexpr int MAX_PARTS = 128, LANES = 8; /* lanes per (row, head) in attention_delta */
 
-/* lse2 and delta (heads, q_rows): dy . y less what arrives at the log-sum-exp. Eight lanes a row and head. */
+/* lse2 = lse log2(e) and delta = dy . y - dlse, both (heads, q_rows). y, dy (q_rows, heads, hd); lse, dlse (q_rows,
+ * heads). Eight lanes per row and head. */
 template <class T, int V>
 __global__ void __launch_bounds__(128) attention_delta(const T *y, const T *dy, const float *lse, const float *dlse,
                                                        float *lse2, float *delta, int rows, int heads, int hd)
@@ -25,7 +27,7 @@ __global__ void __launch_bounds__(128) attention_delta(const T *y, const T *dy, 
     delta[head * rows + row] = dlse ? s - dlse[i] : s;
 }
 
-/* d (n) = beta d + the parts' sum, in order. */
+/* d (n) = beta d + sum over p of parts (n_parts, stride), in the order of p. */
 static __global__ void __launch_bounds__(128)
     attention_sum_parts(const float *parts, int n_parts, int64_t stride, float *d, float beta, int64_t n)
 {
@@ -36,7 +38,7 @@ static __global__ void __launch_bounds__(128)
     dev_blend(d + i, beta, s);
 }
 
-template <class T> static cudaError_t run_delta(const att &x, cudaStream_t s)
+template <class T> static cudaError_t run_delta(const att_params &x, cudaStream_t s)
 {
     const struct k_attention &a = x.a;
     const T *y = (const T *)a.y, *dy = (const T *)a.dy;
@@ -48,17 +50,18 @@ template <class T> static cudaError_t run_delta(const att &x, cudaStream_t s)
                       a.heads, a.head_dim);
 }
 
-static size_t layout(const struct k_attention *a, int backward, att *x)
+/* Assigns the workspace (x->bias_h to x->delta) and returns its bytes. */
+static size_t layout(const struct k_attention *a, int backward, att_params *x)
 {
     float *at = (float *)a->workspace, *const start = at;
     x->q_pad = (a->q_len + 7) / 8 * 8;
     if (a->rel_h) {
         const int64_t bh = (int64_t)a->n_seq * a->heads, h = bh * a->grid_h * x->q_pad, w = bh * a->grid_w * x->q_pad;
-        x->terms_h = at, at += h;
-        x->terms_w = at, at += w;
+        x->bias_h = at, at += h;
+        x->bias_w = at, at += w;
         if (backward) {
-            x->dterms_h = at, at += h;
-            x->dterms_w = at, at += w;
+            x->dbias_h = at, at += h;
+            x->dbias_w = at, at += w;
             const int64_t tiles = bh * ((a->q_len + 63) / 64);
             x->n_parts = (int)(tiles < MAX_PARTS ? tiles : MAX_PARTS);
             x->parts = at, at += (int64_t)x->n_parts * (2 * a->grid_h + 2 * a->grid_w - 2) * a->head_dim;
@@ -73,39 +76,41 @@ static size_t layout(const struct k_attention *a, int backward, att *x)
 
 size_t k_attention_fwd_bytes(const struct k_attention *a)
 {
-    att x = {};
+    att_params x = {};
     return layout(a, 0, &x);
 }
 size_t k_attention_bwd_bytes(const struct k_attention *a)
 {
-    att x = {};
+    att_params x = {};
     return layout(a, 1, &x);
 }
 
-static int on16(const void *p, int64_t ld, int each)
+/* 1 where p is NULL or rows of ld elements (elem bytes each) start at multiples of 16 bytes. */
+static int rows_aligned16(const void *p, int64_t ld, int elem)
 {
-    return !p || (((size_t)p & 15) == 0 && ld * each % 16 == 0);
+    return !p || (((size_t)p & 15) == 0 && ld * elem % 16 == 0);
 }
 
-static att describe(const struct k_attention *a, int backward)
+static att_params make_params(const struct k_attention *a, int backward)
 {
-    att x = {};
-    const int each = a->dtype == K_BF16 ? 2 : 4;
+    att_params x = {};
+    const int elem = a->dtype == K_BF16 ? 2 : 4;
     const int64_t width = (int64_t)a->heads * a->head_dim;
     x.a = *a;
     x.scale = a->scale != 0 ? a->scale : 1.0f / sqrtf((float)a->head_dim);
     x.scale2 = x.scale * ATT_LOG2E;
     if (a->dropout_p > 0) {
-        x.keep = 1.0f / (1.0f - a->dropout_p);
-        x.below = (unsigned)ceil((double)a->dropout_p * 4294967296.0);
+        x.keep_scale = 1.0f / (1.0f - a->dropout_p);
+        x.drop_below = (unsigned)ceil((double)a->dropout_p * 4294967296.0);
     }
     layout(a, backward, &x);
-    x.fast = a->head_dim * each % 16 == 0 && on16(a->q, a->q_ld, each) && on16(a->k, a->k_ld, each) &&
-             on16(a->v, a->v_ld, each);
-    x.fast_y = a->head_dim * each % 16 == 0 && on16(a->y, width, each);
+    x.aligned16 = a->head_dim * elem % 16 == 0 && rows_aligned16(a->q, a->q_ld, elem) &&
+                  rows_aligned16(a->k, a->k_ld, elem) && rows_aligned16(a->v, a->v_ld, elem);
+    x.aligned16_y = a->head_dim * elem % 16 == 0 && rows_aligned16(a->y, width, elem);
     if (backward) {
-        x.fast = x.fast && on16(a->dq, a->q_ld, each) && on16(a->dk, a->k_ld, each) && on16(a->dv, a->v_ld, each);
-        x.fast_y = x.fast_y && on16(a->dy, width, each);
+        x.aligned16 = x.aligned16 && rows_aligned16(a->dq, a->q_ld, elem) && rows_aligned16(a->dk, a->k_ld, elem) &&
+                      rows_aligned16(a->dv, a->v_ld, elem);
+        x.aligned16_y = x.aligned16_y && rows_aligned16(a->dy, width, elem);
     }
     return x;
 }
@@ -114,19 +119,20 @@ cudaError_t k_attention_fwd(const struct k_attention *a, cudaStream_t s)
 {
     if (!a->q_rows || !a->heads) return cudaSuccess;
     if (a->head_dim < 1 || a->head_dim > 128) return cudaErrorInvalidValue;
-    const att x = describe(a, 0);
+    const att_params x = make_params(a, 0);
     if (a->rel_h) {
-        const cudaError_t e = att_terms(x, s);
+        const cudaError_t e = att_rel_bias(x, s);
         if (e != cudaSuccess) return e;
     }
     return a->dtype == K_BF16 ? att_bf16_fwd(x, s) : att_f32_fwd(x, s);
 }
 
-static cudaError_t sum_tables(const att &x, cudaStream_t s)
+/* Gradients of rel_h and rel_w from q and dbias. */
+static cudaError_t rel_table_grads(const att_params &x, cudaStream_t s)
 {
     const struct k_attention &a = x.a;
     const int64_t n_h = (int64_t)(2 * a.grid_h - 1) * a.head_dim, n_w = (int64_t)(2 * a.grid_w - 1) * a.head_dim;
-    cudaError_t e = att_tables(x, s);
+    cudaError_t e = att_rel_grad(x, s);
     if (e == cudaSuccess && a.drel_h)
         e = dev_launch(attention_sum_parts, (unsigned)((n_h + 127) / 128), 128, 0, s, x.parts, x.n_parts, n_h + n_w,
                        a.drel_h, a.beta_rel_h, n_h);
@@ -136,17 +142,26 @@ static cudaError_t sum_tables(const att &x, cudaStream_t s)
     return e;
 }
 
+static cudaError_t bf16_bwd(const att_params &x, cudaStream_t s)
+{
+    const struct k_attention &a = x.a;
+    cudaError_t e = cudaSuccess;
+    if (a.q_rows && (a.dq || a.drel_h || a.drel_w)) e = att_bf16_dq(x, s);
+    if (e == cudaSuccess && a.k_rows && (a.dk || a.dv)) e = att_bf16_dkv(x, s);
+    return e;
+}
+
 cudaError_t k_attention_bwd(const struct k_attention *a, cudaStream_t s)
 {
-    const int tables = a->rel_h && (a->drel_h || a->drel_w);
-    if (!a->heads || !a->n_seq || (!a->dq && !a->dk && !a->dv && !tables)) return cudaSuccess;
+    const int rel_grads = a->rel_h && (a->drel_h || a->drel_w);
+    if (!a->heads || !a->n_seq || (!a->dq && !a->dk && !a->dv && !rel_grads)) return cudaSuccess;
     if (a->head_dim < 1 || a->head_dim > 128) return cudaErrorInvalidValue;
-    const att x = describe(a, 1);
-    const int half = a->dtype == K_BF16;
+    const att_params x = make_params(a, 1);
+    const int bf16 = a->dtype == K_BF16;
     cudaError_t e = cudaSuccess;
-    if (a->q_rows) e = half ? run_delta<__nv_bfloat16>(x, s) : run_delta<float>(x, s);
-    if (e == cudaSuccess && a->rel_h) e = att_terms(x, s);
-    if (e == cudaSuccess) e = half ? att_bf16_bwd(x, s) : att_f32_bwd(x, s);
-    if (e == cudaSuccess && tables) e = sum_tables(x, s);
+    if (a->q_rows) e = bf16 ? run_delta<__nv_bfloat16>(x, s) : run_delta<float>(x, s);
+    if (e == cudaSuccess && a->rel_h) e = att_rel_bias(x, s);
+    if (e == cudaSuccess) e = bf16 ? bf16_bwd(x, s) : att_f32_bwd(x, s);
+    if (e == cudaSuccess && rel_grads) e = rel_table_grads(x, s);
     return e;
 }

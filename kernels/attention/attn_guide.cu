@@ -1,59 +1,63 @@
-/* Attention guidance: one query a head, so a block a sample and head, and nothing here is large. */
+/* Attention guidance: a loss on the attention of the first token. One query per head, so one block per sample and head.
+ */
 #include "kernels/attention/attention.h"
 #include "kernels/common/device.cuh"
 
 constexpr int THREADS = 128, WARPS = THREADS / DEV_WARP;
 constexpr float FLOOR = 1e-6f;
 
-/* Sum or maximum over the block, in every thread; the same tree always. */
-template <bool MAX> static DEV_INLINE float over_block(float v, float *room)
+/* Sum or maximum over the block, returned to every thread, in a fixed order. scratch: WARPS floats of shared memory. */
+template <bool MAX> static DEV_INLINE float block_reduce(float v, float *scratch)
 {
     const int warp = (int)threadIdx.x / DEV_WARP;
     v = MAX ? dev_warp_max(v) : dev_warp_sum(v);
-    DEV_SYNC(); /* the room may still be read */
-    if (threadIdx.x % DEV_WARP == 0) room[warp] = v;
+    DEV_SYNC(); /* scratch may still be read */
+    if (threadIdx.x % DEV_WARP == 0) scratch[warp] = v;
     DEV_SYNC();
-    v = room[0];
-    for (int i = 1; i < WARPS; i++) v = MAX ? fmaxf(v, room[i]) : v + room[i];
+    v = scratch[0];
+    for (int i = 1; i < WARPS; i++) v = MAX ? fmaxf(v, scratch[i]) : v + scratch[i];
     return v;
 }
 
-static DEV_INLINE float covered(const float *att, const float *cover, int tokens, float *room)
+/* Attention on covered tokens: sum over t of att[t] cover[t]. */
+static DEV_INLINE float covered(const float *att, const float *cover, int tokens, float *scratch)
 {
     float s = 0;
     for (int t = (int)threadIdx.x; t < tokens; t += THREADS) s = fmaf(att[t], cover[t], s);
-    return over_block<false>(s, room);
+    return block_reduce<false>(s, scratch);
 }
 
-/* part (batch, heads_used): -log(floor + covered attention) */
+/* attention (batch, heads_used, tokens) = softmax(q_0 . k_t / sqrt(d)); part (batch, heads_used) = -log(FLOOR + covered
+ * attention). */
 template <class T> __global__ void __launch_bounds__(THREADS) attn_guide_fwd(const struct k_attn_guide a, float *part)
 {
-    SHARED_ARRAY(float, room, [WARPS]);
+    SHARED_ARRAY(float, scratch, [WARPS]);
     const int b = (int)blockIdx.y, h = (int)blockIdx.x, lane = (int)threadIdx.x % DEV_WARP, d = a.head_dim;
     const int64_t width = (int64_t)a.heads * d, stride = 3 * width;
     const T *const q = (const T *)a.qkv + b * a.tokens * stride + h * d, *const k = q + width;
     float *const att = a.attention + ((int64_t)b * a.heads_used + h) * a.tokens;
     const float scale = 1.0f / sqrtf((float)d);
-    float top = -INFINITY, sum = 0;
-    for (int t = (int)threadIdx.x / DEV_WARP; t < a.tokens; t += WARPS) { /* a warp a token */
+    float row_max = -INFINITY, row_sum = 0;
+    for (int t = (int)threadIdx.x / DEV_WARP; t < a.tokens; t += WARPS) { /* one warp per token */
         float s = 0;
         for (int i = lane; i < d; i += DEV_WARP) s = fmaf(dev_load(q + i), dev_load(k + t * stride + i), s);
         s = dev_warp_sum(s) * scale;
         if (lane == 0) att[t] = s;
     }
     DEV_SYNC();
-    for (int t = (int)threadIdx.x; t < a.tokens; t += THREADS) top = fmaxf(top, att[t]);
-    top = over_block<true>(top, room);
+    for (int t = (int)threadIdx.x; t < a.tokens; t += THREADS) row_max = fmaxf(row_max, att[t]);
+    row_max = block_reduce<true>(row_max, scratch);
     for (int t = (int)threadIdx.x; t < a.tokens; t += THREADS) {
-        att[t] = expf(att[t] - top);
-        sum += att[t];
+        att[t] = expf(att[t] - row_max);
+        row_sum += att[t];
     }
-    sum = over_block<false>(sum, room);
-    for (int t = (int)threadIdx.x; t < a.tokens; t += THREADS) att[t] /= sum;
-    const float hit = covered(att, a.coverage + (int64_t)b * a.tokens, a.tokens, room);
+    row_sum = block_reduce<false>(row_sum, scratch);
+    for (int t = (int)threadIdx.x; t < a.tokens; t += THREADS) att[t] /= row_sum;
+    const float hit = covered(att, a.coverage + (int64_t)b * a.tokens, a.tokens, scratch);
     if (threadIdx.x == 0) part[b * a.heads_used + h] = -logf(FLOOR + hit);
 }
 
+/* loss = sum over the batch of weight times the mean over heads of part. */
 static __global__ void __launch_bounds__(DEV_WARP) attn_guide_loss(const struct k_attn_guide a, const float *part)
 {
     float s = 0;
@@ -66,16 +70,16 @@ static __global__ void __launch_bounds__(DEV_WARP) attn_guide_loss(const struct 
     if (threadIdx.x == 0) *a.loss = s;
 }
 
-/* ds (batch, heads_used, tokens): the gradient of q . k_t; dq (batch, heads_used, head_dim) */
+/* ds (batch, heads_used, tokens) = dloss / d(q_0 . k_t); dq (batch, heads_used, head_dim) = sum over t of ds[t] k_t. */
 template <class T>
 __global__ void __launch_bounds__(THREADS) attn_guide_scores(const struct k_attn_guide a, float *ds, float *dq)
 {
-    SHARED_ARRAY(float, room, [WARPS]);
+    SHARED_ARRAY(float, scratch, [WARPS]);
     const int b = (int)blockIdx.y, h = (int)blockIdx.x, d = a.head_dim;
     const int64_t width = (int64_t)a.heads * d, stride = 3 * width, at = (int64_t)b * a.heads_used + h;
     const T *const k = (const T *)a.qkv + b * a.tokens * stride + width + h * d;
     const float *const att = a.attention + at * a.tokens, *const cover = a.coverage + (int64_t)b * a.tokens;
-    const float hit = covered(att, cover, a.tokens, room);
+    const float hit = covered(att, cover, a.tokens, scratch);
     const float g = -*a.dloss * a.weight[b] / (float)a.heads_used / (FLOOR + hit) / sqrtf((float)d);
     ds += at * a.tokens;
     for (int t = (int)threadIdx.x; t < a.tokens; t += THREADS) ds[t] = g * att[t] * (cover[t] - hit);
@@ -87,7 +91,7 @@ __global__ void __launch_bounds__(THREADS) attn_guide_scores(const struct k_attn
     }
 }
 
-/* One row of the gradient a block. */
+/* dqkv (batch, tokens, 3 heads head_dim), one row per block: dq of token 0, dk_t = ds[t] q_0, zeros elsewhere. */
 template <class T>
 __global__ void __launch_bounds__(THREADS)
     attn_guide_rows(const struct k_attn_guide a, const float *ds, const float *dq)

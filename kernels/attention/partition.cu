@@ -1,5 +1,5 @@
-/* Images (B,h,w,C) and their windows (B*nh*nw,win,win,C): every element of the destination fetches its own, so that
- * each is the other's gradient by the same two kernels. One pack of a pixel's channels a thread. */
+/* Window partition: image (B,h,w,C) <-> windows (B*nh*nw,win,win,C). Both kernels gather: a thread computes one pack of
+ * channels of a destination pixel, so each direction is the gradient of the other. */
 #include "kernels/common/divide.cuh"
 #include "kernels/common/kernels.h"
 #include "kernels/common/pack.cuh"
@@ -8,7 +8,7 @@ constexpr int THREADS = 256;
 
 struct layout {
     int h, w, win;
-    divisor packs, edge, across, down; /* packs of a pixel, win, windows in a row, windows in a column of an image */
+    divisor packs, edge, across, down; /* packs per pixel, win, windows per image row (nw) and per image column (nh) */
     divisor width, height;
 };
 
