@@ -1,33 +1,28 @@
 #include "train/clip/clip_train.h"
 
-#include "data/io/file.h"
-#include "engine/base/log.h"
-#include "engine/base/stop.h"
-#include "engine/optim.h"
 #include "engine/tape/grad.h"
 #include "train/clip/clip_sessions.h"
-#include "train/run/checkpoint.h"
+#include "train/run/loop.h"
 #include "train/run/process_group.h"
-#include "train/run/run_log.h"
 #include "train/run/schedule.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOG_EVERY = 5 };
-
 struct trainer {
     struct clip_model *model;
     const struct clip_train_options *o;
+    const struct clip_source *source;
     const struct clip_extra *extra;
     struct optim *optim;
     struct clip_sessions sessions;
+    const struct clip_train_session *next, *running; /* of the batch that was prefetched; of the step that was begun */
     struct clip_batch batch;
     int32_t *ids, *position, *key, *offset;
     float *image_host, *text_host;
-    float *agreed;      /* (ranks,2), exchanged before each step by agree */
-    const char **alone; /* parameters whose gradient is not summed over ranks */
+    float loss[1 + CLIP_MAX_EXTRA]; /* of the last step */
+    const char **alone;             /* parameters whose gradient is not summed over ranks */
 };
 
 /* Gradients that are not summed over ranks: those of frozen parameters, and of the temperature, since every rank
@@ -41,6 +36,22 @@ static enum mcs_status set_alone(struct trainer *t)
     for (int i = 0; i < n; i++) t->alone[i] = t->o->frozen[i];
     t->alone[n] = "logit_scale";
     return MCS_OK;
+}
+
+static enum mcs_status open_graphs(struct trainer *t)
+{
+    const struct clip_train_options *o = t->o;
+    const struct optim_options adamw = {.kind = OPTIM_ADAMW,
+                                        .beta1 = 0.9f,
+                                        .beta2 = 0.98f,
+                                        .eps = 1e-6f,
+                                        .weight_decay = (float)o->weight_decay,
+                                        .clip_norm = (float)o->clip_norm,
+                                        .decay_all = 0};
+    MCS_TRY(mcs_params_alloc_grad(t->model->params));
+    MCS_TRY(mcs_clip_sessions_make(&t->sessions, t->model, o, t->extra));
+    MCS_TRY(mcs_clip_sessions_alloc(&t->sessions, t->alone));
+    return mcs_optim_new(t->model->params, &adamw, o->frozen, &t->optim);
 }
 
 static enum mcs_status trainer_open(struct trainer *t)
@@ -60,16 +71,15 @@ static enum mcs_status trainer_open(struct trainer *t)
     t->batch.sample = calloc((size_t)batch, sizeof *t->batch.sample);
     t->ids = calloc((size_t)(3 * rows + batch + 1), sizeof *t->ids);
     t->image_host = malloc((size_t)(2 * t->o->batch * c->embed) * sizeof(float));
-    t->agreed = malloc(2 * (size_t)size * sizeof *t->agreed);
-    MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host && t->agreed,
-                MCS_E_NOMEM, "no memory for a batch of %lld", (long long)batch);
+    MCS_REQUIRE(t->batch.images && t->batch.texts && t->batch.sample && t->ids && t->image_host, MCS_E_NOMEM,
+                "no memory for a batch of %lld", (long long)batch);
     t->position = t->ids + rows;
     t->key = t->position + rows;
     t->offset = t->key + rows;
     t->text_host = t->image_host + t->o->batch * c->embed;
     t->batch.first = mcs_comm_rank(t->o->comm) * batch;
     t->batch.n = batch;
-    return MCS_OK;
+    return open_graphs(t);
 }
 
 static void trainer_close(struct trainer *t)
@@ -81,15 +91,14 @@ static void trainer_close(struct trainer *t)
     free(t->batch.sample);
     free(t->ids);
     free(t->image_host);
-    free(t->agreed);
     free(t->alone);
 }
 
 /* Fills the host buffers with this rank's share of the batch of `step`; *session: the smallest that holds it. */
-static enum mcs_status fill_host(struct trainer *t, const struct clip_source *source, int64_t step, int *session)
+static enum mcs_status fill_host(struct trainer *t, int64_t step, int *session)
 {
     int64_t rows;
-    MCS_TRY(source->fill(source->ctx, step, &t->batch));
+    MCS_TRY(t->source->fill(t->source->ctx, step, &t->batch));
     MCS_TRY(mcs_clip_pack_texts(t->model, t->batch.texts, t->batch.sample, (int)t->batch.n, t->ids, t->position, t->key,
                                 t->offset, &rows));
     *session = mcs_clip_sessions_find(&t->sessions, rows);
@@ -98,63 +107,37 @@ static enum mcs_status fill_host(struct trainer *t, const struct clip_source *so
     return MCS_OK;
 }
 
-/* Exchanges session and stop request: all ranks run the largest session that any of them needs, since NCCL requires all
- * ranks to capture and replay its collectives in the same steps; *stop is set if any rank is asked to stop. */
-static enum mcs_status agree(struct trainer *t, int *session, int *stop)
+/* Sets the inputs of the largest session that any rank needs, since NCCL requires all ranks to capture and replay their
+ * collectives in the same steps. A rank that cannot fill its batch (an unreadable image) still takes part in this
+ * exchange, and fails after the other ranks have finished their step. */
+static enum mcs_status set_batch(void *ctx, int64_t step)
 {
-    const float mine[2] = {(float)*session, (float)mcs_stop_requested()};
-    MCS_TRY(mcs_comm_values(t->o->comm, mine, 2, t->agreed, "size of the next batch"));
-    for (int r = 0; r < mcs_comm_size(t->o->comm); r++) {
-        if (t->agreed[2 * r] > (float)*session) *session = (int)t->agreed[2 * r];
-        if (t->agreed[2 * r + 1] > 0) *stop = 1;
-    }
-    return MCS_OK;
-}
-
-/* Prefetches the inputs of `step` into *session while the device runs the step before; stream order protects that
- * step's inputs. A rank that cannot fill its batch (an unreadable image) still takes part in the exchange, and fails
- * after the other ranks have finished their step. */
-static enum mcs_status set_batch(struct trainer *t, const struct clip_source *source, int64_t step, int *session,
-                                 int *stop)
-{
-    int next = 0;
-    const enum mcs_status filled = fill_host(t, source, step, &next);
+    struct trainer *t = ctx;
+    int session = 0;
+    const enum mcs_status filled = fill_host(t, step, &session);
     MCS_TRY(mcs_comm_wait(t->o->comm)); /* reports ranks that have left; the following calls only wait for the device */
-    MCS_TRY(agree(t, &next, stop));
+    MCS_TRY(mcs_comm_allreduce_max(t->o->comm, session, &session, "size of the next batch"));
     MCS_TRY(filled);
-    const struct clip_train_session *p = &t->sessions.session[next];
-    for (int64_t i = t->offset[t->batch.n]; i < t->sessions.rows[next]; i++)
+    const struct clip_train_session *p = t->next = &t->sessions.session[session];
+    for (int64_t i = t->offset[t->batch.n]; i < t->sessions.rows[session]; i++)
         t->ids[i] = -1, t->position[i] = 0, t->key[i] = 0; /* padding */
     MCS_TRY(mcs_exec_set(p->exec, p->images, t->batch.images));
     MCS_TRY(mcs_exec_set(p->exec, p->text.ids, t->ids));
     MCS_TRY(mcs_exec_set(p->exec, p->text.position, t->position));
     MCS_TRY(mcs_exec_set(p->exec, p->text.key, t->key));
     MCS_TRY(mcs_exec_set(p->exec, p->text.offset, t->offset));
-    *session = next;
-    return t->extra && t->extra->fill ? t->extra->fill(t->extra->ctx, next, p->exec) : MCS_OK;
+    return t->extra && t->extra->fill ? t->extra->fill(t->extra->ctx, session, p->exec) : MCS_OK;
 }
 
-/* Enqueues the step whose inputs are set and its update; on an asynchronous device it does not wait. */
-static enum mcs_status begin_step(struct trainer *t, const struct clip_train_session *p, int64_t step, double lr)
+static enum mcs_status begin_step(void *ctx, struct training_step *s)
 {
-    p->graph->run.step = (uint32_t)step;
+    struct trainer *t = ctx;
+    t->running = t->next;
+    t->running->graph->run.step = (uint32_t)s->step;
+    s->lr = mcs_lr_cosine(s->step, t->o->lr, t->o->warmup, t->o->steps);
     mcs_params_zero_grad(t->model->params);
-    MCS_TRY(mcs_exec_run(p->exec));
-    return mcs_optim_begin(t->optim, lr);
-}
-
-/* Waits for the step. If the loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
-static enum mcs_status end_step(struct trainer *t, const struct clip_train_session *p, int64_t step, float *loss,
-                                double *norm)
-{
-    MCS_TRY(mcs_comm_wait(t->o->comm));
-    for (int i = 0; i < p->n_losses; i++) {
-        MCS_TRY(mcs_exec_get(p->exec, p->loss[i], &loss[i]));
-        MCS_REQUIRE(isfinite(loss[i]), MCS_E_DATA,
-                    "step %lld: %s is not finite; lower --lr, or look at the images of this batch", (long long)step + 1,
-                    p->loss_name[i]);
-    }
-    return mcs_optim_end(t->optim, norm);
+    MCS_TRY(mcs_exec_run(t->running->exec));
+    return mcs_optim_begin(t->optim, s->lr);
 }
 
 /* open_clip clamps the learned log scale to [0, ln 100] after every step. */
@@ -167,17 +150,34 @@ static enum mcs_status clamp_scale(struct clip_model *m)
     return m->device->backend->upload(m->device, scale->data, &v, sizeof v);
 }
 
-static enum mcs_status log_step(struct trainer *t, struct run_log *log, const struct clip_train_session *p,
-                                int64_t step, double lr, double norm, const float *loss)
+/* If the loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
+static enum mcs_status end_step(void *ctx, struct training_step *s)
 {
-    mcs_run_log_begin(log, step + 1);
-    for (int i = 0; i < p->n_losses; i++) mcs_run_log_value(log, p->loss_name[i], loss[i]);
-    mcs_run_log_value(log, "lr", lr);
-    mcs_run_log_value(log, "gradient_norm", norm);
+    struct trainer *t = ctx;
+    const struct clip_train_session *p = t->running;
+    MCS_TRY(mcs_comm_wait(t->o->comm));
+    for (int i = 0; i < p->n_losses; i++) {
+        MCS_TRY(mcs_exec_get(p->exec, p->loss[i], &t->loss[i]));
+        MCS_REQUIRE(isfinite(t->loss[i]), MCS_E_DATA,
+                    "step %lld: %s is not finite; lower --lr, or look at the images of this batch",
+                    (long long)s->step + 1, p->loss_name[i]);
+    }
+    s->loss = (double)t->loss[0];
+    MCS_TRY(mcs_optim_end(t->optim, &s->norm));
+    return t->o->loss.inv_tau > 0 ? MCS_OK : clamp_scale(t->model);
+}
+
+static enum mcs_status log_step(void *ctx, const struct training_step *s, struct run_log *log)
+{
+    const struct trainer *t = ctx;
+    const struct clip_train_session *p = t->running;
+    for (int i = 0; i < p->n_losses; i++) mcs_run_log_value(log, p->loss_name[i], (double)t->loss[i]);
+    mcs_run_log_value(log, "lr", s->lr);
+    mcs_run_log_value(log, "gradient_norm", s->norm);
     if (!(t->o->loss.inv_tau > 0)) {
         float scale;
-        const struct tensor *s = mcs_params_find(t->model->params, "logit_scale");
-        MCS_TRY(t->model->device->backend->download(t->model->device, &scale, s->data, sizeof scale));
+        const struct tensor *logit = mcs_params_find(t->model->params, "logit_scale");
+        MCS_TRY(t->model->device->backend->download(t->model->device, &scale, logit->data, sizeof scale));
         mcs_run_log_value(log, "temperature", exp(-(double)scale));
     }
     if (t->o->diagnose) {
@@ -192,102 +192,25 @@ static enum mcs_status log_step(struct trainer *t, struct run_log *log, const st
         mcs_run_log_value(log, "pull_paper", paper.pull);
         mcs_run_log_value(log, "pull_release", released.pull);
     }
-    return mcs_run_log_end(log);
-}
-
-/* Progress of a run. */
-struct position {
-    int64_t step, saved; /* steps done; steps done at the last checkpoint */
-    char checkpoint[1200];
-    struct run_log log;
-    int writes; /* this rank reads and writes the run's folder */
-};
-
-static enum mcs_status start_run(struct trainer *t, struct position *at)
-{
-    const struct clip_train_options *o = t->o;
-    struct params *params = t->model->params;
-    const struct optim_options adamw = {.kind = OPTIM_ADAMW,
-                                        .beta1 = 0.9f,
-                                        .beta2 = 0.98f,
-                                        .eps = 1e-6f,
-                                        .weight_decay = (float)o->weight_decay,
-                                        .clip_norm = (float)o->clip_norm,
-                                        .decay_all = 0};
-    int resumed = 0;
-    at->writes = mcs_comm_rank(o->comm) == 0;
-    if (at->writes) MCS_TRY(mcs_folder_make(o->run));
-    snprintf(at->checkpoint, sizeof at->checkpoint, "%s/checkpoint.h5", o->run);
-    MCS_TRY(mcs_params_alloc_grad(params));
-    MCS_TRY(mcs_clip_sessions_make(&t->sessions, t->model, o, t->extra));
-    MCS_TRY(mcs_clip_sessions_alloc(&t->sessions, t->alone));
-    MCS_TRY(mcs_optim_new(params, &adamw, o->frozen, &t->optim));
-    if (at->writes) MCS_TRY(mcs_checkpoint_load(at->checkpoint, params, t->optim, o->config, &at->step, &resumed));
-    MCS_TRY(mcs_process_group_broadcast(o->comm, params, t->optim, &at->step));
-    at->saved = at->step;
-    if (resumed) mcs_log("%s: resuming after step %lld", at->checkpoint, (long long)at->step);
-    return at->writes ? mcs_run_log_open(&at->log, o->run, resumed ? at->step : -1) : MCS_OK;
-}
-
-/* Writes a checkpoint after at->step steps if one is due or a stop is requested; E_STOPPED if a stop is requested. */
-static enum mcs_status save_and_stop(const struct trainer *t, struct position *at, int stop)
-{
-    const struct clip_train_options *o = t->o;
-    const int last = at->step == o->steps;
-    if (stop || last || (o->checkpoint_every && at->step % o->checkpoint_every == 0)) {
-        if (at->writes) MCS_TRY(mcs_run_log_sync(&at->log));
-        if (at->writes) MCS_TRY(mcs_checkpoint_save(at->checkpoint, t->model->params, t->optim, at->step, o->config));
-        at->saved = at->step;
-    }
-    if (!stop || last) return MCS_OK;
-    return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
-                    (long long)at->step, at->checkpoint);
-}
-
-static enum mcs_status run_steps(struct trainer *t, const struct clip_source *source, struct position *at)
-{
-    const struct clip_train_options *o = t->o;
-    struct mcs_progress bar;
-    int session = 0, stop = 0;
-    mcs_progress_start(&bar, "train CLIP", "step", o->steps);
-    if (at->step < o->steps) MCS_TRY(set_batch(t, source, at->step, &session, &stop));
-    while (at->step < o->steps) {
-        float loss[1 + CLIP_MAX_EXTRA];
-        double norm;
-        const int64_t step = at->step;
-        const double lr = mcs_lr_cosine(step, o->lr, o->warmup, o->steps);
-        const struct clip_train_session *p = &t->sessions.session[session];
-        stop = 0;
-        MCS_TRY(begin_step(t, p, step, lr));
-        const enum mcs_status next = step + 1 < o->steps ? set_batch(t, source, step + 1, &session, &stop) : MCS_OK;
-        MCS_TRY(end_step(t, p, step, loss, &norm));
-        if (!(o->loss.inv_tau > 0)) MCS_TRY(clamp_scale(t->model));
-        if (at->writes && (step % LOG_EVERY == 0 || step + 1 == o->steps))
-            MCS_TRY(log_step(t, &at->log, p, step, lr, norm, loss));
-        snprintf(bar.note, sizeof bar.note, "loss %.3f", (double)loss[0]);
-        mcs_progress_set(&bar, ++at->step);
-        if (!o->comm) stop = mcs_stop_requested(); /* a single rank also serves a request since set_batch */
-        MCS_TRY(save_and_stop(t, at, stop));
-        MCS_TRY(next);
-    }
-    mcs_progress_set(&bar, at->step);
-    mcs_progress_end(&bar);
     return MCS_OK;
 }
+
+static const struct training_task task = {"train CLIP", 5, NULL, set_batch, begin_step, end_step, log_step, NULL};
 
 enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_options *o,
                                const struct clip_source *source, const struct clip_extra *extra)
 {
-    struct trainer t = {.model = m, .o = o, .extra = extra};
-    struct position at = {0};
+    struct trainer t = {.model = m, .o = o, .source = source, .extra = extra};
     enum mcs_status st = trainer_open(&t);
-    if (st == MCS_OK) st = start_run(&t, &at);
-    if (st == MCS_OK) {
-        st = run_steps(&t, source, &at);
-        if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken))
-            mcs_checkpoint_error_add(st, at.checkpoint, at.saved);
-    }
-    mcs_run_log_close(&at.log);
+    if (st == MCS_OK)
+        st = mcs_training_run(&(struct training){.task = &task,
+                                                 .ctx = &t,
+                                                 .steps = o->steps,
+                                                 .checkpoint_every = o->checkpoint_every,
+                                                 .run = o->run,
+                                                 .config = o->config,
+                                                 .optim = t.optim,
+                                                 .comm = o->comm});
     trainer_close(&t);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }

@@ -1,19 +1,14 @@
 #include "train/unet/unet_train.h"
 
-#include "data/io/file.h"
 #include "engine/base/log.h"
-#include "engine/base/stop.h"
 #include "engine/device_ops.h"
 #include "engine/tape/grad.h"
 #include "infer/weights.h"
-#include "train/run/checkpoint.h"
+#include "train/run/loop.h"
 #include "train/run/process_group.h"
-#include "train/run/run_log.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-enum { LOG_EVERY = 5 };
 
 struct optim_options mcs_unet_nnunet_sgd(void)
 {
@@ -113,10 +108,9 @@ void mcs_unet_trainer_close(struct unet_trainer *t)
     *t = (struct unet_trainer){0};
 }
 
-/* Sets the inputs of `step`. Prefetches: an asynchronous device may still run the previous step, and stream order keeps
- * its inputs until then. */
-static enum mcs_status set_batch(struct unet_trainer *t, int64_t step)
+static enum mcs_status set_batch(void *ctx, int64_t step)
 {
+    struct unet_trainer *t = ctx;
     const struct unet_loader *l = &t->loader;
     const struct augment_args a = {.n = l->n,
                                    .channels = l->cases->channels,
@@ -157,44 +151,52 @@ static enum mcs_status weighted_loss(struct unet_trainer *t, int64_t step, doubl
     return MCS_OK;
 }
 
-/* Enqueues the step whose inputs are set and its update; on an asynchronous device it does not wait. */
-static enum mcs_status begin_step(struct unet_trainer *t, int64_t step)
+static enum mcs_status begin_step(void *ctx, struct training_step *s)
 {
+    struct unet_trainer *t = ctx;
     const double started = mcs_seconds();
-    t->graph->run.step = (uint32_t)step;
+    t->graph->run.step = (uint32_t)s->step;
+    s->lr = mcs_cycle_lr(&t->o->cycle, s->step);
     mcs_params_zero_grad(t->model->params);
     MCS_TRY(mcs_exec_run(t->exec));
-    MCS_TRY(mcs_optim_begin(t->optim, mcs_cycle_lr(&t->o->cycle, step)));
+    MCS_TRY(mcs_optim_begin(t->optim, s->lr));
     t->run_seconds += mcs_seconds() - started;
     return MCS_OK;
 }
 
-/* Waits for the step. If the loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
-static enum mcs_status end_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
+/* If the loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
+static enum mcs_status end_step(void *ctx, struct training_step *s)
 {
+    struct unet_trainer *t = ctx;
     const double started = mcs_seconds();
-    MCS_TRY(weighted_loss(t, step, loss));
-    MCS_TRY(mcs_optim_end(t->optim, norm));
+    MCS_TRY(weighted_loss(t, s->step, &s->loss));
+    MCS_TRY(mcs_optim_end(t->optim, &s->norm));
     t->run_seconds += mcs_seconds() - started;
     return MCS_OK;
 }
 
 enum mcs_status mcs_unet_trainer_step(struct unet_trainer *t, int64_t step, double *loss, double *norm)
 {
+    struct training_step s = {.step = step};
     MCS_TRY(set_batch(t, step));
-    MCS_TRY(begin_step(t, step));
-    return end_step(t, step, loss, norm);
+    MCS_TRY(begin_step(t, &s));
+    MCS_TRY(end_step(t, &s));
+    *loss = s.loss;
+    if (norm) *norm = s.norm;
+    return MCS_OK;
 }
 
 /* ---- the run ---- */
 
 /* If the cycle keeps a checkpoint after `done` steps: writes the weights and the list of all checkpoints so far. */
-static enum mcs_status keep_checkpoints(const struct unet_trainer *t, int64_t done)
+static enum mcs_status keep_checkpoints(void *ctx, int64_t done)
 {
+    const struct unet_trainer *t = ctx;
     struct cycle_checkpoint now[CYCLE_MAX_AT_ONCE];
     struct unet_checkpoint all[UNET_MAX_CHECKPOINTS];
     char path[1200];
     int n = 0;
+    if (mcs_comm_rank(t->o->comm) != 0) return MCS_OK;
     const int n_now = mcs_cycle_checkpoints(&t->o->cycle, done, now);
     for (int i = 0; i < n_now; i++) {
         snprintf(path, sizeof path, "%s/%s", t->o->run, now[i].file);
@@ -213,84 +215,44 @@ static enum mcs_status keep_checkpoints(const struct unet_trainer *t, int64_t do
     return mcs_unet_checkpoints_write(t->o->run, all, n);
 }
 
-static enum mcs_status log_step(struct run_log *log, const struct unet_trainer *t, int64_t step, double loss,
-                                double norm)
+static enum mcs_status log_step(void *ctx, const struct training_step *s, struct run_log *log)
 {
-    const int64_t length = t->o->cycle.epochs / t->o->cycle.cycles * t->o->cycle.iterations;
-    mcs_run_log_begin(log, step + 1);
-    mcs_run_log_value(log, "loss", loss);
-    mcs_run_log_value(log, "lr", mcs_cycle_lr(&t->o->cycle, step));
-    mcs_run_log_value(log, "gradient_norm", norm);
-    mcs_run_log_value(log, "cycle", (double)(step / length + 1));
-    return mcs_run_log_end(log);
-}
-
-/* Runs steps `step` to the end. *saved: steps done at the last checkpoint. */
-static enum mcs_status run_steps(struct unet_trainer *t, const char *checkpoint, struct run_log *log, int64_t step,
-                                 int64_t *saved)
-{
-    const struct unet_train_options *o = t->o;
-    const int64_t steps = o->cycle.epochs * o->cycle.iterations;
-    const int64_t first = step;
-    const int writes = mcs_comm_rank(o->comm) == 0;
-    struct mcs_progress bar;
-    mcs_progress_start(&bar, "train", "step", steps);
-    if (step < steps) MCS_TRY(set_batch(t, step));
-    for (; step < steps; step++) {
-        double loss, norm;
-        MCS_TRY(begin_step(t, step));
-        const enum mcs_status next = step + 1 < steps ? set_batch(t, step + 1) : MCS_OK;
-        MCS_TRY(end_step(t, step, &loss, &norm));
-        if (writes && (step % LOG_EVERY == 0 || step + 1 == steps)) MCS_TRY(log_step(log, t, step, loss, norm));
-        snprintf(bar.note, sizeof bar.note, "loss %.3f", loss);
-        mcs_progress_set(&bar, step + 1);
-        if (writes) MCS_TRY(keep_checkpoints(t, step + 1));
-        int stop;
-        MCS_TRY(mcs_comm_allreduce_max(o->comm, mcs_stop_requested(), &stop, "request to stop"));
-        const int last = step + 1 == steps;
-        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
-            if (writes) MCS_TRY(mcs_run_log_sync(log));
-            if (writes) MCS_TRY(mcs_checkpoint_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
-            *saved = step + 1;
-        }
-        if (stop && !last)
-            return MCS_FAIL(MCS_E_STOPPED, "stopped after step %lld; run the same command again to go on from %s",
-                            (long long)step + 1, checkpoint);
-        MCS_TRY(next);
-    }
-    mcs_progress_end(&bar);
-    if (step > first) {
-        const double n = 1e-3 * (double)(step - first); /* converts to milliseconds per step */
-        mcs_log("a step: batch %.1f ms, network and update %.1f ms", t->fill_seconds / n, t->run_seconds / n);
-    }
+    const struct cycle_options *o = &((const struct unet_trainer *)ctx)->o->cycle;
+    const int64_t length = o->epochs / o->cycles * o->iterations;
+    mcs_run_log_value(log, "loss", s->loss);
+    mcs_run_log_value(log, "lr", s->lr);
+    mcs_run_log_value(log, "gradient_norm", s->norm);
+    mcs_run_log_value(log, "cycle", (double)(s->step / length + 1));
     return MCS_OK;
 }
+
+static enum mcs_status write_plans(void *ctx)
+{
+    const struct unet_trainer *t = ctx;
+    return mcs_unet_plans_write(t->o->run, &t->model->plans);
+}
+
+static const struct training_task task = {"train",    5,        write_plans, set_batch,
+                                          begin_step, end_step, log_step,    keep_checkpoints};
 
 enum mcs_status mcs_unet_train(struct unet_model *m, const struct unet_cases *cases, const struct unet_train_options *o)
 {
     struct unet_trainer t = {0};
-    struct run_log log = {0};
-    char checkpoint[1200];
-    int64_t step = 0, saved;
-    int resumed = 0;
-    enum mcs_status st;
     MCS_TRY(mcs_cycle_check(&o->cycle));
     MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
-    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
-    if (mcs_comm_rank(o->comm) == 0) {
-        MCS_TRY_GOTO(mcs_folder_make(o->run), st, done);
-        MCS_TRY_GOTO(mcs_checkpoint_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
-        MCS_TRY_GOTO(mcs_unet_plans_write(o->run, &m->plans), st, done);
-        if (resumed) mcs_log("%s: resuming after step %lld", checkpoint, (long long)step);
-        MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
+    struct training run = {.task = &task,
+                           .ctx = &t,
+                           .steps = o->cycle.epochs * o->cycle.iterations,
+                           .checkpoint_every = o->checkpoint_every,
+                           .run = o->run,
+                           .config = o->config,
+                           .optim = t.optim,
+                           .comm = o->comm};
+    const enum mcs_status st = mcs_training_run(&run);
+    if (st == MCS_OK && run.step > run.first) {
+        const double n = 1e-3 * (double)(run.step - run.first); /* converts to milliseconds per step */
+        mcs_log("a step: batch %.1f ms, network and update %.1f ms", t.fill_seconds / n, t.run_seconds / n);
     }
-    MCS_TRY_GOTO(mcs_process_group_broadcast(o->comm, m->params, t.optim, &step), st, done);
-    saved = step;
-    st = run_steps(&t, checkpoint, &log, step, &saved);
-    if (st != MCS_OK && st != MCS_E_STOPPED && !(o->comm && o->comm->broken))
-        mcs_checkpoint_error_add(st, checkpoint, saved);
-done:
-    mcs_run_log_close(&log);
     mcs_unet_trainer_close(&t);
-    return st;
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
