@@ -16,6 +16,7 @@
 #include "tests/support/support_gradient.h"
 #include "tests/support/support_tiny.h"
 #include "train/clip/finetune.h"
+#include "train/sam/sam_train.h"
 #include "train/unet/unet_train.h"
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
@@ -223,6 +224,55 @@ static enum mcs_status train_unet(const struct job *job, struct comm *c, struct 
     return st;
 }
 
+/* ---- SAM ---- */
+
+/* A bright rectangle; item `index` of the whole batch. */
+static enum mcs_status draw(void *ctx, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
+{
+    const struct job *job = ctx;
+    const uint32_t k = step * 7 + index * 3 + (uint32_t)seed;
+    const int x = 2 + (int)(k % 14), y = 3 + (int)(k * 5 % 13), w = 8 + (int)(k % 5), h = 9 + (int)(k % 4);
+    memset(s->image, 60, SIDE * SIDE);
+    memset(s->mask, 0, SIDE * SIDE);
+    for (int r = y; r < y + h; r++) {
+        memset(s->image + r * SIDE + x, 200, (size_t)w);
+        memset(s->mask + r * SIDE + x, 1, (size_t)w);
+    }
+    s->n = 1;
+    memcpy(s->box[0], (int[]){x, y, x + w - 1, y + h - 1}, sizeof s->box[0]);
+    if (job->stop_after && (int)step + 1 == job->stop_after && index >= BATCH / 2) mcs_stop_request();
+    return MCS_OK;
+}
+
+static enum mcs_status train_sam(const struct job *job, struct comm *c, struct device *d, int rank)
+{
+    struct sam_model m;
+    const struct sam_config config = tiny_sam_config();
+    struct sam_train_options o = mcs_sam_train_defaults();
+    o.steps = job->steps, o.warmup = 2, o.images = BATCH, o.boxes = 2, o.seed = 5;
+    o.run = job->run, o.config = "a: 1\n", o.comm = c;
+    MCS_TRY(mcs_sam_model_new(&config, 3 + (uint64_t)rank, d, &m));
+    enum mcs_status st = mcs_sam_train(&m, &o, &(struct sam_train_source){draw, (void *)job});
+    if (st == MCS_OK) st = keep(job->out, m.params, rank);
+    if (st == MCS_OK) st = mcs_weights_sha256(m.params, job->out->hash[rank]);
+    mcs_sam_model_close(&m);
+    return st;
+}
+
+/* The values of the first log line: loss, loss_multimask, iou, gradient_norm. */
+static void sam_line(const char *run, double value[4])
+{
+    char *text;
+    int64_t n;
+    OK(mcs_file_read(tiny_path(run, "metrics.jsonl"), 1 << 20, &text, &n));
+    cr_assert_eq(sscanf(text,
+                        "{\"step\": 1, \"loss\": %lf, \"loss_multimask\": %lf, \"iou\": %lf, \"lr\": %*f, "
+                        "\"gradient_norm\": %lf}",
+                        value, value + 1, value + 2, value + 3),
+                 4, "%s", text);
+    free(text);
+}
+
 /* ---- gradients ---- */
 
 static struct outcome run(struct job job, int ranks)
@@ -270,6 +320,20 @@ Test(dist_train, unet_gradient_is_that_of_one_device)
 {
     same_gradient("batch dice", (struct job){.body = step_unet, .batch_dice = 1, .steps = 1});
     same_gradient("dice by sample", (struct job){.body = step_unet, .steps = 1});
+}
+
+/* The log line has losses and IoU of the whole batch too. */
+Test(dist_train, sam_gradient_is_that_of_one_device)
+{
+    double one[4], many[4];
+    same_gradient("sam", (struct job){.body = train_sam, .steps = 1, .run = tiny_path(folder, "sam")});
+    sam_line(tiny_path(folder, "sam"), one);
+    for (int ranks = 2; ranks <= 4; ranks += 2) {
+        sam_line(tiny_path(folder, "sam_%d", ranks), many);
+        for (int i = 0; i < 4; i++)
+            cr_expect_float_eq(many[i], one[i], 1e-5 * fabs(one[i]), "%d ranks, value %d: %g, one rank %g", ranks, i,
+                               many[i], one[i]);
+    }
 }
 
 /* The bound above must detect a loss that each rank computes on its share of the batch only. */
@@ -340,6 +404,11 @@ Test(dist_train, unet_resumes_to_the_same_bits)
     same_bits((struct job){.body = train_unet, .batch_dice = 1}, "unet");
 }
 
+Test(dist_train, sam_resumes_to_the_same_bits)
+{
+    same_bits((struct job){.body = train_sam}, "sam");
+}
+
 Test(dist_train, a_loss_that_is_not_finite_ends_all_ranks)
 {
     struct outcome out = {0};
@@ -360,6 +429,10 @@ Test(dist_train, a_batch_that_does_not_divide_is_an_error)
     cr_expect_eq(mcs_ranks_run(3, run_rank, &job), MCS_E_USAGE);
     cr_expect(strstr(mcs_error_message(), "a batch of 8 does not divide into 3 ranks; take a multiple of 3"), "%s",
               mcs_error_message());
+    mcs_error_clear();
+    job.body = train_sam;
+    cr_expect_eq(mcs_ranks_run(3, run_rank, &job), MCS_E_USAGE);
+    cr_expect(strstr(mcs_error_message(), "a batch of 8 does not divide into 3 ranks"), "%s", mcs_error_message());
 }
 
 #endif

@@ -1,29 +1,28 @@
 #include "train/sam/sam_train.h"
 
-#include "data/io/file.h"
-#include "engine/base/log.h"
 #include "engine/base/rng.h"
-#include "engine/base/stop.h"
+#include "engine/dist/data_parallel.h"
 #include "engine/model/layers.h"
-#include "engine/optim.h"
 #include "engine/tape/grad.h"
-#include "train/run/checkpoint.h"
-#include "train/run/run_log.h"
+#include "train/run/loop.h"
+#include "train/run/process_group.h"
 #include "train/run/schedule.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOG_EVERY = 10, N_MULTI = SAM_MASKS - 1 };
-
 struct trainer {
     struct sam_model *model;
     const struct sam_train_options *o;
+    const struct sam_train_source *source;
     struct optim *optim;
     struct graph *graph;
     struct exec *exec;
-    int64_t n, pixels, low; /* masks per step, S*S, side*side */
+    struct data_parallel data_parallel;
+    int first, images;   /* this rank's share of a step's images */
+    int64_t n, n_all;    /* masks per step: this rank's, all ranks' */
+    int64_t pixels, low; /* S*S, side*side */
     struct tensor *image, *image_of;
     struct sam_prompt prompt;
     struct sam_output out;
@@ -36,6 +35,9 @@ struct trainer {
     int32_t *label_host; /* 3 arrays of n*2: label, kind, image_of */
     double *mask_loss;   /* (n,SAM_MASKS) */
     uint8_t *bytes;
+    float *gathered;   /* (ranks,3) */
+    double multi, iou; /* of the last step, over all ranks: loss of the best multimask outputs, mean IoU of mask 0 */
+    double smooth_iou; /* moving average for the progress line; -1 before the first step */
 };
 
 struct sam_train_options mcs_sam_train_defaults(void)
@@ -93,7 +95,7 @@ static enum mcs_status build(struct trainer *t)
     const int64_t s = c->image_size, side = mcs_sam_side(c), n = t->n;
     struct graph *g = t->graph = mcs_graph_new(t->model->params, t->model->device->activations);
     g->run.seed = t->o->seed;
-    t->image = mcs_input(g, "image", MCS_F32, MCS_DIMS(t->o->images, s, s, 3));
+    t->image = mcs_input(g, "image", MCS_F32, MCS_DIMS(t->images, s, s, 3));
     t->image_of = mcs_input(g, "image_of", MCS_I32, MCS_DIMS(n));
     t->prompt = mcs_sam_prompt_inputs(g, c, n, 2, 0);
     t->out = mcs_sam_decode(g, mcs_sam_encode(g, t->image, c), t->image_of, &t->prompt, c);
@@ -117,12 +119,34 @@ static enum mcs_status build(struct trainer *t)
     MCS_TRY(mcs_graph_status(g));
     MCS_TRY(mcs_grad(g, (struct tensor *[]){t->loss, t->loss_multi, t->loss_iou}, 3));
     MCS_TRY(mcs_exec_new(g, t->model->device, &t->exec));
-    return mcs_exec_set(t->exec, t->loss_iou->grad, &t->o->iou);
+    /* The masks' weights make the other losses means over all ranks; mse is the mean of this rank's masks. */
+    const float weight_iou = t->o->iou / (float)mcs_comm_size(t->o->comm);
+    MCS_TRY(mcs_exec_set(t->exec, t->loss_iou->grad, &weight_iou));
+    mcs_data_parallel_begin(&t->data_parallel, t->o->comm, g);
+    return mcs_data_parallel_attach(&t->data_parallel, t->exec, NULL, 0);
+}
+
+/* Compiles the graph, sets the inputs that are the same in all steps, and makes the optimizer. */
+static enum mcs_status open_graph(struct trainer *t)
+{
+    const struct optim_options adamw = {.kind = OPTIM_ADAMW,
+                                        .beta1 = 0.9f,
+                                        .beta2 = 0.999f,
+                                        .eps = 1e-8f,
+                                        .weight_decay = (float)t->o->weight_decay,
+                                        .clip_norm = (float)t->o->clip_norm};
+    MCS_TRY(mcs_params_alloc_grad(t->model->params));
+    MCS_TRY(build(t));
+    MCS_TRY(mcs_exec_set(t->exec, t->prompt.label, t->label_host));
+    MCS_TRY(mcs_exec_set(t->exec, t->prompt.kind, t->label_host + 2 * t->n));
+    MCS_TRY(mcs_exec_set(t->exec, t->image_of, t->label_host + 4 * t->n));
+    MCS_TRY(mcs_exec_set(t->exec, t->weight, t->weight_host));
+    return mcs_optim_new(t->model->params, &adamw, NULL, &t->optim);
 }
 
 static enum mcs_status trainer_open(struct trainer *t)
 {
-    const size_t images = (size_t)t->o->images, n = (size_t)t->n, pixels = (size_t)t->pixels, low = (size_t)t->low;
+    const size_t images = (size_t)t->images, n = (size_t)t->n, pixels = (size_t)t->pixels, low = (size_t)t->low;
     t->samples = calloc(images, sizeof *t->samples);
     t->bytes = malloc(images * pixels * (1 + SAM_TRAIN_TARGETS));
     t->image_host = malloc(images * pixels * 3 * sizeof(float));
@@ -135,9 +159,11 @@ static enum mcs_status trainer_open(struct trainer *t)
     t->single_host = malloc(n * sizeof(float));
     t->label_host = malloc(n * 5 * sizeof(int32_t));
     t->mask_loss = malloc(n * SAM_MASKS * sizeof(double));
+    t->gathered = malloc(3 * (size_t)mcs_comm_size(t->o->comm) * sizeof(float));
     MCS_REQUIRE(t->samples && t->bytes && t->image_host && t->coords && t->target_host && t->low_host &&
-                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host && t->mask_loss,
-                MCS_E_NOMEM, "no memory for %d images with %d boxes; ask for fewer", t->o->images, t->o->boxes);
+                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host && t->mask_loss &&
+                    t->gathered,
+                MCS_E_NOMEM, "no memory for %d images with %d boxes; ask for fewer", t->images, t->o->boxes);
     for (size_t i = 0; i < images; i++) {
         t->samples[i].image = t->bytes + i * pixels * (1 + SAM_TRAIN_TARGETS);
         t->samples[i].mask = t->samples[i].image + pixels;
@@ -147,17 +173,14 @@ static enum mcs_status trainer_open(struct trainer *t)
         label[0] = 2, label[1] = 3;
         kind[0] = 3, kind[1] = 4;
         t->label_host[4 * t->n + i] = (int32_t)(i / t->o->boxes);
-        t->weight_host[i] = 1.0f / (float)t->n;
+        t->weight_host[i] = 1.0f / (float)t->n_all;
     }
-    MCS_TRY(build(t));
-    MCS_TRY(mcs_exec_set(t->exec, t->prompt.label, t->label_host));
-    MCS_TRY(mcs_exec_set(t->exec, t->prompt.kind, t->label_host + 2 * t->n));
-    MCS_TRY(mcs_exec_set(t->exec, t->image_of, t->label_host + 4 * t->n));
-    return mcs_exec_set(t->exec, t->weight, t->weight_host);
+    return open_graph(t);
 }
 
 static void trainer_close(struct trainer *t)
 {
+    mcs_data_parallel_end(&t->data_parallel);
     mcs_exec_free(t->exec);
     mcs_graph_free(t->graph);
     mcs_optim_free(t->optim);
@@ -173,6 +196,7 @@ static void trainer_close(struct trainer *t)
     free(t->single_host);
     free(t->label_host);
     free(t->mask_loss);
+    free(t->gathered);
 }
 
 /* ---- a step's inputs ---- */
@@ -243,14 +267,16 @@ static void write_target(const uint8_t *mask, int size, int side, float *target,
     for (int m = 1; m < SAM_MASKS; m++) memcpy(low + m * side * side, low, (size_t)(side * side) * sizeof *low);
 }
 
-static enum mcs_status fill_image(struct trainer *t, const struct sam_train_source *source, uint32_t step, int i)
+/* Image i of this rank's share. Random numbers are keyed by its index and the boxes' in the whole batch. */
+static enum mcs_status fill_image(struct trainer *t, uint32_t step, int i)
 {
     const struct sam_train_options *o = t->o;
     const struct sam_config *c = &t->model->config;
     const int size = c->image_size, side = mcs_sam_side(c);
-    const struct mcs_rng r = {.seed = o->seed, .site = mcs_rng_site("sam.train"), .sample = (uint32_t)i, .step = step};
+    const uint32_t index = (uint32_t)(t->first + i);
+    const struct mcs_rng r = {.seed = o->seed, .site = mcs_rng_site("sam.train"), .sample = index, .step = step};
     struct sam_train_sample *s = &t->samples[i];
-    MCS_TRY(source->draw(source->context, o->seed, step, (uint32_t)i, s));
+    MCS_TRY(t->source->draw(t->source->context, o->seed, step, index, s));
     MCS_REQUIRE(s->n >= 1 && s->n <= SAM_TRAIN_TARGETS, MCS_E_DATA, "step %u: a sample with %d targets", step, s->n);
     augment(o, s, size, r);
     struct sam_frame frame;
@@ -262,7 +288,8 @@ static enum mcs_status fill_image(struct trainer *t, const struct sam_train_sour
         const int target = (int)((first + (uint32_t)b) % (uint32_t)s->n);
         const double jitter = o->jitter[mcs_rng_below(r, 8 + (uint32_t)b, (uint32_t)o->n_jitters)];
         double box[4];
-        mcs_sam_jitter_box(s->box[target], size, jitter, o->scale, o->seed, step, (uint32_t)k, box);
+        mcs_sam_jitter_box(s->box[target], size, jitter, o->scale, o->seed, step,
+                           index * (uint32_t)o->boxes + (uint32_t)b, box);
         for (int j = 0; j < 4; j++) t->coords[4 * k + j] = ((float)box[j] + 0.5f) / (float)size;
         write_target(s->mask + (int64_t)target * t->pixels, size, side, t->target_host + k * t->pixels,
                      t->low_host + k * SAM_MASKS * t->low);
@@ -270,9 +297,11 @@ static enum mcs_status fill_image(struct trainer *t, const struct sam_train_sour
     return MCS_OK;
 }
 
-static enum mcs_status fill(struct trainer *t, const struct sam_train_source *source, int64_t step)
+static enum mcs_status set_batch(void *ctx, int64_t step)
 {
-    for (int i = 0; i < t->o->images; i++) MCS_TRY(fill_image(t, source, (uint32_t)step, i));
+    struct trainer *t = ctx;
+    for (int i = 0; i < t->images; i++) MCS_TRY(fill_image(t, (uint32_t)step, i));
+    MCS_TRY(mcs_comm_wait(t->o->comm)); /* the next calls may wait for the device, but not for ranks that have left */
     MCS_TRY(mcs_exec_set(t->exec, t->image, t->image_host));
     MCS_TRY(mcs_exec_set(t->exec, t->prompt.coords, t->coords));
     MCS_TRY(mcs_exec_set(t->exec, t->target, t->target_host));
@@ -305,7 +334,7 @@ static double host_loss(const struct sam_train_options *o, const float *x, const
 
 /* Between forward and backward: selects the best multimask output by its loss (weight_multi) and sets the IoU targets.
  */
-static enum mcs_status choose(struct trainer *t, double *best_loss)
+static enum mcs_status choose(struct trainer *t)
 {
     double sum = 0;
     MCS_TRY(mcs_exec_get(t->exec, t->out.masks, t->masks_host));
@@ -320,124 +349,106 @@ static enum mcs_status choose(struct trainer *t, double *best_loss)
         for (int m = 2; m < SAM_MASKS; m++)
             if (l[m] < l[best]) best = m;
         for (int m = 0; m < SAM_MASKS; m++)
-            t->weight_host[i * SAM_MASKS + m] = m == best ? t->o->multimask / (float)t->n : 0;
+            t->weight_host[i * SAM_MASKS + m] = m == best ? t->o->multimask / (float)t->n_all : 0;
         t->iou_host[i * SAM_MASKS] = t->single_host[i]; /* at image resolution, not at low resolution */
         sum += l[best];
     }
-    *best_loss = sum / (double)t->n;
+    t->multi = sum / (double)t->n_all;
     MCS_TRY(mcs_exec_set(t->exec, t->weight_multi, t->weight_host));
     return mcs_exec_set(t->exec, t->iou_target, t->iou_host);
 }
 
-/* ---- the loop ---- */
+/* ---- the run ---- */
 
-struct step_result {
-    float loss;
-    double multi, iou, lr, norm;
-};
-
-/* Runs the step whose inputs are set and its update; prefetches the next step's inputs meanwhile. *next: status of the
- * prefetch. */
-static enum mcs_status one_step(struct trainer *t, const struct sam_train_source *source, int64_t step,
-                                struct step_result *r, enum mcs_status *next)
+static enum mcs_status begin_step(void *ctx, struct training_step *s)
 {
-    t->graph->run.step = (uint32_t)step;
+    struct trainer *t = ctx;
+    t->graph->run.step = (uint32_t)s->step;
+    s->lr = mcs_lr_cosine(s->step, t->o->lr, t->o->warmup, t->o->steps);
     mcs_params_zero_grad(t->model->params);
     MCS_TRY(mcs_exec_forward(t->exec));
-    MCS_TRY(choose(t, &r->multi));
+    MCS_TRY(choose(t));
     MCS_TRY(mcs_exec_backward(t->exec));
-    r->lr = mcs_lr_cosine(step, t->o->lr, t->o->warmup, t->o->steps);
-    MCS_TRY(mcs_optim_begin(t->optim, r->lr));
-    *next = step + 1 < t->o->steps ? fill(t, source, step + 1) : MCS_OK;
-    MCS_TRY(mcs_exec_get(t->exec, t->loss, &r->loss));
-    r->iou = 0;
-    for (int64_t i = 0; i < t->n; i++) r->iou += (double)t->single_host[i] / (double)t->n;
-    MCS_REQUIRE(isfinite(r->loss) && isfinite(r->multi), MCS_E_DATA,
-                "step %lld: %s is not finite; lower the learning rate", (long long)step + 1,
-                isfinite(r->loss) ? t->loss_multi->name : t->loss->name);
-    return mcs_optim_end(t->optim, &r->norm);
+    return mcs_optim_begin(t->optim, s->lr);
 }
 
-static enum mcs_status log_step(struct run_log *log, int64_t step, const struct step_result *r)
+/* Adds loss, multi and iou, which are each rank's share of a mean over all masks, over the ranks. */
+static enum mcs_status sum_over_ranks(struct trainer *t, double *loss)
 {
-    mcs_run_log_begin(log, step + 1);
-    mcs_run_log_value(log, "loss", (double)r->loss);
-    mcs_run_log_value(log, "loss_multimask", r->multi);
-    mcs_run_log_value(log, "iou", r->iou);
-    mcs_run_log_value(log, "lr", r->lr);
-    mcs_run_log_value(log, "gradient_norm", r->norm);
-    return mcs_run_log_end(log);
-}
-
-/* Runs steps `step` to the end. *saved: steps done at the last checkpoint. */
-static enum mcs_status loop(struct trainer *t, const struct sam_train_source *source, struct run_log *log,
-                            const char *checkpoint, int64_t step, int64_t *saved)
-{
-    const struct sam_train_options *o = t->o;
-    struct mcs_progress bar;
-    double smooth = -1;
-    mcs_progress_start(&bar, "train SAM", "step", o->steps);
-    if (step < o->steps) MCS_TRY(fill(t, source, step));
-    for (; step < o->steps; step++) {
-        struct step_result r;
-        enum mcs_status next;
-        MCS_TRY(one_step(t, source, step, &r, &next));
-        if (step % LOG_EVERY == 0 || step + 1 == o->steps) MCS_TRY(log_step(log, step, &r));
-        smooth = smooth < 0 ? r.iou : 0.95 * smooth + 0.05 * r.iou;
-        snprintf(bar.note, sizeof bar.note, "loss %.3f IoU %.3f", (double)r.loss, smooth);
-        mcs_progress_set(&bar, step + 1);
-        const int stop = mcs_stop_requested(), last = step + 1 == o->steps;
-        if (stop || last || (o->checkpoint_every && (step + 1) % o->checkpoint_every == 0)) {
-            MCS_TRY(mcs_run_log_sync(log));
-            MCS_TRY(mcs_checkpoint_save(checkpoint, t->model->params, t->optim, step + 1, o->config));
-            *saved = step + 1;
-        }
-        MCS_REQUIRE(!stop || last, MCS_E_STOPPED,
-                    "stopped after step %lld; run the same command again to go on from %s", (long long)step + 1,
-                    checkpoint);
-        MCS_TRY(next);
+    const int size = mcs_comm_size(t->o->comm);
+    if (size == 1) return MCS_OK;
+    const float own[3] = {(float)*loss, (float)t->multi, (float)t->iou};
+    MCS_TRY(mcs_comm_values(t->o->comm, own, 3, t->gathered, "losses"));
+    *loss = t->multi = t->iou = 0;
+    for (int r = 0; r < size; r++) {
+        *loss += (double)t->gathered[3 * r];
+        t->multi += (double)t->gathered[3 * r + 1];
+        t->iou += (double)t->gathered[3 * r + 2];
     }
-    mcs_progress_set(&bar, step);
-    mcs_progress_end(&bar);
     return MCS_OK;
 }
+
+/* If a loss is not finite, neither is the gradient norm, and the optimizer skipped the update. */
+static enum mcs_status end_step(void *ctx, struct training_step *s)
+{
+    struct trainer *t = ctx;
+    float loss;
+    MCS_TRY(mcs_comm_wait(t->o->comm));
+    MCS_TRY(mcs_exec_get(t->exec, t->loss, &loss));
+    s->loss = (double)loss;
+    t->iou = 0;
+    for (int64_t i = 0; i < t->n; i++) t->iou += (double)t->single_host[i] / (double)t->n_all;
+    MCS_TRY(sum_over_ranks(t, &s->loss));
+    MCS_REQUIRE(isfinite(s->loss) && isfinite(t->multi), MCS_E_DATA,
+                "step %lld: %s is not finite; lower the learning rate", (long long)s->step + 1,
+                isfinite(s->loss) ? t->loss_multi->name : t->loss->name);
+    t->smooth_iou = t->smooth_iou < 0 ? t->iou : 0.95 * t->smooth_iou + 0.05 * t->iou;
+    snprintf(s->note, sizeof s->note, " IoU %.3f", t->smooth_iou);
+    return mcs_optim_end(t->optim, &s->norm);
+}
+
+static enum mcs_status log_step(void *ctx, const struct training_step *s, struct run_log *log)
+{
+    const struct trainer *t = ctx;
+    mcs_run_log_value(log, "loss", s->loss);
+    mcs_run_log_value(log, "loss_multimask", t->multi);
+    mcs_run_log_value(log, "iou", t->iou);
+    mcs_run_log_value(log, "lr", s->lr);
+    mcs_run_log_value(log, "gradient_norm", s->norm);
+    return MCS_OK;
+}
+
+static const struct training_task task = {"train SAM", 10, NULL, set_batch, begin_step, end_step, log_step, NULL};
 
 enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_options *o,
                               const struct sam_train_source *source)
 {
     const struct sam_config *c = &m->config;
+    const int size = mcs_comm_size(o->comm), images = o->images / size;
     struct trainer t = {.model = m,
                         .o = o,
-                        .n = (int64_t)o->images * o->boxes,
+                        .source = source,
+                        .first = images * mcs_comm_rank(o->comm),
+                        .images = images,
+                        .n = (int64_t)images * o->boxes,
+                        .n_all = (int64_t)o->images * o->boxes,
                         .pixels = (int64_t)c->image_size * c->image_size,
-                        .low = (int64_t)mcs_sam_side(c) * mcs_sam_side(c)};
-    struct run_log log = {0};
-    char checkpoint[1200];
-    int64_t step = 0, saved;
-    int resumed = 0;
-    enum mcs_status st;
+                        .low = (int64_t)mcs_sam_side(c) * mcs_sam_side(c),
+                        .smooth_iou = -1};
     MCS_TRY(check_options(o));
+    MCS_TRY(mcs_process_group_check_batch(size, o->images));
     MCS_REQUIRE(c->image_size % mcs_sam_side(c) == 0, MCS_E_USAGE, "a mask of %d does not divide an image of %d",
                 mcs_sam_side(c), c->image_size);
-    MCS_TRY(mcs_folder_make(o->run));
-    MCS_TRY(mcs_params_alloc_grad(m->params));
-    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint.h5", o->run);
-    MCS_TRY_GOTO(trainer_open(&t), st, done);
-    const struct optim_options adamw = {.kind = OPTIM_ADAMW,
-                                        .beta1 = 0.9f,
-                                        .beta2 = 0.999f,
-                                        .eps = 1e-8f,
-                                        .weight_decay = (float)o->weight_decay,
-                                        .clip_norm = (float)o->clip_norm};
-    MCS_TRY_GOTO(mcs_optim_new(m->params, &adamw, NULL, &t.optim), st, done);
-    MCS_TRY_GOTO(mcs_checkpoint_load(checkpoint, m->params, t.optim, o->config, &step, &resumed), st, done);
-    if (resumed) mcs_log("%s: resuming after step %lld", checkpoint, (long long)step);
-    MCS_TRY_GOTO(mcs_run_log_open(&log, o->run, resumed ? step : -1), st, done);
-    saved = step;
-    st = loop(&t, source, &log, checkpoint, step, &saved);
-    if (st != MCS_OK && st != MCS_E_STOPPED) mcs_checkpoint_error_add(st, checkpoint, saved);
-done:
-    mcs_run_log_close(&log);
+    enum mcs_status st = trainer_open(&t);
+    if (st == MCS_OK)
+        st = mcs_training_run(&(struct training){.task = &task,
+                                                 .ctx = &t,
+                                                 .steps = o->steps,
+                                                 .checkpoint_every = o->checkpoint_every,
+                                                 .run = o->run,
+                                                 .config = o->config,
+                                                 .optim = t.optim,
+                                                 .comm = o->comm});
     trainer_close(&t);
-    return st;
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }

@@ -10,6 +10,7 @@
 #ifndef MCS_SAM_TRAIN_H
 #define MCS_SAM_TRAIN_H
 
+#include "engine/dist/comm.h"
 #include "infer/sam/sam_model.h"
 
 enum { SAM_TRAIN_TARGETS = 5, SAM_TRAIN_JITTERS = 8 };
@@ -40,12 +41,14 @@ struct sam_train_options {
     uint64_t seed;
     const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; created if necessary */
     const char *config; /* resolved options as text, kept in the checkpoint; one of other options is refused */
+    struct comm *comm;  /* the ranks that share each step's images, NULL: one; their number must divide images */
 };
 /* The demo's: 1000 steps of 10 images x 4 boxes, lr 1e-3, warm-up 50, jitter 0 .2 .4 .6 .8, scale .3. */
 struct sam_train_options mcs_sam_train_defaults(void);
 
-/* Trains m in place, resuming from RUN/checkpoint.h5 if there is one. E_STOPPED after SIGTERM / SIGUSR1, with a
- * checkpoint written; E_DATA: the loss is not finite; E_USAGE impossible options. */
+/* Trains m in place, resuming from RUN/checkpoint.h5 if there is one. Several ranks give the result of one rank on the
+ * whole batch up to rounding: the gradients are summed. Only rank 0 reads and writes the run's folder. E_STOPPED after
+ * SIGTERM / SIGUSR1, with a checkpoint written; E_DATA: the loss is not finite; E_USAGE impossible options. */
 enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_options *o,
                               const struct sam_train_source *source);
 
