@@ -51,9 +51,9 @@ static const struct layer {
 enum { N_LAYERS = sizeof layers / sizeof *layers };
 
 /* Headers of libraries. Only one file may include each, so that a library can be replaced in one place. */
-static const char *const vendors[] = {"oneapi/dnnl", "dnnl",       "hdf5", "spng",   "png.h", "turbojpeg",
-                                      "jpeglib",     "yaml",       "zlib", "cublas", "cudnn", "nccl",
-                                      "mpi.h",       "libdeflate", "tiff", "curl/",  "dcmtk"};
+static const char *const vendors[] = {"oneapi/dnnl", "dnnl",  "hdf5",   "spng",     "png.h",  "turbojpeg", "jpeglib",
+                                      "yaml",        "zlib",  "cublas", "cudnn",    "nccl",   "mpi.h",     "libdeflate",
+                                      "tiff",        "curl/", "dcmtk",  "utf8proc", "openssl"};
 /* jansson's values and accessors are used wherever JSON is read; a wrapper would repeat the same calls. */
 static const char *const vendors_anywhere[] = {"jansson"};
 

@@ -1,6 +1,7 @@
-/* UTF-8, and the parts of Unicode that the text tower's tokenizer needs. The tables are extracted from the reference
- * tokenizer (tests/golden/make_unicode.py), whose categories differ from those of current Unicode in some 500 code
- * points. */
+/* UTF-8, and the parts of Unicode that the text tower's tokenizer needs: libutf8proc's, corrected where the reference
+ * tokenizer differs. The tables are extracted from the reference by tests/golden/make_unicode.py: the kinds, since its
+ * categories differ from those of current Unicode in some 500 code points, and the code points for which its combining
+ * class, decomposition or lower case is not that of libutf8proc 2.8 (Unicode 15) or may change in a later one. */
 #ifndef MCS_UNICODE_H
 #define MCS_UNICODE_H
 
@@ -25,6 +26,9 @@ uint32_t mcs_unicode_lower(uint32_t code);
 int mcs_unicode_order(uint32_t code);
 /* Full canonical decomposition of one code point (itself when it has none); returns its length, 1 to 4. */
 int mcs_unicode_decompose(uint32_t code, uint32_t dst[4]);
+/* The character of normal width for a half-width or full-width form; any other code point that has no compatibility
+ * decomposition to a single one: itself. */
+uint32_t mcs_unicode_width(uint32_t code);
 
 /* A growing array of code points; {0} is empty. Release with mcs_codes_free. */
 struct codes {
@@ -57,23 +61,16 @@ struct unicode_range {
     uint32_t first, last;
     int value;
 };
-struct unicode_step { /* every stride-th code point of first..last maps to itself + delta */
-    uint32_t first, last;
-    int32_t delta, stride;
-};
-struct unicode_parts {
-    uint32_t code, to[4]; /* a 0 ends the sequence */
-};
 struct unicode_entity {
     const char *name; /* without '&'; with ';' unless HTML allows it to be omitted */
     uint32_t to[2];   /* the second is 0 when there is one */
 };
-extern const struct unicode_range mcs_unicode_kinds[], mcs_unicode_orders[];
-extern const struct unicode_step mcs_unicode_lowers[];
-extern const struct unicode_parts mcs_unicode_parts[];
+extern const struct unicode_range mcs_unicode_kinds[];  /* enum mcs_code_kind; in no range: MCS_CODE_LETTER */
+extern const struct unicode_range mcs_unicode_orders[]; /* combining class where it is not libutf8proc's */
+extern const struct unicode_range mcs_unicode_whole[];  /* code points that the reference does not decompose */
+extern const struct unicode_range mcs_unicode_lowers[]; /* lower case - code point where it is not libutf8proc's */
 extern const struct unicode_entity mcs_unicode_entities[];
-extern const uint16_t mcs_unicode_widths[]; /* of U+FF01 .. U+FFEF */
-extern const int mcs_unicode_n_kinds, mcs_unicode_n_orders, mcs_unicode_n_lowers, mcs_unicode_n_parts;
-extern const int mcs_unicode_n_entities, mcs_unicode_n_widths;
+extern const int mcs_unicode_n_kinds, mcs_unicode_n_orders, mcs_unicode_n_whole, mcs_unicode_n_lowers;
+extern const int mcs_unicode_n_entities;
 
 #endif

@@ -194,7 +194,7 @@ static enum mcs_status straighten(const struct codes *src, struct codes *dst)
             MCS_TRY(mcs_codes_add(dst, ' '));
             c = 0x304;
         }
-        if (c >= 0xFF01 && c < 0xFF01 + (uint32_t)mcs_unicode_n_widths) c = mcs_unicode_widths[c - 0xFF01];
+        if (c >= 0xFF01 && c < 0xFFF0) c = mcs_unicode_width(c);
         if (c >= 0x201C && c < 0x2020) c = '"';
         if (c == 0x2BC || (c >= 0x2018 && c < 0x201C)) c = '\'';
         if (c == '\r' && i + 1 < src->n && src->v[i + 1] == '\n') continue;

@@ -1,10 +1,12 @@
-/* UTF-8, and look-ups by bisection in the tables of unicode_tables.c. */
+/* UTF-8 and properties of code points: libutf8proc's, corrected by the tables of unicode_tables.c. */
 #include "data/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
-static int find_range(const struct unicode_range *table, int n, uint32_t code)
+/* The value of the range that holds the code point; `other` where none does. */
+static int find_range(const struct unicode_range *table, int n, uint32_t code, int other)
 {
     int low = 0, high = n;
     while (low < high) {
@@ -16,61 +18,43 @@ static int find_range(const struct unicode_range *table, int n, uint32_t code)
         else
             return table[mid].value;
     }
-    return 0;
+    return other;
 }
 
 enum mcs_code_kind mcs_unicode_kind(uint32_t code)
 {
-    return (enum mcs_code_kind)find_range(mcs_unicode_kinds, mcs_unicode_n_kinds, code);
+    return (enum mcs_code_kind)find_range(mcs_unicode_kinds, mcs_unicode_n_kinds, code, MCS_CODE_LETTER);
 }
 
 int mcs_unicode_order(uint32_t code)
 {
-    return code < 0x300 ? 0 : find_range(mcs_unicode_orders, mcs_unicode_n_orders, code);
+    const int order = utf8proc_get_property((int32_t)code)->combining_class;
+    return order ? find_range(mcs_unicode_orders, mcs_unicode_n_orders, code, order) : 0;
 }
 
 uint32_t mcs_unicode_lower(uint32_t code)
 {
-    if (code < 0x80) return code >= 'A' && code <= 'Z' ? code + 32 : code;
-    int low = 0, high = mcs_unicode_n_lowers;
-    while (low < high) {
-        int mid = (low + high) / 2;
-        const struct unicode_step *s = &mcs_unicode_lowers[mid];
-        if (code > s->last)
-            low = mid + 1;
-        else if (code < s->first)
-            high = mid;
-        else
-            return (code - s->first) % (uint32_t)s->stride ? code : (uint32_t)((int64_t)code + s->delta);
-    }
-    return code;
+    const int delta = utf8proc_tolower((int32_t)code) - (int32_t)code;
+    return (uint32_t)((int32_t)code + find_range(mcs_unicode_lowers, mcs_unicode_n_lowers, code, delta));
 }
 
 int mcs_unicode_decompose(uint32_t code, uint32_t dst[4])
 {
+    int32_t parts[4];
+    int unused = 0;
+    const int64_t n = utf8proc_decompose_char((int32_t)code, parts, 4, UTF8PROC_DECOMPOSE, &unused);
     dst[0] = code;
-    if (code < 0xC0) return 1;
-    if (code >= 0xAC00 && code < 0xAC00 + 11172) { /* Hangul syllables: 19 x 21 x 28 of them (Unicode 3.12) */
-        uint32_t s = code - 0xAC00, tail = s % 28;
-        dst[0] = 0x1100 + s / (21 * 28);
-        dst[1] = 0x1161 + s / 28 % 21;
-        dst[2] = 0x11A7 + tail;
-        return tail ? 3 : 2;
-    }
-    int low = 0, high = mcs_unicode_n_parts;
-    while (low < high) {
-        int mid = (low + high) / 2, n = 0;
-        const struct unicode_parts *p = &mcs_unicode_parts[mid];
-        if (code > p->code) {
-            low = mid + 1;
-        } else if (code < p->code) {
-            high = mid;
-        } else {
-            for (; n < 4 && p->to[n]; n++) dst[n] = p->to[n];
-            return n;
-        }
-    }
-    return 1;
+    if (n < 1 || n > 4 || !find_range(mcs_unicode_whole, mcs_unicode_n_whole, code, 1)) return 1;
+    memcpy(dst, parts, (size_t)n * sizeof *dst);
+    return (int)n;
+}
+
+uint32_t mcs_unicode_width(uint32_t code)
+{
+    int32_t part;
+    int unused = 0;
+    const int64_t n = utf8proc_decompose_char((int32_t)code, &part, 1, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &unused);
+    return n == 1 ? (uint32_t)part : code;
 }
 
 enum mcs_status mcs_codes_add(struct codes *c, uint32_t code)
@@ -94,31 +78,16 @@ void mcs_codes_free(struct codes *c)
 
 int mcs_utf8_read(const char *bytes, int64_t n_bytes, uint32_t *code)
 {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *b = (const unsigned char *)bytes;
-    int n = b[0] < 0x80 ? 1 : b[0] < 0xC0 ? 0 : b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3 : b[0] < 0xF8 ? 4 : 0;
-
-    if (n == 0 || n > n_bytes) return 0;
-    uint32_t c = n == 1 ? b[0] : b[0] & (0x7Fu >> n);
-    for (int i = 1; i < n; i++) {
-        if ((b[i] & 0xC0) != 0x80) return 0;
-        c = c << 6 | (b[i] & 0x3F);
-    }
-    if (c < least[n] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) return 0;
-    *code = c;
-    return n;
+    int32_t found;
+    const int64_t n = utf8proc_iterate((const uint8_t *)bytes, n_bytes, &found);
+    if (n <= 0) return 0;
+    *code = (uint32_t)found;
+    return (int)n;
 }
 
 int mcs_utf8_write(uint32_t code, char dst[4])
 {
-    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    if (n == 1) {
-        dst[0] = (char)code;
-        return 1;
-    }
-    for (int i = n - 1; i > 0; i--, code >>= 6) dst[i] = (char)(0x80 | (code & 0x3F));
-    dst[0] = (char)(0xF00 >> n | code);
-    return n;
+    return (int)utf8proc_encode_char((int32_t)code, (uint8_t *)dst);
 }
 
 enum mcs_status mcs_utf8_decode(const char *bytes, int64_t n_bytes, const char *what, struct codes *dst)

@@ -299,21 +299,6 @@ Test(file, sha256)
     fails(mcs_file_sha256(in_folder("none"), hex), MCS_E_NOINPUT, "No such");
 }
 
-/* SHA instructions give the same hash as portable code, for every length and alignment. */
-Test(file, sha256_by_the_processor)
-{
-    char hex[65], plain[65];
-    uint8_t bytes[700];
-    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * i + 7 * i / 3);
-    for (int n = 0; n < 640; n++) {
-        mcs_sha256(bytes + n % 5, n, hex);
-        mcs_sha256_plain(bytes + n % 5, n, plain);
-        cr_assert_str_eq(hex, plain, "%d bytes", n);
-    }
-    mcs_sha256_plain("abc", 3, plain);
-    cr_assert_str_eq(plain, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-}
-
 /* A process that ends in the middle of a write; `named`: on a file system without nameless files. */
 static void die_writing(const char *path, int named)
 {

@@ -1,24 +1,29 @@
-"""data/text/unicode_tables.c and data/text/unicode_entities.c: what the reference tokenizer knows of Unicode, asked of it code
-point by code point (its category tables are older than any current Unicode library's), and HTML's named characters from
-Python.
+"""data/text/unicode_tables.c and data/text/unicode_entities.c: the reference tokenizer's kinds of code points, asked of it code
+point by code point (its category tables are older than any current Unicode library's); the code points whose decomposition,
+combining class or lower case differs from libutf8proc's; and HTML's named characters from Python.
 
-    python tests/golden/make_unicode.py        writes both files; takes a minute, needs tokenizers
+The reference decomposes by Unicode 9 and lower-cases by Unicode 17, while Debian 12's libutf8proc 2.8 has Unicode 15. So that a
+later libutf8proc gives the same results (checked: 2.11.3, Unicode 17), the combining classes and decompositions that
+unicodedata2 (Unicode 18) adds are exceptions too. tests/data/test_unicode.c compares the results for every code point with a hash.
+
+    python tests/golden/make_unicode.py        writes both files; takes a minute, needs tokenizers, unicodedata2, libutf8proc
 """
+import ctypes
 import html.entities
 import sys
 import unicodedata
 from pathlib import Path
 
 import tokenizers
+import unicodedata2
 from tokenizers import normalizers, pre_tokenizers
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data/text"
 OFF = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
 ask = {k: normalizers.BertNormalizer(**{**OFF, k: True}).normalize_str for k in OFF}
 nfd = normalizers.NFD().normalize_str
 split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
 POINTS = [c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000]
-HANGUL = range(0xAC00, 0xAC00 + 11172)  # decomposed by arithmetic
 kind, lower, parts = {}, {}, {}
 
 for p in POINTS:
@@ -35,8 +40,7 @@ for p in POINTS:
             assert ask["handle_chinese_chars"](c) == f" {c} "
     d = nfd(c)
     if d != c:
-        if p not in HANGUL:
-            parts[p] = [ord(x) for x in d]
+        parts[p] = [ord(x) for x in d]
     elif ask["strip_accents"](c) == "":
         assert p not in kind
         kind[p] = "MARK"
@@ -75,17 +79,44 @@ def ranges(values):
     return out
 
 
-def steps(values):
-    """Runs (first, last, delta, stride) with one delta and a stride of 1 or 2 between the members."""
+class Property(ctypes.Structure):
+    """The start of utf8proc_property_t."""
+    _fields_ = [("category", ctypes.c_int16), ("combining_class", ctypes.c_int16)]
+
+
+utf8proc = ctypes.CDLL("libutf8proc.so.2")
+utf8proc.utf8proc_get_property.restype = ctypes.POINTER(Property)
+utf8proc.utf8proc_version.restype = ctypes.c_char_p
+UTF8PROC_DECOMPOSE = 1 << 4
+
+
+def utf8proc_parts(p):
+    dst, boundary = (ctypes.c_int32 * 32)(), ctypes.c_int(0)
+    n = utf8proc.utf8proc_decompose_char(p, dst, 32, UTF8PROC_DECOMPOSE, ctypes.byref(boundary))
+    return list(dst[:n])
+
+
+def newer_parts(p):
+    d = unicodedata2.decomposition(chr(p))
+    return d and not d.startswith("<")
+
+
+# Where the reference differs from utf8proc, or may differ from a later one.
+other_order = [p for p in POINTS if order.get(p, 0) != utf8proc.utf8proc_get_property(p).contents.combining_class
+               or (p not in order and unicodedata2.combining(chr(p)))]
+other_parts = [p for p in POINTS if parts.get(p, [p]) != utf8proc_parts(p) or (p not in parts and newer_parts(p))]
+assert not any(p in order for p in other_order) and not any(p in parts for p in other_parts)
+other_lower = {p: lower.get(p, p) - p for p in POINTS if lower.get(p, p) != utf8proc.utf8proc_tolower(p)}
+
+
+def gaps(points, known):
+    """Ranges over all of `points` that hold none of `known`."""
     out = []
-    for p in sorted(values):
-        delta = values[p] - p
-        if out and out[-1][2] == delta and (p - out[-1][1] == out[-1][3] or
-                                            (out[-1][0] == out[-1][1] and p - out[-1][1] <= 2)):
-            out[-1][3] = p - out[-1][1]
+    for p in points:
+        if out and not any(q in known for q in range(out[-1][1], p)):
             out[-1][1] = p
         else:
-            out.append([p, p, delta, 1])
+            out.append([p, p])
     return out
 
 
@@ -102,23 +133,19 @@ def table(f, kind_of, name, rows):
 
 
 with open(DATA / "unicode_tables.c", "w") as f:
-    print(f"/* Made by tests/golden/make_unicode.py from tokenizers {tokenizers.__version__}; "
+    print(f"/* Made by tests/golden/make_unicode.py from tokenizers {tokenizers.__version__} and utf8proc "
+          f"{utf8proc.utf8proc_version().decode()}; "
           'not to be edited by hand. */\n#include "data/text/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_range", "kinds", [f"{{0x{a:X}, 0x{b:X}, MCS_CODE_{k}}}" for a, b, k in ranges(kind)])
-    table(f, "struct unicode_range", "orders", [f"{{0x{a:X}, 0x{b:X}, {k}}}" for a, b, k in ranges(order)])
-    table(f, "struct unicode_step", "lowers", [f"{{0x{a:X}, 0x{b:X}, {d}, {s}}}" for a, b, d, s in steps(lower)])
-    table(f, "struct unicode_parts", "parts",
-          [f"{{0x{p:X}, {{{', '.join(f'0x{x:X}' for x in d)}}}}}" for p, d in sorted(parts.items())])
+    for name, rows in ("orders", gaps(other_order, order)), ("whole", gaps(other_parts, parts)):
+        table(f, "struct unicode_range", name, [f"{{0x{a:X}, 0x{b:X}, 0}}" for a, b in rows])
+    table(f, "struct unicode_range", "lowers", [f"{{0x{a:X}, 0x{b:X}, {d}}}" for a, b, d in ranges(other_lower)])
 
 names = sorted((n.encode(), v) for n, v in html.entities.html5.items())
-wide = [unicodedata.normalize("NFKC", chr(p)) for p in range(0xFF01, 0xFFF0)]
-assert [0xFF01 + i for i, w in enumerate(wide) if len(w) != 1] == [0xFFE3]  # it becomes two
 with open(DATA / "unicode_entities.c", "w") as f:
-    print("/* Made by tests/golden/make_unicode.py from Python " + sys.version.split()[0] + " (html.entities.html5, Unicode "
-          + unicodedata.unidata_version + "'s\n * NFKC of the half-width and full-width forms); "
+    print("/* Made by tests/golden/make_unicode.py from Python " + sys.version.split()[0] + " (html.entities.html5); "
           'not to be edited by hand. */\n'
           '#include "data/text/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_entity", "entities",
           ['{"%s", {%s}}' % (n.decode(), ", ".join(f"0x{ord(x):X}" for x in v)) for n, v in names])
-    table(f, "uint16_t", "widths", [f"0x{ord(w[0]):X}" for w in wide])
-print(len(ranges(kind)), len(ranges(order)), len(steps(lower)), len(parts), len(names))
+print(len(ranges(kind)), len(other_order), len(other_parts), len(other_lower), len(names))
