@@ -141,10 +141,9 @@ template <class C> static DEV_INLINE void mask_tail(const fwd_block<C> &b, att_k
         }
 }
 
-/* P = exp2(factor S + bias_h - row_max), with row_max updated by this tile; row_sum = row_sum exp2(old - new row_max) +
- * the sum of P over this thread's columns (summed over the row's four threads in finalize). `s` of one row: r-th pairs
- * 2h, 2h
- * + 1 of every n-tile. Returns the factor of O: exp2(old - new row_max). */
+/* One row of a tile (elements 2h and 2h + 1 of every n-tile of s): P = exp2(factor S + bias_h - row_max), with row_max
+ * updated first; row_sum = row_sum exp2(old - new row_max) + the sum of P over this thread's columns (finalize adds the
+ * row's four threads). Returns exp2(old - new row_max), the factor of O. */
 template <class C>
 static DEV_INLINE float online_softmax(const fwd_block<C> &b, int stage, int m, int h, float (&s)[C::N][4],
                                        float &row_max, float &row_sum)

@@ -1,9 +1,10 @@
 /* mcsam demo-start: trains the demo's starting weights, which are shipped in data/demo. */
 #include "data/run/run_folder.h"
 #include "engine/cli/config.h"
-#include "engine/devices.h"
 #include "train/cmd/demo_data_options.h"
+#include "train/cmd/gpus_option.h"
 #include "train/demo/start_models.h"
+#include "train/run/process_group.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 struct start_command {
     struct mcs_common common;
     const char *output, *atlas;
-    int64_t steps, batch, checkpoint_every;
+    int64_t steps, batch, checkpoint_every, gpus;
     double lr;
     struct demo_config data;
 };
@@ -29,32 +30,19 @@ static const struct mcs_option options[] = {
      .help = "peak learning rate, cosine to 0"},
     {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000,
      .value = "N", .help = "steps between checkpoints, 0: only at the end"},
+    MCS_GPUS_OPTION(start_command),
     MCS_DEMO_CONFIG_OPTIONS(start_command, data){0},
 };
 
-static enum mcs_status run(const void *o)
+static int makes_clip(const struct start_command *c)
 {
-    const struct start_command *c = o;
-    const char *what = c->common.args.v[0];
-    const int clip = !strcmp(what, "clip");
-    MCS_REQUIRE(clip || !strcmp(what, "sam"), MCS_E_USAGE, "demo-start makes 'clip' or 'sam', not '%s'", what);
-    if (c->common.dry_run) {
-        printf(c->common.json ? "{\"steps\": %lld, \"batch\": %lld}\n" : "%lld steps of %lld images\n",
-               (long long)c->steps, (long long)c->batch);
-        return MCS_OK;
-    }
-    struct device d;
-    struct arena arena = {0};
-    struct run_folder *run = NULL;
-    const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
-    const struct run_input in = {"--atlas", c->atlas, ""};
-    enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 2, &in, 1);
-    if (st == MCS_OK) st = mcs_device_open(&c->common.device, &d);
-    if (st == MCS_OK && (st = mcs_run_open(&c->common.command, c->output, NULL, &run)) != MCS_OK) mcs_device_close(&d);
-    if (st != MCS_OK) {
-        mcs_arena_free(&arena);
-        return mcs_trace(st, __FILE__, __LINE__);
-    }
+    return !strcmp(c->common.args.v[0], "clip");
+}
+
+/* Trains on one rank. */
+static enum mcs_status run_rank(void *ctx, const struct process_group *t)
+{
+    const struct start_command *c = ctx;
     const struct demo_start_options start = {.out = c->output,
                                              .atlas = c->atlas,
                                              .config = c->common.command.options,
@@ -64,10 +52,34 @@ static enum mcs_status run(const void *o)
                                              .checkpoint_every = c->checkpoint_every,
                                              .lr = c->lr,
                                              .data = c->data,
-                                             .device = &d};
-    st = mcs_run_close(run, clip ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start));
+                                             .device = t->device,
+                                             .comm = t->comm};
+    return makes_clip(c) ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
+}
+
+static enum mcs_status run(const void *o)
+{
+    const struct start_command *c = o;
+    const char *what = c->common.args.v[0];
+    MCS_REQUIRE(makes_clip(c) || !strcmp(what, "sam"), MCS_E_USAGE, "demo-start makes 'clip' or 'sam', not '%s'", what);
+    if (c->common.dry_run) {
+        printf(c->common.json ? "{\"steps\": %lld, \"batch\": %lld}\n" : "%lld steps of %lld images\n",
+               (long long)c->steps, (long long)c->batch);
+        return MCS_OK;
+    }
+    struct arena arena = {0};
+    struct run_folder *run = NULL;
+    const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
+    const struct run_input in = {"--atlas", c->atlas, ""};
+    const struct process_group_options group = {.command = &c->common.command,
+                                                .device = &c->common.device,
+                                                .gpus = c->gpus,
+                                                .run = c->output,
+                                                .config = c->common.command.options};
+    enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 2, &in, 1);
+    if (st == MCS_OK) st = mcs_process_group_open_run(&group, &run);
+    if (st == MCS_OK) st = mcs_run_close(run, mcs_process_group_run(&group, run_rank, (void *)c));
     mcs_arena_free(&arena);
-    mcs_device_close(&d);
     return st;
 }
 

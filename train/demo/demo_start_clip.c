@@ -199,6 +199,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     struct maker m = {.o = o};
     struct clip_config c = mcs_demo_clip_config();
     char path[1200];
+    MCS_REQUIRE(!o->comm, MCS_E_USAGE, "demo-start clip: its auxiliary losses need a single rank; drop --gpus");
     MCS_TRY(mcs_demo_atlas_load(o->atlas, &m.atlas));
     MCS_TRY(mcs_folder_make(o->out));
     snprintf(path, sizeof path, "%s/vocab.txt", o->out);

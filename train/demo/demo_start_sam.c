@@ -136,10 +136,12 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     t.lr = o->lr;
     t.seed = (uint64_t)o->seed;
     t.run = o->out;
+    t.comm = o->comm;
     t.config = mcs_arena_printf(&arena, "%s%s", o->config, mcs_training_atlas_lines(&m.atlas, &arena));
     const struct sam_train_source source = {draw, &m};
     MCS_TRY_GOTO(mcs_sam_model_new(&config, t.seed, o->device, &model), st, done);
     MCS_TRY_GOTO(mcs_sam_train(&model, &t, &source), st, done);
+    if (o->comm && o->comm->rank) goto done;
     snprintf(path, sizeof path, "%s/model", o->out);
     snprintf(note, sizeof note, "mcsam " MCS_VERSION " demo-start sam: %lld steps of %d images x %d boxes, seed %lld",
              (long long)o->steps, m.images, t.boxes, (long long)o->seed);

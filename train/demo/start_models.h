@@ -4,6 +4,7 @@
 #define MCS_DEMO_START_TRAIN_H
 
 #include "data/lesions/demo_config.h"
+#include "engine/dist/comm.h"
 #include "engine/model/clip.h"
 
 struct demo_start_options {
@@ -14,6 +15,8 @@ struct demo_start_options {
     double lr;
     struct demo_config data;
     struct device *device;
+    struct comm
+        *comm; /* SAM: the ranks that share each batch; NULL: one. CLIP: its auxiliary losses need a single rank */
 };
 
 /* The demo's CLIP: 96 x 96 pixels in patches of 8, width 128, 4 blocks; text tower of 2 layers. vocab 0: as many
@@ -23,6 +26,7 @@ struct clip_config mcs_demo_clip_config(void);
  * caption from the image embedding, kind and place of the object from the patch tokens, and attention guidance of the
  * class token in the last two blocks. OUT/model is a model folder (float16). */
 enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o);
+/* OUT/model and OUT/evaluation.json are written by rank 0. */
 enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o);
 
 #endif

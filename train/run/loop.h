@@ -2,9 +2,9 @@
  * device computes, writes log lines and checkpoints, and stops on request. All ranks take the same decisions; only rank
  * 0 reads and writes the run's folder.
  *
- *     static const struct training_task task = {"train SAM", 10, NULL, set_batch, begin_step, end_step, log_step,
- * NULL}; struct training t = {.task = &task, .ctx = &trainer, .steps = 1000, .run = "out", .optim = trainer.optim,
- * ...}; MCS_TRY(mcs_training_run(&t)); */
+ *     static const struct training_task task = {.name = "train SAM", .log_every = 10, .begin = begin_step, ...};
+ *     struct training t = {.task = &task, .ctx = &trainer, .steps = 1000, .run = "out", .optim = trainer.optim};
+ *     MCS_TRY(mcs_training_run(&t)); */
 #ifndef MCS_LOOP_H
 #define MCS_LOOP_H
 
