@@ -3,6 +3,7 @@
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
@@ -185,7 +186,7 @@ static void add_if_path(struct run_input in[MAX_INPUTS], int *n, const char *opt
 static enum mcs_status check_trace(const struct mcs_common *common)
 {
     struct run_input in[MAX_INPUTS];
-    char folder[PATH_MAX];
+    char folder[MCS_PATH_BYTES];
     const char *name;
     int n = 0;
     add_if_path(in, &n, "--config", common->config);
@@ -198,7 +199,7 @@ static enum mcs_status check_trace(const struct mcs_common *common)
         const struct mcs_strings *list = field;
         for (int i = 0; i < list->n; i++) add_if_path(in, &n, o->name, list->v[i]);
     }
-    mcs_path_split(common->trace, folder, sizeof folder, &name);
+    MCS_TRY(mcs_path_split(common->trace, folder, &name));
     return mcs_run_check_paths(&common->command, &(struct run_output){folder, name}, 1, in, n);
 }
 

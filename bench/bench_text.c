@@ -2,6 +2,7 @@
 #include "bench/bench.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,9 +29,9 @@ void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line)
 enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output)
 {
     static const char *const ending[BENCH_FORMS] = {"md", "csv", "jsonl"};
-    char path[4096];
+    char path[MCS_PATH_BYTES];
     for (int i = 0; i < BENCH_FORMS && output; i++) {
-        snprintf(path, sizeof path, "%s.%s", output, ending[i]);
+        MCS_TRY(mcs_path(path, "%s.%s", output, ending[i]));
         MCS_TRY(mcs_file_write(path, t->text[i] ? t->text[i] : "", (int64_t)t->used[i]));
     }
     return MCS_OK;

@@ -2,6 +2,7 @@
  * collectives between ranks. */
 #include "bench/bench.h"
 #include "data/run/run_folder.h"
+#include "engine/base/path.h"
 
 #include <limits.h>
 #include <string.h>
@@ -32,10 +33,10 @@ static const struct mcs_option options[] = {
 static enum mcs_status check_paths(const struct bench_options *b)
 {
     struct arena a = {0};
-    char folder[PATH_MAX];
+    char folder[MCS_PATH_BYTES];
     const char *name;
     if (!b->output) return MCS_OK;
-    mcs_path_split(b->output, folder, sizeof folder, &name);
+    MCS_TRY(mcs_path_split(b->output, folder, &name));
     const struct run_output out = {folder, mcs_arena_printf(&a, "%s.md;%s.csv;%s.jsonl", name, name, name)};
     const enum mcs_status st = mcs_run_check_paths(&b->common.command, &out, 1, NULL, 0);
     mcs_arena_free(&a);

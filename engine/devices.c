@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/cuda/host_api.h"
 #include "engine/cuda/module.h"
 #include "engine/dist/comm.h"
@@ -32,14 +33,14 @@ static const struct host_api host = {.fail = mcs_vfail,
 
 /* The folder of the program or shared object that holds this function, with a trailing slash; "" where the system does
  * not tell. The loader knows a program only by the name it was called by, but the kernel knows its path. */
-static void engine_folder(char *folder, size_t folder_bytes)
+static void engine_folder(char folder[MCS_PATH_BYTES])
 {
     Dl_info engine, program;
     const void *headers = (const void *)getauxval(AT_PHDR); /* they lie in the program */
     char *path = NULL;
     if (dladdr(names, &engine) && dladdr(headers, &program))
         path = realpath(engine.dli_fbase == program.dli_fbase ? "/proc/self/exe" : engine.dli_fname, NULL);
-    snprintf(folder, folder_bytes, "%s", path ? path : "");
+    if (!mcs_path_fits(folder, "%s", path ? path : "")) *folder = '\0';
     free(path);
     char *slash = strrchr(folder, '/');
     if (slash) slash[1] = 0;
@@ -61,15 +62,15 @@ static int is_truncated(const char *path)
 static enum mcs_status module_of(enum mcs_device_kind kind, const struct cuda_module **module)
 {
     static const struct cuda_module *opened[3];
-    char path[4096], folder[3072];
+    char path[MCS_PATH_BYTES], folder[MCS_PATH_BYTES];
     *module = opened[kind];
     if (*module) return MCS_OK;
     const char *other = getenv("MCSAM_MODULES");
     if (other && other[0])
-        snprintf(folder, sizeof folder, "%s/", other);
+        MCS_TRY(mcs_path(folder, "%s/", other));
     else
-        engine_folder(folder, sizeof folder);
-    snprintf(path, sizeof path, "%slibmcsam_%s.so", folder, names[kind]);
+        engine_folder(folder);
+    MCS_TRY(mcs_path(path, "%slibmcsam_%s.so", folder, names[kind]));
     MCS_REQUIRE(access(path, R_OK) == 0, MCS_E_DEVICE,
                 "--device %s: this build has no %s backend (%s is not there): it is built where a CUDA toolkit is; "
                 "use --device cpu",

@@ -2,6 +2,7 @@
 
 #include "data/io/file.h"
 #include "engine/base/escape.h"
+#include "engine/base/path.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEM_BYTES = 512, PATH_BYTES = 4096 };
+enum { STEM_BYTES = 512 };
 
 static int by_stem(const void *a, const void *b)
 {
@@ -97,8 +98,8 @@ enum mcs_status mcs_case_name_check(const char *folder, const char *stem, const 
     MCS_REQUIRE(n <= (size_t)name_max, MCS_E_DATA,
                 "the name is too long: its result would have %zu bytes with \"%s\", %ld are allowed; rename the file",
                 n, suffix, name_max);
-    MCS_REQUIRE(whole < PATH_MAX, MCS_E_DATA, "the path of its result would have %zu bytes, %d are allowed", whole,
-                PATH_MAX - 1);
+    MCS_REQUIRE(whole < MCS_PATH_BYTES, MCS_E_DATA, "the path of its result would have %zu bytes, %d are allowed",
+                whole, MCS_PATH_BYTES - 1);
     return MCS_OK;
 }
 
@@ -139,8 +140,8 @@ const char *mcs_csv_field(struct arena *a, const char *text)
 
 enum mcs_status mcs_failures_write(const struct failure_list *f, const char *folder)
 {
-    char path[PATH_BYTES];
-    snprintf(path, PATH_BYTES, "%s/failures.csv", folder);
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(path, "%s/failures.csv", folder));
     if (!f->n) {
         MCS_REQUIRE(!mcs_file_exists(path) || !remove(path), MCS_E_IO, "%s: cannot remove the list of an older run",
                     path);

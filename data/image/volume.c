@@ -6,6 +6,7 @@
 #include "data/io/file.h"
 #include "data/io/gzip.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 
 #include <ctype.h>
 #include <limits.h>
@@ -21,13 +22,12 @@ static const int64_t MAX_EXTENSION_BYTES = (int64_t)1 << 26; /* in an .hdr file 
 
 /* The file beside `path` that ends in `ending` (".hdr", ".img"): compressed if `path` is, else the other way; upper
  * case if `path` is. E_NOINPUT: there is none. */
-static enum mcs_status find_partner(const char *path, const char *ending, char partner[PATH_MAX])
+static enum mcs_status find_partner(const char *path, const char *ending, char partner[MCS_PATH_BYTES])
 {
     const int packed = mcs_file_has_ending(path, ".gz");
     const int stem = (int)strlen(path) - (packed ? 7 : 4);
     for (int turn = 0; turn < 2; turn++) {
-        const int n = snprintf(partner, PATH_MAX, "%.*s%s%s", stem, path, ending, packed != turn ? ".gz" : "");
-        MCS_REQUIRE(n < PATH_MAX, MCS_E_NOINPUT, "%s: the name is too long", path);
+        MCS_TRY(mcs_path(partner, "%.*s%s%s", stem, path, ending, packed != turn ? ".gz" : ""));
         for (char *c = partner + stem; isupper((unsigned char)path[stem + 1]) && *c; c++)
             *c = (char)toupper((unsigned char)*c);
         if (mcs_file_exists(partner)) return MCS_OK;
@@ -118,7 +118,7 @@ done:
 
 static enum mcs_status read_pair(struct gzip_input *header, const char *path, const char *header_path, struct volume *v)
 {
-    char image_path[PATH_MAX];
+    char image_path[MCS_PATH_BYTES];
     struct gzip_input *in = NULL;
     MCS_REQUIRE(!mcs_media_is_volume(path), MCS_E_DATA,
                 "%s: its header (ni1 or ni2) says that its voxels lie in another file: name it .hdr, beside an .img",
@@ -161,7 +161,7 @@ done:
 enum mcs_status mcs_volume_read(const char *path, struct volume *v)
 {
     enum mcs_status st = MCS_OK;
-    char header_path[PATH_MAX];
+    char header_path[MCS_PATH_BYTES];
     struct gzip_input *in;
 
     memset(v, 0, sizeof *v);
@@ -171,11 +171,7 @@ enum mcs_status mcs_volume_read(const char *path, struct volume *v)
     const int image = mcs_file_has_ending(path, ".img;.img.gz");
     MCS_REQUIRE(image || mcs_file_has_ending(path, MCS_VOLUME_ENDINGS ";.hdr;.hdr.gz"), MCS_E_DATA,
                 "%s: no NIfTI file by its name; want .nii, .nii.gz or .hdr with .img", path);
-    MCS_REQUIRE(strlen(path) < PATH_MAX, MCS_E_NOINPUT, "%s: the name is too long", path);
-    if (image)
-        MCS_TRY(find_partner(path, ".hdr", header_path));
-    else
-        snprintf(header_path, sizeof header_path, "%s", path);
+    MCS_TRY(image ? find_partner(path, ".hdr", header_path) : mcs_path(header_path, "%s", path));
     MCS_TRY_GOTO(read_files(path, header_path, v), st, failed);
     v->nx = (int)v->header->dim[1];
     v->ny = (int)v->header->dim[2];

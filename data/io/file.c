@@ -1,6 +1,7 @@
 #include "data/io/file.h"
 #include "engine/base/input.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -46,11 +47,11 @@ done:
 
 enum mcs_status mcs_folder_make(const char *path)
 {
-    char part[PATH_MAX];
+    char part[MCS_PATH_BYTES];
     size_t n = strlen(path);
 
-    MCS_REQUIRE(n > 0 && n < sizeof part, MCS_E_IO, "%s: cannot make the folder: bad length of name", path);
-    memcpy(part, path, n + 1);
+    MCS_REQUIRE(n > 0, MCS_E_IO, "cannot make a folder: its name is empty");
+    MCS_TRY(mcs_path(part, "%s", path));
     for (size_t i = 1; i <= n; i++) {
         if (part[i] != '/' && part[i] != 0) continue;
         char kept = part[i];
@@ -99,7 +100,7 @@ enum mcs_status mcs_folder_list(const char *path, const char *endings, struct fi
 {
     enum mcs_status st = MCS_OK;
     int capacity = 0;
-    char full[PATH_MAX];
+    char full[MCS_PATH_BYTES];
 
     list->n = 0;
     list->names = NULL;
@@ -111,8 +112,8 @@ enum mcs_status mcs_folder_list(const char *path, const char *endings, struct fi
         MCS_REQUIRE_GOTO(e || errno == 0, MCS_E_IO, st, done, "%s: cannot list the folder: %s", path, strerror(errno));
         if (!e) break;
         if (e->d_name[0] == '.' || !mcs_file_has_ending(e->d_name, endings)) continue;
-        if (snprintf(full, sizeof full, "%s/%s", path, e->d_name) >= (int)sizeof full || mcs_folder_exists(full))
-            continue;
+        MCS_TRY_GOTO(mcs_path(full, "%s/%s", path, e->d_name), st, done);
+        if (mcs_folder_exists(full)) continue;
         if (list->n == capacity) {
             capacity = capacity ? capacity * 2 : 64;
             char **larger = realloc(list->names, (size_t)capacity * sizeof *larger);

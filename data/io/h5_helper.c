@@ -5,6 +5,7 @@
 #include "data/io/h5_helper_start.h"
 #include "data/io/h5_protocol.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -157,12 +158,12 @@ static enum mcs_status copy_out(struct h5_helper *h, int64_t bytes, void *dst)
 static enum mcs_status take_hello(struct h5_helper *h)
 {
     struct h5_hello hello = {.request_bytes = sizeof(struct h5_request), .reply_bytes = sizeof(struct h5_reply)}, got;
-    char program[1024] = H5_HELPER_NAME;
+    char program[MCS_PATH_BYTES] = H5_HELPER_NAME;
     memcpy(hello.magic, H5_MAGIC, sizeof hello.magic);
     snprintf(hello.version, sizeof hello.version, "%s", MCS_VERSION);
     memset(&got, 0, sizeof got);
     if (take(h, &got, sizeof got, 0) == (ssize_t)sizeof got && memcmp(&got, &hello, sizeof got) == 0) return MCS_OK;
-    if (mcs_h5_process_find(program, sizeof program) != MCS_OK) mcs_error_clear();
+    if (mcs_h5_process_find(program) != MCS_OK) mcs_error_clear();
     return MCS_FAIL(MCS_E_FAIL,
                     "%s, which reads HDF5 files, does not answer, or is not of mcsam " MCS_VERSION
                     "; install mcsam again",

@@ -2,6 +2,7 @@
 #include "data/io/h5_helper_start.h"
 
 #include "data/io/h5_protocol.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,14 +28,14 @@ static int is_program(const char *path)
     return stat(path, &s) == 0 && S_ISREG(s.st_mode) && access(path, X_OK) == 0;
 }
 
-enum mcs_status mcs_h5_process_find(char *path, int path_bytes)
+enum mcs_status mcs_h5_process_find(char path[MCS_PATH_BYTES])
 {
     static const char *const places[] = {"", "../libexec/mcsam/"};
     const char *chosen = secure_getenv("MCSAM_LIBEXEC");
-    char own[PATH_MAX];
+    char own[MCS_PATH_BYTES];
     if (chosen && *chosen) {
-        const int n = snprintf(path, (size_t)path_bytes, "%s/" H5_HELPER_NAME, chosen);
-        MCS_REQUIRE(chosen[0] == '/' && n < path_bytes && is_program(path), MCS_E_FAIL,
+        MCS_REQUIRE(chosen[0] == '/' && mcs_path_fits(path, "%s/" H5_HELPER_NAME, chosen) && is_program(path),
+                    MCS_E_FAIL,
                     "MCSAM_LIBEXEC is %s; want the full path of a folder with the program " H5_HELPER_NAME
                     ", which reads HDF5 files",
                     chosen);
@@ -49,8 +50,7 @@ enum mcs_status mcs_h5_process_find(char *path, int path_bytes)
     char *slash = strrchr(own, '/');
     if (slash) slash[1] = 0;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (snprintf(path, (size_t)path_bytes, "%s%s" H5_HELPER_NAME, own, places[i]) < path_bytes && is_program(path))
-            return MCS_OK;
+        if (mcs_path_fits(path, "%s%s" H5_HELPER_NAME, own, places[i]) && is_program(path)) return MCS_OK;
     return MCS_FAIL(MCS_E_FAIL,
                     "the program " H5_HELPER_NAME
                     ", which reads HDF5 files, is neither in %s nor in %s%s; install mcsam "
@@ -121,9 +121,9 @@ enum mcs_status mcs_h5_process_start(int file, struct h5_process *p)
 {
     /* 0, 1: the socket's ends; 2: memory; 3, 4, 5: the helper's three descriptors, high enough to be copied down. */
     int fd[6] = {-1, -1, -1, -1, -1, -1};
-    char program[PATH_MAX];
+    char program[MCS_PATH_BYTES];
     *p = (struct h5_process){.pid = -1, .socket = -1, .memory = -1};
-    MCS_TRY(mcs_h5_process_find(program, sizeof program));
+    MCS_TRY(mcs_h5_process_find(program));
     int error = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) == 0 ? 0 : errno;
     if (!error) fd[2] = memfd_create("mcsam-h5", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (!error && (fd[2] < 0 || fcntl(fd[2], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) != 0)) error = errno;

@@ -2,6 +2,7 @@
 #ifndef MCS_H5_HELPER_START_H
 #define MCS_H5_HELPER_START_H
 
+#include "engine/base/path.h"
 #include "engine/base/status.h"
 
 #include <sys/types.h>
@@ -15,6 +16,6 @@ enum mcs_status mcs_h5_process_start(int file, struct h5_process *p);
 /* Kills the process, waits for it and closes mcsam's descriptors. Returns the status from waitpid, -1: unknown. */
 int mcs_h5_process_end(struct h5_process *p);
 /* Finds the program; E_FAIL as above. */
-enum mcs_status mcs_h5_process_find(char *path, int path_bytes);
+enum mcs_status mcs_h5_process_find(char path[MCS_PATH_BYTES]);
 
 #endif

@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "engine/base/escape.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 
 enum {
-    PATH_BYTES = 4096,
     MAX_DEPTH = 64,
     /* Upper bounds for jansson 2.13 and 2.14 on a 64-bit system, with the allocator's overhead;
        tests/data/test_memory_readers.c measures them. A value: its structure, and its place in the array (which
@@ -74,13 +74,14 @@ enum mcs_status mcs_json_read(const char *path, int64_t max_bytes, size_t flags,
 
 enum mcs_status mcs_json_write(json_t *root, size_t flags, const char *fmt, ...)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(path, sizeof path, fmt, args);
+    const enum mcs_status fits = mcs_vpath(path, fmt, args);
     va_end(args);
-    char *text = root ? json_dumps(root, flags) : NULL;
+    char *text = root && fits == MCS_OK ? json_dumps(root, flags) : NULL;
     json_decref(root);
+    MCS_TRY(fits);
     MCS_REQUIRE(text, MCS_E_DATA, "%s cannot be made: a name in it is not UTF-8, or a number not finite", path);
     const enum mcs_status st = mcs_file_write(path, text, (int64_t)strlen(text));
     free(text);

@@ -1,6 +1,7 @@
 #include "data/lesions/demo_atlas.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
+#include "engine/base/path.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -330,13 +331,12 @@ static float brain_percentile(const struct volume *head, const struct volume *br
 
 static enum mcs_status find_folder(const char *folder, const char **found)
 {
-    char path[1024];
+    char path[MCS_PATH_BYTES];
     if (!folder || !folder[0]) folder = getenv("MCSAM_DEMO_DATA");
     const int n = folder && folder[0] ? 1 : (int)(sizeof default_folders / sizeof default_folders[0]);
     for (int i = 0; i < n; i++) {
         const char *f = folder && folder[0] ? folder : default_folders[i];
-        snprintf(path, sizeof path, "%s/ch2.nii.gz", f);
-        if (mcs_file_exists(path)) {
+        if (mcs_path_fits(path, "%s/ch2.nii.gz", f) && mcs_file_exists(path)) {
             *found = f;
             return MCS_OK;
         }
@@ -352,20 +352,20 @@ enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas
     struct volume head = {0}, brain = {0}, aal = {0};
     int *queue = NULL;
     uint8_t *steps = NULL;
-    char path[1024];
+    char path[MCS_PATH_BYTES];
     enum mcs_status st;
     memset(atlas, 0, sizeof *atlas);
     MCS_TRY(find_folder(folder, &folder));
-    snprintf(path, sizeof path, "%s/aal.nii.txt", folder);
+    MCS_TRY(mcs_path(path, "%s/aal.nii.txt", folder));
     MCS_TRY_GOTO(read_names(path, atlas), st, done);
-    snprintf(path, sizeof path, "%s/ch2.nii.gz", folder);
+    MCS_TRY_GOTO(mcs_path(path, "%s/ch2.nii.gz", folder), st, done);
     MCS_TRY_GOTO(mcs_volume_read(path, &head), st, done);
-    snprintf(path, sizeof path, "%s/ch2bet.nii.gz", folder);
+    MCS_TRY_GOTO(mcs_path(path, "%s/ch2bet.nii.gz", folder), st, done);
     MCS_TRY_GOTO(mcs_volume_read(path, &brain), st, done);
     MCS_REQUIRE_GOTO(brain.nx == head.nx && brain.ny == head.ny && brain.nz == head.nz, MCS_E_DATA, st, done,
                      "%s: %d x %d x %d voxels, ch2.nii.gz beside it has %d x %d x %d", path, brain.nx, brain.ny,
                      brain.nz, head.nx, head.ny, head.nz);
-    snprintf(path, sizeof path, "%s/aal.nii.gz", folder);
+    MCS_TRY_GOTO(mcs_path(path, "%s/aal.nii.gz", folder), st, done);
     MCS_TRY_GOTO(mcs_volume_read(path, &aal), st, done);
     MCS_REQUIRE_GOTO(aal.nx == head.nx && aal.ny == head.ny && aal.nz == head.nz, MCS_E_DATA, st, done,
                      "%s: %d x %d x %d voxels, ch2.nii.gz beside it has %d x %d x %d", path, aal.nx, aal.ny, aal.nz,

@@ -2,6 +2,7 @@
 #include "data/image/image.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 
 #include <math.h>
@@ -31,9 +32,9 @@ static void stem_of(enum demo_split split, uint32_t id, char stem[STEM_BYTES])
 // NOLINTNEXTLINE(readability-non-const-parameter): struct image holds what may be written
 static enum mcs_status write_grey(const char *folder, const char *sub, const char *name, uint8_t *pixels)
 {
-    char path[1024];
+    char path[MCS_PATH_BYTES];
     const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, pixels};
-    snprintf(path, sizeof path, "%s/%s/%s.png", folder, sub, name);
+    MCS_TRY(mcs_path(path, "%s/%s/%s.png", folder, sub, name));
     return mcs_image_write_png(path, &img);
 }
 
@@ -90,14 +91,14 @@ static json_t *lesion_json(const struct demo_atlas *atlas, const struct demo_les
 
 static enum mcs_status write_pairs(const char *folder, const struct record *records, int n)
 {
-    char path[1024];
+    char path[MCS_PATH_BYTES];
     char *text = malloc((size_t)(n + 1) * LINE_BYTES);
     if (!text) return MCS_FAIL(MCS_E_NOMEM, "%s/pairs.csv: no memory to write it", folder);
     size_t at = (size_t)sprintf(text, "filename,Caption\n");
     for (int i = 0; i < n; i++)
         at += (size_t)snprintf(text + at, LINE_BYTES, "%s,%s\n", records[i].name, records[i].caption);
-    snprintf(path, sizeof path, "%s/pairs.csv", folder);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)at);
+    enum mcs_status st = mcs_path(path, "%s/pairs.csv", folder);
+    if (st == MCS_OK) st = mcs_file_write(path, text, (int64_t)at);
     free(text);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
@@ -107,7 +108,7 @@ static enum mcs_status write_lists(const char *folder, const struct demo_atlas *
 {
     static const char *const kinds[] = {"none", "one", "two", "mixed"};
     json_t *prompts = json_object(), *attributes = json_object(), *numbers = json_object();
-    char generic[DEMO_CAPTION_BYTES], path[1024], *vocabulary;
+    char generic[DEMO_CAPTION_BYTES], path[MCS_PATH_BYTES], *vocabulary;
     const struct demo_words nothing = {.bright = -1, .large = -1, .blurred = -1, .side = -1, .level = -1};
     mcs_demo_prompt(&nothing, 1, generic);
     for (int i = 0; i < what->n; i++) {
@@ -138,8 +139,8 @@ static enum mcs_status write_lists(const char *folder, const struct demo_atlas *
     MCS_TRY(also);
     MCS_TRY(third);
     MCS_TRY(write_pairs(folder, records, what->n));
+    MCS_TRY(mcs_path(path, "%s/vocab.txt", folder));
     MCS_TRY(mcs_demo_vocabulary(atlas, &vocabulary, NULL));
-    snprintf(path, sizeof path, "%s/vocab.txt", folder);
     st = mcs_file_write(path, vocabulary, (int64_t)strlen(vocabulary));
     free(vocabulary);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
@@ -149,13 +150,14 @@ enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atla
                                const struct demo_write *what)
 {
     static const char *const subs[] = {"images", "masks", "masks_each"};
-    char path[1024], message[1024] = "";
+    char path[MCS_PATH_BYTES], message[1024] = "";
     int failed = -1;
     enum mcs_status st = MCS_OK;
     MCS_TRY(mcs_demo_config_check(config));
     MCS_REQUIRE(what->n >= 0, MCS_E_USAGE, "%d images: want 0 or more", what->n);
+    MCS_TRY(mcs_path_room(folder));
     for (size_t i = 0; i < sizeof subs / sizeof subs[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, subs[i]);
+        MCS_TRY(mcs_path(path, "%s/%s", folder, subs[i]));
         MCS_TRY(mcs_folder_make(path));
     }
     struct record *records = calloc((size_t)what->n + 1, sizeof *records);

@@ -5,6 +5,7 @@
 #include "data/run/run_lock.h"
 #include "data/run/run_record.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,8 +18,8 @@
 
 struct run_folder {
     const struct mcs_command *command;
-    char folder[PATH_MAX], real[PATH_MAX], path[PATH_MAX]; /* as given; real; of the record */
-    char name[NAME_MAX + 1];                               /* of the only file; "" for a folder */
+    char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES], path[MCS_PATH_BYTES]; /* as given; real; of the record */
+    char name[NAME_MAX + 1];                                                 /* of the only file; "" for a folder */
     struct run_lock lock;
     struct run_record record;
     const char *verb, *options; /* the options that affect results */
@@ -119,7 +120,7 @@ static enum mcs_status open_run(const struct mcs_command *command, const char *f
                                 const char *more, struct run_folder **out)
 {
     struct run_folder *run = calloc(1, sizeof *run);
-    char lock[PATH_MAX], what[PATH_MAX];
+    char lock[MCS_PATH_BYTES], what[MCS_PATH_BYTES];
     enum mcs_status st;
     *out = NULL;
     MCS_REQUIRE(run, MCS_E_NOMEM, "%s: no memory", folder);
@@ -127,13 +128,14 @@ static enum mcs_status open_run(const struct mcs_command *command, const char *f
     run->verb = command->verb;
     run->fd = run->lock.fd = -1;
     run->waiting = json_array();
-    const int n = snprintf(run->path, sizeof run->path, "%s/.%s.record", folder, *name ? name : "mcsam");
-    snprintf(run->folder, sizeof run->folder, "%s", folder);
-    snprintf(run->name, sizeof run->name, "%s", name);
-    snprintf(lock, sizeof lock, "%s/.%s.lock", folder, *name ? name : "mcsam");
-    snprintf(what, sizeof what, *name ? "%s/%s" : "%s", folder, name);
-    MCS_REQUIRE_GOTO(n < (int)sizeof run->path && strlen(name) + 9 <= NAME_MAX, MCS_E_IO, st, fail,
+    MCS_TRY_GOTO(mcs_path_room(folder), st, fail);
+    MCS_TRY_GOTO(mcs_path(what, *name ? "%s/%s" : "%s", folder, name), st, fail);
+    MCS_REQUIRE_GOTO(strlen(name) + sizeof "..record" - 1 <= NAME_MAX, MCS_E_IO, st, fail,
                      "%s: cannot write: the name is too long", what);
+    memcpy(run->name, name, strlen(name) + 1);
+    MCS_TRY_GOTO(mcs_path(run->path, "%s/.%s.record", folder, *name ? name : "mcsam"), st, fail);
+    MCS_TRY_GOTO(mcs_path(run->folder, "%s", folder), st, fail);
+    MCS_TRY_GOTO(mcs_path(lock, "%s/.%s.lock", folder, *name ? name : "mcsam"), st, fail);
     run->made = !mcs_folder_exists(folder);
     MCS_TRY_GOTO(mcs_folder_make(folder), st, fail);
     MCS_REQUIRE_GOTO(realpath(folder, run->real), MCS_E_IO, st, fail, "%s: cannot write: %s", folder, strerror(errno));
@@ -167,20 +169,20 @@ enum mcs_status mcs_run_open(const struct mcs_command *command, const char *fold
 enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char *path, const char *more,
                                   struct run_folder **run)
 {
-    char folder[PATH_MAX];
+    char folder[MCS_PATH_BYTES];
     const char *name;
-    mcs_path_split(path, folder, sizeof folder, &name);
+    MCS_TRY(mcs_path_split(path, folder, &name));
     return open_run(command, folder, name, more, run);
 }
 
 enum mcs_status mcs_run_save_config(struct run_folder *run)
 {
-    char path[PATH_MAX + 16], *old = NULL;
+    char path[MCS_PATH_BYTES], *old = NULL;
     struct arena a = {0};
     struct stat given, written;
     int64_t n;
     enum mcs_status st = MCS_OK;
-    snprintf(path, sizeof path, "%s/config.yaml", run->folder);
+    MCS_TRY(mcs_path(path, "%s/config.yaml", run->folder));
     const char *config = run->command->config, *text = run->command->options;
     const int own = config && stat(config, &given) == 0 && stat(path, &written) == 0 &&
                     given.st_dev == written.st_dev && given.st_ino == written.st_ino;
@@ -345,7 +347,7 @@ enum mcs_status mcs_run_stopped(int n_done, int n)
 /* ---- HDF5 files ---- */
 
 /* The open run whose folder contains the file folder/name, innermost first; *relative: its name in that folder. */
-static struct run_folder *run_of(const char *folder, const char *name, char *relative, int bytes)
+static struct run_folder *run_of(const char *folder, const char *name, char relative[MCS_PATH_BYTES])
 {
     struct run_folder *best = NULL;
     for (struct run_folder *r = open_runs; r; r = r->next) {
@@ -353,22 +355,22 @@ static struct run_folder *run_of(const char *folder, const char *name, char *rel
         if (strncmp(folder, r->real, n) != 0 || (folder[n] && folder[n] != '/' && n > 1)) continue;
         if (*r->name && (strcmp(r->name, name) != 0 || folder[n])) continue;
         if (best && strlen(best->real) >= n && !*r->name) continue;
-        best = r;
-        snprintf(relative, (size_t)bytes, "%s%s%s", folder[n] == '/' ? folder + n + 1 : folder + n,
-                 folder[n] ? "/" : "", name);
+        if (mcs_path_fits(relative, "%s%s%s", folder[n] == '/' ? folder + n + 1 : folder + n, folder[n] ? "/" : "",
+                          name))
+            best = r;
     }
     return best;
 }
 
 enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t n_bytes)
 {
-    char folder[PATH_MAX], real[PATH_MAX], relative[PATH_MAX], hex[65];
+    char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES], relative[MCS_PATH_BYTES], hex[65];
     const char *name;
     enum mcs_status st = MCS_OK;
-    mcs_path_split(path, folder, sizeof folder, &name);
+    MCS_TRY(mcs_path_split(path, folder, &name));
     if (!realpath(folder, real)) return MCS_OK; /* the write will report why */
     pthread_mutex_lock(&guard);
-    struct run_folder *run = run_of(real, name, relative, sizeof relative);
+    struct run_folder *run = run_of(real, name, relative);
     if (run) {
         struct arena a = {0};
         mcs_sha256(bytes, n_bytes, hex);
@@ -384,21 +386,21 @@ enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t 
 
 int mcs_run_knows_sha256(const char *path, const char hex[65])
 {
-    char folder[PATH_MAX], real[PATH_MAX], relative[PATH_MAX], record[PATH_MAX + NAME_MAX + 16];
+    char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES], relative[MCS_PATH_BYTES], record[MCS_PATH_BYTES];
     const char *name;
-    mcs_path_split(path, folder, sizeof folder, &name);
+    const char *slash = strrchr(path, '/');
+    if (!mcs_path_fits(folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".")) return 0;
     if (!realpath(folder, real)) return 0;
+    name = slash ? slash + 1 : path;
     pthread_mutex_lock(&guard);
-    const struct run_folder *run = run_of(real, name, relative, sizeof relative);
+    const struct run_folder *run = run_of(real, name, relative);
     int knows = run && json_object_get(run->record.known, hex);
-    snprintf(record, sizeof record, "%s/.%s.record", real, name);
-    if (!knows) knows = mcs_record_knows(record, hex);
+    if (!knows && mcs_path_fits(record, "%s/.%s.record", real, name)) knows = mcs_record_knows(record, hex);
     for (int up = 0; up < 3 && !knows; up++) {
-        snprintf(record, sizeof record, "%s/.mcsam.record", real);
-        knows = mcs_record_knows(record, hex);
-        char *slash = strrchr(real, '/');
-        if (!slash || slash == real) break;
-        *slash = '\0';
+        knows = mcs_path_fits(record, "%s/.mcsam.record", real) && mcs_record_knows(record, hex);
+        char *last = strrchr(real, '/');
+        if (!last || last == real) break;
+        *last = '\0';
     }
     pthread_mutex_unlock(&guard);
     return knows;

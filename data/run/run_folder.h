@@ -36,6 +36,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/command.h"
+#include "engine/base/path.h"
 #include "engine/base/status.h"
 
 #include <jansson.h>
@@ -61,8 +62,6 @@ struct run_output {
  * counts as an input. Nothing is written. */
 enum mcs_status mcs_run_check_paths(const struct mcs_command *command, const struct run_output *out, int n_out,
                                     const struct run_input *in, int n_in);
-/* "a/b.h5": folder "a", *name "b.h5"; "b.h5": folder ".". */
-void mcs_path_split(const char *path, char *folder, int folder_bytes, const char **name);
 
 /* ---- the run ---- */
 
@@ -71,7 +70,7 @@ struct run_folder;
 /* Makes the folder, locks it and reads its record. The command must outlive the run. more: further lines "key: value\n"
  * that count as options, such as the weights' hashes; or NULL. If cases of this verb were made with other options, one
  * warning lists the differences; these cases are made again. E_FAIL: another process holds the lock (the message names
- * it). E_IO: the folder cannot be written. */
+ * it). E_IO: the folder cannot be written, or its path is too long (mcs_path_room); then nothing is made. */
 enum mcs_status mcs_run_open(const struct mcs_command *command, const char *folder, const char *more,
                              struct run_folder **run);
 /* The same for a verb that writes one file: lock and record belong to the file. */

@@ -3,6 +3,7 @@
 #include "data/run/run_lock.h"
 
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +52,7 @@ enum mcs_status mcs_run_lock(const char *path, const char *what, const char *ver
 {
     enum { TRIES = 100 };
     lock->fd = -1;
-    snprintf(lock->path, sizeof lock->path, "%s", path);
+    MCS_TRY(mcs_path(lock->path, "%s", path));
     for (int i = 0; i < TRIES; i++) {
         const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot write: %s: %s", what, path, strerror(errno));

@@ -2,13 +2,14 @@
 #ifndef MCS_RUN_LOCK_H
 #define MCS_RUN_LOCK_H
 
+#include "engine/base/path.h"
 #include "engine/base/status.h"
 
 #include <limits.h>
 
 struct run_lock {
     int fd; /* -1: none is held */
-    char path[PATH_MAX];
+    char path[MCS_PATH_BYTES];
 };
 /* what: the locked folder or file, for messages. E_FAIL: another process holds it; E_IO: the lock file cannot be
  * created. Never waits. */

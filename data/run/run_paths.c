@@ -3,6 +3,7 @@
 #include "data/run/run_folder.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -14,14 +15,14 @@
 
 /* A folder that may not exist yet. */
 struct place {
-    char path[PATH_MAX]; /* real, absolute */
+    char path[MCS_PATH_BYTES]; /* real, absolute */
     int exists;
     dev_t device;
     ino_t inode;
 };
 
 /* Appends the components of `rest`, which do not exist, to a real path. E_IO: too long. */
-static enum mcs_status append(char path[PATH_MAX], const char *rest)
+static enum mcs_status append(char path[MCS_PATH_BYTES], const char *rest)
 {
     while (*rest) {
         const size_t n = strcspn(rest, "/"), used = strlen(path);
@@ -29,8 +30,9 @@ static enum mcs_status append(char path[PATH_MAX], const char *rest)
             char *slash = strrchr(path, '/');
             slash[slash == path] = '\0';
         } else if (n && !(n == 1 && *rest == '.')) {
-            MCS_REQUIRE(used + n + 2 < PATH_MAX, MCS_E_IO, "%s: the path is too long", path);
-            snprintf(path + used, PATH_MAX - used, "%s%.*s", path[used - 1] == '/' ? "" : "/", (int)n, rest);
+            char longer[MCS_PATH_BYTES];
+            MCS_TRY(mcs_path(longer, "%s%s%.*s", path, path[used - 1] == '/' ? "" : "/", (int)n, rest));
+            memcpy(path, longer, strlen(longer) + 1);
         }
         rest += n;
         rest += strspn(rest, "/");
@@ -40,17 +42,16 @@ static enum mcs_status append(char path[PATH_MAX], const char *rest)
 
 static enum mcs_status place_of(const char *folder, struct place *p)
 {
-    char given[PATH_MAX];
+    char given[MCS_PATH_BYTES];
     struct stat info;
     *p = (struct place){.exists = 0};
-    MCS_REQUIRE(strlen(folder) + 3 < PATH_MAX, MCS_E_IO, "%s: the path is too long", folder);
-    snprintf(given, sizeof given, "%s%s", *folder == '/' ? "" : "./", folder);
+    MCS_TRY(mcs_path(given, "%s%s", *folder == '/' ? "" : "./", folder));
     const char *rest = ""; /* after the longest existing part */
     for (char *cut = given + strlen(given);;) {
         if (realpath(given, p->path)) break;
         while (cut > given && *cut != '/') cut--;
         if (cut == given) {
-            snprintf(p->path, sizeof p->path, "/");
+            MCS_TRY(mcs_path(p->path, "/"));
             break;
         }
         rest = folder + (cut + 1 - given) - (*folder == '/' ? 0 : 2);
@@ -71,7 +72,7 @@ static int same_place(const struct place *a, const struct place *b)
 /* The folder and name of the directory entry that `path` resolves to. */
 static enum mcs_status entry_of(const char *path, struct place *folder, char name[NAME_MAX + 1])
 {
-    char real[PATH_MAX];
+    char real[MCS_PATH_BYTES];
     *folder = (struct place){.exists = 0};
     *name = '\0';
     if (!realpath(path, real)) return MCS_OK; /* missing: its reader will report it */
@@ -116,13 +117,13 @@ static enum mcs_status check_file(const struct run_output *out, const struct pla
 {
     struct place folder;
     struct stat read, written;
-    char name[NAME_MAX + 1], target[2 * PATH_MAX];
+    char name[NAME_MAX + 1], target[MCS_PATH_BYTES];
     MCS_TRY(entry_of(path, &folder, name));
     int hit = *name && same_place(&folder, place) && is_written(out->names, name);
     /* Files that are written in place, such as a trace, also change under other names (hard links). */
     if (!hit && !strpbrk(out->names, "*;") && stat(path, &read) == 0) {
-        snprintf(target, sizeof target, "%s/%s", place->path, out->names);
-        hit = stat(target, &written) == 0 && read.st_dev == written.st_dev && read.st_ino == written.st_ino;
+        hit = mcs_path_fits(target, "%s/%s", place->path, out->names) && stat(target, &written) == 0 &&
+              read.st_dev == written.st_dev && read.st_ino == written.st_ino;
     }
     MCS_REQUIRE(!hit, MCS_E_USAGE, "%s: is read (%s) and would be overwritten; choose another place for the results",
                 path, in->option);
@@ -141,10 +142,10 @@ static enum mcs_status check_folder(const struct run_output *out, const struct p
     if (!d) return MCS_OK; /* its reader will report why */
     enum mcs_status st = MCS_OK;
     for (struct dirent *e; st == MCS_OK && (e = readdir(d));) {
-        char path[PATH_MAX + NAME_MAX + 2];
+        char path[MCS_PATH_BYTES];
         if (e->d_name[0] == '.' || !is_read(in->endings, e->d_name)) continue;
         if (!same && e->d_type != DT_LNK && e->d_type != DT_UNKNOWN) continue;
-        snprintf(path, sizeof path, "%s/%s", in->path, e->d_name);
+        if (!mcs_path_fits(path, "%s/%s", in->path, e->d_name)) continue; /* cannot be read either */
         if (!mcs_folder_exists(path)) st = check_file(out, place, in, path);
     }
     closedir(d);
@@ -164,16 +165,6 @@ static enum mcs_status check_output(const struct run_output *out, const struct r
             MCS_TRY(check_file(out, &place, &in[i], in[i].path));
     }
     return MCS_OK;
-}
-
-void mcs_path_split(const char *path, char *folder, int folder_bytes, const char **name)
-{
-    const char *slash = strrchr(path, '/');
-    *name = slash ? slash + 1 : path;
-    if (!slash)
-        snprintf(folder, (size_t)folder_bytes, ".");
-    else
-        snprintf(folder, (size_t)folder_bytes, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
 enum mcs_status mcs_run_check_paths(const struct mcs_command *command, const struct run_output *out, int n_out,

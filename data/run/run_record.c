@@ -1,6 +1,7 @@
 #include "data/run/run_record.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -151,7 +152,7 @@ enum mcs_status mcs_record_write(const char *path, const struct run_record *r)
 
 /* Cache of the record read last, valid while its file is unchanged. */
 static struct {
-    char path[PATH_MAX];
+    char path[MCS_PATH_BYTES];
     struct stat info;
     struct run_record record;
 } cached[4];
@@ -174,7 +175,7 @@ int mcs_record_knows(const char *path, const char *hex)
             return 0;
         }
         cached[k].info = info;
-        snprintf(cached[k].path, sizeof cached[k].path, "%s", path);
+        if (!mcs_path_fits(cached[k].path, "%s", path)) return 0;
     }
     return json_object_get(cached[k].record.known, hex) != NULL;
 }

@@ -7,6 +7,7 @@
 #include "engine/base/escape.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 
 #include <limits.h>
 #include <stdint.h>
@@ -320,7 +321,7 @@ static enum mcs_status find_rowless(const struct csv_table *table, int column, c
     enum mcs_status st = MCS_OK;
     struct file_list files = {0};
     int n = table->n_rows - 1;
-    char full[PATH_MAX], **named = malloc(((size_t)n + 1) * sizeof *named);
+    char full[MCS_PATH_BYTES], **named = malloc(((size_t)n + 1) * sizeof *named);
 
     MCS_REQUIRE_GOTO(named, MCS_E_NOMEM, st, done, "%s: no memory for %d names", folder, n);
     MCS_TRY_GOTO(mcs_folder_list(folder, MCS_MEDIA_ENDINGS ";.npy", &files), st, done);
@@ -333,7 +334,7 @@ static enum mcs_status find_rowless(const struct csv_table *table, int column, c
     qsort(named, (size_t)n, sizeof *named, by_text);
     for (int i = 0; i < files.n; i++) {
         if (bsearch(&files.names[i], named, (size_t)n, sizeof *named, by_text)) continue;
-        snprintf(full, sizeof full, "%s/%s", folder, files.names[i]);
+        MCS_TRY_GOTO(mcs_path(full, "%s/%s", folder, files.names[i]), st, done);
         MCS_TRY_GOTO(leave_out(pairs, capacity, MCS_PAIR_NO_ROW, 0, full), st, done);
     }
 done:
@@ -351,7 +352,7 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
     enum mcs_status st = MCS_OK;
     struct csv_table table = {0};
     struct arena names = {0};
-    char path[PATH_MAX], stem[MAX_STEM];
+    char path[MCS_PATH_BYTES], stem[MAX_STEM];
     int capacity = 0, left_capacity = 0;
 
     memset(pairs, 0, sizeof *pairs);
@@ -365,22 +366,22 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
     for (int r = 1; r < table.n_rows; r++) {
         char *name = mcs_text_decode(&names, unguarded(trimmed(table.cells[r * table.n_columns + image])));
         char *text = unguarded(trimmed(table.cells[r * table.n_columns + caption]));
-        int line = table.lines[r], n;
+        int line = table.lines[r], fits;
         while (strncmp(name, "./", 2) == 0) name += 2;
         table.cells[r * table.n_columns + image] = name;
         if (name[0] == '/' || (!o->image_folder && !slash))
-            n = snprintf(path, sizeof path, "%s", name);
+            fits = mcs_path_fits(path, "%s", name);
         else if (o->image_folder)
-            n = snprintf(path, sizeof path, "%s/%s", o->image_folder, name);
+            fits = mcs_path_fits(path, "%s/%s", o->image_folder, name);
         else
-            n = snprintf(path, sizeof path, "%.*s/%s", (int)(slash - csv_path), csv_path, name);
-        int found = name[0] && n < (int)sizeof path && mcs_file_exists(path) && !mcs_folder_exists(path);
+            fits = mcs_path_fits(path, "%.*s/%s", (int)(slash - csv_path), csv_path, name);
+        int found = name[0] && fits && mcs_file_exists(path) && !mcs_folder_exists(path);
         if (!found || !text[0] || count_codes(text) < o->min_codes) {
             enum pair_fault fault = !name[0]   ? MCS_PAIR_NO_NAME
                                     : !found   ? MCS_PAIR_NO_IMAGE
                                     : !text[0] ? MCS_PAIR_EMPTY_CAPTION
                                                : MCS_PAIR_SHORT_CAPTION;
-            MCS_TRY_GOTO(leave_out(pairs, &left_capacity, fault, line, name[0] ? path : ""), st, done);
+            MCS_TRY_GOTO(leave_out(pairs, &left_capacity, fault, line, fits && name[0] ? path : name), st, done);
             continue;
         }
         mcs_file_stem(path, stem, sizeof stem);

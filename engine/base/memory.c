@@ -1,5 +1,7 @@
 #include "engine/base/memory.h"
 
+#include "engine/base/path.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, NAME_BYTES = 1024, LINE_BYTES = 2048 };
+enum { NAME_BYTES = 1024, LINE_BYTES = 2048 };
 static const int64_t SMALL_BYTES = (int64_t)1 << 20; /* smaller requests pass without asking the system */
 static const int64_t MAX_LIMIT = (int64_t)1 << 60;   /* larger than any machine; sums of two stay in int64_t */
 static const int64_t MAX_REQUEST = (int64_t)1 << 62;
@@ -97,13 +99,12 @@ static int64_t group_left(const char *root, const struct cgroup_files *v, char *
 {
     int64_t left = INT64_MAX;
     for (;;) {
-        char path[PATH_BYTES];
-        snprintf(path, sizeof path, "%s/%s%s/%s", root, v->mount, group, v->limit);
+        char path[MCS_PATH_BYTES];
+        if (!mcs_path_fits(path, "%s/%s%s/%s", root, v->mount, group, v->limit)) return left;
         const int64_t limit = number_in(path, ""); /* version 2 writes "max" for no limit */
-        snprintf(path, sizeof path, "%s/%s%s/%s", root, v->mount, group, v->usage);
+        if (!mcs_path_fits(path, "%s/%s%s/%s", root, v->mount, group, v->usage)) return left;
         const int64_t usage = number_in(path, "");
-        if (limit >= 0 && usage >= 0) {
-            snprintf(path, sizeof path, "%s/%s%s/memory.stat", root, v->mount, group);
+        if (limit >= 0 && usage >= 0 && mcs_path_fits(path, "%s/%s%s/memory.stat", root, v->mount, group)) {
             const int64_t cache = number_in(path, v->cache), used = usage - (cache > 0 ? cache : 0);
             const int64_t here = used < limit ? limit - (used > 0 ? used : 0) : 0;
             if (here < left) left = here;
@@ -131,17 +132,16 @@ static char *group_in(char *line, int *version)
 
 static int64_t groups_left(const char *root)
 {
-    char path[PATH_BYTES], line[LINE_BYTES];
+    char path[MCS_PATH_BYTES], line[LINE_BYTES];
     int64_t left = INT64_MAX;
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *f = fopen(path, "re");
+    FILE *f = mcs_path_fits(path, "%s/proc/self/cgroup", root) ? fopen(path, "re") : NULL;
     if (!f) return left;
     while (fgets(line, sizeof line, f)) {
         int version = 0;
         const char *group = group_in(line, &version);
         for (size_t v = version == 1 ? 0 : 1; group && v < (version == 1 ? 1u : 3u); v++) {
-            char copy[NAME_BYTES];
-            snprintf(copy, sizeof copy, "%s", group);
+            char copy[LINE_BYTES];
+            memcpy(copy, group, strlen(group) + 1);
             const int64_t here = group_left(root, &versions[v], copy);
             if (here < left) left = here;
         }
@@ -152,9 +152,9 @@ static int64_t groups_left(const char *root)
 
 int64_t mcs_memory_free_under(const char *root)
 {
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/proc/meminfo", root);
-    const int64_t kib = number_in(path, "MemAvailable:"), groups = groups_left(root);
+    char path[MCS_PATH_BYTES];
+    const int64_t kib = mcs_path_fits(path, "%s/proc/meminfo", root) ? number_in(path, "MemAvailable:") : -1;
+    const int64_t groups = groups_left(root);
     const int64_t machine = kib >= 0 && kib <= INT64_MAX / 1024 ? kib * 1024 : INT64_MAX;
     return machine < groups ? machine : groups;
 }
@@ -234,7 +234,7 @@ static enum mcs_status check(enum mcs_status failure, int64_t bytes, const char 
 
 enum mcs_status mcs_memory_check_as(enum mcs_status failure, int64_t bytes, const char *fmt, ...)
 {
-    char what[NAME_BYTES + PATH_BYTES];
+    char what[NAME_BYTES + MCS_PATH_BYTES];
     va_list ap;
     if (bytes >= 0 && bytes < SMALL_BYTES) return MCS_OK;
     va_start(ap, fmt);

@@ -35,23 +35,6 @@ const char *mcs_file_write_error(int error)
     return text;
 }
 
-void mcs_folder_of(const char *path, char folder[MCS_PATH_BYTES])
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        snprintf(folder, MCS_PATH_BYTES, ".");
-    else if (slash == path)
-        snprintf(folder, MCS_PATH_BYTES, "/");
-    else
-        snprintf(folder, MCS_PATH_BYTES, "%.*s", (int)(slash - path), path);
-}
-
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* FNV-1a, 64 bits: short enough for a name; only equality of names matters. */
 static unsigned long long name_hash(const char *name)
 {
@@ -118,9 +101,9 @@ static int folder_index(const char *folder)
  * yet sees this lock and chooses another name. */
 static void remove_unlocked(const char *folder, const char *name)
 {
-    char path[MCS_PATH_BYTES + 64];
+    char path[MCS_PATH_BYTES];
     struct stat opened, there;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (!mcs_path_fits(path, "%s/%s", folder, name)) return;
     const int fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) return;
     if (fstat(fd, &opened) == 0 && S_ISREG(opened.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
@@ -129,11 +112,11 @@ static void remove_unlocked(const char *folder, const char *name)
     close(fd);
 }
 
-static void sweep(const char *path)
+/* Removes the unlocked leftovers of one target. */
+static void sweep(const char *folder, const char *target)
 {
-    char folder[MCS_PATH_BYTES], digits[HASH_DIGITS + 1];
-    mcs_folder_of(path, folder);
-    snprintf(digits, sizeof digits, "%016llx", name_hash(name_of(path)));
+    char digits[HASH_DIGITS + 1];
+    snprintf(digits, sizeof digits, "%016llx", name_hash(target));
     pthread_mutex_lock(&leftovers.lock);
     const int index = folder_index(folder);
     for (int i = 0; index >= 0 && i < leftovers.n;) {
@@ -178,14 +161,12 @@ void mcs_leftovers_remove(const char *folder, const char *prefix_wanted)
 static enum mcs_status scratch_name(struct mcs_new_file *f)
 {
     char folder[MCS_PATH_BYTES];
+    const char *name;
     unsigned long long random;
-    mcs_folder_of(f->target, folder);
+    MCS_TRY(mcs_path_split(f->target, folder, &name));
     MCS_REQUIRE(getrandom(&random, sizeof random, 0) == sizeof random, MCS_E_FAIL, "no random numbers: %s",
                 strerror(errno));
-    const int n = snprintf(f->scratch, sizeof f->scratch, "%s/%s%016llx-%016llx", folder, prefix,
-                           name_hash(name_of(f->target)), random);
-    MCS_REQUIRE(n < (int)sizeof f->scratch, MCS_E_IO, "%.200s...: cannot write: the path is too long", f->target);
-    return MCS_OK;
+    return mcs_path(f->scratch, "%s/%s%016llx-%016llx", folder, prefix, name_hash(name), random);
 }
 
 static enum mcs_status open_named(struct mcs_new_file *f)
@@ -206,15 +187,18 @@ static enum mcs_status open_named(struct mcs_new_file *f)
     return MCS_FAIL(MCS_E_IO, "%s: cannot write: no free name for a temporary file", f->target);
 }
 
-static int open_unnamed(struct mcs_new_file *f)
+/* f->path: the open file's name in /proc. 1 where that exists. */
+static int path_by_descriptor(struct mcs_new_file *f)
 {
-    char folder[MCS_PATH_BYTES];
+    return mcs_path_fits(f->path, "/proc/self/fd/%d", f->fd) && access(f->path, F_OK) == 0;
+}
+
+static int open_unnamed(struct mcs_new_file *f, const char *folder)
+{
     if (always_named) return 0;
-    mcs_folder_of(f->target, folder);
     f->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
     if (f->fd < 0) return 0;
-    snprintf(f->path, sizeof f->path, "/proc/self/fd/%d", f->fd);
-    if (access(f->path, F_OK) == 0 && (flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) return 1;
+    if (path_by_descriptor(f) && (flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) return 1;
     close(f->fd); /* without /proc it could never be given a name */
     f->fd = -1;
     return 0;
@@ -222,24 +206,24 @@ static int open_unnamed(struct mcs_new_file *f)
 
 enum mcs_status mcs_file_begin(const char *path, struct mcs_new_file *f)
 {
+    char folder[MCS_PATH_BYTES];
+    const char *name;
     struct stat info;
     f->fd = -1;
     f->named = 0;
     MCS_REQUIRE(path[0], MCS_E_IO, "cannot write: empty file name");
-    MCS_REQUIRE(strlen(path) < sizeof f->target, MCS_E_IO, "%.200s...: cannot write: the path is too long", path);
+    MCS_TRY(mcs_path(f->target, "%s", path));
+    MCS_TRY(mcs_path_split(path, folder, &name));
     if (stat(path, &info) == 0) {
         MCS_REQUIRE(!S_ISDIR(info.st_mode), MCS_E_IO, "%s: cannot write: is a folder, a file name is needed", path);
         MCS_REQUIRE(S_ISREG(info.st_mode), MCS_E_IO, "%s: cannot write: exists and is no regular file", path);
     } else {
         MCS_REQUIRE(errno != ENAMETOOLONG, MCS_E_IO, "%s: cannot write: %s", path, strerror(errno));
     }
-    snprintf(f->target, sizeof f->target, "%s", path);
-    sweep(path);
-    if (open_unnamed(f)) return MCS_OK;
+    sweep(folder, name);
+    if (open_unnamed(f, folder)) return MCS_OK;
     MCS_TRY(open_named(f));
-    snprintf(f->path, sizeof f->path, "/proc/self/fd/%d", f->fd);
-    if (access(f->path, F_OK) != 0) snprintf(f->path, sizeof f->path, "%s", f->scratch);
-    return MCS_OK;
+    return path_by_descriptor(f) ? MCS_OK : mcs_path(f->path, "%s", f->scratch);
 }
 
 void mcs_file_abort(struct mcs_new_file *f)
@@ -275,7 +259,8 @@ static enum mcs_status give_name(struct mcs_new_file *f)
 static enum mcs_status sync_folder_of(const char *path)
 {
     char folder[MCS_PATH_BYTES];
-    mcs_folder_of(path, folder);
+    const char *name;
+    MCS_TRY(mcs_path_split(path, folder, &name));
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return MCS_OK; /* a folder that is writable but cannot be listed */
     const int failed = fsync(fd) != 0 && errno == EIO;

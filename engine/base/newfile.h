@@ -17,11 +17,10 @@
 #ifndef MCS_NEWFILE_H
 #define MCS_NEWFILE_H
 
+#include "engine/base/path.h"
 #include "engine/base/status.h"
 
 #include <stdint.h>
-
-enum { MCS_PATH_BYTES = 4096 };
 
 struct mcs_new_file {
     int fd;                      /* open for reading and writing; -1 before begin and after commit or abort */
@@ -48,9 +47,6 @@ enum mcs_status mcs_file_write(const char *path, const void *bytes, int64_t n_by
 /* Why a file could not be written, as text: strerror, and for EFBIG the limit that was reached. Valid until the
  * thread's next call. */
 const char *mcs_file_write_error(int error);
-
-/* The folder part of a path: ".", "/" or the part before the last slash. */
-void mcs_folder_of(const char *path, char folder[MCS_PATH_BYTES]);
 
 /* Removes what killed processes of this user left in a folder for temporary files ("/tmp"): files, and folders of
  * files, whose names begin with `prefix` and that are not locked (flock). Whoever creates such a file or folder locks

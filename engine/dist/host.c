@@ -49,7 +49,7 @@ static void host_make_unique_id(char unique_id[UNIQUE_ID_BYTES])
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (!places[i]) continue;
         mcs_leftovers_remove(places[i], "mcsam-comm-");
-        snprintf(unique_id, UNIQUE_ID_BYTES, "%s/mcsam-comm-XXXXXX", places[i]);
+        if (snprintf(unique_id, UNIQUE_ID_BYTES, "%s/mcsam-comm-XXXXXX", places[i]) >= UNIQUE_ID_BYTES) continue;
         unique_id_lock = mkstemp(unique_id);
         if (unique_id_lock < 0) continue;
         fcntl(unique_id_lock, F_SETFD, FD_CLOEXEC);

@@ -2,6 +2,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/newfile.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,14 +121,14 @@ static const struct member *culprit(const struct member *m, int n)
 static const char folder_name[] = "mcsam-ranks-";
 
 /* *lock: the folder, open and locked; closing it unlocks it. */
-static enum mcs_status make_folder(char folder[1024], int *lock)
+static enum mcs_status make_folder(char folder[MCS_PATH_BYTES], int *lock)
 {
     const char *tmp = getenv("TMPDIR");
     if (!tmp) tmp = "/tmp";
     mcs_leftovers_remove(tmp, folder_name);
     for (;;) {
         struct stat opened, there;
-        snprintf(folder, 1024, "%s/%sXXXXXX", tmp, folder_name);
+        MCS_TRY(mcs_path(folder, "%s/%sXXXXXX", tmp, folder_name));
         MCS_REQUIRE(mkdtemp(folder), MCS_E_IO, "%s: cannot be made: %s", folder, strerror(errno));
         *lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const int locked = *lock >= 0 && (flock(*lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK);
@@ -139,7 +140,7 @@ static enum mcs_status make_folder(char folder[1024], int *lock)
 
 enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct ranks *r), void *ctx)
 {
-    char folder[1024];
+    char folder[MCS_PATH_BYTES];
     int lock = -1;
     enum mcs_status st = MCS_OK;
     if (n == 1) return body(ctx, &(struct ranks){.size = 1});
@@ -164,9 +165,8 @@ enum mcs_status mcs_ranks_run(int n, enum mcs_status (*body)(void *ctx, struct r
         st = MCS_FAIL(bad->status, "%s%s", bad->message,
                       bad->ranks.rank && bad->status != MCS_E_STOPPED ? " (on a rank other than 0)" : "");
     for (int i = 0; i < n; i++) { /* the messages of ranks that failed */
-        char path[1100];
-        snprintf(path, sizeof path, "%s/left.%d", folder, i);
-        unlink(path);
+        char path[MCS_PATH_BYTES];
+        if (mcs_path_fits(path, "%s/left.%d", folder, i)) unlink(path);
     }
     rmdir(folder);
     close(lock);

@@ -1,6 +1,7 @@
 #include "engine/dist/rendezvous.h"
 
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,19 +24,18 @@ struct rendezvous_peer {
 
 /* ---- small files, written whole or not at all ---- */
 
-static void path_of(const struct rendezvous *m, char *path, size_t n, const char *kind, int rank)
+/* FOLDER/KIND.RANK, or FOLDER/KIND for rank -1. 0 where that is too long: mcs_rendezvous refuses such a folder. */
+static int path_of(const struct rendezvous *m, char path[MCS_PATH_BYTES], const char *kind, int rank)
 {
-    if (rank >= 0)
-        snprintf(path, n, "%s/%s.%d", m->folder, kind, rank);
-    else
-        snprintf(path, n, "%s/%s", m->folder, kind);
+    return rank >= 0 ? mcs_path_fits(path, "%s/%s.%d", m->folder, kind, rank)
+                     : mcs_path_fits(path, "%s/%s", m->folder, kind);
 }
 
 static enum mcs_status write_file(const struct rendezvous *m, const char *kind, int rank, const char *text)
 {
-    char path[1100], fresh[1200];
-    path_of(m, path, sizeof path, kind, rank);
-    snprintf(fresh, sizeof fresh, "%s.new.%d", path, m->rank);
+    char path[MCS_PATH_BYTES], fresh[MCS_PATH_BYTES];
+    MCS_REQUIRE(path_of(m, path, kind, rank), MCS_E_IO, "%.200s...: the path is too long", m->folder);
+    MCS_TRY(mcs_path(fresh, "%s.new.%d", path, m->rank));
     FILE *f = fopen(fresh, "w");
     MCS_REQUIRE(f, MCS_E_IO, "%s: cannot be written: %s", fresh, strerror(errno));
     const int failed = fputs(text, f) == EOF, closed = fclose(f);
@@ -47,9 +47,8 @@ static enum mcs_status write_file(const struct rendezvous *m, const char *kind, 
 /* The text, to be freed; NULL where there is no such file. */
 static char *read_file(const struct rendezvous *m, const char *kind, int rank)
 {
-    char path[1100];
-    path_of(m, path, sizeof path, kind, rank);
-    FILE *f = fopen(path, "r");
+    char path[MCS_PATH_BYTES];
+    FILE *f = path_of(m, path, kind, rank) ? fopen(path, "r") : NULL;
     struct stat s;
     char *text = NULL;
     if (!f) return NULL;
@@ -64,9 +63,8 @@ static char *read_file(const struct rendezvous *m, const char *kind, int rank)
 
 static void remove_file(const struct rendezvous *m, const char *kind, int rank)
 {
-    char path[1100];
-    path_of(m, path, sizeof path, kind, rank);
-    unlink(path);
+    char path[MCS_PATH_BYTES];
+    if (path_of(m, path, kind, rank)) unlink(path);
 }
 
 /* The message with which rank r, of that name, left, to be freed; NULL: it did not leave. */
@@ -88,7 +86,7 @@ struct heartbeat {
     pthread_mutex_t lock;
     pthread_cond_t end;
     int ended;
-    char path[1100];
+    char path[MCS_PATH_BYTES];
 };
 
 static void *beat(void *of)
@@ -110,7 +108,10 @@ static enum mcs_status start_heartbeat(struct rendezvous *m)
 {
     struct heartbeat *h = calloc(1, sizeof *h);
     MCS_REQUIRE(h, MCS_E_NOMEM, "no memory for a thread");
-    path_of(m, h->path, sizeof h->path, "alive", m->rank);
+    if (!path_of(m, h->path, "alive", m->rank)) {
+        free(h);
+        return MCS_FAIL(MCS_E_IO, "%.200s...: the path is too long", m->folder);
+    }
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->end, NULL);
     if (pthread_create(&h->thread, NULL, beat, h) != 0) {
@@ -140,15 +141,14 @@ int mcs_rendezvous_lost(struct rendezvous *m, double heartbeat_timeout_s, char *
     for (int r = 0; r < m->size; r++) {
         struct rendezvous_peer *peer = &m->peers[r];
         struct stat s;
-        char path[1100], *said;
+        char path[MCS_PATH_BYTES], *said;
         if (r == m->rank) continue;
         if ((said = leave_message(m, r, peer->name))) {
             snprintf(what, n, "rank %d on %s has left%s%s", r, peer->machine, *said ? ": " : "", said);
             free(said);
             return 1;
         }
-        path_of(m, path, sizeof path, "alive", r);
-        if (stat(path, &s) != 0) memset(&s, 0, sizeof s);
+        if (!path_of(m, path, "alive", r) || stat(path, &s) != 0) memset(&s, 0, sizeof s);
         if (peer->seen == 0 || peer->beat.tv_sec != s.st_mtim.tv_sec || peer->beat.tv_nsec != s.st_mtim.tv_nsec) {
             peer->beat = s.st_mtim;
             peer->seen = now;
@@ -318,7 +318,7 @@ enum mcs_status mcs_rendezvous(struct rendezvous *m, const struct ranks *r, cons
     char machine[64] = "?", text[2 * RENDEZVOUS_NAME + 2];
     struct timespec t;
     *m = (struct rendezvous){.rank = r->rank, .size = r->size, .local_rank = 0};
-    snprintf(m->folder, sizeof m->folder, "%s", r->folder);
+    MCS_TRY(mcs_path(m->folder, "%s", r->folder));
     m->peers = calloc((size_t)r->size, sizeof *m->peers);
     MCS_REQUIRE(m->peers, MCS_E_NOMEM, "no memory for %d ranks", r->size);
     gethostname(machine, sizeof machine - 1);

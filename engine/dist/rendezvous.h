@@ -8,6 +8,7 @@
 #ifndef MCS_RENDEZVOUS_H
 #define MCS_RENDEZVOUS_H
 
+#include "engine/base/path.h"
 #include "engine/dist/ranks.h"
 
 #include <stddef.h>
@@ -15,7 +16,7 @@
 enum { RENDEZVOUS_NAME = 96, UNIQUE_ID_BYTES = 512 };
 
 struct rendezvous {
-    char folder[1024];
+    char folder[MCS_PATH_BYTES];
     char name[RENDEZVOUS_NAME], leader[RENDEZVOUS_NAME]; /* this rank's and rank 0's */
     int rank, size, local_rank;
     int n_machines;

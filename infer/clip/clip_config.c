@@ -1,6 +1,7 @@
 /* A CLIP model's open_clip_config.json. */
 #include "data/io/bounds.h"
 #include "data/io/json.h"
+#include "engine/base/path.h"
 #include "infer/clip/clip_parts.h"
 
 #include <stdio.h>
@@ -47,9 +48,9 @@ static enum mcs_status check_config(const char *path, const struct clip_config *
 
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c)
 {
-    char path[1100];
+    char path[MCS_PATH_BYTES];
     json_t *root;
-    snprintf(path, sizeof path, "%s/open_clip_config.json", folder);
+    MCS_TRY(mcs_path(path, "%s/open_clip_config.json", folder));
     MCS_TRY(mcs_json_read(path, 1 << 20, 0, &root));
     const json_t *model = json_object_get(root, "model_cfg"), *pre = json_object_get(root, "preprocess_cfg");
     const json_t *v = json_object_get(model, "vision_cfg"), *t = json_object_get(model, "text_cfg");

@@ -1,6 +1,7 @@
 #include "infer/clip/clip_model.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 #include "engine/model/layers.h"
 #include "infer/clip/clip_parts.h"
 #include "infer/weights.h"
@@ -55,28 +56,28 @@ enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *voca
 enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m)
 {
     struct clip_config c;
-    char path[1200], vocab[1200];
+    char path[MCS_PATH_BYTES], vocab[MCS_PATH_BYTES];
     memset(m, 0, sizeof *m);
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
     MCS_TRY(mcs_clip_config_read(folder, &c));
-    snprintf(vocab, sizeof vocab, "%s/vocab.txt", folder);
+    MCS_TRY(mcs_path(vocab, "%s/vocab.txt", folder));
+    MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[0]));
+    if (!mcs_file_exists(path)) MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[1]));
     enum mcs_status st = make(&c, vocab, d, NULL, m);
-    snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[0]);
-    if (!mcs_file_exists(path)) snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[1]);
+    if (st == MCS_OK) st = mcs_path(m->folder, "%s", folder);
     if (st == MCS_OK && !mcs_file_exists(path))
         st = MCS_FAIL(MCS_E_NOINPUT, "%s: has neither %s nor %s", folder, WEIGHT_FILES[0], WEIGHT_FILES[1]);
     if (st == MCS_OK) st = mcs_weights_read(path, m->params, m->sha256);
     if (st != MCS_OK) mcs_clip_model_close(m);
-    snprintf(m->folder, sizeof m->folder, "%s", folder);
     return st;
 }
 
 enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half)
 {
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     MCS_TRY(mcs_folder_make(folder));
     MCS_TRY(mcs_clip_config_write(folder, &m->config));
-    snprintf(path, sizeof path, "%s/vocab.txt", folder);
+    MCS_TRY(mcs_path(path, "%s/vocab.txt", folder));
     int64_t bytes = 0;
     const int n = mcs_tokenizer_n_pieces(m->tokenizer);
     for (int i = 0; i < n; i++) bytes += (int64_t)strlen(mcs_tokenizer_piece(m->tokenizer, i)) + 1;
@@ -86,7 +87,7 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
     const enum mcs_status st = mcs_file_write(path, vocab, bytes);
     free(vocab);
     MCS_TRY(st);
-    snprintf(path, sizeof path, "%s/%s", folder, WEIGHT_FILES[0]);
+    MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[0]));
     return mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION);
 }
 

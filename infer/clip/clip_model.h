@@ -9,6 +9,7 @@
 #include "data/image/image.h"
 #include "data/text/tokenizer.h"
 #include "engine/backend.h"
+#include "engine/base/path.h"
 #include "engine/model/clip.h"
 #include "engine/tape/exec.h"
 
@@ -17,7 +18,7 @@ struct clip_model {
     struct params *params;
     struct tokenizer *tokenizer;
     struct device *device;
-    char folder[1024];
+    char folder[MCS_PATH_BYTES];
     char sha256[65]; /* of the weights file; "" for random weights */
     /* Compiled graphs, made at first use. */
     struct clip_session *image_session, *text_session[4];

@@ -1,6 +1,7 @@
 #include "infer/clip/embed_part.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +17,12 @@ static int64_t row_bytes(const struct embed_part *p)
 
 enum mcs_status mcs_embed_part_open(struct embed_part *p, struct run_folder *run, const char *output, int embed)
 {
-    char folder[PATH_MAX];
+    char folder[MCS_PATH_BYTES];
     const char *name;
     struct stat info;
-    mcs_path_split(output, folder, sizeof folder, &name);
     *p = (struct embed_part){.run = run, .embed = embed, .fd = -1};
-    snprintf(p->path, sizeof p->path, "%s/.%s.part", folder, name);
+    MCS_TRY(mcs_path_split(output, folder, &name));
+    MCS_TRY(mcs_path(p->path, "%s/.%s.part", folder, name));
     p->fd = open(p->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     MCS_REQUIRE(p->fd >= 0 && fstat(p->fd, &info) == 0, MCS_E_IO, "%s: cannot write: %s", p->path, strerror(errno));
     MCS_REQUIRE(S_ISREG(info.st_mode), MCS_E_IO, "%s: cannot write: is no regular file", p->path);

@@ -4,6 +4,7 @@
 #define MCS_EMBED_PART_H
 
 #include "data/run/run_folder.h"
+#include "engine/base/path.h"
 
 #include <limits.h>
 
@@ -12,7 +13,7 @@ struct embed_part {
     int fd;             /* -1: not open */
     int64_t n_rows;     /* complete rows in the file */
     int embed, n_taken; /* values per row; rows reused from an earlier run */
-    char path[PATH_MAX];
+    char path[MCS_PATH_BYTES];
 };
 /* run: the open run folder of the output. E_IO. */
 enum mcs_status mcs_embed_part_open(struct embed_part *p, struct run_folder *run, const char *output, int embed);

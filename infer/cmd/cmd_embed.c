@@ -4,6 +4,7 @@
 #include "data/io/store.h"
 #include "engine/base/escape.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
@@ -248,9 +249,9 @@ done:
 static enum mcs_status check_paths(const struct embed_command *c)
 {
     struct arena a = {0};
-    char folder[PATH_MAX];
+    char folder[MCS_PATH_BYTES];
     const char *name;
-    mcs_path_split(c->output, folder, sizeof folder, &name);
+    MCS_TRY(mcs_path_split(c->output, folder, &name));
     const struct run_output out = {folder, mcs_arena_printf(&a, "%s;failures.csv", name)};
     const struct run_input in[] = {
         {"--images", c->images, MCS_IMAGE_ENDINGS}, {"--texts", c->texts, NULL}, {"--model", c->model, NULL}};
@@ -267,11 +268,11 @@ static enum mcs_status run_all(const struct embed_command *c, struct clip_model 
     struct embed_part part = {.fd = -1};
     struct run_folder *run = NULL;
     struct arena a = {0};
-    char folder[PATH_MAX];
+    char folder[MCS_PATH_BYTES];
     const char *name;
     int n_lines = 0, written = 0;
     enum mcs_status st;
-    mcs_path_split(c->output, folder, sizeof folder, &name);
+    MCS_TRY_GOTO(mcs_path_split(c->output, folder, &name), st, done);
     MCS_TRY_GOTO(
         mcs_run_open_file(&c->common.command, c->output, mcs_arena_printf(&a, "model_sha256: %s\n", m->sha256), &run),
         st, done);

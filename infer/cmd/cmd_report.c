@@ -3,6 +3,7 @@
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
 #include "engine/base/escape.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
 #include "infer/report/report.h"
@@ -41,9 +42,9 @@ static enum mcs_status print_result(const char *path, int64_t n_bytes, int json)
 /* Inside the run's folder only .html files may be replaced, since any other file may be an input of the page. */
 static enum mcs_status check_paths(const struct report_command *c, const char *run, const char *page)
 {
-    char folder[PATH_MAX], real_run[PATH_MAX], real_page[PATH_MAX];
+    char folder[MCS_PATH_BYTES], real_run[MCS_PATH_BYTES], real_page[MCS_PATH_BYTES];
     const char *name;
-    mcs_path_split(page, folder, sizeof folder, &name);
+    MCS_TRY(mcs_path_split(page, folder, &name));
     const size_t n = strlen(name);
     const struct run_output out = {folder, name};
     MCS_TRY(mcs_run_check_paths(&c->common.command, &out, 1, NULL, 0));
@@ -59,9 +60,9 @@ static enum mcs_status run(const void *command)
 {
     const struct report_command *c = command;
     const char *folder = c->common.args.v[0];
-    char beside[4096], *html;
+    char beside[MCS_PATH_BYTES], *html;
     int64_t n_bytes;
-    snprintf(beside, sizeof beside, "%s/report.html", folder);
+    MCS_TRY(mcs_path(beside, "%s/report.html", folder));
     const char *path = c->output ? c->output : beside;
     MCS_TRY(check_paths(c, folder, path));
     MCS_TRY(mcs_stop_check());

@@ -6,6 +6,7 @@
 #include "data/run/run_folder.h"
 #include "engine/base/escape.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
@@ -14,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATH_BYTES = 4096 };
 
 static const struct mcs_option options[] = {
     {"model", 'm', MCS_FIELD(sam_command, model), .value = "CKPT", .required = 1,
@@ -214,16 +213,16 @@ static json_t *prompt_json(const struct sam_command *c, const struct sam_prompts
 static enum mcs_status write_low_res(const struct sam_command *c, const struct sam_config *config,
                                      const struct prediction *from, int n)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     const int64_t side = mcs_sam_side(config), kept = c->multimask ? SAM_MASKS - 1 : 1;
     const int64_t dims[4] = {n, kept, side, side};
+    MCS_TRY(mcs_path(path, "%s/low_res.npy", c->output));
     float *v = malloc((size_t)(n * kept * side * side) * sizeof *v);
     MCS_REQUIRE(v, MCS_E_NOMEM, "no memory for %d masks", n);
     for (int64_t i = 0; i < n; i++)
         memcpy(v + i * kept * side * side,
                from->low_res + (from->place[i] * SAM_MASKS + (c->multimask ? 1 : 0)) * side * side,
                (size_t)(kept * side * side) * sizeof *v);
-    snprintf(path, sizeof path, "%s/low_res.npy", c->output);
     int64_t shape[4];
     int nd = 0;
     for (int i = 0; i < 4; i++)
@@ -248,8 +247,8 @@ static enum mcs_status write_one(const struct sam_command *c, const struct sam_m
     json_object_set_new(root, "area", json_integer(area));
     json_object_set_new(root, "prompts", list);
     MCS_TRY(mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/sam.json", c->output));
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/mask.png", c->output);
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(path, "%s/mask.png", c->output));
     MCS_TRY(mcs_image_write_mask(path, from->mask, f->width, f->height));
     MCS_TRY(write_low_res(c, &m->config, from, r->n));
     printf(c->common.json ? "{\"prompts\": %d, \"area\": %lld}\n" : "%d prompts, %lld pixels\n", r->n, (long long)area);

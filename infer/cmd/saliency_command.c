@@ -1,6 +1,7 @@
 #include "infer/cmd/saliency_command.h"
 
 #include "data/io/store.h"
+#include "engine/base/path.h"
 #include "engine/image/threshold.h"
 #include "infer/requests.h"
 
@@ -8,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, LONGEST_NOTE = 32000 };
+enum { LONGEST_NOTE = 32000 };
 
 static enum mcs_status read_noise(const char *path, const struct clip_config *c, const struct saliency_options *o,
                                   struct npy *noise)
@@ -64,14 +65,14 @@ done:
 enum mcs_status mcs_saliency_write(const struct mcs_common *common, const struct clip_model *m, const char *folder,
                                    const char *stem, const struct map2 *map, float presence, const char *text)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     struct store *s;
     struct image png;
     const int64_t n = (int64_t)map->width * map->height;
     enum mcs_status st;
     for (int64_t i = 0; i < n; i++)
         MCS_REQUIRE(isfinite(map->values[i]), MCS_E_DATA, "%s: its map has values that are not finite", stem);
-    snprintf(path, sizeof path, "%s/%s.h5", folder, stem);
+    MCS_TRY(mcs_path(path, "%s/%s.h5", folder, stem));
     MCS_TRY(mcs_store_create(path, &s));
     MCS_TRY_GOTO(mcs_store_put(s, "saliency", MCS_ARRAY_F32, 2, (int64_t[]){map->height, map->width}, map->values), st,
                  done);
@@ -81,9 +82,9 @@ enum mcs_status mcs_saliency_write(const struct mcs_common *common, const struct
 done:
     mcs_store_close(s);
     MCS_TRY(st);
+    MCS_TRY(mcs_path(path, "%s/%s.png", folder, stem));
     MCS_TRY(mcs_image_alloc(&png, map->width, map->height, 1));
     mcs_map_to_u8(map->values, n, png.pixels);
-    snprintf(path, sizeof path, "%s/%s.png", folder, stem);
     st = mcs_image_write_png(path, &png);
     mcs_image_free(&png);
     return st;

@@ -4,13 +4,14 @@
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "infer/cmd/sam_command.h"
 #include "infer/requests.h"
 
 #include <stdlib.h>
 
-enum { CHUNK = 16 /* images in memory at once, at most */, PATH_BYTES = 4096 };
+enum { CHUNK = 16 /* images in memory at once, at most */ };
 
 json_t *mcs_sam_json_head(const struct sam_command *c, const struct sam_model *m, struct arena *a)
 {
@@ -160,7 +161,7 @@ static enum mcs_status walk(struct folder_run *f)
     }
     mcs_progress_end(&bar);
     for (int i = 0; i < f->boxes.n; i++) {
-        char stem[PATH_BYTES];
+        char stem[MCS_PATH_BYTES];
         mcs_file_stem(f->boxes.cases[i].image, stem, sizeof stem);
         if (!mcs_cases_find(&f->images, stem)) mcs_failures_add(&f->failures, stem, "no such image in the folder");
     }

@@ -2,14 +2,13 @@
 
 #include "data/image/volume.h"
 #include "data/io/json.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATH_BYTES = 4096 };
 
 /* ---- results ---- */
 
@@ -68,17 +67,17 @@ static enum mcs_status write_image_case(struct segment_work *w, const struct req
 {
     const struct segment_command *c = w->c;
     const int width = s->image->width, height = s->image->height;
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     if (c->keep_stages) {
-        snprintf(path, sizeof path, "%s/saliency", c->output);
+        MCS_TRY(mcs_path(path, "%s/saliency", c->output));
         MCS_TRY(mcs_saliency_write(&c->common, &w->clip, path, s->stem, &s->map, s->presence, s->text));
-        snprintf(path, sizeof path, "%s/coarse/%s.png", c->output, s->stem);
+        MCS_TRY(mcs_path(path, "%s/coarse/%s.png", c->output, s->stem));
         MCS_TRY(mcs_image_write_mask(path, s->coarse_mask, width, height));
     }
-    snprintf(path, sizeof path, "%s/%s.png", c->output, s->stem);
+    MCS_TRY(mcs_path(path, "%s/%s.png", c->output, s->stem));
     MCS_TRY(mcs_image_write_mask(path, s->mask, width, height));
+    MCS_TRY(mcs_path(path, "%s.png", s->stem));
     json_t *o = describe(s);
-    snprintf(path, sizeof path, "%s.png", s->stem);
     json_object_set_new(o, "image", mcs_json_text(r->name));
     json_object_set_new(o, "mask", mcs_json_text(path));
     json_object_set_new(o, "text", mcs_json_text(r->text));
@@ -88,8 +87,8 @@ static enum mcs_status write_image_case(struct segment_work *w, const struct req
 /* Checks before a case is computed that none of its file names is too long; --keep-stages has the longest paths. */
 static enum mcs_status name_check(const struct segment_command *c, const char *stem, const char *suffix)
 {
-    char folder[PATH_BYTES];
-    snprintf(folder, sizeof folder, c->keep_stages ? "%s/saliency" : "%s", c->output);
+    char folder[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(folder, c->keep_stages ? "%s/saliency" : "%s", c->output));
     return mcs_case_name_check(folder, stem, suffix);
 }
 
@@ -230,13 +229,13 @@ static enum mcs_status write_volume(struct segment_work *w, const struct request
                                     const struct volume_out *out)
 {
     const char *folder = w->c->output;
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s.nii.gz", folder, r->stem);
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(path, "%s/%s.nii.gz", folder, r->stem));
     MCS_TRY(mcs_volume_write_u8(path, out->mask, v));
     if (!w->c->keep_stages) return MCS_OK;
-    snprintf(path, sizeof path, "%s/coarse/%s.nii.gz", folder, r->stem);
+    MCS_TRY(mcs_path(path, "%s/coarse/%s.nii.gz", folder, r->stem));
     MCS_TRY(mcs_volume_write_u8(path, out->coarse, v));
-    snprintf(path, sizeof path, "%s/saliency/%s.nii.gz", folder, r->stem);
+    MCS_TRY(mcs_path(path, "%s/saliency/%s.nii.gz", folder, r->stem));
     return mcs_volume_write_f32(path, out->map, v);
 }
 

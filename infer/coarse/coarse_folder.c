@@ -5,6 +5,7 @@
 #include "data/io/store.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "infer/cases.h"
 #include "infer/coarse/coarse.h"
@@ -14,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATH_BYTES = 4096 };
 
 /* STEM.h5: dataset "saliency", (height, width) float32. */
 static enum mcs_status read_store(const char *path, struct map2 *map)
@@ -189,7 +188,7 @@ static int warn_empty(const json_t *boxes, const char *out)
 
 static enum mcs_status check_apart(const char *in, const char *out)
 {
-    char a[PATH_MAX], b[PATH_MAX];
+    char a[MCS_PATH_BYTES], b[MCS_PATH_BYTES];
     MCS_REQUIRE(!realpath(in, a) || !realpath(out, b) || strcmp(a, b) != 0, MCS_E_USAGE,
                 "%s: masks would overwrite the maps; choose another output folder", out);
     return MCS_OK;

@@ -6,14 +6,13 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATH_BYTES = 4096 };
 
 struct evaluate_options mcs_evaluate_defaults(enum mcs_form form)
 {
@@ -247,8 +246,8 @@ static json_t *intervals_to_json(const struct evaluation *e)
 
 static enum mcs_status write_summary(const char *out, const struct evaluate_options *o, const struct evaluation *e)
 {
-    char path[PATH_BYTES];
-    snprintf(path, PATH_BYTES, "%s/summary.json", out);
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(path, "%s/summary.json", out));
     json_t *root = json_object(), *cases = json_array(), *mean = json_object(), *failures = json_array();
     json_t *interval = json_object();
     for (int i = 0; i < e->n; i++) {
@@ -279,9 +278,9 @@ static enum mcs_status write_summary(const char *out, const struct evaluate_opti
 
 static enum mcs_status write_cases(const char *out, struct evaluation *e)
 {
-    char path[PATH_BYTES], *text = NULL;
+    char path[MCS_PATH_BYTES], *text = NULL;
     size_t n_bytes = 0;
-    snprintf(path, PATH_BYTES, "%s/cases.csv", out);
+    MCS_TRY(mcs_path(path, "%s/cases.csv", out));
     FILE *s = open_memstream(&text, &n_bytes);
     MCS_REQUIRE(s, MCS_E_NOMEM, "%s: no memory", path);
     fprintf(s, "case");

@@ -5,6 +5,7 @@
 #include "data/run/run_folder.h"
 #include "engine/base/arena.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "infer/report/html.h"
 #include "infer/report/report_parts.h"
 
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_JSON_BYTES = 1 << 28, MAX_CONFIG_BYTES = 1 << 20, PATH_BYTES = 4096 };
+enum { MAX_JSON_BYTES = 1 << 28, MAX_CONFIG_BYTES = 1 << 20 };
 
 /* The files of a run folder; NULL if missing or unreadable. */
 struct run_files {
@@ -26,10 +27,10 @@ struct run_files {
 /* Reads a JSON file of the run; *json is NULL if the file does not exist. E_DATA, E_IO. */
 static enum mcs_status read_json(const char *folder, const char *name, int want_array, json_t **json)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     json_t *root;
     *json = NULL;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    MCS_TRY(mcs_path(path, "%s/%s", folder, name));
     if (!mcs_file_exists(path)) return MCS_OK;
     MCS_TRY(mcs_json_read(path, MAX_JSON_BYTES, 0, &root));
     if (want_array ? !json_is_array(root) : !json_is_object(root)) {
@@ -48,22 +49,23 @@ static void read_optional(const char *folder, const char *name, int want_array, 
     mcs_error_clear();
 }
 
+static int has_file(const char *folder, const char *name)
+{
+    char path[MCS_PATH_BYTES];
+    return mcs_path_fits(path, "%s/%s", folder, name) && mcs_file_exists(path);
+}
+
 static void read_config(struct run_files *r)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     int64_t n_bytes;
-    snprintf(path, sizeof path, "%s/config.yaml", r->folder);
-    if (!mcs_file_exists(path) || mcs_file_read(path, MAX_CONFIG_BYTES, &r->config, &n_bytes) == MCS_OK) return;
+    if (!has_file(r->folder, "config.yaml")) return;
+    if (mcs_path(path, "%s/config.yaml", r->folder) == MCS_OK &&
+        mcs_file_read(path, MAX_CONFIG_BYTES, &r->config, &n_bytes) == MCS_OK)
+        return;
     mcs_warn("%s; the report is made without it", mcs_error_message());
     mcs_error_clear();
     r->config = NULL;
-}
-
-static int has_file(const char *folder, const char *name)
-{
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return mcs_file_exists(path);
 }
 
 static enum mcs_status read_run(const char *folder, struct run_files *r)

@@ -1,6 +1,7 @@
 /* The report's cases: the image, overlaid with the saliency, the masks, the ground truth and the uncertainty. The page
  * contains each image once; masks and outlines are vector paths over it, so they are sharp at any size. */
 #include "data/image/image.h"
+#include "engine/base/path.h"
 #include "infer/report/chart.h"
 #include "infer/report/html.h"
 #include "infer/report/report_parts.h"
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, SHOWN = 12, N_WORST = 6, N_MIDDLE = 3, N_BEST = 3, MAX_SIDE = 512 };
+enum { SHOWN = 12, N_WORST = 6, N_MIDDLE = 3, N_BEST = 3, MAX_SIDE = 512 };
 
 /* ---- pictures ---- */
 
@@ -28,15 +29,14 @@ static int is_inside(const char *path)
 static int read_picture(const char *folder, const json_t *item, const char *key, enum mcs_filter filter,
                         struct image *img, char why[256])
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     const char *name = mcs_report_string(item, key);
     *img = (struct image){0};
     snprintf(why, 256, "not in this run");
     if (!name) return 0;
     snprintf(why, 256, "the path leads out of the run folder");
     if (!is_inside(name)) return 0;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (mcs_image_read(path, 1, img) != MCS_OK) {
+    if (mcs_path(path, "%s/%s", folder, name) != MCS_OK || mcs_image_read(path, 1, img) != MCS_OK) {
         snprintf(why, 256, "not readable: %s", name);
         mcs_error_clear();
         *img = (struct image){0};

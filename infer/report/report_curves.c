@@ -1,5 +1,6 @@
 /* The report's curves: the metrics logged by a training, and memory use over the steps of a graph. */
 #include "data/io/file.h"
+#include "engine/base/path.h"
 #include "infer/report/chart.h"
 #include "infer/report/report_parts.h"
 
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FILE_BYTES = 1 << 28, MAX_NAMES = 64, POINTS = 400, PATH_BYTES = 4096 };
+enum { MAX_FILE_BYTES = 1 << 28, MAX_NAMES = 64, POINTS = 400 };
 
 struct series {
     char name[64];
@@ -183,10 +184,9 @@ static void draw_all(FILE *out, struct series_list *l)
 
 int mcs_report_curves(FILE *out, const char *folder, const char *name)
 {
-    char path[PATH_BYTES], *text;
+    char path[MCS_PATH_BYTES], *text;
     int64_t n_bytes;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (!mcs_file_exists(path)) return 0;
+    if (!mcs_path_fits(path, "%s/%s", folder, name) || !mcs_file_exists(path)) return 0;
     if (mcs_file_read(path, MAX_FILE_BYTES, &text, &n_bytes) != MCS_OK) {
         mcs_error_clear();
         mcs_report_missing(out, "No curves: %s cannot be read.", name);

@@ -1,6 +1,7 @@
 #include "infer/sam/sam_model.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 #include "engine/model/layers.h"
 #include "infer/sam/sam_plan.h"
 #include "infer/weights.h"
@@ -38,14 +39,11 @@ enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, str
 
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m)
 {
-    char config[1100];
+    char config[MCS_PATH_BYTES];
     *m = (struct sam_model){0};
-    if (mcs_folder_exists(path))
-        snprintf(m->path, sizeof m->path, "%s/sam.safetensors", path);
-    else
-        snprintf(m->path, sizeof m->path, "%s", path);
+    MCS_TRY(mcs_path(m->path, mcs_folder_exists(path) ? "%s/sam.safetensors" : "%s", path));
     const char *slash = strrchr(m->path, '/');
-    snprintf(config, sizeof config, "%.*ssam_config.json", slash ? (int)(slash - m->path) + 1 : 0, m->path);
+    MCS_TRY(mcs_path(config, "%.*ssam_config.json", slash ? (int)(slash - m->path) + 1 : 0, m->path));
     MCS_REQUIRE(mcs_file_exists(m->path), MCS_E_NOINPUT,
                 "%s: no such file; a SAM model is a safetensors file, or a "
                 "folder with sam.safetensors and sam_config.json",
@@ -71,10 +69,10 @@ void mcs_sam_model_close(struct sam_model *m)
 
 enum mcs_status mcs_sam_model_save(const struct sam_model *m, const char *folder, int half, const char *note)
 {
-    char path[1100];
+    char path[MCS_PATH_BYTES];
     MCS_TRY(mcs_folder_make(folder));
-    snprintf(path, sizeof path, "%s/sam.safetensors", folder);
+    MCS_TRY(mcs_path(path, "%s/sam.safetensors", folder));
     MCS_TRY(mcs_weights_write(path, m->params, half, NULL, note));
-    snprintf(path, sizeof path, "%s/sam_config.json", folder);
+    MCS_TRY(mcs_path(path, "%s/sam_config.json", folder));
     return mcs_sam_config_write(path, &m->config);
 }

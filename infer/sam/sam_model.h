@@ -16,6 +16,7 @@
 
 #include "data/image/image.h"
 #include "engine/backend.h"
+#include "engine/base/path.h"
 #include "engine/device_ops.h"
 #include "engine/model/sam.h"
 #include "engine/tape/exec.h"
@@ -26,7 +27,7 @@ struct sam_model {
     struct sam_config config;
     struct params *params;
     struct device *device;
-    char path[1024];
+    char path[MCS_PATH_BYTES];
     char sha256[65]; /* of the weights file; "" for random weights */
     /* Compiled graphs, made at first use: encoders by batch size, decoders by prompts, tokens and mask prompt. */
     struct sam_plan *plans;

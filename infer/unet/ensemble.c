@@ -1,5 +1,6 @@
 #include "infer/unet/ensemble.h"
 
+#include "engine/base/path.h"
 #include "infer/unet/uncertainty.h"
 #include "infer/weights.h"
 
@@ -36,7 +37,7 @@ enum mcs_status mcs_ensemble_open(const char *run, const enum ensemble_choice *c
                                   struct ensemble *e)
 {
     struct unet_plans plans;
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     int n;
     enum mcs_status st;
     *e = (struct ensemble){0};
@@ -49,7 +50,7 @@ enum mcs_status mcs_ensemble_open(const char *run, const enum ensemble_choice *c
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, 0, d, &e->model), st, failed);
     const int64_t bytes = e->model.params->n_values * (int64_t)sizeof(float);
     for (int i = 0; i < e->n; i++) {
-        snprintf(path, sizeof path, "%s/%s", run, e->checkpoint[i].file);
+        MCS_TRY_GOTO(mcs_path(path, "%s/%s", run, e->checkpoint[i].file), st, failed);
         MCS_TRY_GOTO(mcs_weights_read(path, e->model.params, NULL), st, failed);
         e->weights[i] = malloc((size_t)bytes);
         MCS_REQUIRE_GOTO(e->weights[i], MCS_E_NOMEM, st, failed, "no memory for the weights of %d checkpoints", e->n);

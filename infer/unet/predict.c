@@ -5,6 +5,7 @@
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "infer/requests.h"
 #include "infer/unet/row_record.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, GROUP = 8 };
+enum { GROUP = 8 };
 
 struct predict_options mcs_predict_defaults(void)
 {
@@ -59,7 +60,7 @@ struct waiting {
 struct job {
     const struct predict_options *o;
     struct ensemble ensemble;
-    char folder[3][PATH_BYTES];
+    char folder[3][MCS_PATH_BYTES];
     struct waiting group[GROUP];
     int n_group, n_done;
     const struct case_list *list;
@@ -130,16 +131,15 @@ static enum mcs_status result_alloc(const struct job *j, const struct waiting *w
 static enum mcs_status write_case(struct job *j, int choice, const struct waiting *w, const struct result *r)
 {
     const char *folder = j->folder[choice], *stem = w->file->stem;
-    char path[PATH_BYTES + 256];
+    char path[MCS_PATH_BYTES];
     if (j->o->save_probabilities) {
-        snprintf(path, sizeof path, "%s/%s.h5", folder, stem);
+        MCS_TRY(mcs_path(path, "%s/%s.h5", folder, stem));
         MCS_TRY(mcs_probability_write(path, &r->prob));
     }
     if (j->o->uncertainty) {
         struct uncertainty_row *row = &j->rows[choice][w->file - j->list->files];
         row->stem = stem;
-        snprintf(path, sizeof path, "%s/uncertainty",
-                 folder); /* a separate folder: readers of masks read every image of a folder */
+        MCS_TRY(mcs_path(path, "%s/uncertainty", folder)); /* apart: readers of masks read every image of a folder */
         MCS_TRY(mcs_probability_write_entropy(path, stem, &r->prob, r->bits, r->labels, j->o->form, row));
     }
     return mcs_probability_write_mask(folder, stem, &r->prob, r->labels, w->is_volume ? &w->volume : NULL);
@@ -252,10 +252,10 @@ done:
 
 static int mask_exists(const struct job *j, const struct case_file *file)
 {
-    char path[PATH_BYTES + 256];
-    snprintf(path, sizeof path, "%s/%s.%s", j->folder[0], file->stem,
-             mcs_media_is_volume(file->name) ? "nii.gz" : "png");
-    return mcs_file_exists(path);
+    char path[MCS_PATH_BYTES];
+    return mcs_path_fits(path, "%s/%s.%s", j->folder[0], file->stem,
+                         mcs_media_is_volume(file->name) ? "nii.gz" : "png") &&
+           mcs_file_exists(path);
 }
 
 /* 1 if the run folder has recorded the case; its uncertainty rows are then read from the record. */
@@ -275,8 +275,8 @@ static int is_recorded(struct job *j, const struct case_file *file)
 /* Checks that no file name of the case is too long; the last choice's folder has the longest path. */
 static enum mcs_status name_check(const struct job *j, const struct case_file *file)
 {
-    char folder[PATH_BYTES + 64];
-    snprintf(folder, sizeof folder, j->o->uncertainty ? "%s/uncertainty" : "%s", j->folder[j->o->n_choices - 1]);
+    char folder[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(folder, j->o->uncertainty ? "%s/uncertainty" : "%s", j->folder[j->o->n_choices - 1]));
     return mcs_case_name_check(folder, file->stem,
                                j->o->uncertainty                 ? "_entropy.png"
                                : mcs_media_is_volume(file->name) ? ".nii.gz"
@@ -332,11 +332,11 @@ static char *find_done(struct job *j)
 static enum mcs_status write_tables(struct job *j)
 {
     for (int g = 0; j->o->uncertainty && g < j->o->n_choices; g++) {
-        char path[PATH_BYTES + 64];
+        char path[MCS_PATH_BYTES];
         int n = 0;
         for (int i = 0; i < j->list->n; i++)
             if (j->rows[g][i].stem) j->rows[g][n++] = j->rows[g][i];
-        snprintf(path, sizeof path, "%s/uncertainty", j->folder[g]);
+        MCS_TRY(mcs_path(path, "%s/uncertainty", j->folder[g]));
         MCS_TRY(mcs_uncertainty_write_csv(path, j->rows[g], n));
     }
     return MCS_OK;
@@ -366,19 +366,21 @@ static enum mcs_status run_cases(struct job *j)
     return write_tables(j);
 }
 
-/* Sets the output folders in the job and lists them in `out` (2 x choices); returns their number. */
-static int name_folders(struct job *j, const char *output, struct run_output out[2 * ENSEMBLE_MAX_CHOICES])
+/* Sets the output folders in the job and lists them in `out` (2 x choices); *n: their number. */
+static enum mcs_status name_folders(struct job *j, const char *output, struct run_output out[2 * ENSEMBLE_MAX_CHOICES],
+                                    int *n)
 {
     const struct predict_options *o = j->o;
-    int n = 0;
+    *n = 0;
     for (int g = 0; g < o->n_choices; g++) {
-        snprintf(j->folder[g], sizeof j->folder[g], g ? "%s/%s" : "%s", output, mcs_predict_choice_name(o->choices[g]));
-        out[n++] = (struct run_output){j->folder[g], "*.png;*.nii.gz;*.h5;config.yaml;failures.csv"};
+        const char *choice = mcs_predict_choice_name(o->choices[g]);
+        MCS_TRY(g ? mcs_path(j->folder[g], "%s/%s", output, choice) : mcs_path(j->folder[g], "%s", output));
+        out[(*n)++] = (struct run_output){j->folder[g], "*.png;*.nii.gz;*.h5;config.yaml;failures.csv"};
         if (o->uncertainty)
-            out[n++] = (struct run_output){mcs_arena_printf(&j->arena, "%s/uncertainty", j->folder[g]),
-                                           "*.png;*.h5;uncertainty.csv"};
+            out[(*n)++] = (struct run_output){mcs_arena_printf(&j->arena, "%s/uncertainty", j->folder[g]),
+                                              "*.png;*.h5;uncertainty.csv"};
     }
-    return n;
+    return MCS_OK;
 }
 
 /* Opens the output as a run folder; the weights' hash is one of the options that a resumed run must match. */
@@ -409,7 +411,8 @@ enum mcs_status mcs_predict_folder(const char *input, const char *output, const 
     MCS_REQUIRE(j, MCS_E_NOMEM, "no memory for a list of cases");
     j->o = o;
     j->list = &list;
-    const int n_folders = name_folders(j, output, out);
+    int n_folders;
+    MCS_TRY_GOTO(name_folders(j, output, out, &n_folders), st, done);
     if (o->command) MCS_TRY_GOTO(mcs_run_check_paths(o->command, out, n_folders, in, 2), st, done);
     MCS_TRY_GOTO(mcs_cases_list(input, MCS_MEDIA_ENDINGS, NULL, &list), st, done);
     MCS_TRY_GOTO(mcs_ensemble_open(run, o->choices, o->n_choices, d, &j->ensemble), st, done);

@@ -5,6 +5,7 @@
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/memory.h"
+#include "engine/base/path.h"
 #include "engine/image/prob_maps.h"
 #include "infer/cases.h"
 #include "infer/unet/ensemble.h"
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, MAX_CLASSES = 256, ROW_BYTES = 512 };
+enum { MAX_CLASSES = 256, ROW_BYTES = 512 };
 static const int64_t MAX_VALUES = (int64_t)1 << 34;
 
 static int64_t voxels(const struct probability *p)
@@ -134,9 +135,9 @@ void mcs_probability_labels(const struct probability *p, double threshold, uint8
 enum mcs_status mcs_probability_write_mask(const char *out, const char *stem, const struct probability *p,
                                            const uint8_t *labels, const struct volume *like)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     const int is_volume = p->is_volume || p->nz > 1; /* a PNG holds one slice */
-    snprintf(path, sizeof path, "%s/%s.%s", out, stem, is_volume ? "nii.gz" : "png");
+    MCS_TRY(mcs_path(path, "%s/%s.%s", out, stem, is_volume ? "nii.gz" : "png"));
     if (is_volume) {
         struct volume plain = {0};
         MCS_REQUIRE(!like || (like->nx == p->nx && like->ny == p->ny && like->nz == p->nz), MCS_E_SHAPE,
@@ -186,7 +187,7 @@ enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem,
                                               const float *bits, const uint8_t *labels, enum mcs_form form,
                                               struct uncertainty_row *row)
 {
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     const int64_t n = voxels(p);
     enum mcs_status st;
     float *made = bits ? NULL : malloc((size_t)n * sizeof *made);
@@ -201,9 +202,9 @@ enum mcs_status mcs_probability_write_entropy(const char *out, const char *stem,
         row->mean += (double)bits[i] / (double)n;
         row->foreground += labels[i] != 0;
     }
-    snprintf(path, sizeof path, "%s/%s_entropy.h5", out, stem);
+    MCS_TRY_GOTO(mcs_path(path, "%s/%s_entropy.h5", out, stem), st, done);
     MCS_TRY_GOTO(write_entropy_store(path, p, bits), st, done);
-    snprintf(path, sizeof path, "%s/%s_entropy.png", out, stem);
+    MCS_TRY_GOTO(mcs_path(path, "%s/%s_entropy.png", out, stem), st, done);
     if (p->nz == 1) MCS_TRY_GOTO(write_entropy_png(path, p, bits), st, done);
 done:
     free(made);
@@ -214,8 +215,9 @@ enum mcs_status mcs_uncertainty_write_csv(const char *out, const struct uncertai
 {
     static const char head[] = "image_name,uncertainty_score,score_by_area,mean_entropy,foreground\n";
     struct arena arena = {0};
-    char path[PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     size_t bytes = sizeof head, used = 0;
+    MCS_TRY(mcs_path(path, "%s/uncertainty.csv", out));
     for (int i = 0; i < n; i++) bytes += 2 * strlen(rows[i].stem) + ROW_BYTES;
     char *text = malloc(bytes);
     MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for uncertainty.csv");
@@ -224,7 +226,6 @@ enum mcs_status mcs_uncertainty_write_csv(const char *out, const struct uncertai
         used +=
             (size_t)snprintf(text + used, bytes - used, "%s,%.9g,%.9g,%.9g,%lld\n", mcs_csv_field(&arena, rows[i].stem),
                              rows[i].score, rows[i].score_area, rows[i].mean, (long long)rows[i].foreground);
-    snprintf(path, sizeof path, "%s/uncertainty.csv", out);
     const enum mcs_status st = mcs_file_write(path, text, (int64_t)used);
     free(text);
     mcs_arena_free(&arena);

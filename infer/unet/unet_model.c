@@ -2,6 +2,7 @@
 
 #include "data/io/file.h"
 #include "data/io/json.h"
+#include "engine/base/path.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -193,16 +194,16 @@ static enum mcs_status parse_plans(const char *path, const json_t *root, struct 
 
 enum mcs_status mcs_unet_plans_read(const char *folder, struct unet_plans *p)
 {
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     json_t *root;
     *p = (struct unet_plans){0};
-    snprintf(path, sizeof path, "%s/plans.json", folder);
+    MCS_TRY(mcs_path(path, "%s/plans.json", folder));
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
     MCS_TRY(mcs_json_read(path, MAX_JSON, 0, &root));
     enum mcs_status st = parse_plans(path, root, p);
     json_decref(root);
     MCS_TRY(st);
-    snprintf(path, sizeof path, "%s/dataset.json", folder);
+    MCS_TRY(mcs_path(path, "%s/dataset.json", folder));
     MCS_TRY(mcs_json_read(path, MAX_JSON, 0, &root));
     const json_t *labels = json_object_get(root, "labels");
     p->net.in_channels = (int)json_object_size(json_object_get(root, "channel_names"));
@@ -235,11 +236,11 @@ static enum mcs_status parse_checkpoint(const char *path, const json_t *o, struc
 
 enum mcs_status mcs_unet_checkpoints_read(const char *folder, struct unet_checkpoint *c, int *n)
 {
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     json_t *root;
     enum mcs_status st = MCS_OK;
     *n = 0;
-    snprintf(path, sizeof path, "%s/checkpoints.json", folder);
+    MCS_TRY(mcs_path(path, "%s/checkpoints.json", folder));
     MCS_TRY(mcs_json_read(path, MAX_JSON, 0, &root));
     const json_t *list = json_object_get(root, "checkpoints");
     const size_t count = json_array_size(list);

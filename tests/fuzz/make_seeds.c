@@ -29,7 +29,8 @@ static const char *at(const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(path + n, sizeof path - (size_t)n, fmt, args);
     va_end(args);
-    mcs_folder_of(path, folder);
+    const char *name;
+    OK(mcs_path_split(path, folder, &name));
     OK(mcs_folder_make(folder));
     return path;
 }

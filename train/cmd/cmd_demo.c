@@ -1,5 +1,6 @@
 /* mcsam demo: the whole pipeline on one subject's MRI. */
 #include "data/io/file.h"
+#include "engine/base/path.h"
 #include "train/cmd/demo_command.h"
 #include "train/cmd/demo_data_options.h"
 
@@ -89,15 +90,14 @@ void mcs_demo_options_quick(struct demo_options *o)
 }
 
 /* Finds a shipped folder in the current folder or in the source tree that contains this program as build/mcsam. */
-static const char *shipped(const char *folder, char *path, size_t bytes)
+static const char *shipped(const char *folder, char path[MCS_PATH_BYTES])
 {
-    char program[512];
+    char program[MCS_PATH_BYTES];
     const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     if (mcs_folder_exists(folder) || n < 0) return folder;
     program[n] = '\0';
     *strrchr(program, '/') = '\0';
-    snprintf(path, bytes, "%s/../%s", program, folder);
-    return mcs_folder_exists(path) ? path : folder;
+    return mcs_path_fits(path, "%s/../%s", program, folder) && mcs_folder_exists(path) ? path : folder;
 }
 
 struct demo_options mcs_demo_command_options(const struct demo_command *c, struct arena *arena)
@@ -129,12 +129,12 @@ static enum mcs_status run(const void *command)
     struct demo_command c = *(const struct demo_command *)command;
     struct demo_options *o = &c.o;
     struct arena arena = {0};
-    char clip[1024], sam[1024];
+    char clip[MCS_PATH_BYTES], sam[MCS_PATH_BYTES];
     enum mcs_status st;
     MCS_TRY(mcs_demo_config_check(&o->data));
     if (o->quick) mcs_demo_options_quick(o);
-    if (!o->clip) o->clip = shipped("data/demo/clip", clip, sizeof clip);
-    if (!o->sam) o->sam = shipped("data/demo/sam", sam, sizeof sam);
+    if (!o->clip) o->clip = shipped("data/demo/clip", clip);
+    if (!o->sam) o->sam = shipped("data/demo/sam", sam);
     if (c.common.dry_run) {
         const long long n[] = {o->seeds, o->train_images, o->finetune_steps, o->cycles * o->cycle_steps,
                                o->test_images};

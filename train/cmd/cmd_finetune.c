@@ -1,6 +1,7 @@
 /* mcsam finetune: fine-tunes CLIP on image-caption pairs. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "train/clip/finetune.h"
@@ -123,7 +124,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
 {
     struct pair_source source;
     const char *frozen[65] = {0};
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     struct clip_train_options o = {.batch = c->batch,
                                    .checkpoint_every = c->checkpoint_every,
                                    .lr = c->lr,
@@ -146,7 +147,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
     mcs_pair_source_close(&source);
     MCS_TRY(st);
     if (c->common.dry_run || t->rank) return MCS_OK;
-    snprintf(path, sizeof path, "%s/model", c->output);
+    MCS_TRY(mcs_path(path, "%s/model", c->output));
     MCS_TRY(mcs_clip_model_save(m, path, 0));
     printf(c->common.json ? "{\"steps\": %lld, \"pairs\": %d}\n" : "%lld steps on %d pairs\n", (long long)o.steps,
            pairs->n);
@@ -168,7 +169,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
                                      .image_folder = c->images,
                                      .separator = c->separator[0],
                                      .min_codes = (int)c->min_caption};
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     struct pairs pairs = {0};
     struct clip_model m = {0};
     struct arena arena = {0};
@@ -182,7 +183,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
         MCS_TRY_GOTO(mcs_training_pairs_lines(&pairs, &arena, &lines), st, done);
         config =
             mcs_arena_printf(&arena, "%s%s%s", config, lines, mcs_training_weights_line("model", m.sha256, &arena));
-        snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
+        MCS_TRY_GOTO(mcs_path(path, "%s/checkpoint.h5", c->output), st, done);
         MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
         MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
     }

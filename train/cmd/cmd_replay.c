@@ -2,6 +2,7 @@
 #include "data/io/file.h"
 #include "engine/base/escape.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
 #include "infer/metrics/diff.h"
@@ -20,8 +21,6 @@
 #include <unistd.h>
 
 extern char **environ;
-
-enum { PATH_BYTES = 4096 };
 
 struct replay_command {
     struct mcs_common common;
@@ -102,7 +101,7 @@ static const char *mark_path(struct arena *a, const char *output)
 
 static enum mcs_status mark_text(struct arena *a, const char *folder, const char *config, const char **text)
 {
-    char hex[65], real[PATH_MAX];
+    char hex[65], real[MCS_PATH_BYTES];
     MCS_TRY(mcs_file_sha256(config, hex));
     MCS_REQUIRE(realpath(folder, real), MCS_E_IO, "%s: %s", folder, strerror(errno));
     *text = mcs_arena_printf(a, "%s\n%s\n", real, hex);
@@ -117,6 +116,7 @@ static enum mcs_status take_folder(struct arena *a, const char *folder, const ch
     int64_t n;
     MCS_TRY(mark_text(a, folder, config, &text));
     if (!mcs_folder_exists(output) && !mcs_file_exists(output)) {
+        MCS_TRY(mcs_path_room(output));
         MCS_TRY(mcs_folder_make(output));
         return mcs_file_write(mark, text, (int64_t)strlen(text));
     }
@@ -140,9 +140,9 @@ static enum mcs_status compare(const char *a, const char *b, double tolerance, i
     struct dirent **names;
     const int n = depth ? scandir(a, &names, NULL, alphasort) : 0;
     for (int i = 0; i < n; i++) {
-        char p[PATH_BYTES], q[PATH_BYTES];
-        snprintf(p, sizeof p, "%s/%s", a, names[i]->d_name);
-        snprintf(q, sizeof q, "%s/%s", b, names[i]->d_name);
+        char p[MCS_PATH_BYTES], q[MCS_PATH_BYTES];
+        if (st == MCS_OK) st = mcs_path(p, "%s/%s", a, names[i]->d_name);
+        if (st == MCS_OK) st = mcs_path(q, "%s/%s", b, names[i]->d_name);
         if (st == MCS_OK && names[i]->d_name[0] != '.' && mcs_folder_exists(p))
             st = compare(p, q, tolerance, depth - 1, d);
         free(names[i]);

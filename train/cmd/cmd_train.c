@@ -1,6 +1,7 @@
 /* mcsam train: trains a segmentation network on masks, in cycles. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "train/cmd/gpus_option.h"
@@ -165,7 +166,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     struct unet_plans plans;
     struct unet_model m = {0};
     struct arena arena = {0};
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
@@ -174,7 +175,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     const char *config = task->config; /* rank 0 adds the lines of training_data.h and writes it to the checkpoint */
     if (!c->common.dry_run && t->rank == 0) {
         config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
-        snprintf(path, sizeof path, "%s/checkpoint.h5", c->output);
+        MCS_TRY_GOTO(mcs_path(path, "%s/checkpoint.h5", c->output), st, done);
         MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
         MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
     }

@@ -1,6 +1,7 @@
 /* The demo's images in memory and on disk, and the scores of masks against the ground truth. */
 #include "data/io/file.h"
 #include "data/lesions/demo_write.h"
+#include "engine/base/path.h"
 #include "infer/metrics/metrics.h"
 #include "train/demo/demo_run.h"
 
@@ -71,10 +72,10 @@ enum mcs_status mcs_demo_score_add(struct demo_score *s, int i, const uint8_t *m
 enum mcs_status mcs_demo_write_mask(const struct demo_run *run, const char *folder, const char *stem,
                                     const uint8_t *mask)
 {
-    char path[1200];
-    snprintf(path, sizeof path, "%s/%s", run->o->output, folder);
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(path, "%s/%s", run->o->output, folder));
     MCS_TRY(mcs_folder_make(path));
-    snprintf(path, sizeof path, "%s/%s/%s.png", run->o->output, folder, stem);
+    MCS_TRY(mcs_path(path, "%s/%s/%s.png", run->o->output, folder, stem));
     return mcs_image_write_mask(path, mask, DEMO_SIZE, DEMO_SIZE);
 }
 
@@ -82,21 +83,21 @@ enum mcs_status mcs_demo_write_map(const struct demo_run *run, const char *folde
                                    double scale)
 {
     uint8_t pixels[DEMO_PIXELS];
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     for (int i = 0; i < DEMO_PIXELS; i++) pixels[i] = (uint8_t)lrint(fmin(fmax((double)map[i] * scale, 0), 255));
     const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, pixels};
-    snprintf(path, sizeof path, "%s/%s", run->o->output, folder);
+    MCS_TRY(mcs_path(path, "%s/%s", run->o->output, folder));
     MCS_TRY(mcs_folder_make(path));
-    snprintf(path, sizeof path, "%s/%s/%s.png", run->o->output, folder, stem);
+    MCS_TRY(mcs_path(path, "%s/%s/%s.png", run->o->output, folder, stem));
     return mcs_image_write_png(path, &img);
 }
 
 static enum mcs_status write_folder(const struct demo_run *run, const char *name, enum demo_split split,
                                     enum demo_kind kind, int n)
 {
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     if (n == 0) return MCS_OK;
-    snprintf(path, sizeof path, "%s/data/%s", run->o->output, name);
+    MCS_TRY(mcs_path(path, "%s/data/%s", run->o->output, name));
     return mcs_demo_write(path, &run->atlas, &run->o->data,
                           &(struct demo_write){.split = split, .kind = kind, .seed = (uint64_t)run->o->seed, .n = n});
 }

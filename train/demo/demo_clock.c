@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -62,7 +63,7 @@ static void *beat(void *clock)
 enum mcs_status mcs_demo_clock_open(struct demo_clock *c, const char *folder, const char *const *names, int n)
 {
     *c = (struct demo_clock){.n_stages = n, .running = -1};
-    snprintf(c->path, sizeof c->path, "%s/.mcsam.seconds", folder);
+    MCS_TRY(mcs_path(c->path, "%s/.mcsam.seconds", folder));
     for (int i = 0; i < n; i++) c->stage[i].name = names[i];
     read_file(c);
     c->started = c->stage_started = mcs_seconds();

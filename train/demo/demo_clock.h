@@ -7,6 +7,7 @@
 #ifndef MCS_DEMO_CLOCK_H
 #define MCS_DEMO_CLOCK_H
 
+#include "engine/base/path.h"
 #include "engine/base/status.h"
 
 #include <limits.h>
@@ -16,7 +17,7 @@
 enum { DEMO_CLOCK_STAGES = 16 };
 
 struct demo_clock {
-    char path[PATH_MAX];
+    char path[MCS_PATH_BYTES];
     double before;  /* seconds of earlier runs */
     double started; /* start of this run, and below of the current stage, by mcs_seconds */
     double stage_started;

@@ -2,6 +2,7 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "infer/metrics/metrics.h"
 #include "train/demo/demo_run.h"
 
@@ -224,8 +225,9 @@ static json_t *case_json(const struct demo_run *run, int i)
 
 static enum mcs_status write_csv(const struct demo_run *run)
 {
-    char path[1200], *text = NULL;
+    char path[MCS_PATH_BYTES], *text = NULL;
     size_t bytes = 0;
+    MCS_TRY(mcs_path(path, "%s/cases.csv", run->o->output));
     FILE *f = open_memstream(&text, &bytes);
     MCS_REQUIRE(f, MCS_E_NOMEM, "no memory for cases.csv");
     fputs("case", f);
@@ -239,7 +241,6 @@ static enum mcs_status write_csv(const struct demo_run *run)
                 l->blurred, l->rim);
     }
     fclose(f);
-    snprintf(path, sizeof path, "%s/cases.csv", run->o->output);
     const enum mcs_status st = mcs_file_write(path, text, (int64_t)bytes);
     free(text);
     return st;

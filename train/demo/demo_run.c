@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/devices.h"
 #include "infer/report/report.h"
@@ -103,7 +104,7 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
     struct demo_run run = {.o = o};
     struct demo_clock clock = {.running = -1};
     struct run_folder *folder = NULL;
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     enum mcs_status st;
     MCS_TRY_GOTO(check_paths(o), st, done);
     MCS_TRY_GOTO(mcs_run_open(&o->command, o->output, NULL, &folder), st, done);
@@ -111,7 +112,7 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
     MCS_TRY_GOTO(mcs_demo_clock_open(&clock, o->output, stage_names, N_STAGES), st, done);
     MCS_TRY_GOTO(run_stages(&run, &clock), st, done);
     MCS_TRY_GOTO(mcs_demo_write_results(&run, mcs_demo_clock_total(&clock)), st, done);
-    snprintf(path, sizeof path, "%s/report.html", o->output);
+    MCS_TRY_GOTO(mcs_path(path, "%s/report.html", o->output), st, done);
     MCS_TRY_GOTO(mcs_report_write(o->output, path), st, done);
     mcs_log("%s: the report; look at it in a browser", path);
 done:

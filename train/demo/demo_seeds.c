@@ -1,6 +1,7 @@
 /* Means over several seeds of a demo, with 95 % intervals. */
 #include "data/io/file.h"
 #include "data/io/json.h"
+#include "engine/base/path.h"
 #include "infer/metrics/statistics.h"
 #include "train/demo/demo_run.h"
 
@@ -60,19 +61,19 @@ static double figure(const json_t *summary, int i)
 enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n)
 {
     double *values = malloc((size_t)(N_FIGURES * n) * sizeof *values);
-    char path[1200], *text = NULL;
+    char path[MCS_PATH_BYTES], *text = NULL;
     size_t bytes = 0;
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE(values, MCS_E_NOMEM, "no memory for %lld seeds", (long long)n);
     for (int64_t k = 0; k < n; k++) {
         json_t *summary;
-        snprintf(path, sizeof path, "%s/seed%lld/summary.json", folder, (long long)(first + k));
+        MCS_TRY_GOTO(mcs_path(path, "%s/seed%lld/summary.json", folder, (long long)(first + k)), st, done);
         MCS_TRY_GOTO(mcs_json_read(path, 1 << 26, 0, &summary), st, done);
         for (int i = 0; i < N_FIGURES; i++) values[i * n + k] = figure(summary, i);
         json_decref(summary);
     }
     FILE *f = open_memstream(&text, &bytes);
-    if (!f) abort();
+    MCS_REQUIRE_GOTO(f, MCS_E_NOMEM, st, done, "%s/seeds.csv: no memory", folder);
     fputs("figure,mean,low,high", f);
     for (int64_t k = 0; k < n; k++) fprintf(f, ",seed%lld", (long long)(first + k));
     fputc('\n', f);
@@ -85,7 +86,7 @@ enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n)
         fputc('\n', f);
     }
     fclose(f);
-    snprintf(path, sizeof path, "%s/seeds.csv", folder);
+    MCS_TRY_GOTO(mcs_path(path, "%s/seeds.csv", folder), st, done);
     st = mcs_file_write(path, text, (int64_t)bytes);
 done:
     free(text);

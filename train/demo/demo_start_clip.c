@@ -1,6 +1,7 @@
 #include "data/io/file.h"
 #include "data/lesions/demo_start.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/model/layers.h"
 #include "train/clip/clip_train.h"
 #include "train/demo/start_models.h"
@@ -198,11 +199,11 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
 {
     struct maker m = {.o = o};
     struct clip_config c = mcs_demo_clip_config();
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     MCS_REQUIRE(!o->comm, MCS_E_USAGE, "demo-start clip: its auxiliary losses need a single rank; drop --gpus");
     MCS_TRY(mcs_demo_atlas_load(o->atlas, &m.atlas));
     MCS_TRY(mcs_folder_make(o->out));
-    snprintf(path, sizeof path, "%s/vocab.txt", o->out);
+    MCS_TRY(mcs_path(path, "%s/vocab.txt", o->out));
     MCS_TRY(write_vocabulary(&m.atlas, path));
     MCS_TRY(mcs_clip_model_new(&c, path, (uint64_t)o->seed, o->device, name_heads, &m.model));
     c = m.model.config;
@@ -235,7 +236,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     const struct clip_extra extra = {build_losses, fill_losses, &m};
     enum mcs_status st = weigh_words(&m);
     if (st == MCS_OK) st = mcs_clip_train(&m.model, &train, &source, &extra);
-    snprintf(path, sizeof path, "%s/model", o->out);
+    if (st == MCS_OK) st = mcs_path(path, "%s/model", o->out);
     if (st == MCS_OK) st = mcs_clip_model_save(&m.model, path, 1);
     if (st == MCS_OK) mcs_log("%s: written", path);
     for (int i = 0; i < 7; i++) free(*fields[i]);

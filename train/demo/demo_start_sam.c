@@ -4,6 +4,7 @@
 #include "data/lesions/demo_sample.h"
 #include "data/lesions/demo_start.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "train/demo/start_models.h"
 #include "train/run/training_data.h"
@@ -89,7 +90,7 @@ static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, 
           *low_res = malloc((size_t)(3 * SAM_MASKS * side * side) * sizeof(float));
     double sum[3] = {0}, part[4] = {0};
     int n_part[4] = {0};
-    char text[512], path[1200];
+    char text[512], path[MCS_PATH_BYTES];
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE_GOTO(sample && pixels && embedding && low_res, MCS_E_NOMEM, st, done, "no memory for an evaluation");
     for (uint32_t id = 0; id < EVALUATED; id++) {
@@ -109,7 +110,7 @@ static enum mcs_status evaluate(struct sam_model *model, const struct maker *m, 
     mcs_log("validation lesions, DSC: tight boxes %.3f, jitter 0.3 %.3f (large %.3f, small %.3f, no rim %.3f, rim "
             "%.3f), jitter 0.6 %.3f",
             sum[0], sum[1], part[0], part[1], part[2], part[3], sum[2]);
-    snprintf(path, sizeof path, "%s/evaluation.json", out);
+    MCS_TRY_GOTO(mcs_path(path, "%s/evaluation.json", out), st, done);
     MCS_TRY_GOTO(mcs_file_write(path, text, (int64_t)strlen(text)), st, done);
 done:
     free(sample);
@@ -124,7 +125,7 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     struct maker m = {.config = &o->data, .images = (int)o->batch};
     struct sam_model model = {0};
     const struct sam_config config = mcs_sam_small();
-    char path[1200], note[200];
+    char path[MCS_PATH_BYTES], note[200];
     struct arena arena = {0};
     enum mcs_status st;
     MCS_TRY(mcs_demo_atlas_load(o->atlas, &m.atlas));
@@ -142,7 +143,7 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     MCS_TRY_GOTO(mcs_sam_model_new(&config, t.seed, o->device, &model), st, done);
     MCS_TRY_GOTO(mcs_sam_train(&model, &t, &source), st, done);
     if (o->comm && o->comm->rank) goto done;
-    snprintf(path, sizeof path, "%s/model", o->out);
+    MCS_TRY_GOTO(mcs_path(path, "%s/model", o->out), st, done);
     snprintf(note, sizeof note, "mcsam " MCS_VERSION " demo-start sam: %lld steps of %d images x %d boxes, seed %lld",
              (long long)o->steps, m.images, t.boxes, (long long)o->seed);
     MCS_TRY_GOTO(mcs_sam_model_save(&model, path, 1, note), st, done);

@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/image/prob_maps.h"
 #include "infer/metrics/metrics.h"
 #include "infer/unet/ensemble.h"
@@ -86,9 +87,9 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     struct unet_cases cases = {0};
     struct unet_plans plans;
     struct unet_model m = {0};
-    char folder[1200];
+    char folder[MCS_PATH_BYTES];
     enum mcs_status st;
-    snprintf(folder, sizeof folder, "%s/%s", o->output, name);
+    MCS_TRY(mcs_path(folder, "%s/%s", o->output, name));
     struct unet_train_options t = {.cycle = {.form = o->form[MCS_FORM_TRAIN],
                                              .epochs = o->cycles * o->cycle_steps,
                                              .iterations = EPOCH_STEPS,
@@ -134,13 +135,13 @@ static enum mcs_status predict(struct demo_run *run, const char *name, const enu
                                int n_choices, float **prob)
 {
     struct ensemble e = {0};
-    char folder[1200];
+    char folder[MCS_PATH_BYTES];
     const int64_t n = run->test.n;
     const struct sliding_options o = mcs_sliding_defaults();
     float *images = malloc((size_t)(n * DEMO_PIXELS) * sizeof *images);
     enum mcs_status st;
     MCS_REQUIRE(images, MCS_E_NOMEM, "no memory for %lld images", (long long)n);
-    snprintf(folder, sizeof folder, "%s/%s", run->o->output, name);
+    MCS_TRY_GOTO(mcs_path(folder, "%s/%s", run->o->output, name), st, done);
     for (int64_t i = 0; i < n; i++)
         mcs_ensemble_normalise(run->test.cases[i].sample->image, NULL, DEMO_PIXELS, 1, images + i * DEMO_PIXELS);
     MCS_TRY_GOTO(mcs_ensemble_open(folder, choices, n_choices, &run->device, &e), st, done);

@@ -1,6 +1,7 @@
 /* The demo's stages before the network: baselines, fine-tuning and retrieval, saliency to SAM, the controls. */
 #include "data/io/file.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "engine/image/components.h"
 #include "infer/metrics/metrics.h"
@@ -127,9 +128,9 @@ enum mcs_status mcs_demo_baselines(struct demo_run *run)
 
 static enum mcs_status read_pairs(const struct demo_run *run, const char *name, struct pairs *pairs)
 {
-    char csv[1200], images[1200];
-    snprintf(csv, sizeof csv, "%s/data/%s/pairs.csv", run->o->output, name);
-    snprintf(images, sizeof images, "%s/data/%s/images", run->o->output, name);
+    char csv[MCS_PATH_BYTES], images[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(csv, "%s/data/%s/pairs.csv", run->o->output, name));
+    MCS_TRY(mcs_path(images, "%s/data/%s/images", run->o->output, name));
     const struct pairs_options po = {.image_folder = images};
     return mcs_pairs_read(csv, &po, pairs);
 }
@@ -158,11 +159,11 @@ static enum mcs_status finetune_rank(void *ctx, const struct process_group *t)
 {
     const struct finetune_task *task = ctx;
     struct clip_model m = {0};
-    char folder[1200];
+    char folder[MCS_PATH_BYTES];
     enum mcs_status st;
+    MCS_TRY(mcs_path(folder, "%s/model", task->train.run));
     MCS_TRY(mcs_clip_model_open(task->o->clip, t->device, &m));
     MCS_TRY_GOTO(finetune(task, &m, t->comm), st, done);
-    snprintf(folder, sizeof folder, "%s/model", task->train.run);
     if (t->rank == 0) st = mcs_clip_model_save(&m, folder, 0);
 done:
     mcs_clip_model_close(&m);
@@ -174,10 +175,10 @@ enum mcs_status mcs_demo_finetune(struct demo_run *run)
     const struct demo_options *o = run->o;
     struct pairs train = {0}, test = {0};
     struct recall_options recall = mcs_recall_defaults();
-    char folder[1200], model[1300];
+    char folder[MCS_PATH_BYTES], model[MCS_PATH_BYTES];
     enum mcs_status st;
-    snprintf(folder, sizeof folder, "%s/finetune", o->output);
-    snprintf(model, sizeof model, "%s/model", folder);
+    MCS_TRY(mcs_path(folder, "%s/finetune", o->output));
+    MCS_TRY(mcs_path(model, "%s/model", folder));
     MCS_TRY(read_pairs(run, "test", &test));
     struct pairs measured = test; /* view of the first pairs; `test` owns them */
     if (measured.n > o->retrieval_images) measured.n = (int)o->retrieval_images;
@@ -233,8 +234,8 @@ static struct segment_case *make_cases(const struct demo_set *set)
 /* Scores the saliency map as a mask, thresholded at 0.5. */
 static enum mcs_status score_saliency(struct demo_run *run, enum demo_stage stage, const struct segment_case *cases)
 {
-    char folder[64];
-    snprintf(folder, sizeof folder, "stages/%s", mcs_demo_stage_folders[stage]);
+    char folder[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(folder, "stages/%s", mcs_demo_stage_folders[stage]));
     for (int i = 0; i < run->test.n; i++) {
         uint8_t mask[DEMO_PIXELS];
         for (int k = 0; k < DEMO_PIXELS; k++) mask[k] = cases[i].map.values[k] > 0.5f;
@@ -246,8 +247,8 @@ static enum mcs_status score_saliency(struct demo_run *run, enum demo_stage stag
 
 static enum mcs_status score_masks(struct demo_run *run, enum demo_stage stage, const struct segment_case *cases)
 {
-    char folder[64];
-    snprintf(folder, sizeof folder, "stages/%s", mcs_demo_stage_folders[stage]);
+    char folder[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(folder, "stages/%s", mcs_demo_stage_folders[stage]));
     for (int i = 0; i < run->test.n; i++) {
         const uint8_t *mask = stage == STAGE_POST         ? cases[i].threshold_mask
                               : stage == STAGE_COMPONENTS ? cases[i].coarse_mask

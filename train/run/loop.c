@@ -2,6 +2,7 @@
 
 #include "data/io/file.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/base/stop.h"
 #include "train/run/checkpoint.h"
 #include "train/run/process_group.h"
@@ -15,7 +16,7 @@ static enum mcs_status start(struct training *t)
 {
     struct params *params = t->optim->params;
     int resumed = 0;
-    snprintf(t->checkpoint, sizeof t->checkpoint, "%s/checkpoint.h5", t->run);
+    MCS_TRY(mcs_path(t->checkpoint, "%s/checkpoint.h5", t->run));
     if (writes(t)) {
         MCS_TRY(mcs_folder_make(t->run));
         MCS_TRY(mcs_checkpoint_load(t->checkpoint, params, t->optim, t->config, &t->step, &resumed));

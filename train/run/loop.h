@@ -51,7 +51,7 @@ struct training {
     struct comm *comm;        /* NULL: one rank */
     /* Set by mcs_training_run; 0 before. */
     int64_t first, step, saved; /* steps done at the start, now, at the last checkpoint */
-    char checkpoint[1200];
+    char checkpoint[MCS_PATH_BYTES];
     struct run_log log;
 };
 

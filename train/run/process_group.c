@@ -3,6 +3,7 @@
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/devices.h"
 
 #include <stdio.h>
@@ -55,10 +56,11 @@ done:
 /* Runs the single rank of a process that a launcher started. */
 static enum mcs_status run_launched(struct member *m, struct ranks *r)
 {
-    char folder[1100];
+    char folder[MCS_PATH_BYTES];
     if (m->o->dry_run) return r->rank ? MCS_OK : run_member(m, r);
+    MCS_TRY(mcs_path_room(m->o->run));
     MCS_TRY(mcs_folder_make(m->o->run));
-    snprintf(folder, sizeof folder, "%s/.ranks", m->o->run);
+    MCS_TRY(mcs_path(folder, "%s/.ranks", m->o->run));
     r->folder = folder;
     if (r->rank) mcs_log_mute_here(1);
     mcs_log("%d ranks by %s", r->size, r->launcher);

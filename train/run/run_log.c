@@ -1,6 +1,7 @@
 #include "train/run/run_log.h"
 
 #include "data/io/file.h"
+#include "engine/base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,11 +130,11 @@ static enum mcs_status open_log(const char *path, FILE **f)
 
 enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step)
 {
-    char events[1100], old[1100];
+    char events[MCS_PATH_BYTES], old[MCS_PATH_BYTES];
     memset(log, 0, sizeof *log);
-    snprintf(log->path, sizeof log->path, "%s/metrics.jsonl", run_folder);
-    snprintf(old, sizeof old, "%s/metrics.jsonl.old", run_folder);
-    snprintf(events, sizeof events, "%s/events.out.tfevents.mcsam", run_folder);
+    MCS_TRY(mcs_path(log->path, "%s/metrics.jsonl", run_folder));
+    MCS_TRY(mcs_path(old, "%s/metrics.jsonl.old", run_folder));
+    MCS_TRY(mcs_path(events, "%s/events.out.tfevents.mcsam", run_folder));
     /* The old file is renamed first and removed only after its lines have been copied; after a kill in between the next
      * run finds it. */
     const int resume =

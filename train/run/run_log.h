@@ -5,6 +5,7 @@
 #ifndef MCS_RUN_LOG_H
 #define MCS_RUN_LOG_H
 
+#include "engine/base/path.h"
 #include "engine/base/status.h"
 
 #include <stdint.h>
@@ -12,7 +13,7 @@
 
 struct run_log {
     FILE *json, *events;
-    char path[1024];
+    char path[MCS_PATH_BYTES];
     int64_t step;
 };
 

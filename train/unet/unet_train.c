@@ -1,6 +1,7 @@
 #include "train/unet/unet_train.h"
 
 #include "engine/base/log.h"
+#include "engine/base/path.h"
 #include "engine/device_ops.h"
 #include "engine/tape/grad.h"
 #include "infer/weights.h"
@@ -194,12 +195,12 @@ static enum mcs_status keep_checkpoints(void *ctx, int64_t done)
     const struct unet_trainer *t = ctx;
     struct cycle_checkpoint now[CYCLE_MAX_AT_ONCE];
     struct unet_checkpoint all[UNET_MAX_CHECKPOINTS];
-    char path[1200];
+    char path[MCS_PATH_BYTES];
     int n = 0;
     if (mcs_comm_rank(t->o->comm) != 0) return MCS_OK;
     const int n_now = mcs_cycle_checkpoints(&t->o->cycle, done, now);
     for (int i = 0; i < n_now; i++) {
-        snprintf(path, sizeof path, "%s/%s", t->o->run, now[i].file);
+        MCS_TRY(mcs_path(path, "%s/%s", t->o->run, now[i].file));
         MCS_TRY(mcs_weights_write(path, t->model->params, 0, NULL, "U-Net by mcsam " MCS_VERSION));
     }
     if (!n_now) return MCS_OK;
