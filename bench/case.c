@@ -123,7 +123,7 @@ static void shape_rows(const struct bench_case *c, struct bench_setup *u)
 
 static enum mcs_status prepare(struct bench_setup *u)
 {
-    if (impl_of(u)->prepare) MCS_TRY(impl_of(u)->prepare(&u->step, u->step.device));
+    if (impl_of(u)->prepare) MCS_TRY(impl_of(u)->prepare(&u->step));
     return device_memory(u, (int64_t)u->step.workspace_bytes + 64, &u->step.workspace);
 }
 

@@ -8,7 +8,7 @@
 struct op_impl {
     /* Called once per step when a plan is bound: sets s->prepared and s->workspace_bytes. Reads shapes only, since
      * tensors have no memory yet. */
-    enum mcs_status (*prepare)(struct step *s, struct device *d);
+    enum mcs_status (*prepare)(struct step *s);
     enum mcs_status (*fwd)(const struct step *s);
     enum mcs_status (*bwd)(const struct step *s); /* NULL for NOGRAD ops */
     void (*release)(struct step *s);              /* frees s->prepared; may be NULL */

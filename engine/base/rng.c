@@ -1,19 +1,15 @@
 #include "engine/base/rng.h"
 
+#include "engine/base/philox.h"
+
 #include <math.h>
 
 void mcs_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3], k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        const uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        c0 = n0;
-        c2 = n2;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+    for (int round = 0; round < MCS_PHILOX_ROUNDS; round++) {
+        mcs_philox_round(&c0, &c1, &c2, &c3, k0, k1);
+        mcs_philox_next_key(&k0, &k1);
     }
     out[0] = c0;
     out[1] = c1;
@@ -28,11 +24,11 @@ uint32_t mcs_rng_site(const char *name)
     return (uint32_t)(h ^ (h >> 32));
 }
 
-/* The seed's high half is mixed into the key with the site, so that all 64 bits count. */
 static void draw(struct mcs_rng r, uint32_t block, uint32_t lane, uint32_t out[4])
 {
     const uint32_t ctr[4] = {block, r.sample, r.step, lane};
-    const uint32_t key[2] = {(uint32_t)r.seed, r.site ^ ((uint32_t)(r.seed >> 32) * 0x85EBCA6Bu)};
+    uint32_t key[2];
+    mcs_philox_key(r.seed, r.site, key);
     mcs_philox(ctr, key, out);
 }
 

@@ -27,9 +27,8 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (s->backward && s->din[1]) {
         const int64_t cols = mcs_count(s->din[1]);
         s->workspace_bytes = op_sum_rows_bytes(mcs_count(s->dout[0]) / cols, cols);

@@ -37,9 +37,8 @@ MCS_CLONES static double covered(const float *restrict att, const float *restric
     return s;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (!s->backward) s->workspace_bytes = (size_t)s->in[0]->dim[0] * sizeof(double);
     return MCS_OK;
 }

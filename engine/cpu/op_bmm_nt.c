@@ -4,12 +4,6 @@
 
 #include <omp.h>
 
-static enum mcs_status prepare(struct step *s, struct device *d)
-{
-    (void)s, (void)d;
-    return MCS_OK;
-}
-
 /* y[i] = alpha op(a[i]) op(b[i]) + beta y[i] for i < n; matrices densely stacked. */
 static enum mcs_status products(char ta, char tb, int64_t batch, int64_t m, int64_t n, int64_t k, const float *a,
                                 int64_t lda, const float *b, int64_t ldb, float beta, float *y)
@@ -48,4 +42,4 @@ static enum mcs_status bwd(const struct step *s)
     return MCS_OK;
 }
 
-const struct op_impl mcs_cpu_bmm_nt = {prepare, fwd, bwd, NULL};
+const struct op_impl mcs_cpu_bmm_nt = {NULL, fwd, bwd, NULL};

@@ -7,8 +7,11 @@ static float get(const struct tensor *t, int64_t i)
     return t->dt == MCS_BF16 ? mcs_bf16_to(((const uint16_t *)t->data)[i]) : ((const float *)t->data)[i];
 }
 
-static void convert(const struct tensor *src, float beta, const struct tensor *dst)
+static enum mcs_status run(const struct step *s)
 {
+    const struct tensor *src = s->backward ? s->dout[0] : s->in[0], *dst = s->backward ? s->din[0] : s->out[0];
+    const float beta = s->backward ? s->beta[0] : 0;
+    if (!dst) return MCS_OK;
     const int64_t n = mcs_count(dst);
 #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++) {
@@ -18,18 +21,7 @@ static void convert(const struct tensor *src, float beta, const struct tensor *d
         else
             ((float *)dst->data)[i] = v;
     }
-}
-
-static enum mcs_status fwd(const struct step *s)
-{
-    convert(s->in[0], 0, s->out[0]);
     return MCS_OK;
 }
 
-static enum mcs_status bwd(const struct step *s)
-{
-    if (s->din[0]) convert(s->dout[0], s->beta[0], s->din[0]);
-    return MCS_OK;
-}
-
-const struct op_impl mcs_cpu_cast = {NULL, fwd, bwd, NULL};
+const struct op_impl mcs_cpu_cast = {NULL, run, run, NULL};

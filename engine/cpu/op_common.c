@@ -56,3 +56,22 @@ void op_accumulate(const float *src, int64_t n, float beta, float *dst)
 #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += MCS_CHUNK) op_blend_row(src + i, op_min(MCS_CHUNK, n - i), beta, dst + i);
 }
+
+void op_pack_weight(const float *w, int64_t outer, int64_t inner, int64_t taps, float *packed)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t t = 0; t < taps; t++)
+            for (int64_t i = 0; i < inner; i++) packed[(o * taps + t) * inner + i] = w[(o * inner + i) * taps + t];
+}
+
+void op_unpack_weight(const float *packed, int64_t outer, int64_t inner, int64_t taps, float beta, float *w)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t i = 0; i < inner; i++)
+            for (int64_t t = 0; t < taps; t++) {
+                float *to = w + (o * inner + i) * taps + t;
+                *to = (beta != 0 ? *to : 0) + packed[(o * taps + t) * inner + i];
+            }
+}

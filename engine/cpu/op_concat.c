@@ -26,9 +26,8 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const int axis = ((const struct axis_attr *)s->attr)->axis;
     for (int k = 0; s->backward && k < 4; k++) {
         if (!s->din[k]) continue;

@@ -126,9 +126,8 @@ static void rows_fwd(const struct problem *p, int dir, int64_t i0, int64_t n, fl
 
 /* Forward: one double per row and direction. Backward: c1, c0, diag by direction and row (floats), then one double per
  * row. */
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct contrastive_attr *a = s->attr;
     const size_t batch = (size_t)s->in[0]->dim[0];
     MCS_REQUIRE(!a->released || a->a == 0, MCS_E_USAGE,

@@ -42,16 +42,11 @@ static void release(struct step *s)
     s->prepared = NULL;
 }
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + 63) & ~(size_t)63;
-}
-
 /* Bytes of packed weights and of the im2col buffer. */
 static size_t im2col_bytes(const struct conv_plan *p)
 {
     const int64_t width = p->taps * p->d.c;
-    return round_up((size_t)(p->d.o * width) * 4) + round_up((size_t)(p->chunk * width) * 4);
+    return op_part_bytes(p->d.o * width) + op_part_bytes(p->chunk * width);
 }
 
 static enum mcs_status plan_pass(struct conv_plan *p, enum conv_pass pass, int has_bias, int force_im2col,
@@ -98,7 +93,7 @@ static enum mcs_status plan_step(struct step *s, int force_im2col)
         const size_t b = mcs_rows_sum_workspace(p->rows, p->d.o);
         if (b > bytes) bytes = b;
     }
-    p->sum_at = round_up(bytes);
+    p->sum_at = (bytes + 63) & ~(size_t)63;
     s->workspace_bytes = p->sum_at + sum;
     return MCS_OK;
 fail:
@@ -106,15 +101,13 @@ fail:
     return st;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     return plan_step(s, 0);
 }
 
-static enum mcs_status prepare_im2col(struct step *s, struct device *d)
+static enum mcs_status prepare_im2col(struct step *s)
 {
-    (void)d;
     return plan_step(s, 1);
 }
 
@@ -127,28 +120,6 @@ const char *mcs_cpu_conv_impl_name(const struct step *s, int pass)
 }
 
 /* ---- im2col ---- */
-
-/* (O,C,taps) -> (O,taps,C), or back with dst = beta dst + src. */
-static void pack_weight(const struct conv_plan *p, const float *w, float *packed)
-{
-    const int64_t c = p->d.c, taps = p->taps;
-#pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < p->d.o; o++)
-        for (int64_t t = 0; t < taps; t++)
-            for (int64_t i = 0; i < c; i++) packed[(o * taps + t) * c + i] = w[(o * c + i) * taps + t];
-}
-
-static void unpack_weight(const struct conv_plan *p, const float *packed, float *w, float beta)
-{
-    const int64_t c = p->d.c, taps = p->taps;
-#pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < p->d.o; o++)
-        for (int64_t i = 0; i < c; i++)
-            for (int64_t t = 0; t < taps; t++) {
-                float *to = w + (o * c + i) * taps + t;
-                *to = (beta != 0 ? *to : 0) + packed[(o * taps + t) * c + i];
-            }
-}
 
 /* Row of x that tap t of output row r reads, or -1 in the padding. */
 static inline int64_t source_row(const struct conv_dims *d, int64_t r, int64_t t)
@@ -199,11 +170,11 @@ static enum mcs_status run_im2col(const struct step *s, enum conv_pass pass, con
 {
     const struct conv_plan *p = s->prepared;
     const int64_t width = p->taps * p->d.c, o = p->d.o;
-    float *packed = s->workspace, *cols = packed + round_up((size_t)(o * width) * 4) / 4;
-    if (pass != CONV_WGRAD) pack_weight(p, w, packed);
+    float *packed = s->workspace, *cols = packed + op_part_bytes(o * width) / sizeof(float);
+    if (pass != CONV_WGRAD) op_pack_weight(w, o, p->d.c, p->taps, packed);
     if (pass == CONV_DGRAD && s->beta[0] == 0) memset(dx, 0, (size_t)mcs_count(s->din[0]) * 4);
     for (int64_t r = 0; r < p->rows; r += p->chunk) {
-        const int64_t n = p->rows - r < p->chunk ? p->rows - r : p->chunk;
+        const int64_t n = op_min(p->chunk, p->rows - r);
         float *row = y + r * o;
         if (pass != CONV_DGRAD) im2col(p, x, r, n, cols);
         if (pass == CONV_FPROP) MCS_TRY(mcs_sgemm('N', 'T', n, o, width, 1, cols, width, packed, width, 0, row, o));
@@ -214,7 +185,7 @@ static enum mcs_status run_im2col(const struct step *s, enum conv_pass pass, con
         if (pass == CONV_WGRAD) MCS_TRY(mcs_sgemm('T', 'N', o, width, n, 1, row, o, cols, width, r > 0, packed, width));
     }
     if (pass == CONV_FPROP && s->in[2]) mcs_rows_add_bias(y, mcs_f32(s->in[2]), p->rows, o);
-    if (pass == CONV_WGRAD) unpack_weight(p, packed, w, s->beta[1]);
+    if (pass == CONV_WGRAD) op_unpack_weight(packed, o, p->d.c, p->taps, s->beta[1], w);
     return MCS_OK;
 }
 

@@ -1,8 +1,8 @@
 /* conv_transpose with kernel == stride: every input row makes a separate block of the output, so it is one GEMM and a
  * scatter. The weight (C,O,taps) is transposed to (C,taps,O), so that rows of O values are copied whole; rows are
  * processed in chunks. */
-#include "engine/backend.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/op_common.h"
 #include "engine/cpu/rowops.h"
 
 #include <string.h>
@@ -29,38 +29,15 @@ static struct shape shape_of(const struct tensor *x, const struct tensor *w, con
     return d;
 }
 
-static size_t round_up(int64_t floats)
+static enum mcs_status prepare(struct step *s)
 {
-    return ((size_t)floats * 4 + 63) & ~(size_t)63;
-}
-
-static enum mcs_status prepare(struct step *s, struct device *dev)
-{
-    (void)dev;
     const struct shape d = shape_of(s->in[0], s->in[1], s->attr);
-    s->workspace_bytes = round_up(d.c * d.taps * d.o) * 2 + round_up(d.piece * d.taps * d.o);
+    s->workspace_bytes = op_part_bytes(d.c * d.taps * d.o) * 2 + op_part_bytes(d.piece * d.taps * d.o);
     if (s->backward && s->din[2]) {
         const size_t sum = mcs_rows_sum_workspace(d.rows * d.taps, d.o);
         if (sum > s->workspace_bytes) s->workspace_bytes = sum;
     }
     return MCS_OK;
-}
-
-static void pack_weight(const struct shape *d, const float *w, float *packed)
-{
-    for (int64_t c = 0; c < d->c; c++)
-        for (int64_t t = 0; t < d->taps; t++)
-            for (int64_t o = 0; o < d->o; o++) packed[(c * d->taps + t) * d->o + o] = w[(c * d->o + o) * d->taps + t];
-}
-
-static void unpack_weight(const struct shape *d, const float *packed, float *w, float beta)
-{
-    for (int64_t c = 0; c < d->c; c++)
-        for (int64_t o = 0; o < d->o; o++)
-            for (int64_t t = 0; t < d->taps; t++) {
-                float *to = w + (c * d->o + o) * d->taps + t;
-                *to = (beta != 0 ? *to : 0) + packed[(c * d->taps + t) * d->o + o];
-            }
 }
 
 /* The row of y that kernel position t of x's row r writes. */
@@ -99,10 +76,10 @@ static enum mcs_status fwd(const struct step *s)
 {
     const struct shape d = shape_of(s->in[0], s->in[1], s->attr);
     const int64_t width = d.taps * d.o;
-    float *packed = s->workspace, *cols = packed + round_up(d.c * width) / 4;
-    pack_weight(&d, mcs_f32(s->in[1]), packed);
+    float *packed = s->workspace, *cols = packed + op_part_bytes(d.c * width) / sizeof(float);
+    op_pack_weight(mcs_f32(s->in[1]), d.c, d.o, d.taps, packed);
     for (int64_t r = 0; r < d.rows; r += d.piece) {
-        const int64_t n = d.rows - r < d.piece ? d.rows - r : d.piece;
+        const int64_t n = op_min(d.piece, d.rows - r);
         MCS_TRY(mcs_sgemm('N', 'N', n, width, d.c, 1, mcs_f32(s->in[0]) + r * d.c, d.c, packed, width, 0, cols, width));
         scatter(&d, cols, r, n, mcs_f32(s->in[2]), mcs_f32(s->out[0]));
     }
@@ -113,12 +90,12 @@ static enum mcs_status bwd(const struct step *s)
 {
     const struct shape d = shape_of(s->in[0], s->in[1], s->attr);
     const int64_t width = d.taps * d.o;
-    float *packed = s->workspace, *dpacked = packed + round_up(d.c * width) / 4,
-          *cols = dpacked + round_up(d.c * width) / 4;
+    float *packed = s->workspace, *dpacked = packed + op_part_bytes(d.c * width) / sizeof(float),
+          *cols = dpacked + op_part_bytes(d.c * width) / sizeof(float);
     float *dx = mcs_f32(s->din[0]), *dw = mcs_f32(s->din[1]);
-    if (dx) pack_weight(&d, mcs_f32(s->in[1]), packed);
+    if (dx) op_pack_weight(mcs_f32(s->in[1]), d.c, d.o, d.taps, packed);
     for (int64_t r = 0; r < d.rows && (dx || dw); r += d.piece) {
-        const int64_t n = d.rows - r < d.piece ? d.rows - r : d.piece;
+        const int64_t n = op_min(d.piece, d.rows - r);
         gather(&d, mcs_f32(s->dout[0]), r, n, cols);
         if (dx)
             MCS_TRY(mcs_sgemm('N', 'T', n, d.c, width, 1, cols, width, packed, width, s->beta[0], dx + r * d.c, d.c));
@@ -126,7 +103,7 @@ static enum mcs_status bwd(const struct step *s)
             MCS_TRY(mcs_sgemm('T', 'N', d.c, width, n, 1, mcs_f32(s->in[0]) + r * d.c, d.c, cols, width, r > 0, dpacked,
                               width));
     }
-    if (dw) unpack_weight(&d, dpacked, dw, s->beta[1]);
+    if (dw) op_unpack_weight(dpacked, d.c, d.o, d.taps, s->beta[1], dw);
     if (s->din[2])
         mcs_rows_sum(mcs_f32(s->dout[0]), d.rows * d.taps, d.o, s->beta[2], mcs_f32(s->din[2]), s->workspace);
     return MCS_OK;

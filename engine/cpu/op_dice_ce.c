@@ -77,9 +77,8 @@ MCS_CLONES static void chunk_fwd(const float *restrict x, const int32_t *restric
     sums[3 * c] = ce;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct dims z = dims_of(s->in[0]);
     MCS_REQUIRE(z.c <= MAX_CLASSES, MCS_E_SHAPE, "%s: dice_ce takes at most %d classes, got %lld", s->scope,
                 MAX_CLASSES, (long long)z.c);

@@ -1,7 +1,7 @@
 /* Dropout. Channel c of a row uses number c of mcs_rng_fill_uniform with sample = the row's id (the row number where
  * none are given) and the run's step: the mask depends on nothing else, and the backward pass draws it again. Values
  * are kept where the number is >= p. */
-#include "engine/base/rng.h"
+#include "engine/base/philox.h"
 #include "engine/cpu/op_common.h"
 
 enum { TILE = 64 }; /* channels per call: Philox blocks of 4, vectorised */
@@ -12,15 +12,9 @@ MCS_INLINE void draw_tile(uint32_t block, uint32_t sample, uint32_t step, uint32
 {
     uint32_t c0[TILE / 4], c1[TILE / 4], c2[TILE / 4], c3[TILE / 4];
     for (int i = 0; i < TILE / 4; i++) c0[i] = block + (uint32_t)i, c1[i] = sample, c2[i] = step, c3[i] = 3;
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+    for (int round = 0; round < MCS_PHILOX_ROUNDS; round++, mcs_philox_next_key(&k0, &k1))
 #pragma omp simd
-        for (int i = 0; i < TILE / 4; i++) {
-            const uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
-            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
-            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
-            c1[i] = (uint32_t)p1;
-            c3[i] = (uint32_t)p0;
-        }
+        for (int i = 0; i < TILE / 4; i++) mcs_philox_round(&c0[i], &c1[i], &c2[i], &c3[i], k0, k1);
     for (int i = 0; i < TILE / 4; i++) {
         u[4 * i] = (float)(int32_t)(c0[i] >> 8) * 0x1p-24f;
         u[4 * i + 1] = (float)(int32_t)(c1[i] >> 8) * 0x1p-24f;
@@ -43,31 +37,22 @@ MCS_CLONES static void drop_row(const float *restrict src, float beta, float *re
     }
 }
 
-static void drop(const struct step *s, const struct tensor *src, float beta, struct tensor *dst)
+static enum mcs_status run(const struct step *s)
 {
+    const struct tensor *src = s->backward ? s->dout[0] : s->in[0], *dst = s->backward ? s->din[0] : s->out[0];
+    if (!dst) return MCS_OK;
     const struct dropout_attr *a = s->attr;
     const int64_t n = mcs_last(dst), rows = mcs_rows(dst);
-    const uint64_t seed = s->run->seed;
-    const uint32_t k0 = (uint32_t)seed,
-                   k1 = a->site ^ ((uint32_t)(seed >> 32) * 0x85EBCA6Bu); /* the key of engine/base/rng.c */
+    uint32_t key[2];
     const int32_t *sample = mcs_i32(s->in[1]);
     const float *x = mcs_f32(src);
-    float *y = mcs_f32(dst);
+    float *y = mcs_f32(dst), beta = s->backward ? s->beta[0] : 0;
+    mcs_philox_key(s->run->seed, a->site, key);
 #pragma omp parallel for schedule(static) if (rows * n >= MCS_PARALLEL_MIN / 4)
     for (int64_t r = 0; r < rows; r++)
-        drop_row(x + r * n, beta, y + r * n, n, sample ? (uint32_t)sample[r] : (uint32_t)r, s->run->step, k0, k1, a->p);
-}
-
-static enum mcs_status fwd(const struct step *s)
-{
-    drop(s, s->in[0], 0, s->out[0]);
+        drop_row(x + r * n, beta, y + r * n, n, sample ? (uint32_t)sample[r] : (uint32_t)r, s->run->step, key[0],
+                 key[1], a->p);
     return MCS_OK;
 }
 
-static enum mcs_status bwd(const struct step *s)
-{
-    if (s->din[0]) drop(s, s->dout[0], s->beta[0], s->din[0]);
-    return MCS_OK;
-}
-
-const struct op_impl mcs_cpu_dropout = {NULL, fwd, bwd, NULL};
+const struct op_impl mcs_cpu_dropout = {NULL, run, run, NULL};

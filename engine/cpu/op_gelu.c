@@ -35,22 +35,22 @@ MCS_CLONES static void relu_bwd(const float *restrict y, const float *restrict d
     for (int64_t i = 0; i < n; i++) dx[i] = op_blend(beta, dx[i], y[i] > 0 ? dy[i] : 0);
 }
 
-static enum mcs_status run_fwd(const struct step *s, void (*f)(const float *, float *, int64_t))
+static enum mcs_status fwd(const struct step *s)
 {
     const int64_t n = mcs_count(s->in[0]);
     const float *x = mcs_f32(s->in[0]);
+    void (*const f)(const float *, float *, int64_t) = s->op == OP_relu ? relu_fwd : gelu_fwd;
     float *y = mcs_f32(s->out[0]);
 #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += MCS_CHUNK) f(x + i, y + i, op_min(MCS_CHUNK, n - i));
     return MCS_OK;
 }
 
-/* kept: x or y, whichever the backward reads */
-static enum mcs_status run_bwd(const struct step *s, const float *kept,
-                               void (*f)(const float *, const float *, float, float *, int64_t))
+static enum mcs_status bwd(const struct step *s)
 {
     const int64_t n = mcs_count(s->dout[0]);
-    const float *dy = mcs_f32(s->dout[0]), beta = s->beta[0];
+    const float *kept = mcs_f32(s->op == OP_relu ? s->out[0] : s->in[0]), *dy = mcs_f32(s->dout[0]), beta = s->beta[0];
+    void (*const f)(const float *, const float *, float, float *, int64_t) = s->op == OP_relu ? relu_bwd : gelu_bwd;
     float *dx = mcs_f32(s->din[0]);
     if (!dx) return MCS_OK;
 #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
@@ -58,22 +58,5 @@ static enum mcs_status run_bwd(const struct step *s, const float *kept,
     return MCS_OK;
 }
 
-static enum mcs_status op_gelu_fwd(const struct step *s)
-{
-    return run_fwd(s, gelu_fwd);
-}
-static enum mcs_status op_gelu_bwd(const struct step *s)
-{
-    return run_bwd(s, mcs_f32(s->in[0]), gelu_bwd);
-}
-static enum mcs_status op_relu_fwd(const struct step *s)
-{
-    return run_fwd(s, relu_fwd);
-}
-static enum mcs_status op_relu_bwd(const struct step *s)
-{
-    return run_bwd(s, mcs_f32(s->out[0]), relu_bwd);
-}
-
-const struct op_impl mcs_cpu_gelu = {NULL, op_gelu_fwd, op_gelu_bwd, NULL};
-const struct op_impl mcs_cpu_relu = {NULL, op_relu_fwd, op_relu_bwd, NULL};
+const struct op_impl mcs_cpu_gelu = {NULL, fwd, bwd, NULL};
+const struct op_impl mcs_cpu_relu = {NULL, fwd, bwd, NULL};

@@ -20,9 +20,8 @@ static struct size size_of(const struct tensor *x)
 }
 
 /* Workspace: part (n, blocks, 2, c) floats, then totals (n, 2, c) doubles. */
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct size z = size_of(s->in[0]);
     s->workspace_bytes = (size_t)(z.n * z.c * 2) * (sizeof(double) + (size_t)z.blocks * sizeof(float));
     return MCS_OK;

@@ -82,9 +82,8 @@ MCS_CLONES static void bwd_rows(const float *restrict x, const float *restrict w
     }
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (!s->backward) return MCS_OK;
     const int64_t n = mcs_last(s->in[0]), rows = mcs_rows(s->in[0]), blocks = op_div_up(rows, block_rows(rows));
     s->workspace_bytes = (size_t)(2 * blocks * n) * sizeof(float) + op_sum_rows_bytes(blocks, n);

@@ -13,9 +13,8 @@ static struct shape shape_of(const struct tensor *w, const struct tensor *y, con
         .m = mcs_rows(y), .n = mcs_last(y), .k = mcs_last(w), .w0 = a && a->w_rows > 0 ? a->w_row : 0};
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (s->backward && s->din[2] && s->dout[0])
         s->workspace_bytes = mcs_rows_sum_workspace(mcs_rows(s->dout[0]), mcs_last(s->dout[0]));
     return MCS_OK;

@@ -27,9 +27,8 @@ MCS_CLONES static void chunk_fwd(const float *restrict x, const float *restrict 
     sums[0] = pg, sums[1] = sp, sums[2] = sg, sums[3] = both, sums[4] = pred, sums[5] = focal, sums[6] = bce;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (!s->backward)
         s->workspace_bytes =
             (size_t)(s->in[0]->dim[0] * op_div_up(s->in[0]->dim[1], MCS_CHUNK)) * N_SUMS * sizeof(double);

@@ -40,61 +40,43 @@ MCS_CLONES static void bce_grad(const float *restrict x, const float *restrict t
         dx[i] = op_blend(beta, dx[i], scale * (w ? w[i] : 1.0f) * (mcs_sigmoidf(x[i]) - t[i]));
 }
 
-typedef double (*sum_fn)(const float *, const float *, const float *, int64_t);
-typedef void (*grad_fn)(const float *, const float *, const float *, float, float, float *, int64_t);
-
 /* One double per chunk, added in order. */
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (!s->backward) s->workspace_bytes = (size_t)op_div_up(mcs_count(s->in[0]), MCS_CHUNK) * sizeof(double);
     return MCS_OK;
 }
 
-static enum mcs_status run_fwd(const struct step *s, sum_fn f)
+static enum mcs_status fwd(const struct step *s)
 {
     const int64_t n = mcs_count(s->in[0]), chunks = op_div_up(n, MCS_CHUNK);
     const float *x = mcs_f32(s->in[0]), *t = mcs_f32(s->in[1]), *w = mcs_f32(s->in[2]);
+    double (*const sum_of)(const float *, const float *, const float *, int64_t) = s->op == OP_mse ? mse_sum : bce_sum;
     double *part = s->workspace, sum = 0;
 #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
     for (int64_t k = 0; k < chunks; k++) {
         const int64_t i = k * MCS_CHUNK;
-        part[k] = f(x + i, t + i, w ? w + i : NULL, op_min(MCS_CHUNK, n - i));
+        part[k] = sum_of(x + i, t + i, w ? w + i : NULL, op_min(MCS_CHUNK, n - i));
     }
     for (int64_t k = 0; k < chunks; k++) sum += part[k];
     mcs_f32(s->out[0])[0] = (float)(sum / (double)n);
     return MCS_OK;
 }
 
-static enum mcs_status run_bwd(const struct step *s, grad_fn f)
+static enum mcs_status bwd(const struct step *s)
 {
     const int64_t n = mcs_count(s->in[0]);
     const float *x = mcs_f32(s->in[0]), *t = mcs_f32(s->in[1]), *w = mcs_f32(s->in[2]);
     const float scale = mcs_f32(s->dout[0])[0] / (float)n, beta = s->beta[0];
+    void (*const add_grad)(const float *, const float *, const float *, float, float, float *, int64_t) =
+        s->op == OP_mse ? mse_grad : bce_grad;
     float *dx = mcs_f32(s->din[0]);
     if (!dx) return MCS_OK;
 #pragma omp parallel for schedule(static) if (n >= MCS_PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += MCS_CHUNK)
-        f(x + i, t + i, w ? w + i : NULL, scale, beta, dx + i, op_min(MCS_CHUNK, n - i));
+        add_grad(x + i, t + i, w ? w + i : NULL, scale, beta, dx + i, op_min(MCS_CHUNK, n - i));
     return MCS_OK;
 }
 
-static enum mcs_status op_mse_fwd(const struct step *s)
-{
-    return run_fwd(s, mse_sum);
-}
-static enum mcs_status op_mse_bwd(const struct step *s)
-{
-    return run_bwd(s, mse_grad);
-}
-static enum mcs_status op_bce_fwd(const struct step *s)
-{
-    return run_fwd(s, bce_sum);
-}
-static enum mcs_status op_bce_bwd(const struct step *s)
-{
-    return run_bwd(s, bce_grad);
-}
-
-const struct op_impl mcs_cpu_mse = {prepare, op_mse_fwd, op_mse_bwd, NULL};
-const struct op_impl mcs_cpu_bce = {prepare, op_bce_fwd, op_bce_bwd, NULL};
+const struct op_impl mcs_cpu_mse = {prepare, fwd, bwd, NULL};
+const struct op_impl mcs_cpu_bce = {prepare, fwd, bwd, NULL};

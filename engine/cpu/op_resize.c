@@ -51,9 +51,8 @@ static void release(struct step *s)
     s->prepared = NULL;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct resize_attr *a = s->attr;
     const struct tensor *x = s->backward ? s->din[0] : s->in[0];
     if (!x) return MCS_OK;

@@ -15,12 +15,6 @@ static struct shape shape_of(const struct tensor *image, const struct tensor *wi
         h, w, mcs_last(image), a->win, (h + a->win - 1) / a->win, (w + a->win - 1) / a->win, windows->dim[0]};
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
-{
-    (void)s, (void)d;
-    return MCS_OK;
-}
-
 /* dst = beta dst + src; src NULL: zeros. */
 static void move(float *dst, const float *src, int64_t n, float beta)
 {
@@ -54,35 +48,17 @@ static void copy(const struct shape *d, float *image, float *windows, int to_win
     }
 }
 
-static enum mcs_status window_fwd(const struct step *s)
+/* window backward copies as unwindow forward does, and the reverse. */
+static enum mcs_status run(const struct step *s)
 {
-    const struct shape d = shape_of(s->in[0], s->out[0], s->attr);
-    copy(&d, mcs_f32(s->in[0]), mcs_f32(s->out[0]), 1, 0);
+    const int to_windows = (s->op == OP_window) == !s->backward;
+    const struct tensor *src = s->backward ? s->dout[0] : s->in[0], *dst = s->backward ? s->din[0] : s->out[0];
+    const struct tensor *image = to_windows ? src : dst, *windows = to_windows ? dst : src;
+    if (!dst) return MCS_OK;
+    const struct shape d = shape_of(image, windows, s->attr);
+    copy(&d, mcs_f32(image), mcs_f32(windows), to_windows, s->backward ? s->beta[0] : 0);
     return MCS_OK;
 }
 
-static enum mcs_status window_bwd(const struct step *s)
-{
-    if (!s->din[0]) return MCS_OK;
-    const struct shape d = shape_of(s->din[0], s->dout[0], s->attr);
-    copy(&d, mcs_f32(s->din[0]), mcs_f32(s->dout[0]), 0, s->beta[0]);
-    return MCS_OK;
-}
-
-static enum mcs_status unwindow_fwd(const struct step *s)
-{
-    const struct shape d = shape_of(s->out[0], s->in[0], s->attr);
-    copy(&d, mcs_f32(s->out[0]), mcs_f32(s->in[0]), 0, 0);
-    return MCS_OK;
-}
-
-static enum mcs_status unwindow_bwd(const struct step *s)
-{
-    if (!s->din[0]) return MCS_OK;
-    const struct shape d = shape_of(s->dout[0], s->din[0], s->attr);
-    copy(&d, mcs_f32(s->dout[0]), mcs_f32(s->din[0]), 1, s->beta[0]);
-    return MCS_OK;
-}
-
-const struct op_impl mcs_cpu_window = {prepare, window_fwd, window_bwd, NULL};
-const struct op_impl mcs_cpu_unwindow = {prepare, unwindow_fwd, unwindow_bwd, NULL};
+const struct op_impl mcs_cpu_window = {NULL, run, run, NULL};
+const struct op_impl mcs_cpu_unwindow = {NULL, run, run, NULL};

@@ -47,6 +47,15 @@ MCS_INLINE uint32_t simd_bits(float f)
     return b;
 }
 
+/* The polynomial with coefficients c (n), the highest power's first, by Horner's rule. */
+MCS_INLINE float simd_poly(float x, const float *c, int n)
+{
+    float p = c[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < n; i++) p = p * x + c[i];
+    return p;
+}
+
 /* e^x. Relative error < 2^-22.9 (1.3e-7) where the result is normal; 0 below -87.33, inf above 88.72, NaN stays NaN. x
  * = n ln2 + r, |r| <= ln2/2, polynomial of degree 6 in r. n is rounded by adding 1.5 * 2^23, which needs no SSE4.1. */
 MCS_INLINE float mcs_expf(float x)
@@ -56,15 +65,12 @@ MCS_INLINE float mcs_expf(float x)
     float t = c * 1.44269504f + 12582912.0f;
     float n = t - 12582912.0f;
     float r = (c - n * 0.693359375f) - n * -2.12194440e-4f;
-    float p = 0.00139266901f;
-    p = p * r + 0.00836318662f;
-    p = p * r + 0.0416665501f;
-    p = p * r + 0.166665769f;
-    p = p * r + 0.5f;
-    p = (p * r) * r + r + 1.0f;
+    static const float coefficients[] = {0.00139266901f, 0.00836318662f, 0.0416665501f, 0.166665769f, 0.5f};
+    const float p = simd_poly(r, coefficients, 5);
+    const float exp_r = (p * r) * r + r + 1.0f;
     /* 2^n as a product of two powers: 2^128 is not a float */
     int32_t k = (int32_t)(simd_bits(t) - 0x4B400000u), h = k >> 1;
-    float y = p * simd_float((uint32_t)(h + 127) << 23) * simd_float((uint32_t)(k - h + 127) << 23);
+    float y = exp_r * simd_float((uint32_t)(h + 127) << 23) * simd_float((uint32_t)(k - h + 127) << 23);
     y = x < -87.33f ? 0.0f : y;
     return x > 88.7228394f ? simd_float(0x7F800000u) : y;
 }
@@ -72,16 +78,9 @@ MCS_INLINE float mcs_expf(float x)
 /* ln(1+z) for 0 <= z <= 1. Relative error < 2e-7. */
 MCS_INLINE float mcs_log1pf01(float z)
 {
-    float p = -0.00317605702f;
-    p = p * z + 0.0195425273f;
-    p = p * z - 0.0563736128f;
-    p = p * z + 0.105436238f;
-    p = p * z - 0.152696671f;
-    p = p * z + 0.196632743f;
-    p = p * z - 0.249516163f;
-    p = p * z + 0.333297105f;
-    p = p * z - 0.499998926f;
-    p = p * z + 0.999999995f;
+    static const float coefficients[] = {-0.00317605702f, 0.0195425273f, -0.0563736128f, 0.105436238f,  -0.152696671f,
+                                         0.196632743f,    -0.249516163f, 0.333297105f,   -0.499998926f, 0.999999995f};
+    const float p = simd_poly(z, coefficients, 10);
     return p * z;
 }
 
@@ -91,16 +90,9 @@ MCS_INLINE float mcs_logf(float x)
     uint32_t b = simd_bits(x) - 0x3F3504F3u; /* so that the mantissa falls in [sqrt(1/2), sqrt(2)) */
     float n = (float)((int32_t)b >> 23);
     float z = simd_float((b & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
-    float p = -0.0745126787f;
-    p = p * z + 0.128067364f;
-    p = p * z - 0.132660635f;
-    p = p * z + 0.141996346f;
-    p = p * z - 0.16608364f;
-    p = p * z + 0.2000094f;
-    p = p * z - 0.250015793f;
-    p = p * z + 0.333333453f;
-    p = p * z - 0.499999885f;
-    p = p * z + 0.999999999f;
+    static const float coefficients[] = {-0.0745126787f, 0.128067364f,  -0.132660635f, 0.141996346f,  -0.16608364f,
+                                         0.2000094f,     -0.250015793f, 0.333333453f,  -0.499999885f, 0.999999999f};
+    const float p = simd_poly(z, coefficients, 10);
     return n * 0.693359375f + (n * -2.12194440e-4f + p * z);
 }
 
@@ -109,15 +101,9 @@ MCS_INLINE float mcs_logf(float x)
 MCS_INLINE float simd_erfcx(float t)
 {
     float u = 1.0f / (1.0f + 0.3f * t);
-    float p = -0.130770877f;
-    p = p * u + 0.491934271f;
-    p = p * u - 0.526151663f;
-    p = p * u + 0.564514242f;
-    p = p * u - 0.106983362f;
-    p = p * u + 0.220539169f;
-    p = p * u + 0.146796022f;
-    p = p * u + 0.17094912f;
-    p = p * u + 0.169173058f;
+    static const float coefficients[] = {-0.130770877f, 0.491934271f, -0.526151663f, 0.564514242f, -0.106983362f,
+                                         0.220539169f,  0.146796022f, 0.17094912f,   0.169173058f};
+    const float p = simd_poly(u, coefficients, 9);
     return p * u;
 }
 

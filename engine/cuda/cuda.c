@@ -94,8 +94,7 @@ enum mcs_status mcs_cuda_stage_open(const struct cuda_device *c, size_t bytes, s
     MCS_CUDA(cudaMallocHost(&t->pinned, bytes));
     MCS_TRY(mcs_cuda_alloc(c, bytes, &t->device));
     MCS_CUDA(cudaEventCreateWithFlags(&t->copied, cudaEventDisableTiming));
-    MCS_CUDA(cudaEventCreateWithFlags(&t->used, cudaEventDisableTiming));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaEventCreateWithFlags(&t->used, cudaEventDisableTiming));
 }
 
 void mcs_cuda_stage_close(struct cuda_stage *t)
@@ -133,22 +132,19 @@ static enum mcs_status cuda_download(struct device *d, void *dst, const void *sr
 {
     struct cuda_device *c = d->state;
     MCS_CUDA(cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToHost, c->compute));
-    MCS_CUDA(cudaStreamSynchronize(c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaStreamSynchronize(c->compute));
 }
 
 static enum mcs_status cuda_zero(struct device *d, void *dst, int64_t bytes)
 {
     struct cuda_device *c = d->state;
-    MCS_CUDA(cudaMemsetAsync(dst, 0, (size_t)bytes, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaMemsetAsync(dst, 0, (size_t)bytes, c->compute));
 }
 
 static enum mcs_status cuda_sync(struct device *d)
 {
     struct cuda_device *c = d->state;
-    MCS_CUDA(cudaStreamSynchronize(c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaStreamSynchronize(c->compute));
 }
 
 /* ---- runs: seed and step, captured graphs ---- */
@@ -156,15 +152,13 @@ static enum mcs_status cuda_sync(struct device *d)
 static enum mcs_status cuda_begin_run(struct device *d, const struct run_state *run)
 {
     struct cuda_device *c = d->state;
-    MCS_CUDA(k_run_set((struct k_run){.seed = run->seed, .step = run->step}, c->run, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_run_set((struct k_run){.seed = run->seed, .step = run->step}, c->run, c->compute));
 }
 
 static enum mcs_status cuda_capture_begin(struct device *d)
 {
     struct cuda_device *c = d->state;
-    MCS_CUDA(cudaStreamBeginCapture(c->compute, cudaStreamCaptureModeThreadLocal));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaStreamBeginCapture(c->compute, cudaStreamCaptureModeThreadLocal));
 }
 
 static enum mcs_status cuda_capture_end(struct device *d, void **captured)
@@ -183,8 +177,7 @@ static enum mcs_status cuda_capture_end(struct device *d, void **captured)
 static enum mcs_status cuda_replay(struct device *d, void *captured)
 {
     struct cuda_device *c = d->state;
-    MCS_CUDA(cudaGraphLaunch((cudaGraphExec_t)captured, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaGraphLaunch((cudaGraphExec_t)captured, c->compute));
 }
 
 static void cuda_captured_free(struct device *d, void *captured)
@@ -291,8 +284,7 @@ static enum mcs_status create_streams(struct cuda_device *c)
     MCS_CUDA(cudaStreamCreateWithFlags(&c->copy, cudaStreamNonBlocking));
     for (int i = 0; i < N_STAGING; i++) MCS_TRY(mcs_cuda_stage_open(c, STAGING_BYTES, &c->staging[i]));
     MCS_TRY(mcs_cuda_alloc(c, sizeof *c->run, (void **)&c->run));
-    MCS_CUDA(k_run_set((struct k_run){0}, c->run, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_run_set((struct k_run){0}, c->run, c->compute));
 }
 
 static enum mcs_status cuda_open(int index, struct device *d)

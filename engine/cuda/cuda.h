@@ -66,10 +66,16 @@ void mcs_cuda_stage_close(struct cuda_stage *t);
 /* Converts a CUDA error to a status: out of memory, no usable device and failed launches have separate messages, each
  * with CUDA's text. */
 enum mcs_status mcs_cuda_status(cudaError_t e, const char *call);
+static inline enum mcs_status mcs_cuda_traced(cudaError_t e, const char *call, const char *file, int line)
+{
+    return e == cudaSuccess ? MCS_OK : mcs_trace(mcs_cuda_status(e, call), file, line);
+}
+/* The status of a call, with a line in the trace where it failed; and a return where it failed. */
+#define MCS_CUDA_STATUS(call) mcs_cuda_traced((call), #call, __FILE__, __LINE__)
 #define MCS_CUDA(call)                                                                                                 \
     do {                                                                                                               \
-        const cudaError_t cuda_error = (call);                                                                         \
-        if (cuda_error != cudaSuccess) return mcs_trace(mcs_cuda_status(cuda_error, #call), __FILE__, __LINE__);       \
+        const enum mcs_status cuda_status_ = MCS_CUDA_STATUS(call);                                                    \
+        if (cuda_status_ != MCS_OK) return cuda_status_;                                                               \
     } while (0)
 
 /* engine/cuda/op_conv.c: bytes of the moments (kernels/conv/convolution.h) that step s writes at the start of its

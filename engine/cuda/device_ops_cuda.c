@@ -52,8 +52,7 @@ static enum mcs_status copy(struct device *d, const struct tensor *from, float *
 {
     struct cuda_device *c = d->state;
     const struct k_cast a = {.from = mcs_cuda_dtype(from), .to = K_F32, .n = mcs_count(from), .x = from->data, .y = to};
-    MCS_CUDA(k_cast(&a, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_cast(&a, c->compute));
 }
 
 /* The run's numbers are written where the next graph's begin_run writes its own. */
@@ -68,8 +67,7 @@ static enum mcs_status noise(struct device *d, const struct noise_args *n)
                             .y = n->y,
                             .copies = (int)n->copies};
     MCS_CUDA(k_run_set((struct k_run){.seed = n->seed, .step = n->step}, c->run, c->compute));
-    MCS_CUDA(k_rng_normal(&a, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_rng_normal(&a, c->compute));
 }
 
 static enum mcs_status adam(struct device *d, const struct adam_args *a)
@@ -97,8 +95,7 @@ static enum mcs_status adam(struct device *d, const struct adam_args *a)
                               .eps = 1e-8f,
                               .state = t->adam};
     MCS_CUDA(k_optim_set(now, t->adam, c->compute));
-    MCS_CUDA(k_adamw(&o, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_adamw(&o, c->compute));
 }
 
 static enum mcs_status saliency_map(struct device *d, const struct saliency_map_args *s)
@@ -115,8 +112,7 @@ static enum mcs_status saliency_map(struct device *d, const struct saliency_map_
                                .maps = s->map};
     MCS_TRY(state_of(c, k_saliency_map_bytes(&a), &t));
     a.workspace = t->workspace;
-    MCS_CUDA(k_saliency_map_run(&a, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_saliency_map_run(&a, c->compute));
 }
 
 static struct k_windows windows_of(const struct windows_args *a)
@@ -140,16 +136,14 @@ static enum mcs_status windows_cut(struct device *d, const struct windows_args *
 {
     const struct cuda_device *c = d->state;
     const struct k_windows k = windows_of(a);
-    MCS_CUDA(k_windows_cut(&k, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_windows_cut(&k, c->compute));
 }
 
 static enum mcs_status windows_paste(struct device *d, const struct windows_args *a)
 {
     const struct cuda_device *c = d->state;
     const struct k_windows k = windows_of(a);
-    MCS_CUDA(k_windows_paste(&k, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_windows_paste(&k, c->compute));
 }
 
 static enum mcs_status windows_mean(struct device *d, const struct windows_mean_args *a)
@@ -167,8 +161,7 @@ static enum mcs_status windows_mean(struct device *d, const struct windows_mean_
                                      .weights = a->weights,
                                      .logits = a->logits,
                                      .bad = a->bad};
-    MCS_CUDA(k_windows_mean_run(&k, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_windows_mean_run(&k, c->compute));
 }
 
 static enum mcs_status softmax(struct device *d, const struct softmax_args *a)
@@ -182,8 +175,7 @@ static enum mcs_status softmax(struct device *d, const struct softmax_args *a)
                                      .prob = a->prob,
                                      .share = a->share,
                                      .beta = a->first ? 0 : 1};
-    MCS_CUDA(k_softmax_mean_run(&k, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_softmax_mean_run(&k, c->compute));
 }
 
 static enum mcs_status prob_maps(struct device *d, const struct prob_maps_args *a)
@@ -230,15 +222,14 @@ static enum mcs_status coarse(struct device *d, const struct coarse_args *a)
                                    .n = &a->found->n,
                                    .workspace = t->workspace};
     MCS_CUDA(k_threshold_run(&cut, c->compute));
-    MCS_CUDA(k_components_run(&k, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_components_run(&k, c->compute));
 }
 
 static enum mcs_status coarse_keep(struct device *d, const struct coarse_args *a)
 {
     const struct cuda_device *c = d->state;
-    MCS_CUDA(k_components_mask(a->labels, a->keep, a->most_label, (int64_t)a->height * a->width, a->mask, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(
+        k_components_mask(a->labels, a->keep, a->most_label, (int64_t)a->height * a->width, a->mask, c->compute));
 }
 
 static enum mcs_status masks(struct device *d, const struct masks_args *a)
@@ -260,8 +251,7 @@ static enum mcs_status masks(struct device *d, const struct masks_args *a)
                                      .plane = a->plane,
                                      .united = a->united,
                                      .counts = a->counts};
-    MCS_CUDA(k_mask_upscale_run(&k, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_mask_upscale_run(&k, c->compute));
 }
 
 /* Sends three arrays of the host, behind each other, to device memory: *first, and from there as far as *bytes say. The

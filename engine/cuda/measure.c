@@ -49,8 +49,7 @@ static enum mcs_status measure_time(struct device *d, enum mcs_status (*f)(void 
 static enum mcs_status measure_copy(struct device *d, void *dst, const void *src, int64_t bytes)
 {
     const struct cuda_device *c = d->state;
-    MCS_CUDA(cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToDevice, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToDevice, c->compute));
 }
 
 /* Launches, blocks, threads and mma.sync operations since the last call; defined by the simulation only. */
@@ -92,8 +91,7 @@ static enum mcs_status cast(struct cuda_peer *p, const float *x, int64_t n, void
 {
     MCS_TRY(buffer(p, 2 * (size_t)n, y));
     const struct k_cast k = {.from = K_F32, .to = K_BF16, .n = n, .x = x, .y = *y};
-    MCS_CUDA(k_cast(&k, p->c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_cast(&k, p->c->compute));
 }
 
 /* y = x w^T + b, dx = dy w, dw = dy^T x. The weights are cast to the activations' type here, outside the measured
@@ -243,8 +241,7 @@ static enum mcs_status peer_run(void *made)
         const struct blas_matmul b = {.a = a->a, .b = a->b, .c = a->y};
         return mcs_blas_run(p->c, p->blas, &b, p->workspace);
     }
-    MCS_CUDA(k_matmul_run(a, p->c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_matmul_run(a, p->c->compute));
 }
 
 const struct measure *mcs_cuda_measure(void)

@@ -1,9 +1,8 @@
 /* add on the device: y = a + b, b broadcast over the leading dimensions of a. */
 #include "engine/cuda/cuda.h"
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (s->backward && s->din[1]) s->workspace_bytes = k_add_bwd_bytes(mcs_count(s->dout[0]), mcs_count(s->din[1]));
     return MCS_OK;
 }
@@ -16,8 +15,7 @@ static enum mcs_status fwd(const struct step *s)
                             .a = s->in[0]->data,
                             .b = s->in[1]->data,
                             .y = s->out[0]->data};
-    MCS_CUDA(k_add_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_add_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -31,8 +29,7 @@ static enum mcs_status bwd(const struct step *s)
                             .beta_a = s->beta[0],
                             .beta_b = s->beta[1],
                             .workspace = s->workspace};
-    MCS_CUDA(k_add_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_add_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_add = {prepare, fwd, bwd, NULL};

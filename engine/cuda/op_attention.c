@@ -38,9 +38,8 @@ static struct k_attention args(const struct step *s)
                                 .workspace = s->workspace};
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct attention_attr *a = s->attr;
     MCS_REQUIRE(a->head_dim <= 128, MCS_E_SHAPE,
                 "%s: attention: heads of %d columns; the device's kernels take up to 128", s->scope, a->head_dim);
@@ -57,8 +56,7 @@ static enum mcs_status prepare(struct step *s, struct device *d)
 static enum mcs_status fwd(const struct step *s)
 {
     const struct k_attention a = args(s);
-    MCS_CUDA(k_attention_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_attention_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static void *columns(const struct tensor *t, int64_t col)
@@ -101,8 +99,7 @@ static enum mcs_status bwd(const struct step *s)
     a.beta_v = s->beta[2];
     a.beta_rel_h = s->beta[5];
     a.beta_rel_w = s->beta[6];
-    MCS_CUDA(k_attention_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_attention_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_attention = {prepare, fwd, bwd, NULL};

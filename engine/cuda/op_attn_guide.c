@@ -18,9 +18,8 @@ static struct k_attn_guide args(const struct step *s)
                                  .workspace = s->workspace};
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct k_attn_guide a = args(s);
     s->workspace_bytes = k_attn_guide_bytes(&a);
     return MCS_OK;
@@ -30,8 +29,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_attn_guide a = args(s);
     a.loss = mcs_f32(s->out[0]);
-    MCS_CUDA(k_attn_guide_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_attn_guide_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -41,8 +39,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dloss = mcs_f32(s->dout[0]);
     a.dqkv = s->din[0]->data;
     a.beta = s->beta[0];
-    MCS_CUDA(k_attn_guide_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_attn_guide_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_attn_guide = {prepare, fwd, bwd, NULL};

@@ -14,9 +14,8 @@ static struct k_matmul product(const struct step *s, int slot)
     return p;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *dev)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)dev;
     if (s->backward && !s->dout[0]) return MCS_OK;
     for (int slot = s->backward ? 0 : -1; slot < (s->backward ? 2 : 0); slot++) {
         const struct k_matmul p = product(s, slot);
@@ -30,8 +29,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_matmul p = product(s, -1);
     p.a = s->in[0]->data, p.b = s->in[1]->data, p.y = s->out[0]->data, p.workspace = s->workspace;
-    MCS_CUDA(k_matmul_run(&p, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_matmul_run(&p, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)

@@ -21,8 +21,7 @@ static enum mcs_status fwd(const struct step *s)
     a.y = mcs_f32(s->out[0]);
     a.kl = mcs_f32(s->out[1]);
     a.map = mcs_f32(s->out[2]);
-    MCS_CUDA(k_bottleneck_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_bottleneck_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -32,8 +31,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dkl = mcs_f32(s->dout[1]);
     a.dalpha = mcs_f32(s->din[1]);
     a.beta = s->beta[1];
-    MCS_CUDA(k_bottleneck_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_bottleneck_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_bottleneck = {NULL, fwd, bwd, NULL};

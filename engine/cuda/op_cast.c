@@ -1,21 +1,13 @@
 /* cast on the device: converts between float types. */
 #include "engine/cuda/cuda.h"
 
-static enum mcs_status convert(const struct step *s, const struct tensor *src, float beta, const struct tensor *dst)
+static enum mcs_status run(const struct step *s)
 {
+    const struct tensor *src = s->backward ? s->dout[0] : s->in[0], *dst = s->backward ? s->din[0] : s->out[0];
+    const float beta = s->backward ? s->beta[0] : 0;
+    if (!dst) return MCS_OK;
     const struct k_cast a = {mcs_cuda_dtype(src), mcs_cuda_dtype(dst), mcs_count(dst), src->data, dst->data, beta};
-    MCS_CUDA(k_cast(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_cast(&a, mcs_cuda_stream(s)));
 }
 
-static enum mcs_status fwd(const struct step *s)
-{
-    return convert(s, s->in[0], 0, s->out[0]);
-}
-
-static enum mcs_status bwd(const struct step *s)
-{
-    return s->din[0] ? convert(s, s->dout[0], s->beta[0], s->din[0]) : MCS_OK;
-}
-
-const struct op_impl mcs_cuda_cast = {NULL, fwd, bwd, NULL};
+const struct op_impl mcs_cuda_cast = {NULL, run, run, NULL};

@@ -26,9 +26,8 @@ static struct k_concat backward_args(const struct step *s)
     return a;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (!s->backward) return MCS_OK;
     const struct k_concat a = backward_args(s);
     s->workspace_bytes = k_concat_bwd_bytes(&a);
@@ -40,8 +39,7 @@ static enum mcs_status fwd(const struct step *s)
     struct k_concat a = args(s, (const struct tensor *const *)s->in, s->out[0]);
     for (int k = 0; k < a.inputs; k++) a.x[k] = s->in[k]->data;
     a.y = s->out[0]->data;
-    MCS_CUDA(k_concat_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_concat_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -49,8 +47,7 @@ static enum mcs_status bwd(const struct step *s)
     struct k_concat a = backward_args(s);
     a.dy = s->dout[0]->data;
     a.workspace = s->workspace;
-    MCS_CUDA(k_concat_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_concat_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_concat = {prepare, fwd, bwd, NULL};

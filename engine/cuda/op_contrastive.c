@@ -24,9 +24,8 @@ static struct k_contrastive args(const struct step *s)
     };
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct contrastive_attr *a = s->attr;
     const int64_t batch = s->in[0]->dim[0];
     MCS_REQUIRE(!a->released || a->a == 0, MCS_E_USAGE,
@@ -39,8 +38,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_contrastive a = args(s);
     a.loss = mcs_f32(s->out[0]);
-    MCS_CUDA(k_contrastive_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_contrastive_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -53,8 +51,7 @@ static enum mcs_status bwd(const struct step *s)
     a.beta_image = s->beta[0];
     a.beta_text = s->beta[1];
     a.beta_scale = s->beta[2];
-    MCS_CUDA(k_contrastive_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_contrastive_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_contrastive = {prepare, fwd, bwd, NULL};

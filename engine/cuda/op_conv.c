@@ -1,8 +1,9 @@
 /* conv and conv_transpose on the device. */
 #include "engine/cuda/cuda.h"
 
-static struct k_conv args(const struct step *s, int transposed)
+static struct k_conv args(const struct step *s)
 {
+    const int transposed = s->op == OP_conv_transpose;
     const struct conv_attr *attr = s->attr;
     const struct tensor *x = s->like[0] ? s->like[0] : s->in[0], *w = s->like[1] ? s->like[1] : s->in[1];
     const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
@@ -43,7 +44,7 @@ size_t mcs_cuda_moments_bytes(const struct step *s, int *part_rows)
     const struct step *norm = s ? s->after : NULL;
     if (!norm || s->op != OP_conv || s->backward) return 0;
     if (norm->op != OP_instance_norm || norm->backward || norm->in[0] != s->out[0]) return 0;
-    const struct k_conv a = args(s, 0);
+    const struct k_conv a = args(s);
     if (k_conv_is_split(&a)) return 0;
     *part_rows = k_conv_part_rows(&a);
     const int64_t positions = (int64_t)a.dst[0] * a.dst[1] * a.dst[2];
@@ -51,10 +52,11 @@ size_t mcs_cuda_moments_bytes(const struct step *s, int *part_rows)
     return mcs_cuda_round((size_t)(a.n * parts * a.o * 2) * sizeof(float));
 }
 
-static enum mcs_status prepare_either(struct step *s, int transposed)
+static enum mcs_status prepare(struct step *s)
 {
+    const int transposed = s->op == OP_conv_transpose;
     if (s->backward && !s->dout[0]) return MCS_OK;
-    struct k_conv a = args(s, transposed);
+    struct k_conv a = args(s);
     float unplaced = 0;
     a.workspace = NULL;
     if (s->backward) {
@@ -69,44 +71,24 @@ static enum mcs_status prepare_either(struct step *s, int transposed)
     return MCS_OK;
 }
 
-static enum mcs_status run_either(const struct step *s, int transposed)
+static enum mcs_status run(const struct step *s)
 {
+    const int transposed = s->op == OP_conv_transpose;
     if (s->backward && !s->dout[0]) return MCS_OK;
-    struct k_conv a = args(s, transposed);
+    struct k_conv a = args(s);
     const cudaStream_t stream = mcs_cuda_stream(s);
     if (s->backward) {
         gradients(s, &a, NULL);
-        MCS_CUDA(transposed ? k_conv_transpose_bwd(&a, stream) : k_conv_bwd(&a, stream));
-        return MCS_OK;
+        return MCS_CUDA_STATUS(transposed ? k_conv_transpose_bwd(&a, stream) : k_conv_bwd(&a, stream));
     }
     int part_rows;
     const size_t moments = mcs_cuda_moments_bytes(s, &part_rows);
     if (moments) a.moments = s->workspace, a.workspace = (char *)s->workspace + moments;
     a.y = s->out[0]->data;
     a.bias = mcs_f32(s->in[2]);
-    MCS_CUDA(transposed ? k_conv_transpose_fwd(&a, stream) : k_conv_fwd(&a, stream));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(transposed ? k_conv_transpose_fwd(&a, stream) : k_conv_fwd(&a, stream));
 }
 
-static enum mcs_status conv_prepare(struct step *s, struct device *d)
-{
-    (void)d;
-    return prepare_either(s, 0);
-}
-static enum mcs_status conv_run(const struct step *s)
-{
-    return run_either(s, 0);
-}
-static enum mcs_status transpose_prepare(struct step *s, struct device *d)
-{
-    (void)d;
-    return prepare_either(s, 1);
-}
-static enum mcs_status transpose_run(const struct step *s)
-{
-    return run_either(s, 1);
-}
-
-/* One function serves forward and backward: s->backward tells them apart. */
-const struct op_impl mcs_cuda_conv = {conv_prepare, conv_run, conv_run, NULL};
-const struct op_impl mcs_cuda_conv_transpose = {transpose_prepare, transpose_run, transpose_run, NULL};
+/* s->op and s->backward tell the four passes apart. */
+const struct op_impl mcs_cuda_conv = {prepare, run, run, NULL};
+const struct op_impl mcs_cuda_conv_transpose = {prepare, run, run, NULL};

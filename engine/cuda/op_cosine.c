@@ -18,8 +18,7 @@ static struct k_cosine args(const struct step *s)
 static enum mcs_status fwd(const struct step *s)
 {
     const struct k_cosine a = args(s);
-    MCS_CUDA(k_cosine_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_cosine_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -28,8 +27,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dy = mcs_f32(s->dout[0]);
     a.da = mcs_f32(s->din[0]);
     a.beta = s->beta[0];
-    MCS_CUDA(k_cosine_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_cosine_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_cosine = {NULL, fwd, bwd, NULL};

@@ -21,9 +21,8 @@ static struct k_dice_ce args(const struct step *s)
     };
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct k_dice_ce a = args(s);
     MCS_REQUIRE(a.c <= K_DICE_CLASSES, MCS_E_SHAPE, "%s: dice_ce takes at most %d classes, got %d", s->scope,
                 K_DICE_CLASSES, a.c);
@@ -35,8 +34,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_dice_ce a = args(s);
     a.loss = mcs_f32(s->out[0]);
-    MCS_CUDA(k_dice_ce_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_dice_ce_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -45,8 +43,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dloss = mcs_f32(s->dout[0]);
     a.dlogits = mcs_f32(s->din[0]);
     a.beta = s->beta[0];
-    MCS_CUDA(k_dice_ce_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_dice_ce_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_dice_ce = {prepare, fwd, bwd, NULL};

@@ -2,8 +2,10 @@
  * lie in device memory. */
 #include "engine/cuda/cuda.h"
 
-static enum mcs_status drop(const struct step *s, const struct tensor *src, float beta, const struct tensor *dst)
+static enum mcs_status run(const struct step *s)
 {
+    const struct tensor *src = s->backward ? s->dout[0] : s->in[0], *dst = s->backward ? s->din[0] : s->out[0];
+    if (!dst) return MCS_OK;
     const struct dropout_attr *a = s->attr;
     const struct k_dropout k = {.dtype = mcs_cuda_dtype(dst),
                                 .rows = mcs_rows(dst),
@@ -14,19 +16,8 @@ static enum mcs_status drop(const struct step *s, const struct tensor *src, floa
                                 .sample = mcs_i32(s->in[1]),
                                 .x = src->data,
                                 .y = dst->data,
-                                .beta = beta};
-    MCS_CUDA(k_dropout(&k, mcs_cuda_stream(s)));
-    return MCS_OK;
+                                .beta = s->backward ? s->beta[0] : 0};
+    return MCS_CUDA_STATUS(k_dropout(&k, mcs_cuda_stream(s)));
 }
 
-static enum mcs_status fwd(const struct step *s)
-{
-    return drop(s, s->in[0], 0, s->out[0]);
-}
-
-static enum mcs_status bwd(const struct step *s)
-{
-    return s->din[0] ? drop(s, s->dout[0], s->beta[0], s->din[0]) : MCS_OK;
-}
-
-const struct op_impl mcs_cuda_dropout = {NULL, fwd, bwd, NULL};
+const struct op_impl mcs_cuda_dropout = {NULL, run, run, NULL};

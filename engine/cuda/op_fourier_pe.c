@@ -9,8 +9,7 @@ static enum mcs_status fwd(const struct step *s)
                                    .labels = mcs_i32(s->in[1]),
                                    .g = mcs_f32(s->in[2]),
                                    .y = mcs_f32(s->out[0])};
-    MCS_CUDA(k_fourier_pe_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_fourier_pe_fwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_fourier_pe = {NULL, fwd, NULL, NULL};

@@ -2,9 +2,8 @@
  * the table yields a row of NaN. */
 #include "engine/cuda/cuda.h"
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (s->backward && s->din[0]) s->workspace_bytes = k_gather_bwd_bytes(mcs_count(s->in[1]));
     return MCS_OK;
 }
@@ -23,8 +22,7 @@ static enum mcs_status fwd(const struct step *s)
     struct k_gather a = args(s, s->in[0]);
     a.x = s->in[0]->data;
     a.y = s->out[0]->data;
-    MCS_CUDA(k_gather_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_gather_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -35,8 +33,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dx = s->din[0]->data;
     a.workspace = s->workspace;
     a.beta = s->beta[0];
-    MCS_CUDA(k_gather_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_gather_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_gather = {prepare, fwd, bwd, NULL};

@@ -10,8 +10,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_gelu a = args(s->in[0]);
     a.y = s->out[0]->data;
-    MCS_CUDA(k_gelu_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_gelu_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -21,8 +20,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dy = s->dout[0]->data;
     a.dx = s->din[0]->data;
     a.beta = s->beta[0];
-    MCS_CUDA(k_gelu_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_gelu_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_gelu = {NULL, fwd, bwd, NULL};

@@ -19,9 +19,8 @@ static struct k_instance_norm args(const struct step *s)
                                     .workspace = s->workspace};
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     const struct k_instance_norm a = args(s);
     int part_rows;
     s->workspace_bytes = k_instance_norm_bytes(a.n, a.sp, a.c, s->backward);
@@ -35,8 +34,7 @@ static enum mcs_status fwd(const struct step *s)
     const size_t moments = mcs_cuda_moments_bytes(s->before, &a.part_rows);
     if (moments) a.moments = s->workspace, a.workspace = (float *)((char *)s->workspace + moments);
     a.y = s->out[0]->data;
-    MCS_CUDA(k_instance_norm_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_instance_norm_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -49,8 +47,7 @@ static enum mcs_status bwd(const struct step *s)
     a.beta_x = s->beta[0];
     a.beta_w = s->beta[1];
     a.beta_b = s->beta[2];
-    MCS_CUDA(k_instance_norm_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_instance_norm_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_instance_norm = {prepare, fwd, bwd, NULL};

@@ -15,8 +15,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_l2norm a = args(s);
     a.x = s->in[0]->data;
-    MCS_CUDA(k_l2norm_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_l2norm_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -25,8 +24,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dy = s->dout[0]->data;
     a.dx = mcs_cuda_data(s->din[0]);
     a.beta = s->beta[0];
-    MCS_CUDA(k_l2norm_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_l2norm_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_l2norm = {NULL, fwd, bwd, NULL};

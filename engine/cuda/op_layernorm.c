@@ -15,9 +15,8 @@ static struct k_layernorm args(const struct step *s)
                                 .workspace = s->workspace};
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (s->backward && (s->din[1] || s->din[2]))
         s->workspace_bytes = k_layernorm_bwd_bytes(mcs_rows(s->in[0]), (int)mcs_last(s->in[0]));
     return MCS_OK;
@@ -27,8 +26,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     struct k_layernorm a = args(s);
     a.y = s->out[0]->data;
-    MCS_CUDA(k_layernorm_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_layernorm_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -41,8 +39,7 @@ static enum mcs_status bwd(const struct step *s)
     a.beta_x = s->beta[0];
     a.beta_w = s->beta[1];
     a.beta_b = s->beta[2];
-    MCS_CUDA(k_layernorm_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_layernorm_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_layernorm = {prepare, fwd, bwd, NULL};

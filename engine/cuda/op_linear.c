@@ -45,9 +45,8 @@ static enum mcs_status plan(struct step *s, const struct shape *d, enum k_matmul
     return MCS_OK;
 }
 
-static enum mcs_status prepare(struct step *s, struct device *dev)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)dev;
     size_t rest = 0;
     if (s->backward && !s->dout[0]) return MCS_OK;
     const struct shape d = shape_of(s);

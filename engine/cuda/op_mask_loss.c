@@ -21,9 +21,8 @@ static struct k_mask_loss args(const struct step *s)
     };
 }
 
-static enum mcs_status prepare(struct step *s, struct device *d)
+static enum mcs_status prepare(struct step *s)
 {
-    (void)d;
     if (!s->backward) s->workspace_bytes = k_mask_loss_fwd_bytes(s->in[0]->dim[0], s->in[0]->dim[1]);
     return MCS_OK;
 }
@@ -33,8 +32,7 @@ static enum mcs_status fwd(const struct step *s)
     struct k_mask_loss a = args(s);
     a.loss = mcs_f32(s->out[0]);
     a.iou = mcs_f32(s->out[1]);
-    MCS_CUDA(k_mask_loss_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_mask_loss_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -44,8 +42,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dloss = mcs_f32(s->dout[0]);
     a.dlogits = mcs_f32(s->din[0]);
     a.beta = s->beta[0];
-    MCS_CUDA(k_mask_loss_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_mask_loss_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_mask_loss = {prepare, fwd, bwd, NULL};

@@ -5,8 +5,7 @@ static enum mcs_status fwd(const struct step *s)
 {
     const struct k_relu a = {
         .dtype = mcs_cuda_dtype(s->in[0]), .n = mcs_count(s->in[0]), .x = s->in[0]->data, .y = s->out[0]->data};
-    MCS_CUDA(k_relu_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_relu_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -17,8 +16,7 @@ static enum mcs_status bwd(const struct step *s)
                              .y = s->out[0]->data,
                              .dx = mcs_cuda_data(s->din[0]),
                              .beta = s->beta[0]};
-    MCS_CUDA(k_relu_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_relu_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_relu = {NULL, fwd, bwd, NULL};

@@ -17,8 +17,7 @@ static enum mcs_status fwd(const struct step *s)
     struct k_resize a = args(s->in[0], s->out[0]);
     a.x = s->in[0]->data;
     a.y = s->out[0]->data;
-    MCS_CUDA(k_resize_fwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_resize_fwd(&a, mcs_cuda_stream(s)));
 }
 
 static enum mcs_status bwd(const struct step *s)
@@ -28,8 +27,7 @@ static enum mcs_status bwd(const struct step *s)
     a.dy = s->dout[0]->data;
     a.dx = s->din[0]->data;
     a.beta = s->beta[0];
-    MCS_CUDA(k_resize_bwd(&a, mcs_cuda_stream(s)));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(k_resize_bwd(&a, mcs_cuda_stream(s)));
 }
 
 const struct op_impl mcs_cuda_resize = {NULL, fwd, bwd, NULL};

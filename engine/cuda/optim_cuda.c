@@ -34,8 +34,7 @@ static enum mcs_status alloc_memory(const struct cuda_device *c, struct cuda_opt
     MCS_TRY(mcs_cuda_alloc(c, sizeof *o->state, (void **)&o->state));
     MCS_TRY(mcs_cuda_alloc(c, K_SQUARES_BYTES, &o->workspace));
     MCS_CUDA(cudaMallocHost((void **)&o->seen, sizeof *o->seen));
-    MCS_CUDA(cudaEventCreateWithFlags(&o->written, cudaEventDisableTiming));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaEventCreateWithFlags(&o->written, cudaEventDisableTiming));
 }
 
 static enum mcs_status optim_of(struct cuda_device *c, const struct optim_range *r, int n, struct cuda_optim **out)
@@ -99,6 +98,5 @@ enum mcs_status mcs_cuda_optim_update(struct device *d, const struct optim_updat
     MCS_CUDA(k_grad_norm(u->g, o->ranges, u->n_ranges, u->o->clip_norm, o->workspace, o->state, c->compute));
     MCS_CUDA(u->o->kind == OPTIM_ADAMW ? k_adamw(&a, c->compute) : k_sgd_nesterov(&a, c->compute));
     MCS_CUDA(cudaMemcpyAsync(o->seen, o->state, sizeof *o->seen, cudaMemcpyDeviceToHost, c->compute));
-    MCS_CUDA(cudaEventRecord(o->written, c->compute));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaEventRecord(o->written, c->compute));
 }

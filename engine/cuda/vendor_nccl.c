@@ -226,8 +226,7 @@ static enum mcs_status nccl_join(struct comm *c)
     if (!s->pending) return MCS_OK;
     s->pending = 0;
     MCS_CUDA(cudaEventRecord(s->done, s->stream));
-    MCS_CUDA(cudaStreamWaitEvent(compute_of(c), s->done, 0));
-    return MCS_OK;
+    return MCS_CUDA_STATUS(cudaStreamWaitEvent(compute_of(c), s->done, 0));
 }
 
 /* Collectives in replayed graphs run on the compute stream, so wait for the end of that stream. */
@@ -248,8 +247,7 @@ static enum mcs_status nccl_wait(struct comm *c)
         abort_comm(s);
         return st;
     }
-    MCS_CUDA(e);
-    return MCS_OK;
+    return MCS_CUDA_STATUS(e);
 }
 
 static const struct comm_ops ops = {

@@ -214,7 +214,7 @@ enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct e
         s->device = d;
         s->before = i ? s - 1 : NULL;
         s->after = i + 1 < g->n_steps ? s + 1 : NULL;
-        if (d->backend->ops[s->op].prepare) MCS_TRY_GOTO(d->backend->ops[s->op].prepare(s, d), st, failed);
+        if (d->backend->ops[s->op].prepare) MCS_TRY_GOTO(d->backend->ops[s->op].prepare(s), st, failed);
         e->plan.workspace_bytes = largest(e->plan.workspace_bytes, (int64_t)s->workspace_bytes);
     }
     if (traced()) MCS_TRY_GOTO(mcs_exec_time_steps(e), st, failed);

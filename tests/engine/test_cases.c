@@ -80,7 +80,7 @@ Test(cases, attention_refuses_offsets_outside_its_rows)
         struct step s = {
             .op = OP_attention, .scope = "text", .attr = &a, .in = {&x, &x, &x, &good, &good}, .out = {&y, &l}};
         s.in[3 + i % 2] = &off;
-        cr_assert(impl->prepare(&s, &d) == MCS_OK);
+        cr_assert(impl->prepare(&s) == MCS_OK);
         s.workspace = mcs_aligned_alloc(s.workspace_bytes);
         cr_expect(impl->fwd(&s) == MCS_E_DATA);
         cr_expect(strstr(mcs_error_message(), "text: attention: sequence"), "%s", mcs_error_message());

@@ -57,7 +57,7 @@ static void run(float *image, float *text, float log_scale, int64_t b, const str
             st.din[0] = &dx, st.din[1] = &dt, st.din[2] = &ds;
             st.dout[0] = &dloss;
         }
-        OK(mcs_cpu_contrastive.prepare(&st, NULL));
+        OK(mcs_cpu_contrastive.prepare(&st));
         st.workspace = aligned_alloc(64, (st.workspace_bytes + 63) / 64 * 64);
         OK(back ? mcs_cpu_contrastive.bwd(&st) : mcs_cpu_contrastive.fwd(&st));
         free(st.workspace);
@@ -176,7 +176,7 @@ Test(contrastive, refusals)
                  "no temperature at all");
     mcs_error_clear();
     struct step st = {.scope = "loss", .attr = &alpha, .in = {&two, &two}};
-    cr_expect_eq(mcs_cpu_contrastive.prepare(&st, NULL), MCS_E_USAGE,
+    cr_expect_eq(mcs_cpu_contrastive.prepare(&st), MCS_E_USAGE,
                  "the released form has no closed form for alpha 1");
     mcs_error_clear();
 }

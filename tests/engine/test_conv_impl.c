@@ -56,8 +56,8 @@ Test(conv_impl, no_reference_implementation_is_planned)
         struct step f = {.op = OP_conv, .scope = p->name, .attr = &a, .in = {&x, &w}, .out = {&y}};
         struct step b = {
             .op = OP_conv, .backward = 1, .scope = p->name, .attr = &a, .in = {&x, &w}, .dout = {&y}, .din = {&x, &w}};
-        cr_assert(mcs_cpu_conv.prepare(&f, NULL) == MCS_OK, "%s", mcs_error_message());
-        cr_assert(mcs_cpu_conv.prepare(&b, NULL) == MCS_OK, "%s", mcs_error_message());
+        cr_assert(mcs_cpu_conv.prepare(&f) == MCS_OK, "%s", mcs_error_message());
+        cr_assert(mcs_cpu_conv.prepare(&b) == MCS_OK, "%s", mcs_error_message());
         for (int pass = 0; pass < 3; pass++) {
             const char *impl = mcs_cpu_conv_impl_name(pass == 0 ? &f : &b, pass);
             cr_expect(impl && !strstr(impl, "ref"), "%s: pass %d is %s", p->name, pass, impl ? impl : "missing");

@@ -33,7 +33,7 @@ static struct tensor tensor(int nd, const int64_t *dim, float *data)
 
 static void run(const struct op_impl *op, struct step *s)
 {
-    OK(op->prepare ? op->prepare(s, NULL) : MCS_OK);
+    OK(op->prepare ? op->prepare(s) : MCS_OK);
     s->workspace = aligned_alloc(64, (s->workspace_bytes + 127) / 64 * 64);
     cr_assert(s->workspace);
     OK(s->backward ? op->bwd(s) : op->fwd(s));
@@ -235,7 +235,7 @@ Test(cpu_pieces, attention_refuses_offsets_outside)
                              .out = {&ty, &tl},
                              .dout = {back ? &ty : NULL},
                              .din = {back ? &td : NULL}};
-            OK(mcs_cpu_attention.prepare(&s, NULL));
+            OK(mcs_cpu_attention.prepare(&s));
             s.workspace = aligned_alloc(64, (s.workspace_bytes + 127) / 64 * 64);
             cr_assert(s.workspace);
             const enum mcs_status st = back ? mcs_cpu_attention.bwd(&s) : mcs_cpu_attention.fwd(&s);

@@ -22,7 +22,7 @@ static struct tensor tensor(int nd, const int64_t *dim, void *data)
 
 static void run(const struct op_impl *op, struct step *s)
 {
-    OK(op->prepare ? op->prepare(s, NULL) : MCS_OK);
+    OK(op->prepare ? op->prepare(s) : MCS_OK);
     s->workspace = aligned_alloc(64, (s->workspace_bytes + 127) / 64 * 64);
     cr_assert(s->workspace);
     OK(s->backward ? op->bwd(s) : op->fwd(s));
@@ -140,11 +140,12 @@ Test(cpu_values, mean_square_of_many_values)
             struct tensor tx = tensor(1, &n, x), tt = tensor(1, &n, t), tw = tensor(1, &n, w),
                           tl = tensor(1, (int64_t[]){1}, &loss), td = tensor(1, &n, dx),
                           ts = tensor(1, (int64_t[]){1}, &seed);
-            struct step s = {.scope = "mse", .in = {&tx, &tt, weighted ? &tw : NULL}, .out = {&tl}};
+            struct step s = {.op = OP_mse, .scope = "mse", .in = {&tx, &tt, weighted ? &tw : NULL}, .out = {&tl}};
             run(&mcs_cpu_mse, &s);
             cr_expect_eq(loss, (float)(sum / (double)n), "%lld values, weighted %d: %.9g, want %.9g", (long long)n,
                          weighted, (double)loss, sum / (double)n);
-            struct step b = {.scope = "mse",
+            struct step b = {.op = OP_mse,
+                             .scope = "mse",
                              .backward = 1,
                              .in = {&tx, &tt, weighted ? &tw : NULL},
                              .dout = {&ts},

@@ -43,14 +43,14 @@ Test(op_inputs, dice_ce)
                   l = tensor(1, 1, 0, 0, 0, &loss);
     struct tensor q = tensor(3, 1, 2, 3, 0, sums);
     struct step s = {.scope = "loss", .attr = &a, .in = {&x, &t}, .out = {&l, &q}, .workspace = workspace};
-    expect(mcs_cpu_dice_ce.prepare(&s, NULL), MCS_OK);
+    expect(mcs_cpu_dice_ce.prepare(&s), MCS_OK);
     cr_assert(s.workspace_bytes <= sizeof workspace);
     expect(mcs_cpu_dice_ce.fwd(&s), MCS_OK);
     target[3] = 2;
     expect(mcs_cpu_dice_ce.fwd(&s), MCS_E_DATA);
     struct tensor many = tensor(4, 1, 1, 1, 1000, NULL);
     s.in[0] = &many;
-    expect(mcs_cpu_dice_ce.prepare(&s, NULL), MCS_E_SHAPE);
+    expect(mcs_cpu_dice_ce.prepare(&s), MCS_E_SHAPE);
 }
 
 Test(op_inputs, resize)
@@ -58,7 +58,7 @@ Test(op_inputs, resize)
     const struct resize_attr a = {2, 2};
     struct tensor x = tensor(4, 1, 1, 1, 100000, NULL);
     struct step s = {.scope = "resize", .attr = &a, .in = {&x}};
-    expect(mcs_cpu_resize.prepare(&s, NULL), MCS_E_SHAPE);
+    expect(mcs_cpu_resize.prepare(&s), MCS_E_SHAPE);
     mcs_cpu_resize.release(&s);
 }
 
@@ -74,7 +74,8 @@ Test(op_inputs, activations_keep_nan)
             x[at] = NAN;
             struct tensor tx = tensor(1, N, 0, 0, 0, x), ty = tensor(1, N, 0, 0, 0, y), tdy = tensor(1, N, 0, 0, 0, dy),
                           tdx = tensor(1, N, 0, 0, 0, dx);
-            const struct step s = {.scope = "act", .in = {&tx}, .out = {&ty}, .dout = {&tdy}, .din = {&tdx}};
+            const struct step s = {
+                .op = k ? OP_relu : OP_gelu, .scope = "act", .in = {&tx}, .out = {&ty}, .dout = {&tdy}, .din = {&tdx}};
             expect(ops[k]->fwd(&s), MCS_OK);
             for (int i = 0; i < N; i++) cr_expect_eq(isnan(y[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
             if (k == 1) continue; /* relu's gradient depends on y > 0 alone */

@@ -248,7 +248,7 @@ static void run_step(struct runner *r, struct step *s)
     const struct backend *be = r->b->device ? r->b->device->backend : NULL;
     s->prepared = NULL;
     s->workspace_bytes = 0;
-    enum mcs_status st = impl->prepare ? impl->prepare(s, r->b->device) : MCS_OK;
+    enum mcs_status st = impl->prepare ? impl->prepare(s) : MCS_OK;
     if (st == MCS_OK && be && be->begin_run) st = be->begin_run(r->b->device, &r->run);
     if (st == MCS_OK) {
         s->workspace = s->workspace_bytes ? device_new(r, (int64_t)s->workspace_bytes, NULL) : NULL;
