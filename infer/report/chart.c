@@ -81,27 +81,25 @@ static void begin_figure(FILE *out, const struct chart_frame *f, const char *kin
 
 static void begin_svg(FILE *out, const struct chart_frame *f, int width, int height)
 {
-    fprintf(out, "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", width, height);
-    mcs_html_text(out, f->title);
-    fputs("\">\n", out);
+    fprintf(out, "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=", width, height);
+    mcs_html_wrap(out, "\"", f->title, "\">\n");
 }
 
 static void end_figure(FILE *out, const struct chart_frame *f, int drawn)
 {
     if (drawn) fputs("</svg>\n", out);
-    if (f->note) {
-        fputs("<p>", out);
-        mcs_html_text(out, f->note);
-        fputs("</p>", out);
-    }
+    if (f->note) mcs_html_wrap(out, "<p>", f->note, "</p>");
     fputs("</figure>\n", out);
 }
 
-static void nothing(FILE *out, const struct chart_frame *f)
+/* If there is nothing to draw, writes a line that says so and returns 1. */
+static int nothing(FILE *out, const struct chart_frame *f, int is_empty)
 {
+    if (!is_empty) return 0;
     begin_figure(out, f, "");
     fputs("</figcaption><p class=\"missing\">Nothing to draw: no finite values.</p>", out);
     end_figure(out, f, 0);
+    return 1;
 }
 
 static void draw_axes(FILE *out, const struct chart_frame *f, const struct axis *x, const struct axis *y)
@@ -125,8 +123,7 @@ static void draw_axes(FILE *out, const struct chart_frame *f, const struct axis 
     mcs_html_text(out, f->x_label);
     fprintf(out, "</text>\n<text transform=\"translate(13 %d) rotate(-90)\" text-anchor=\"middle\">",
             (TOP + HEIGHT - BOTTOM) / 2);
-    mcs_html_text(out, f->y_label);
-    fputs("</text>\n", out);
+    mcs_html_wrap(out, "", f->y_label, "</text>\n");
 }
 
 static void draw_key(FILE *out, const char *name, int colour)
@@ -135,8 +132,7 @@ static void draw_key(FILE *out, const char *name, int colour)
             "<span><svg style=\"display:inline;width:30px\" viewBox=\"0 0 30 10\"><path class=\"l c%d\" "
             "d=\"M0 6H30\"/></svg> ",
             colour);
-    mcs_html_text(out, name);
-    fputs("</span>", out);
+    mcs_html_wrap(out, "", name, "</span>");
 }
 
 struct range {
@@ -165,10 +161,7 @@ void mcs_chart_lines(FILE *out, const struct chart_frame *f, const struct chart_
                 widen(&rx, series[k].x[i]);
                 widen(&ry, series[k].y[i]);
             }
-    if (rx.lo > rx.hi) {
-        nothing(out, f);
-        return;
-    }
+    if (nothing(out, f, rx.lo > rx.hi)) return;
     if (rx.lo > 0 && rx.lo < 0.05 * rx.hi) rx.lo = 0; /* first step near 0 (1, or the mean of a few): axis from 0 */
     const struct axis x = make_axis(rx.lo, rx.hi, 7, 0), y = value_axis(f, ry, 5);
     begin_figure(out, f, "half");
@@ -195,10 +188,7 @@ void mcs_chart_area(FILE *out, const struct chart_frame *f, const double *y, int
 {
     struct range r = {INFINITY, -INFINITY};
     for (int i = 0; i < n; i++) widen(&r, y[i]);
-    if (r.lo > r.hi) {
-        nothing(out, f);
-        return;
-    }
+    if (nothing(out, f, r.lo > r.hi)) return;
     for (int i = 0; i < n_levels; i++) widen(&r, levels[i].y);
     const struct axis ax = make_axis(0, n, 8, 0), ay = value_axis(f, r, 5);
     begin_figure(out, f, "half");
@@ -230,9 +220,8 @@ static void bar_name(FILE *out, const char *name, double y)
         if (((unsigned char)name[bytes] & 0xC0) == 0x80) continue;
         if (chars++ == NAME_CHARS) break;
     }
-    fprintf(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\"><title>", BAR_LEFT - 8, y);
-    mcs_html_text(out, name);
-    fputs("</title>", out);
+    fprintf(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", BAR_LEFT - 8, y);
+    mcs_html_wrap(out, "<title>", name, "</title>");
     mcs_html_textf(out, "%.*s%s", bytes, name, name[bytes] ? "..." : "");
     fputs("</text>\n", out);
 }
@@ -247,10 +236,7 @@ void mcs_chart_bars(FILE *out, const struct chart_frame *f, const struct chart_b
         widen(&r, bars[i].value);
         widen(&r, bars[i].hi);
     }
-    if (!any) {
-        nothing(out, f);
-        return;
-    }
+    if (nothing(out, f, !any)) return;
     if (r.lo == r.hi) r.hi = 1; /* all bars are 0: the axis still starts at 0 */
     const struct axis a = value_axis(f, r, f->is_count && r.hi < 5 ? (int)fmax(1, r.hi) : 5);
     double v;
@@ -286,11 +272,9 @@ void mcs_chart_bars(FILE *out, const struct chart_frame *f, const struct chart_b
                                               : 1,
                 b->value);
         if (interval) fprintf(out, " (%.2f to %.2f)", b->lo, b->hi);
-        mcs_html_text(out, unit);
-        fputs("</text>\n", out);
+        mcs_html_wrap(out, "", unit, "</text>\n");
     }
     fprintf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", BAR_LEFT + plot / 2, height - 4);
-    mcs_html_text(out, f->x_label);
-    fputs("</text>\n", out);
+    mcs_html_wrap(out, "", f->x_label, "</text>\n");
     end_figure(out, f, 1);
 }

@@ -62,6 +62,13 @@ void mcs_html_textf(FILE *out, const char *fmt, ...)
     mcs_html_text(out, text);
 }
 
+void mcs_html_wrap(FILE *out, const char *before, const char *text, const char *after)
+{
+    fputs(before, out);
+    if (text) mcs_html_text(out, text);
+    fputs(after, out);
+}
+
 /* ---- images ---- */
 
 static void write_base64(FILE *out, const uint8_t *p, int64_t n)
@@ -184,11 +191,11 @@ static const char style[] =
 
 void mcs_html_begin(FILE *out, const char *title)
 {
-    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
-          out);
-    mcs_html_text(out, title);
-    fprintf(out, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n", style);
+    mcs_html_wrap(out,
+                  "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                  "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
+                  title, "</title>\n<style>\n");
+    fprintf(out, "%s</style>\n</head>\n<body>\n<main>\n", style);
 }
 
 void mcs_html_end(FILE *out)

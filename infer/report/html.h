@@ -14,6 +14,9 @@ void mcs_html_text(FILE *out, const char *text);
 /* The same with a format; the text is truncated to 4095 bytes. */
 void mcs_html_textf(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* `before`, the text escaped, `after`; before and after are HTML. NULL: no text. */
+void mcs_html_wrap(FILE *out, const char *before, const char *text, const char *after);
+
 /* "data:image/png;base64,..." of an image, without quotes. E_SHAPE, E_NOMEM. */
 enum mcs_status mcs_html_png(FILE *out, const struct image *img);
 

@@ -121,36 +121,31 @@ static void write_caution(FILE *out, const struct run_files *r)
         "it would be on new people. For research only; not a medical device.</p>\n",
         out);
     const char *split = mcs_report_string(r->summary, "split");
-    if (split && strcmp(split, "test") != 0) {
-        fputs("<p><b>Not the test slices:</b> the figures of this run come from the slices named ", out);
-        mcs_html_text(out, split);
-        fputs(", on which settings are chosen.</p>\n", out);
-    }
+    if (split && strcmp(split, "test") != 0)
+        mcs_html_wrap(out, "<p><b>Not the test slices:</b> the figures of this run come from the slices named ", split,
+                      ", on which settings are chosen.</p>\n");
     fputs("</div>\n", out);
 }
 
-static void write_fact(FILE *out, int *n, const char *name, const char *value)
+/* Begins the next fact of the line below the title. */
+static FILE *fact(FILE *out, int *n)
 {
-    if (!value) return;
     fputs((*n)++ ? " &middot; " : "<p class=\"soft\">", out);
-    mcs_html_textf(out, "%s %s", name, value);
+    return out;
 }
 
 static void write_head(FILE *out, const struct run_files *r)
 {
+    const char *version = mcs_report_string(r->summary, "version"), *form = mcs_report_string(r->summary, "form");
     const double seed = mcs_report_number(r->summary, "seed"), seconds = mcs_report_number(r->summary, "seconds");
     const double n_images = mcs_report_number(r->summary, "test_images");
-    char text[64];
     int n = 0;
     fputs("<h1>From a text to a mask: report of a run</h1>\n", out);
-    write_fact(out, &n, "mcsam", mcs_report_string(r->summary, "version"));
-    write_fact(out, &n, "form", mcs_report_string(r->summary, "form"));
-    snprintf(text, sizeof text, "%.0f", seed);
-    write_fact(out, &n, "seed", isfinite(seed) ? text : NULL);
-    snprintf(text, sizeof text, "%.1f minutes", seconds / 60);
-    write_fact(out, &n, "took", isfinite(seconds) ? text : NULL);
-    snprintf(text, sizeof text, "%.0f images", n_images);
-    write_fact(out, &n, "measured on", isfinite(n_images) ? text : NULL);
+    if (version) mcs_html_textf(fact(out, &n), "mcsam %s", version);
+    if (form) mcs_html_textf(fact(out, &n), "form %s", form);
+    if (isfinite(seed)) mcs_html_textf(fact(out, &n), "seed %.0f", seed);
+    if (isfinite(seconds)) mcs_html_textf(fact(out, &n), "took %.1f minutes", seconds / 60);
+    if (isfinite(n_images)) mcs_html_textf(fact(out, &n), "measured on %.0f images", n_images);
     if (n) fputs("</p>\n", out);
 }
 
@@ -269,11 +264,8 @@ static void write_weights(FILE *out, const json_t *weights)
     json_object_foreach((json_t *)weights, key, value)
     {
         if (!json_is_string(value)) continue;
-        fputs("<li>", out);
-        mcs_html_text(out, key);
-        fputs(" <code>", out);
-        mcs_html_text(out, json_string_value(value));
-        fputs("</code></li>\n", out);
+        mcs_html_wrap(out, "<li>", key, " <code>");
+        mcs_html_wrap(out, "", json_string_value(value), "</code></li>\n");
     }
     fputs("</ul>\n", out);
 }
@@ -297,9 +289,8 @@ static void section_made(FILE *out, const struct run_files *r)
         mcs_report_missing(out, "No config.yaml in the run folder.");
         return;
     }
-    fputs("<details><summary>config.yaml: every option of the run</summary>\n<pre>", out);
-    mcs_html_text(out, r->config);
-    fputs("</pre></details>\n", out);
+    mcs_html_wrap(out, "<details><summary>config.yaml: every option of the run</summary>\n<pre>", r->config,
+                  "</pre></details>\n");
 }
 
 static void write_page(FILE *out, const struct run_files *r)

@@ -158,16 +158,13 @@ static void read_pictures(const char *folder, const json_t *item, struct case_pi
         read_picture(folder, item, panels[k].key, smooth ? MCS_BILINEAR : MCS_NEAREST, &p->img[k], p->why[k]);
         struct image *base = &p->img[P_IMAGE], *img = &p->img[k];
         if (!img->pixels) continue;
-        if (!base->pixels) {
-            snprintf(p->why[k], 256, "the image itself is missing");
-            mcs_image_free(img);
-            *img = (struct image){0};
-        } else if (img->width != base->width || img->height != base->height) {
+        if (img->width == base->width && img->height == base->height) continue;
+        if (base->pixels)
             snprintf(p->why[k], 256, "%d x %d, but the image is %d x %d", img->width, img->height, base->width,
                      base->height);
-            mcs_image_free(img);
-            *img = (struct image){0};
-        }
+        else
+            snprintf(p->why[k], 256, "the image itself is missing");
+        mcs_image_free(img);
     }
 }
 
@@ -187,9 +184,7 @@ static void write_panel(FILE *out, const struct case_pictures *p, int k, const j
     const struct image *img = &p->img[k], *truth = &p->img[P_TRUTH];
     fputs("<figure>", out);
     if (!img->pixels) {
-        fputs("<div class=\"none\">", out);
-        mcs_html_text(out, p->why[k]);
-        fputs("</div>", out);
+        mcs_html_wrap(out, "<div class=\"none\">", p->why[k], "</div>");
     } else {
         fprintf(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">", img->width, img->height,
                 panels[k].label);
@@ -226,9 +221,7 @@ static void write_case(FILE *out, const char *folder, const json_t *item, int id
     const char *stem = mcs_report_string(item, "stem"), *caption = mcs_report_string(item, "caption");
     const char *prompt = mcs_report_string(item, "prompt");
     const double presence = mcs_report_number(item, "presence");
-    fputs("<article class=\"case\"><h3>", out);
-    mcs_html_text(out, stem ? stem : "(no name)");
-    fputs("</h3>\n", out);
+    mcs_html_wrap(out, "<article class=\"case\"><h3>", stem ? stem : "(no name)", "</h3>\n");
     if (prompt) {
         fputs("<p>Prompt: <q>", out);
         mcs_html_textf(out, "%.600s", prompt);

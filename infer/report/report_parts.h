@@ -9,12 +9,10 @@
 /* A member of an object; NaN / NULL if o is NULL or the member is missing or of another type. */
 double mcs_report_number(const json_t *o, const char *key);
 const char *mcs_report_string(const json_t *o, const char *key);
-/* Member KEY_interval, a pair of numbers; both NaN if there is none. */
-void mcs_report_interval(const json_t *o, const char *key, double lo_hi[2]);
 /* Writes one escaped line about missing content. */
 void mcs_report_missing(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* summary.json's tables and charts (report_tables.c). */
+/* summary.json's tables and charts: the first section (report_glance.c) and the others (report_tables.c). */
 void mcs_report_glance(FILE *out, const json_t *summary);
 void mcs_report_data(FILE *out, const json_t *summary);
 void mcs_report_retrieval(FILE *out, const json_t *summary);

@@ -1,90 +1,12 @@
-/* The report's tables and charts of summary.json. */
-#define _GNU_SOURCE /* strcasestr */
+/* The report's tables and charts of summary.json, section by section. */
 #include "data/lesions/demo_config.h"
-#include "infer/report/chart.h"
 #include "infer/report/html.h"
-#include "infer/report/report_parts.h"
+#include "infer/report/report_cells.h"
 
 #include <math.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-/* ---- reading ---- */
-
-double mcs_report_number(const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
-const char *mcs_report_string(const json_t *o, const char *key)
-{
-    return json_string_value(json_object_get(o, key));
-}
-
-void mcs_report_interval(const json_t *o, const char *key, double lo_hi[2])
-{
-    char name[128];
-    snprintf(name, sizeof name, "%s_interval", key);
-    const json_t *pair = json_object_get(o, name);
-    lo_hi[0] = lo_hi[1] = NAN;
-    if (json_array_size(pair) != 2 || !json_is_number(json_array_get(pair, 0)) ||
-        !json_is_number(json_array_get(pair, 1)))
-        return;
-    for (size_t i = 0; i < 2; i++) lo_hi[i] = json_number_value(json_array_get(pair, i));
-}
-
-void mcs_report_missing(FILE *out, const char *fmt, ...)
-{
-    char text[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    fputs("<p class=\"missing\">", out);
-    mcs_html_text(out, text);
-    fputs("</p>\n", out);
-}
-
-/* ---- cells ---- */
-
-static void cell(FILE *out, double v)
-{
-    if (isfinite(v))
-        fprintf(out, "<td class=\"n\">%.3f</td>", v);
-    else
-        fputs("<td class=\"n\">&ndash;</td>", out);
-}
-
-static void cell_interval(FILE *out, double v, const double lo_hi[2])
-{
-    if (isfinite(v) && isfinite(lo_hi[0]))
-        fprintf(out, "<td class=\"n\">%.3f <span class=\"soft\">(%.3f to %.3f)</span></td>", v, lo_hi[0], lo_hi[1]);
-    else
-        cell(out, v);
-}
-
-static void cell_change(FILE *out, double change)
-{
-    if (isfinite(change))
-        fprintf(out, "<td class=\"n%s\">%+.3f</td>", change <= 0 ? " worse" : "", change);
-    else
-        fputs("<td class=\"n\"></td>", out);
-}
-
-static void cell_text(FILE *out, const char *class, const char *text)
-{
-    fprintf(out, "<td%s>", class);
-    mcs_html_text(out, text ? text : "");
-    fputs("</td>", out);
-}
-
-static void tile(FILE *out, const char *value, const char *text)
-{
-    fprintf(out, "<div class=\"tile\"><b>%s</b><span>%s</span></div>\n", value, text);
-}
+/* ---- tables of known numbers ---- */
 
 /* Keys with a label and an explanation; other numbers are shown with their key as label. */
 struct known {
@@ -100,16 +22,14 @@ static int is_known(const struct known *k, int n, const char *key)
 
 static void known_row(FILE *out, const json_t *o, const char *key, const struct known *k)
 {
-    double lo_hi[2];
-    mcs_report_interval(o, key, lo_hi);
     fputs("<tr>", out);
-    cell_text(out, "", k ? k->label : key);
+    mcs_report_cell_text(out, 0, k ? k->label : key);
     const json_t *value = json_object_get(o, key);
     if (json_is_integer(value)) /* a count */
         fprintf(out, "<td class=\"n\">%lld</td>", (long long)json_integer_value(value));
     else
-        cell_interval(out, json_number_value(value), lo_hi);
-    cell_text(out, " class=\"s\"", k ? k->explanation : "");
+        mcs_report_cell_score(out, o, key);
+    mcs_report_cell_text(out, 1, k ? k->explanation : "");
     fputs("</tr>\n", out);
 }
 
@@ -125,175 +45,6 @@ static void known_table(FILE *out, const json_t *o, const struct known *known, i
         if (json_is_number(value) && !is_known(known, n, key)) known_row(out, o, key, NULL);
     }
     fputs("</table></div>\n", out);
-}
-
-/* ---- at a glance ---- */
-
-/* The last row whose name contains the word, or NULL. */
-static const json_t *find_row(const json_t *rows, const char *name_key, const char *word)
-{
-    const json_t *found = NULL;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        const char *name = mcs_report_string(json_array_get(rows, i), name_key);
-        if (name && strcasestr(name, word)) found = json_array_get(rows, i);
-    }
-    return found;
-}
-
-static void write_tiles(FILE *out, const json_t *s)
-{
-    const json_t *stages = json_object_get(s, "stages"), *retrieval = json_object_get(s, "retrieval");
-    const double sam = mcs_report_number(find_row(stages, "stage", "sam"), "dsc");
-    const double network = mcs_report_number(find_row(stages, "stage", "network"), "dsc");
-    const double before = mcs_report_number(json_object_get(retrieval, "before"), "i2t_r1");
-    const double after = mcs_report_number(json_object_get(retrieval, "after"), "i2t_r1");
-    const double presence = mcs_report_number(json_object_get(s, "control"), "presence_auroc");
-    const double error = mcs_report_number(json_object_get(s, "uncertainty"), "error_auroc");
-    char text[64];
-    fputs("<div class=\"tiles\">\n", out);
-    if (isfinite(sam)) {
-        snprintf(text, sizeof text, "%.2f", sam);
-        tile(out, text, "mean DSC of the mask made from a text alone (saliency, then SAM)");
-    }
-    if (isfinite(network)) {
-        snprintf(text, sizeof text, "%.2f", network);
-        tile(out, text, "mean DSC of the network trained on such masks, without any hand-drawn one");
-    }
-    if (isfinite(before) && isfinite(after)) {
-        snprintf(text, sizeof text, "%.0f %% &rarr; %.0f %%", 100 * before, 100 * after);
-        tile(out, text, "images whose own caption comes first, before and after fine-tuning");
-    }
-    if (isfinite(presence)) {
-        snprintf(text, sizeof text, "%.2f", presence);
-        tile(out, text, "AUROC for telling images with a lesion from images without");
-    }
-    if (isfinite(error)) {
-        snprintf(text, sizeof text, "%.2f", error);
-        tile(out, text, "AUROC of the uncertainty map for finding wrong pixels");
-    }
-    fputs("</div>\n", out);
-}
-
-static void write_stage_chart(FILE *out, const json_t *stages, const json_t *baselines)
-{
-    const size_t n_stages = json_array_size(stages), n = n_stages + json_array_size(baselines);
-    struct chart_bar *bars = calloc(n + 1, sizeof *bars);
-    if (!bars) return;
-    for (size_t i = 0; i < n; i++) {
-        const int is_stage = i < n_stages;
-        const json_t *row = is_stage ? json_array_get(stages, i) : json_array_get(baselines, i - n_stages);
-        const char *name = mcs_report_string(row, is_stage ? "stage" : "name");
-        double lo_hi[2];
-        mcs_report_interval(row, "dsc", lo_hi);
-        bars[i] = (struct chart_bar){name ? name : "?", mcs_report_number(row, "dsc"), lo_hi[0], lo_hi[1],
-                                     is_stage                              ? CHART_BAR
-                                     : name && strcasestr(name, "ceiling") ? CHART_BAR_OUTLINE
-                                                                           : CHART_BAR_QUIET};
-    }
-    const struct chart_frame f = {
-        .title = "Overlap with the true lesion after each stage",
-        .x_label = "mean DSC over the test images",
-        .y_lo = 0,
-        .y_hi = 1,
-        .note =
-            "Blue: the pipeline's stages in order. Grey: what needs no model, for comparison. Dashed: the same network "
-            "trained on the true masks. Whiskers: 95 % intervals."};
-    mcs_chart_bars(out, &f, bars, (int)n, "");
-    free(bars);
-}
-
-static void write_stage_table(FILE *out, const json_t *stages)
-{
-    double before = NAN;
-    int n_worse = 0;
-    fputs("<div class=\"wide\"><table>\n<tr><th>Stage</th><th class=\"n\">DSC <span class=\"soft\">(95 % "
-          "interval)</span></th><th class=\"n\">change</th><th class=\"n\">NSD</th><th class=\"n\">IoU</th></tr>\n",
-          out);
-    for (size_t i = 0; i < json_array_size(stages); i++) {
-        const json_t *row = json_array_get(stages, i);
-        const double dsc = mcs_report_number(row, "dsc"), change = dsc - before;
-        double lo_hi[2];
-        mcs_report_interval(row, "dsc", lo_hi);
-        fputs("<tr>", out);
-        cell_text(out, "", mcs_report_string(row, "stage"));
-        cell_interval(out, dsc, lo_hi);
-        cell_change(out, change);
-        cell(out, mcs_report_number(row, "nsd"));
-        cell(out, mcs_report_number(row, "iou"));
-        fputs("</tr>\n", out);
-        n_worse += change <= 0;
-        before = dsc;
-    }
-    fputs("</table></div>\n", out);
-    if (n_worse)
-        fprintf(out,
-                "<p><span class=\"worse\">%d %s</span> not improve on the stage before (the changes in orange).</p>\n",
-                n_worse, n_worse == 1 ? "stage does" : "stages do");
-}
-
-static void write_baselines(FILE *out, const json_t *baselines)
-{
-    if (!json_array_size(baselines)) {
-        mcs_report_missing(out, "No baselines in summary.json.");
-        return;
-    }
-    fputs("<h3>What needs no model, and the ceiling</h3>\n<div class=\"wide\"><table>\n"
-          "<tr><th>Baseline</th><th class=\"n\">DSC</th><th>What it is</th></tr>\n",
-          out);
-    for (size_t i = 0; i < json_array_size(baselines); i++) {
-        const json_t *row = json_array_get(baselines, i);
-        double lo_hi[2];
-        mcs_report_interval(row, "dsc", lo_hi);
-        fputs("<tr>", out);
-        cell_text(out, "", mcs_report_string(row, "name"));
-        cell_interval(out, mcs_report_number(row, "dsc"), lo_hi);
-        cell_text(out, " class=\"s\"", mcs_report_string(row, "what"));
-        fputs("</tr>\n", out);
-    }
-    fputs("</table></div>\n", out);
-}
-
-/* Explains the pipeline's steps before the first figure names them. */
-static void write_stages_in_words(FILE *out)
-{
-    fputs(
-        "<p>An image and a text go in, such as <q>a small bright lesion in the left frontal lobe</q>; a mask comes "
-        "out. "
-        "Each stage adds to the one before:</p>\n<ol>\n"
-        "<li><b>Saliency</b>: a model that knows images and texts marks what in the image matters for the text. Cut at "
-        "one half, this map is a first mask.</li>\n"
-        "<li><b>Fine-tuning</b>: that model first learns from pairs of image and caption.</li>\n"
-        "<li><b>Post-processing</b>: the map is cut at a threshold found from the map itself.</li>\n"
-        "<li><b>Components</b>: of the connected parts of the mask only the best is kept.</li>\n"
-        "<li><b>SAM</b>, a model that outlines objects, draws the mask in the box around that part.</li>\n"
-        "<li><b>Network</b>: a U-Net is trained on such masks of other images, and several of its checkpoints are "
-        "averaged. It needs no text.</li>\n</ol>\n",
-        out);
-}
-
-void mcs_report_glance(FILE *out, const json_t *summary)
-{
-    const json_t *stages = json_object_get(summary, "stages"), *baselines = json_object_get(summary, "baselines");
-    const json_t *notes = json_object_get(summary, "notes");
-    if (!json_array_size(stages)) {
-        mcs_report_missing(out, "No scores of the stages: summary.json has no list \"stages\".");
-    } else {
-        write_tiles(out, summary);
-        write_stages_in_words(out);
-        write_stage_chart(out, stages, baselines);
-        write_stage_table(out, stages);
-    }
-    write_baselines(out, baselines);
-    if (!json_array_size(notes)) return;
-    fputs("<h3>Noted by the run</h3>\n<ul>\n", out);
-    for (size_t i = 0; i < json_array_size(notes); i++) {
-        const char *text = json_string_value(json_array_get(notes, i));
-        if (!text) continue;
-        fputs("<li>", out);
-        mcs_html_text(out, text);
-        fputs("</li>\n", out);
-    }
-    fputs("</ul>\n", out);
 }
 
 /* ---- the sections ---- */
@@ -334,9 +85,9 @@ static void difficulty_rows(FILE *out, const json_t *o, const char *prefix, int 
         if (json_is_object(value) && !*prefix) difficulty_rows(out, value, key, is_main);
         if (!json_is_number(value) || is_main_difficulty(name) != is_main) continue;
         fputs("<tr>", out);
-        cell_text(out, "", name);
+        mcs_report_cell_text(out, 0, name);
         fprintf(out, "<td class=\"n\">%g</td>", json_number_value(value));
-        cell_text(out, " class=\"s\"", difficulty_help(name));
+        mcs_report_cell_text(out, 1, difficulty_help(name));
         fputs("</tr>\n", out);
     }
 }
@@ -383,21 +134,17 @@ void mcs_report_retrieval(FILE *out, const json_t *summary)
         out);
     for (int i = 0; i < N_RETRIEVAL; i++) {
         const struct known *k = retrieval_rows + i;
-        const double b = mcs_report_number(before, k->key), a = mcs_report_number(after, k->key);
-        double b_range[2], a_range[2];
-        mcs_report_interval(before, k->key, b_range);
-        mcs_report_interval(after, k->key, a_range);
         fputs("<tr>", out);
-        cell_text(out, "", k->label);
-        cell_interval(out, b, b_range);
-        cell_interval(out, a, a_range);
-        cell_change(out, a - b);
-        cell_text(out, " class=\"s\"", k->explanation);
+        mcs_report_cell_text(out, 0, k->label);
+        mcs_report_cell_score(out, before, k->key);
+        mcs_report_cell_score(out, after, k->key);
+        mcs_report_cell_change(out, mcs_report_number(after, k->key) - mcs_report_number(before, k->key));
+        mcs_report_cell_text(out, 1, k->explanation);
         fputs("</tr>\n", out);
         snprintf(names[2 * i], sizeof names[0], "%s: before", k->label);
         snprintf(names[2 * i + 1], sizeof names[0], "after");
-        bars[2 * i] = (struct chart_bar){names[2 * i], b, b_range[0], b_range[1], CHART_BAR_QUIET};
-        bars[2 * i + 1] = (struct chart_bar){names[2 * i + 1], a, a_range[0], a_range[1], CHART_BAR};
+        bars[2 * i] = mcs_report_bar(names[2 * i], before, k->key, CHART_BAR_QUIET);
+        bars[2 * i + 1] = mcs_report_bar(names[2 * i + 1], after, k->key, CHART_BAR);
     }
     fputs("</table></div>\n", out);
     const struct chart_frame f = {
@@ -433,13 +180,10 @@ static void write_ensemble(FILE *out, const json_t *rows)
           out);
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
-        double dsc[2], auroc[2];
-        mcs_report_interval(row, "dsc", dsc);
-        mcs_report_interval(row, "error_auroc", auroc);
         fputs("<tr>", out);
-        cell_text(out, "", mcs_report_string(row, "name"));
-        cell_interval(out, mcs_report_number(row, "dsc"), dsc);
-        cell_interval(out, mcs_report_number(row, "error_auroc"), auroc);
+        mcs_report_cell_text(out, 0, mcs_report_string(row, "name"));
+        mcs_report_cell_score(out, row, "dsc");
+        mcs_report_cell_score(out, row, "error_auroc");
         fputs("</tr>\n", out);
     }
     fputs("</table></div>\n", out);
@@ -455,13 +199,13 @@ static void write_types(FILE *out, const json_t *rows)
         const json_t *row = json_array_get(rows, i);
         const double n = mcs_report_number(row, "n");
         fputs("<tr>", out);
-        cell_text(out, "", mcs_report_string(row, "name"));
+        mcs_report_cell_text(out, 0, mcs_report_string(row, "name"));
         if (isfinite(n))
             fprintf(out, "<td class=\"n\">%.0f</td>", n);
         else
             fputs("<td class=\"n\">&ndash;</td>", out);
-        cell(out, mcs_report_number(row, "zero_shot"));
-        cell(out, mcs_report_number(row, "network"));
+        mcs_report_cell(out, mcs_report_number(row, "zero_shot"));
+        mcs_report_cell(out, mcs_report_number(row, "network"));
         fputs("</tr>\n", out);
     }
     fputs("</table></div>\n", out);
