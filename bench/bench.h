@@ -5,6 +5,8 @@
 #include "engine/backend.h"
 #include "engine/cli/config.h"
 
+#include <stdio.h>
+
 struct bench_options {
     struct mcs_common common;
     struct mcs_strings ops; /* only these; empty = all */
@@ -35,6 +37,7 @@ struct bench_row {
  * device's clock where it has one. A simulated device runs it once and counts. */
 enum mcs_status mcs_bench_time(struct device *d, enum mcs_status (*f)(void *), void *arg, double seconds,
                                struct bench_row *row);
+void mcs_bench_sort(double *t, int n); /* ascending */
 /* NULL: the backend has no measuring functions; times are taken by the host's clock. */
 const struct measure *mcs_bench_measure(const struct device *d);
 int mcs_bench_counts(const struct device *d); /* 1 where the device reports counts instead of times */
@@ -45,20 +48,21 @@ struct bench_peaks {
     double product, conv, copy;
 };
 enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct device *d, struct bench_peaks *p);
-/* Writes "Best of this machine with 2 threads: ..." to line. */
-void mcs_bench_say_peaks(const struct bench_options *o, const struct device *d, const struct bench_peaks *p, char *line,
-                         size_t line_bytes);
-
 /* One table as Markdown, CSV and JSON lines, collected for the files; Markdown, or JSON lines where json is set, is
  * also printed to stdout at once. */
 enum bench_form { BENCH_MD, BENCH_CSV, BENCH_JSONL, BENCH_FORMS };
 struct bench_text {
-    int json;
+    int json, failed; /* failed: no memory for the text */
     char *text[BENCH_FORMS];
-    size_t used[BENCH_FORMS], capacity[BENCH_FORMS];
+    size_t used[BENCH_FORMS];
+    FILE *stream[BENCH_FORMS]; /* to text; NULL before the first call */
 };
-void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line);
-/* Writes OUTPUT.md, .csv and .jsonl, each whole or not at all; output NULL: does nothing. E_IO. */
+void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Markdown: "Best of this machine with 2 threads: ...". */
+void mcs_bench_put_peaks(struct bench_text *t, const struct bench_options *o, const struct device *d,
+                         const struct bench_peaks *p);
+/* Writes OUTPUT.md, .csv and .jsonl, each whole or not at all; output NULL: does nothing. E_IO, E_NOMEM. */
 enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output);
 void mcs_bench_text_free(struct bench_text *t);
 

@@ -106,48 +106,39 @@ static enum mcs_status rounds(const struct task *u, int n, double *seconds)
     return MCS_OK;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void put_row(struct bench_comm *b, const struct task *u, const double *t, int n_calls, int64_t wrong)
 {
     const double bytes = 4 * (double)u->count, n = u->t->size, median = t[ROUNDS / 2];
     const double algorithm = median > 0 ? bytes / median / 1e9 : 0;
     const double bus = algorithm * (u->what == SUM ? 2 * (n - 1) / n : u->what == GATHER ? (n - 1) / n : 1);
     const char *name = collectives[u->what].name, *pass = collectives[u->what].pass, *by = u->t->comm->ops->name;
-    char line[512], rate[96], times[160] = "";
+    char rate[96], times[160] = "";
     snprintf(rate, sizeof rate, "%.1f | %.3f | %.3f", 1e6 * median, algorithm, bus);
     if (b->counts) snprintf(rate, sizeof rate, "| |");
-    snprintf(line, sizeof line, "| %s | %.0f | %lld | float | %s | %s | %lld%s |\n", name, bytes, (long long)u->count,
-             pass, rate, (long long)wrong, wrong ? " WRONG" : "");
-    mcs_bench_put(&b->text, BENCH_MD, line);
+    mcs_bench_put(&b->text, BENCH_MD, "| %s | %.0f | %lld | float | %s | %s | %lld%s |\n", name, bytes,
+                  (long long)u->count, pass, rate, (long long)wrong, wrong ? " WRONG" : "");
     if (!b->counts)
         snprintf(times, sizeof times, "%.6g,%.6g,%.6g,%d,%.6g,%.6g", median, t[ROUNDS / 10],
                  t[ROUNDS - 1 - ROUNDS / 10], ROUNDS * n_calls, algorithm, bus);
-    snprintf(line, sizeof line, "%d ranks by %s,%s,%s,\"%s\",%lld floats,%.0f,%lld,%s\n", u->t->size, by, name, "float",
-             pass, (long long)u->count, bytes, (long long)wrong, b->counts ? ",,,,," : times);
-    mcs_bench_put(&b->text, BENCH_CSV, line);
+    mcs_bench_put(&b->text, BENCH_CSV, "%d ranks by %s,%s,%s,\"%s\",%lld floats,%.0f,%lld,%s\n", u->t->size, by, name,
+                  "float", pass, (long long)u->count, bytes, (long long)wrong, b->counts ? ",,,,," : times);
     if (!b->counts)
         snprintf(times, sizeof times, ", \"median_s\": %.6g, \"algbw_gbytes_s\": %.6g, \"busbw_gbytes_s\": %.6g",
                  median, algorithm, bus);
-    snprintf(line, sizeof line,
-             "{\"model\": \"%d ranks by %s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%lld "
-             "floats\", \"bytes\": %.0f, \"wrong\": %lld%s}\n",
-             u->t->size, by, name, "float", pass, (long long)u->count, bytes, (long long)wrong, times);
-    mcs_bench_put(&b->text, BENCH_JSONL, line);
+    mcs_bench_put(
+        &b->text, BENCH_JSONL,
+        "{\"model\": \"%d ranks by %s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%lld "
+        "floats\", \"bytes\": %.0f, \"wrong\": %lld%s}\n",
+        u->t->size, by, name, "float", pass, (long long)u->count, bytes, (long long)wrong, times);
 }
 
 static void put_head(struct bench_comm *b, const struct process_group *t)
 {
-    char line[256];
-    snprintf(line, sizeof line,
-             "%d ranks by %s%s.\n\n| collective | size B | count | type | what | time us | algbw GB/s | busbw GB/s | "
-             "wrong |\n|---|---|---|---|---|---|---|---|---|\n",
-             t->size, t->comm->ops->name, b->counts ? ", simulated: no times" : "");
-    mcs_bench_put(&b->text, BENCH_MD, line);
+    mcs_bench_put(
+        &b->text, BENCH_MD,
+        "%d ranks by %s%s.\n\n| collective | size B | count | type | what | time us | algbw GB/s | busbw GB/s | "
+        "wrong |\n|---|---|---|---|---|---|---|---|---|\n",
+        t->size, t->comm->ops->name, b->counts ? ", simulated: no times" : "");
     mcs_bench_put(&b->text, BENCH_CSV,
                   "model,op,what,pass,shape,bytes,wrong,median_s,p10_s,p90_s,runs,algbw_gbytes_s,busbw_gbytes_s\n");
 }
@@ -161,12 +152,12 @@ static enum mcs_status one(struct bench_comm *b, const struct task *u)
     MCS_TRY(check(u, &wrong));
     if (!b->counts) {
         MCS_TRY(rounds(u, 1, t)); /* the first round also determines the number of calls, the same on all ranks */
-        qsort(t, ROUNDS, sizeof *t, ascending);
+        mcs_bench_sort(t, ROUNDS);
         const double fit = b->o->seconds / ROUNDS / t[ROUNDS / 2];
         n = fit < 1 ? 1 : fit > MOST_CALLS ? MOST_CALLS : (int)fit;
         MCS_TRY(mcs_comm_allreduce_max(u->t->comm, n, &n, "calls"));
         MCS_TRY(rounds(u, n, t));
-        qsort(t, ROUNDS, sizeof *t, ascending);
+        mcs_bench_sort(t, ROUNDS);
     }
     mine = (float)wrong;
     MCS_TRY(mcs_comm_values(u->t->comm, &mine, 1, all, "wrong values"));

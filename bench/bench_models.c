@@ -224,64 +224,50 @@ struct bench {
 
 static void put_head(struct bench *b)
 {
-    char line[512];
-    mcs_bench_say_peaks(b->o, &b->device, &b->peaks, line, sizeof line);
-    mcs_bench_put(&b->text, BENCH_MD, line);
+    mcs_bench_put_peaks(&b->text, b->o, &b->device, &b->peaks);
     mcs_bench_put(
         &b->text, BENCH_MD,
-        "| model | op | what | pass | shape | finite, same twice | median ms | p10 | p90 | % of time | GFLOP/s | "
-        "% of best | planned MiB | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+        "| model | op | what | pass | shape | finite, same twice | median ms | p10 | p90 | %% of time | GFLOP/s | "
+        "%% of best | planned MiB | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     mcs_bench_put(&b->text, BENCH_CSV,
                   "model,op,what,pass,shape,right,median_s,p10_s,p90_s,runs,share,gflops,percent_of_best,planned_mib,"
                   "peak_mib\n");
-    snprintf(line, sizeof line, "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f}\n",
-             (long long)b->o->common.device.threads, b->peaks.product, b->peaks.conv);
-    mcs_bench_put(&b->text, BENCH_JSONL, line);
+    mcs_bench_put(&b->text, BENCH_JSONL,
+                  "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f}\n",
+                  (long long)b->o->common.device.threads, b->peaks.product, b->peaks.conv);
 }
 
-static void put_untimed(struct bench *b, const struct bench_row *w, int right, const char *planned)
-{
-    char line[640];
-    snprintf(line, sizeof line, "| %s | %s | %s | %s | %s | %s | | | | | | | %s | |\n", w->model, w->op, w->name,
-             w->pass, w->shape, right ? "yes" : "WRONG", planned);
-    mcs_bench_put(&b->text, BENCH_MD, line);
-    snprintf(line, sizeof line, "%s,%s,\"%s\",%s,%s,%d,,,,,,,,%s,\n", w->model, w->op, w->name, w->pass, w->shape,
-             right, planned);
-    mcs_bench_put(&b->text, BENCH_CSV, line);
-    snprintf(
-        line, sizeof line,
-        "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", \"right\": %s}\n",
-        w->model, w->op, w->name, w->pass, w->shape, right ? "true" : "false");
-    mcs_bench_put(&b->text, BENCH_JSONL, line);
-}
-
-/* share: fraction of the network's time, 1 for all of it; planned, peak: MiB, NAN where unknown. */
+/* share: fraction of the network's time, 1 for all of it; planned, peak: MiB, NAN where unknown. Without times for a
+ * simulated GPU, which measures none. */
 static void put_row(struct bench *b, const struct bench_row *w, int right, double share, double planned, double peak)
 {
-    char line[640], memory[2][32] = {"", ""};
+    struct bench_text *t = &b->text;
+    char memory[2][32] = {"", ""};
     if (!isnan(planned)) snprintf(memory[0], sizeof memory[0], "%.0f", planned);
     if (!isnan(peak)) snprintf(memory[1], sizeof memory[1], "%.0f", peak);
     b->n_wrong += !right;
-    if (!(w->median > 0)) { /* a simulated GPU measures no times */
-        put_untimed(b, w, right, memory[0]);
+    mcs_bench_put(t, BENCH_MD, "| %s | %s | %s | %s | %s | %s |", w->model, w->op, w->name, w->pass, w->shape,
+                  right ? "yes" : "WRONG");
+    mcs_bench_put(t, BENCH_CSV, "%s,%s,\"%s\",%s,%s,%d", w->model, w->op, w->name, w->pass, w->shape, right);
+    mcs_bench_put(t, BENCH_JSONL,
+                  "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", "
+                  "\"right\": %s",
+                  w->model, w->op, w->name, w->pass, w->shape, right ? "true" : "false");
+    if (!(w->median > 0)) {
+        mcs_bench_put(t, BENCH_MD, " | | | | | | %s | |\n", memory[0]);
+        mcs_bench_put(t, BENCH_CSV, ",,,,,,,,%s,\n", memory[0]);
+        mcs_bench_put(t, BENCH_JSONL, "}\n");
         return;
     }
-    snprintf(line, sizeof line, "| %s | %s | %s | %s | %s | %s | %.2f | %.2f | %.2f | %.1f | %.1f | %.0f | %s | %s |\n",
-             w->model, w->op, w->name, w->pass, w->shape, right ? "yes" : "WRONG", w->median * 1e3, w->p10 * 1e3,
-             w->p90 * 1e3, 100 * share, w->gflops, w->percent, memory[0], memory[1]);
-    mcs_bench_put(&b->text, BENCH_MD, line);
-    snprintf(line, sizeof line, "%s,%s,\"%s\",%s,%s,%d,%.6g,%.6g,%.6g,%d,%.4g,%.6g,%.4g,%s,%s\n", w->model, w->op,
-             w->name, w->pass, w->shape, right, w->median, w->p10, w->p90, w->n_runs, share, w->gflops, w->percent,
-             memory[0], memory[1]);
-    mcs_bench_put(&b->text, BENCH_CSV, line);
-    snprintf(
-        line, sizeof line,
-        "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", \"right\": "
-        "%s, \"median_s\": %.6g, \"p10_s\": %.6g, \"p90_s\": %.6g, \"runs\": %d, \"share\": %.4g, \"gflops\": %.6g, "
-        "\"percent_of_best\": %.4g, \"planned_mib\": %s, \"peak_mib\": %s}\n",
-        w->model, w->op, w->name, w->pass, w->shape, right ? "true" : "false", w->median, w->p10, w->p90, w->n_runs,
-        share, w->gflops, w->percent, *memory[0] ? memory[0] : "null", *memory[1] ? memory[1] : "null");
-    mcs_bench_put(&b->text, BENCH_JSONL, line);
+    mcs_bench_put(t, BENCH_MD, " %.2f | %.2f | %.2f | %.1f | %.1f | %.0f | %s | %s |\n", w->median * 1e3, w->p10 * 1e3,
+                  w->p90 * 1e3, 100 * share, w->gflops, w->percent, memory[0], memory[1]);
+    mcs_bench_put(t, BENCH_CSV, ",%.6g,%.6g,%.6g,%d,%.4g,%.6g,%.4g,%s,%s\n", w->median, w->p10, w->p90, w->n_runs,
+                  share, w->gflops, w->percent, memory[0], memory[1]);
+    mcs_bench_put(t, BENCH_JSONL,
+                  ", \"median_s\": %.6g, \"p10_s\": %.6g, \"p90_s\": %.6g, \"runs\": %d, \"share\": %.4g, \"gflops\": "
+                  "%.6g, \"percent_of_best\": %.4g, \"planned_mib\": %s, \"peak_mib\": %s}\n",
+                  w->median, w->p10, w->p90, w->n_runs, share, w->gflops, w->percent, *memory[0] ? memory[0] : "null",
+                  *memory[1] ? memory[1] : "null");
 }
 
 /* ---- correctness ---- */
@@ -353,12 +339,6 @@ static int kind_of(const struct step *s)
     return (int)s->op + (s->backward ? MCS_N_OPS : 0);
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* A row per op and direction: its time in traced runs, and its share of the sum of all steps' medians. */
 static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench_row *whole)
 {
@@ -379,7 +359,7 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
         n_steps[kind_of(&g->steps[i])]++;
     }
     for (int k = 0; k < KINDS; k++) {
-        qsort(t[k], (size_t)n, sizeof t[k][0], ascending);
+        mcs_bench_sort(t[k], n);
         total += t[k][n / 2];
     }
     for (int k = 0; k < KINDS && b->o->by_op; k++) {

@@ -26,9 +26,7 @@ struct report {
 
 static void put_head(struct report *r)
 {
-    char line[512];
-    mcs_bench_say_peaks(r->o, &r->device, &r->peaks, line, sizeof line);
-    mcs_bench_put(&r->text, BENCH_MD, line);
+    mcs_bench_put_peaks(&r->text, r->o, &r->device, &r->peaks);
     if (r->counts) {
         mcs_bench_put(
             &r->text, BENCH_MD,
@@ -40,63 +38,51 @@ static void put_head(struct report *r)
     }
     mcs_bench_put(
         &r->text, BENCH_MD,
-        "| model | op | what | pass | shape | error / allowed | median ms | p10 | p90 | GFLOP/s | GB/s | % of best |\n"
+        "| model | op | what | pass | shape | error / allowed | median ms | p10 | p90 | GFLOP/s | GB/s | %% of best |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     mcs_bench_put(&r->text, BENCH_CSV,
                   "model,op,what,pass,shape,error,allowed,median_s,p10_s,p90_s,runs,gflops,gbytes_s,percent_of_best\n");
-    snprintf(line, sizeof line,
-             "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f, \"best_copy_gbytes_s\": "
-             "%.1f}\n",
-             (long long)r->o->common.device.threads, r->peaks.product, r->peaks.conv, r->peaks.copy);
-    mcs_bench_put(&r->text, BENCH_JSONL, line);
+    mcs_bench_put(&r->text, BENCH_JSONL,
+                  "{\"threads\": %lld, \"best_product_gflops\": %.1f, \"best_conv_gflops\": %.1f, "
+                  "\"best_copy_gbytes_s\": %.1f}\n",
+                  (long long)r->o->common.device.threads, r->peaks.product, r->peaks.conv, r->peaks.copy);
 }
 
-static void put_counts(struct report *r, const struct bench_row *w, int wrong)
+static void put_counts(struct report *r, const struct device_counts *c)
 {
-    const struct device_counts *c = &w->counts;
     const unsigned long long n[4] = {c->launches, c->blocks, c->threads, c->tensor_products};
-    char line[640];
-    snprintf(line, sizeof line, "| %s | %s | %s | %s | %s | %.1f / %.0f%s | %llu | %llu | %llu | %llu |\n", w->model,
-             w->op, w->name, w->pass, w->shape, w->error, w->allowed, wrong ? " WRONG" : "", n[0], n[1], n[2], n[3]);
-    mcs_bench_put(&r->text, BENCH_MD, line);
-    snprintf(line, sizeof line, "%s,%s,\"%s\",\"%s\",\"%s\",%.3g,%.3g,%llu,%llu,%llu,%llu\n", w->model, w->op, w->name,
-             w->pass, w->shape, w->error, w->allowed, n[0], n[1], n[2], n[3]);
-    mcs_bench_put(&r->text, BENCH_CSV, line);
-    snprintf(line, sizeof line,
-             "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", \"error\": "
-             "%.3g, \"allowed\": %.3g, \"launches\": %llu, \"blocks\": %llu, \"threads\": %llu, \"tensor_products\": "
-             "%llu}\n",
-             w->model, w->op, w->name, w->pass, w->shape, isfinite(w->error) ? w->error : 1e30, w->allowed, n[0], n[1],
-             n[2], n[3]);
-    mcs_bench_put(&r->text, BENCH_JSONL, line);
+    mcs_bench_put(&r->text, BENCH_MD, " %llu | %llu | %llu | %llu |\n", n[0], n[1], n[2], n[3]);
+    mcs_bench_put(&r->text, BENCH_CSV, ",%llu,%llu,%llu,%llu\n", n[0], n[1], n[2], n[3]);
+    mcs_bench_put(&r->text, BENCH_JSONL,
+                  ", \"launches\": %llu, \"blocks\": %llu, \"threads\": %llu, \"tensor_products\": %llu}\n", n[0], n[1],
+                  n[2], n[3]);
 }
 
 static void put_row(struct report *r, const struct bench_row *w)
 {
-    char line[640];
+    struct bench_text *t = &r->text;
     const int wrong = !(w->error <= w->allowed);
     r->n_wrong += wrong;
+    mcs_bench_put(t, BENCH_MD, "| %s | %s | %s | %s | %s | %.1f / %.0f%s |", w->model, w->op, w->name, w->pass,
+                  w->shape, w->error, w->allowed, wrong ? " WRONG" : "");
+    mcs_bench_put(t, BENCH_CSV, "%s,%s,\"%s\",\"%s\",\"%s\",%.3g,%.3g", w->model, w->op, w->name, w->pass, w->shape,
+                  w->error, w->allowed);
+    mcs_bench_put(t, BENCH_JSONL,
+                  "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", "
+                  "\"error\": %.3g, \"allowed\": %.3g",
+                  w->model, w->op, w->name, w->pass, w->shape, isfinite(w->error) ? w->error : 1e30, w->allowed);
     if (r->counts) {
-        put_counts(r, w, wrong);
+        put_counts(r, &w->counts);
         return;
     }
-    snprintf(line, sizeof line,
-             "| %s | %s | %s | %s | %s | %.1f / %.0f%s | %.3f | %.3f | %.3f | %.1f | %.1f | %.0f |\n", w->model, w->op,
-             w->name, w->pass, w->shape, w->error, w->allowed, wrong ? " WRONG" : "", w->median * 1e3, w->p10 * 1e3,
-             w->p90 * 1e3, w->gflops, w->gbytes, w->percent);
-    mcs_bench_put(&r->text, BENCH_MD, line);
-    snprintf(line, sizeof line, "%s,%s,\"%s\",\"%s\",\"%s\",%.3g,%.3g,%.6g,%.6g,%.6g,%d,%.6g,%.6g,%.4g\n", w->model,
-             w->op, w->name, w->pass, w->shape, w->error, w->allowed, w->median, w->p10, w->p90, w->n_runs, w->gflops,
-             w->gbytes, w->percent);
-    mcs_bench_put(&r->text, BENCH_CSV, line);
-    snprintf(
-        line, sizeof line,
-        "{\"model\": \"%s\", \"op\": \"%s\", \"what\": \"%s\", \"pass\": \"%s\", \"shape\": \"%s\", \"error\": %.3g, "
-        "\"allowed\": %.3g, \"median_s\": %.6g, \"p10_s\": %.6g, \"p90_s\": %.6g, \"runs\": %d, \"gflops\": %.6g, "
-        "\"gbytes_s\": %.6g, \"percent_of_best\": %.4g}\n",
-        w->model, w->op, w->name, w->pass, w->shape, isfinite(w->error) ? w->error : 1e30, w->allowed, w->median,
-        w->p10, w->p90, w->n_runs, w->gflops, w->gbytes, w->percent);
-    mcs_bench_put(&r->text, BENCH_JSONL, line);
+    mcs_bench_put(t, BENCH_MD, " %.3f | %.3f | %.3f | %.1f | %.1f | %.0f |\n", w->median * 1e3, w->p10 * 1e3,
+                  w->p90 * 1e3, w->gflops, w->gbytes, w->percent);
+    mcs_bench_put(t, BENCH_CSV, ",%.6g,%.6g,%.6g,%d,%.6g,%.6g,%.4g\n", w->median, w->p10, w->p90, w->n_runs, w->gflops,
+                  w->gbytes, w->percent);
+    mcs_bench_put(t, BENCH_JSONL,
+                  ", \"median_s\": %.6g, \"p10_s\": %.6g, \"p90_s\": %.6g, \"runs\": %d, \"gflops\": %.6g, "
+                  "\"gbytes_s\": %.6g, \"percent_of_best\": %.4g}\n",
+                  w->median, w->p10, w->p90, w->n_runs, w->gflops, w->gbytes, w->percent);
 }
 
 /* ---- rows ---- */
@@ -201,7 +187,7 @@ enum mcs_status mcs_bench_ops(const struct bench_options *o)
     }
     if (r.n_wrong) st = MCS_FAIL(MCS_E_FAIL, "%d results are wrong: see the rows marked WRONG", r.n_wrong);
 done:
-    if (r.text.used[BENCH_CSV]) { /* after a failure, write the rows before it */
+    if (r.text.stream[BENCH_CSV]) { /* after a failure, write the rows before it */
         const enum mcs_status written = mcs_bench_write(&r.text, o->output);
         if (st == MCS_OK) st = written;
     }

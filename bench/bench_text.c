@@ -4,26 +4,22 @@
 #include "data/io/file.h"
 #include "engine/base/path.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *line)
+void mcs_bench_put(struct bench_text *t, enum bench_form form, const char *fmt, ...)
 {
-    const size_t n = strlen(line);
-    if (t->used[form] + n + 1 > t->capacity[form]) {
-        const size_t capacity = 2 * (t->capacity[form] + n) + 4096;
-        char *more = realloc(t->text[form], capacity);
-        if (!more) abort();
-        t->text[form] = more;
-        t->capacity[form] = capacity;
-    }
-    memcpy(t->text[form] + t->used[form], line, n + 1);
-    t->used[form] += n;
-    if (form == (t->json ? BENCH_JSONL : BENCH_MD)) {
-        fputs(line, stdout);
-        fflush(stdout);
-    }
+    va_list ap;
+    if (!t->stream[form]) t->stream[form] = open_memstream(&t->text[form], &t->used[form]);
+    va_start(ap, fmt);
+    if (!t->stream[form] || vfprintf(t->stream[form], fmt, ap) < 0) t->failed = 1;
+    va_end(ap);
+    if (form != (t->json ? BENCH_JSONL : BENCH_MD)) return;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    fflush(stdout);
 }
 
 enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output)
@@ -31,6 +27,8 @@ enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output)
     static const char *const ending[BENCH_FORMS] = {"md", "csv", "jsonl"};
     char path[MCS_PATH_BYTES];
     for (int i = 0; i < BENCH_FORMS && output; i++) {
+        const int flushed = !t->stream[i] || fflush(t->stream[i]) == 0;
+        MCS_REQUIRE(flushed && !t->failed, MCS_E_NOMEM, "%s: no memory for the table", output);
         MCS_TRY(mcs_path(path, "%s.%s", output, ending[i]));
         MCS_TRY(mcs_file_write(path, t->text[i] ? t->text[i] : "", (int64_t)t->used[i]));
     }
@@ -39,5 +37,8 @@ enum mcs_status mcs_bench_write(const struct bench_text *t, const char *output)
 
 void mcs_bench_text_free(struct bench_text *t)
 {
-    for (int i = 0; i < BENCH_FORMS; i++) free(t->text[i]);
+    for (int i = 0; i < BENCH_FORMS; i++) {
+        if (t->stream[i]) fclose(t->stream[i]);
+        free(t->text[i]);
+    }
 }

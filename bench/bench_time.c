@@ -19,10 +19,15 @@ int mcs_bench_counts(const struct device *d)
     return m && m->counts;
 }
 
-static int compare(const void *a, const void *b)
+static int ascending(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+void mcs_bench_sort(double *t, int n)
+{
+    qsort(t, (size_t)n, sizeof *t, ascending);
 }
 
 static enum mcs_status time_by_host(struct device *d, enum mcs_status (*f)(void *), void *arg, double seconds,
@@ -54,14 +59,14 @@ enum mcs_status mcs_bench_time(struct device *d, enum mcs_status (*f)(void *), v
     MCS_TRY(d->backend->sync(d));
     if (m && m->time) {
         MCS_TRY(m->time(d, f, arg, 3, t));
-        qsort(t, 3, sizeof *t, compare);
+        mcs_bench_sort(t, 3);
         const double wanted = t[1] > 0 ? seconds / t[1] : 0;
         n = wanted < 3 ? 3 : wanted > BENCH_MAX_RUNS ? BENCH_MAX_RUNS : (int)wanted;
         MCS_TRY(m->time(d, f, arg, n, t));
     } else {
         MCS_TRY(time_by_host(d, f, arg, seconds, t, &n));
     }
-    qsort(t, (size_t)n, sizeof *t, compare);
+    mcs_bench_sort(t, n);
     row->n_runs = n;
     row->median = n % 2 ? t[n / 2] : (t[n / 2 - 1] + t[n / 2]) / 2;
     row->p10 = t[n / 10];
@@ -142,17 +147,17 @@ enum mcs_status mcs_bench_peaks(const struct bench_options *o, struct device *d,
     return best_copy(d, (int64_t)(o->small ? 8 : gpu ? 1024 : 256) << 20, o->seconds, &p->copy);
 }
 
-void mcs_bench_say_peaks(const struct bench_options *o, const struct device *d, const struct bench_peaks *p, char *line,
-                         size_t line_bytes)
+void mcs_bench_put_peaks(struct bench_text *t, const struct bench_options *o, const struct device *d,
+                         const struct bench_peaks *p)
 {
     char who[64] = "GPU";
     if (mcs_bench_counts(d)) {
-        snprintf(line, line_bytes, "A simulated GPU: counts, no times.\n\n");
+        mcs_bench_put(t, BENCH_MD, "A simulated GPU: counts, no times.\n\n");
         return;
     }
     if (!mcs_bench_measure(d))
         snprintf(who, sizeof who, "machine with %lld threads", (long long)o->common.device.threads);
-    snprintf(line, line_bytes,
-             "Best of this %s: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s, copy %.0f GB/s.\n\n", who,
-             p->product, p->conv, p->copy);
+    mcs_bench_put(t, BENCH_MD,
+                  "Best of this %s: product %.0f GFLOP/s, 3x3 convolution %.0f GFLOP/s, copy %.0f GB/s.\n\n", who,
+                  p->product, p->conv, p->copy);
 }
