@@ -137,6 +137,13 @@ struct device_ops {
     enum mcs_status (*masks)(struct device *d, const struct masks_args *a);
     enum mcs_status (*augment)(struct device *d, const struct augment_args *a);
 };
+/* A backend's table, from static functions of the members' names. */
+#define MCS_DEVICE_OPS_TABLE                                                                                           \
+    {                                                                                                                  \
+        .copy = copy, .noise = noise, .adam = adam, .saliency_map = saliency_map, .windows_cut = windows_cut,          \
+        .windows_paste = windows_paste, .windows_mean = windows_mean, .softmax = softmax, .prob_maps = prob_maps,      \
+        .coarse = coarse, .coarse_keep = coarse_keep, .masks = masks, .augment = augment,                              \
+    }
 
 /* Scratch memory of a device that a caller keeps from call to call. mcs_device_scratch makes it at least `bytes` large;
  * if it has to grow, its contents are lost. New memory is not cleared. {.device = d} holds none. E_NOMEM. */

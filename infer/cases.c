@@ -77,18 +77,14 @@ void mcs_cases_free(struct case_list *list)
     *list = (struct case_list){0};
 }
 
+static int is_stem(const void *stem, const void *file)
+{
+    return strcmp(stem, ((const struct case_file *)file)->stem);
+}
+
 const struct case_file *mcs_cases_find(const struct case_list *list, const char *stem)
 {
-    int lo = 0, hi = list->n;
-    while (lo < hi) {
-        int mid = lo + (hi - lo) / 2, c = strcmp(list->files[mid].stem, stem);
-        if (!c) return list->files + mid;
-        if (c < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return NULL;
+    return list->n ? bsearch(stem, list->files, (size_t)list->n, sizeof *list->files, is_stem) : NULL;
 }
 
 enum mcs_status mcs_case_name_check(const char *folder, const char *stem, const char *suffix)

@@ -289,18 +289,4 @@ static enum mcs_status augment(struct device *d, const struct augment_args *a)
     return MCS_OK;
 }
 
-const struct device_ops mcs_cpu_device_ops = {
-    .copy = copy,
-    .noise = noise,
-    .adam = adam,
-    .saliency_map = saliency_map,
-    .windows_cut = windows_cut,
-    .windows_paste = windows_paste,
-    .windows_mean = windows_mean,
-    .softmax = softmax,
-    .prob_maps = prob_maps,
-    .coarse = coarse,
-    .coarse_keep = coarse_keep,
-    .masks = masks,
-    .augment = augment,
-};
+const struct device_ops mcs_cpu_device_ops = MCS_DEVICE_OPS_TABLE;

@@ -2,30 +2,27 @@
 
 enum { LARGE = 1 << 18 }; /* multiply-adds; below this the library's set-up costs more than the matmul */
 
-static struct blas_matmul blas_matmul_of(const struct k_matmul *k)
+struct blas_matmul mcs_cuda_blas_matmul(const struct k_matmul *k, int *is_aligned)
 {
     const int trans_a = k->form == K_MATMUL_TN, trans_b = k->form == K_MATMUL_NT;
-    return (struct blas_matmul){.dtype = k->dtype,
-                                .out = k->dtype_y,
-                                .trans_a = trans_a,
-                                .trans_b = trans_b,
-                                .m = k->m,
-                                .n = k->n,
-                                .k = k->k,
-                                .lda = trans_a ? k->m : k->k,
-                                .ldb = trans_b ? k->k : k->n,
-                                .ldc = k->n,
-                                .a = k->a,
-                                .b = k->b,
-                                .bias = k->bias,
-                                .c = k->y,
-                                .beta = k->beta};
-}
-
-static int blas_supports(const struct blas_matmul *p)
-{
-    const int64_t in = p->dtype == K_BF16 ? 8 : 4, out = p->out == K_BF16 ? 8 : 4; /* elements in 16 bytes */
-    return p->m * p->n * p->k >= LARGE && p->lda % in == 0 && p->ldb % in == 0 && p->ldc % out == 0;
+    const struct blas_matmul p = {.dtype = k->dtype,
+                                  .out = k->dtype_y,
+                                  .trans_a = trans_a,
+                                  .trans_b = trans_b,
+                                  .m = k->m,
+                                  .n = k->n,
+                                  .k = k->k,
+                                  .lda = trans_a ? k->m : k->k,
+                                  .ldb = trans_b ? k->k : k->n,
+                                  .ldc = k->n,
+                                  .a = k->a,
+                                  .b = k->b,
+                                  .bias = k->bias,
+                                  .c = k->y,
+                                  .beta = k->beta};
+    const int64_t in = p.dtype == K_BF16 ? 8 : 4, out = p.out == K_BF16 ? 8 : 4; /* elements in 16 bytes */
+    *is_aligned = p.lda % in == 0 && p.ldb % in == 0 && p.ldc % out == 0;
+    return p;
 }
 
 /* cuBLASLt's bias epilogue wants the bias in C's type: bytes of a bf16 copy. */
@@ -36,11 +33,12 @@ static size_t bias_bytes(const struct k_matmul *k)
 
 enum mcs_status mcs_cuda_matmul_plan(struct cuda_device *c, int has_bias, struct cuda_matmul *p)
 {
-    struct blas_matmul b = blas_matmul_of(&p->k);
+    int is_aligned;
+    struct blas_matmul b = mcs_cuda_blas_matmul(&p->k, &is_aligned);
     if (has_bias) b.bias = c; /* any non-NULL address: the plan only needs to know that a bias exists */
     p->plan = NULL;
     p->workspace_bytes = k_matmul_bytes(&p->k);
-    if (!blas_supports(&b)) return MCS_OK;
+    if (!is_aligned || b.m * b.n * b.k < LARGE) return MCS_OK;
     size_t bytes;
     MCS_TRY(mcs_blas_plan(c, &b, &p->plan, &bytes));
     if (p->plan) p->workspace_bytes = mcs_cuda_round(bytes) + (has_bias ? bias_bytes(&p->k) : 0);
@@ -49,7 +47,8 @@ enum mcs_status mcs_cuda_matmul_plan(struct cuda_device *c, int has_bias, struct
 
 enum mcs_status mcs_cuda_matmul_run(struct cuda_device *c, const struct cuda_matmul *p)
 {
-    struct blas_matmul b = blas_matmul_of(&p->k);
+    int is_aligned;
+    struct blas_matmul b = mcs_cuda_blas_matmul(&p->k, &is_aligned);
     if (!p->plan) {
         MCS_CUDA(k_matmul_run(&p->k, c->compute));
         return MCS_OK;

@@ -11,6 +11,9 @@ struct cuda_matmul {
     size_t workspace_bytes;
 };
 
+/* The same product for cuBLASLt; its rows start on multiples of 16 bytes, as cuBLASLt wants them, where is_aligned. */
+struct blas_matmul mcs_cuda_blas_matmul(const struct k_matmul *k, int *is_aligned);
+
 /* Sets plan and workspace_bytes from k's shape and types. has_bias: k.bias will be set when it runs. */
 enum mcs_status mcs_cuda_matmul_plan(struct cuda_device *c, int has_bias, struct cuda_matmul *p);
 /* k holds the pointers of this run; k.workspace has workspace_bytes. */

@@ -1,6 +1,6 @@
 /* For bench: times by CUDA events, and other implementations of a step to compare with ("peers"): k_matmul alone and
  * cuBLASLt for linear, cuDNN for convolutions. The simulation gives counts instead of times. */
-#include "engine/cuda/vendor.h"
+#include "engine/cuda/matmul_cuda.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,21 +120,11 @@ static enum mcs_status plan_linear(const struct step *s, struct cuda_peer *p)
         MCS_TRY(buffer(p, k_matmul_bytes(a), (void **)&a->workspace));
         return MCS_OK;
     }
-    const int trans_a = a->form == K_MATMUL_TN, trans_b = a->form == K_MATMUL_NT;
-    const struct blas_matmul b = {.dtype = type,
-                                  .out = a->dtype_y,
-                                  .trans_a = trans_a,
-                                  .trans_b = trans_b,
-                                  .m = a->m,
-                                  .n = a->n,
-                                  .k = a->k,
-                                  .lda = trans_a ? a->m : a->k,
-                                  .ldb = trans_b ? a->k : a->n,
-                                  .ldc = a->n};
-    const int64_t in = type == K_BF16 ? 8 : 4; /* elements in 16 bytes */
+    int is_aligned;
+    const struct blas_matmul b = mcs_cuda_blas_matmul(a, &is_aligned);
     size_t bytes = 0;
     p->peer.name = "cuBLASLt";
-    if (b.lda % in == 0 && b.ldb % in == 0 && b.ldc % in == 0) MCS_TRY(mcs_blas_plan(p->c, &b, &p->blas, &bytes));
+    if (is_aligned) MCS_TRY(mcs_blas_plan(p->c, &b, &p->blas, &bytes));
     if (!p->blas) snprintf(p->peer.missing, sizeof p->peer.missing, "rows that are no multiple of 16 bytes");
     return buffer(p, bytes, &p->workspace);
 }

@@ -246,34 +246,24 @@ static json_t *intervals_to_json(const struct evaluation *e)
 
 static enum mcs_status write_summary(const char *out, const struct evaluate_options *o, const struct evaluation *e)
 {
-    char path[MCS_PATH_BYTES];
-    MCS_TRY(mcs_path(path, "%s/summary.json", out));
-    json_t *root = json_object(), *cases = json_array(), *mean = json_object(), *failures = json_array();
-    json_t *interval = json_object();
+    json_t *cases = json_array(), *failures = json_array();
     for (int i = 0; i < e->n; i++) {
         const struct evaluated_case *c = e->cases + i;
-        json_t *metrics = json_object(), *one = json_object();
-        json_object_set_new(metrics, "1", metrics_to_json(&c->m));
-        json_object_set_new(one, "metrics", metrics);
-        json_object_set_new(one, "prediction_file", mcs_json_text(c->pred));
-        json_object_set_new(one, "reference_file", mcs_json_text(c->ref));
-        json_array_append_new(cases, one);
+        json_array_append_new(cases, json_pack("{s:{s:o}, s:o, s:o}", "metrics", "1", metrics_to_json(&c->m),
+                                               "prediction_file", mcs_json_text(c->pred), "reference_file",
+                                               mcs_json_text(c->ref)));
     }
     for (int i = 0; i < e->failures.n; i++)
         json_array_append_new(failures, json_pack("{s:o, s:o}", "case", mcs_json_text(e->failures.items[i].stem),
                                                   "reason", mcs_json_text(e->failures.items[i].reason)));
-    json_object_set_new(mean, "1", means_to_json(e));
-    json_object_set_new(interval, "1", intervals_to_json(e));
-    json_object_set_new(root, "foreground_mean", means_to_json(e));
-    json_object_set_new(root, "mean", mean);
-    json_object_set_new(root, "interval_95", interval);
-    json_object_set_new(root, "n_cases", json_integer(e->n));
-    json_object_set_new(root, "tolerance", json_real(o->tolerance));
+    json_t *root = json_pack("{s:o, s:{s:o}, s:{s:o}, s:i, s:f}", "foreground_mean", means_to_json(e), "mean", "1",
+                             means_to_json(e), "interval_95", "1", intervals_to_json(e), "n_cases", e->n, "tolerance",
+                             o->tolerance);
     json_object_set_new(root, "form", json_string(o->form == MCS_RELEASE ? "release" : "paper"));
     json_object_set_new(root, "version", json_string(MCS_VERSION));
     json_object_set_new(root, "failures", failures);
     json_object_set_new(root, "metric_per_case", cases);
-    return mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12), "%s", path);
+    return mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12), "%s/summary.json", out);
 }
 
 static enum mcs_status write_cases(const char *out, struct evaluation *e)

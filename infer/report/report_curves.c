@@ -223,18 +223,15 @@ static void draw_plan(FILE *out, const json_t *plan)
         y[i] = json_is_number(v) ? json_number_value(v) / mib : NAN;
         if (y[i] > y[top] || isnan(y[top])) top = i;
     }
-    char planned_name[96], measured_name[96], note[512] = "";
+    static const char *const known[2][2] = {{"planned_bytes", "planned"}, {"measured_peak_bytes", "measured peak"}};
+    char names_of[2][96], note[512] = "";
     struct chart_level levels[2];
     int n_levels = 0;
-    const double planned = mcs_report_number(plan, "planned_bytes") / mib;
-    const double measured = mcs_report_number(plan, "measured_peak_bytes") / mib;
-    if (isfinite(planned)) {
-        snprintf(planned_name, sizeof planned_name, "planned: %.1f MiB", planned);
-        levels[n_levels++] = (struct chart_level){planned_name, planned};
-    }
-    if (isfinite(measured)) {
-        snprintf(measured_name, sizeof measured_name, "measured peak: %.1f MiB", measured);
-        levels[n_levels++] = (struct chart_level){measured_name, measured};
+    for (int i = 0; i < 2; i++) {
+        const double level = mcs_report_number(plan, known[i][0]) / mib;
+        if (!isfinite(level)) continue;
+        snprintf(names_of[i], sizeof *names_of, "%s: %.1f MiB", known[i][1], level);
+        levels[n_levels++] = (struct chart_level){names_of[i], level};
     }
     const char *top_name = json_string_value(json_array_get(names, top));
     if (n)

@@ -61,54 +61,32 @@ static json_t *recall_json(const struct recall_result *r)
     return o;
 }
 
-/* Mean DSC of a stage over the n test cases for which `is` holds. */
-static double mean_of(const struct demo_run *run, enum demo_stage stage, int (*is)(const struct demo_lesion *), int *n)
+static const char *const kinds[] = {"small", "large", "bright", "dark", "with a rim", "without a rim"};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+static int is_of_kind(const struct demo_lesion *l, int kind)
+{
+    const int is[N_KINDS] = {!l->large, l->large, l->bright, !l->bright, l->rim, !l->rim};
+    return is[kind];
+}
+
+/* Mean DSC of a stage over the n test cases of a kind. */
+static double mean_of(const struct demo_run *run, enum demo_stage stage, int kind, int *n)
 {
     double sum = 0;
     *n = 0;
     for (int i = 0; i < run->test.n; i++)
-        if (is(&run->test.cases[i].sample->lesion[0])) sum += run->r.stage[stage].dice[i], ++*n;
+        if (is_of_kind(&run->test.cases[i].sample->lesion[0], kind)) sum += run->r.stage[stage].dice[i], ++*n;
     return *n ? sum / *n : NAN;
-}
-
-static int is_small(const struct demo_lesion *l)
-{
-    return !l->large;
-}
-static int is_large(const struct demo_lesion *l)
-{
-    return l->large;
-}
-static int is_bright(const struct demo_lesion *l)
-{
-    return l->bright;
-}
-static int is_dark(const struct demo_lesion *l)
-{
-    return !l->bright;
-}
-static int has_rim(const struct demo_lesion *l)
-{
-    return l->rim;
-}
-static int no_rim(const struct demo_lesion *l)
-{
-    return !l->rim;
 }
 
 static json_t *types_json(const struct demo_run *run)
 {
-    static const struct {
-        const char *name;
-        int (*is)(const struct demo_lesion *);
-    } kinds[] = {{"small", is_small}, {"large", is_large},     {"bright", is_bright},
-                 {"dark", is_dark},   {"with a rim", has_rim}, {"without a rim", no_rim}};
     json_t *list = json_array();
-    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    for (int k = 0; k < N_KINDS; k++) {
         int n;
-        const double zero = mean_of(run, STAGE_SAM, kinds[k].is, &n),
-                     net = mean_of(run, STAGE_NETWORK, kinds[k].is, &n);
-        json_array_append_new(list, json_pack("{s:s, s:i, s:o, s:o}", "name", kinds[k].name, "n", n, "zero_shot",
+        const double zero = mean_of(run, STAGE_SAM, k, &n), net = mean_of(run, STAGE_NETWORK, k, &n);
+        json_array_append_new(list, json_pack("{s:s, s:i, s:o, s:o}", "name", kinds[k], "n", n, "zero_shot",
                                               mcs_json_number(zero), "network", mcs_json_number(net)));
     }
     return list;

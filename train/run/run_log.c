@@ -53,36 +53,31 @@ static uint8_t *bytes_field(uint8_t *p, int field, const void *src, size_t n)
     return p + n;
 }
 
-/* Event {1: wall_time double, 2: step int64, 3: file_version | 5: Summary {1: Value {1: tag, 2: simple_value float}}}.
- * wall_time is the step, so that files are reproducible. */
-static void write_event(FILE *f, int64_t step, const char *tag, float value)
+/* Event {1: wall_time double, 2: step int64, field: body}: field 3 is file_version, 5 a Summary {1: Value {1: tag, 2:
+ * simple_value float}}. wall_time is the step, so that files are reproducible; step 0 is left out. */
+static void write_event(FILE *f, int64_t step, int field, const void *body, size_t n)
 {
-    uint8_t inner[300], summary[320], event[400], *p = inner;
+    uint8_t event[400], *e = event;
     const double wall = (double)step;
+    *e++ = 1 << 3 | 1;
+    memcpy(e, &wall, 8);
+    e += 8;
+    if (step) {
+        *e++ = 2 << 3;
+        e = varint(e, (uint64_t)step);
+    }
+    e = bytes_field(e, field, body, n);
+    write_record(f, event, (uint64_t)(e - event));
+}
+
+static void write_value(FILE *f, int64_t step, const char *tag, float value)
+{
+    uint8_t inner[300], summary[320], *p = inner;
     p = bytes_field(p, 1, tag, strnlen(tag, 200));
     *p++ = 2 << 3 | 5;
     memcpy(p, &value, 4);
     p += 4;
-    uint8_t *s = bytes_field(summary, 1, inner, (size_t)(p - inner)), *e = event;
-    *e++ = 1 << 3 | 1;
-    memcpy(e, &wall, 8);
-    e += 8;
-    *e++ = 2 << 3;
-    e = varint(e, (uint64_t)step);
-    e = bytes_field(e, 5, summary, (size_t)(s - summary));
-    write_record(f, event, (uint64_t)(e - event));
-}
-
-static void write_version(FILE *f)
-{
-    static const char version[] = "brain.Event:2";
-    uint8_t event[64], *e = event;
-    const double wall = 0;
-    *e++ = 1 << 3 | 1;
-    memcpy(e, &wall, 8);
-    e += 8;
-    e = bytes_field(e, 3, version, sizeof version - 1);
-    write_record(f, event, (uint64_t)(e - event));
+    write_event(f, step, 5, summary, (size_t)(bytes_field(summary, 1, inner, (size_t)(p - inner)) - summary));
 }
 
 /* ---- metrics.jsonl ---- */
@@ -103,7 +98,7 @@ static enum mcs_status keep_lines(struct run_log *log, const char *old, int64_t 
         if (object && step <= resumed_step) {
             fprintf(log->json, "%s\n", line);
             json_object_foreach(object, name, value) if (strcmp(name, "step") != 0 && json_is_number(value))
-                write_event(log->events, step, name, (float)json_number_value(value));
+                write_value(log->events, step, name, (float)json_number_value(value));
         }
         json_decref(object);
     }
@@ -130,6 +125,7 @@ static enum mcs_status open_log(const char *path, FILE **f)
 
 enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, int64_t resumed_step)
 {
+    static const char version[] = "brain.Event:2";
     char events[MCS_PATH_BYTES], old[MCS_PATH_BYTES];
     memset(log, 0, sizeof *log);
     MCS_TRY(mcs_path(log->path, "%s/metrics.jsonl", run_folder));
@@ -141,7 +137,7 @@ enum mcs_status mcs_run_log_open(struct run_log *log, const char *run_folder, in
         resumed_step >= 0 && (mcs_file_exists(old) || (mcs_file_exists(log->path) && rename(log->path, old) == 0));
     MCS_TRY(open_log(log->path, &log->json));
     MCS_TRY(open_log(events, &log->events));
-    write_version(log->events);
+    write_event(log->events, 0, 3, version, sizeof version - 1);
     if (resume) MCS_TRY(keep_lines(log, old, resumed_step));
     MCS_REQUIRE(fflush(log->json) == 0 && fflush(log->events) == 0, MCS_E_IO,
                 "%s: writing failed: %s; is the disk full?", log->path, strerror(errno));
@@ -161,7 +157,7 @@ void mcs_run_log_value(struct run_log *log, const char *name, double value)
     char text[32] = "null";
     if (isfinite(value)) {
         snprintf(text, sizeof text, "%.9g", value);
-        write_event(log->events, log->step, name, (float)strtod(text, NULL));
+        write_value(log->events, log->step, name, (float)strtod(text, NULL));
     }
     fprintf(log->json, ", \"%s\": %s", name, text);
 }

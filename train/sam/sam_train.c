@@ -31,6 +31,7 @@ struct trainer {
     struct tensor *loss, *loss_multi, *loss_iou;
     /* Host buffers: a step's inputs, and the outputs read between forward and backward. */
     struct sam_train_sample *samples;
+    float *floats; /* holds the next ones, and `gathered` */
     float *image_host, *coords, *target_host, *low_host, *weight_host, *masks_host, *iou_host, *single_host;
     int32_t *label_host; /* 3 arrays of n*2: label, kind, image_of */
     double *mask_loss;   /* (n,SAM_MASKS) */
@@ -146,24 +147,25 @@ static enum mcs_status open_graph(struct trainer *t)
 
 static enum mcs_status trainer_open(struct trainer *t)
 {
-    const size_t images = (size_t)t->images, n = (size_t)t->n, pixels = (size_t)t->pixels, low = (size_t)t->low;
+    const size_t images = (size_t)t->images, n = (size_t)t->n, pixels = (size_t)t->pixels, low = (size_t)t->low,
+                 ranks = (size_t)mcs_comm_size(t->o->comm);
     t->samples = calloc(images, sizeof *t->samples);
     t->bytes = malloc(images * pixels * (1 + SAM_TRAIN_TARGETS));
-    t->image_host = malloc(images * pixels * 3 * sizeof(float));
-    t->coords = malloc(n * 4 * sizeof(float));
-    t->target_host = malloc(n * pixels * sizeof(float));
-    t->low_host = malloc(n * SAM_MASKS * low * sizeof(float));
-    t->masks_host = malloc(n * SAM_MASKS * low * sizeof(float));
-    t->weight_host = malloc(n * SAM_MASKS * sizeof(float));
-    t->iou_host = malloc(n * SAM_MASKS * sizeof(float));
-    t->single_host = malloc(n * sizeof(float));
     t->label_host = malloc(n * 5 * sizeof(int32_t));
     t->mask_loss = malloc(n * SAM_MASKS * sizeof(double));
-    t->gathered = malloc(3 * (size_t)mcs_comm_size(t->o->comm) * sizeof(float));
-    MCS_REQUIRE(t->samples && t->bytes && t->image_host && t->coords && t->target_host && t->low_host &&
-                    t->masks_host && t->weight_host && t->iou_host && t->single_host && t->label_host && t->mask_loss &&
-                    t->gathered,
-                MCS_E_NOMEM, "no memory for %d images with %d boxes; ask for fewer", t->images, t->o->boxes);
+    const size_t floats = images * pixels * 3 + n * (pixels + SAM_MASKS * (2 * low + 2) + 5) + 3 * ranks;
+    t->floats = malloc(floats * sizeof(float));
+    MCS_REQUIRE(t->samples && t->bytes && t->label_host && t->mask_loss && t->floats, MCS_E_NOMEM,
+                "no memory for %d images with %d boxes; ask for fewer", t->images, t->o->boxes);
+    t->image_host = t->floats;
+    t->coords = t->image_host + images * pixels * 3;
+    t->target_host = t->coords + n * 4;
+    t->low_host = t->target_host + n * pixels;
+    t->masks_host = t->low_host + n * SAM_MASKS * low;
+    t->weight_host = t->masks_host + n * SAM_MASKS * low;
+    t->iou_host = t->weight_host + n * SAM_MASKS;
+    t->single_host = t->iou_host + n * SAM_MASKS;
+    t->gathered = t->single_host + n;
     for (size_t i = 0; i < images; i++) {
         t->samples[i].image = t->bytes + i * pixels * (1 + SAM_TRAIN_TARGETS);
         t->samples[i].mask = t->samples[i].image + pixels;
@@ -186,17 +188,9 @@ static void trainer_close(struct trainer *t)
     mcs_optim_free(t->optim);
     free(t->samples);
     free(t->bytes);
-    free(t->image_host);
-    free(t->coords);
-    free(t->target_host);
-    free(t->low_host);
-    free(t->masks_host);
-    free(t->weight_host);
-    free(t->iou_host);
-    free(t->single_host);
+    free(t->floats);
     free(t->label_host);
     free(t->mask_loss);
-    free(t->gathered);
 }
 
 /* ---- a step's inputs ---- */

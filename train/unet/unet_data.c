@@ -240,20 +240,24 @@ static int64_t find_pixel(const struct unet_case *c, int wanted, int64_t k)
     return 0;
 }
 
+/* By how much a patch may extend outside of the image, both ends together. */
+static int64_t margin(int64_t size, int64_t patch, int64_t network)
+{
+    return size < network ? patch - size : patch - network;
+}
+
 /* Uniform upper left coordinate; the patch extends outside of the image by at most half of patch - network, or by as
  * much as a smaller image needs. */
 static int64_t random_corner(struct mcs_rng key, uint32_t index, int64_t size, int64_t patch, int64_t network)
 {
-    const int64_t more = patch - network + size < patch ? patch - size : patch - network;
-    const int64_t lo = -((more + 1) / 2), hi = size + more / 2 + more % 2 - patch;
+    const int64_t more = margin(size, patch, network), lo = -((more + 1) / 2), hi = size + more / 2 + more % 2 - patch;
     return lo + (int64_t)mcs_rng_below(key, index, (uint32_t)(hi - lo + 1));
 }
 
 /* The least coordinate that random_corner returns. */
 static int64_t least_corner(int64_t size, int64_t patch, int64_t network)
 {
-    const int64_t more = patch - network + size < patch ? patch - size : patch - network;
-    return -((more + 1) / 2);
+    return -((margin(size, patch, network) + 1) / 2);
 }
 
 /* A foreground class of the case, all equally likely; 0 if it has none. */
