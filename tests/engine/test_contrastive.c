@@ -176,7 +176,6 @@ Test(contrastive, refusals)
                  "no temperature at all");
     mcs_error_clear();
     struct step st = {.scope = "loss", .attr = &alpha, .in = {&two, &two}};
-    cr_expect_eq(mcs_cpu_contrastive.prepare(&st), MCS_E_USAGE,
-                 "the released form has no closed form for alpha 1");
+    cr_expect_eq(mcs_cpu_contrastive.prepare(&st), MCS_E_USAGE, "the released form has no closed form for alpha 1");
     mcs_error_clear();
 }
