@@ -5,6 +5,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/path.h"
 #include "engine/base/stop.h"
+#include "engine/base/text_cut.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "engine/tape/exec.h"
@@ -123,7 +124,7 @@ static void list_gpus(enum mcs_device_kind kind, const char *name, int json)
     if (json) printf(", \"%s\": [", name);
     for (int i = 0; st == MCS_OK && i < n; i++) {
         const int usable = mcs_device_describe(kind, i, text, sizeof text) == MCS_OK;
-        if (!usable) snprintf(text, sizeof text, "not usable: %s", mcs_error_message());
+        if (!usable) mcs_text_cut(text, sizeof text, "not usable: %s", mcs_error_message());
         mcs_error_clear();
         if (json)
             printf("%s", i ? ", " : ""), print_quoted(text);
@@ -206,6 +207,7 @@ static enum mcs_status check_trace(const struct mcs_common *common)
 static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv, struct arena *arena)
 {
     struct mcs_common *common = mcs_arena_alloc(arena, v->options_bytes);
+    MCS_TRY(mcs_arena_status(arena));
     MCS_TRY(mcs_config_parse(v, argc, argv, arena, common));
     if (common->help) {
         fputs(mcs_config_help(v, arena), stdout);
@@ -219,6 +221,7 @@ static enum mcs_status run_verb(const struct mcs_verb *v, int argc, char **argv,
     if (common->device.threads) omp_set_num_threads((int)common->device.threads);
     common->device.threads = omp_get_max_threads();
     common->command = mcs_config_command(common, arena);
+    MCS_TRY(mcs_arena_status(arena));
     if (!common->trace) return v->run(common);
     MCS_TRY(check_trace(common));
     MCS_TRY(mcs_exec_trace_open(common->trace));

@@ -47,7 +47,7 @@ static struct tensor *integers(struct graph *g, const char *name, int64_t n, int
                                int32_t step)
 {
     int32_t *v = mcs_arena_alloc(&g->arena, (size_t)n * sizeof *v);
-    for (int64_t i = 0; i < n; i++) v[i] = first + step * (int32_t)(i % period);
+    for (int64_t i = 0; v && i < n; i++) v[i] = first + step * (int32_t)(i % period);
     return mcs_constant(g, name, MCS_I32, 1, &n, v);
 }
 
@@ -116,7 +116,7 @@ static void build_sam(struct network *n, int64_t batch, int small, int train)
     const int64_t rows = 2 * batch, dim[2] = {rows, 2};
     (void)train;
     float *corner = mcs_arena_alloc(&g->arena, (size_t)(2 * rows) * sizeof *corner);
-    for (int64_t i = 0; i < 2 * rows; i++) corner[i] = i % 4 < 2 ? 0.25f : 0.75f;
+    for (int64_t i = 0; corner && i < 2 * rows; i++) corner[i] = i % 4 < 2 ? 0.25f : 0.75f;
     const struct sam_prompt prompt = {.n = batch,
                                       .tokens = 2,
                                       .coords = mcs_constant(g, "coords", MCS_F32, 2, dim, corner),
@@ -140,7 +140,7 @@ static void build_unet(struct network *n, int64_t batch, int small, int train)
     for (int i = 0; i < (train ? levels - 1 : 0); i++) { /* the coarsest has weight 0 */
         const int64_t dim[3] = {out[i]->dim[0], out[i]->dim[1], out[i]->dim[2]}, voxels = dim[0] * dim[1] * dim[2];
         int32_t *label = mcs_arena_alloc(&g->arena, (size_t)voxels * sizeof *label);
-        for (int64_t k = 0; k < voxels; k++) label[k] = k % 7 == 0;
+        for (int64_t k = 0; label && k < voxels; k++) label[k] = k % 7 == 0;
         struct tensor *target = mcs_constant(g, "target", MCS_I32, 3, dim, label);
         result(n, mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){out[i], target}, &attr));
     }

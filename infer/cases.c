@@ -53,8 +53,8 @@ enum mcs_status mcs_cases_list(const char *folder, const char *endings, const ch
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such folder", folder);
     MCS_TRY(mcs_folder_list(folder, endings, &found));
     list->files = mcs_arena_alloc(&list->arena, ((size_t)found.n + 1) * sizeof *list->files);
-    list->n = found.n;
-    for (int i = 0; i < found.n; i++) {
+    list->n = list->files ? found.n : 0;
+    for (int i = 0; i < list->n; i++) {
         char stem[STEM_BYTES];
         mcs_file_stem(found.names[i], stem, STEM_BYTES);
         list->files[i].stem = mcs_arena_strdup(&list->arena, stem);
@@ -62,8 +62,9 @@ enum mcs_status mcs_cases_list(const char *folder, const char *endings, const ch
         list->files[i].path = mcs_arena_printf(&list->arena, "%s/%s", folder, found.names[i]);
     }
     mcs_file_list_free(&found);
-    qsort(list->files, (size_t)list->n, sizeof *list->files, by_stem);
+    if (list->n) qsort(list->files, (size_t)list->n, sizeof *list->files, by_stem);
     enum mcs_status st = MCS_OK;
+    MCS_TRY_GOTO(mcs_arena_status(&list->arena), st, done);
     MCS_REQUIRE_GOTO(list->n, MCS_E_NOINPUT, st, done, "%s: no file in it ends in %s", folder, endings);
     MCS_TRY_GOTO(keep_preferred(folder, prefer, list), st, done);
 done:
@@ -106,6 +107,7 @@ void mcs_failures_add(struct failure_list *f, const char *stem, const char *reas
     if (f->n == f->capacity) {
         int capacity = f->capacity ? 2 * f->capacity : 16;
         struct case_failure *items = mcs_arena_alloc(&f->arena, (size_t)capacity * sizeof *items);
+        if (!items) return; /* mcs_failures_write reports it */
         if (f->n) memcpy(items, f->items, (size_t)f->n * sizeof *items);
         f->items = items;
         f->capacity = capacity;
@@ -125,6 +127,7 @@ const char *mcs_csv_field(struct arena *a, const char *text)
     text = mcs_arena_printf(a, "%s%s", guard, mcs_text_encode(a, text));
     if (!strpbrk(text, ",\"\r\n")) return text;
     char *quoted = mcs_arena_alloc(a, 2 * strlen(text) + 3), *to = quoted;
+    if (!quoted) return "";
     *to++ = '"';
     for (; *text; text++) {
         if (*text == '"') *to++ = '"';
@@ -137,6 +140,7 @@ const char *mcs_csv_field(struct arena *a, const char *text)
 enum mcs_status mcs_failures_write(const struct failure_list *f, const char *folder)
 {
     char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_arena_status(&f->arena));
     MCS_TRY(mcs_path(path, "%s/failures.csv", folder));
     if (!f->n) {
         MCS_REQUIRE(!mcs_file_exists(path) || !remove(path), MCS_E_IO, "%s: cannot remove the list of an older run",
@@ -151,8 +155,10 @@ enum mcs_status mcs_failures_write(const struct failure_list *f, const char *fol
     fprintf(s, "case,reason\n");
     for (int i = 0; i < f->n; i++)
         fprintf(s, "%s,%s\n", mcs_csv_field(&a, f->items[i].stem), mcs_csv_field(&a, f->items[i].reason));
-    fclose(s);
-    enum mcs_status st = mcs_file_write(path, text, (int64_t)n_bytes);
+    const int written = fclose(s) == 0;
+    enum mcs_status st = mcs_arena_status(&a);
+    if (st == MCS_OK && !written) st = MCS_FAIL(MCS_E_NOMEM, "%s: no memory", path);
+    if (st == MCS_OK) st = mcs_file_write(path, text, (int64_t)n_bytes);
     free(text);
     mcs_arena_free(&a);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);

@@ -31,20 +31,21 @@ static enum mcs_status list_images(const char *images, const char *endings, stru
         MCS_REQUIRE(mcs_file_exists(images), MCS_E_NOINPUT, "%s: no such file or folder", images);
         mcs_file_stem(images, stem, sizeof stem);
         list->v = mcs_arena_alloc(a, sizeof *list->v);
+        MCS_TRY(mcs_arena_status(a));
         list->v[list->n++] =
             (struct request){mcs_arena_strdup(a, stem), mcs_arena_strdup(a, slash ? slash + 1 : images),
                              mcs_arena_strdup(a, images), NULL};
-        return MCS_OK;
+        return mcs_arena_status(a);
     }
     struct case_list cases;
     MCS_TRY(mcs_cases_list(images, endings, NULL, &cases));
     list->v = mcs_arena_alloc(a, (size_t)cases.n * sizeof *list->v);
-    for (int i = 0; i < cases.n; i++)
+    for (int i = 0; list->v && i < cases.n; i++)
         list->v[list->n++] =
             (struct request){mcs_arena_strdup(a, cases.files[i].stem), mcs_arena_strdup(a, cases.files[i].name),
                              mcs_arena_strdup(a, cases.files[i].path), NULL};
     mcs_cases_free(&cases);
-    return MCS_OK;
+    return mcs_arena_status(a);
 }
 
 /* Sets each request's text; requests without a usable prompt move to the failures. */

@@ -66,7 +66,10 @@ enum mcs_status mcs_weights_write(const char *path, const struct params *p, int 
     float *host;
     MCS_TRY(download(p, &host));
     struct safetensor_out *out = calloc((size_t)p->n + 1, sizeof *out);
-    if (!out) abort();
+    if (!out) {
+        free(host);
+        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory for a list of %d tensors", path, p->n);
+    }
     int n = 0;
     for (int i = 0; i < p->n; i++) {
         const struct tensor *t = p->t[i];
@@ -100,7 +103,12 @@ enum mcs_status mcs_weights_sha256(const struct params *p, char hex[65])
         bytes += (int64_t)strlen(p->t[i]->name) + 1 + 8 * p->t[i]->nd + 4 * mcs_count(p->t[i]);
     struct tensor **t = malloc(sizeof *t * (size_t)(p->n + 1));
     char *all = malloc((size_t)bytes + 1), *at = all;
-    if (!t || !all) abort();
+    if (!t || !all) {
+        free(all);
+        free(t);
+        free(host);
+        return MCS_FAIL(MCS_E_NOMEM, "no memory for a copy of the weights");
+    }
     memcpy(t, p->t, sizeof *t * (size_t)p->n);
     qsort(t, (size_t)p->n, sizeof *t, by_name);
     for (int i = 0; i < p->n; i++) {

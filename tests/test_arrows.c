@@ -108,7 +108,7 @@ static int is_source(const char *path)
 static void walk(struct tree *t, const char *folder)
 {
     char full[2 * PATH_BYTES];
-    snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, folder);
+    cr_assert(snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, folder) < (int)sizeof full);
     DIR *d = opendir(full);
     cr_assert(d, "cannot read %s", full);
     for (struct dirent *e; (e = readdir(d));) {
@@ -116,7 +116,7 @@ static void walk(struct tree *t, const char *folder)
         char path[PATH_BYTES];
         const int n = snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", e->d_name);
         cr_assert(n < PATH_BYTES, "path too long: %s", path);
-        snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path);
+        cr_assert(snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path) < (int)sizeof full);
         struct stat s;
         if (lstat(full, &s) != 0 || S_ISLNK(s.st_mode)) continue;
         if (S_ISDIR(s.st_mode) && strcmp(path, "shared") != 0) walk(t, path);
@@ -140,7 +140,7 @@ static struct tree read_tree(void)
 static FILE *open_source(const char *path)
 {
     char full[2 * PATH_BYTES];
-    snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path);
+    cr_assert(snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path) < (int)sizeof full);
     FILE *f = fopen(full, "r");
     cr_assert(f, "cannot read %s", full);
     return f;
@@ -167,7 +167,7 @@ static int exists(const char *path)
 {
     char full[2 * PATH_BYTES];
     struct stat s;
-    snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path);
+    cr_assert(snprintf(full, sizeof full, "%s/%s", MCS_SOURCE_DIR, path) < (int)sizeof full);
     return stat(full, &s) == 0;
 }
 

@@ -91,7 +91,8 @@ enum mcs_status mcs_json_write(json_t *root, size_t flags, const char *fmt, ...)
 json_t *mcs_json_text(const char *text)
 {
     struct arena a = {0};
-    json_t *value = text ? json_string(mcs_text_encode(&a, text)) : json_null();
+    const char *stored = text ? mcs_text_encode(&a, text) : NULL;
+    json_t *value = a.failed ? NULL : stored ? json_string(stored) : json_null();
     mcs_arena_free(&a);
     return value;
 }
@@ -99,7 +100,13 @@ json_t *mcs_json_text(const char *text)
 int mcs_json_put(json_t *object, const char *name, json_t *value)
 {
     struct arena a = {0};
-    const int failed = json_object_set_new(object, mcs_text_encode(&a, name), value);
+    const char *stored = mcs_text_encode(&a, name);
+    if (a.failed) {
+        json_decref(value);
+        mcs_arena_free(&a);
+        return -1;
+    }
+    const int failed = json_object_set_new(object, stored, value);
     mcs_arena_free(&a);
     return failed;
 }

@@ -24,7 +24,8 @@ enum mcs_status mcs_json_read(const char *path, int64_t max_bytes, size_t flags,
  * E_DATA: root is NULL, as json_pack's result is when a text is not UTF-8 or a number is not finite; E_IO. */
 enum mcs_status mcs_json_write(json_t *root, size_t flags, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* A string, or null for NULL. Bytes that are not UTF-8 are encoded by mcs_text_encode (engine/base/escape.h). */
+/* A string, or null for NULL; NULL where there is no memory. Bytes that are not UTF-8 are encoded by mcs_text_encode
+ * (engine/base/escape.h). */
 json_t *mcs_json_text(const char *text);
 /* object[name] = value, the name encoded likewise; takes ownership of value. Returns 0, or -1 where jansson refuses. */
 int mcs_json_put(json_t *object, const char *name, json_t *value);

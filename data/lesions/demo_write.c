@@ -4,6 +4,7 @@
 #include "data/io/json.h"
 #include "engine/base/path.h"
 #include "engine/base/stop.h"
+#include "engine/base/text_cut.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -172,7 +173,7 @@ enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atla
         if (failed < 0 || i < failed) {
             failed = i;
             st = one;
-            snprintf(message, sizeof message, "%s", mcs_error_message());
+            mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
         }
         mcs_error_clear();
     }

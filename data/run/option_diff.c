@@ -44,6 +44,7 @@ char *mcs_options_filter(const char *text, int threads, struct arena *arena)
 {
     char *kept = mcs_arena_alloc(arena, strlen(text) + 2), *to = kept;
     struct line l;
+    if (!kept) return mcs_arena_strdup(arena, "");
     while (next_line(&text, threads, &l)) {
         const size_t n = (size_t)(l.value + l.n_value - l.key);
         memcpy(to, l.key, n);

@@ -143,6 +143,7 @@ static enum mcs_status open_run(const struct mcs_command *command, const char *f
     MCS_TRY_GOTO(mcs_record_read(run->path, &run->record), st, fail);
     const char *text = mcs_arena_printf(&run->arena, "%s%s", command->options, more ? more : "");
     run->options = mcs_options_filter(mcs_record_text(&run->arena, text), 0, &run->arena);
+    MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, fail);
     mcs_sha256(run->options, (int64_t)strlen(run->options), run->options_hash);
     tell_other_options(run);
     pthread_mutex_lock(&guard);
@@ -268,6 +269,7 @@ static enum mcs_status hash_source(const struct run_source *source, char hex[65]
         mcs_sha256(*t, (int64_t)strlen(*t), one);
         all = mcs_arena_printf(&a, "%s%s\n", all, one);
     }
+    MCS_TRY_GOTO(mcs_arena_status(&a), st, done);
     mcs_sha256(all, (int64_t)strlen(all), hex);
 done:
     mcs_arena_free(&a);
@@ -303,6 +305,7 @@ enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const
         json_object_set_new(hashes, mcs_record_text(&a, *files), json_string(hex));
     }
     MCS_TRY_GOTO(hash_source(source, hex), st, done);
+    MCS_TRY_GOTO(mcs_arena_status(&a), st, done);
     json_array_append_new(run->waiting, json_pack("{s:s, s:s, s:s, s:s, s:O, s:O*}", "verb", run->verb, "case",
                                                   mcs_record_text(&a, stem), "options", run->options_hash, "input", hex,
                                                   "files", hashes, "result", result));

@@ -17,6 +17,7 @@ char *mcs_record_text(struct arena *a, const char *text)
     const int utf8 = whole != NULL;
     json_decref(whole);
     char *out = mcs_arena_alloc(a, 3 * strlen(text) + 1), *to = out;
+    if (!out) return mcs_arena_strdup(a, "");
     for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
         if (*c == '%' || (*c < 32 && *c != '\n') || *c == 127 || (!utf8 && *c > 127))
             to += sprintf(to, "%%%02X", *c);
@@ -31,6 +32,7 @@ char *mcs_record_untext(struct arena *a, const char *stored)
 {
     char *out = mcs_arena_alloc(a, strlen(stored) + 1), *to = out;
     unsigned code;
+    if (!out) return mcs_arena_strdup(a, "");
     for (; *stored; stored++) {
         if (*stored == '%' && sscanf(stored + 1, "%2X", &code) == 1 && stored[1] && stored[2])
             *to++ = (char)code, stored += 2;
@@ -102,12 +104,13 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The keys of an object, sorted; owned by the arena. */
+/* The keys of an object, sorted; owned by the arena. NULL: no memory. */
 static const char **sorted_keys(json_t *object, struct arena *a)
 {
     const char *key, **keys = mcs_arena_alloc(a, (json_object_size(object) + 1) * sizeof *keys);
     json_t *value;
     size_t n = 0;
+    if (!keys) return NULL;
     json_object_foreach(object, key, value) keys[n++] = key;
     qsort(keys, n, sizeof *keys, by_text);
     return keys;
@@ -116,7 +119,7 @@ static const char **sorted_keys(json_t *object, struct arena *a)
 static void put_lines(FILE *f, json_t *table, struct arena *a)
 {
     const char **keys = sorted_keys(table, a);
-    for (size_t i = 0; i < json_object_size(table); i++) {
+    for (size_t i = 0; keys && i < json_object_size(table); i++) {
         json_dumpf(json_object_get(table, keys[i]), f, RECORD_DUMP);
         fputc('\n', f);
     }
@@ -132,14 +135,17 @@ enum mcs_status mcs_record_write(const char *path, const struct run_record *r)
     put_lines(f, r->options, &a);
     put_lines(f, r->cases, &a);
     const char **names = sorted_keys(r->files, &a);
-    for (size_t i = 0; i < json_object_size(r->files); i++) {
+    for (size_t i = 0; names && i < json_object_size(r->files); i++) {
         json_t *line = json_pack("{s:s, s:O}", "file", names[i], "sha256", json_object_get(r->files, names[i]));
         json_dumpf(line, f, RECORD_DUMP);
         fputc('\n', f);
         json_decref(line);
     }
-    enum mcs_status st = MCS_OK;
-    if (fclose(f) != 0)
+    enum mcs_status st = mcs_arena_status(&a);
+    const int closed = fclose(f);
+    if (st != MCS_OK)
+        mcs_trace(st, __FILE__, __LINE__);
+    else if (closed != 0)
         st = MCS_FAIL(MCS_E_NOMEM, "%s: no memory", path);
     else if (n)
         st = mcs_file_write(path, text, (int64_t)n);

@@ -394,6 +394,7 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
         MCS_TRY_GOTO(copy_text(stem, &p->stem), st, done);
     }
     if (o->image_folder) MCS_TRY_GOTO(find_rowless(&table, image, o->image_folder, pairs, &left_capacity), st, done);
+    MCS_TRY_GOTO(mcs_arena_status(&names), st, done);
     MCS_REQUIRE_GOTO(pairs->n, MCS_E_DATA, st, done, "%s: no row can be used%s%s%s%s", csv_path,
                      pairs->n_left_out ? "; the first: " : "", pairs->n_left_out ? pairs->left_out[0].name : "",
                      pairs->n_left_out ? ": " : "",

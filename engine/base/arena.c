@@ -37,8 +37,9 @@ void *mcs_arena_alloc(struct arena *a, size_t bytes)
         const size_t capacity = need > BLOCK_BYTES ? need : BLOCK_BYTES;
         b = mcs_aligned_alloc(header + capacity);
         if (!b) {
-            fprintf(stderr, "mcsam: out of memory for a table of %zu bytes\n", bytes);
-            abort();
+            a->failed = 1;
+            mcs_arena_status(a);
+            return NULL;
         }
         b->capacity = capacity;
         b->next = a->head;
@@ -49,10 +50,25 @@ void *mcs_arena_alloc(struct arena *a, size_t bytes)
     return p;
 }
 
+enum mcs_status mcs_arena_status(const struct arena *a)
+{
+    MCS_REQUIRE(!a->failed, MCS_E_NOMEM, "no memory for tables and texts");
+    return MCS_OK;
+}
+
+/* "" that a caller may cut at its end as any other text. */
+static char *no_text(void)
+{
+    static _Thread_local char nothing[1];
+    nothing[0] = '\0';
+    return nothing;
+}
+
 char *mcs_arena_strdup(struct arena *a, const char *s)
 {
     const size_t n = strlen(s) + 1;
-    return memcpy(mcs_arena_alloc(a, n), s, n);
+    char *copy = mcs_arena_alloc(a, n);
+    return copy ? memcpy(copy, s, n) : no_text();
 }
 
 char *mcs_arena_printf(struct arena *a, const char *fmt, ...)
@@ -63,9 +79,9 @@ char *mcs_arena_printf(struct arena *a, const char *fmt, ...)
     const int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     char *s = mcs_arena_alloc(a, (size_t)n + 1);
-    vsnprintf(s, (size_t)n + 1, fmt, again);
+    if (s) vsnprintf(s, (size_t)n + 1, fmt, again);
     va_end(again);
-    return s;
+    return s ? s : no_text();
 }
 
 void mcs_arena_free(struct arena *a)
@@ -75,4 +91,5 @@ void mcs_arena_free(struct arena *a)
         free(a->head);
         a->head = next;
     }
+    a->failed = 0;
 }

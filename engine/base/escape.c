@@ -84,6 +84,7 @@ char *mcs_text_encode(struct arena *a, const char *text)
     }
     if (!needed) return mcs_arena_strdup(a, text);
     char *out = mcs_arena_alloc(a, 4 * strlen(text) + 1), *to = out;
+    if (!out) return mcs_arena_strdup(a, "");
     while (*text) {
         const int n = mcs_text_utf8_length(text);
         if (!n) {
@@ -102,6 +103,7 @@ char *mcs_text_encode(struct arena *a, const char *text)
 char *mcs_text_decode(struct arena *a, const char *text)
 {
     char *out = mcs_arena_alloc(a, strlen(text) + 1), *to = out;
+    if (!out) return mcs_arena_strdup(a, "");
     for (const char *p = text; *p;) {
         const int byte = escaped_byte(p);
         if (byte >= 0) {

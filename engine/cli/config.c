@@ -6,7 +6,7 @@
 
 extern char **environ;
 
-static void collect_rows(struct config_parse *p)
+static enum mcs_status collect_rows(struct config_parse *p)
 {
     const struct mcs_option *tables[2] = {p->verb->options ? p->verb->options : mcs_no_options, mcs_common_options};
     int n = 0;
@@ -14,8 +14,10 @@ static void collect_rows(struct config_parse *p)
         for (const struct mcs_option *o = tables[t]; o->name; o++) n++;
     p->rows = mcs_arena_alloc(p->arena, sizeof *p->rows * (size_t)n);
     p->from = mcs_arena_alloc(p->arena, sizeof *p->from * (size_t)n);
+    MCS_TRY(mcs_arena_status(p->arena));
     for (int t = 0; t < 2; t++)
         for (const struct mcs_option *o = tables[t]; o->name; o++) p->rows[p->n_rows++] = o;
+    return MCS_OK;
 }
 
 static enum mcs_status check_words(const struct config_parse *p)
@@ -37,8 +39,9 @@ enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char
     struct mcs_common *common = options;
     memset(options, 0, verb->options_bytes);
     common->verb = verb;
-    collect_rows(&p);
+    MCS_TRY(collect_rows(&p));
     struct word *words = mcs_arena_alloc(arena, sizeof *words * (size_t)(argc + 1));
+    MCS_TRY(mcs_arena_status(arena));
     int n_words = 0;
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -55,6 +58,7 @@ enum mcs_status mcs_config_parse_env(const struct mcs_verb *verb, int argc, char
     MCS_TRY(mcs_config_read_environment(&p, env));
     for (int i = 0; i < n_words; i++)
         MCS_TRY(mcs_option_set(&p, words[i].row, words[i].text, words[i].where, FROM_COMMAND_LINE));
+    MCS_TRY(mcs_arena_status(arena));
     MCS_TRY(mcs_form_parse(common->form_text, common->form));
     int64_t max_memory = 0;
     if (common->max_memory) MCS_TRY(mcs_memory_parse(common->max_memory, "--max-memory", &max_memory));

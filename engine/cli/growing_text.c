@@ -12,10 +12,15 @@ void mcs_text_put(struct growing_text *t, const char *fmt, ...)
     const size_t n = (size_t)vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     if (t->used + n + 1 > t->capacity) {
-        t->capacity = 2 * (t->used + n + 1);
-        char *s = mcs_arena_alloc(t->arena, t->capacity);
+        const size_t capacity = 2 * (t->used + n + 1);
+        char *s = mcs_arena_alloc(t->arena, capacity);
+        if (!s) { /* mcs_arena_status has the error */
+            va_end(again);
+            return;
+        }
         if (t->used) memcpy(s, t->s, t->used);
         t->s = s;
+        t->capacity = capacity;
     }
     vsnprintf(t->s + t->used, n + 1, fmt, again);
     va_end(again);

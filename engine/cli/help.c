@@ -1,4 +1,5 @@
 /* A verb's help text. */
+#include "engine/base/text_cut.h"
 #include "engine/cli/config_parse.h"
 #include "engine/cli/growing_text.h"
 
@@ -18,7 +19,7 @@ static void put_help_row(struct growing_text *t, const struct mcs_option *o)
     if (o->required)
         snprintf(tail, sizeof tail, " (required)");
     else if (o->def && *o->def && !(o->type == MCS_OPT_FLAG && !o->choices))
-        snprintf(tail, sizeof tail, " [%s]", o->def);
+        mcs_text_cut(tail, sizeof tail, " [%s]", o->def);
     mcs_text_put(t, "%-*s", HELP_COLUMN, left);
     int at = (int)strlen(left);
     if (at >= HELP_COLUMN - 1) {

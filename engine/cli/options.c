@@ -170,6 +170,7 @@ void mcs_strings_append(struct arena *arena, struct mcs_strings *list, const cha
 {
     if ((list->n & (list->n - 1)) == 0) {
         const char **v = mcs_arena_alloc(arena, sizeof *v * (2 * (size_t)list->n + 1));
+        if (!v) return; /* mcs_arena_status has the error */
         if (list->n) memcpy(v, list->v, sizeof *v * (size_t)list->n);
         list->v = v;
     }

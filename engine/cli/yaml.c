@@ -153,8 +153,9 @@ static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigne
     *n = (size_t)n_bytes;
     if (st == MCS_OK) {
         *bytes = mcs_arena_alloc(arena, *n);
-        st = mcs_input_read(fd, path, *bytes, n_bytes, 0);
+        st = mcs_arena_status(arena);
     }
+    if (st == MCS_OK) st = mcs_input_read(fd, path, *bytes, n_bytes, 0);
     close(fd);
     return st;
 }

@@ -18,7 +18,7 @@ struct cuda_stage { /* uploads: host -> pinned by memcpy, pinned -> device on th
 
 struct cuda_device {
     int index;
-    char name[128];
+    char name[256];
     int sm; /* compute capability, 90 for 9.0 */
     cudaStream_t compute, copy;
     struct cuda_stage staging[N_STAGING]; /* a double buffer */

@@ -43,7 +43,7 @@ struct tensor *mcs_data_parallel_gather(struct data_parallel *dp, struct tensor 
     }
     const int64_t n = x->dim[0], all = n * size;
     int32_t *index = mcs_arena_alloc(&g->arena, (size_t)all * sizeof *index);
-    for (int64_t i = 0; i < all; i++) index[i] = i / n == rank ? (int32_t)(i - rank * n) : -1;
+    for (int64_t i = 0; index && i < all; i++) index[i] = i / n == rank ? (int32_t)(i - rank * n) : -1;
     struct tensor *rows =
         mcs_constant(g, mcs_arena_printf(&g->arena, "%s (own rows)", x->name), MCS_I32, 1, &all, index);
     dp->source[dp->n_rows] = x;

@@ -4,6 +4,7 @@
  */
 #include "engine/base/log.h"
 #include "engine/base/newfile.h"
+#include "engine/base/text_cut.h"
 #include "engine/dist/comm.h"
 
 #include <errno.h>
@@ -95,7 +96,8 @@ static enum mcs_status arrive(struct comm *c)
         const struct slot *s = &h->shared->slot[r];
         for (int64_t spin = 0; atomic_load(&s->arrived) < h->phase; spin++) {
             if (atomic_load(&s->left) && atomic_load(&s->arrived) < h->phase) {
-                snprintf(happened, sizeof happened, "rank %d has left%s%s", r, s->message[0] ? ": " : "", s->message);
+                mcs_text_cut(happened, sizeof happened, "rank %d has left%s%s", r, s->message[0] ? ": " : "",
+                             s->message);
                 return mcs_comm_lost(c, happened);
             }
             if (spin < SPINS) {
@@ -176,7 +178,7 @@ static void host_detach(struct comm *c, const char *message)
     if (!h) return;
     if (h->shared) {
         struct slot *s = &h->shared->slot[c->rank];
-        snprintf(s->message, sizeof s->message, "%s", message ? message : "");
+        mcs_text_cut(s->message, sizeof s->message, "%s", message ? message : "");
         atomic_store(&s->left, 1);
         munmap(h->shared, h->bytes);
     }

@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "engine/base/newfile.h"
 #include "engine/base/path.h"
+#include "engine/base/text_cut.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,7 +101,7 @@ static void *run_member(void *of)
     struct member *m = of;
     if (m->ranks.rank) mcs_log_mute_here(1);
     m->status = m->body(m->ctx, &m->ranks);
-    snprintf(m->message, sizeof m->message, "%s", mcs_error_message());
+    mcs_text_cut(m->message, sizeof m->message, "%s", mcs_error_message());
     mcs_error_clear();
     return NULL;
 }

@@ -2,6 +2,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/path.h"
+#include "engine/base/text_cut.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -144,7 +145,7 @@ int mcs_rendezvous_lost(struct rendezvous *m, double heartbeat_timeout_s, char *
         char path[MCS_PATH_BYTES], *said;
         if (r == m->rank) continue;
         if ((said = leave_message(m, r, peer->name))) {
-            snprintf(what, n, "rank %d on %s has left%s%s", r, peer->machine, *said ? ": " : "", said);
+            mcs_text_cut(what, n, "rank %d on %s has left%s%s", r, peer->machine, *said ? ": " : "", said);
             free(said);
             return 1;
         }
@@ -154,7 +155,8 @@ int mcs_rendezvous_lost(struct rendezvous *m, double heartbeat_timeout_s, char *
             peer->seen = now;
         }
         if (now - peer->seen > heartbeat_timeout_s) {
-            snprintf(what, n, "rank %d on %s has shown no sign of life for %.0f s", r, peer->machine, now - peer->seen);
+            mcs_text_cut(what, n, "rank %d on %s has shown no sign of life for %.0f s", r, peer->machine,
+                         now - peer->seen);
             return 1;
         }
     }
@@ -168,7 +170,7 @@ void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
     if (!m->peers) return;
     stop_heartbeat(m);
     if (message) { /* stays in the folder: the other ranks read it later */
-        snprintf(note, sizeof note, "%s\n%s", m->name, message);
+        mcs_text_cut(note, sizeof note, "%s\n%s", m->name, message);
         if (write_file(m, "left", m->rank, note) != MCS_OK) mcs_error_clear();
     }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) remove_file(m, kinds[i], m->rank);

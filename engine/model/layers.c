@@ -127,7 +127,7 @@ struct tensor *mcs_gather(struct graph *g, struct tensor *x, struct tensor *inde
 struct tensor *mcs_rows_every(struct graph *g, struct tensor *x, int64_t first, int64_t step, int64_t n)
 {
     int32_t *index = mcs_arena_alloc(&g->arena, (size_t)n * sizeof *index);
-    for (int64_t i = 0; i < n; i++) index[i] = (int32_t)(first + i * step);
+    for (int64_t i = 0; index && i < n; i++) index[i] = (int32_t)(first + i * step);
     return mcs_gather(g, x, mcs_constant(g, "rows", MCS_I32, 1, &n, index));
 }
 

@@ -83,7 +83,7 @@ struct sam_output mcs_sam_decode(struct graph *g, struct tensor *embedding, stru
         t = mcs_concat(g, 1, iou_token, mask_tokens, sparse, NULL);
     } else { /* no batch to broadcast over: repeat the learned tokens by row number */
         int32_t *row = mcs_arena_alloc(&g->arena, (size_t)(n * n_tokens) * sizeof *row);
-        for (int64_t i = 0; i < n * n_tokens; i++) row[i] = (int32_t)(i % n_tokens);
+        for (int64_t i = 0; row && i < n * n_tokens; i++) row[i] = (int32_t)(i % n_tokens);
         t = mcs_concat(g, 1, iou_token, mask_tokens, NULL, NULL);
         t = mcs_gather(g, t, mcs_constant(g, "tokens", MCS_I32, MCS_DIMS(n * n_tokens), row));
         t = mcs_reshape(g, t, MCS_DIMS(n, n_tokens, e));

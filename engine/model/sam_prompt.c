@@ -66,7 +66,7 @@ struct tensor *mcs_sam_position(struct graph *g, const struct sam_config *c)
 {
     const int64_t grid = mcs_sam_grid(c);
     float *at = mcs_arena_alloc(&g->arena, (size_t)(2 * grid * grid) * sizeof *at);
-    for (int64_t y = 0; y < grid; y++)
+    for (int64_t y = 0; at && y < grid; y++)
         for (int64_t x = 0; x < grid; x++) {
             at[2 * (y * grid + x)] = ((float)x + 0.5f) / (float)grid;
             at[2 * (y * grid + x) + 1] = ((float)y + 0.5f) / (float)grid;

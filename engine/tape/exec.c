@@ -202,7 +202,7 @@ enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct e
 {
     struct device *d = m->device;
     enum mcs_status st;
-    MCS_TRY(g->status);
+    MCS_TRY(mcs_graph_status(g));
     struct exec *e = calloc(1, sizeof *e);
     MCS_REQUIRE(e, MCS_E_NOMEM, "no memory for an executor");
     e->graph = g;

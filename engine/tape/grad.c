@@ -51,7 +51,7 @@ static struct tensor *view(struct graph *g, const struct tensor *x, struct tenso
 
 enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_seeds)
 {
-    MCS_TRY(g->status);
+    MCS_TRY(mcs_graph_status(g));
     MCS_REQUIRE(g->n_forward == g->n_steps, MCS_E_FAIL, "mcs_grad was called twice on one graph");
     mark(g);
     for (int i = 0; i < n_seeds; i++) {
@@ -63,6 +63,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
         seeds[i]->grad = view(g, seeds[i], r->grad);
     }
     struct tensor **param_grad = mcs_arena_alloc(&g->arena, (size_t)(g->params->n + 1) * sizeof *param_grad);
+    MCS_TRY(mcs_graph_status(g));
     for (int i = g->n_forward - 1; i >= 0; i--) {
         const struct step f = g->steps[i]; /* a copy: mcs_graph_step may move the array */
         const struct op_info *info = &mcs_op_table[f.op];
@@ -109,6 +110,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
             b.din[k] = view(g, x, r->grad);
         }
         if (any_din) *mcs_graph_step(g) = b;
+        MCS_TRY(mcs_graph_status(g));
     }
     return MCS_OK;
 }

@@ -39,17 +39,27 @@ struct tensor *mcs_params_find(const struct params *p, const char *name)
     return NULL;
 }
 
+/* Reallocates an array to n items of so many bytes; 0 where there is no memory: it is then unchanged. */
+static int larger(void **array, int n, size_t bytes)
+{
+    void *more = realloc(*array, (size_t)n * bytes);
+    if (more) *array = more;
+    return more != NULL;
+}
+
+/* NULL: no memory. */
 static struct tensor *params_add(struct params *p, const char *name, int nd, const int64_t *dim, struct init init,
                                  int is_buffer)
 {
     if (p->n == p->capacity) {
-        p->capacity = p->capacity ? 2 * p->capacity : 64;
-        p->t = realloc(p->t, (size_t)p->capacity * sizeof *p->t);
-        p->init = realloc(p->init, (size_t)p->capacity * sizeof *p->init);
-        p->is_buffer = realloc(p->is_buffer, (size_t)p->capacity);
-        if (!p->t || !p->init || !p->is_buffer) abort();
+        const int capacity = p->capacity ? 2 * p->capacity : 64;
+        if (!larger((void **)&p->t, capacity, sizeof *p->t) || !larger((void **)&p->init, capacity, sizeof *p->init) ||
+            !larger((void **)&p->is_buffer, capacity, sizeof *p->is_buffer))
+            return NULL;
+        p->capacity = capacity;
     }
     struct tensor *t = mcs_arena_alloc(&p->arena, sizeof *t);
+    if (!t) return NULL;
     t->name = mcs_arena_strdup(&p->arena, name);
     t->dt = MCS_F32;
     t->role = TENSOR_PARAM;
@@ -68,6 +78,8 @@ static struct tensor *params_add(struct params *p, const char *name, int nd, con
 enum mcs_status mcs_params_alloc(struct params *p, struct device *d)
 {
     void *data;
+    MCS_REQUIRE(p, MCS_E_NOMEM, "no memory for a list of parameters");
+    MCS_TRY(mcs_arena_status(&p->arena));
     MCS_REQUIRE(!p->data, MCS_E_FAIL, "these parameters were already given memory");
     MCS_TRY(d->backend->alloc(d, p->n_values * (int64_t)sizeof(float), &data));
     p->data = data;
@@ -119,11 +131,36 @@ enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
 
 /* ---- graph ---- */
 
+/* Exhausted memory is an error that a graph holds, so that code which builds one need not ask after each call. Where
+ * there is no memory for a graph itself, a thread has this one, which has failed from the start; where there is none
+ * for a tensor or a step, it has these, whose contents nobody reads: a failed graph is never planned. */
+static _Thread_local struct graph failed_graph;
+static _Thread_local struct tensor failed_tensor;
+static _Thread_local struct step failed_step;
+static _Thread_local struct params failed_params;
+
+static void hold(struct graph *g, enum mcs_status st)
+{
+    if (g->status == MCS_OK) g->status = st;
+}
+
+static struct tensor *no_tensor(struct graph *g)
+{
+    hold(g, MCS_FAIL(MCS_E_NOMEM, "no memory for a graph of %d steps", g->n_steps));
+    failed_tensor = (struct tensor){.name = "after an error", .role = TENSOR_ACT, .nd = 1, .root = &failed_tensor};
+    for (int i = 0; i < MCS_MAX_DIM; i++) failed_tensor.dim[i] = 1;
+    return &failed_tensor;
+}
+
 struct graph *mcs_graph_new(struct params *p, enum mcs_dtype activations)
 {
-    struct graph *g = calloc(1, sizeof *g);
-    if (!g) abort();
-    g->params = p;
+    struct graph *g = p ? calloc(1, sizeof *g) : NULL;
+    if (!g) {
+        mcs_graph_free(&failed_graph);
+        g = &failed_graph;
+        no_tensor(g);
+    }
+    g->params = p ? p : &failed_params;
     g->activations = activations;
     return g;
 }
@@ -134,17 +171,23 @@ void mcs_graph_free(struct graph *g)
     free(g->tensors);
     free(g->steps);
     mcs_arena_free(&g->arena);
-    free(g);
+    if (g == &failed_graph)
+        *g = (struct graph){0};
+    else
+        free(g);
 }
 
 enum mcs_status mcs_graph_status(const struct graph *g)
 {
-    return g->status;
+    return g->arena.failed ? MCS_E_NOMEM : g->status; /* the arena has recorded the message */
 }
 
-static void hold(struct graph *g, enum mcs_status st)
+enum { MAX_SCOPES = sizeof((struct graph *)0)->scope / sizeof(char *) };
+
+static const char *innermost(const struct graph *g)
 {
-    if (g->status == MCS_OK) g->status = st;
+    const int n = g->n_scopes < MAX_SCOPES ? g->n_scopes : MAX_SCOPES;
+    return n ? g->scope[n - 1] : "";
 }
 
 void mcs_scope_begin(struct graph *g, const char *fmt, ...)
@@ -154,21 +197,25 @@ void mcs_scope_begin(struct graph *g, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    if (g->n_scopes == (int)(sizeof g->scope / sizeof *g->scope))
-        abort(); /* nesting depth is fixed by code, not by data */
-    const char *outer = g->n_scopes ? g->scope[g->n_scopes - 1] : "";
-    g->scope[g->n_scopes++] = name[0] ? mcs_arena_printf(&g->arena, "%s%s.", outer, name) : outer;
+    const char *outer = innermost(g);
+    if (g->n_scopes < MAX_SCOPES)
+        g->scope[g->n_scopes] = name[0] ? mcs_arena_printf(&g->arena, "%s%s.", outer, name) : outer;
+    else
+        hold(g, MCS_FAIL(MCS_E_FAIL, "%s%s: scopes are nested more than %d deep", outer, name, MAX_SCOPES));
+    g->n_scopes++;
 }
 
 void mcs_scope_end(struct graph *g)
 {
-    if (g->n_scopes == 0) abort();
-    g->n_scopes--;
+    if (g->n_scopes == 0)
+        hold(g, MCS_FAIL(MCS_E_FAIL, "a scope ends that never began"));
+    else
+        g->n_scopes--;
 }
 
 static const char *scoped(struct graph *g, const char *name)
 {
-    const char *scope = g->n_scopes ? g->scope[g->n_scopes - 1] : "";
+    const char *scope = innermost(g);
     const int n = (int)strlen(scope);
     return mcs_arena_printf(&g->arena, "%.*s%s", n && !name[0] ? n - 1 : n, scope, name); /* no name: no dot */
 }
@@ -176,11 +223,12 @@ static const char *scoped(struct graph *g, const char *name)
 struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_role role)
 {
     if (g->n_tensors == g->cap_tensors) {
-        g->cap_tensors = g->cap_tensors ? 2 * g->cap_tensors : 256;
-        g->tensors = realloc(g->tensors, (size_t)g->cap_tensors * sizeof *g->tensors);
-        if (!g->tensors) abort();
+        const int capacity = g->cap_tensors ? 2 * g->cap_tensors : 256;
+        if (!larger((void **)&g->tensors, capacity, sizeof *g->tensors)) return no_tensor(g);
+        g->cap_tensors = capacity;
     }
     struct tensor *t = mcs_arena_alloc(&g->arena, sizeof *t);
+    if (!t) return no_tensor(g);
     t->name = name;
     t->role = role;
     t->root = t;
@@ -192,9 +240,12 @@ struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_r
 struct step *mcs_graph_step(struct graph *g)
 {
     if (g->n_steps == g->cap_steps) {
-        g->cap_steps = g->cap_steps ? 2 * g->cap_steps : 256;
-        g->steps = realloc(g->steps, (size_t)g->cap_steps * sizeof *g->steps);
-        if (!g->steps) abort();
+        const int capacity = g->cap_steps ? 2 * g->cap_steps : 256;
+        if (!larger((void **)&g->steps, capacity, sizeof *g->steps)) {
+            no_tensor(g);
+            return &failed_step;
+        }
+        g->cap_steps = capacity;
     }
     struct step *s = &g->steps[g->n_steps++];
     memset(s, 0, sizeof *s);
@@ -216,7 +267,8 @@ struct tensor *mcs_constant(struct graph *g, const char *name, enum mcs_dtype dt
 {
     struct tensor *t = mcs_input(g, name, dt, nd, dim);
     const size_t bytes = (size_t)mcs_count(t) * 4;
-    t->constant = memcpy(mcs_arena_alloc(&g->arena, bytes), value, bytes);
+    void *copy = value ? mcs_arena_alloc(&g->arena, bytes) : NULL;
+    t->constant = copy ? memcpy(copy, value, bytes) : NULL;
     return t;
 }
 
@@ -232,7 +284,8 @@ static struct tensor *param(struct graph *g, const char *name, int nd, const int
     }
     if (g->params->data)
         hold(g, MCS_FAIL(MCS_E_FAIL, "%s: a parameter first named after the others were given memory", full));
-    return params_add(g->params, full, nd, dim, init, is_buffer);
+    t = g->status == MCS_OK ? params_add(g->params, full, nd, dim, init, is_buffer) : NULL;
+    return t ? t : no_tensor(g);
 }
 
 struct tensor *mcs_param(struct graph *g, const char *name, int nd, const int64_t *dim, struct init init)
@@ -257,7 +310,7 @@ struct tensor *mcs_alias(struct graph *g, struct tensor *x, int nd, const int64_
 
 struct tensor *mcs_reshape(struct graph *g, struct tensor *x, int nd, const int64_t *dim)
 {
-    if (g->status != MCS_OK) return x;
+    if (mcs_graph_status(g) != MCS_OK) return x;
     struct tensor *t = mcs_alias(g, x, nd, dim);
     if (mcs_count(t) != mcs_count(x))
         hold(g, MCS_FAIL(MCS_E_SHAPE, "%s: a reshape from %lld to %lld elements", x->name, (long long)mcs_count(x),
@@ -274,7 +327,7 @@ struct tensor *mcs_keep(struct tensor *t)
 struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr)
 {
     const struct op_info *info = &mcs_op_table[op];
-    if (g->status != MCS_OK) return NULL;
+    if (mcs_graph_status(g) != MCS_OK) return NULL;
     struct tensor out[MCS_MAX_OUT], *cast[MCS_MAX_IN];
     memset(out, 0, sizeof out);
     const char *scope = scoped(g, name);
@@ -288,7 +341,7 @@ struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struc
     s->op = op;
     s->scope = scope;
     void *copy = mcs_arena_alloc(&g->arena, info->attr_bytes);
-    if (attr) memcpy(copy, attr, info->attr_bytes);
+    if (attr && copy) memcpy(copy, attr, info->attr_bytes);
     s->attr = copy;
     memcpy(s->in, in, (size_t)info->n_in * sizeof *in);
     for (int i = 0; i < info->n_out; i++) {
@@ -299,7 +352,7 @@ struct step *mcs_record(struct graph *g, enum mcs_op op, const char *name, struc
         s->out[i] = t;
     }
     g->n_forward = g->n_steps;
-    return s;
+    return mcs_graph_status(g) == MCS_OK ? s : NULL;
 }
 
 struct tensor *mcs_apply(struct graph *g, enum mcs_op op, const char *name, struct tensor *const *in, const void *attr)

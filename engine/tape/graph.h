@@ -35,7 +35,7 @@ struct params {
     float *data, *grad; /* on the device; grad NULL until mcs_params_alloc_grad */
     struct device *device;
 };
-struct params *mcs_params_new(void);
+struct params *mcs_params_new(void); /* NULL: no memory; mcs_graph_new and mcs_params_alloc report it */
 void mcs_params_free(struct params *p);
 struct tensor *mcs_params_find(const struct params *p, const char *name); /* NULL if absent */
 enum mcs_status mcs_params_alloc(struct params *p, struct device *d); /* call after the last graph is built; zeroed */
@@ -88,7 +88,9 @@ struct graph {
     enum mcs_status status;     /* the first error while the graph was built */
     struct run_state run;
 };
-/* activations: MCS_F32 or MCS_BF16; struct device has the type that was chosen when it was opened. */
+/* activations: MCS_F32 or MCS_BF16; struct device has the type that was chosen when it was opened. Never NULL:
+ * exhausted memory is an error that mcs_graph_status reports, here and in every function below; what they return may
+ * then be written to, but has no meaning. p NULL (mcs_params_new had no memory): the same. */
 struct graph *mcs_graph_new(struct params *p, enum mcs_dtype activations);
 void mcs_graph_free(struct graph *g);
 enum mcs_status mcs_graph_status(const struct graph *g);

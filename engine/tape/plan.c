@@ -74,12 +74,16 @@ static void place_filled(struct tensor *t, struct plan *plan)
  * same time. `placed` is kept sorted by offset, so one pass finds the gap. */
 enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan)
 {
-    MCS_TRY(g->status);
+    MCS_TRY(mcs_graph_status(g));
     find_lives(g);
     memset(plan, 0, sizeof *plan);
     struct tensor **todo = malloc((size_t)(g->n_tensors + 1) * sizeof *todo);
     struct tensor **placed = malloc((size_t)(g->n_tensors + 1) * sizeof *placed);
-    if (!todo || !placed) abort();
+    if (!todo || !placed) {
+        free(todo);
+        free(placed);
+        return MCS_FAIL(MCS_E_NOMEM, "no memory to plan %d tensors", g->n_tensors);
+    }
     int n_todo = 0, n_placed = 0;
     for (int i = 0; i < g->n_tensors; i++) {
         struct tensor *t = g->tensors[i];

@@ -220,7 +220,7 @@ static enum mcs_status run_batch(struct saliency *s, struct saliency_case *cases
     const struct clip_config *c = &s->model->config;
     const int64_t one = s->tokens * s->width, pixels = (int64_t)c->image_size * c->image_size * 3, n = s->pairs * one;
     const char **texts = malloc((size_t)count * sizeof *texts);
-    if (!texts) abort();
+    MCS_REQUIRE(texts, MCS_E_NOMEM, "no memory for %d texts", count);
     memset(s->images, 0, (size_t)(s->pairs * pixels) * sizeof(float));
     enum mcs_status st = MCS_OK;
     for (int p = 0; p < count; p++) {
@@ -251,7 +251,7 @@ static enum mcs_status fill_seed(struct exec *e, struct tensor *seed, float valu
 {
     const int64_t n = mcs_count(seed);
     float *host = malloc((size_t)n * sizeof *host);
-    if (!host) abort();
+    MCS_REQUIRE(host, MCS_E_NOMEM, "%s: no memory for its value", seed->name);
     for (int64_t i = 0; i < n; i++) host[i] = value;
     const enum mcs_status st = mcs_exec_set(e, seed, host);
     free(host);

@@ -131,7 +131,7 @@ static enum mcs_status ranker_text(const struct text_ranker *r, struct arena *a,
         all = mcs_arena_strdup(a, hex);
     }
     *more = mcs_arena_printf(a, "rank_by: %s\n", all);
-    return MCS_OK;
+    return mcs_arena_status(a);
 }
 
 static enum mcs_status plan(const struct coarse_command *c)

@@ -116,6 +116,7 @@ static enum mcs_status embed_images(const struct embed_command *c, struct clip_m
     for (int i = 0; i < files->n; i++) {
         const char *path = mcs_arena_printf(&e->arena, "%s/%s", c->images, files->names[i]),
                    *stem = mcs_arena_printf(&e->arena, "image %s", files->names[i]);
+        MCS_TRY_GOTO(mcs_arena_status(&e->arena), st, done);
         const char *const list[2] = {path, NULL};
         const struct run_source source = source_of(list, 0);
         const int taken = mcs_embed_part_take(part, stem, &source, e->values + (int64_t)e->n * embed);
@@ -170,6 +171,7 @@ static enum mcs_status embed_lines(const struct embed_command *c, struct clip_mo
     MCS_TRY_GOTO(embedding_alloc(e, n, embed), st, done);
     for (int i = 0; i < n; i++) {
         const char *text = mcs_arena_strdup(&e->arena, lines[i]), *stem = mcs_arena_printf(&e->arena, "text %d", i + 1);
+        MCS_TRY_GOTO(mcs_arena_status(&e->arena), st, done);
         const char *const list[2] = {text, NULL};
         const struct run_source source = source_of(list, 1);
         if (!mcs_embed_part_take(part, stem, &source, e->values + (int64_t)e->n * embed)) {

@@ -63,6 +63,7 @@ static enum mcs_status source_of(struct job *j, const char *stem, struct run_sou
 {
     const int n = j->c->inputs.n;
     const char **files = mcs_arena_alloc(&j->arena, ((size_t)n + 1) * sizeof *files);
+    MCS_TRY(mcs_arena_status(&j->arena));
     for (int i = 0; i < n; i++) {
         const struct case_file *file = mcs_cases_find(&j->lists[i], stem);
         MCS_REQUIRE(file, MCS_E_DATA, "%s: has no %s.h5", j->c->inputs.v[i], stem);
@@ -102,12 +103,12 @@ done:
     return st;
 }
 
-/* For each case of the first folder: 1 if an earlier run finished it. */
+/* For each case of the first folder: 1 if an earlier run finished it. NULL: no memory. */
 static char *find_done(struct job *j)
 {
     const struct case_list *first = &j->lists[0];
     char *done = mcs_arena_alloc(&j->arena, (size_t)first->n + 1);
-    for (int i = 0; i < first->n; i++) {
+    for (int i = 0; done && i < first->n; i++) {
         struct run_source source;
         done[i] = source_of(j, first->files[i].stem, &source) == MCS_OK &&
                   mcs_run_case_done(j->run, first->files[i].stem, &source, NULL);
@@ -123,6 +124,7 @@ static enum mcs_status all_cases(struct job *j)
     const struct ensemble_command *c = j->c;
     const struct case_list *first = &j->lists[0];
     const char *done = find_done(j);
+    MCS_TRY(mcs_arena_status(&j->arena));
     for (int i = 0; i < first->n; i++) {
         if (done[i]) continue;
         if (mcs_stop_requested()) return mcs_run_stopped(j->n_done, first->n);
@@ -147,6 +149,7 @@ static enum mcs_status run_job(struct job *j)
     const int n = c->inputs.n;
     struct run_input *in = mcs_arena_alloc(&j->arena, ((size_t)n + 1) * sizeof *in);
     const struct run_output out = {c->output, "*.h5;*.png;*.nii.gz;config.yaml;failures.csv"};
+    MCS_TRY(mcs_arena_status(&j->arena));
     for (int i = 0; i < n; i++) in[i] = (struct run_input){"--inputs", c->inputs.v[i], ".h5"};
     MCS_TRY(mcs_run_check_paths(&c->common.command, &out, 1, in, n));
     for (int i = 0; i < n; i++) MCS_TRY(mcs_cases_list(c->inputs.v[i], ".h5", NULL, &j->lists[i]));

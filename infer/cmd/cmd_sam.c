@@ -102,6 +102,7 @@ static enum mcs_status read_request(const struct sam_command *c, const struct sa
     r->prompts = mcs_arena_alloc(a, (size_t)r->n * sizeof *r->prompts);
     r->points = mcs_arena_alloc(a, (size_t)(c->point.n + 1) * sizeof *r->points);
     r->labels = mcs_arena_alloc(a, (size_t)(c->point.n + 1) * sizeof *r->labels);
+    MCS_TRY(mcs_arena_status(a));
     for (int i = 0; i < c->point.n; i++) {
         MCS_REQUIRE(parse_numbers(c->point.v[i], 3, v) && (v[2] == 0 || v[2] == 1), MCS_E_USAGE,
                     "--point '%s': want x,y,label with label 1 (inside) or 0 (outside)", c->point.v[i]);
@@ -112,6 +113,7 @@ static enum mcs_status read_request(const struct sam_command *c, const struct sa
     }
     if (c->mask) {
         r->mask = mcs_arena_alloc(a, (size_t)mcs_sam_side(config) * (size_t)mcs_sam_side(config) * sizeof(float));
+        MCS_TRY(mcs_arena_status(a));
         MCS_TRY(read_mask_prompt(config, c->mask, img, r->mask));
     }
     for (int i = 0; i < r->n; i++) {
@@ -149,6 +151,7 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
     struct sam_counts *counts = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *counts);
     int32_t *plane = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *plane);
     int *index = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *index);
+    MCS_TRY(mcs_arena_status(a));
     int united = 0, total = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < n; i++)
@@ -179,12 +182,14 @@ static enum mcs_status predict(const struct sam_command *c, struct sam_model *m,
     float *embedding = mcs_arena_alloc(a, (size_t)mcs_sam_embedding_values(&m->config) * sizeof *embedding);
     void *low_res = NULL;
     enum mcs_status st;
+    MCS_TRY(mcs_arena_status(a));
     MCS_TRY(mcs_sam_prepare(&m->config, img, pixels, &to->frame));
     to->low_res = mcs_arena_alloc(a, (size_t)(r->n * one));
     to->place = mcs_arena_alloc(a, (size_t)r->n * sizeof *to->place);
     to->iou = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->iou);
     to->counts = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->counts);
     to->mask = mcs_arena_alloc(a, (size_t)img->width * (size_t)img->height);
+    MCS_TRY(mcs_arena_status(a));
     MCS_TRY(mcs_sam_encode_images(m, pixels, 1, embedding));
     MCS_TRY(d->backend->alloc(d, (r->n + SAM_CHUNK) * one, &low_res));
     MCS_TRY_GOTO(mcs_sam_predict_on_device(m, embedding, &to->frame, 1, r->prompts, r->n, low_res, to->place, to->iou),

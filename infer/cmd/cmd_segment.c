@@ -104,6 +104,7 @@ static enum mcs_status start(struct segment_work *w, const struct request_list *
     MCS_TRY(mcs_run_save_config(w->run));
     w->requests = list->v;
     w->results = mcs_arena_alloc(a, ((size_t)list->n + 1) * sizeof *w->results);
+    MCS_TRY(mcs_arena_status(a));
     for (int i = 0; i < list->n; i++) {
         const struct request *r = &list->v[i];
         const struct run_source source = {(const char *const[]){r->path, NULL}, (const char *const[]){r->text, NULL}};

@@ -108,6 +108,7 @@ static enum mcs_status run_job(struct job *j)
         return MCS_OK;
     }
     j->rows = mcs_arena_alloc(&j->arena, ((size_t)j->list.n + 1) * sizeof *j->rows);
+    MCS_TRY(mcs_arena_status(&j->arena));
     MCS_TRY(mcs_run_open(&c->common.command, c->output, NULL, &j->run));
     const enum mcs_status st = mcs_run_save_config(j->run);
     return mcs_run_close(j->run, st == MCS_OK ? all_cases(j) : st);

@@ -54,10 +54,13 @@ static struct run_source source_of(struct folder_run *f, const struct case_file 
     json_t *o = mcs_box_case_json(b);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17)) : NULL;
     const char **list = mcs_arena_alloc(&f->arena, 4 * sizeof *list);
-    list[0] = file->path;
-    list[2] = text ? mcs_arena_strdup(&f->arena, text) : "";
+    if (list) {
+        list[0] = file->path;
+        list[2] = text ? mcs_arena_strdup(&f->arena, text) : "";
+    }
     free(text);
     json_decref(o);
+    if (!list) return (struct run_source){0};
     return (struct run_source){list, list + 2};
 }
 
@@ -103,7 +106,7 @@ static enum mcs_status segment_some(struct folder_run *f, const struct sam_case 
 static void find_done(struct folder_run *f)
 {
     f->results = mcs_arena_alloc(&f->arena, ((size_t)f->images.n + 1) * sizeof *f->results);
-    for (int i = 0; i < f->images.n; i++) {
+    for (int i = 0; f->results && i < f->images.n; i++) {
         const struct case_file *file = &f->images.files[i];
         const struct box_case *b = mcs_boxes_find(&f->boxes, file->stem);
         json_t *result = NULL;
@@ -204,6 +207,7 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
                  st, done);
     MCS_TRY_GOTO(mcs_run_save_config(f.run), st, done);
     find_done(&f);
+    MCS_TRY_GOTO(mcs_arena_status(&f.arena), st, done);
     MCS_TRY_GOTO(walk(&f), st, done);
     st = write_folder(&f);
 done:

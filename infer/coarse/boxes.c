@@ -97,6 +97,7 @@ static enum mcs_status read_component(const char *path, const json_t *o, const s
                 b->image, k);
     c->n_points = (int)json_array_size(points);
     c->points = mcs_arena_alloc(a, (size_t)(c->n_points + 1) * sizeof *c->points);
+    MCS_TRY(mcs_arena_status(a));
     for (int i = 0; i < c->n_points; i++) {
         const json_t *p = json_array_get(points, (size_t)i);
         MCS_REQUIRE(json_array_size(p) == 3 && int_at(p, 0, 0, w - 1, &c->points[i].x) &&
@@ -129,6 +130,7 @@ static enum mcs_status read_case(const char *path, const json_t *o, int i, struc
     MCS_REQUIRE(json_is_array(components), MCS_E_DATA, "%s: %s: want \"components\": a list", path, b->image);
     b->n_components = (int)json_array_size(components);
     b->components = mcs_arena_alloc(&list->arena, ((size_t)b->n_components + 1) * sizeof *b->components);
+    MCS_TRY(mcs_arena_status(&list->arena));
     for (int k = 0; k < b->n_components; k++)
         MCS_TRY(read_component(path, json_array_get(components, (size_t)k), b, k, &list->arena, b->components + k));
     const json_t *reason = json_object_get(o, "reason");
@@ -172,12 +174,14 @@ static enum mcs_status read_root(const char *path, const json_t *root, struct bo
     MCS_REQUIRE(json_is_array(cases), MCS_E_DATA, "%s: want an object with \"cases\": a list", path);
     list->n = (int)json_array_size(cases);
     list->cases = mcs_arena_alloc(&list->arena, ((size_t)list->n + 1) * sizeof *list->cases);
+    MCS_TRY(mcs_arena_status(&list->arena));
     for (int i = 0; i < list->n; i++) MCS_TRY(read_case(path, json_array_get(cases, (size_t)i), i, list));
     if (json_is_object(made_by)) {
         char *text = json_dumps(made_by, JSON_COMPACT);
         if (text) list->made_by = mcs_arena_strdup(&list->arena, text);
         free(text);
     }
+    MCS_TRY(mcs_arena_status(&list->arena));
     return check_stems(path, list);
 }
 

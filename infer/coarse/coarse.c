@@ -127,8 +127,8 @@ static void union_box(const struct component_list *list, int box[4], int *area, 
     *confidence /= *area;
 }
 
-static void make_boxes(const struct coarse_options *o, const char *stem, const int32_t *labels, const uint8_t *mask,
-                       int width, int height, struct coarse_result *r)
+static enum mcs_status make_boxes(const struct coarse_options *o, const char *stem, const int32_t *labels,
+                                  const uint8_t *mask, int width, int height, struct coarse_result *r)
 {
     int all[4], all_area;
     double all_confidence;
@@ -137,6 +137,7 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
     struct mcs_rng rng = {.seed = o->seed, .site = mcs_rng_site("coarse.points"), .sample = mcs_rng_site(stem)};
     r->n_boxes = o->merge_boxes ? 1 : r->components.n;
     r->boxes = mcs_arena_alloc(&r->arena, (size_t)r->n_boxes * sizeof *r->boxes);
+    MCS_TRY(mcs_arena_status(&r->arena));
     for (int k = 0; k < r->n_boxes; k++) {
         const struct component *c = r->components.items + k;
         struct box_component *b = r->boxes + k;
@@ -145,6 +146,7 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
         b->area = o->merge_boxes ? all_area : c->area;
         b->confidence = o->merge_boxes ? all_confidence : (double)c->confidence;
         b->points = mcs_arena_alloc(&r->arena, ((size_t)o->n_points + o->n_negative + 1) * sizeof *b->points);
+        MCS_TRY(mcs_arena_status(&r->arena));
         /* The released code draws once from the whole mask: every box gets the same points. */
         int from_all = o->merge_boxes || o->form == MCS_RELEASE;
         rng.step = from_all ? 0 : (uint32_t)c->label;
@@ -160,6 +162,7 @@ static void make_boxes(const struct coarse_options *o, const char *stem, const i
         }
         b->x0 = box[0], b->y0 = box[1], b->x1 = box[2], b->y1 = box[3];
     }
+    return MCS_OK;
 }
 
 /* ---- on the device ---- */
@@ -266,7 +269,7 @@ enum mcs_status mcs_coarse_mask(struct device_scratch *on, const struct map2 *ma
     const int several = r->components.n > 1; /* then points need labels: the mask does not tell them apart */
     if (several && !labels) MCS_TRY_GOTO(read_labels(d, &a, &labels), st, done);
     if (r->state == MCS_MASK_OK && !r->components.n) r->state = MCS_MASK_FILTERED;
-    if (r->components.n) make_boxes(o, stem, several ? labels : NULL, mask, width, height, r);
+    if (r->components.n) MCS_TRY_GOTO(make_boxes(o, stem, several ? labels : NULL, mask, width, height, r), st, done);
 done:
     free(labels);
     if (st != MCS_OK) mcs_coarse_free(r);

@@ -128,11 +128,12 @@ done:
     return st;
 }
 
-/* The recorded boxes of each case that an earlier run finished, NULL for the others. */
+/* The recorded boxes of each case that an earlier run finished, NULL for the others. NULL: no memory. */
 static json_t **find_done(struct job *j, const struct case_list *cases)
 {
     json_t **boxes = mcs_arena_alloc(&j->arena, ((size_t)cases->n + 1) * sizeof *boxes);
     int n = 0;
+    if (!boxes) return NULL;
     for (int i = 0; j->run && i < cases->n; i++) {
         const struct case_file *file = &cases->files[i];
         const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
@@ -147,6 +148,7 @@ static enum mcs_status run_cases(struct job *j, const struct case_list *cases)
 {
     struct mcs_progress progress;
     json_t **done = find_done(j, cases);
+    MCS_TRY(mcs_arena_status(&j->arena));
     mcs_progress_start(&progress, "coarse", "case", cases->n);
     for (int i = 0; i < cases->n; i++) {
         int read = 0;

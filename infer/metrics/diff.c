@@ -196,11 +196,14 @@ static enum mcs_status read_content(const char *path, struct content *c)
 
 /* ---- comparing ---- */
 
+/* A new row; where there is no memory, one that nobody reads (mcs_arena_status has the error). */
 static struct diff_row *add_row(struct diff *d, const char *file, const char *array)
 {
+    static _Thread_local struct diff_row none;
     if (d->n == d->capacity) {
         const int capacity = d->capacity ? 2 * d->capacity : 32;
         struct diff_row *rows = mcs_arena_alloc(&d->arena, (size_t)capacity * sizeof *rows);
+        if (!rows) return &none;
         if (d->n) memcpy(rows, d->rows, (size_t)d->n * sizeof *rows);
         d->rows = rows;
         d->capacity = capacity;
@@ -333,7 +336,8 @@ enum mcs_status mcs_diff_paths(const char *a, const char *b, double tolerance, s
     MCS_REQUIRE(folders == 2 || mcs_folder_exists(b) || mcs_file_exists(b), MCS_E_NOINPUT, "%s: no such file or folder",
                 b);
     MCS_REQUIRE(folders != 1, MCS_E_USAGE, "%s and %s: a file and a folder; want two of one kind", a, b);
-    return folders ? compare_folders(a, b, tolerance, d) : compare_files(a, b, "", tolerance, d);
+    MCS_TRY(folders ? compare_folders(a, b, tolerance, d) : compare_files(a, b, "", tolerance, d));
+    return mcs_arena_status(&d->arena);
 }
 
 void mcs_diff_free(struct diff *d)

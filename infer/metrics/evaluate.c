@@ -8,6 +8,7 @@
 #include "engine/base/log.h"
 #include "engine/base/path.h"
 #include "engine/base/stop.h"
+#include "engine/base/text_cut.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -111,20 +112,23 @@ done:
 
 /* ---- all pairs ---- */
 
-static void summarise(struct evaluation *e)
+static enum mcs_status summarise(struct evaluation *e)
 {
     double *v = mcs_arena_alloc(&e->arena, ((size_t)e->n + 1) * sizeof *v);
+    MCS_TRY(mcs_arena_status(&e->arena));
 #define X(name, field)                                                                                                 \
     for (int i = 0; i < e->n; i++) v[i] = e->cases[i].m.field;                                                         \
     e->mean[MCS_METRIC_##field] = mcs_mean_interval(v, e->n);
     MCS_METRIC_LIST(X)
 #undef X
+    return MCS_OK;
 }
 
 static enum mcs_status evaluate_pairs(const struct case_list *p, const struct case_list *r,
                                       const struct evaluate_options *o, struct evaluation *e)
 {
     e->cases = mcs_arena_alloc(&e->arena, ((size_t)p->n + 1) * sizeof *e->cases);
+    MCS_TRY(mcs_arena_status(&e->arena));
     struct mcs_progress progress;
     mcs_progress_start(&progress, "evaluate", "case", p->n);
     for (int i = 0; i < p->n; i++) {
@@ -155,7 +159,7 @@ static enum mcs_status evaluate_pairs(const struct case_list *p, const struct ca
         mcs_failures_add(&e->failures, r->files[i].stem, "a reference without a prediction");
         e->n_only_ref++;
     }
-    summarise(e);
+    MCS_TRY(summarise(e));
     return MCS_OK;
 }
 
@@ -291,8 +295,10 @@ static enum mcs_status write_cases(const char *out, struct evaluation *e)
 #undef X
         fprintf(s, ",%s,%s\n", mcs_csv_field(&e->arena, c->pred), mcs_csv_field(&e->arena, c->ref));
     }
-    fclose(s);
-    enum mcs_status st = mcs_file_write(path, text, (int64_t)n_bytes);
+    const int written = fclose(s) == 0;
+    enum mcs_status st = mcs_arena_status(&e->arena);
+    if (st == MCS_OK && !written) st = MCS_FAIL(MCS_E_NOMEM, "%s: no memory", path);
+    if (st == MCS_OK) st = mcs_file_write(path, text, (int64_t)n_bytes);
     free(text);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
@@ -304,7 +310,7 @@ enum mcs_status mcs_evaluate_folder(const char *pred, const char *ref, const cha
     if (done != MCS_OK && done != MCS_E_PARTIAL) return mcs_trace(done, __FILE__, __LINE__);
     /* Keep E_PARTIAL's message while the files are written; a failure to write them replaces it. */
     char message[2048];
-    snprintf(message, sizeof message, "%s", mcs_error_message());
+    mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
     mcs_error_clear();
     MCS_TRY_GOTO(mcs_folder_make(out), st, failed);
     MCS_TRY_GOTO(write_summary(out, o, e), st, failed);

@@ -2,6 +2,7 @@
  * contains each image once; masks and outlines are vector paths over it, so they are sharp at any size. */
 #include "data/image/image.h"
 #include "engine/base/path.h"
+#include "engine/base/text_cut.h"
 #include "infer/report/chart.h"
 #include "infer/report/html.h"
 #include "infer/report/report_parts.h"
@@ -37,7 +38,7 @@ static int read_picture(const char *folder, const json_t *item, const char *key,
     snprintf(why, 256, "the path leads out of the run folder");
     if (!is_inside(name)) return 0;
     if (mcs_path(path, "%s/%s", folder, name) != MCS_OK || mcs_image_read(path, 1, img) != MCS_OK) {
-        snprintf(why, 256, "not readable: %s", name);
+        mcs_text_cut(why, 256, "not readable: %s", name);
         mcs_error_clear();
         *img = (struct image){0};
         return 0;
@@ -52,7 +53,7 @@ static int read_picture(const char *folder, const json_t *item, const char *key,
     *img = st == MCS_OK ? small : (struct image){0};
     if (st != MCS_OK) {
         mcs_error_clear();
-        snprintf(why, 256, "no memory to shrink %s", name);
+        mcs_text_cut(why, 256, "no memory to shrink %s", name);
     }
     return st == MCS_OK;
 }

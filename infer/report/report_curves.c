@@ -1,6 +1,7 @@
 /* The report's curves: the metrics logged by a training, and memory use over the steps of a graph. */
 #include "data/io/file.h"
 #include "engine/base/path.h"
+#include "engine/base/text_cut.h"
 #include "infer/report/chart.h"
 #include "infer/report/report_parts.h"
 
@@ -235,8 +236,8 @@ static void draw_plan(FILE *out, const json_t *plan)
     }
     const char *top_name = json_string_value(json_array_get(names, top));
     if (n)
-        snprintf(note, sizeof note, "Most is in use at step %zu of %zu%s%.200s%s: %.1f MiB.", top + 1, n,
-                 top_name ? " (" : "", top_name ? top_name : "", top_name ? ")" : "", y[top]);
+        mcs_text_cut(note, sizeof note, "Most is in use at step %zu of %zu%s%.200s%s: %.1f MiB.", top + 1, n,
+                     top_name ? " (" : "", top_name ? top_name : "", top_name ? ")" : "", y[top]);
     const struct chart_frame f = {.title = title ? title : "A plan without a name",
                                   .x_label = "step of the plan",
                                   .y_label = "MiB in use",

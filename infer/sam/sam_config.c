@@ -106,7 +106,11 @@ enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c)
 enum mcs_status mcs_sam_config_write(const char *path, const struct sam_config *c)
 {
     json_t *root = json_object(), *global = json_array();
-    if (!root || !global) abort();
+    if (!root || !global) {
+        json_decref(root);
+        json_decref(global);
+        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to write it", path);
+    }
 #define X(name) json_object_set_new(root, #name, json_integer(c->name));
     CONFIG_LIST(X)
 #undef X

@@ -40,6 +40,7 @@ static void add_points(struct arena *a, const struct box_component *components, 
     for (int i = 0; i < n; i++) total += components[i].n_points;
     double(*points)[2] = mcs_arena_alloc(a, (size_t)(total + 1) * sizeof *points);
     int *labels = mcs_arena_alloc(a, (size_t)(total + 1) * sizeof *labels);
+    if (!points || !labels) return; /* mcs_arena_status has the error */
     for (int i = 0; i < n; i++)
         for (int j = 0; j < components[i].n_points; j++, k++) {
             points[k][0] = components[i].points[j].x;
@@ -89,6 +90,7 @@ static enum mcs_status add_case(struct work *w, const struct sam_options *o, con
         *p = (struct sam_prompts){.image = owner};
         if (o->kind != SAM_BOXES) {
             add_points(&w->arena, all ? c->components : &c->components[i], all ? c->n_components : 1, p);
+            MCS_TRY(mcs_arena_status(&w->arena));
             MCS_REQUIRE(p->n_points > 0, MCS_E_DATA,
                         "%s: no points to prompt with; make them with coarse --points, or use boxes", c->image);
         }

@@ -308,7 +308,7 @@ static enum mcs_status add_case(struct job *j, const struct case_file *file)
     return MCS_OK;
 }
 
-/* For each case of the list: 1 if it was finished by an earlier run. */
+/* For each case of the list: 1 if it was finished by an earlier run. NULL: no memory. */
 static char *find_done(struct job *j)
 {
     const struct case_list *list = j->list;
@@ -316,6 +316,7 @@ static char *find_done(struct job *j)
     int recorded = 0, passed = 0;
     for (int g = 0; g < j->o->n_choices; g++)
         j->rows[g] = mcs_arena_alloc(&j->arena, ((size_t)list->n + 1) * sizeof *j->rows[g]);
+    if (mcs_arena_status(&j->arena) != MCS_OK) return NULL;
     for (int i = 0; i < list->n; i++) {
         const int known = is_recorded(j, &list->files[i]),
                   kept = !known && j->o->continue_prediction && mask_exists(j, &list->files[i]);
@@ -348,6 +349,7 @@ static enum mcs_status run_cases(struct job *j)
     struct mcs_progress bar;
     enum mcs_status st = MCS_OK;
     const char *done = find_done(j);
+    MCS_TRY(mcs_arena_status(&j->arena));
     mcs_progress_start(&bar, "predict", "case", list->n);
     for (int i = 0; i < list->n && st == MCS_OK; i++) {
         st = mcs_stop_check();

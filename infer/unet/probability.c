@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CLASSES = 256, ROW_BYTES = 512 };
+enum { MAX_CLASSES = 256 };
 static const int64_t MAX_VALUES = (int64_t)1 << 34;
 
 static int64_t voxels(const struct probability *p)
@@ -213,20 +213,20 @@ done:
 
 enum mcs_status mcs_uncertainty_write_csv(const char *out, const struct uncertainty_row *rows, int n)
 {
-    static const char head[] = "image_name,uncertainty_score,score_by_area,mean_entropy,foreground\n";
     struct arena arena = {0};
-    char path[MCS_PATH_BYTES];
-    size_t bytes = sizeof head, used = 0;
+    char path[MCS_PATH_BYTES], *text = NULL;
+    size_t bytes = 0;
     MCS_TRY(mcs_path(path, "%s/uncertainty.csv", out));
-    for (int i = 0; i < n; i++) bytes += 2 * strlen(rows[i].stem) + ROW_BYTES;
-    char *text = malloc(bytes);
-    MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for uncertainty.csv");
-    used += (size_t)snprintf(text, bytes, "%s", head);
+    FILE *f = open_memstream(&text, &bytes);
+    MCS_REQUIRE(f, MCS_E_NOMEM, "%s: no memory", path);
+    fputs("image_name,uncertainty_score,score_by_area,mean_entropy,foreground\n", f);
     for (int i = 0; i < n; i++)
-        used +=
-            (size_t)snprintf(text + used, bytes - used, "%s,%.9g,%.9g,%.9g,%lld\n", mcs_csv_field(&arena, rows[i].stem),
-                             rows[i].score, rows[i].score_area, rows[i].mean, (long long)rows[i].foreground);
-    const enum mcs_status st = mcs_file_write(path, text, (int64_t)used);
+        fprintf(f, "%s,%.9g,%.9g,%.9g,%lld\n", mcs_csv_field(&arena, rows[i].stem), rows[i].score, rows[i].score_area,
+                rows[i].mean, (long long)rows[i].foreground);
+    const int written = fclose(f) == 0;
+    enum mcs_status st = mcs_arena_status(&arena);
+    if (st == MCS_OK && !written) st = MCS_FAIL(MCS_E_NOMEM, "%s: no memory", path);
+    if (st == MCS_OK) st = mcs_file_write(path, text, (int64_t)bytes);
     free(text);
     mcs_arena_free(&arena);
     return st;

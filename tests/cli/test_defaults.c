@@ -58,7 +58,7 @@ static void read_help(const char *verb)
             *k = (struct known){.letter = at[indent + 1] == '-' ? 0 : at[indent + 1]};
             snprintf(k->name, sizeof k->name, "%.*s", (int)strcspn(name + 2, " "), name + 2);
             if (!common) n_of_the_verb = n_known;
-            snprintf(help, sizeof help, "%s", at);
+            snprintf(help, sizeof help, "%.*s", (int)sizeof help - 1, at);
         } else if (indent >= 10) {
             const size_t n = strlen(help);
             snprintf(help + n, sizeof help - n, " %s", at + indent);
@@ -171,7 +171,7 @@ static int each_table(const char *header, void (*begin)(const char *section),
     cr_assert(f, "no docs/cli.md");
     while (fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = '\0';
-        if (!strncmp(line, "## ", 3)) snprintf(section, sizeof section, "%s", line + 3);
+        if (!strncmp(line, "## ", 3)) snprintf(section, sizeof section, "%.*s", (int)sizeof section - 1, line + 3);
         if (!strcmp(line, header)) {
             in_table = 1;
             begin(section);

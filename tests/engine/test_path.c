@@ -1,5 +1,8 @@
-/* engine/base/path: the longest path that fits, one that is a byte too long, and the two parts of a path. */
+/* engine/base/path: the longest path that fits, one that is a byte too long, and the two parts of a path.
+ * engine/base/text_cut: a cut text ends with a whole character. */
 #include "engine/base/path.h"
+
+#include "engine/base/text_cut.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -78,4 +81,29 @@ Test(path, is_split)
     memset(deep, 'a', sizeof deep - 1);
     deep[MCS_PATH_BYTES] = '/';
     cr_expect_eq(mcs_path_split(deep, dst, &name), MCS_E_IO);
+}
+
+Test(text_cut, ends_with_a_whole_character)
+{
+    static const struct {
+        const char *text;
+        size_t bytes;
+        const char *want;
+    } cases[] = {{"abc", 4, "abc"},
+                 {"abcd", 4, "abc"},
+                 {"ab\u00e9", 5, "ab\u00e9"},
+                 {"ab\u00e9", 4, "ab"},
+                 {"a\u20ac", 4, "a"},
+                 {"a\u20acb", 5, "a\u20ac"},
+                 {"\U0001f600", 4, ""},
+                 {"\U0001f600x", 5, "\U0001f600"},
+                 {"\x80\x80\x80\x80\x80", 4, "\x80\x80\x80"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char got[16] = "unchanged";
+        mcs_text_cut(got, cases[i].bytes, "%s", cases[i].text);
+        cr_expect_str_eq(got, cases[i].want, "case %zu", i);
+    }
+    char none[] = "x";
+    mcs_text_cut(none, 0, "%s", "text");
+    cr_expect_str_eq(none, "x");
 }

@@ -238,3 +238,16 @@ Test(probability, table_of_scores)
     OK(mcs_uncertainty_write_csv(shell_path("."), rows, 0));
     expect("wc -l < uncertainty.csv", 0, "1\n");
 }
+
+/* Each byte that is not UTF-8 is written as four characters. */
+Test(probability, table_of_scores_of_the_longest_names)
+{
+    char stem[244];
+    memset(stem, 0xff, sizeof stem - 1);
+    stem[sizeof stem - 1] = '\0';
+    const struct uncertainty_row row = {stem, 0.123456789123, 1.0 / 3e7, 1.0 / 3, (int64_t)5000000000},
+                                 rows[] = {row, row, row};
+    OK(mcs_uncertainty_write_csv(shell_path("."), rows, 3));
+    expect("tail -n +2 uncertainty.csv | awk -F, '{print length($1), $2, $5}'", 0,
+           "972 0.123456789 5000000000\n972 0.123456789 5000000000\n972 0.123456789 5000000000\n");
+}

@@ -79,7 +79,7 @@ Test(attraction, equals_central_differences_of_both_losses)
     for (int i = 0; i < B; i++)
         for (int j = 0; j < B; j++)
             for (int k = 0; k < D; k++) l[i][j] += (double)image[i * D + k] * text[j * D + k] * INV_TAU;
-    mcs_clip_attracted(image, text, B, D, INV_TAU, BETA_IMAGE, BETA_TEXT, &paper, &released);
+    cr_assert_eq(mcs_clip_attracted(image, text, B, D, INV_TAU, BETA_IMAGE, BETA_TEXT, &paper, &released), MCS_OK);
     const struct attraction want_paper = by_differences(paper_loss, l),
                             want_released = by_differences(released_loss, l);
     /* the share counts signs, so it is exact unless a slope is 0; central differences have an error of h^2 = 1e-10 */

@@ -377,7 +377,7 @@ Test(clip_train, diagnosis_of_the_first_batch)
     OK(mcs_pair_source_fill(&s.source, 0, &batch));
     OK(mcs_clip_embed_images(&s.m, images, B, 1, image_out));
     OK(mcs_clip_embed_texts(&s.m, texts, B, 1, text_out));
-    mcs_clip_attracted(image_out, text_out, B, EMBED, 1 / 0.6, 0.15, 0.15, &paper, &released);
+    cr_assert_eq(mcs_clip_attracted(image_out, text_out, B, EMBED, 1 / 0.6, 0.15, 0.15, &paper, &released), MCS_OK);
     OK(session_train(&s));
     /* embeddings agree to 1e-5, and so does the share of the gradient; the count may differ by one pair of 240 */
     cr_expect_float_eq(logged(s.o.run, 1, "attracted_paper"), paper.share, 1.5 / 240);

@@ -103,7 +103,7 @@ Test(train_formulas, attraction_of_negatives)
             for (int j = 0; j < B; j++)
                 for (int k = 0; k < D; k++)
                     c.logit[i][j] += (double)image[i * D + k] * (double)text[j * D + k] * c.inv_tau;
-        mcs_clip_attracted(image, text, B, D, c.inv_tau, c.b_image, c.b_text, &paper, &released);
+        cr_assert_eq(mcs_clip_attracted(image, text, B, D, c.inv_tau, c.b_image, c.b_text, &paper, &released), MCS_OK);
         const struct attraction p = paper_attraction(&c), r = released_attraction(&c);
         /* central differences of losses of order 10 over 2e-5: rounding 10 * 2^-53 / 1e-5 = 1e-10, truncation h^2 */
         cr_expect_float_eq(paper.share, p.share, 1e-12, "setting %zu", s);

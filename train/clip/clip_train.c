@@ -185,8 +185,8 @@ static enum mcs_status log_step(void *ctx, const struct training_step *s, struct
         const double inv_tau = t->o->loss.inv_tau > 0 ? (double)t->o->loss.inv_tau : 1 / 0.6;
         MCS_TRY(mcs_exec_get(p->exec, p->image_out, t->image_host));
         MCS_TRY(mcs_exec_get(p->exec, p->text_out, t->text_host));
-        mcs_clip_attracted(t->image_host, t->text_host, (int)t->o->batch, t->model->config.embed, inv_tau,
-                           (double)t->o->loss.b_image, (double)t->o->loss.b_text, &paper, &released);
+        MCS_TRY(mcs_clip_attracted(t->image_host, t->text_host, (int)t->o->batch, t->model->config.embed, inv_tau,
+                                   (double)t->o->loss.b_image, (double)t->o->loss.b_text, &paper, &released));
         mcs_run_log_value(log, "attracted_paper", paper.share);
         mcs_run_log_value(log, "attracted_release", released.share);
         mcs_run_log_value(log, "pull_paper", paper.pull);
@@ -245,12 +245,13 @@ static struct attraction attraction_of(const struct tally *t)
     return (struct attraction){t->n_attracted / t->n, t->size > 0 ? t->size_attracted / t->size : 0};
 }
 
-void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,
-                        double beta_text, struct attraction *paper, struct attraction *released)
+enum mcs_status mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau,
+                                   double beta_image, double beta_text, struct attraction *paper,
+                                   struct attraction *released)
 {
     const size_t n = (size_t)batch;
     double *l = malloc((n * n + 6 * n) * sizeof *l);
-    if (!l) abort();
+    MCS_REQUIRE(l, MCS_E_NOMEM, "no memory for the similarities of %d pairs", batch);
     double *sum = l + n * n; /* six sums: rows and columns of exp((1+b)L), exp(bL), exp(L) */
     memset(sum, 0, 6 * n * sizeof *sum);
     for (size_t i = 0; i < n; i++)
@@ -280,4 +281,5 @@ void mcs_clip_attracted(const float *image, const float *text, int batch, int wi
     *paper = attraction_of(&by_paper);
     *released = attraction_of(&by_release);
     free(l);
+    return MCS_OK;
 }

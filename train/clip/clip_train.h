@@ -70,7 +70,8 @@ struct attraction {
     double share, pull;
 };
 /* Computes both forms on a batch of L2-normalised embeddings (batch, width). */
-void mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau, double beta_image,
-                        double beta_text, struct attraction *paper, struct attraction *released);
+enum mcs_status mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau,
+                                   double beta_image, double beta_text, struct attraction *paper,
+                                   struct attraction *released);
 
 #endif

@@ -1,6 +1,7 @@
 #include "train/clip/finetune.h"
 
 #include "engine/base/rng.h"
+#include "engine/base/text_cut.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -66,7 +67,7 @@ static enum mcs_status count_tokens(const struct pair_source *s, const struct to
 #pragma omp critical(caption_error)
             if (worst == MCS_OK) {
                 worst = st;
-                if (ids) snprintf(message, sizeof message, "%s", mcs_error_message());
+                if (ids) mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
             }
             mcs_error_clear();
         }
@@ -164,7 +165,7 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
         b->sample[i] = (int32_t)k;
         if (st == MCS_OK) continue;
 #pragma omp critical /* error messages are per thread: keep the first for the caller's */
-        if (worst == MCS_OK) worst = st, snprintf(message, sizeof message, "%s", mcs_error_message());
+        if (worst == MCS_OK) worst = st, mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
         mcs_error_clear();
     }
     return worst == MCS_OK ? MCS_OK : MCS_FAIL(worst, "%s", message);

@@ -183,6 +183,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
         MCS_TRY_GOTO(mcs_training_pairs_lines(&pairs, &arena, &lines), st, done);
         config =
             mcs_arena_printf(&arena, "%s%s%s", config, lines, mcs_training_weights_line("model", m.sha256, &arena));
+        MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
         MCS_TRY_GOTO(mcs_path(path, "%s/checkpoint.h5", c->output), st, done);
         MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
         MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);

@@ -36,13 +36,13 @@ static const struct mcs_option options[] = {
     {0},
 };
 
-/* The environment without mcsam's option variables, which would override the saved options. */
+/* The environment without mcsam's option variables, which would override the saved options. NULL: no memory. */
 static char **other_environment(struct arena *a)
 {
     int n = 0, kept = 0;
     while (environ[n]) n++;
     char **list = mcs_arena_alloc(a, ((size_t)n + 1) * sizeof *list);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; list && i < n; i++)
         if (strncmp(environ[i], "MCSAM_", 6) != 0) list[kept++] = environ[i];
     return list;
 }
@@ -57,6 +57,11 @@ static enum mcs_status start_child(const char *verb, const char *config, const c
     sigset_t none;
     char *const argv[] = {"mcsam",    mcs_arena_strdup(&a, verb),   "--config", mcs_arena_strdup(&a, config),
                           "--output", mcs_arena_strdup(&a, output), NULL};
+    char **environment = other_environment(&a);
+    if (mcs_arena_status(&a) != MCS_OK) {
+        mcs_arena_free(&a);
+        return MCS_FAIL(MCS_E_NOMEM, "no memory for the second run");
+    }
     sigemptyset(&none);
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
@@ -64,7 +69,7 @@ static enum mcs_status start_child(const char *verb, const char *config, const c
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setsigmask(&attributes, &none);
-    const int error = posix_spawn(child, "/proc/self/exe", &files, &attributes, argv, other_environment(&a));
+    const int error = posix_spawn(child, "/proc/self/exe", &files, &attributes, argv, environment);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     mcs_arena_free(&a);

@@ -175,6 +175,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     const char *config = task->config; /* rank 0 adds the lines of training_data.h and writes it to the checkpoint */
     if (!c->common.dry_run && t->rank == 0) {
         config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
+        MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
         MCS_TRY_GOTO(mcs_path(path, "%s/checkpoint.h5", c->output), st, done);
         MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
         MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);

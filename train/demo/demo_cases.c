@@ -118,5 +118,5 @@ enum mcs_status mcs_demo_make_data(struct demo_run *run)
     for (int s = 0; s < DEMO_STAGES; s++) MCS_TRY(mcs_demo_score_new(run->test.n, &run->r.stage[s]));
     run->r.score = mcs_arena_alloc(&run->arena, (size_t)(run->test.n + 1) * sizeof(double));
     run->r.presence = mcs_arena_alloc(&run->arena, (size_t)(run->test.n + 1) * sizeof(double));
-    return MCS_OK;
+    return mcs_arena_status(&run->arena);
 }

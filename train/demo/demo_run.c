@@ -55,6 +55,7 @@ static enum mcs_status check_checkpoints(struct demo_run *run)
     run->config = mcs_arena_printf(
         a, "%s%s%s%s", run->o->command.options, mcs_training_weights_line("clip", run->clip.sha256, a),
         mcs_training_weights_line("sam", run->sam.sha256, a), mcs_training_atlas_lines(&run->atlas, a));
+    MCS_TRY(mcs_arena_status(a));
     for (int i = 0; i < 3; i++)
         MCS_TRY(mcs_checkpoint_check(mcs_arena_printf(a, "%s/%s/checkpoint.h5", run->o->output, trainings[i]),
                                      run->config));

@@ -169,11 +169,16 @@ static enum mcs_status weigh_words(struct maker *m)
     int n;
     double sum = 0;
     struct demo_clip_start *s = malloc(sizeof *s);
-    if (!s) abort();
+    MCS_REQUIRE(s, MCS_E_NOMEM, "no memory for a sample");
     for (uint32_t k = 0; k < WORD_SAMPLES; k++) {
         uint8_t seen[4096] = {0};
         mcs_demo_clip_start(&m->atlas, &m->o->data, (uint64_t)m->o->seed, k, s);
-        MCS_TRY(mcs_tokenizer_encode(m->model.tokenizer, s->caption, m->model.config.context, ids, &n));
+        const enum mcs_status st =
+            mcs_tokenizer_encode(m->model.tokenizer, s->caption, m->model.config.context, ids, &n);
+        if (st != MCS_OK) {
+            free(s);
+            return mcs_trace(st, __FILE__, __LINE__);
+        }
         for (int i = 0; i < n; i++)
             if (ids[i] >= FIRST_WORD && ids[i] < 4096 && !seen[ids[i]]) seen[ids[i]] = 1, m->word_weight[ids[i]] += 1;
     }
@@ -212,13 +217,9 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
                               o->batch * dense, o->batch * dense,   o->batch * tokens,
                               o->batch};
     float **fields[] = {&m.word_weight, &m.words, &m.weights, &m.dense, &m.dense_weight, &m.coverage, &m.guided};
-    for (int i = 0; i < 7; i++) {
-        *fields[i] = calloc((size_t)counts[i], sizeof(float));
-        if (!*fields[i]) abort();
-    }
     m.samples = calloc((size_t)o->batch, sizeof *m.samples);
-    if (!m.samples) abort();
-
+    int made = m.samples != NULL;
+    for (int i = 0; i < 7; i++) made &= (*fields[i] = calloc((size_t)counts[i], sizeof(float))) != NULL;
     struct arena arena = {0};
     const char *config = mcs_arena_printf(&arena, "%s%s", o->config, mcs_training_atlas_lines(&m.atlas, &arena));
     const struct clip_train_options train = {.batch = o->batch,
@@ -234,7 +235,9 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
                                              .config = config};
     const struct clip_source source = {fill_batch, &m};
     const struct clip_extra extra = {build_losses, fill_losses, &m};
-    enum mcs_status st = weigh_words(&m);
+    enum mcs_status st = mcs_arena_status(&arena);
+    if (!made) st = MCS_FAIL(MCS_E_NOMEM, "no memory for a batch of %lld images", (long long)o->batch);
+    if (st == MCS_OK) st = weigh_words(&m);
     if (st == MCS_OK) st = mcs_clip_train(&m.model, &train, &source, &extra);
     if (st == MCS_OK) st = mcs_path(path, "%s/model", o->out);
     if (st == MCS_OK) st = mcs_clip_model_save(&m.model, path, 1);

@@ -139,6 +139,7 @@ enum mcs_status mcs_demo_start_sam(const struct demo_start_options *o)
     t.run = o->out;
     t.comm = o->comm;
     t.config = mcs_arena_printf(&arena, "%s%s", o->config, mcs_training_atlas_lines(&m.atlas, &arena));
+    MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
     const struct sam_train_source source = {draw, &m};
     MCS_TRY_GOTO(mcs_sam_model_new(&config, t.seed, o->device, &model), st, done);
     MCS_TRY_GOTO(mcs_sam_train(&model, &t, &source), st, done);

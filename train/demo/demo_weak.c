@@ -28,11 +28,12 @@ static enum mcs_status make_cases(const struct demo_run *run, int true_masks, st
     return MCS_OK;
 }
 
+/* NULL: no memory. */
 static json_t *timeline_of(const struct graph *g, const struct plan *plan, const char *name)
 {
     int64_t *live = malloc((size_t)(g->n_steps + 1) * sizeof *live);
+    if (!live) return NULL;
     json_t *names = json_array(), *bytes = json_array();
-    if (!live) abort();
     mcs_plan_timeline(g, live);
     for (int i = 0; i < g->n_steps; i++) {
         json_array_append_new(names, json_sprintf("%s %s", mcs_op_table[g->steps[i].op].name, g->steps[i].scope));
@@ -52,8 +53,10 @@ static enum mcs_status write_timeline(const struct demo_run *run, struct unet_mo
 {
     struct unet_trainer t;
     MCS_TRY(mcs_unet_trainer_open(&t, m, cases, o));
-    json_t *root = json_pack("{s:[o]}", "plans", timeline_of(t.graph, &t.exec->plan, "network, one training step"));
+    json_t *plan = timeline_of(t.graph, &t.exec->plan, "network, one training step");
     mcs_unet_trainer_close(&t);
+    MCS_REQUIRE(plan, MCS_E_NOMEM, "no memory for timeline.json");
+    json_t *root = json_pack("{s:[o]}", "plans", plan);
     return mcs_json_write(root, JSON_COMPACT, "%s/timeline.json", run->o->output);
 }
 
@@ -158,7 +161,7 @@ static enum mcs_status judge(struct demo_run *run, enum demo_average average, co
     struct error_pool pool = {0};
     double *dice = calloc((size_t)run->test.n + 1, sizeof *dice);
     enum mcs_status st = MCS_OK;
-    if (!dice) abort();
+    MCS_REQUIRE(dice, MCS_E_NOMEM, "no memory for the scores of %d images", run->test.n);
     for (int i = 0; i < run->test.n; i++) {
         const struct demo_case *c = &run->test.cases[i];
         const float *p = prob + (int64_t)i * 2 * DEMO_PIXELS;

@@ -45,7 +45,7 @@ static enum mcs_status extreme_component(const uint8_t *image, uint8_t *mask, in
     MCS_TRY_GOTO(mcs_components_find(mask, grey, DEMO_SIZE, DEMO_SIZE, labels, &list), st, done);
     mcs_components_min_area(&list, 20);
     float *scores = malloc((size_t)(list.n + 1) * sizeof *scores);
-    if (!scores) abort();
+    MCS_REQUIRE_GOTO(scores, MCS_E_NOMEM, st, done, "no memory for the scores of %d components", list.n);
     for (int k = 0; k < list.n; k++) scores[k] = list.items[k].confidence;
     st = mcs_components_keep_score(&list, scores, 1);
     free(scores);
@@ -221,14 +221,14 @@ done:
 
 /* ---- saliency to SAM ---- */
 
-static struct segment_case *make_cases(const struct demo_set *set)
+static enum mcs_status make_cases(const struct demo_set *set, struct segment_case **cases)
 {
-    struct segment_case *c = calloc((size_t)set->n + 1, sizeof *c);
-    if (!c) abort();
+    struct segment_case *c = *cases = calloc((size_t)set->n + 1, sizeof *c);
+    MCS_REQUIRE(c, MCS_E_NOMEM, "no memory for %d cases", set->n);
     for (int i = 0; i < set->n; i++)
         c[i] = (struct segment_case){
             .image = &set->cases[i].image, .text = set->cases[i].sample->lesion[0].prompt4, .stem = set->cases[i].stem};
-    return c;
+    return MCS_OK;
 }
 
 /* Scores the saliency map as a mask, thresholded at 0.5. */
@@ -261,14 +261,15 @@ static enum mcs_status score_masks(struct demo_run *run, enum demo_stage stage, 
 
 static void free_cases(struct segment_case *cases, int n)
 {
-    for (int i = 0; i < n; i++) mcs_segment_case_free(&cases[i]);
+    for (int i = 0; cases && i < n; i++) mcs_segment_case_free(&cases[i]);
     free(cases);
 }
 
 enum mcs_status mcs_demo_saliency_before(struct demo_run *run)
 {
     const struct segment_options o = mcs_demo_segment_options(run->o);
-    struct segment_case *cases = make_cases(&run->test);
+    struct segment_case *cases;
+    MCS_TRY(make_cases(&run->test, &cases));
     enum mcs_status st = mcs_segment_run(&run->clip, NULL, &o, cases, run->test.n, 1);
     if (st == MCS_OK) st = score_saliency(run, STAGE_SALIENCY_START, cases);
     free_cases(cases, run->test.n);
@@ -278,7 +279,7 @@ enum mcs_status mcs_demo_saliency_before(struct demo_run *run)
 enum mcs_status mcs_demo_zero_shot(struct demo_run *run)
 {
     const struct segment_options o = mcs_demo_segment_options(run->o);
-    run->segmented = make_cases(&run->test);
+    MCS_TRY(make_cases(&run->test, &run->segmented));
     MCS_TRY(mcs_segment_run(&run->clip, &run->sam, &o, run->segmented, run->test.n, 1));
     MCS_TRY(score_saliency(run, STAGE_SALIENCY, run->segmented));
     for (int s = STAGE_POST; s <= STAGE_SAM; s++) MCS_TRY(score_masks(run, (enum demo_stage)s, run->segmented));
@@ -334,14 +335,14 @@ enum mcs_status mcs_demo_control(struct demo_run *run)
     struct segment_options o = mcs_demo_segment_options(run->o);
     struct segment_case *cases = calloc((size_t)n + 1, sizeof *cases);
     char(*stems)[40] = calloc((size_t)n + 1, sizeof *stems);
-    if (!cases || !stems) abort();
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE_GOTO(cases && stems, MCS_E_NOMEM, st, done, "no memory for %d cases", n);
     for (int i = 0; i < n; i++) {
         const struct demo_case *c = &run->two.cases[i / 2];
         snprintf(stems[i], sizeof *stems, "%s_prompt%d", c->stem, i % 2);
         cases[i] =
             (struct segment_case){.image = &c->image, .text = c->sample->lesion[i % 2].prompt4, .stem = stems[i]};
     }
-    enum mcs_status st = MCS_OK;
     if (n) MCS_TRY_GOTO(mcs_segment_run(&run->clip, &run->sam, &o, cases, n, 1), st, done);
     run->r.prompt_dice = run->r.other_dice = n ? 0 : NAN;
     for (int i = 0; i < n; i++) {
@@ -366,18 +367,22 @@ enum mcs_status mcs_demo_labels(struct demo_run *run)
     const struct segment_options o = mcs_demo_segment_options(run->o);
     run->labelled = mcs_arena_alloc(&run->arena, (size_t)(run->train.n + 1) * sizeof *run->labelled);
     run->label = mcs_arena_alloc(&run->arena, (size_t)(run->train.n + 1) * sizeof *run->label);
-    if (!some.cases) abort();
+    struct segment_case *cases = NULL;
+    enum mcs_status st;
+    MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, done);
+    MCS_REQUIRE_GOTO(some.cases, MCS_E_NOMEM, st, done, "no memory for %d cases", run->train.n);
     for (int i = 0; i < run->train.n && some.n < run->o->label_images; i++)
         if (run->train.cases[i].sample->kind == DEMO_ONE) {
             run->labelled[some.n] = i;
             some.cases[some.n++] = run->train.cases[i];
         }
     run->n_labelled = some.n;
-    struct segment_case *cases = make_cases(&some);
-    enum mcs_status st;
+    MCS_TRY_GOTO(make_cases(&some, &cases), st, done);
     MCS_TRY_GOTO(mcs_segment_run(&run->clip, &run->sam, &o, cases, some.n, 1), st, done);
     for (int i = 0; i < some.n; i++) {
-        run->label[i] = memcpy(mcs_arena_alloc(&run->arena, DEMO_PIXELS), cases[i].mask, DEMO_PIXELS);
+        run->label[i] = mcs_arena_alloc(&run->arena, DEMO_PIXELS);
+        MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, done);
+        memcpy(run->label[i], cases[i].mask, DEMO_PIXELS);
         run->r.label_dice += dice_of(cases[i].mask, some.cases[i].sample->truth[0]) / some.n;
         MCS_TRY_GOTO(mcs_demo_write_mask(run, "labels", some.cases[i].stem, cases[i].mask), st, done);
     }

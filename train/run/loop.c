@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/base/path.h"
 #include "engine/base/stop.h"
+#include "engine/base/text_cut.h"
 #include "train/run/checkpoint.h"
 #include "train/run/process_group.h"
 
@@ -58,7 +59,7 @@ static enum mcs_status run_step(struct training *t, struct mcs_progress *bar)
     const enum mcs_status next = last ? MCS_OK : task->prefetch(t->ctx, s.step + 1);
     MCS_TRY(task->end(t->ctx, &s));
     if (writes(t) && (s.step % task->log_every == 0 || last)) MCS_TRY(log_step(t, &s));
-    snprintf(bar->note, sizeof bar->note, "loss %.3f%s", s.loss, s.note);
+    mcs_text_cut(bar->note, sizeof bar->note, "loss %.3f%s", s.loss, s.note);
     mcs_progress_set(bar, ++t->step);
     if (task->after_step) MCS_TRY(task->after_step(t->ctx, t->step));
     MCS_TRY(mcs_comm_allreduce_max(t->comm, mcs_stop_requested(), &stop, "request to stop"));

@@ -1,6 +1,7 @@
 #include "train/run/training_data.h"
 
 #include "data/io/file.h"
+#include "engine/base/text_cut.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,9 +19,11 @@ struct digests {
     char (*hex)[65];
 };
 
-static enum mcs_status digests_alloc(struct digests *d, int64_t n)
+/* No memory: also an error that the arena holds, for callers that return a text. */
+static enum mcs_status digests_alloc(struct arena *a, struct digests *d, int64_t n)
 {
     *d = (struct digests){n, calloc((size_t)n + 1, sizeof *d->hex)};
+    a->failed |= !d->hex;
     MCS_REQUIRE(d->hex, MCS_E_NOMEM, "no memory for the hashes of %lld inputs", (long long)n);
     return MCS_OK;
 }
@@ -77,8 +80,8 @@ done:
 enum mcs_status mcs_training_pairs_lines(const struct pairs *pairs, struct arena *a, const char **lines)
 {
     struct digests table, images;
-    MCS_TRY(digests_alloc(&table, 2 * (int64_t)pairs->n));
-    enum mcs_status st = digests_alloc(&images, pairs->n);
+    MCS_TRY(digests_alloc(a, &table, 2 * (int64_t)pairs->n));
+    enum mcs_status st = digests_alloc(a, &images, pairs->n);
     char message[1024] = "";
 #pragma omp parallel for schedule(dynamic, 16)
     for (int i = 0; i < (images.hex ? pairs->n : 0); i++) {
@@ -88,7 +91,7 @@ enum mcs_status mcs_training_pairs_lines(const struct pairs *pairs, struct arena
         const enum mcs_status one = sample_file(p->image, images.hex[i]);
         if (one == MCS_OK) continue;
 #pragma omp critical(mcs_training_failure) /* error messages are per thread: keep the first for the caller's */
-        if (st == MCS_OK) st = one, snprintf(message, sizeof message, "%s", mcs_error_message());
+        if (st == MCS_OK) st = one, mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
         mcs_error_clear();
     }
     table.n = pairs->n;
@@ -107,7 +110,11 @@ enum mcs_status mcs_training_pairs_lines(const struct pairs *pairs, struct arena
 const char *mcs_training_cases_lines(const struct unet_cases *cases, struct arena *a)
 {
     struct digests images, labels;
-    if (digests_alloc(&images, cases->n) != MCS_OK || digests_alloc(&labels, cases->n) != MCS_OK) abort();
+    if (digests_alloc(a, &images, cases->n) != MCS_OK) return "";
+    if (digests_alloc(a, &labels, cases->n) != MCS_OK) {
+        free(images.hex);
+        return "";
+    }
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < cases->n; i++) {
         const struct unet_case *c = &cases->items[i];
@@ -130,7 +137,7 @@ const char *mcs_training_atlas_lines(const struct demo_atlas *atlas, struct aren
 {
     const int64_t n = (int64_t)atlas->nx * atlas->ny * atlas->nz;
     struct digests d;
-    if (digests_alloc(&d, 3) != MCS_OK) abort();
+    if (digests_alloc(a, &d, 3) != MCS_OK) return "";
     mcs_sha256(atlas->value, n * (int64_t)sizeof *atlas->value, d.hex[0]);
     mcs_sha256(atlas->label, n, d.hex[1]);
     mcs_sha256(atlas->brain, n, d.hex[2]);
