@@ -1,112 +1,15 @@
 /* engine/cli/config in detail: help and saved options as whole texts, every spelling of an option, the limits of
- * numbers, the environment, the accepted YAML and its limits, and the distance for suggestions. */
+ * numbers, the environment, and the distance for suggestions. YAML: test_config_yaml.c. */
 #include "engine/cli/config.h"
-#include "tests/support/support_config.h"
+#include "tests/support/support_config_values.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-struct value_options {
-    struct mcs_common common;
-    const char *input, *kind;
-    int64_t steps, any;
-    double rate, contrast;
-    int rank, fill;
-    struct mcs_strings folds;
-};
-static const struct mcs_option table[] = {
-    {"input", 'i', MCS_FIELD(value_options, input), .required = 1, .value = "DIR", .help = "where from"},
-    {"kind", 0, MCS_FIELD(value_options, kind), .def = "a", .choices = "a|bc", .help = "a text that is a choice"},
-    {"step-count", 's', MCS_FIELD(value_options, steps), .def = "10", .lo = 1, .hi = 1000, .alias = "iterations"},
-    {"any-number", 0, MCS_FIELD(value_options, any), .lo = 0},
-    {"learning-rate", 0, MCS_FIELD(value_options, rate), .def = "0.1", .lo = -1, .hi = 1, .value = "X",
-     .help = "how fast"},
-    {"rank", 0, MCS_FIELD(value_options, rank), .def = "area", .choices = "confidence|area|text", .help = "by what"},
-    {"fill", 'y', MCS_FIELD(value_options, fill), .def = "false", .help = "fill holes"},
-    {"folds", 'f', MCS_FIELD(value_options, folds), .def = "0 1", .value = "N", .help = "which"},
-    {"lesion.contrast", 0, MCS_FIELD(value_options, contrast), .def = "2", .help = "nested"},
-    {0},
-};
-static enum mcs_status run(const void *o)
-{
-    (void)o;
-    return MCS_OK;
-}
-static const struct mcs_verb verb = {.name = "try",
-                                     .line = "a verb to try",
-                                     .options = table,
-                                     .options_bytes = sizeof(struct value_options),
-                                     .run = run,
-                                     .details = "And more."};
-static const struct mcs_verb verb_args = {.name = "words",
-                                          .line = "takes words",
-                                          .options = table,
-                                          .options_bytes = sizeof(struct value_options),
-                                          .run = run,
-                                          .args = "SRC [DST]",
-                                          .min_args = 1,
-                                          .max_args = 2};
-static const struct mcs_verb verb_plain = {
-    .name = "plain", .line = "no options", .options_bytes = sizeof(struct mcs_common), .run = run};
-
-static struct arena arena;
-static struct value_options got;
-static char file[64];
-
-static void setup(void)
-{
-    snprintf(file, sizeof file, "/tmp/mcs_values_%ld.yaml", (long)getpid());
-}
-static void teardown(void)
-{
-    unlink(file);
-    mcs_arena_free(&arena);
-    mcs_error_clear();
-}
-TestSuite(config_values, .init = setup, .fini = teardown);
-
-static void write_bytes(const char *text, size_t n)
-{
-    FILE *f = fopen(file, "w");
-    cr_assert(f);
-    cr_assert_eq(fwrite(text, 1, n, f), n);
-    fclose(f);
-}
-static void write_file(const char *text)
-{
-    write_bytes(text, strlen(text));
-}
-
-static enum mcs_status parse_as(const struct mcs_verb *v, char **env, const char *line)
-{
-    return config_parse_line(v, env, line, file, &arena, &got);
-}
-static void good(const struct mcs_verb *v, char **env, const char *line)
-{
-    cr_assert_eq(parse_as(v, env, line), MCS_OK, "'%s': %s", line, mcs_error_message());
-}
-#define GOOD(line) good(&verb, NULL, line)
-
-static void bad(const struct mcs_verb *v, const char *line, enum mcs_status st, const char *want)
-{
-    cr_expect_eq(parse_as(v, NULL, line), st, "'%s': %s", line, mcs_error_message());
-    cr_expect_str_eq(mcs_error_message(), want, "'%s': got %s, want %s", line, mcs_error_message(), want);
-}
-#define BAD(line, want) bad(&verb, line, MCS_E_USAGE, want)
-
-/* The line's options give this saved text, of which only the verb's rows are compared. */
-static void saved(const char *line, const char *want)
-{
-    GOOD(line);
-    const char *text = strstr(mcs_config_text(&got, &arena), "input:");
-    char own[4096];
-    snprintf(own, sizeof own, "%.*s", (int)(strstr(text, "device: ") - text), text);
-    cr_expect_str_eq(own, want, "'%s' gives\n%s, want\n%s", line, own, want);
-}
+TestSuite(config_values, .init = values_open, .fini = values_close);
 
 /* ---- whole texts ---- */
 
@@ -133,51 +36,57 @@ static void saved(const char *line, const char *want)
 
 Test(config_values, help)
 {
-    cr_expect_str_eq(mcs_config_help(&verb, &arena), "Usage: mcsam try [OPTION]...\n"
-                                                     "a verb to try\n"
-                                                     "\n"
-                                                     "Options:\n"
-                                                     "  -i, --input DIR               where from (required)\n"
-                                                     "      --kind a|bc               a text that is a choice [a]\n"
-                                                     "  -s, --step-count N            [10]; also --iterations\n"
-                                                     "      --any-number N            \n"
-                                                     "      --learning-rate X         how fast [0.1]\n"
-                                                     "      --rank confidence|area|text\n"
-                                                     "                                by what [area]\n"
-                                                     "  -y, --fill                    fill holes\n"
-                                                     "  -f, --folds N                 which [0 1]\n"
-                                                     "      --lesion.contrast VALUE   nested [2]\n" COMMON_HELP "\n"
-                                                     "And more.\n");
-    cr_expect_str_eq(mcs_config_help(&verb_plain, &arena), "Usage: mcsam plain [OPTION]...\nno options\n" COMMON_HELP);
-    cr_expect(strncmp(mcs_config_help(&verb_args, &arena), "Usage: mcsam words SRC [DST] [OPTION]...\ntakes", 46) == 0);
+    cr_expect_str_eq(mcs_config_help(&values_verb, &values_arena),
+                     "Usage: mcsam try [OPTION]...\n"
+                     "a verb to try\n"
+                     "\n"
+                     "Options:\n"
+                     "  -i, --input DIR               where from (required)\n"
+                     "      --kind a|bc               a text that is a choice [a]\n"
+                     "  -s, --step-count N            [10]; also --iterations\n"
+                     "      --any-number N            \n"
+                     "      --learning-rate X         how fast [0.1]\n"
+                     "      --rank confidence|area|text\n"
+                     "                                by what [area]\n"
+                     "  -y, --fill                    fill holes\n"
+                     "  -f, --folds N                 which [0 1]\n"
+                     "      --lesion.contrast VALUE   nested [2]\n" COMMON_HELP "\n"
+                     "And more.\n");
+    cr_expect_str_eq(mcs_config_help(&values_verb_plain, &values_arena),
+                     "Usage: mcsam plain [OPTION]...\nno options\n" COMMON_HELP);
+    cr_expect(strncmp(mcs_config_help(&values_verb_args, &values_arena),
+                      "Usage: mcsam words SRC [DST] [OPTION]...\ntakes", 46) == 0);
 }
 
 Test(config_values, saved_options)
 {
     GOOD("-i in");
-    cr_expect_str_eq(mcs_config_text(&got, &arena),
+    cr_expect_str_eq(mcs_config_text(&values_got, &values_arena),
                      "verb: try\nversion: " MCS_VERSION "\ninput: \"in\"\nkind: \"a\"\nstep-count: 10\nany-number: 0\n"
                      "learning-rate: 0.1\nrank: area\nfill: false\nfolds: [\"0\", \"1\"]\nlesion.contrast: 2\n"
                      "device: cpu\ngpu: 0\nthreads: 0\nseed: 1\nprecision: auto\nform: \"paper\"\n");
-    good(&verb_args, NULL,
-         "one two -i in --kind bc -s 7 --any-number -5 --rank text --fill -f 4 --device cuda --gpu 2 --threads 3 "
-         "--seed 9 "
-         "--form release --precision fp32 --max-memory 1G --trace t --dry-run --json -q");
-    cr_expect_str_eq(mcs_config_text(&got, &arena),
+    values_good(
+        &values_verb_args, NULL,
+        "one two -i in --kind bc -s 7 --any-number -5 --rank text --fill -f 4 --device cuda --gpu 2 --threads 3 "
+        "--seed 9 "
+        "--form release --precision fp32 --max-memory 1G --trace t --dry-run --json -q");
+    cr_expect_str_eq(mcs_config_text(&values_got, &values_arena),
                      "verb: words\nversion: " MCS_VERSION "\nargs: [\"one\", \"two\"]\ninput: \"in\"\nkind: \"bc\"\n"
                      "step-count: 7\nany-number: -5\nlearning-rate: 0.1\nrank: text\nfill: true\nfolds: [\"4\"]\n"
                      "lesion.contrast: 2\ndevice: cuda\ngpu: 2\nthreads: 3\nseed: 9\nprecision: fp32\n"
                      "form: \"release\"\n");
-    cr_expect_str_eq(got.common.trace, "t");
-    cr_expect(got.common.dry_run && got.common.json && got.common.quiet && !got.common.help);
+    cr_expect_str_eq(values_got.common.trace, "t");
+    cr_expect(values_got.common.dry_run && values_got.common.json && values_got.common.quiet &&
+              !values_got.common.help);
     struct mcs_common common;
-    cr_assert_eq(mcs_config_parse_env(&verb_plain, 0, NULL, NULL, &arena, &common), MCS_OK);
-    cr_expect_str_eq(mcs_config_text(&common, &arena),
+    cr_assert_eq(mcs_config_parse_env(&values_verb_plain, 0, NULL, NULL, &values_arena, &common), MCS_OK);
+    cr_expect_str_eq(mcs_config_text(&common, &values_arena),
                      "verb: plain\nversion: " MCS_VERSION
                      "\ndevice: cpu\ngpu: 0\nthreads: 0\nseed: 1\nprecision: auto\nform: \"paper\"\n");
-    write_file("input: x\nfolds: []\n");
-    saved("--config %", "input: \"x\"\nkind: \"a\"\nstep-count: 10\nany-number: 0\nlearning-rate: 0.1\nrank: area\n"
-                        "fill: false\nfolds: []\nlesion.contrast: 2\n");
+    values_write("input: x\nfolds: []\n");
+    values_saved("--config %",
+                 "input: \"x\"\nkind: \"a\"\nstep-count: 10\nany-number: 0\nlearning-rate: 0.1\nrank: area\n"
+                 "fill: false\nfolds: []\nlesion.contrast: 2\n");
 }
 
 /* Numbers are written with the fewest digits that read back equal. */
@@ -194,8 +103,9 @@ Test(config_values, saved_numbers)
         snprintf(line, sizeof line, "-i in --lesion.contrast %s", texts[i]);
         snprintf(row, sizeof row, "\nlesion.contrast: %s\n", want[i]);
         GOOD(line);
-        cr_expect(strstr(mcs_config_text(&got, &arena), row), "want '%s' in\n%s", row, mcs_config_text(&got, &arena));
-        cr_expect_eq(got.contrast, strtod(texts[i], NULL));
+        cr_expect(strstr(mcs_config_text(&values_got, &values_arena), row), "want '%s' in\n%s", row,
+                  mcs_config_text(&values_got, &values_arena));
+        cr_expect_eq(values_got.contrast, strtod(texts[i], NULL));
     }
 }
 
@@ -224,28 +134,28 @@ Test(config_values, saved_texts)
             snprintf(want, sizeof want, "input: \"\\u%04X\"\n", code);
         else
             snprintf(want, sizeof want, "input: \"%s%s\"\n", code == '"' || code == '\\' ? "\\" : "", text);
-        cr_assert_eq(mcs_config_parse_env(&verb, 2, argv, NULL, &arena, &got), MCS_OK);
-        const char *whole = mcs_config_text(&got, &arena);
+        cr_assert_eq(mcs_config_parse_env(&values_verb, 2, argv, NULL, &values_arena, &values_got), MCS_OK);
+        const char *whole = mcs_config_text(&values_got, &values_arena);
         cr_expect(strstr(whole, want), "U+%04X: want '%s' in\n%s", code, want, whole);
-        write_file(whole);
+        values_write(whole);
         GOOD("--config %");
-        cr_expect_str_eq(got.input, text, "U+%04X is read back", code);
-        if (i % 64 == 0) mcs_arena_free(&arena);
+        cr_expect_str_eq(values_got.input, text, "U+%04X is read back", code);
+        if (i % 64 == 0) mcs_arena_free(&values_arena);
     }
     char *bytes[] = {"-i", "a\\\xff"};
-    cr_assert_eq(mcs_config_parse_env(&verb, 2, bytes, NULL, &arena, &got), MCS_OK);
-    const char *encoded = mcs_config_text(&got, &arena);
+    cr_assert_eq(mcs_config_parse_env(&values_verb, 2, bytes, NULL, &values_arena, &values_got), MCS_OK);
+    const char *encoded = mcs_config_text(&values_got, &values_arena);
     cr_expect(strstr(encoded, "input: \"a\\\\\\\\\\\\xff\"\n"), "%s", encoded);
-    write_file(encoded);
+    values_write(encoded);
     GOOD("--config %");
-    cr_expect_str_eq(got.input, "a\\\xff");
-    write_file("input: \"\\\\xff\\\\\\\\\"\nfolds: [\"\\\\x80\", b]\nargs: [\"\\\\xfe\"]\n");
-    good(&verb_args, NULL, "--config %");
-    cr_expect_str_eq(got.input, "\xff\\", "bytes that are no UTF-8");
-    cr_expect_str_eq(got.folds.v[0], "\x80");
-    cr_expect_str_eq(got.common.args.v[0], "\xfe");
+    cr_expect_str_eq(values_got.input, "a\\\xff");
+    values_write("input: \"\\\\xff\\\\\\\\\"\nfolds: [\"\\\\x80\", b]\nargs: [\"\\\\xfe\"]\n");
+    values_good(&values_verb_args, NULL, "--config %");
+    cr_expect_str_eq(values_got.input, "\xff\\", "bytes that are no UTF-8");
+    cr_expect_str_eq(values_got.folds.v[0], "\x80");
+    cr_expect_str_eq(values_got.common.args.v[0], "\xfe");
     GOOD("-i \\xff");
-    cr_expect_str_eq(got.input, "\\xff", "on the command line nothing is decoded");
+    cr_expect_str_eq(values_got.input, "\\xff", "on the command line nothing is decoded");
 }
 
 /* ---- forms ---- */
@@ -261,7 +171,7 @@ Test(config_values, forms)
             snprintf(want + strlen(want), sizeof want - strlen(want), "%s%s=%s", s ? "," : "", stages[s],
                      set >> s & 1 ? "release" : "paper");
         }
-        const char *text = mcs_form_text(common.form, &arena);
+        const char *text = mcs_form_text(common.form, &values_arena);
         cr_expect_str_eq(text, set == 0 ? "paper" : set == 63 ? "release" : want);
         enum mcs_form back[MCS_FORM_STAGES] = {0};
         cr_assert_eq(mcs_form_parse(text, back), MCS_OK, "%s", mcs_error_message());
@@ -269,9 +179,9 @@ Test(config_values, forms)
     }
     GOOD("-i in --form release,sam=paper,loss=paper");
     static const enum mcs_form want[] = {MCS_PAPER, MCS_RELEASE, MCS_RELEASE, MCS_PAPER, MCS_RELEASE, MCS_RELEASE};
-    cr_expect_arr_eq(got.common.form, want, sizeof want);
+    cr_expect_arr_eq(values_got.common.form, want, sizeof want);
     GOOD("-i in --form sam=release,");
-    cr_expect_eq(got.common.form[MCS_FORM_SAM], MCS_RELEASE);
+    cr_expect_eq(values_got.common.form[MCS_FORM_SAM], MCS_RELEASE);
     BAD("-i in --form new", "--form: want paper or release, got 'new' (in 'new')");
     BAD("-i in --form sam=release,sam=", "--form: want paper or release, got '' (in 'sam=release,sam=')");
     BAD("-i in --form papers", "--form: want paper or release, got 'papers' (in 'papers')");
@@ -281,10 +191,10 @@ Test(config_values, forms)
     char line[256] = "-i in --form paper,", long_form[160];
     memset(long_form, 'x', 127), long_form[127] = '\0';
     strcat(line, long_form);
-    cr_expect_eq(parse_as(&verb, NULL, line), MCS_E_USAGE);
+    cr_expect_eq(values_parse(&values_verb, NULL, line), MCS_E_USAGE);
     cr_expect(strstr(mcs_error_message(), "want paper or release"));
     strcat(line, "x");
-    cr_expect_eq(parse_as(&verb, NULL, line), MCS_E_USAGE);
+    cr_expect_eq(values_parse(&values_verb, NULL, line), MCS_E_USAGE);
     cr_expect(strstr(mcs_error_message(), "is too long"));
 }
 
@@ -299,8 +209,8 @@ Test(config_values, spellings)
         char line[64];
         snprintf(line, sizeof line, "-i in %s", seven[i]);
         GOOD(line);
-        cr_expect_eq(got.steps, 7, "%s", line);
-        cr_expect_str_eq(got.input, "in");
+        cr_expect_eq(values_got.steps, 7, "%s", line);
+        cr_expect_str_eq(values_got.input, "in");
     }
     static const struct {
         const char *line;
@@ -317,66 +227,66 @@ Test(config_values, spellings)
             continue;
         }
         GOOD(line);
-        cr_expect_eq(got.fill, flags[i].fill, "%s", line);
-        cr_expect_eq(got.common.quiet, flags[i].quiet, "%s", line);
+        cr_expect_eq(values_got.fill, flags[i].fill, "%s", line);
+        cr_expect_eq(values_got.common.quiet, flags[i].quiet, "%s", line);
     }
     static const char *const words[] = {"false", "no", "off", "0", "true", "yes", "on", "1"};
     for (int k = 0; k < 8; k++) {
         char line[64];
         snprintf(line, sizeof line, "-i in --fill=%s", words[k]);
         GOOD(line);
-        cr_expect_eq(got.fill, k >= 4, "%s", line);
+        cr_expect_eq(values_got.fill, k >= 4, "%s", line);
     }
     GOOD("--input --fill");
-    cr_expect_str_eq(got.input, "--fill", "the word behind an option is its value");
+    cr_expect_str_eq(values_got.input, "--fill", "the word behind an option is its value");
     GOOD("--input=a=b");
-    cr_expect_str_eq(got.input, "a=b");
+    cr_expect_str_eq(values_got.input, "a=b");
     GOOD("--input= --kind=bc --rank=confidence --learning-rate=-0.5");
-    cr_expect_str_eq(got.input, "");
-    cr_expect_str_eq(got.kind, "bc");
-    cr_expect_eq(got.rank, 0);
-    cr_expect_eq(got.rate, -0.5);
+    cr_expect_str_eq(values_got.input, "");
+    cr_expect_str_eq(values_got.kind, "bc");
+    cr_expect_eq(values_got.rank, 0);
+    cr_expect_eq(values_got.rate, -0.5);
 }
 
 Test(config_values, lists_and_words)
 {
     GOOD("-f 3 4 -5 -i in");
-    cr_expect_eq(got.folds.n, 3);
-    cr_expect_str_eq(got.folds.v[2], "-5", "a number with a sign is no option");
+    cr_expect_eq(values_got.folds.n, 3);
+    cr_expect_str_eq(values_got.folds.v[2], "-5", "a number with a sign is no option");
     GOOD("-f 3 -i in -f 4 5");
-    cr_expect_eq(got.folds.n, 3);
-    cr_expect_str_eq(got.folds.v[0], "3");
-    cr_expect_str_eq(got.folds.v[1], "4");
-    cr_expect_str_eq(got.folds.v[2], "5");
+    cr_expect_eq(values_got.folds.n, 3);
+    cr_expect_str_eq(values_got.folds.v[0], "3");
+    cr_expect_str_eq(values_got.folds.v[1], "4");
+    cr_expect_str_eq(values_got.folds.v[2], "5");
     BAD("-f 3 -i in 4", "try: '4' is too much: it takes options only");
     BAD("-i in -", "try: '-' is too much: it takes options only");
     BAD("-i in --fill yes", "try: 'yes' is too much: it takes options only");
     BAD("-i in -- --fill", "try: '--fill' is too much: it takes options only");
-    good(&verb_args, NULL, "-i in -f 3 one");
-    cr_expect_eq(got.folds.n, 1);
-    cr_expect_eq(got.common.args.n, 1);
-    cr_expect_str_eq(got.common.args.v[0], "one");
-    good(&verb_args, NULL, "-i in -5 - ");
-    cr_expect_str_eq(got.common.args.v[0], "-5");
-    cr_expect_str_eq(got.common.args.v[1], "-");
-    good(&verb_args, NULL, "-i in -- -s --help");
-    cr_expect_eq(got.common.args.n, 2);
-    cr_expect_str_eq(got.common.args.v[0], "-s");
-    cr_expect_str_eq(got.common.args.v[1], "--help");
-    cr_expect_eq(got.common.help, 0);
-    bad(&verb_args, "-i in a b c d", MCS_E_USAGE, "words: 'c' is too much: want SRC [DST]");
-    bad(&verb_args, "-i in", MCS_E_USAGE, "words: want SRC [DST] (mcsam words --help)");
-    good(&verb_args, NULL, "-h");
-    cr_expect_eq(got.common.help, 1);
-    good(&verb_args, NULL, "nonsense --nonsense --help");
-    cr_expect_eq(got.common.help, 1);
+    values_good(&values_verb_args, NULL, "-i in -f 3 one");
+    cr_expect_eq(values_got.folds.n, 1);
+    cr_expect_eq(values_got.common.args.n, 1);
+    cr_expect_str_eq(values_got.common.args.v[0], "one");
+    values_good(&values_verb_args, NULL, "-i in -5 - ");
+    cr_expect_str_eq(values_got.common.args.v[0], "-5");
+    cr_expect_str_eq(values_got.common.args.v[1], "-");
+    values_good(&values_verb_args, NULL, "-i in -- -s --help");
+    cr_expect_eq(values_got.common.args.n, 2);
+    cr_expect_str_eq(values_got.common.args.v[0], "-s");
+    cr_expect_str_eq(values_got.common.args.v[1], "--help");
+    cr_expect_eq(values_got.common.help, 0);
+    values_bad(&values_verb_args, "-i in a b c d", MCS_E_USAGE, "words: 'c' is too much: want SRC [DST]");
+    values_bad(&values_verb_args, "-i in", MCS_E_USAGE, "words: want SRC [DST] (mcsam words --help)");
+    values_good(&values_verb_args, NULL, "-h");
+    cr_expect_eq(values_got.common.help, 1);
+    values_good(&values_verb_args, NULL, "nonsense --nonsense --help");
+    cr_expect_eq(values_got.common.help, 1);
     /* Very many: every one is kept. */
     enum { MANY = 1000 };
     static char text[MANY][8], *argv[MANY + 3] = {"-i", "in", "-f"};
     for (int i = 0; i < MANY; i++) snprintf(text[i], sizeof text[i], "%d", i), argv[3 + i] = text[i];
-    cr_assert_eq(mcs_config_parse_env(&verb, MANY + 3, argv, NULL, &arena, &got), MCS_OK);
-    cr_assert_eq(got.folds.n, MANY);
-    for (int i = 0; i < MANY; i++) cr_expect_str_eq(got.folds.v[i], text[i]);
+    cr_assert_eq(mcs_config_parse_env(&values_verb, MANY + 3, argv, NULL, &values_arena, &values_got), MCS_OK);
+    cr_assert_eq(values_got.folds.n, MANY);
+    for (int i = 0; i < MANY; i++) cr_expect_str_eq(values_got.folds.v[i], text[i]);
 }
 
 Test(config_values, what_is_refused)
@@ -411,7 +321,7 @@ Test(config_values, what_is_refused)
     BAD("-i in --fill=2", "try: --fill: want true or false, got '2'");
     char line[128] = "-i in --";
     memset(line + strlen(line), 'x', 100);
-    cr_expect_eq(parse_as(&verb, NULL, line), MCS_E_USAGE);
+    cr_expect_eq(values_parse(&values_verb, NULL, line), MCS_E_USAGE);
 }
 
 /* Both ends of every range are allowed. */
@@ -438,12 +348,12 @@ Test(config_values, ranges)
         }
     }
     GOOD("-i in --any-number -9223372036854775808 --lesion.contrast -1e300");
-    cr_expect_eq(got.any, INT64_MIN);
+    cr_expect_eq(values_got.any, INT64_MIN);
     GOOD("-i in --any-number 9223372036854775807 --seed 9000000000000000000 --gpu 1023 --threads 4096");
-    cr_expect_eq(got.any, INT64_MAX);
-    cr_expect_eq(got.common.seed, 9000000000000000000);
-    cr_expect_eq(got.common.device.gpu, 1023);
-    cr_expect_eq(got.common.device.threads, 4096);
+    cr_expect_eq(values_got.any, INT64_MAX);
+    cr_expect_eq(values_got.common.seed, 9000000000000000000);
+    cr_expect_eq(values_got.common.device.gpu, 1023);
+    cr_expect_eq(values_got.common.device.threads, 4096);
 }
 
 /* ---- the environment ---- */
@@ -454,162 +364,30 @@ Test(config_values, environment)
                    "MCSAM_STEP_COUNT=9",  "MCSAM_HELP=true", "MCSAM_LESION_CONTRAST=-3", "MCSAM_INPUT=a b",
                    "MCSAM_FOLDS= 5  6 ",  "MCSAM_FILL=on",   "MCSAM_RANK=text",          "MCSAM_QUIET=",
                    "MCSAM_LEARNING_RATE", "MCSAM_KIND=bc",   "MCSAM_ITERATIONS=77",      NULL};
-    good(&verb, env, "");
-    cr_expect_eq(got.steps, 8);
-    cr_expect_eq(got.common.help, 0);
-    cr_expect_eq(got.contrast, -3);
-    cr_expect_str_eq(got.input, "a b");
-    cr_expect_eq(got.folds.n, 2);
-    cr_expect_str_eq(got.folds.v[0], "5");
-    cr_expect_str_eq(got.folds.v[1], "6");
-    cr_expect_eq(got.fill, 1);
-    cr_expect_eq(got.rank, 2);
-    cr_expect_eq(got.rate, 0.1);
-    cr_expect_str_eq(got.kind, "bc");
-    write_file("seed: 5\nstep-count: 3\n");
+    values_good(&values_verb, env, "");
+    cr_expect_eq(values_got.steps, 8);
+    cr_expect_eq(values_got.common.help, 0);
+    cr_expect_eq(values_got.contrast, -3);
+    cr_expect_str_eq(values_got.input, "a b");
+    cr_expect_eq(values_got.folds.n, 2);
+    cr_expect_str_eq(values_got.folds.v[0], "5");
+    cr_expect_str_eq(values_got.folds.v[1], "6");
+    cr_expect_eq(values_got.fill, 1);
+    cr_expect_eq(values_got.rank, 2);
+    cr_expect_eq(values_got.rate, 0.1);
+    cr_expect_str_eq(values_got.kind, "bc");
+    values_write("seed: 5\nstep-count: 3\n");
     char from[96];
-    snprintf(from, sizeof from, "MCSAM_CONFIG=%s", file);
+    snprintf(from, sizeof from, "MCSAM_CONFIG=%s", values_file);
     char *with_file[] = {from, "MCSAM_GPU=2", NULL};
-    good(&verb, with_file, "-i in");
-    cr_expect_eq(got.common.seed, 5);
-    cr_expect_eq(got.steps, 3);
-    cr_expect_eq(got.common.device.gpu, 2);
+    values_good(&values_verb, with_file, "-i in");
+    cr_expect_eq(values_got.common.seed, 5);
+    cr_expect_eq(values_got.steps, 3);
+    cr_expect_eq(values_got.common.device.gpu, 2);
     char *missing[] = {"MCSAM_CONFIG=/nonexistent/a.yaml", NULL};
-    good(&verb, missing, "-i in --config %");
-    cr_expect_eq(got.common.seed, 5, "the command line's file is read alone");
-    cr_expect_eq(parse_as(&verb, missing, "-i in"), MCS_E_NOINPUT);
-}
-
-/* ---- YAML ---- */
-
-static void yaml(const char *text, enum mcs_status st, const char *part)
-{
-    char want[256];
-    write_file(text);
-    cr_expect_eq(parse_as(&verb, NULL, "-i in --config %"), st, "%s: %s", text, mcs_error_message());
-    snprintf(want, sizeof want, "%s%s", file, part);
-    if (st != MCS_OK) cr_expect_str_eq(mcs_error_message(), want, "%s: %s", text, mcs_error_message());
-}
-
-Test(config_values, yaml_errors)
-{
-    yaml("\nstep-cuont: 6\n", MCS_E_USAGE,
-         ":2: step-cuont: unknown key; did you mean 'step-count'? (mcsam try --help lists all)");
-    yaml("a: {b: {c: {d: 1}}}\n", MCS_E_USAGE,
-         ":1: a.b.c.d: unknown key; did you mean 'kind'? (mcsam try --help lists all)");
-    yaml("a: {b: {c: {d: {e: 1}}}}\n", MCS_E_USAGE, ":1: nested too deeply");
-    yaml("help: true\n", MCS_E_USAGE, ":1: help: unknown key; did you mean 'help'? (mcsam try --help lists all)");
-    yaml("config: x\n", MCS_E_USAGE, ":1: config: unknown key; did you mean 'config'? (mcsam try --help lists all)");
-    yaml("seed: 1\nseed: 2\n", MCS_E_USAGE, ":2: seed: given twice");
-    yaml("folds: [1]\nfolds: [2]\n", MCS_E_USAGE, ":2: folds: given twice");
-    yaml("seed: [1]\n", MCS_E_USAGE, ":1: seed: want a single value, got a list");
-    yaml("folds: [1, [2]]\n", MCS_E_USAGE, ":1: folds: want a single value");
-    yaml("folds: [1, {a: 2}]\n", MCS_E_USAGE, ":1: folds: want a single value");
-    yaml("? [a]\n: b\n", MCS_E_USAGE, ":1: want a single value");
-    yaml("args: x\n", MCS_E_USAGE, ":1: args: want a list");
-    yaml("args: [[x]]\n", MCS_E_USAGE, ":1: args: want a single value");
-    yaml("verb: other\n", MCS_E_USAGE, ": the file is for 'other', not for 'try'");
-    yaml("verb: [try]\n", MCS_E_USAGE, ":1: verb: want a single value");
-    yaml("\n\nword\n", MCS_E_USAGE, ":3: want 'key: value' lines");
-    yaml("seed: \"1\\02\"\n", MCS_E_DATA, ":1: seed: a NUL character in the value");
-    yaml("seed: &s 1\ngpu: *s\n", MCS_E_DATA, ":2: aliases (*name) are not read here; write the value itself");
-    yaml("seed: 1\n---\nseed: 2\n", MCS_E_DATA, ": more than one YAML document");
-    yaml("seed: 1\ngpu: [\n", MCS_E_DATA, ":3: not YAML: did not find expected node content");
-    yaml("rank: texts\n", MCS_E_USAGE, ":1: rank: want one of confidence|area|text, got 'texts'; did you mean 'text'?");
-}
-
-Test(config_values, yaml_values)
-{
-    yaml("verb: try\nversion: 0.0.1\nSTEP_COUNT: 5\nlesion: {contrast: 7}\nfolds: x y\nkind: ~\nrank: null\n"
-         "gpu:\nseed: &a 4\nargs: []\n",
-         MCS_OK, "");
-    cr_expect_eq(got.steps, 5);
-    cr_expect_eq(got.contrast, 7);
-    cr_expect_eq(got.folds.n, 1);
-    cr_expect_str_eq(got.folds.v[0], "x y", "one value is one");
-    cr_expect_str_eq(got.kind, "a");
-    cr_expect_eq(got.rank, 1);
-    cr_expect_eq(got.common.device.gpu, 0);
-    cr_expect_eq(got.common.seed, 4);
-    yaml("iterations: 6\nlesion.contrast: 8\nfolds:\n- \"1 2\"\n- ~\n", MCS_OK, "");
-    cr_expect_eq(got.steps, 6);
-    cr_expect_eq(got.contrast, 8);
-    cr_expect_eq(got.folds.n, 2);
-    cr_expect_str_eq(got.folds.v[0], "1 2");
-    write_file("input: \"~\"\n");
-    GOOD("--config %");
-    cr_expect_str_eq(got.input, "~", "a text in quotes is one");
-    write_file("input: 'null'\n");
-    GOOD("--config %");
-    cr_expect_str_eq(got.input, "null");
-    write_file("input: \"\"\n");
-    GOOD("--config %");
-    cr_expect_str_eq(got.input, "");
-    write_file("input: NULLs\n");
-    GOOD("--config %");
-    cr_expect_str_eq(got.input, "NULLs");
-    write_file("input: ~\n");
-    BAD("--config %", "try: --input DIR is required (mcsam try --help)");
-    yaml("# nothing\n", MCS_OK, "");
-    yaml("--- {}\n", MCS_OK, "");
-}
-
-/* The maximum size of an options file. */
-Test(config_values, yaml_limits)
-{
-    enum { MOST_NODES = 1 << 14, MOST_BYTES = 1 << 20 };
-    static char text[MOST_BYTES + 16];
-    char *to = text;
-    to += sprintf(to, "folds: [");
-    for (int i = 0; i < MOST_NODES - 3; i++)
-        to += sprintf(to, "%s%d", i ? "," : "", i % 10); /* the map, the key, the list */
-    strcpy(to, "]\n");
-    yaml(text, MCS_OK, "");
-    cr_assert_eq(got.folds.n, MOST_NODES - 3);
-    for (int i = 0; i < got.folds.n; i++) cr_assert(got.folds.v[i][0] == '0' + i % 10 && got.folds.v[i][1] == '\0');
-    strcpy(to, ",\n7]\n");
-    yaml(text, MCS_E_DATA, ":2: more than 16384 keys and values, not a file of options");
-    /* 16 deep: the mapping and 15 lists. */
-    yaml("folds: [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]\n", MCS_E_USAGE, ":1: folds: want a single value");
-    yaml("folds:\n [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]\n", MCS_E_DATA, ":2: nested more than 16 deep");
-    yaml("folds: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}}}}}}}}}\n", MCS_E_DATA,
-         ":1: nested more than 16 deep");
-    yaml("folds: [[1],[2],[3],[4],[5],[6],[7],[8],[9],[10],[11],[12],[13],[14],[15],[16],[17]]\n", MCS_E_USAGE,
-         ":1: folds: want a single value");
-    /* Lines that begin with %. */
-    yaml("kind: \"\n%1\n%2\n%3\n%4\n%5\n%6\n%7\n%8\n a%\"\n", MCS_E_USAGE,
-         ":1: kind: want one of a|bc, got ' %1 %2 %3 %4 %5 %6 %7 %8 a%'; did you mean 'a'?");
-    yaml("kind: \"\n%1\n%2\n%3\n%4\r%5\r\n%6\n%7\n%8\n%9\"\n", MCS_E_DATA,
-         ": more than 8 directives (lines that begin with %)");
-    yaml("%YAML 1.1\n--- \n\"kind\": \"\n%2\n%3\n%4\n%5\n%6\n%7\n%8\n%9\"\n", MCS_E_DATA,
-         ": more than 8 directives (lines that begin with %)");
-    memset(text, ' ', sizeof text);
-    memcpy(text, "seed: 6 #", 9);
-    text[MOST_BYTES] = '\0';
-    yaml(text, MCS_OK, "");
-    cr_expect_eq(got.common.seed, 6);
-    text[MOST_BYTES] = ' ';
-    text[MOST_BYTES + 1] = '\0';
-    yaml(text, MCS_E_DATA, ": more than 1048576 bytes, not a file of options");
-}
-
-Test(config_values, the_verb_of_a_file)
-{
-    const char *name = NULL;
-    write_file("seed: 1\nverb: finetune\n");
-    cr_assert_eq(mcs_config_verb(file, &arena, &name), MCS_OK, "%s", mcs_error_message());
-    cr_expect_str_eq(name, "finetune");
-    static const char *const without[] = {"", "seed: 1\n", "[verb, a]\n", "verb: [a]\n", "[verb]: a\n", "- verb: a\n"};
-    for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
-        char want[128];
-        write_file(without[i]);
-        snprintf(want, sizeof want, "%s: no key 'verb', want a config saved with a run", file);
-        cr_expect_eq(mcs_config_verb(file, &arena, &name), MCS_E_DATA, "%s", without[i]);
-        cr_expect_str_eq(mcs_error_message(), want, "%s", without[i]);
-        mcs_error_clear();
-    }
-    write_file("verb: 'a\n");
-    cr_expect_eq(mcs_config_verb(file, &arena, &name), MCS_E_DATA);
+    values_good(&values_verb, missing, "-i in --config %");
+    cr_expect_eq(values_got.common.seed, 5, "the command line's file is read alone");
+    cr_expect_eq(values_parse(&values_verb, missing, "-i in"), MCS_E_NOINPUT);
 }
 
 /* ---- suggestions ---- */
