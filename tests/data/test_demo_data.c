@@ -1,23 +1,15 @@
-/* The demo's data: the atlas, lesion images, captions, starting images. */
+/* The demo's data: the atlas, lesion images, captions, starting images. Files and bad input: test_demo_write.c. */
 #include "data/image/image.h"
 #include "data/image/volume.h"
-#include "data/io/file.h"
 #include "data/lesions/demo_write.h"
-#include "engine/base/log.h"
-#include "train/cmd/demo_data_options.h"
+#include "tests/support/support_demo_data.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
-
-static struct demo_atlas atlas;
-static struct demo_config config;
 
 static double seconds(void)
 {
@@ -26,54 +18,21 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void setup(void)
-{
-    mcs_log_quiet(1);
-    config = mcs_demo_config_default();
-    cr_assert_eq(mcs_demo_atlas_load(NULL, &atlas), MCS_OK, "%s", mcs_error_message());
-}
-
-static void teardown(void)
-{
-    mcs_demo_atlas_free(&atlas);
-}
-
-TestSuite(demo, .init = setup, .fini = teardown);
-
-struct data_options {
-    struct mcs_common common;
-    struct demo_config data;
-};
-static const struct mcs_option data_table[] = {MCS_DEMO_CONFIG_OPTIONS(data_options, data){0}};
-static const struct mcs_verb data_verb = {
-    .name = "demo data", .line = "", .options = data_table, .options_bytes = sizeof(struct data_options)};
-
-/* Reads a YAML file of the data's options alone and checks it. */
-static enum mcs_status read_config(char *path, struct demo_config *c)
-{
-    struct data_options o;
-    struct arena arena = {0};
-    char *argv[] = {"--config", path}, *env[] = {NULL};
-    enum mcs_status st = mcs_config_parse_env(&data_verb, 2, argv, env, &arena, &o);
-    if (st == MCS_OK) st = mcs_demo_config_check(&o.data);
-    if (st == MCS_OK) *c = o.data;
-    mcs_arena_free(&arena);
-    return st;
-}
+TestSuite(demo, .init = demo_data_open, .fini = demo_data_close);
 
 Test(demo, committed_config_holds_the_defaults)
 {
     char path[] = MCS_SOURCE_DIR "/configs/demo.yaml";
     struct demo_config file;
-    cr_assert_eq(read_config(path, &file), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(memcmp(&file, &config, sizeof file), 0);
+    cr_assert_eq(demo_data_read_config(path, &file), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(memcmp(&file, &demo_data_config, sizeof file), 0);
 }
 
 Test(demo, slabs_and_their_gaps)
 {
-    cr_assert_eq(atlas.n_slices[DEMO_TEST], 24);
-    cr_assert_eq(atlas.n_slices[DEMO_VALIDATION], 12);
-    cr_assert_eq(atlas.n_slices[DEMO_TRAIN], 37);
+    cr_assert_eq(demo_data_atlas.n_slices[DEMO_TEST], 24);
+    cr_assert_eq(demo_data_atlas.n_slices[DEMO_VALIDATION], 12);
+    cr_assert_eq(demo_data_atlas.n_slices[DEMO_TRAIN], 37);
     for (int a = DEMO_Z_LOW; a <= DEMO_Z_HIGH; a++)
         for (int b = DEMO_Z_LOW; b <= DEMO_Z_HIGH; b++) {
             const int sa = mcs_demo_slice_split(a), sb = mcs_demo_slice_split(b);
@@ -83,23 +42,23 @@ Test(demo, slabs_and_their_gaps)
 
 Test(demo, atlas_is_the_head_it_should_be)
 {
-    const int64_t plane = (int64_t)atlas.nx * atlas.ny;
-    cr_assert_str_eq(atlas.region[5].words, "superior orbital frontal");
-    cr_assert_str_eq(atlas.region[103].words, "cerebellum");
-    cr_assert_str_eq(atlas.region[57].words, "postcentral gyrus");
-    cr_assert_str_eq(atlas.region[62].words, "inferior parietal lobule");
-    cr_assert_str_eq(atlas.region[87].words, "middle temporal pole");
-    cr_assert_eq(atlas.region[103].side, DEMO_LEFT);
-    cr_assert_eq(atlas.region[109].side, DEMO_MIDLINE);
-    cr_assert_eq(atlas.region[55].lobe, DEMO_TEMPORAL);
-    cr_assert_eq(atlas.region[54].lobe, DEMO_OCCIPITAL);
+    const int64_t plane = (int64_t)demo_data_atlas.nx * demo_data_atlas.ny;
+    cr_assert_str_eq(demo_data_atlas.region[5].words, "superior orbital frontal");
+    cr_assert_str_eq(demo_data_atlas.region[103].words, "cerebellum");
+    cr_assert_str_eq(demo_data_atlas.region[57].words, "postcentral gyrus");
+    cr_assert_str_eq(demo_data_atlas.region[62].words, "inferior parietal lobule");
+    cr_assert_str_eq(demo_data_atlas.region[87].words, "middle temporal pole");
+    cr_assert_eq(demo_data_atlas.region[103].side, DEMO_LEFT);
+    cr_assert_eq(demo_data_atlas.region[109].side, DEMO_MIDLINE);
+    cr_assert_eq(demo_data_atlas.region[55].lobe, DEMO_TEMPORAL);
+    cr_assert_eq(demo_data_atlas.region[54].lobe, DEMO_OCCIPITAL);
     /* Every voxel of the brain has a region; voxels of left regions are on the left. */
     int64_t brain = 0, left[2] = {0};
-    for (int64_t i = 0; i < plane * atlas.nz; i++) {
-        if (!atlas.brain[i]) continue;
+    for (int64_t i = 0; i < plane * demo_data_atlas.nz; i++) {
+        if (!demo_data_atlas.brain[i]) continue;
         brain++;
-        cr_assert(atlas.label[i] >= 1 && atlas.label[i] < DEMO_REGIONS);
-        if (atlas.region[atlas.label[i]].side == DEMO_LEFT) left[i % atlas.nx > 90]++;
+        cr_assert(demo_data_atlas.label[i] >= 1 && demo_data_atlas.label[i] < DEMO_REGIONS);
+        if (demo_data_atlas.region[demo_data_atlas.label[i]].side == DEMO_LEFT) left[i % demo_data_atlas.nx > 90]++;
     }
     cr_assert(brain > 1200000 && brain < 1900000, "%lld voxels", (long long)brain);
     cr_assert_gt(left[0], 40 * left[1]);
@@ -111,10 +70,10 @@ Test(demo, labels_are_the_nearest)
     struct volume aal;
     struct demo_draw d = mcs_demo_draw("test", 1, 0, 0);
     cr_assert_eq(mcs_volume_read("/usr/share/mricron/templates/aal.nii.gz", &aal), MCS_OK);
-    const int reach = 15, nx = atlas.nx, ny = atlas.ny;
+    const int reach = 15, nx = demo_data_atlas.nx, ny = demo_data_atlas.ny;
     for (int t = 0; t < 300; t++) {
         const int x = 20 + mcs_demo_below(&d, 141), y = 20 + mcs_demo_below(&d, 177), z = 45 + mcs_demo_below(&d, 75);
-        const int given = atlas.label[((z - DEMO_Z_LOW) * ny + y) * nx + x];
+        const int given = demo_data_atlas.label[((z - DEMO_Z_LOW) * ny + y) * nx + x];
         int nearest = 1 << 20, of_given = 1 << 20;
         for (int k = -reach; k <= reach; k++)
             for (int j = -reach; j <= reach; j++)
@@ -133,12 +92,12 @@ Test(demo, one_sample_twice_is_the_same_and_others_differ)
     struct demo_sample *a = malloc(3 * sizeof *a), *b = a + 1, *c = a + 2;
     for (int k = DEMO_NONE; k <= DEMO_MIXED; k++) {
         memset(a, 1, sizeof *a);
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TRAIN, (enum demo_kind)k, 7, 41, a);
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TRAIN, (enum demo_kind)k, 7, 42, c);
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TRAIN, (enum demo_kind)k, 7, 41, b);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)k, 7, 41, a);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)k, 7, 42, c);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)k, 7, 41, b);
         cr_assert_eq(memcmp(a, b, sizeof *a), 0);
         cr_assert_neq(memcmp(a->image, c->image, sizeof a->image), 0);
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TEST, (enum demo_kind)k, 7, 41, c);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, (enum demo_kind)k, 7, 41, c);
         cr_assert_neq(memcmp(a->image, c->image, sizeof a->image), 0);
     }
     free(a);
@@ -168,13 +127,13 @@ Test(demo, captions_are_short_and_in_the_vocabulary)
     struct demo_sample *s = malloc(sizeof *s);
     char *vocabulary, caption[DEMO_CAPTION_BYTES];
     int n_words, longest = 0;
-    cr_assert_eq(mcs_demo_vocabulary(&atlas, &vocabulary, &n_words), MCS_OK);
+    cr_assert_eq(mcs_demo_vocabulary(&demo_data_atlas, &vocabulary, &n_words), MCS_OK);
     cr_assert_eq(strncmp(vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n", 32), 0);
     cr_assert(n_words > 80 && n_words < 140, "%d words", n_words);
     for (uint32_t i = 0; i < 200; i++) {
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TRAIN, (enum demo_kind)(i % 3), 3, i, s);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)(i % 3), 3, i, s);
         for (uint32_t v = 0; v < 8; v++) {
-            mcs_demo_lesion_caption(&atlas, &config, s, 3, v, caption);
+            mcs_demo_lesion_caption(&demo_data_atlas, &demo_data_config, s, 3, v, caption);
             if (v == 0) cr_assert_str_eq(caption, s->caption);
             if (count_words(caption) > longest) longest = count_words(caption);
             cr_assert(in_vocabulary(vocabulary, caption), "%s", caption);
@@ -195,7 +154,7 @@ Test(demo, lesions_are_what_their_config_says)
     int n = 400, small_large[2] = {0};
     const double start = seconds();
     for (int i = 0; i < n; i++) {
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
         const struct demo_lesion *l = &s->lesion[0];
         cr_assert_gt(l->area, 20);
         for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] || s->brain[p]);
@@ -290,7 +249,7 @@ Test(demo, lesions_are_not_found_without_a_model)
     double bright[3] = {0}, dark[3] = {0}, centre = 0, seen = 0;
     for (int i = 0; i < n; i++) {
         double d[3];
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
         const int t = otsu(s->image);
         components(s->image, s->truth[0], t, 1, d);
         for (int k = 0; k < 3; k++) bright[k] += d[k] / n;
@@ -324,7 +283,7 @@ Test(demo, two_lesions_differ_in_look_and_side)
     struct demo_sample *s = malloc(sizeof *s);
     int opposite_sides = 0, n = 200;
     for (int i = 0; i < n; i++) {
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_VALIDATION, DEMO_TWO, 5, (uint32_t)i, s);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_VALIDATION, DEMO_TWO, 5, (uint32_t)i, s);
         cr_assert_eq(s->n_lesions, 2);
         cr_assert_neq(s->lesion[0].bright, s->lesion[1].bright);
         cr_assert_str_neq(s->lesion[0].prompt4, s->lesion[1].prompt4);
@@ -340,7 +299,7 @@ Test(demo, two_lesions_differ_in_look_and_side)
         }
     }
     cr_assert_gt(opposite_sides, 8 * n / 10); /* the others are on the midline */
-    mcs_demo_lesion_sample(&atlas, &config, DEMO_VALIDATION, DEMO_NONE, 5, 1, s);
+    mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_VALIDATION, DEMO_NONE, 5, 1, s);
     cr_assert_eq(s->n_lesions, 0);
     for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] && !s->truth[1][p]);
     free(s);
@@ -351,7 +310,7 @@ Test(demo, mixed_kinds_come_in_their_shares)
     struct demo_sample *s = malloc(sizeof *s);
     int count[3] = {0}, n = 500;
     for (int i = 0; i < n; i++) {
-        mcs_demo_lesion_sample(&atlas, &config, DEMO_TRAIN, DEMO_MIXED, 1, (uint32_t)i, s);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, DEMO_MIXED, 1, (uint32_t)i, s);
         count[s->kind]++;
     }
     /* binomial: 50 +- 6.7 and 25 +- 4.9; four deviations */
@@ -366,10 +325,10 @@ Test(demo, clip_start)
     struct demo_clip_start *s = malloc(2 * sizeof *s);
     char *vocabulary, caption[DEMO_CAPTION_BYTES];
     int shapes[DEMO_NOTHING + 1] = {0}, n = 300;
-    cr_assert_eq(mcs_demo_vocabulary(&atlas, &vocabulary, NULL), MCS_OK);
+    cr_assert_eq(mcs_demo_vocabulary(&demo_data_atlas, &vocabulary, NULL), MCS_OK);
     const double start = seconds();
     for (int i = 0; i < n; i++) {
-        mcs_demo_clip_start(&atlas, &config, 2, (uint32_t)i, s);
+        mcs_demo_clip_start(&demo_data_atlas, &demo_data_config, 2, (uint32_t)i, s);
         shapes[s->shape]++;
         cr_assert_eq(mcs_demo_slice_split(s->z), DEMO_TRAIN);
         cr_assert(in_vocabulary(vocabulary, s->caption), "%s", s->caption);
@@ -383,9 +342,9 @@ Test(demo, clip_start)
     if (getenv("MCS_SHOW")) fprintf(stderr, "CLIP start %.3f ms a sample\n", 1e3 * (seconds() - start) / n);
     for (int k = 0; k < DEMO_SHAPES; k++) cr_assert_gt(shapes[k], n / 20);
     cr_assert(shapes[DEMO_NOTHING] > n / 20 && shapes[DEMO_REGION] > n / 10);
-    mcs_demo_clip_start(&atlas, &config, 2, 299, s + 1);
+    mcs_demo_clip_start(&demo_data_atlas, &demo_data_config, 2, 299, s + 1);
     cr_assert_eq(memcmp(s, s + 1, sizeof *s), 0);
-    mcs_demo_clip_start_caption(&atlas, &config, s, 2, 0, caption);
+    mcs_demo_clip_start_caption(&demo_data_atlas, &demo_data_config, s, 2, 0, caption);
     cr_assert_str_eq(caption, s->caption);
     free(vocabulary);
     free(s);
@@ -397,7 +356,7 @@ Test(demo, sam_start)
     int n = 300, targets = 0, little = 0, by_shape[DEMO_NOTHING] = {0};
     const double start = seconds();
     for (int i = 0; i < n; i++) {
-        mcs_demo_sam_start(&atlas, &config, 2, (uint32_t)i, s);
+        mcs_demo_sam_start(&demo_data_atlas, &demo_data_config, 2, (uint32_t)i, s);
         cr_assert_eq(mcs_demo_slice_split(s->z), DEMO_TRAIN);
         cr_assert(s->n_targets >= 1 && s->n_targets <= DEMO_TARGETS);
         targets += s->n_targets;
@@ -423,133 +382,7 @@ Test(demo, sam_start)
     for (int k = 0; k < DEMO_SHAPES; k++) cr_assert_gt(by_shape[k], n / 10);
     cr_assert(by_shape[DEMO_REGION] > n / 10 && by_shape[DEMO_BRAIN] > n / 30);
     cr_assert_gt(3 * little, targets);
-    mcs_demo_sam_start(&atlas, &config, 2, 299, s + 1);
+    mcs_demo_sam_start(&demo_data_atlas, &demo_data_config, 2, 299, s + 1);
     cr_assert_eq(memcmp(s, s + 1, sizeof *s), 0);
     free(s);
-}
-
-/* ---- files ---- */
-
-static void empty(const char *folder)
-{
-    static const char *const subs[] = {"images", "masks", "masks_each", "."};
-    for (int k = 0; k < 4; k++) {
-        struct file_list list;
-        char path[1024], sub[512];
-        snprintf(sub, sizeof sub, "%s/%s", folder, subs[k]);
-        if (mcs_folder_list(sub, NULL, &list) != MCS_OK) continue;
-        for (int i = 0; i < list.n; i++) {
-            snprintf(path, sizeof path, "%s/%s", sub, list.names[i]);
-            unlink(path);
-        }
-        mcs_file_list_free(&list);
-        if (k < 3) rmdir(sub);
-    }
-    rmdir(folder);
-    mcs_error_clear();
-}
-
-Test(demo, written_twice_with_other_threads_is_the_same)
-{
-    static const char *const files[] = {"images/test_00003.png",
-                                        "images/test_00011.png",
-                                        "masks/test_00004.png",
-                                        "pairs.csv",
-                                        "prompts.json",
-                                        "attributes.json",
-                                        "vocab.txt",
-                                        "demo.json"};
-    char folder[2][64] = {"/tmp/mcs_demo_a_XXXXXX", "/tmp/mcs_demo_b_XXXXXX"}, path[256], hex[2][65];
-    struct image img;
-    const struct demo_write what = {.split = DEMO_TEST, .kind = DEMO_MIXED, .seed = 9, .first_id = 0, .n = 12};
-    for (int k = 0; k < 2; k++) {
-        cr_assert(mkdtemp(folder[k]));
-        omp_set_num_threads(1 + k);
-        cr_assert_eq(mcs_demo_write(folder[k], &atlas, &config, &what), MCS_OK, "%s", mcs_error_message());
-    }
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        for (int k = 0; k < 2; k++) {
-            snprintf(path, sizeof path, "%s/%s", folder[k], files[i]);
-            cr_assert_eq(mcs_file_sha256(path, hex[k]), MCS_OK, "%s", path);
-        }
-        cr_assert_str_eq(hex[0], hex[1]);
-    }
-    struct demo_sample *s = malloc(sizeof *s);
-    mcs_demo_lesion_sample(&atlas, &config, DEMO_TEST, DEMO_MIXED, 9, 4, s);
-    snprintf(path, sizeof path, "%s/masks/test_00004.png", folder[0]);
-    cr_assert_eq(mcs_image_read(path, 1, &img), MCS_OK);
-    cr_assert(img.width == DEMO_SIZE && img.height == DEMO_SIZE);
-    for (int i = 0; i < DEMO_PIXELS; i++) cr_assert_eq(img.pixels[i], s->truth[0][i] | s->truth[1][i] ? 255 : 0);
-    mcs_image_free(&img);
-    const struct demo_cell cell = {s->image, {s->truth[0], s->truth[1]}};
-    snprintf(path, sizeof path, "%s/sheet.png", folder[0]);
-    cr_assert_eq(mcs_demo_sheet(path, &cell, 1, 1), MCS_OK);
-    free(s);
-    empty(folder[0]);
-    empty(folder[1]);
-}
-
-/* ---- bad input ---- */
-
-Test(demo, what_is_missing_is_named)
-{
-    struct demo_atlas other;
-    cr_assert_eq(mcs_demo_atlas_load("/nowhere", &other), MCS_E_NOINPUT);
-    cr_assert(strstr(mcs_error_message(), "mricron-data") && strstr(mcs_error_message(), "/nowhere"));
-}
-
-Test(demo, damaged_atlas_is_refused)
-{
-    char folder[] = "/tmp/mcs_demo_bad_XXXXXX", path[256];
-    struct demo_atlas other;
-    cr_assert(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/ch2.nii.gz", folder);
-    cr_assert_eq(mcs_file_write(path, "no scan", 7), MCS_OK);
-    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_NOINPUT, "no names there"); /* aal.nii.txt */
-    mcs_error_clear();
-    snprintf(path, sizeof path, "%s/aal.nii.txt", folder);
-    cr_assert_eq(mcs_file_write(path, "1 Precentral_L 2001\n1 Precentral_R 2002\n", 40), MCS_OK);
-    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_DATA);
-    cr_assert(strstr(mcs_error_message(), "line 2"), "%s", mcs_error_message());
-    mcs_error_clear();
-    cr_assert_eq(mcs_file_write(path, "Precentral_L\n", 13), MCS_OK);
-    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_DATA);
-    mcs_error_clear();
-    char *names;
-    int64_t n;
-    cr_assert_eq(mcs_file_read("/usr/share/mricron/templates/aal.nii.txt", 1 << 20, &names, &n), MCS_OK);
-    cr_assert_eq(mcs_file_write(path, names, n), MCS_OK);
-    cr_assert_eq(mcs_demo_atlas_load(folder, &other), MCS_E_DATA); /* ch2.nii.gz is no volume */
-    cr_assert(strstr(mcs_error_message(), "ch2.nii.gz"), "%s", mcs_error_message());
-    free(names);
-    empty(folder);
-}
-
-Test(demo, bad_config_is_refused)
-{
-    char path[] = "/tmp/mcs_demo_config_XXXXXX";
-    struct demo_config c = config;
-    static const char *const bad[] = {"lesion:\n  small-lwo: 5\n", "lesion:\n  small-low: 9\n",
-                                      "share:\n  without: 1.5\n", "share:\n  without: 0.7\n  two: 0.6\n",
-                                      "image:\n  noise-low: many\n"};
-    close(mkstemp(path));
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        cr_assert_eq(mcs_file_write(path, bad[i], (int64_t)strlen(bad[i])), MCS_OK);
-        cr_assert_eq(read_config(path, &c), MCS_E_USAGE, "%s: %s", bad[i], mcs_error_message());
-        if (i == 0) cr_assert(strstr(mcs_error_message(), "small-low"), "%s", mcs_error_message());
-        cr_assert_eq(memcmp(&c, &config, sizeof c), 0);
-        mcs_error_clear();
-    }
-    unlink(path);
-    cr_assert_eq(read_config(path, &c), MCS_E_NOINPUT);
-}
-
-Test(demo, a_file_in_the_folders_place_is_an_error)
-{
-    char path[] = "/tmp/mcs_demo_file_XXXXXX";
-    const struct demo_write what = {.split = DEMO_TEST, .kind = DEMO_ONE, .seed = 1, .n = 2};
-    close(mkstemp(path));
-    cr_assert_eq(mcs_demo_write(path, &atlas, &config, &what), MCS_E_IO);
-    cr_assert(strstr(mcs_error_message(), path));
-    unlink(path);
 }

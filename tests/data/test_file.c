@@ -1,46 +1,26 @@
-/* Files: written whole or not at all, whatever exists at the target; listing, stems, SHA-256. */
+/* Files: written whole or not at all, whatever exists at the target; listing, stems, SHA-256. Killed writers and
+ * several writers: test_file_writers.c. */
 #include "data/io/file.h"
 #include "engine/dist/ranks.h"
+#include "tests/support/support_folder.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-static char folder[64];
 
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_file_XXXXXX");
-    cr_assert(mkdtemp(folder));
-    chmod(folder, 0777);
+    test_folder_open("file");
+    chmod(test_folder, 0777);
 }
 
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    if (system(command) != 0) cr_log_warn("%s was left behind", folder);
-}
-
-TestSuite(file, .init = setup, .fini = teardown);
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
+TestSuite(file, .init = setup, .fini = test_folder_close);
 
 static void holds(const char *path, const char *text)
 {
@@ -86,7 +66,7 @@ Test(file, written_and_replaced)
     holds(in_folder("a"), "newer");
     cr_assert_eq(mcs_file_write(in_folder("a"), "", 0), MCS_OK);
     holds(in_folder("a"), "");
-    cr_assert_eq(n_files(folder), 1);
+    cr_assert_eq(n_files(test_folder), 1);
 }
 
 Test(file, in_steps)
@@ -109,7 +89,7 @@ Test(file, in_steps)
         mcs_file_abort(&new);
         mcs_file_abort(&new); /* nothing is left to abort */
         holds(in_folder("a"), "new");
-        cr_assert_eq(n_entries(folder), 1);
+        cr_assert_eq(n_entries(test_folder), 1);
     }
     mcs_file_always_named(0);
     memset(longest, 'x', sizeof longest - 1);
@@ -143,25 +123,6 @@ Test(file, permissions_and_links)
     umask(before);
 }
 
-/* As in two containers with equal process numbers that write one file: neither touches the other's temporary file. */
-Test(file, two_writers)
-{
-    struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
-    for (int named = 0; named < 2; named++) {
-        mcs_file_always_named(named);
-        cr_assert_eq(mcs_file_begin(in_folder("a"), &one), MCS_OK);
-        cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
-        cr_assert_eq(write(one.fd, "one", 3), 3);
-        cr_assert_eq(write(two.fd, "other", 5), 5);
-        cr_assert_eq(mcs_file_commit(&one), MCS_OK);
-        holds(in_folder("a"), "one");
-        cr_assert_eq(mcs_file_commit(&two), MCS_OK);
-        holds(in_folder("a"), "other");
-        cr_assert_eq(n_entries(folder), 1);
-    }
-    mcs_file_always_named(0);
-}
-
 Test(file, what_is_in_the_way)
 {
     mkdir(in_folder("d"), 0777);
@@ -169,20 +130,20 @@ Test(file, what_is_in_the_way)
     fails(mcs_file_write(in_folder("no/such/a"), "x", 1), MCS_E_IO, "No such");
     fails(mcs_file_write("/dev/null", "x", 1), MCS_E_IO, "regular"); /* a rename over it would break the machine */
     fails(mcs_file_write("", "x", 1), MCS_E_IO, "empty");
-    cr_assert_eq(n_files(folder), 0); /* folders are not listed, and no temporary file is left */
+    cr_assert_eq(n_files(test_folder), 0); /* folders are not listed, and no temporary file is left */
 }
 
 Test(file, read_only_folder)
 {
     cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
-    chmod(folder, 0555);
+    chmod(test_folder, 0555);
     if (geteuid() == 0) cr_assert_eq(seteuid(65534), 0); /* root may write anywhere; this process runs only this test */
     enum mcs_status st = mcs_file_write(in_folder("a"), "new", 3);
     if (getuid() == 0) cr_assert_eq(seteuid(0), 0);
-    chmod(folder, 0777);
+    chmod(test_folder, 0777);
     fails(st, MCS_E_IO, "Permission denied");
     holds(in_folder("a"), "old");
-    cr_assert_eq(n_files(folder), 1);
+    cr_assert_eq(n_files(test_folder), 1);
 }
 
 /* A limit on the size of files truncates a write as a full disk does. */
@@ -200,7 +161,7 @@ Test(file, limit_on_size)
     setrlimit(RLIMIT_FSIZE, &before);
     fails(st, MCS_E_IO, "1000 bytes here (ulimit -f)");
     holds(in_folder("a"), "old");
-    cr_assert_eq(n_files(folder), 1);
+    cr_assert_eq(n_files(test_folder), 1);
 }
 
 Test(file, full_disk)
@@ -226,7 +187,7 @@ Test(file, reading)
     cr_assert_eq(mcs_file_write(in_folder("a"), "12345", 5), MCS_OK);
     fails(mcs_file_read(in_folder("a"), 4, &bytes, &n), MCS_E_DATA, "more than the 4");
     fails(mcs_file_read(in_folder("b"), 4, &bytes, &n), MCS_E_NOINPUT, "No such");
-    fails(mcs_file_read(folder, 4, &bytes, &n), MCS_E_IO, "is a folder");
+    fails(mcs_file_read(test_folder, 4, &bytes, &n), MCS_E_IO, "is a folder");
     cr_assert_eq(mcs_file_read(in_folder("a"), 5, &bytes, &n), MCS_OK);
     free(bytes);
     fails(mcs_file_read("/dev/zero", 1 << 20, &bytes, &n), MCS_E_IO, "is a device"); /* endless, without a size */
@@ -241,7 +202,7 @@ Test(file, folders)
     cr_assert(mcs_folder_exists(in_folder("x/y/z")) && !mcs_file_exists(in_folder("x/y/z")));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[512];
-        snprintf(path, sizeof path, "%s/x/%s", folder, names[i]);
+        snprintf(path, sizeof path, "%s/x/%s", test_folder, names[i]);
         cr_assert_eq(mcs_file_write(path, "", 0), MCS_OK);
     }
     cr_assert(mcs_file_exists(in_folder("x/a.png")) && !mcs_folder_exists(in_folder("x/a.png")));
@@ -297,148 +258,4 @@ Test(file, sha256)
         cr_assert_str_eq(hex, again);
     }
     fails(mcs_file_sha256(in_folder("none"), hex), MCS_E_NOINPUT, "No such");
-}
-
-/* A process that ends in the middle of a write; `named`: on a file system without nameless files. */
-static void die_writing(const char *path, int named)
-{
-    const pid_t child = fork();
-    if (child == 0) {
-        struct mcs_new_file f = MCS_NEW_FILE;
-        mcs_file_always_named(named);
-        if (mcs_file_begin(path, &f) != MCS_OK || write(f.fd, "half", 4) != 4) _exit(1);
-        kill(getpid(), SIGKILL);
-    }
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
-Test(file, a_killed_writer_leaves_nothing)
-{
-    die_writing(in_folder("a"), 0);
-    cr_expect_eq(n_entries(folder), 0);
-}
-
-/* Without O_TMPFILE its partial file stays until the same file is written again; those of other files stay. */
-Test(file, leftovers)
-{
-    struct mcs_new_file alive = MCS_NEW_FILE;
-    die_writing(in_folder("a"), 1);
-    die_writing(in_folder("a"), 1);
-    die_writing(in_folder("b"), 1);
-    mcs_file_always_named(1);
-    const pid_t writer = fork(); /* still running: its temporary file of the same name must stay */
-    if (writer == 0) {
-        if (mcs_file_begin(in_folder("a"), &alive) != MCS_OK) _exit(1);
-        cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
-        for (;;) pause();
-    }
-    while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
-    /* its begin has removed the two of "a"; remaining: its temporary file, that of "b", "ready" */
-    cr_expect_eq(n_entries(folder), 3);
-    cr_assert_eq(mcs_file_write(in_folder(".mcsam-0123456789abcdef-short"), "x", 1), MCS_OK); /* not a temporary name */
-    cr_assert_eq(mcs_file_write(in_folder("a"), "x", 1), MCS_OK);
-    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder));
-    cr_assert_eq(mcs_file_write(in_folder("b"), "x", 1), MCS_OK);
-    cr_expect_eq(n_entries(folder), 5, "%d", n_entries(folder)); /* "b" replaced its temporary file */
-    kill(writer, SIGKILL);
-    waitpid(writer, NULL, 0);
-    mcs_file_always_named(0);
-}
-
-/* A file at a name that a writer might choose is never opened: names are random, and O_EXCL refuses existing ones. */
-Test(file, temporary_names_differ)
-{
-    struct mcs_new_file one = MCS_NEW_FILE, two = MCS_NEW_FILE;
-    mcs_file_always_named(1);
-    cr_assert_eq(mcs_file_begin(in_folder("a"), &one), MCS_OK);
-    cr_assert_eq(mcs_file_begin(in_folder("a"), &two), MCS_OK);
-    cr_expect_str_neq(one.scratch, two.scratch);
-    cr_expect(fcntl(one.fd, F_GETFD) & FD_CLOEXEC);
-    /* short, whatever the target's name */
-    cr_expect_eq(strlen(strrchr(one.scratch, '/') + 1), strlen(".mcsam-") + 16 + 1 + 16);
-    cr_expect_eq(strrchr(one.scratch, '/')[1], '.'); /* hidden from listings */
-    mcs_file_abort(&one);
-    mcs_file_abort(&two);
-    mcs_file_always_named(0);
-}
-
-/* ---- folders left by ranks ---- */
-
-static enum mcs_status die(void *context, struct ranks *r)
-{
-    (void)context;
-    if (r->rank == 0) kill(getpid(), SIGKILL);
-    pause();
-    return MCS_OK;
-}
-
-/* Says that it is ready, then waits for the file "go". */
-static enum mcs_status wait_for_go(void *context, struct ranks *r)
-{
-    (void)context;
-    if (r->rank) return MCS_OK;
-    cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
-    while (!mcs_file_exists(in_folder("go"))) usleep(1000);
-    cr_expect(mcs_folder_exists(r->folder)); /* the other run has not removed it */
-    return MCS_OK;
-}
-
-static enum mcs_status nothing(void *context, struct ranks *r)
-{
-    (void)context;
-    return mcs_folder_exists(r->folder) ? MCS_OK : MCS_E_FAIL;
-}
-
-/* The rendezvous folder of a killed run is removed by the next run; that of a running one is not. */
-Test(file, folder_of_killed_ranks)
-{
-    setenv("TMPDIR", folder, 1);
-    pid_t child = fork();
-    if (child == 0) _exit(mcs_ranks_run(2, die, NULL));
-    cr_assert_eq(waitpid(child, NULL, 0), child);
-    cr_assert_eq(n_entries(folder), 1);
-    DIR *d = opendir(folder);
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] == 'm') {
-            char alive[512];
-            snprintf(alive, sizeof alive, "%s/alive.0", e->d_name);
-            cr_assert_eq(mcs_file_write(in_folder(alive), "x", 1), MCS_OK);
-        }
-    closedir(d);
-    child = fork();
-    if (child == 0) _exit(mcs_ranks_run(2, wait_for_go, NULL));
-    while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
-    cr_expect_eq(n_entries(folder), 2); /* "ready" and the folder of the running ranks */
-    cr_expect_eq(mcs_ranks_run(2, nothing, NULL), MCS_OK);
-    cr_expect_eq(n_entries(folder), 2);
-    cr_assert_eq(mcs_file_write(in_folder("go"), "", 0), MCS_OK);
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    cr_expect_eq(n_entries(folder), 2); /* "ready" and "go" */
-}
-
-/* Only this user's, and only names with the prefix. */
-Test(file, leftovers_by_name)
-{
-    cr_assert_eq(mcs_file_write(in_folder("part-1"), "x", 1), MCS_OK);
-    cr_assert_eq(mcs_file_write(in_folder("part-2"), "x", 1), MCS_OK);
-    cr_assert_eq(mcs_file_write(in_folder("other"), "x", 1), MCS_OK);
-    cr_assert_eq(symlink("other", in_folder("part-link")), 0);
-    cr_assert_eq(mcs_folder_make(in_folder("part-3")), MCS_OK);
-    cr_assert_eq(mcs_file_write(in_folder("part-3/a"), "x", 1), MCS_OK);
-    const int fd = open(in_folder("part-2"), O_RDONLY | O_CLOEXEC);
-    cr_assert_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
-    mcs_leftovers_remove(in_folder("none"), "part-");
-    mcs_leftovers_remove(folder, "part-");
-    close(fd);
-    cr_expect_not(mcs_file_exists(in_folder("part-1")) || mcs_folder_exists(in_folder("part-3")));
-    cr_expect(mcs_file_exists(in_folder("part-2")) && mcs_file_exists(in_folder("other")));
-    cr_expect_eq(n_entries(folder), 3); /* and the link */
-    if (geteuid() != 0) return;
-    cr_assert_eq(chown(in_folder("part-2"), 65534, 65534), 0);
-    mcs_leftovers_remove(folder, "part-");
-    cr_expect(mcs_file_exists(in_folder("part-2")));
 }

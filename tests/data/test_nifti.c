@@ -4,6 +4,7 @@
 #include "data/image/volume.h"
 #include "data/io/file.h"
 #include "engine/base/log.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_nifti.h"
 
 #include <criterion/criterion.h>
@@ -15,32 +16,14 @@
 #include <unistd.h>
 
 enum { N = 4 * 3 * 2 };
-static char folder[64];
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_nifti_XXXXXX");
-    cr_assert(mkdtemp(folder));
+    test_folder_open("nifti");
     mcs_log_quiet(1);
 }
 
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0) cr_log_warn("%s was left behind", folder);
-}
-
-TestSuite(nifti, .init = setup, .fini = teardown);
+TestSuite(nifti, .init = setup, .fini = test_folder_close);
 
 /* The values include the smallest and the largest of each type. */
 static const struct {
@@ -269,7 +252,7 @@ Test(nifti, gzip_is_known_by_its_bytes)
     nifti_save(in_folder("first"), f.bytes, 400 - 40, 1);
     nifti_save(in_folder("second"), f.bytes + 360, f.n - 360, 1);
     char command[400];
-    snprintf(command, sizeof command, "cd %s && cat first second > members.nii.gz", folder);
+    snprintf(command, sizeof command, "cd %s && cat first second > members.nii.gz", test_folder);
     cr_assert_eq(system(command), 0);
     static const char *const names[] = {"plain.nii.gz", "packed.nii", "CAPITAL.NII.GZ", "members.nii.gz"};
     for (int i = 0; i < 4; i++) {

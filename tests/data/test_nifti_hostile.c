@@ -4,6 +4,7 @@
 #include "data/image/volume.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_nifti.h"
 
 #include <criterion/criterion.h>
@@ -12,34 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 enum { N = 4 * 3 * 2 };
 static const int64_t MIB = 1 << 20;
-static char folder[64];
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_hostile_XXXXXX");
-    cr_assert(mkdtemp(folder));
+    test_folder_open("hostile");
     mcs_log_quiet(1);
 }
 
 static void teardown(void)
 {
-    char command[128];
     mcs_memory_limit_set(0);
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0) cr_log_warn("%s was left behind", folder);
+    test_folder_close();
 }
 
 TestSuite(nifti_hostile, .init = setup, .fini = teardown);
@@ -303,7 +290,7 @@ static const char *bomb(const char *source, int64_t n, int64_t nx)
     s.bitpix = 8;
     nifti_header(&s, &f);
     nifti_save(in_folder("head"), f.bytes, f.n, 0);
-    snprintf(command, sizeof command, "cd %s && (cat head; head -c %lld %s) | gzip -nc1 > bomb.nii.gz", folder,
+    snprintf(command, sizeof command, "cd %s && (cat head; head -c %lld %s) | gzip -nc1 > bomb.nii.gz", test_folder,
              (long long)n, source);
     cr_assert_eq(system(command), 0);
     return in_folder("bomb.nii.gz");
@@ -374,7 +361,7 @@ Test(nifti_hostile, a_damaged_packed_header)
     nifti_save(in_folder("h.img.gz"), image.bytes, image.n, 1);
     nifti_save(in_folder("head"), f.bytes, f.n, 0);
     snprintf(command, sizeof command, "cd %s && (cat head; head -c 1000000 /dev/urandom) | gzip -nc1 > h.hdr.gz",
-             folder);
+             test_folder);
     cr_assert_eq(system(command), 0);
     cr_assert_eq(mcs_volume_read(in_folder("h.hdr.gz"), &v), MCS_OK, "%s", mcs_error_message());
     mcs_volume_free(&v);

@@ -2,6 +2,7 @@
  * limits on the process. Helpers that lie, hang or are missing: test_store_liars.c. */
 #include "data/io/file.h"
 #include "data/io/store.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
@@ -14,37 +15,18 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
-static const char *folder;
-
 static void setup(void)
 {
-    folder = tiny_folder("helper");
+    test_folder_open("helper");
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-static void teardown(void)
-{
-    tiny_remove(folder);
-}
-TestSuite(store_helper, .init = setup, .fini = teardown, .timeout = 120);
-
-static const char *at(const char *name)
-{
-    return tiny_path(folder, "%s", name);
-}
-
-static void fails(enum mcs_status st, enum mcs_status want, const char *word)
-{
-    cr_assert_eq(st, want, "status %d, want %d: %s", st, want, mcs_error_message());
-    cr_assert(strstr(mcs_error_message(), word), "no '%s' in: %s", word, mcs_error_message());
-    mcs_error_clear();
-}
+TestSuite(store_helper, .init = setup, .fini = test_folder_close, .timeout = 120);
 
 /* A file with every kind of dataset that the store reads, some of which only other programs write. */
 static void put_kinds(const char *name)
@@ -57,7 +39,7 @@ static void put_kinds(const char *name)
     static const char *free_texts[2] = {"caf\xc3\xa9", ""};
     static const char fixed_texts[2][4] = {"abcd", "e"};
     const hsize_t dims[2] = {2, 2}, two[1] = {2}, none[1] = {0};
-    const hid_t file = H5Fcreate(at(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     const hid_t space = H5Screate_simple(2, dims, NULL), list = H5Screate_simple(1, two, NULL);
     const hid_t empty = H5Screate_simple(1, none, NULL), scalar = H5Screate(H5S_SCALAR);
     const hid_t half = H5Tcopy(H5T_IEEE_F32BE), text = H5Tcopy(H5T_C_S1), four = H5Tcopy(H5T_C_S1);
@@ -108,7 +90,7 @@ static char *read_all(const char *name, size_t *n_bytes)
     double number;
     struct store *s;
     FILE *f = open_memstream(&all, n_bytes);
-    OK(mcs_store_open(at(name), &s));
+    OK(mcs_store_open(in_folder(name), &s));
     OK(mcs_store_list(s, &n, &names));
     cr_assert_eq(n, 11);
     for (int i = 0; i < n; i++) {
@@ -140,9 +122,9 @@ static char *read_all(const char *name, size_t *n_bytes)
 static void make_known(const char *name)
 {
     char hex[65], line[256];
-    OK(mcs_file_sha256(at(name), hex));
+    OK(mcs_file_sha256(in_folder(name), hex));
     const int n = snprintf(line, sizeof line, "{\"file\":\"%s\",\"sha256\":\"%s\"}\n", name, hex);
-    OK(mcs_file_write(at(".mcsam.record"), line, n));
+    OK(mcs_file_write(in_folder(".mcsam.record"), line, n));
 }
 
 Test(store_helper, gives_the_values_that_this_process_reads)
@@ -154,13 +136,14 @@ Test(store_helper, gives_the_values_that_this_process_reads)
     size_t n, m;
     put_kinds("a.h5");
     char *helper = read_all("a.h5", &n);
-    OK(mcs_store_open(at("a.h5"), &s));
+    OK(mcs_store_open(in_folder("a.h5"), &s));
     OK(mcs_store_get(s, "f16", MCS_ARRAY_F32, 2, dims, x));
     cr_expect_arr_eq(x, f16, sizeof x);
     OK(mcs_store_get(s, "f64", MCS_ARRAY_F32, 2, dims, x));
     cr_expect_arr_eq(x, f64, sizeof x);
-    fails(mcs_store_get(s, "i32", MCS_ARRAY_F32, 2, dims, x), MCS_E_DATA, "a.h5: dataset i32 has type I32, want F32");
-    fails(mcs_store_put_number(s, "x", 1), MCS_E_USAGE, "opened for reading");
+    fails_with(mcs_store_get(s, "i32", MCS_ARRAY_F32, 2, dims, x), MCS_E_DATA,
+               "a.h5: dataset i32 has type I32, want F32");
+    fails_with(mcs_store_put_number(s, "x", 1), MCS_E_USAGE, "opened for reading");
     mcs_store_close(s);
 
     make_known("a.h5");
@@ -178,10 +161,10 @@ Test(store_helper, only_recorded_bytes_are_read_in_this_process)
     put_kinds("a.h5");
     make_known("a.h5");
     setenv("MCSAM_LIBEXEC", "/nowhere", 1);
-    OK(mcs_store_open(at("a.h5"), &s));
+    OK(mcs_store_open(in_folder("a.h5"), &s));
     mcs_store_close(s);
-    cr_assert_eq(tiny_shell("printf x >> %s", at("a.h5")), 0);
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "MCSAM_LIBEXEC is /nowhere");
+    cr_assert_eq(tiny_shell("printf x >> %s", in_folder("a.h5")), 0);
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "MCSAM_LIBEXEC is /nowhere");
 }
 
 /* ---- damaged files ---- */
@@ -193,7 +176,8 @@ static void put_crash(const char *name)
     const hsize_t dims[1] = {4};
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
-    const hid_t file = H5Fcreate(at(name), H5F_ACC_TRUNC, H5P_DEFAULT, access), space = H5Screate_simple(1, dims, NULL);
+    const hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, access),
+                space = H5Screate_simple(1, dims, NULL);
     for (int i = 0; i < 20; i++) {
         char set[16];
         snprintf(set, sizeof set, "dataset%02d", i);
@@ -204,11 +188,11 @@ static void put_crash(const char *name)
     H5Pclose(access);
     char *bytes;
     int64_t n, changed = 0;
-    OK(mcs_file_read(at(name), 1 << 24, &bytes, &n));
+    OK(mcs_file_read(in_folder(name), 1 << 24, &bytes, &n));
     for (int64_t i = 0; i + 16 < n; i++)
         if (memcmp(bytes + i, "BTLF", 4) == 0) bytes[i + 8] ^= 1, changed++;
     cr_assert(changed > 0);
-    OK(mcs_file_write(at(name), bytes, n));
+    OK(mcs_file_write(in_folder(name), bytes, n));
     free(bytes);
 }
 
@@ -228,29 +212,30 @@ Test(store_helper, a_crash_of_the_library_costs_one_file)
     int64_t bytes;
     put_crash("crash.h5");
     fill_memory();
-    OK(mcs_store_open(at("crash.h5"), &s));
+    OK(mcs_store_open(in_folder("crash.h5"), &s));
 #if H5_VERS_MAJOR == 1 && H5_VERS_MINOR == 10 && H5_VERS_RELEASE <= 8
-    fails(mcs_store_list(s, &n, &names), MCS_E_DATA, "crash.h5: damaged: the HDF5 library failed on it (it crashed)");
-    fails(mcs_store_list(s, &n, &names), MCS_E_DATA, "failed on it before");
+    fails_with(mcs_store_list(s, &n, &names), MCS_E_DATA,
+               "crash.h5: damaged: the HDF5 library failed on it (it crashed)");
+    fails_with(mcs_store_list(s, &n, &names), MCS_E_DATA, "failed on it before");
 #else
-    fails(mcs_store_list(s, &n, &names), MCS_E_DATA, "crash.h5: ");
+    fails_with(mcs_store_list(s, &n, &names), MCS_E_DATA, "crash.h5: ");
 #endif
     mcs_store_close(s);
 
     const char *const diff[] = {"diff", "crash.h5", "crash.h5", NULL};
-    const int rc = tiny_wait(tiny_spawn(MCS_BINARY, folder, diff, NULL));
-    cr_expect_eq(rc, 65, "exit %d: %s", rc, tiny_log(folder));
+    const int rc = tiny_wait(tiny_spawn(MCS_BINARY, test_folder, diff, NULL));
+    cr_expect_eq(rc, 65, "exit %d: %s", rc, tiny_log(test_folder));
 
-    tiny_shell("mkdir %s && cp %s %s", at("in"), at("crash.h5"), at("in/b.h5"));
+    tiny_shell("mkdir %s && cp %s %s", in_folder("in"), in_folder("crash.h5"), in_folder("in/b.h5"));
     for (int i = 0; i < 2; i++) {
-        OK(mcs_store_create(at(i ? "in/a.h5" : "in/c.h5"), &s));
+        OK(mcs_store_create(in_folder(i ? "in/a.h5" : "in/c.h5"), &s));
         OK(mcs_store_put(s, "probabilities", MCS_ARRAY_F32, 4, dims, x));
         OK(mcs_store_commit(s));
     }
     const char *const ensemble[] = {"ensemble", "-i", "in", "-o", "out", NULL};
-    cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, folder, ensemble, NULL)), 3, "%s", tiny_log(folder));
-    cr_expect(mcs_file_exists(at("out/a.png")) && mcs_file_exists(at("out/c.png")));
-    OK(mcs_file_read(at("out/failures.csv"), 1 << 16, &text, &bytes));
+    cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, test_folder, ensemble, NULL)), 3, "%s", tiny_log(test_folder));
+    cr_expect(mcs_file_exists(in_folder("out/a.png")) && mcs_file_exists(in_folder("out/c.png")));
+    OK(mcs_file_read(in_folder("out/failures.csv"), 1 << 16, &text, &bytes));
     cr_expect(strstr(text, "\nb,") && !strstr(text, "\na,"), "%s", text);
     free(text);
 }
@@ -262,7 +247,7 @@ Test(store_helper, changed_bytes_never_end_this_process)
     int64_t n;
     int n_names, n_refused = 0;
     put_kinds("a.h5");
-    OK(mcs_file_read(at("a.h5"), 1 << 24, &bytes, &n));
+    OK(mcs_file_read(in_folder("a.h5"), 1 << 24, &bytes, &n));
     fill_memory();
     for (unsigned seed = 0; seed < 40; seed++) {
         struct store *s = NULL;
@@ -270,9 +255,9 @@ Test(store_helper, changed_bytes_never_end_this_process)
         memcpy(copy, bytes, (size_t)n);
         srand(seed);
         for (int i = 0; i < 4; i++) copy[rand() % n] = (char)rand();
-        OK(mcs_file_write(at("b.h5"), copy, n));
+        OK(mcs_file_write(in_folder("b.h5"), copy, n));
         free(copy);
-        enum mcs_status st = mcs_store_open(at("b.h5"), &s);
+        enum mcs_status st = mcs_store_open(in_folder("b.h5"), &s);
         if (st == MCS_OK) st = mcs_store_list(s, &n_names, &names);
         for (int i = 0; st == MCS_OK && i < n_names; i++) {
             struct store_info info;
@@ -344,8 +329,8 @@ Test(store_helper, has_no_more_than_it_needs_and_ignores_the_terminal)
     struct store *s;
     double x;
     put_kinds("a.h5");
-    const int ours = open(at("a.h5"), O_RDONLY); /* without close-on-exec */
-    OK(mcs_store_open(at("a.h5"), &s));
+    const int ours = open(in_folder("a.h5"), O_RDONLY); /* without close-on-exec */
+    OK(mcs_store_open(in_folder("a.h5"), &s));
     const pid_t pid = child();
     if (pid > 0) {
         if (geteuid() == 0) cr_expect_eq(n_open(pid), 6); /* other users cannot inspect it */
@@ -377,19 +362,19 @@ Test(store_helper, leaves_no_process_and_no_descriptor)
     struct store *s;
     put_kinds("a.h5");
     put_crash("b.h5");
-    OK(mcs_file_write(at("c.h5"), "no HDF5", 7));
+    OK(mcs_file_write(in_folder("c.h5"), "no HDF5", 7));
     fill_memory();
     const int before = n_open(getpid());
     for (int i = 0; i < 5; i++) {
         char **names;
         int n;
-        OK(mcs_store_open(at("a.h5"), &s));
+        OK(mcs_store_open(in_folder("a.h5"), &s));
         mcs_store_close(s);
-        OK(mcs_store_open(at("b.h5"), &s));
+        OK(mcs_store_open(in_folder("b.h5"), &s));
         cr_expect_neq(mcs_store_list(s, &n, &names), MCS_OK);
         mcs_error_clear();
         mcs_store_close(s);
-        fails(mcs_store_open(at("c.h5"), &s), MCS_E_DATA, "c.h5: no HDF5 file");
+        fails_with(mcs_store_open(in_folder("c.h5"), &s), MCS_E_DATA, "c.h5: no HDF5 file");
     }
     cr_expect_eq(n_open(getpid()), before);
     cr_expect(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child is left");
@@ -401,7 +386,7 @@ static void *read_often(void *count)
     for (int i = 0; i < 6; i++) {
         struct store *s;
         int32_t x[4] = {0};
-        if (mcs_store_open(at("a.h5"), &s) != MCS_OK) return NULL;
+        if (mcs_store_open(in_folder("a.h5"), &s) != MCS_OK) return NULL;
         if (mcs_store_get(s, "i32", MCS_ARRAY_I32, 2, dims, x) == MCS_OK && x[0] == -1 && x[3] == INT32_MAX)
             ++*(int *)count;
         mcs_store_close(s);
@@ -414,7 +399,7 @@ Test(store_helper, several_threads_read_at_once)
     pthread_t thread[4];
     int count[4] = {0};
     put_kinds("a.h5");
-    at("a.h5"); /* the name is made before the threads start */
+    in_folder("a.h5"); /* the name is made before the threads start */
     for (int i = 0; i < 4; i++) cr_assert_eq(pthread_create(&thread[i], NULL, read_often, &count[i]), 0);
     for (int i = 0; i < 4; i++) {
         pthread_join(thread[i], NULL);

@@ -8,6 +8,7 @@
 #include "engine/base/memory.h"
 #include "infer/clip/clip_model.h"
 #include "infer/unet/probability.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
@@ -20,31 +21,13 @@
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
-static const char *folder;
-
 static void setup(void)
 {
-    folder = tiny_folder("hostile");
+    test_folder_open("hostile");
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-static void teardown(void)
-{
-    tiny_remove(folder);
-}
-TestSuite(store_hostile, .init = setup, .fini = teardown, .timeout = 120);
-
-static const char *at(const char *name)
-{
-    return tiny_path(folder, "%s", name);
-}
-
-static void fails(enum mcs_status st, enum mcs_status want, const char *word)
-{
-    cr_assert_eq(st, want, "status %d, want %d: %s", st, want, mcs_error_message());
-    cr_assert(strstr(mcs_error_message(), word), "no '%s' in: %s", word, mcs_error_message());
-    mcs_error_clear();
-}
+TestSuite(store_hostile, .init = setup, .fini = test_folder_close, .timeout = 120);
 
 /* ---- sizes ---- */
 
@@ -76,7 +59,7 @@ static void put_probabilities(const char *name, int nz, double is_volume, double
     float *values = malloc((size_t)nz * 12 * sizeof *values);
     cr_assert(values);
     for (int i = 0; i < nz * 12; i++) values[i] = i < nz * 6 ? 0.25f : 0.75f;
-    OK(mcs_store_create(at(name), &s));
+    OK(mcs_store_create(in_folder(name), &s));
     OK(mcs_store_put(s, "probabilities", MCS_ARRAY_F32, 4, dims, values));
     OK(mcs_store_put_number(s, "is_volume", is_volume));
     OK(mcs_store_put_number(s, "spacing_z", spacing_z));
@@ -90,46 +73,46 @@ Test(store_hostile, several_slices_are_a_volume_whatever_the_file_says)
     struct probability p;
     struct volume v;
     put_probabilities("a.h5", 100, 0, 2.5);
-    OK(mcs_probability_read(at("a.h5"), &p));
+    OK(mcs_probability_read(in_folder("a.h5"), &p));
     cr_expect_eq(p.is_volume, 1);
     p.is_volume = 0; /* and again where it is written */
     uint8_t *labels = calloc(600, 1);
     cr_assert(labels);
     labels[599] = 1;
-    OK(mcs_probability_write_mask(folder, "a", &p, labels, NULL));
-    cr_assert(mcs_file_exists(at("a.nii.gz")) && !mcs_file_exists(at("a.png")));
-    OK(mcs_volume_read(at("a.nii.gz"), &v));
+    OK(mcs_probability_write_mask(test_folder, "a", &p, labels, NULL));
+    cr_assert(mcs_file_exists(in_folder("a.nii.gz")) && !mcs_file_exists(in_folder("a.png")));
+    OK(mcs_volume_read(in_folder("a.nii.gz"), &v));
     cr_expect(v.nz == 100 && v.values[599] == 1 && v.values[598] == 0 && v.spacing[2] == 2.5f);
     struct uncertainty_row row;
-    OK(mcs_probability_write_entropy(folder, "a", &p, NULL, labels, MCS_PAPER, &row));
-    cr_expect(mcs_file_exists(at("a_entropy.h5")) && !mcs_file_exists(at("a_entropy.png")));
+    OK(mcs_probability_write_entropy(test_folder, "a", &p, NULL, labels, MCS_PAPER, &row));
+    cr_expect(mcs_file_exists(in_folder("a_entropy.h5")) && !mcs_file_exists(in_folder("a_entropy.png")));
     struct volume other = v;
     other.nz = 99;
-    fails(mcs_probability_write_mask(folder, "b", &p, labels, &other), MCS_E_SHAPE, "3 x 2 x 99");
+    fails_with(mcs_probability_write_mask(test_folder, "b", &p, labels, &other), MCS_E_SHAPE, "3 x 2 x 99");
     mcs_volume_free(&v);
     mcs_probability_free(&p);
     free(labels);
 
     put_probabilities("flat.h5", 1, 0, 1);
-    OK(mcs_probability_read(at("flat.h5"), &p));
+    OK(mcs_probability_read(in_folder("flat.h5"), &p));
     cr_expect_eq(p.is_volume, 0);
     mcs_probability_free(&p);
     put_probabilities("flat_volume.h5", 1, 1, 1);
-    OK(mcs_probability_read(at("flat_volume.h5"), &p));
+    OK(mcs_probability_read(in_folder("flat_volume.h5"), &p));
     cr_expect_eq(p.is_volume, 1);
     mcs_probability_free(&p);
     put_probabilities("spacing.h5", 3, 1, -2);
-    fails(mcs_probability_read(at("spacing.h5"), &p), MCS_E_DATA, "spacing_z is -2");
+    fails_with(mcs_probability_read(in_folder("spacing.h5"), &p), MCS_E_DATA, "spacing_z is -2");
 }
 
 Test(store_hostile, ensemble_writes_no_png_of_several_slices)
 {
-    tiny_shell("mkdir %s", at("in"));
+    tiny_shell("mkdir %s", in_folder("in"));
     put_probabilities("in/a.h5", 100, 0, 1);
     const int rc = tiny_wait(
-        tiny_spawn(MCS_BINARY, folder, (const char *const[]){"ensemble", "-i", "in", "-o", "out", NULL}, NULL));
-    cr_expect_eq(rc, 0, "exit %d: %s", rc, tiny_log(folder));
-    cr_expect(mcs_file_exists(at("out/a.nii.gz")) && !mcs_file_exists(at("out/a.png")));
+        tiny_spawn(MCS_BINARY, test_folder, (const char *const[]){"ensemble", "-i", "in", "-o", "out", NULL}, NULL));
+    cr_expect_eq(rc, 0, "exit %d: %s", rc, tiny_log(test_folder));
+    cr_expect(mcs_file_exists(in_folder("out/a.nii.gz")) && !mcs_file_exists(in_folder("out/a.png")));
 }
 
 /* A chunked dataset of these sizes of which only the last chunk is stored, with n_bytes of meaningless data. HDF5 fills
@@ -140,7 +123,7 @@ static void put_sparse(const char *name, const char *dataset, int nd, const hsiz
     hsize_t last[6];
     char *garbage = calloc(n_bytes, 1);
     cr_assert(garbage);
-    const hid_t file = H5Fcreate(at(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     const hid_t properties = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(nd, dims, NULL);
     H5Pset_chunk(properties, nd, chunk);
     H5Pset_deflate(properties, 9);
@@ -163,14 +146,14 @@ Test(store_hostile, a_dimension_above_int_is_refused)
     const hsize_t dims[] = {2, ((hsize_t)1 << 32) + 1, 1, 1}, chunk[] = {1, 1 << 20, 1, 1};
     put_sparse("a.h5", "probabilities", 4, dims, chunk, 34 << 20);
     mcs_memory_limit_set((int64_t)1 << 60); /* else it is refused because of its memory */
-    fails(mcs_probability_read(at("a.h5"), &p), MCS_E_DATA, "(2, 4294967297, 1, 1)");
+    fails_with(mcs_probability_read(in_folder("a.h5"), &p), MCS_E_DATA, "(2, 4294967297, 1, 1)");
 }
 
 /* ---- values and names outside the file ---- */
 
 static hid_t create(const char *name)
 {
-    const hid_t file = H5Fcreate(at(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     cr_assert(file >= 0);
     return file;
 }
@@ -194,14 +177,14 @@ static void refused(const char *file, const char *dataset, const char *word)
     struct store_info info;
     struct store *s;
     float x[4];
-    OK(mcs_store_open(at(file), &s));
-    fails(mcs_store_get_info(s, dataset, &info), MCS_E_DATA, word);
-    fails(mcs_store_get(s, dataset, MCS_ARRAY_F32, 1, four, x), MCS_E_DATA, word);
+    OK(mcs_store_open(in_folder(file), &s));
+    fails_with(mcs_store_get_info(s, dataset, &info), MCS_E_DATA, word);
+    fails_with(mcs_store_get(s, dataset, MCS_ARRAY_F32, 1, four, x), MCS_E_DATA, word);
     mcs_store_close(s);
     struct hdf5_file *f;
-    const int fd = open(at(file), O_RDONLY);
+    const int fd = open(in_folder(file), O_RDONLY);
     OK(mcs_hdf5_open(fd, "it", &f));
-    fails(mcs_hdf5_get(f, dataset, MCS_ARRAY_F32, 1, four, x), MCS_E_DATA, word);
+    fails_with(mcs_hdf5_get(f, dataset, MCS_ARRAY_F32, 1, four, x), MCS_E_DATA, word);
     mcs_hdf5_close(f);
     close(fd);
 }
@@ -211,7 +194,7 @@ static void read_four(const char *file, const char *dataset)
     const int64_t four[1] = {4};
     struct store *s;
     float x[4] = {0};
-    OK(mcs_store_open(at(file), &s));
+    OK(mcs_store_open(in_folder(file), &s));
     OK(mcs_store_get(s, dataset, MCS_ARRAY_F32, 1, four, x));
     cr_expect(x[0] == 1 && x[3] == 4);
     mcs_store_close(s);
@@ -220,10 +203,10 @@ static void read_four(const char *file, const char *dataset)
 /* Exit code 65 and one line with the words, by the program; so `diff` shows nothing of another file. */
 static void diff_refuses(const char *file, const char *word)
 {
-    const int rc =
-        tiny_wait(tiny_spawn(MCS_BINARY, folder, (const char *const[]){"diff", file, file, "--quiet", NULL}, NULL));
-    cr_expect_eq(rc, 65, "exit %d: %s", rc, tiny_log(folder));
-    cr_expect(strstr(tiny_log(folder), word), "no '%s' in: %s", word, tiny_log(folder));
+    const int rc = tiny_wait(
+        tiny_spawn(MCS_BINARY, test_folder, (const char *const[]){"diff", file, file, "--quiet", NULL}, NULL));
+    cr_expect_eq(rc, 65, "exit %d: %s", rc, tiny_log(test_folder));
+    cr_expect(strstr(tiny_log(test_folder), word), "no '%s' in: %s", word, tiny_log(test_folder));
 }
 
 Test(store_hostile, external_storage_is_not_opened)
@@ -245,7 +228,7 @@ Test(store_hostile, virtual_datasets_are_not_opened)
     H5Fclose(file);
     file = create("a.h5");
     const hid_t properties = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, dims, NULL);
-    cr_assert(H5Pset_virtual(properties, space, at("source.h5"), "x", space) >= 0);
+    cr_assert(H5Pset_virtual(properties, space, in_folder("source.h5"), "x", space) >= 0);
     put_floats(file, "v", properties, 0);
     H5Sclose(space);
     H5Pclose(properties);
@@ -262,8 +245,8 @@ Test(store_hostile, external_links_are_not_followed)
     H5Fclose(file);
     file = create("a.h5");
     put_floats(file, "inside", H5P_DEFAULT, 1);
-    H5Lcreate_external(at("source.h5"), "/g/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
-    H5Lcreate_external(at("source.h5"), "/g", file, "group", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_external(in_folder("source.h5"), "/g/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_external(in_folder("source.h5"), "/g", file, "group", H5P_DEFAULT, H5P_DEFAULT);
     H5Lcreate_soft("/group/x", file, "soft", H5P_DEFAULT, H5P_DEFAULT);
     H5Fclose(file);
     read_four("a.h5", "inside");
@@ -282,9 +265,9 @@ Test(store_hostile, the_file_driver_opens_one_file)
     H5Fclose(file);
     file = create("a.h5");
     put_floats(file, "inside", H5P_DEFAULT, 1);
-    H5Lcreate_external(at("source.h5"), "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_external(in_folder("source.h5"), "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
     H5Fclose(file);
-    const int fd = open(at("a.h5"), O_RDONLY);
+    const int fd = open(in_folder("a.h5"), O_RDONLY);
     struct stat about;
     int opens = 0;
     cr_assert(fd >= 0 && fstat(fd, &about) == 0);
@@ -340,7 +323,7 @@ Test(store_hostile, filters_that_are_plugins_are_not_loaded)
     put_floats(file, "x", properties, 1);
     H5Pclose(properties);
     H5Fclose(file);
-    setenv("HDF5_PLUGIN_PATH", folder, 1);
+    setenv("HDF5_PLUGIN_PATH", test_folder, 1);
     refused("a.h5", "x", "dataset x is stored with filter 32001");
 }
 
@@ -390,8 +373,9 @@ Test(store_hostile, sizes_names_and_layouts_are_bounded)
     H5Pclose(early);
     H5Fclose(file);
     struct store *s;
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_texts(s, "texts", &n_texts, &list), MCS_E_DATA, "10000001 texts of 1 bytes; at most 10000000");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get_texts(s, "texts", &n_texts, &list), MCS_E_DATA,
+               "10000001 texts of 1 bytes; at most 10000000");
     mcs_store_close(s);
     refused("a.h5", "seven", "dataset seven has 7 dimensions");
     refused("a.h5", "nothing", "dataset nothing holds nothing");
@@ -410,37 +394,37 @@ Test(store_hostile, more_values_than_bytes_are_refused)
     struct store *s;
     char *bytes;
     int64_t n_bytes, changed = 0;
-    OK(mcs_store_create(at("a.h5"), &s));
+    OK(mcs_store_create(in_folder("a.h5"), &s));
     OK(mcs_store_put(s, "x", MCS_ARRAY_F32, 1, &n, x));
     OK(mcs_store_commit(s));
-    OK(mcs_file_read(at("a.h5"), 1 << 20, &bytes, &n_bytes));
+    OK(mcs_file_read(in_folder("a.h5"), 1 << 20, &bytes, &n_bytes));
     for (int64_t i = 0; i + 8 <= n_bytes; i++)
         if (memcmp(bytes + i, &n, 8) == 0) memcpy(bytes + i, &twice, 8), changed++;
     cr_assert(changed > 0);
-    OK(mcs_file_write(at("a.h5"), bytes, n_bytes));
+    OK(mcs_file_write(in_folder("a.h5"), bytes, n_bytes));
     free(bytes);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_info(s, "x", &info), MCS_E_DATA, "154 values cannot lie in 308 bytes");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get_info(s, "x", &info), MCS_E_DATA, "154 values cannot lie in 308 bytes");
     mcs_store_close(s);
 }
 
 Test(store_hostile, only_regular_files_are_read)
 {
     struct store *s;
-    cr_assert_eq(mkfifo(at("pipe.h5"), 0600), 0);
-    fails(mcs_store_open(at("pipe.h5"), &s), MCS_E_IO, "not a regular file");
-    fails(mcs_store_open("/dev/zero", &s), MCS_E_IO, "not a regular file");
+    cr_assert_eq(mkfifo(in_folder("pipe.h5"), 0600), 0);
+    fails_with(mcs_store_open(in_folder("pipe.h5"), &s), MCS_E_IO, "not a regular file");
+    fails_with(mcs_store_open("/dev/zero", &s), MCS_E_IO, "not a regular file");
 }
 
 Test(store_hostile, a_note_longer_than_its_buffer_is_refused)
 {
     struct store *s;
     char small[16];
-    OK(mcs_store_create(at("a.h5"), &s));
+    OK(mcs_store_create(in_folder("a.h5"), &s));
     OK(mcs_store_put_text(s, "config", "sixteen bytes...."));
     OK(mcs_store_commit(s));
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_text(s, "config", small, sizeof small), MCS_E_DATA, "17 bytes");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get_text(s, "config", small, sizeof small), MCS_E_DATA, "17 bytes");
     mcs_store_close(s);
 }
 
@@ -449,7 +433,7 @@ Test(store_hostile, a_model_size_above_int_is_refused)
 {
     struct clip_model m;
     static const char config[] = "{\"model_cfg\": {\"embed_dim\": 4294967312, \"vision_cfg\": {}, \"text_cfg\": {}}}";
-    OK(mcs_file_write(at("open_clip_config.json"), config, sizeof config - 1));
-    OK(mcs_file_write(at("model.safetensors"), "x", 1));
-    fails(mcs_clip_model_open(folder, NULL, &m), MCS_E_DATA, "a size of 2147483647");
+    OK(mcs_file_write(in_folder("open_clip_config.json"), config, sizeof config - 1));
+    OK(mcs_file_write(in_folder("model.safetensors"), "x", 1));
+    fails_with(mcs_clip_model_open(test_folder, NULL, &m), MCS_E_DATA, "a size of 2147483647");
 }

@@ -4,46 +4,28 @@
 #include "data/io/h5_helper.h"
 #include "data/io/h5_protocol.h"
 #include "data/io/store.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
-static const char *folder;
-
 static void setup(void)
 {
-    folder = tiny_folder("liars");
+    test_folder_open("liars");
 }
 
-static void teardown(void)
-{
-    tiny_remove(folder);
-}
-TestSuite(store_liars, .init = setup, .fini = teardown, .timeout = 120);
-
-static const char *at(const char *name)
-{
-    return tiny_path(folder, "%s", name);
-}
-
-static void fails(enum mcs_status st, enum mcs_status want, const char *word)
-{
-    cr_assert_eq(st, want, "status %d, want %d: %s", st, want, mcs_error_message());
-    cr_assert(strstr(mcs_error_message(), word), "no '%s' in: %s", word, mcs_error_message());
-    mcs_error_clear();
-}
+TestSuite(store_liars, .init = setup, .fini = test_folder_close, .timeout = 120);
 
 static void put_file(const char *name)
 {
     static const float x[4] = {1, 2, 3, 4};
     struct store *s;
-    OK(mcs_store_create(at(name), &s));
+    OK(mcs_store_create(in_folder(name), &s));
     OK(mcs_store_put(s, "f32", MCS_ARRAY_F32, 2, (int64_t[]){2, 2}, x));
     OK(mcs_store_commit(s));
 }
@@ -51,10 +33,10 @@ static void put_file(const char *name)
 /* Installs a shell script as the helper. */
 static void put_script(const char *text)
 {
-    tiny_shell("mkdir -p %s", at("bin"));
-    OK(mcs_file_write(at("bin/" H5_HELPER_NAME), text, (int64_t)strlen(text)));
-    cr_assert_eq(chmod(at("bin/" H5_HELPER_NAME), 0755), 0);
-    setenv("MCSAM_LIBEXEC", at("bin"), 1);
+    tiny_shell("mkdir -p %s", in_folder("bin"));
+    OK(mcs_file_write(in_folder("bin/" H5_HELPER_NAME), text, (int64_t)strlen(text)));
+    cr_assert_eq(chmod(in_folder("bin/" H5_HELPER_NAME), 0755), 0);
+    setenv("MCSAM_LIBEXEC", in_folder("bin"), 1);
     put_file("a.h5");
 }
 
@@ -66,16 +48,16 @@ static void put_liar(const struct h5_reply *reply, const char *memory, size_t n_
     static const struct h5_reply good = {0};
     memcpy(hello.magic, H5_MAGIC, sizeof hello.magic);
     snprintf(hello.version, sizeof hello.version, "%s", MCS_VERSION);
-    OK(mcs_file_write(at("hello"), &hello, sizeof hello));
-    OK(mcs_file_write(at("good"), &good, sizeof good));
-    OK(mcs_file_write(at("reply"), reply, sizeof *reply));
-    OK(mcs_file_write(at("memory"), memory, (int64_t)n_bytes));
+    OK(mcs_file_write(in_folder("hello"), &hello, sizeof hello));
+    OK(mcs_file_write(in_folder("good"), &good, sizeof good));
+    OK(mcs_file_write(in_folder("reply"), reply, sizeof *reply));
+    OK(mcs_file_write(in_folder("memory"), memory, (int64_t)n_bytes));
     char script[4096];
     snprintf(script, sizeof script,
              "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\n"
              "while dd bs=65536 count=1 <&4 of=%s/request 2>/dev/null && [ -s %s/request ]; do " /* empty: closed */
              "cat %s/memory >&5; cat %s/reply >&4; done\n",
-             folder, folder, folder, folder, folder, folder);
+             test_folder, test_folder, test_folder, test_folder, test_folder, test_folder);
     put_script(script);
 }
 
@@ -84,33 +66,36 @@ Test(store_liars, one_that_is_missing_is_told_with_what_to_do)
     struct store *s;
     put_file("a.h5");
     const char *const diff[] = {"diff", "a.h5", "a.h5", NULL};
-    setenv("MCSAM_LIBEXEC", folder, 1);
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "want the full path of a folder with the program mcsam-h5read");
-    cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, folder, diff, NULL)), 1, "%s", tiny_log(folder));
+    setenv("MCSAM_LIBEXEC", test_folder, 1);
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL,
+               "want the full path of a folder with the program mcsam-h5read");
+    cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, test_folder, diff, NULL)), 1, "%s", tiny_log(test_folder));
     setenv("MCSAM_LIBEXEC", ".", 1);
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "MCSAM_LIBEXEC is .");
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "MCSAM_LIBEXEC is .");
 
     unsetenv("MCSAM_LIBEXEC");
-    tiny_shell("mkdir -p %s && cp %s %s", at("prefix/bin"), MCS_BINARY, at("prefix/bin/mcsam"));
-    cr_expect_eq(tiny_wait(tiny_spawn(at("prefix/bin/mcsam"), folder, diff, NULL)), 1, "%s", tiny_log(folder));
-    cr_expect(strstr(tiny_log(folder), "install mcsam again, or set MCSAM_LIBEXEC"), "%s", tiny_log(folder));
-    tiny_shell("mkdir -p %s && cp %s/" H5_HELPER_NAME " %s", at("prefix/libexec/mcsam"), MCS_BUILD,
-               at("prefix/libexec/mcsam"));
-    cr_expect_eq(tiny_wait(tiny_spawn(at("prefix/bin/mcsam"), folder, diff, NULL)), 0, "%s", tiny_log(folder));
+    tiny_shell("mkdir -p %s && cp %s %s", in_folder("prefix/bin"), MCS_BINARY, in_folder("prefix/bin/mcsam"));
+    cr_expect_eq(tiny_wait(tiny_spawn(in_folder("prefix/bin/mcsam"), test_folder, diff, NULL)), 1, "%s",
+                 tiny_log(test_folder));
+    cr_expect(strstr(tiny_log(test_folder), "install mcsam again, or set MCSAM_LIBEXEC"), "%s", tiny_log(test_folder));
+    tiny_shell("mkdir -p %s && cp %s/" H5_HELPER_NAME " %s", in_folder("prefix/libexec/mcsam"), MCS_BUILD,
+               in_folder("prefix/libexec/mcsam"));
+    cr_expect_eq(tiny_wait(tiny_spawn(in_folder("prefix/bin/mcsam"), test_folder, diff, NULL)), 0, "%s",
+                 tiny_log(test_folder));
 }
 
 /* A missing helper fails every case alike: the verb ends at once, without a list of failures. */
 Test(store_liars, a_batch_without_one_ends_at_once)
 {
     put_file("a.h5");
-    tiny_shell("mkdir %s && cp %s %s", at("in"), at("a.h5"), at("in/a.h5"));
-    setenv("MCSAM_LIBEXEC", folder, 1);
+    tiny_shell("mkdir %s && cp %s %s", in_folder("in"), in_folder("a.h5"), in_folder("in/a.h5"));
+    setenv("MCSAM_LIBEXEC", test_folder, 1);
     const char *const verbs[][7] = {{"ensemble", "-i", "in", "-o", "out", NULL},
                                     {"uncertainty", "-i", "in", "-o", "out2", NULL},
                                     {"coarse", "-i", "in", "-o", "out3", NULL}};
     for (int i = 0; i < 3; i++) {
-        cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, folder, verbs[i], NULL)), 1, "%s", tiny_log(folder));
-        cr_expect(strstr(tiny_log(folder), "mcsam-h5read"), "%s", tiny_log(folder));
+        cr_expect_eq(tiny_wait(tiny_spawn(MCS_BINARY, test_folder, verbs[i], NULL)), 1, "%s", tiny_log(test_folder));
+        cr_expect(strstr(tiny_log(test_folder), "mcsam-h5read"), "%s", tiny_log(test_folder));
     }
 }
 
@@ -118,14 +103,14 @@ Test(store_liars, one_of_another_version_or_that_hangs_is_refused)
 {
     struct store *s;
     put_script("#!/bin/sh\nprintf 'mcsam-h5 something else' >&4\nsleep 60\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     put_script("#!/bin/sh\nexit 0\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     mcs_h5_helper_patience_ms = 200;
     put_script("#!/bin/sh\nexec sleep 60\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     put_script("no program\n");
-    fails(mcs_store_open(at("a.h5"), &s), MCS_E_FAIL, "cannot be started: Exec format error");
+    fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "cannot be started: Exec format error");
 }
 
 Test(store_liars, a_file_that_makes_it_hang_is_damaged)
@@ -135,12 +120,13 @@ Test(store_liars, a_file_that_makes_it_hang_is_damaged)
     double x;
     put_liar(&nothing, "", 0);
     char script[1024];
-    snprintf(script, sizeof script, "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\nexec sleep 60\n", folder, folder);
+    snprintf(script, sizeof script, "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\nexec sleep 60\n", test_folder,
+             test_folder);
     put_script(script);
-    OK(mcs_store_open(at("a.h5"), &s));
+    OK(mcs_store_open(in_folder("a.h5"), &s));
     mcs_h5_helper_patience_ms = 200;
-    fails(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "the HDF5 library failed on it (it took too long)");
-    fails(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "failed on it before");
+    fails_with(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "the HDF5 library failed on it (it took too long)");
+    fails_with(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "failed on it before");
     mcs_store_close(s);
 }
 
@@ -172,32 +158,32 @@ Test(store_liars, what_it_answers_is_checked)
     int n;
     for (size_t i = 0; i < sizeof infos / sizeof *infos; i++) {
         put_liar(&infos[i], "", 0);
-        OK(mcs_store_open(at("a.h5"), &s));
-        fails(mcs_store_get_info(s, "f32", &info), MCS_E_DATA, "failed on it (it answered nonsense)");
+        OK(mcs_store_open(in_folder("a.h5"), &s));
+        fails_with(mcs_store_get_info(s, "f32", &info), MCS_E_DATA, "failed on it (it answered nonsense)");
         mcs_store_close(s);
     }
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         put_liar(&texts[i], "abcdefg", 8); /* one NUL, at the end */
-        OK(mcs_store_open(at("a.h5"), &s));
-        fails(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
+        OK(mcs_store_open(in_folder("a.h5"), &s));
+        fails_with(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
         mcs_store_close(s);
     }
     const struct h5_reply no_end = {.n = 1, .bytes = 6};
     put_liar(&no_end, "abc\0de", 6); /* one NUL, not at the end */
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get_texts(s, "free", &n, &list), MCS_E_DATA, "failed on it (it answered nonsense)");
     mcs_store_close(s);
     const struct h5_reply long_note = {.n = 1, .bytes = 9};
     put_liar(&long_note, "abcdefgh", 9);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_text(s, "text", note, sizeof note), MCS_E_DATA, "failed on it (it answered nonsense)");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get_text(s, "text", note, sizeof note), MCS_E_DATA, "failed on it (it answered nonsense)");
     mcs_store_close(s);
     struct h5_reply message = {.status = MCS_E_USAGE,
                                .message = "a\x1b[31mred\n\xc2\x9b"
                                           "31m"};
     put_liar(&message, "", 0);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get_info(s, "f32", &info), MCS_E_DATA, "a.h5: a?[31mred???31m");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get_info(s, "f32", &info), MCS_E_DATA, "a.h5: a?[31mred???31m");
     mcs_store_close(s);
 }
 
@@ -212,12 +198,13 @@ Test(store_liars, messages_of_another_length_are_refused)
     static const char *const last[] = {"head -c 99 %s/reply >&4; sleep 60", "exec 4>&-; exec sleep 60",
                                        "cat %s/reply %s/reply | dd bs=65536 iflag=fullblock >&4; sleep 60"};
     for (int i = 0; i < 3; i++) {
-        int n = snprintf(script, sizeof script, "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\n", folder, folder);
-        snprintf(script + n, sizeof script - (size_t)n, last[i], folder, folder);
+        int n =
+            snprintf(script, sizeof script, "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\n", test_folder, test_folder);
+        snprintf(script + n, sizeof script - (size_t)n, last[i], test_folder, test_folder);
         put_script(script);
-        OK(mcs_store_open(at("a.h5"), &s));
-        fails(mcs_store_get_info(s, "f32", &info), MCS_E_DATA,
-              i == 1 ? "failed on it (it crashed)" : "failed on it (it answered nonsense)");
+        OK(mcs_store_open(in_folder("a.h5"), &s));
+        fails_with(mcs_store_get_info(s, "f32", &info), MCS_E_DATA,
+                   i == 1 ? "failed on it (it crashed)" : "failed on it (it answered nonsense)");
         mcs_store_close(s);
     }
 }
@@ -234,9 +221,9 @@ Test(store_liars, it_cannot_make_the_shared_memory_smaller)
     snprintf(script, sizeof script,
              "#!/bin/sh\ncat %s/hello >&4\ncat %s/good >&4\ndd bs=65536 count=1 <&4 of=/dev/null\n"
              "truncate -s 0 /proc/self/fd/5\ncat %s/reply >&4\nsleep 60\n",
-             folder, folder, folder);
+             test_folder, test_folder, test_folder);
     put_script(script);
-    OK(mcs_store_open(at("a.h5"), &s));
+    OK(mcs_store_open(in_folder("a.h5"), &s));
     OK(mcs_store_get(s, "f32", MCS_ARRAY_F32, 2, dims, x));
     cr_expect_arr_eq(x, zeros, sizeof x);
     mcs_store_close(s);

@@ -4,46 +4,28 @@
 #include "data/io/store.h"
 #include "engine/base/memory.h"
 #include "infer/unet/probability.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
 #include <hdf5.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 
-static const char *folder;
-
 static void setup(void)
 {
-    folder = tiny_folder("memory");
+    test_folder_open("memory");
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-static void teardown(void)
-{
-    tiny_remove(folder);
-}
-TestSuite(store_memory, .init = setup, .fini = teardown, .timeout = 120);
-
-static const char *at(const char *name)
-{
-    return tiny_path(folder, "%s", name);
-}
-
-static void fails(enum mcs_status st, enum mcs_status want, const char *word)
-{
-    cr_assert_eq(st, want, "status %d, want %d: %s", st, want, mcs_error_message());
-    cr_assert(strstr(mcs_error_message(), word), "no '%s' in: %s", word, mcs_error_message());
-    mcs_error_clear();
-}
+TestSuite(store_memory, .init = setup, .fini = test_folder_close, .timeout = 120);
 
 static hid_t create(const char *name)
 {
-    const hid_t file = H5Fcreate(at(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     cr_assert(file >= 0);
     return file;
 }
@@ -52,7 +34,7 @@ static void put_good(const char *name)
 {
     static const float x[2] = {0.25f, 0.75f};
     struct store *s;
-    OK(mcs_store_create(at(name), &s));
+    OK(mcs_store_create(in_folder(name), &s));
     OK(mcs_store_put(s, "probabilities", MCS_ARRAY_F32, 4, (int64_t[]){2, 1, 1, 1}, x));
     OK(mcs_store_commit(s));
 }
@@ -110,7 +92,7 @@ Test(store_memory, large_chunks_are_read)
     H5Sclose(space);
     H5Pclose(properties);
     H5Fclose(file);
-    OK(mcs_store_open(at("a.h5"), &s));
+    OK(mcs_store_open(in_folder("a.h5"), &s));
     OK(mcs_store_get(s, "x", MCS_ARRAY_F32, 1, shape, x));
     cr_expect(x[0] == 0 && x[dims[0] - 1] == 5);
     mcs_store_close(s);
@@ -129,22 +111,22 @@ Test(store_memory, a_bomb_is_refused_before_it_takes_memory)
 {
     struct probability p;
     struct stat about;
-    tiny_shell("mkdir %s", at("in"));
+    tiny_shell("mkdir %s", in_folder("in"));
     put_bomb("in/bomb.h5", 224);
     put_good("in/good.h5");
-    cr_assert(stat(at("in/bomb.h5"), &about) == 0 && about.st_size < 20 << 20);
+    cr_assert(stat(in_folder("in/bomb.h5"), &about) == 0 && about.st_size < 20 << 20);
     const int64_t before = peak_bytes(RUSAGE_SELF);
     mcs_memory_limit_set((int64_t)1 << 30);
-    fails(mcs_probability_read(at("in/bomb.h5"), &p), MCS_E_DATA,
-          "dataset probabilities: 939524096 values: needs 7.0 GiB of memory, --max-memory allows 1.0 GiB");
+    fails_with(mcs_probability_read(in_folder("in/bomb.h5"), &p), MCS_E_DATA,
+               "dataset probabilities: 939524096 values: needs 7.0 GiB of memory, --max-memory allows 1.0 GiB");
     cr_expect(peak_bytes(RUSAGE_SELF) - before < 64 << 20);
     cr_expect(peak_bytes(RUSAGE_CHILDREN) < 512 << 20);
     const int rc = tiny_wait(tiny_spawn(
-        MCS_BINARY, folder,
+        MCS_BINARY, test_folder,
         (const char *const[]){"ensemble", "-i", "in", "-o", "out", "--max-memory", "1G", "--threads", "1", NULL},
         NULL));
-    cr_expect_eq(rc, 3, "exit %d: %s", rc, tiny_log(folder));
-    cr_expect(mcs_file_exists(at("out/good.png")) && !mcs_file_exists(at("out/bomb.nii.gz")));
+    cr_expect_eq(rc, 3, "exit %d: %s", rc, tiny_log(test_folder));
+    cr_expect(mcs_file_exists(in_folder("out/good.png")) && !mcs_file_exists(in_folder("out/bomb.nii.gz")));
 }
 
 #ifndef MCS_SANITIZE /* with the address sanitizer the helper has no memory limit */
@@ -181,8 +163,8 @@ Test(store_memory, a_chunk_that_unpacks_to_more_than_it_says_is_refused)
     H5Pclose(properties);
     H5Fclose(file);
     free(zeros);
-    OK(mcs_store_open(at("a.h5"), &s));
-    fails(mcs_store_get(s, "x", MCS_ARRAY_F32, 1, shape, x), MCS_E_DATA, "a.h5: ");
+    OK(mcs_store_open(in_folder("a.h5"), &s));
+    fails_with(mcs_store_get(s, "x", MCS_ARRAY_F32, 1, shape, x), MCS_E_DATA, "a.h5: ");
     mcs_store_close(s);
 }
 #endif

@@ -12,6 +12,7 @@
 #include "engine/base/input.h"
 #include "engine/base/log.h"
 #include "engine/cli/config.h"
+#include "tests/support/support_folder.h"
 #include "tests/support/support_nifti.h"
 
 #include <criterion/criterion.h>
@@ -24,31 +25,18 @@
 #include <unistd.h>
 
 enum { SECONDS = 20 };
-static char folder[64];
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_input_XXXXXX");
-    cr_assert(mkdtemp(folder));
+    test_folder_open("input");
     mcs_log_quiet(1);
     alarm(SECONDS);
 }
 
 static void teardown(void)
 {
-    char command[128];
     alarm(0);
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0) cr_log_warn("%s was left behind", folder);
+    test_folder_close();
 }
 
 TestSuite(input, .init = setup, .fini = teardown);
@@ -243,10 +231,10 @@ Test(input, verbs_do_not_wait)
     char command[1024];
     snprintf(command, sizeof command,
              "cd %s && mkfifo p.nii p.png p.safetensors p.yaml && mkdir pred ref && mkfifo pred/a.png ref/a.png",
-             folder);
+             test_folder);
     cr_assert_eq(system(command), 0);
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-        snprintf(command, sizeof command, "cd %s && timeout 10 %s %s 2>log >out.txt", folder, MCS_BINARY,
+        snprintf(command, sizeof command, "cd %s && timeout 10 %s %s 2>log >out.txt", test_folder, MCS_BINARY,
                  runs[i].command);
         const int status = system(command), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
         char *log;
@@ -279,7 +267,7 @@ Test(input, a_memory_bomb_is_one_failed_case)
     snprintf(command, sizeof command,
              "cd %s && (cat head; head -c 64000000 /dev/zero) | gzip -nc1 > pred/bomb.nii.gz && "
              "cp pred/bomb.nii.gz ref && %s evaluate -i pred -r ref -o out --max-memory 200M 2>log >out.txt",
-             folder, MCS_BINARY);
+             test_folder, MCS_BINARY);
     const int status = system(command);
     cr_assert_eq(mcs_file_read(in_folder("log"), 1 << 20, &text, &n), MCS_OK);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "exit %d: %s", WEXITSTATUS(status), text);
@@ -292,6 +280,7 @@ Test(input, a_memory_bomb_is_one_failed_case)
     cr_assert_eq(mcs_file_read(in_folder("out/cases.csv"), 1 << 20, &text, &n), MCS_OK);
     cr_expect(strstr(text, "\ngood,1,1,"), "%s", text);
     free(text);
-    snprintf(command, sizeof command, "cd %s && %s info pred/bomb.nii.gz --max-memory 200M 2>log", folder, MCS_BINARY);
+    snprintf(command, sizeof command, "cd %s && %s info pred/bomb.nii.gz --max-memory 200M 2>log", test_folder,
+             MCS_BINARY);
     cr_expect_eq(WEXITSTATUS(system(command)), 65);
 }
