@@ -5,6 +5,7 @@
 #include "engine/tape/exec.h"
 #include "engine/tape/grad.h"
 #include "tests/golden/formula.h"
+#include "tests/support/support_golden.h"
 #include "tests/support/support_isa.h"
 
 #include <criterion/criterion.h>
@@ -18,20 +19,7 @@
 #define FORWARD_TOLERANCE 1e-5
 #define GRADIENT_TOLERANCE 1e-5
 
-static const struct sam_config toy = {.image_size = 64,
-                                      .patch = 8,
-                                      .width = 16,
-                                      .depth = 3,
-                                      .heads = 2,
-                                      .window = 5,
-                                      .mlp = 64,
-                                      .n_global = 1,
-                                      .global = {2},
-                                      .embed = 16,
-                                      .d_heads = 2,
-                                      .d_mlp = 16,
-                                      .d_downsample = 2,
-                                      .mask_in = 16};
+static struct sam_config toy;
 enum { GRID = 8, EMBED = 16, SIDE = 32, FRAME = 64, MAX_TOKENS = 5 };
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
@@ -41,6 +29,7 @@ static struct device cpu;
 
 static void setup(void)
 {
+    toy = golden_sam_config();
     OK(mcs_safetensors_open(MCS_SOURCE_DIR "/tests/golden/sam.safetensors", &golden));
     OK(mcs_cpu_open(1, &cpu));
 }

@@ -74,80 +74,111 @@ static int check_gradients(const struct safetensors *file, const char *prefix, c
     return n_checked;
 }
 
-static void check(const char *golden, const struct unet_config *c, const int64_t *size, int n_grads, int batch_dice)
-{
-    enum { N = 2 };
-    struct device d;
-    struct exec *e;
-    struct safetensors *file = golden_open(golden);
-    const char *prefix = batch_dice ? "batch." : "sample.";
-    cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
-    struct params *p = mcs_params_new();
-    struct graph *g = mcs_graph_new(p, MCS_F32);
-    int64_t dim[5] = {N}, n_sp = 1;
-    for (int i = 0; i < c->nsp; i++) n_sp *= dim[1 + i] = size[i];
-    dim[1 + c->nsp] = 1;
-    struct tensor *x = mcs_input(g, "image", MCS_F32, c->nsp + 2, dim), *out[UNET_MAX_STAGES], *target[UNET_MAX_STAGES],
-                  *loss[UNET_MAX_STAGES];
-    const int n_out = mcs_unet(g, x, c, 1, out);
-    const struct dice_ce_attr attr = {.batch_dice = batch_dice, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
-    float weight[UNET_MAX_STAGES];
-    mcs_unet_deep_weights(n_out, weight);
-    int n_losses = 0;
-    for (int i = 0; i < n_out; i++) {
-        mcs_keep(out[i]);
-        target[i] = mcs_input(g, "target", MCS_I32, out[i]->nd - 1, out[i]->dim);
-        loss[i] = mcs_keep(mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){out[i], target[i]}, &attr));
-        if (weight[i] > 0) n_losses = i + 1; /* weights decrease; levels with weight 0 are last and get no loss */
-    }
-    cr_assert(mcs_grad(g, loss, n_losses) == MCS_OK, "%s", mcs_error_message());
-    cr_assert(mcs_params_alloc(p, &d) == MCS_OK && mcs_params_alloc_grad(p) == MCS_OK);
-    golden_fill_params(p);
-    cr_assert(mcs_exec_new(g, &d, &e) == MCS_OK, "%s", mcs_error_message());
+enum { N = 2 }; /* images */
 
-    float *pixels = malloc((size_t)(N * n_sp) * sizeof *pixels);
-    golden_fill_image("input.image", N, 1, n_sp, pixels);
-    cr_assert(mcs_exec_set(e, x, pixels) == MCS_OK);
-    for (int i = 0; i < n_out; i++) {
+/* A U-Net with a weighted loss on each level of deep supervision, as the golden files define it. */
+struct supervised {
+    struct device d;
+    struct params *p;
+    struct graph *g;
+    struct exec *e;
+    struct tensor *x, *out[UNET_MAX_STAGES], *target[UNET_MAX_STAGES], *loss[UNET_MAX_STAGES];
+    float weight[UNET_MAX_STAGES];
+    int n_out, n_losses; /* weights decrease; levels with weight 0 are last and get no loss */
+};
+
+/* size: of the image, c->nsp numbers. */
+static void supervised_open(struct supervised *s, const struct unet_config *c, const int64_t *size, int batch_dice)
+{
+    const struct dice_ce_attr attr = {.batch_dice = batch_dice, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
+    int64_t dim[5] = {N};
+    for (int i = 0; i < c->nsp; i++) dim[1 + i] = size[i];
+    dim[1 + c->nsp] = 1;
+    cr_assert(mcs_cpu_open(0, &s->d) == MCS_OK);
+    s->p = mcs_params_new();
+    s->g = mcs_graph_new(s->p, MCS_F32);
+    s->x = mcs_input(s->g, "image", MCS_F32, c->nsp + 2, dim);
+    s->n_out = mcs_unet(s->g, s->x, c, 1, s->out);
+    mcs_unet_deep_weights(s->n_out, s->weight);
+    s->n_losses = 0;
+    for (int i = 0; i < s->n_out; i++) {
+        mcs_keep(s->out[i]);
+        s->target[i] = mcs_input(s->g, "target", MCS_I32, s->out[i]->nd - 1, s->out[i]->dim);
+        s->loss[i] = mcs_keep(mcs_apply(s->g, OP_dice_ce, "loss", (struct tensor *[]){s->out[i], s->target[i]}, &attr));
+        if (s->weight[i] > 0) s->n_losses = i + 1;
+    }
+    cr_assert(mcs_grad(s->g, s->loss, s->n_losses) == MCS_OK, "%s", mcs_error_message());
+    cr_assert(mcs_params_alloc(s->p, &s->d) == MCS_OK && mcs_params_alloc_grad(s->p) == MCS_OK);
+    golden_fill_params(s->p);
+    cr_assert(mcs_exec_new(s->g, &s->d, &s->e) == MCS_OK, "%s", mcs_error_message());
+}
+
+static void supervised_close(struct supervised *s)
+{
+    mcs_exec_free(s->e);
+    mcs_graph_free(s->g);
+    mcs_params_free(s->p);
+}
+
+/* The golden images, labels of every level and weights of the losses. */
+static void set_inputs(struct supervised *s, const struct safetensors *file)
+{
+    const int64_t n_pixels = mcs_count(s->x);
+    float *pixels = malloc((size_t)n_pixels * sizeof *pixels);
+    golden_fill_image("input.image", N, 1, n_pixels / N, pixels);
+    cr_assert(mcs_exec_set(s->e, s->x, pixels) == MCS_OK);
+    for (int i = 0; i < s->n_out; i++) {
         char name[64];
         int64_t n;
         snprintf(name, sizeof name, "target.%d", i);
         float *t = golden_values(file, name, &n);
         int32_t *labels = malloc((size_t)n * sizeof *labels);
         for (int64_t k = 0; k < n; k++) labels[k] = (int32_t)t[k];
-        cr_assert_eq(n, mcs_count(target[i]));
-        cr_assert(mcs_exec_set(e, target[i], labels) == MCS_OK);
-        if (i < n_losses) cr_assert(mcs_exec_set(e, loss[i]->grad, &weight[i]) == MCS_OK);
+        cr_assert_eq(n, mcs_count(s->target[i]));
+        cr_assert(mcs_exec_set(s->e, s->target[i], labels) == MCS_OK);
+        if (i < s->n_losses) cr_assert(mcs_exec_set(s->e, s->loss[i]->grad, &s->weight[i]) == MCS_OK);
         free(t);
         free(labels);
     }
-    mcs_params_zero_grad(p);
-    cr_assert(mcs_exec_run(e) == MCS_OK, "%s", mcs_error_message());
+    free(pixels);
+}
 
+/* Compares the outputs of every level; returns the weighted sum of the losses. */
+static double check_outputs(const struct supervised *s, const struct safetensors *file)
+{
     double total = 0;
-    for (int i = 0; i < n_out; i++) {
+    for (int i = 0; i < s->n_out; i++) {
         char name[64];
         int64_t n;
         snprintf(name, sizeof name, "output.%d", i);
         float *planes = golden_values(file, name, &n), *want = golden_channels_last(planes, N, 2, n / (2 * N)),
-              *got = golden_get(e, out[i]);
+              *got = golden_get(s->e, s->out[i]);
         golden_check(name, got, want, n, 1e-5, 0);
-        float *l = golden_get(e, loss[i]);
-        total += (double)weight[i] * l[0];
+        float *l = golden_get(s->e, s->loss[i]);
+        total += (double)s->weight[i] * l[0];
         free(planes), free(want), free(got), free(l);
     }
+    return total;
+}
+
+static void check(const char *golden, const struct unet_config *c, const int64_t *size, int n_grads, int batch_dice)
+{
+    struct supervised s;
+    struct safetensors *file = golden_open(golden);
+    const char *prefix = batch_dice ? "batch." : "sample.";
     char name[64];
+    supervised_open(&s, c, size, batch_dice);
+    set_inputs(&s, file);
+    mcs_params_zero_grad(s.p);
+    cr_assert(mcs_exec_run(s.e) == MCS_OK, "%s", mcs_error_message());
+    const double total = check_outputs(&s, file);
     snprintf(name, sizeof name, "%sloss", prefix);
     float *want = golden_values(file, name, NULL);
     /* the reference sums Dice in float32: 1e-6 of it on top of ours */
     cr_expect_float_eq(total, want[0], 1e-5 * fabs((double)want[0]), "%s: %g, want %g", name, total, (double)want[0]);
-    cr_expect_eq(check_gradients(file, prefix, p), n_grads);
-
+    cr_expect_eq(check_gradients(file, prefix, s.p), n_grads);
     free(want);
-    free(pixels);
-    mcs_exec_free(e);
-    mcs_graph_free(g);
-    mcs_params_free(p);
+    supervised_close(&s);
     mcs_safetensors_close(file);
 }
 

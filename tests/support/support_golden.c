@@ -135,3 +135,21 @@ struct clip_config golden_clip_config(int v_depth)
                                 .mean = {0, 0, 0},
                                 .std = {1, 1, 1}};
 }
+
+struct sam_config golden_sam_config(void)
+{
+    return (struct sam_config){.image_size = 64,
+                               .patch = 8,
+                               .width = 16,
+                               .depth = 3,
+                               .heads = 2,
+                               .window = 5,
+                               .mlp = 64,
+                               .n_global = 1,
+                               .global = {2},
+                               .embed = 16,
+                               .d_heads = 2,
+                               .d_mlp = 16,
+                               .d_downsample = 2,
+                               .mask_in = 16};
+}

@@ -4,6 +4,7 @@
 
 #include "data/io/safetensors.h"
 #include "engine/model/clip.h"
+#include "engine/model/sam.h"
 #include "engine/tape/exec.h"
 
 /* Opens the golden file `name` of tests/golden; aborts the test if it cannot be read. */
@@ -14,6 +15,8 @@ float *golden_values(const struct safetensors *file, const char *name, int64_t *
 void golden_fill_params(struct params *p);
 /* The sizes of tests/golden/tiny_clip.py, with v_depth blocks in the image tower. */
 struct clip_config golden_clip_config(int v_depth);
+/* The sizes of tests/golden/make_sam.py. */
+struct sam_config golden_sam_config(void);
 /* Fills an image by the formula and converts it from the reference's (N,C,sp...) to dst (n, n_sp, c), n_sp pixels per
  * image. */
 void golden_fill_image(const char *name, int64_t n, int64_t c, int64_t n_sp, float *dst);
