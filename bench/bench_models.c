@@ -5,15 +5,12 @@
  * of the peak is the time for these operations at the machine's peak product and 3x3 convolution rates, divided by the
  * measured time. */
 #include "bench/bench.h"
+#include "bench/bench_networks.h"
 
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "engine/base/stop.h"
 #include "engine/devices.h"
-#include "engine/model/clip.h"
-#include "engine/model/layers.h"
-#include "engine/model/sam.h"
-#include "engine/model/unet.h"
 #include "engine/tape/exec.h"
 #include "engine/tape/grad.h"
 
@@ -21,142 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_RESULTS = UNET_MAX_STAGES, TEXT_TOKENS = 64 };
-
-/* A network over one graph: its inputs and results. Integer inputs are constants of the graph. */
-struct network {
-    struct graph *graph;
-    struct tensor *image;               /* filled with noise */
-    struct tensor *result[MAX_RESULTS]; /* kept; in training also the seeds of the gradients */
-    int n_results;
-};
-
-static void result(struct network *n, struct tensor *t)
-{
-    n->result[n->n_results++] = mcs_keep(t);
-}
-
-static struct tensor *image_input(struct network *n, int64_t batch, int64_t side, int64_t channels)
-{
-    return n->image = mcs_input(n->graph, "image", MCS_F32, MCS_DIMS(batch, side, side, channels));
-}
-
-/* n integers first, first + step, ..., wrapping to `first` after `period` of them. */
-static struct tensor *integers(struct graph *g, const char *name, int64_t n, int64_t period, int32_t first,
-                               int32_t step)
-{
-    int32_t *v = mcs_arena_alloc(&g->arena, (size_t)n * sizeof *v);
-    for (int64_t i = 0; v && i < n; i++) v[i] = first + step * (int32_t)(i % period);
-    return mcs_constant(g, name, MCS_I32, 1, &n, v);
-}
-
-/* ---- the networks ---- */
-
-static struct clip_config clip_config(int small)
-{
-    struct clip_config c = mcs_clip_biomed();
-    if (!small) return c;
-    c.embed = 8, c.image_size = 32, c.v_width = c.t_width = 16, c.v_depth = c.t_depth = 2, c.v_heads = c.t_heads = 2;
-    c.v_mlp = c.t_mlp = 32, c.vocab = 100, c.t_proj = 12;
-    return c;
-}
-
-static void build_clip_image(struct network *n, int64_t batch, int small, int train)
-{
-    const struct clip_config c = clip_config(small);
-    (void)train;
-    result(n, mcs_clip_image(n->graph, image_input(n, batch, c.image_size, 3), &c));
-}
-
-/* Both towers; captions of 64 tokens; in training with dropout and the loss, whose temperature is learned. */
-static void build_clip(struct network *n, int64_t batch, int small, int train)
-{
-    const struct clip_config c = clip_config(small);
-    const struct contrastive_attr dhn_nce = {.b_image = 0.15f, .b_text = 0.15f};
-    const int64_t rows = batch * TEXT_TOKENS;
-    struct graph *g = n->graph;
-    const struct clip_text text = {
-        .ids = integers(g, "ids", rows, c.vocab - 4, 4, 1),
-        .position = integers(g, "position", rows, TEXT_TOKENS, 0, 1),
-        .offset = integers(g, "offset", batch + 1, batch + 1, 0, TEXT_TOKENS),
-        .key = integers(g, "key", rows, rows, 0, 1),
-    };
-    struct tensor *a = mcs_l2norm(g, mcs_clip_image(g, image_input(n, batch, c.image_size, 3), &c));
-    struct tensor *b = mcs_l2norm(g, mcs_clip_text(g, &text, &c, train)), *scale = mcs_clip_logit_scale(g);
-    if (train) {
-        result(n, mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){a, b, scale}, &dhn_nce));
-        return;
-    }
-    result(n, a);
-    result(n, b);
-}
-
-static struct sam_config sam_config(int small)
-{
-    struct sam_config c = mcs_sam_vit_b();
-    if (!small) return c;
-    c.image_size = 64, c.patch = 8, c.width = 16, c.depth = 2, c.heads = 2, c.window = 5, c.mlp = 64, c.n_global = 1;
-    c.global[0] = 1, c.embed = 16, c.d_heads = 2, c.d_mlp = 16, c.mask_in = 16;
-    return c;
-}
-
-static void build_sam_encoder(struct network *n, int64_t batch, int small, int train)
-{
-    const struct sam_config c = sam_config(small);
-    (void)train;
-    result(n, mcs_sam_encode(n->graph, image_input(n, batch, c.image_size, 3), &c));
-}
-
-/* Encoder and decoder, one box per image. */
-static void build_sam(struct network *n, int64_t batch, int small, int train)
-{
-    const struct sam_config c = sam_config(small);
-    struct graph *g = n->graph;
-    const int64_t rows = 2 * batch, dim[2] = {rows, 2};
-    (void)train;
-    float *corner = mcs_arena_alloc(&g->arena, (size_t)(2 * rows) * sizeof *corner);
-    for (int64_t i = 0; corner && i < 2 * rows; i++) corner[i] = i % 4 < 2 ? 0.25f : 0.75f;
-    const struct sam_prompt prompt = {.n = batch,
-                                      .tokens = 2,
-                                      .coords = mcs_constant(g, "coords", MCS_F32, 2, dim, corner),
-                                      .label = integers(g, "label", rows, 2, 2, 1),
-                                      .kind = integers(g, "kind", rows, 2, 3, 1)};
-    struct tensor *x = mcs_sam_encode(g, image_input(n, batch, c.image_size, 3), &c);
-    const struct sam_output out = mcs_sam_decode(g, x, integers(g, "image_of", batch, batch, 0, 1), &prompt, &c);
-    result(n, out.masks);
-    result(n, out.iou);
-}
-
-/* nnU-Net's 2-D network for one channel and two classes; in training with deep supervision. */
-static void build_unet(struct network *n, int64_t batch, int small, int train)
-{
-    const struct unet_config c = small ? mcs_unet_2d(1, 2, 3, 4, 8) : mcs_unet_2d(1, 2, 8, 32, 512);
-    const struct dice_ce_attr attr = {.batch_dice = 1, .smooth = 1e-5f, .weight_ce = 1, .weight_dice = 1};
-    struct tensor *out[UNET_MAX_STAGES];
-    struct graph *g = n->graph;
-    const int levels = mcs_unet(g, image_input(n, batch, small ? 32 : 512, 1), &c, train, out);
-    if (!train) result(n, out[0]);
-    for (int i = 0; i < (train ? levels - 1 : 0); i++) { /* the coarsest has weight 0 */
-        const int64_t dim[3] = {out[i]->dim[0], out[i]->dim[1], out[i]->dim[2]}, voxels = dim[0] * dim[1] * dim[2];
-        int32_t *label = mcs_arena_alloc(&g->arena, (size_t)voxels * sizeof *label);
-        for (int64_t k = 0; label && k < voxels; k++) label[k] = k % 7 == 0;
-        struct tensor *target = mcs_constant(g, "target", MCS_I32, 3, dim, label);
-        result(n, mcs_apply(g, OP_dice_ce, "loss", (struct tensor *[]){out[i], target}, &attr));
-    }
-}
-
-static const struct model {
-    const char *name;
-    int64_t batch; /* default batch */
-    int part;      /* part of another model: only run when named */
-    void (*build)(struct network *n, int64_t batch, int small, int train);
-} models[] = {
-    {"biomedclip", 8, 0, build_clip}, {"biomedclip_image", 8, 1, build_clip_image},
-    {"sam_vit_b", 1, 0, build_sam},   {"sam_vit_b_encoder", 1, 1, build_sam_encoder},
-    {"nnunet_2d", 2, 0, build_unet},
-};
-enum { N_MODELS = sizeof models / sizeof *models };
 
 /* ---- work ---- */
 
@@ -285,7 +146,7 @@ static uint64_t digest(uint64_t h, const float *v, int64_t n, int *finite)
 }
 
 /* Runs once from the initial state and hashes the results. */
-static enum mcs_status run_digest(struct exec *e, const struct network *n, int train, uint64_t *h, int *finite)
+static enum mcs_status run_digest(struct exec *e, const struct bench_network *n, int train, uint64_t *h, int *finite)
 {
     struct params *p = e->graph->params;
     if (train) mcs_params_zero_grad(p);
@@ -311,7 +172,7 @@ static enum mcs_status run_digest(struct exec *e, const struct network *n, int t
 }
 
 /* Fills the image with noise; seed gradients are those of the mean. */
-static enum mcs_status fill(struct exec *e, const struct network *n, int train)
+static enum mcs_status fill(struct exec *e, const struct bench_network *n, int train)
 {
     for (int i = -1; i < (train ? n->n_results : 0); i++) {
         const struct tensor *t = i < 0 ? n->image : n->result[i]->grad;
@@ -385,8 +246,8 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
 /* ---- a network ---- */
 
 /* One graph: planned, checked, timed. base: resident MiB at the start, NAN where the peak cannot be measured. */
-static enum mcs_status measure(struct bench *b, const struct model *m, const struct network *n, int64_t batch,
-                               int train, double base)
+static enum mcs_status measure(struct bench *b, const struct bench_model *m, const struct bench_network *n,
+                               int64_t batch, int train, double base)
 {
     const struct graph *g = n->graph;
     struct bench_row row = {
@@ -425,15 +286,15 @@ done:
     return st;
 }
 
-static enum mcs_status bench_model(struct bench *b, const struct model *m)
+static enum mcs_status bench_model(struct bench *b, const struct bench_model *m)
 {
     const int64_t batch = b->o->batch ? b->o->batch : m->batch;
     const int passes = b->o->train ? 2 : 1;
     const double base = reset_peak() ? status_mib("VmRSS:") : NAN;
     struct params *p = mcs_params_new();
-    struct network n[2] = {0};
+    struct bench_network n[2] = {0};
     enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(!b->o->train || m->build != build_clip || batch >= 2, MCS_E_USAGE, st, done,
+    MCS_REQUIRE_GOTO(!b->o->train || !m->contrastive || batch >= 2, MCS_E_USAGE, st, done,
                      "bench models: a contrastive loss needs a batch of at least 2");
     for (int train = 0; train < passes; train++) {
         n[train].graph = mcs_graph_new(p, b->device.activations);
@@ -455,7 +316,7 @@ done:
     return st;
 }
 
-static int chosen(const struct bench_options *o, const struct model *m)
+static int chosen(const struct bench_options *o, const struct bench_model *m)
 {
     return !o->model || strcmp(o->model, "all") == 0 ? !m->part : strcmp(o->model, m->name) == 0;
 }
@@ -465,7 +326,7 @@ enum mcs_status mcs_bench_models(const struct bench_options *o)
     struct bench b = {.o = o, .text.json = o->common.json};
     enum mcs_status st = MCS_OK;
     int n = 0;
-    for (int i = 0; i < N_MODELS; i++) n += chosen(o, &models[i]);
+    for (int i = 0; i < mcs_bench_n_networks; i++) n += chosen(o, &mcs_bench_networks[i]);
     MCS_REQUIRE(n, MCS_E_USAGE,
                 "bench models: no model '%s'; known: biomedclip, biomedclip_image, sam_vit_b, sam_vit_b_encoder, "
                 "nnunet_2d, all",
@@ -475,10 +336,10 @@ enum mcs_status mcs_bench_models(const struct bench_options *o)
         st = mcs_bench_peaks(o, &b.device, &b.peaks);
         if (st == MCS_OK) put_head(&b);
     }
-    for (int i = 0; i < N_MODELS && st == MCS_OK; i++) {
-        if (!chosen(o, &models[i])) continue;
+    for (int i = 0; i < mcs_bench_n_networks && st == MCS_OK; i++) {
+        if (!chosen(o, &mcs_bench_networks[i])) continue;
         st = mcs_stop_check();
-        if (st == MCS_OK) st = bench_model(&b, &models[i]);
+        if (st == MCS_OK) st = bench_model(&b, &mcs_bench_networks[i]);
     }
     mcs_device_close(&b.device);
     if (st == MCS_OK && !o->common.dry_run) st = mcs_bench_write(&b.text, o->output);

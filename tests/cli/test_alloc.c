@@ -3,6 +3,7 @@
  * mcsam; libraries are not counted (oneDNN's sgemm and stdio allocate internally). */
 #include "engine/tape/exec.h"
 #include "infer/clip/saliency.h"
+#include "tests/support/support_malloc.h"
 #include "tests/support/support_tiny.h"
 #include "train/clip/clip_train.h"
 #include "train/sam/sam_train.h"
@@ -15,53 +16,6 @@
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 #define VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
-
-#ifdef MCS_SANITIZE /* the sanitizer replaces malloc */
-static int counting, n_allocations;
-static const char *first_caller, *program;
-#else
-static volatile int counting, n_allocations;
-static const char *volatile first_caller;
-extern char __executable_start, etext;
-static const char *const program = &__executable_start;
-void *__libc_malloc(size_t);
-void *__libc_calloc(size_t, size_t);
-void *__libc_realloc(void *, size_t);
-void *__libc_memalign(size_t, size_t);
-
-static void count(const void *caller)
-{
-    const char *from = caller;
-    if (!counting || from < &__executable_start || from >= &etext) return;
-    if (__atomic_fetch_add(&n_allocations, 1, __ATOMIC_RELAXED) == 0) first_caller = from;
-}
-__attribute__((noinline)) void *malloc(size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_malloc(bytes);
-}
-__attribute__((noinline)) void *calloc(size_t n, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_calloc(n, bytes);
-}
-__attribute__((noinline)) void *realloc(void *p, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_realloc(p, bytes);
-}
-__attribute__((noinline)) void *aligned_alloc(size_t alignment, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_memalign(alignment, bytes);
-}
-__attribute__((noinline)) int posix_memalign(void **p, size_t alignment, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    *p = __libc_memalign(alignment, bytes);
-    return *p ? 0 : 12;
-}
-#endif
 
 /* first_caller: code address of the first counted call, for addr2line -e build/tests/test_alloc. */
 static void expect(const char *what, int steps, int by_step)

@@ -7,6 +7,7 @@
 #include "infer/clip/clip_model.h"
 #include "infer/sam/sam_model.h"
 #include "tests/support/support_shell.h"
+#include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -43,39 +44,11 @@ static void setup(void)
     shell_open(MCS_BINARY, "--threads 1");
     OK(mcs_folder_make(shell_path("img")));
     shell_write("vocab", vocabulary);
-    const struct clip_config clip = {.embed = EMBED,
-                                     .image_size = 16,
-                                     .patch = 8,
-                                     .v_width = 16,
-                                     .v_depth = 3,
-                                     .v_heads = 2,
-                                     .v_mlp = 32,
-                                     .v_eps = 1e-6f,
-                                     .context = 12,
-                                     .positions = 12,
-                                     .types = 2,
-                                     .t_width = 16,
-                                     .t_depth = 1,
-                                     .t_heads = 2,
-                                     .t_mlp = 32,
-                                     .t_proj = 12,
-                                     .t_eps = 1e-12f,
-                                     .mean = {0.5f, 0.5f, 0.5f},
-                                     .std = {0.3f, 0.3f, 0.3f}};
-    const struct sam_config sam = {.image_size = 32,
-                                   .patch = 8,
-                                   .width = 16,
-                                   .depth = 2,
-                                   .heads = 2,
-                                   .window = 3,
-                                   .mlp = 32,
-                                   .n_global = 1,
-                                   .global = {1},
-                                   .embed = 16,
-                                   .d_heads = 2,
-                                   .d_mlp = 16,
-                                   .d_downsample = 2,
-                                   .mask_in = 16};
+    struct clip_config clip = tiny_clip_config();
+    struct sam_config sam = tiny_sam_config();
+    clip.embed = EMBED, clip.context = clip.positions = 12, clip.t_depth = 1, clip.dropout = 0;
+    clip.std[0] = clip.std[1] = clip.std[2] = 0.3f;
+    sam.window = 3, sam.d_mlp = 16, sam.mask_in = 16;
     struct device d;
     struct clip_model m;
     struct sam_model s;

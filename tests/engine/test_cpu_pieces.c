@@ -7,6 +7,7 @@
 #include "engine/backend.h"
 #include "engine/cpu/conv.h"
 #include "engine/cpu/rowops.h"
+#include "tests/support/support_cpu_op.h"
 
 extern const struct op_impl mcs_cpu_conv_transpose, mcs_cpu_resize, mcs_cpu_attention;
 
@@ -22,24 +23,6 @@ static float *integers(int64_t n, uint32_t seed)
         v[i] = (float)(seed >> 24) - 5 * (float)((seed >> 24) / 5) - 2;
     }
     return v;
-}
-
-static struct tensor tensor(int nd, const int64_t *dim, float *data)
-{
-    struct tensor t = {.name = "t", .nd = nd, .data = data};
-    memcpy(t.dim, dim, (size_t)nd * sizeof *dim);
-    return t;
-}
-
-static void run(const struct op_impl *op, struct step *s)
-{
-    OK(op->prepare ? op->prepare(s) : MCS_OK);
-    s->workspace = aligned_alloc(64, (s->workspace_bytes + 127) / 64 * 64);
-    cr_assert(s->workspace);
-    OK(s->backward ? op->bwd(s) : op->fwd(s));
-    free(s->workspace);
-    s->workspace = NULL;
-    if (op->release) op->release(s);
 }
 
 static void expect_same(const char *what, const float *got, const float *want, int64_t n)
@@ -72,9 +55,9 @@ static void conv_transpose(int64_t rows, int64_t k, int64_t o)
                     want_dw[(c * o + i) * k + t] += dy[at] * x[r * C + c];
                 }
             }
-    struct tensor tx = tensor(4, (int64_t[]){1, 1, rows, C}, x), tw = tensor(4, (int64_t[]){C, o, 1, k}, w),
-                  tb = tensor(1, &o, b), ty = tensor(4, (int64_t[]){1, 1, rows * k, o}, y), tdx = tx, tdw = tw,
-                  tdb = tb, tdy = ty;
+    struct tensor tx = cpu_op_tensor(4, (int64_t[]){1, 1, rows, C}, x),
+                  tw = cpu_op_tensor(4, (int64_t[]){C, o, 1, k}, w), tb = cpu_op_tensor(1, &o, b),
+                  ty = cpu_op_tensor(4, (int64_t[]){1, 1, rows * k, o}, y), tdx = tx, tdw = tw, tdb = tb, tdy = ty;
     tdx.data = dx, tdw.data = dw, tdb.data = db, tdy.data = dy;
     const struct conv_attr a = {.nsp = 2};
     struct step f = {.scope = "up", .attr = &a, .in = {&tx, &tw, &tb}, .out = {&ty}};
@@ -85,8 +68,8 @@ static void conv_transpose(int64_t rows, int64_t k, int64_t o)
                         .dout = {&tdy},
                         .din = {&tdx, &tdw, &tdb},
                         .beta = {0, 1, 1}};
-    run(&mcs_cpu_conv_transpose, &f);
-    run(&mcs_cpu_conv_transpose, &back);
+    cpu_op_run(&mcs_cpu_conv_transpose, &f);
+    cpu_op_run(&mcs_cpu_conv_transpose, &back);
     expect_same("y", y, want_y, n_y);
     expect_same("dx", dx, want_dx, rows * C);
     expect_same("dw", dw, want_dw, n_w);
@@ -126,9 +109,9 @@ static void conv(int64_t rows, int64_t c)
                     want_dw[by] += dy[at] * x[from];
                 }
         }
-    struct tensor tx = tensor(4, (int64_t[]){1, 1, 2 * rows, c}, x), tw = tensor(4, (int64_t[]){O, c, 1, 2}, w),
-                  tb = tensor(1, (int64_t[]){O}, b), ty = tensor(4, (int64_t[]){1, 1, rows, O}, y), tdx = tx, tdw = tw,
-                  tdb = tb, tdy = ty;
+    struct tensor tx = cpu_op_tensor(4, (int64_t[]){1, 1, 2 * rows, c}, x),
+                  tw = cpu_op_tensor(4, (int64_t[]){O, c, 1, 2}, w), tb = cpu_op_tensor(1, (int64_t[]){O}, b),
+                  ty = cpu_op_tensor(4, (int64_t[]){1, 1, rows, O}, y), tdx = tx, tdw = tw, tdb = tb, tdy = ty;
     tdx.data = dx, tdw.data = dw, tdb.data = db, tdy.data = dy;
     const struct conv_attr a = {.nsp = 2, .stride = {1, 2}};
     struct step f = {.scope = "conv", .attr = &a, .in = {&tx, &tw, &tb}, .out = {&ty}};
@@ -139,8 +122,8 @@ static void conv(int64_t rows, int64_t c)
                         .dout = {&tdy},
                         .din = {&tdx, &tdw, &tdb},
                         .beta = {1, 0, 0}};
-    run(&mcs_cpu_conv_im2col, &f);
-    run(&mcs_cpu_conv_im2col, &back);
+    cpu_op_run(&mcs_cpu_conv_im2col, &f);
+    cpu_op_run(&mcs_cpu_conv_im2col, &back);
     expect_same("y", y, want_y, rows * O);
     expect_same("dx", dx, want_dx, n_x);
     expect_same("dw", dw, want_dw, n_w);
@@ -203,10 +186,11 @@ Test(cpu_pieces, gradient_of_a_wide_image)
                 want[near * c + i] += 0.75f * dy[p * c + i];
                 want[(next < 0 || next >= w ? near : next) * c + i] += 0.25f * dy[p * c + i];
             }
-        struct tensor tdx = tensor(4, (int64_t[]){1, 1, w, c}, dx), tdy = tensor(4, (int64_t[]){1, 1, 2 * w, c}, dy);
+        struct tensor tdx = cpu_op_tensor(4, (int64_t[]){1, 1, w, c}, dx),
+                      tdy = cpu_op_tensor(4, (int64_t[]){1, 1, 2 * w, c}, dy);
         const struct resize_attr a = {1, 2 * w};
         struct step s = {.scope = "resize", .backward = 1, .attr = &a, .dout = {&tdy}, .din = {&tdx}, .beta = {1}};
-        run(&mcs_cpu_resize, &s);
+        cpu_op_run(&mcs_cpu_resize, &s);
         expect_same("dx", dx, want, w * c);
         free(dy), free(dx), free(want);
     }
@@ -224,8 +208,8 @@ Test(cpu_pieces, attention_refuses_offsets_outside)
             float *q = integers(8, 1), lse[4] = {0}, y[8] = {0}, dq[8];
             int32_t offset[2][3] = {{0, 2, 4}, {0, 2, 4}};
             if (k >= 0) memcpy(offset, bad[k], sizeof offset);
-            struct tensor t = tensor(2, (int64_t[]){4, 2}, q), ty = tensor(2, (int64_t[]){4, 2}, y),
-                          tl = tensor(2, (int64_t[]){4, 1}, lse), td = tensor(2, (int64_t[]){4, 2}, dq),
+            struct tensor t = cpu_op_tensor(2, (int64_t[]){4, 2}, q), ty = cpu_op_tensor(2, (int64_t[]){4, 2}, y),
+                          tl = cpu_op_tensor(2, (int64_t[]){4, 1}, lse), td = cpu_op_tensor(2, (int64_t[]){4, 2}, dq),
                           from = {.nd = 1, .dim = {3}, .dt = MCS_I32, .data = offset[0]},
                           to = {.nd = 1, .dim = {3}, .dt = MCS_I32, .data = offset[1]};
             struct step s = {.scope = "attn",

@@ -3,33 +3,15 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/backend.h"
 #include "engine/base/rng.h"
 #include "engine/tape/op.h"
+#include "tests/support/support_cpu_op.h"
 
 extern const struct op_impl mcs_cpu_dice_ce, mcs_cpu_dropout, mcs_cpu_mse;
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
-
-static struct tensor tensor(int nd, const int64_t *dim, void *data)
-{
-    struct tensor t = {.name = "t", .nd = nd, .data = data};
-    memcpy(t.dim, dim, (size_t)nd * sizeof *dim);
-    return t;
-}
-
-static void run(const struct op_impl *op, struct step *s)
-{
-    OK(op->prepare ? op->prepare(s) : MCS_OK);
-    s->workspace = aligned_alloc(64, (s->workspace_bytes + 127) / 64 * 64);
-    cr_assert(s->workspace);
-    OK(s->backward ? op->bwd(s) : op->fwd(s));
-    free(s->workspace);
-    s->workspace = NULL;
-    if (op->release) op->release(s);
-}
 
 /* ---- cross-entropy ---- */
 
@@ -52,11 +34,13 @@ Test(cpu_values, cross_entropy_of_large_logits)
                     x[2 * v + v % 2] = offsets[o] + gaps[k];
                     x[2 * v + 1 - v % 2] = offsets[o];
                 }
-                struct tensor tx = tensor(3, (int64_t[]){1, 3, 2}, x), tt = tensor(2, (int64_t[]){1, 3}, target),
-                              tl = tensor(1, (int64_t[]){1}, &loss), ts = tensor(3, (int64_t[]){1, 2, 3}, sums);
+                struct tensor tx = cpu_op_tensor(3, (int64_t[]){1, 3, 2}, x),
+                              tt = cpu_op_tensor(2, (int64_t[]){1, 3}, target),
+                              tl = cpu_op_tensor(1, (int64_t[]){1}, &loss),
+                              ts = cpu_op_tensor(3, (int64_t[]){1, 2, 3}, sums);
                 struct step s = {.scope = "loss", .attr = &a, .in = {&tx, &tt}, .out = {&tl, &ts}};
                 tt.dt = MCS_I32;
-                run(&mcs_cpu_dice_ce, &s);
+                cpu_op_run(&mcs_cpu_dice_ce, &s);
                 const double right = log1p(exp(-(double)gaps[k])), want = right + (wrong ? (double)gaps[k] : 0),
                              most = 0x1p-24 * (1 + 8 * ((wrong ? (double)gaps[k] : 0) + exp(-(double)gaps[k]) + right));
                 cr_expect_leq(fabs((double)loss - want), most, "offset %g, gap %g: %.9g, want %.9g", (double)offsets[o],
@@ -81,8 +65,8 @@ static void expect_dropout(int64_t rows, int64_t n, uint64_t seed, uint32_t step
     cr_assert(x && y && u && ids);
     for (int64_t i = 0; i < rows * n; i++) x[i] = (float)(i % 50 + 1);
     for (int64_t r = 0; r < rows; r++) ids[r] = (int32_t)(1000 - 7 * r);
-    struct tensor tx = tensor(2, (int64_t[]){rows, n}, x), ty = tensor(2, (int64_t[]){rows, n}, y),
-                  ti = tensor(1, (int64_t[]){rows}, ids);
+    struct tensor tx = cpu_op_tensor(2, (int64_t[]){rows, n}, x), ty = cpu_op_tensor(2, (int64_t[]){rows, n}, y),
+                  ti = cpu_op_tensor(1, (int64_t[]){rows}, ids);
     ti.dt = MCS_I32;
     for (int back = 0; back < 3; back++) { /* forward; backward; backward, added to the values before */
         for (int64_t i = 0; i < rows * n; i++) y[i] = 8;
@@ -92,7 +76,7 @@ static void expect_dropout(int64_t rows, int64_t n, uint64_t seed, uint32_t step
             s.dout[0] = &tx, s.din[0] = &ty, s.beta[0] = back == 2;
         else
             s.out[0] = &ty;
-        run(&mcs_cpu_dropout, &s);
+        cpu_op_run(&mcs_cpu_dropout, &s);
         for (int64_t r = 0; r < rows; r++) {
             mcs_rng_fill_uniform(
                 (struct mcs_rng){
@@ -137,11 +121,11 @@ Test(cpu_values, mean_square_of_many_values)
                 x[i] = (float)(i % 13) - 6, t[i] = (float)(i % 7), w[i] = (float)(i % 5), dx[i] = 3;
                 sum += (double)((x[i] - t[i]) * (x[i] - t[i]) * (weighted ? w[i] : 1));
             }
-            struct tensor tx = tensor(1, &n, x), tt = tensor(1, &n, t), tw = tensor(1, &n, w),
-                          tl = tensor(1, (int64_t[]){1}, &loss), td = tensor(1, &n, dx),
-                          ts = tensor(1, (int64_t[]){1}, &seed);
+            struct tensor tx = cpu_op_tensor(1, &n, x), tt = cpu_op_tensor(1, &n, t), tw = cpu_op_tensor(1, &n, w),
+                          tl = cpu_op_tensor(1, (int64_t[]){1}, &loss), td = cpu_op_tensor(1, &n, dx),
+                          ts = cpu_op_tensor(1, (int64_t[]){1}, &seed);
             struct step s = {.op = OP_mse, .scope = "mse", .in = {&tx, &tt, weighted ? &tw : NULL}, .out = {&tl}};
-            run(&mcs_cpu_mse, &s);
+            cpu_op_run(&mcs_cpu_mse, &s);
             cr_expect_eq(loss, (float)(sum / (double)n), "%lld values, weighted %d: %.9g, want %.9g", (long long)n,
                          weighted, (double)loss, sum / (double)n);
             struct step b = {.op = OP_mse,
@@ -151,7 +135,7 @@ Test(cpu_values, mean_square_of_many_values)
                              .dout = {&ts},
                              .din = {&td},
                              .beta = {1}};
-            run(&mcs_cpu_mse, &b);
+            cpu_op_run(&mcs_cpu_mse, &b);
             for (int64_t i = 0; i < n; i++) {
                 const double want = 8.0 * (double)((x[i] - t[i]) * (weighted ? w[i] : 1)) / (double)n + 3;
                 cr_assert_lt(fabs((double)dx[i] - want), 8 * 0x1p-24 * (fabs(want - 3) + 3), "%lld of %lld: %.9g, %.9g",

@@ -4,6 +4,7 @@
 #include "engine/model/layers.h"
 #include "engine/tape/exec.h"
 #include "engine/tape/grad.h"
+#include "tests/support/support_net.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -17,28 +18,6 @@ static void fails(enum mcs_status st, enum mcs_status want, const char *part)
     cr_expect_eq(st, want, "status %d, want %d: %s", st, want, mcs_error_message());
     cr_expect(strstr(mcs_error_message(), part), "want '%s' in: %s", part, mcs_error_message());
     mcs_error_clear();
-}
-
-struct net {
-    struct device d;
-    struct params *p;
-    struct graph *g;
-};
-
-static struct net net_open(void)
-{
-    struct net n;
-    OK(mcs_cpu_open(1, &n.d));
-    n.p = mcs_params_new();
-    n.g = mcs_graph_new(n.p, MCS_F32);
-    return n;
-}
-
-static void net_close(struct net *n)
-{
-    mcs_graph_free(n->g);
-    mcs_params_free(n->p);
-    mcs_cpu_close(&n->d);
 }
 
 static struct tensor *input(struct net *n, int64_t rows, int64_t columns)

@@ -8,6 +8,7 @@
 #include "engine/tape/amp.h"
 #include "engine/tape/exec.h"
 #include "engine/tape/grad.h"
+#include "tests/support/support_net.h"
 
 #include <criterion/criterion.h>
 #include <ctype.h>
@@ -17,28 +18,6 @@
 #include <unistd.h>
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
-
-struct net {
-    struct device d;
-    struct params *p;
-    struct graph *g;
-};
-
-static struct net net_open(void)
-{
-    struct net n;
-    OK(mcs_cpu_open(1, &n.d));
-    n.p = mcs_params_new();
-    n.g = mcs_graph_new(n.p, MCS_F32);
-    return n;
-}
-
-static void net_close(struct net *n)
-{
-    mcs_graph_free(n->g);
-    mcs_params_free(n->p);
-    mcs_cpu_close(&n->d);
-}
 
 /* ---- parameters ---- */
 

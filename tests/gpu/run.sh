@@ -69,7 +69,7 @@ build() {
     for f in "${include[@]}"; do host+=(-isystem "$f"); done
     { # sources, longest compilations first
         ls -S kernels/*/*.cu tests/cudasim/probes.cu
-        ls tests/gpu/gpu_run.c tests/support/support_cases.c tests/ref/*.c bench/{case,bench_time,bench_ops,bench_models,bench_text}.c data/io/file.c \
+        ls tests/gpu/gpu_run.c tests/support/support_{cases,case_device}.c tests/ref/*.c bench/{case,bench_time,bench_ops,bench_models,bench_networks,bench_text}.c data/io/file.c \
             engine/*.c engine/base/*.c engine/tape/*.c engine/cuda/*.c engine/dist/*.c engine/model/*.c | grep -v '^engine/devices.c$'
     } >"$folder/files"
     say "$("$NVCC" --version | tail -n 2 | head -n 1), $(gcc --version | head -n 1); sm_$arch, $(wc -l <"$folder/files") files, $cores at a time"

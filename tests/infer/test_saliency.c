@@ -26,26 +26,9 @@ static struct clip_model model;
 /* The toy CLIP of the golden files, with a vocabulary whose word "wN" has the number N. */
 static void setup(void)
 {
-    const struct clip_config c = {.embed = 16,
-                                  .image_size = SIDE,
-                                  .patch = 8,
-                                  .v_width = WIDTH,
-                                  .v_depth = 4,
-                                  .v_heads = 2,
-                                  .v_mlp = 128,
-                                  .v_eps = 1e-6f,
-                                  .vocab = VOCAB,
-                                  .context = 24,
-                                  .positions = 24,
-                                  .types = 2,
-                                  .t_width = 32,
-                                  .t_depth = 2,
-                                  .t_heads = 2,
-                                  .t_mlp = 64,
-                                  .t_proj = 24,
-                                  .t_eps = 1e-12f,
-                                  .mean = {0.48f, 0.46f, 0.41f},
-                                  .std = {0.27f, 0.26f, 0.28f}};
+    struct clip_config c = golden_clip_config(4);
+    memcpy(c.mean, (float[]){0.48f, 0.46f, 0.41f}, sizeof c.mean);
+    memcpy(c.std, (float[]){0.27f, 0.26f, 0.28f}, sizeof c.std);
     const char *folder = tiny_folder("saliency"), *path = tiny_path(folder, "vocab.txt");
     FILE *f = fopen(path, "w");
     cr_assert(f);

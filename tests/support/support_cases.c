@@ -1,8 +1,10 @@
 #include "tests/support/support_cases.h"
 
+#include "tests/support/support_case_device.h"
+#include "tests/support/support_cases.h"
+
 #include <float.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,152 +70,25 @@ static enum mcs_dtype fill_input(const struct op_case *c, int slot, int64_t n, v
 
 /* ---- one run ---- */
 
-enum { GUARD = 64, N_SLOTS = MCS_MAX_IN + MCS_MAX_OUT };
-static const unsigned char guard_byte =
-    0xA5; /* an unlikely float; the memory between the guards is filled with NaN to detect reads before writes */
-
-struct memory { /* a tensor's storage on the device */
-    void *p;
-    int64_t bytes;
-};
-
-struct runner {
-    const struct op_case *c;
-    const struct case_backend *b;
-    const struct op_info *info;
-    struct arena host;
-    struct memory *made; /* all allocations, to check their guards and free them */
-    int n_made, cap_made, failed;
-    struct tensor in[MCS_MAX_IN], out[MCS_MAX_OUT], dout[MCS_MAX_OUT];
-    struct ref_step ref;
-    struct run_state run;
-    unsigned dout_mask, grad_mask;
-};
-
-static void complain(struct runner *r, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-static void complain(struct runner *r, const char *what, const char *fmt, ...)
-{
-    va_list ap;
-    if (r->failed++ > 8) return;
-    fprintf(stderr, "%s: %s \"%s\": %s: ", r->b->name, r->info->name, r->c->name, what);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fputc('\n', stderr);
-}
-
-static void copy_to_device(struct runner *r, void *dst, const void *src, int64_t bytes)
-{
-    const struct backend *be = r->b->device ? r->b->device->backend : NULL;
-    if (!be)
-        memcpy(dst, src, (size_t)bytes);
-    else if (be->upload(r->b->device, dst, src, bytes) != MCS_OK)
-        complain(r, "upload", "%s", mcs_error_message());
-}
-
-static void copy_from_device(struct runner *r, void *dst, const void *src, int64_t bytes)
-{
-    const struct backend *be = r->b->device ? r->b->device->backend : NULL;
-    if (!be)
-        memcpy(dst, src, (size_t)bytes);
-    else if (be->download(r->b->device, dst, src, bytes) != MCS_OK)
-        complain(r, "download", "%s", mcs_error_message());
-}
-
-static int guard_of(const struct runner *r)
-{
-    return r->b->exact ? 0 : GUARD;
-}
-
-/* Device memory with guard bytes at its end, filled from src, or with NaN if src is NULL. */
-static void *device_new(struct runner *r, int64_t bytes, const void *src)
-{
-    const struct backend *be = r->b->device ? r->b->device->backend : NULL;
-    const int guard = guard_of(r);
-    unsigned char *image = malloc((size_t)bytes + GUARD);
-    void *p = NULL;
-    if (!image) abort();
-    if (src)
-        memcpy(image, src, (size_t)bytes);
-    else
-        memset(image, 0xFF, (size_t)bytes); /* a NaN in float32 */
-    memset(image + bytes, guard_byte, GUARD);
-    if (be) {
-        if (be->alloc(r->b->device, bytes + guard, &p) != MCS_OK) abort();
-    } else {
-        p = mcs_aligned_alloc((size_t)bytes + GUARD);
-        if (!p) abort();
-    }
-    copy_to_device(r, p, image, bytes + guard);
-    free(image);
-    if (r->n_made == r->cap_made) {
-        r->cap_made = r->cap_made ? 2 * r->cap_made : 32;
-        r->made = realloc(r->made, (size_t)r->cap_made * sizeof *r->made);
-        if (!r->made) abort();
-    }
-    r->made[r->n_made++] = (struct memory){p, bytes};
-    return p;
-}
-
-/* Checks the guards of the allocations since `from` and frees them. */
-static void device_free_from(struct runner *r, int from)
-{
-    const struct backend *be = r->b->device ? r->b->device->backend : NULL;
-    unsigned char seen[GUARD];
-    while (r->n_made > from) {
-        struct memory m = r->made[--r->n_made];
-        copy_from_device(r, seen, (const char *)m.p + m.bytes, guard_of(r));
-        for (int i = 0; i < guard_of(r); i++)
-            if (seen[i] != guard_byte) {
-                complain(r, "overrun", "wrote behind a buffer of %lld bytes", (long long)m.bytes);
-                break;
-            }
-        if (be)
-            be->free(r->b->device, m.p);
-        else
-            mcs_aligned_free(m.p);
-    }
-}
-
-/* Copies `host` to the device as values of type dt; host NULL: NaN. */
-static void *device_floats(struct runner *r, enum mcs_dtype dt, const void *host, int64_t n)
-{
-    uint16_t *half = dt == MCS_BF16 && host ? mcs_arena_alloc(&r->host, (size_t)n * sizeof *half + 1) : NULL;
-    for (int64_t i = 0; half && i < n; i++) half[i] = mcs_bf16_from(((const float *)host)[i]);
-    return device_new(r, n * mcs_dtype_bytes(dt), half ? half : host);
-}
-
 /* Rounds to bf16 in float32 storage, so that inputs are exact in both types. */
 static void round_to_half(float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) x[i] = mcs_bf16_to(mcs_bf16_from(x[i]));
 }
 
-static void get_floats(struct runner *r, const struct tensor *t, float *dst)
-{
-    const int64_t n = mcs_count(t);
-    uint16_t *half = (uint16_t *)dst;
-    copy_from_device(r, dst, t->data, mcs_bytes(t));
-    for (int64_t i = n - 1; t->dt == MCS_BF16 && i >= 0; i--) { /* widens in place, from the end */
-        const uint16_t h = half[i];
-        dst[i] = mcs_bf16_to(h);
-    }
-}
-
-static double *doubles(struct runner *r, int64_t n)
+static double *doubles(struct case_runner *r, int64_t n)
 {
     return mcs_arena_alloc(&r->host, (size_t)(n ? n : 1) * sizeof(double));
 }
 
-static void check_values(struct runner *r, const char *what, const struct tensor *t, const double *want,
+static void check_values(struct case_runner *r, const char *what, const struct tensor *t, const double *want,
                          const double *mag, const float *base, double k)
 {
     int64_t n = mcs_count(t), bad = 0;
     float *got = malloc((size_t)n * sizeof *got);
     double most = 0;
     if (!got) abort();
-    get_floats(r, t, got);
+    case_get_floats(r, t, got);
     /* Roundings to bf16: one if the result is stored in bf16, and those inside the op. */
     const double half = (t->dt == MCS_BF16 ? 1 : 0) + (r->b->half ? r->c->half : 0);
     for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(want[i]));
@@ -223,8 +98,8 @@ static void check_values(struct runner *r, const char *what, const struct tensor
         double tol = k * 0x1p-24 * m + half * 0x1p-8 * m + FLT_MIN;
         if (!(fabs(got[i] - w) <= tol)) { /* true for NaN too */
             if (bad++ == 0)
-                complain(r, what, "element %lld of %lld is %.9g, want %.9g +- %.2g", (long long)i, (long long)n,
-                         (double)got[i], w, tol);
+                case_complain(r, what, "element %lld of %lld is %.9g, want %.9g +- %.2g", (long long)i, (long long)n,
+                              (double)got[i], w, tol);
         }
     }
     if (bad > 1) fprintf(stderr, "    (%lld elements)\n", (long long)bad);
@@ -242,7 +117,7 @@ static struct tensor like(const struct tensor *t, const char *name, void *data)
 }
 
 /* Prepares, runs and releases the op. The workspace is filled with NaN. */
-static void run_step(struct runner *r, struct step *s)
+static void run_step(struct case_runner *r, struct step *s)
 {
     const struct op_impl *impl = r->b->impl[r->c->op];
     const struct backend *be = r->b->device ? r->b->device->backend : NULL;
@@ -251,18 +126,18 @@ static void run_step(struct runner *r, struct step *s)
     enum mcs_status st = impl->prepare ? impl->prepare(s) : MCS_OK;
     if (st == MCS_OK && be && be->begin_run) st = be->begin_run(r->b->device, &r->run);
     if (st == MCS_OK) {
-        s->workspace = s->workspace_bytes ? device_new(r, (int64_t)s->workspace_bytes, NULL) : NULL;
+        s->workspace = s->workspace_bytes ? case_device_new(r, (int64_t)s->workspace_bytes, NULL) : NULL;
         st = s->backward ? impl->bwd(s) : impl->fwd(s);
         if (st == MCS_OK && be && be->sync) st = be->sync(r->b->device);
     }
     if (st != MCS_OK) {
-        complain(r, s->backward ? "bwd" : "fwd", "%s (%s)", mcs_error_message(), mcs_error_trace());
+        case_complain(r, s->backward ? "bwd" : "fwd", "%s (%s)", mcs_error_message(), mcs_error_trace());
         mcs_error_clear();
     }
     if (impl->release) impl->release(s);
 }
 
-static void run_forward(struct runner *r)
+static void run_forward(struct case_runner *r)
 {
     struct step s = {.device = r->b->device, .op = r->c->op, .scope = r->c->name, .attr = r->c->attr, .run = &r->run};
     int from = r->n_made;
@@ -270,12 +145,12 @@ static void run_forward(struct runner *r)
         if (r->in[i].nd) s.in[i] = r->c->same[i] ? &r->in[r->c->same[i] - 1] : &r->in[i];
     for (int i = 0; i < r->info->n_out; i++) s.out[i] = &r->out[i];
     run_step(r, &s);
-    device_free_from(r, from);
+    case_device_free_from(r, from);
 }
 
 /* Runs backward for the gradients in `want` into din[] (allocated by the caller); only the tensors that the op keeps
  * for backward are set. */
-static void run_backward(struct runner *r, unsigned want, float beta, struct tensor *din)
+static void run_backward(struct case_runner *r, unsigned want, float beta, struct tensor *din)
 {
     struct step s = {
         .device = r->b->device, .op = r->c->op, .backward = 1, .scope = r->c->name, .attr = r->c->attr, .run = &r->run};
@@ -293,24 +168,25 @@ static void run_backward(struct runner *r, unsigned want, float beta, struct ten
         if (r->dout_mask & OUT(i)) s.dout[i] = &r->dout[i];
     }
     run_step(r, &s);
-    device_free_from(r, from);
+    case_device_free_from(r, from);
 }
 
-static char *snapshot(struct runner *r, const struct tensor *t)
+static char *snapshot(struct case_runner *r, const struct tensor *t)
 {
     int64_t bytes = mcs_bytes(t);
     char *p = mcs_arena_alloc(&r->host, (size_t)bytes + 1);
-    copy_from_device(r, p, t->data, bytes);
+    case_download(r, p, t->data, bytes);
     return p;
 }
 
-static void check_same_bytes(struct runner *r, const char *what, const char *before, const struct tensor *t)
+static void check_same_bytes(struct case_runner *r, const char *what, const char *before, const struct tensor *t)
 {
-    if (memcmp(before, snapshot(r, t), (size_t)mcs_bytes(t)) != 0) complain(r, what, "a second run gives other bytes");
+    if (memcmp(before, snapshot(r, t), (size_t)mcs_bytes(t)) != 0)
+        case_complain(r, what, "a second run gives other bytes");
 }
 
 /* sum(dout . out) over the outputs that get a gradient, with the oracle's input `slot` moved by step along dir. */
-static double oracle_loss(struct runner *r, int slot, const double *dir, double step)
+static double oracle_loss(struct case_runner *r, int slot, const double *dir, double step)
 {
     int64_t n = ref_count(&r->ref.in[slot]);
     struct ref_step s = r->ref;
@@ -339,7 +215,7 @@ static double oracle_loss(struct runner *r, int slot, const double *dir, double 
 /* Checks the oracle's gradient of one input by a central difference along a random direction. Tolerance 1e-5: with a
  * step of 1e-6 the error is about 1e-12 from curvature and 2^-53 / 1e-6 = 1e-10 from rounding, relative to sums that
  * may cancel by a few digits. */
-static void check_finite_difference(struct runner *r, int slot)
+static void check_finite_difference(struct case_runner *r, int slot)
 {
     int64_t n = ref_count(&r->ref.in[slot]);
     double h = r->c->fd_step > 0 ? r->c->fd_step : 1e-6, dot = 0, size = 0;
@@ -351,10 +227,11 @@ static void check_finite_difference(struct runner *r, int slot)
     }
     double fd = (oracle_loss(r, slot, dir, h) - oracle_loss(r, slot, dir, -h)) / (2 * h);
     if (!(fabs(fd - dot) <= 1e-5 * size + 1e-9))
-        complain(r, "oracle", "gradient of input %d along a direction is %.9g, finite difference %.9g", slot, dot, fd);
+        case_complain(r, "oracle", "gradient of input %d along a direction is %.9g, finite difference %.9g", slot, dot,
+                      fd);
 }
 
-static void fill_inputs(struct runner *r)
+static void fill_inputs(struct case_runner *r)
 {
     const struct op_case *c = r->c;
     for (int i = 0; i < MCS_MAX_IN; i++) {
@@ -375,7 +252,7 @@ static void fill_inputs(struct runner *r)
             ((r->b->half && mcs_amp_slots(c->op) & IN(i) && c->op != OP_cast) || c->half_in & IN(i)))
             t->dt = MCS_BF16;
         t->root = t;
-        t->data = device_floats(r, t->dt, host, n);
+        t->data = case_device_floats(r, t->dt, host, n);
         struct ref_tensor *o = &r->ref.in[i];
         o->nd = t->nd;
         memcpy(o->dim, t->dim, sizeof o->dim);
@@ -385,7 +262,7 @@ static void fill_inputs(struct runner *r)
     }
 }
 
-static enum mcs_status make_outputs(struct runner *r)
+static enum mcs_status make_outputs(struct case_runner *r)
 {
     struct tensor *in[MCS_MAX_IN];
     struct mcs_rng rng = {.seed = 5, .site = mcs_rng_site("test.dout")};
@@ -398,7 +275,7 @@ static enum mcs_status make_outputs(struct runner *r)
         t->role = TENSOR_ACT;
         t->root = t;
         t->dt = mcs_amp_output(r->b->half ? MCS_BF16 : MCS_F32, r->c->op, i, t->dt);
-        t->data = device_floats(r, t->dt, NULL, n);
+        t->data = case_device_floats(r, t->dt, NULL, n);
         struct ref_tensor *o = &r->ref.out[i];
         o->nd = t->nd;
         memcpy(o->dim, t->dim, sizeof o->dim);
@@ -410,7 +287,7 @@ static enum mcs_status make_outputs(struct runner *r)
         for (int64_t j = 0; j < n; j++) g[j] = (float)mcs_rng_normal(rng, (uint32_t)j);
         if (n == 1) g[0] = 0.75f; /* a loss: not 1, to detect an op that does not scale by dout */
         if (t->dt == MCS_BF16) round_to_half(g, n);
-        r->dout[i] = like(t, "dout", device_floats(r, t->dt, g, n));
+        r->dout[i] = like(t, "dout", case_device_floats(r, t->dt, g, n));
         r->ref.dout[i] = *o;
         r->ref.dout[i].v = doubles(r, n);
         for (int64_t j = 0; j < n; j++) r->ref.dout[i].v[j] = g[j];
@@ -418,7 +295,7 @@ static enum mcs_status make_outputs(struct runner *r)
     return MCS_OK;
 }
 
-static void check_outputs(struct runner *r, const char *when)
+static void check_outputs(struct case_runner *r, const char *when)
 {
     char what[64];
     for (int i = 0; i < r->info->n_out; i++) {
@@ -429,7 +306,7 @@ static void check_outputs(struct runner *r, const char *when)
 
 /* Runs backward for `want` and compares these gradients. add: accumulates to random values (beta 1), else overwrites
  * NaN (beta 0). */
-static void check_backward(struct runner *r, const char *when, unsigned want, int add, int twice)
+static void check_backward(struct case_runner *r, const char *when, unsigned want, int add, int twice)
 {
     struct tensor din[MCS_MAX_IN] = {0};
     float *base[MCS_MAX_IN] = {0};
@@ -446,7 +323,7 @@ static void check_backward(struct runner *r, const char *when, unsigned want, in
             mcs_rng_fill_normal(rng, base[i], n);
             if (r->in[i].dt == MCS_BF16) round_to_half(base[i], n);
         }
-        din[i] = like(&r->in[i], "din", device_floats(r, r->in[i].dt, base[i], n));
+        din[i] = like(&r->in[i], "din", case_device_floats(r, r->in[i].dt, base[i], n));
     }
     run_backward(r, want, (float)add, din);
     for (int i = 0; i < MCS_MAX_IN; i++) {
@@ -460,10 +337,10 @@ static void check_backward(struct runner *r, const char *when, unsigned want, in
         for (int i = 0; i < MCS_MAX_IN; i++)
             if (want & IN(i)) check_same_bytes(r, "din", first[i], &din[i]);
     }
-    device_free_from(r, from);
+    case_device_free_from(r, from);
 }
 
-static void oracle_backward(struct runner *r)
+static void oracle_backward(struct case_runner *r)
 {
     for (int i = 0; i < MCS_MAX_IN; i++) {
         int j = r->c->same[i] ? r->c->same[i] - 1 : i;
@@ -482,21 +359,21 @@ static void oracle_backward(struct runner *r)
 /* Only the device's ops, without oracle and comparison. */
 int mcs_case_launch(const struct op_case *c, const struct case_backend *b)
 {
-    struct runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};
+    struct case_runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};
     struct tensor din[MCS_MAX_IN] = {0};
     r.dout_mask = c->dout ? c->dout : OUT(0);
     fill_inputs(&r);
     if (make_outputs(&r) != MCS_OK) {
-        complain(&r, "shape", "%s", mcs_error_message());
+        case_complain(&r, "shape", "%s", mcs_error_message());
         mcs_error_clear();
     } else {
         run_forward(&r);
         for (int i = 0; i < MCS_MAX_IN; i++)
             if (r.grad_mask & IN(i))
-                din[i] = like(&r.in[i], "din", device_floats(&r, r.in[i].dt, NULL, mcs_count(&r.in[i])));
+                din[i] = like(&r.in[i], "din", case_device_floats(&r, r.in[i].dt, NULL, mcs_count(&r.in[i])));
         if (r.grad_mask) run_backward(&r, r.grad_mask, 0, din);
     }
-    device_free_from(&r, 0);
+    case_device_free_from(&r, 0);
     free(r.made);
     mcs_arena_free(&r.host);
     return r.failed;
@@ -504,16 +381,16 @@ int mcs_case_launch(const struct op_case *c, const struct case_backend *b)
 
 int mcs_case_run(const struct op_case *c, const struct case_backend *b)
 {
-    struct runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};
+    struct case_runner r = {.c = c, .b = b, .info = &mcs_op_table[c->op], .run = {.seed = 42, .step = 3}};
     int threads = b->set_threads != NULL;
     r.dout_mask = c->dout ? c->dout : OUT(0);
     r.ref.attr = c->attr;
     r.ref.seed = r.run.seed;
     r.ref.step = r.run.step;
-    if (!(c->k > 0)) complain(&r, "case", "no tolerance k");
+    if (!(c->k > 0)) case_complain(&r, "case", "no tolerance k");
     fill_inputs(&r);
     if (make_outputs(&r) != MCS_OK) {
-        complain(&r, "shape", "%s", mcs_error_message());
+        case_complain(&r, "shape", "%s", mcs_error_message());
         mcs_error_clear();
         goto done;
     }
@@ -542,7 +419,7 @@ int mcs_case_run(const struct op_case *c, const struct case_backend *b)
         for (int i = 0; i < MCS_MAX_IN; i++)
             if (r.grad_mask & IN(i)) check_backward(&r, "alone", IN(i), 0, 0);
 done:
-    device_free_from(&r, 0);
+    case_device_free_from(&r, 0);
     free(r.made);
     mcs_arena_free(&r.host);
     return r.failed;

@@ -1,6 +1,7 @@
 #include "tests/support/support_golden.h"
 
 #include "tests/golden/formula.h"
+#include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -114,42 +115,17 @@ int golden_check_grads(const struct safetensors *file, const char *prefix, const
 
 struct clip_config golden_clip_config(int v_depth)
 {
-    return (struct clip_config){.embed = 16,
-                                .image_size = 32,
-                                .patch = 8,
-                                .v_width = 32,
-                                .v_depth = v_depth,
-                                .v_heads = 2,
-                                .v_mlp = 128,
-                                .v_eps = 1e-6f,
-                                .vocab = 64,
-                                .context = 24,
-                                .positions = 24,
-                                .types = 2,
-                                .t_width = 32,
-                                .t_depth = 2,
-                                .t_heads = 2,
-                                .t_mlp = 64,
-                                .t_proj = 24,
-                                .t_eps = 1e-12f,
-                                .mean = {0, 0, 0},
-                                .std = {1, 1, 1}};
+    struct clip_config c = tiny_clip_config();
+    c.embed = 16, c.image_size = 32, c.vocab = 64, c.context = c.positions = 24, c.dropout = 0;
+    c.v_width = 32, c.v_depth = v_depth, c.v_mlp = 128;
+    c.t_width = 32, c.t_mlp = 64, c.t_proj = 24;
+    for (int k = 0; k < 3; k++) c.mean[k] = 0, c.std[k] = 1;
+    return c;
 }
 
 struct sam_config golden_sam_config(void)
 {
-    return (struct sam_config){.image_size = 64,
-                               .patch = 8,
-                               .width = 16,
-                               .depth = 3,
-                               .heads = 2,
-                               .window = 5,
-                               .mlp = 64,
-                               .n_global = 1,
-                               .global = {2},
-                               .embed = 16,
-                               .d_heads = 2,
-                               .d_mlp = 16,
-                               .d_downsample = 2,
-                               .mask_in = 16};
+    struct sam_config c = tiny_sam_config();
+    c.image_size = 64, c.depth = 3, c.window = 5, c.mlp = 64, c.global[0] = 2, c.d_mlp = 16, c.mask_in = 16;
+    return c;
 }

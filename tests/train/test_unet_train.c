@@ -1,10 +1,10 @@
-/* The training loop on a task that a tiny network learns within seconds: bright discs on noise. */
+/* The training loop on a task that a tiny network learns within seconds: bright discs on noise. Patches, targets and
+ * plans: test_unet_cases.c. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "data/io/file.h"
 #include "engine/base/log.h"
@@ -12,62 +12,18 @@
 #include "engine/image/prob_maps.h"
 #include "infer/unet/ensemble.h"
 #include "infer/weights.h"
+#include "tests/support/support_folder.h"
+#include "tests/support/support_malloc.h"
 #include "train/unet/unet_train.h"
 
 enum { SIDE = 32, PIXELS = SIDE * SIDE, CASES = 24 };
 
-static char folder[64];
-
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/mcs_unet_%ld", (long)getpid());
-    cr_assert_eq(mcs_folder_make(folder), MCS_OK);
+    test_folder_open("unet");
     mcs_log_quiet(1);
 }
-static void teardown(void)
-{
-    char line[128];
-    snprintf(line, sizeof line, "rm -rf %s", folder);
-    cr_expect_eq(system(line), 0);
-}
-TestSuite(unet_train, .init = setup, .fini = teardown);
-
-/* ---- heap allocations, counted if the caller is mcsam's code ---- */
-
-#if !defined(MCS_SANITIZE)
-static volatile int counting, n_allocations;
-extern char __executable_start, etext;
-void *__libc_malloc(size_t);
-void *__libc_calloc(size_t, size_t);
-void *__libc_realloc(void *, size_t);
-void *__libc_memalign(size_t, size_t);
-
-static void count(const void *caller)
-{
-    if (counting && (const char *)caller >= &__executable_start && (const char *)caller < &etext)
-        __atomic_add_fetch(&n_allocations, 1, __ATOMIC_RELAXED);
-}
-__attribute__((noinline)) void *malloc(size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_malloc(bytes);
-}
-__attribute__((noinline)) void *calloc(size_t n, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_calloc(n, bytes);
-}
-__attribute__((noinline)) void *realloc(void *p, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_realloc(p, bytes);
-}
-__attribute__((noinline)) void *aligned_alloc(size_t alignment, size_t bytes)
-{
-    count(__builtin_return_address(0));
-    return __libc_memalign(alignment, bytes);
-}
-#endif
+TestSuite(unet_train, .init = setup, .fini = test_folder_close);
 
 /* ---- data ---- */
 
@@ -186,10 +142,10 @@ Test(unet_train, learns_and_predicts, .timeout = 120)
     struct ensemble e;
     struct device d;
     make_cases(&cases);
-    const struct unet_train_options o = options_of(folder, 2, 60);
+    const struct unet_train_options o = options_of(test_folder, 2, 60);
     cr_assert_eq(train(&cases, &o, NULL), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(mcs_cpu_open(1, &d), MCS_OK);
-    cr_assert_eq(mcs_ensemble_open(folder, choices, 3, &d, &e), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_ensemble_open(test_folder, choices, 3, &d, &e), MCS_OK, "%s", mcs_error_message());
     cr_expect_eq(e.n, 4);
     predict(&e, choices, 3, prob, N);
     cr_expect_gt(dice_of(&e, all, N), 0.85);
@@ -202,12 +158,12 @@ Test(unet_train, learns_and_predicts, .timeout = 120)
     /* The last cycle's probabilities are the mean of its two checkpoints'. */
     struct unet_checkpoint list[UNET_MAX_CHECKPOINTS];
     int n;
-    cr_assert_eq(mcs_unet_checkpoints_read(folder, list, &n), MCS_OK);
+    cr_assert_eq(mcs_unet_checkpoints_read(test_folder, list, &n), MCS_OK);
     cr_assert_eq(n, 4);
     cr_expect_str_eq(list[2].file, "cycle_2_checkpoint_1.safetensors");
     cr_expect_eq(list[2].step, 108); /* 60 + 48: two checkpoints over the last fifth */
-    cr_assert_eq(mcs_unet_checkpoints_write(folder, list + 2, 1), MCS_OK);
-    cr_assert_eq(mcs_ensemble_open(folder, choices, 1, &d, &e), MCS_OK);
+    cr_assert_eq(mcs_unet_checkpoints_write(test_folder, list + 2, 1), MCS_OK);
+    cr_assert_eq(mcs_ensemble_open(test_folder, choices, 1, &d, &e), MCS_OK);
     predict(&e, choices, 1, (float *const[]){first}, N);
     for (int i = 0; i < VALUES; i++) cr_assert_float_eq(cycle[i], 0.5f * (first[i] + last[i]), 1e-6);
     mcs_ensemble_close(&e);
@@ -230,8 +186,8 @@ Test(unet_train, a_stopped_run_goes_on_to_the_same_bits, .timeout = 120)
     char whole[65], parts[65], run_a[96], run_b[96], file_a[65], file_b[65], path[256];
     struct unet_cases cases;
     make_cases(&cases);
-    snprintf(run_a, sizeof run_a, "%s/a", folder);
-    snprintf(run_b, sizeof run_b, "%s/b", folder);
+    snprintf(run_a, sizeof run_a, "%s/a", test_folder);
+    snprintf(run_b, sizeof run_b, "%s/b", test_folder);
     struct unet_train_options o = options_of(run_a, 2, 5);
     cr_assert_eq(train(&cases, &o, whole), MCS_OK, "%s", mcs_error_message());
     o.run = run_b;
@@ -276,7 +232,7 @@ Test(unet_train, a_step_takes_no_heap)
     struct unet_trainer t;
     double loss, norm;
     make_cases(&cases);
-    struct unet_train_options o = options_of(folder, 1, 20);
+    struct unet_train_options o = options_of(test_folder, 1, 20);
     open_model(&m, &d);
     cr_assert_eq(mcs_unet_trainer_open(&t, &m, &cases, &o), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(mcs_unet_trainer_step(&t, 0, &loss, &norm), MCS_OK, "%s", mcs_error_message());
@@ -302,7 +258,7 @@ Test(unet_train, a_loss_that_is_not_finite_stops_the_run)
 {
     struct unet_cases cases;
     make_cases(&cases);
-    struct unet_train_options o = options_of(folder, 1, 20);
+    struct unet_train_options o = options_of(test_folder, 1, 20);
     o.cycle.lr = 1e30;
     cr_expect_eq(train(&cases, &o, NULL), MCS_E_DATA);
     cr_expect(strstr(mcs_error_message(), "not finite"), "%s", mcs_error_message());
@@ -319,7 +275,7 @@ Test(unet_train, the_lowest_head_stays)
     struct unet_trainer t;
     double loss;
     make_cases(&cases);
-    struct unet_train_options o = options_of(folder, 1, 20);
+    struct unet_train_options o = options_of(test_folder, 1, 20);
     for (int deep = 0; deep < 2; deep++) {
         open_model(&m, &d);
         float *before = malloc((size_t)m.params->n_values * sizeof *before);
@@ -342,186 +298,4 @@ Test(unet_train, the_lowest_head_stays)
         free(before);
     }
     mcs_unet_cases_free(&cases);
-}
-
-/* ---- sampling ---- */
-
-static void one_case(struct unet_cases *c, int height, int width, int y, int x)
-{
-    uint8_t *mask = calloc((size_t)(height * width), 1);
-    struct image img;
-    cr_assert(mask);
-    cr_assert_eq(mcs_image_alloc(&img, width, height, 1), MCS_OK);
-    for (int i = 0; i < height * width; i++) img.pixels[i] = (uint8_t)(i % 250);
-    if (y >= 0) mask[y * width + x] = 1;
-    mcs_unet_cases_init(c, 1, 2);
-    cr_assert_eq(mcs_unet_cases_add_image(c, "one", &img, mask), MCS_OK);
-    mcs_image_free(&img);
-    free(mask);
-}
-
-Test(unet_train, corners_and_forced_foreground)
-{
-    enum { P = 8, BATCH = 6, ROUNDS = 400 };
-    struct unet_cases c;
-    float image[P * P];
-    int32_t label[P * P];
-    const struct augment_patch patch = {P, P, 1, image, label};
-    one_case(&c, 20, 5, 18, 2); /* narrower than a patch by 3 columns */
-    struct unet_loader l = {.cases = &c,
-                            .augment = mcs_augment_none(),
-                            .batch = BATCH,
-                            .height = P,
-                            .width = P,
-                            .foreground = 0.33,
-                            .seed = 4};
-    cr_assert_eq(mcs_unet_loader_open(&l), MCS_OK);
-    int64_t low[2] = {100, 100}, high[2] = {-100, -100}, corner[2];
-    int which;
-    for (int64_t step = 0; step < ROUNDS; step++)
-        for (int i = 0; i < BATCH; i++) {
-            mcs_unet_loader_patch(&l, step, i, &patch, &which, corner);
-            cr_assert_eq(which, 0);
-            for (int y = 0; y < P; y++)
-                for (int x = 0; x < P; x++) {
-                    const int64_t sy = y + corner[0], sx = x + corner[1];
-                    const int inside = sy >= 0 && sy < 20 && sx >= 0 && sx < 5;
-                    cr_assert_eq(label[y * P + x], !inside ? -1 : sy == 18 && sx == 2);
-                    if (!inside) cr_assert_eq(image[y * P + x], 0);
-                }
-            if (i >= 4) { /* round(6 * .67) = 4: centred on the pixel at (18, 2); -2 is the leftmost corner */
-                cr_assert_eq(corner[0], 14);
-                cr_assert_eq(corner[1], -2);
-                continue;
-            }
-            for (int a = 0; a < 2; a++) {
-                low[a] = corner[a] < low[a] ? corner[a] : low[a];
-                high[a] = corner[a] > high[a] ? corner[a] : high[a];
-            }
-        }
-    cr_expect(low[0] == 0 && high[0] == 12, "rows %lld..%lld", (long long)low[0], (long long)high[0]);
-    /* 3 columns are missing: from -ceil(3/2) = -2 to 5 + 2 - 8 = -1 */
-    cr_expect(low[1] == -2 && high[1] == -1, "columns %lld..%lld", (long long)low[1], (long long)high[1]);
-    mcs_unet_loader_close(&l);
-    mcs_unet_cases_free(&c);
-    one_case(&c, 20, 20, -1, 0); /* no foreground: forced items are sampled like the others */
-    l = (struct unet_loader){.cases = &c,
-                             .augment = mcs_augment_none(),
-                             .batch = BATCH,
-                             .height = P,
-                             .width = P,
-                             .foreground = 1,
-                             .seed = 4};
-    cr_assert_eq(mcs_unet_loader_open(&l), MCS_OK);
-    mcs_unet_loader_patch(&l, 0, 0, &patch, NULL, corner);
-    const int64_t first = corner[0];
-    int varies = 0;
-    for (int64_t step = 1; step < 20; step++) {
-        mcs_unet_loader_patch(&l, step, 0, &patch, NULL, corner);
-        varies |= corner[0] != first;
-    }
-    cr_expect(varies);
-    mcs_unet_loader_close(&l);
-    mcs_unet_cases_free(&c);
-}
-
-Test(unet_train, z_score_and_targets)
-{
-    struct unet_cases c;
-    enum { P = 16 };
-    float image[P * P];
-    int32_t label[P * P], small[4 * 4], odd[3];
-    const struct augment_patch patch = {P, P, 1, image, label};
-    one_case(&c, P, P, 3, 3);
-    struct unet_loader l = {.cases = &c, .augment = mcs_augment_none(), .batch = 1, .height = P, .width = P};
-    cr_assert_eq(mcs_unet_loader_open(&l), MCS_OK);
-    mcs_unet_loader_patch(&l, 0, 0, &patch, NULL, NULL);
-    double sum = 0, squares = 0;
-    for (int i = 0; i < P * P; i++) sum += (double)image[i], squares += (double)(image[i] * image[i]);
-    cr_expect_float_eq(sum / (P * P), 0, 1e-5);
-    cr_expect_float_eq(squares / (P * P), 1, 1e-5);
-    for (int i = 0; i < P * P; i++) label[i] = i;
-    mcs_augment_target(label, 1, P, P, 4, 4, small); /* floor((i + .5) 4) = 2, 6, 10, 14 */
-    for (int i = 0; i < 16; i++) cr_expect_eq(small[i], (2 + 4 * (i / 4)) * P + 2 + 4 * (i % 4));
-    mcs_augment_target(label, 1, 1, 7, 1, 3, odd); /* floor((i + .5) 7/3) = 1, 3, 5 */
-    cr_expect(odd[0] == 1 && odd[1] == 3 && odd[2] == 5);
-    mcs_unet_loader_close(&l);
-    mcs_unet_cases_free(&c);
-}
-
-/* ---- bad input ---- */
-
-Test(unet_train, bad_cases)
-{
-    struct unet_cases c;
-    struct image img;
-    uint8_t mask[4] = {0, 1, 2, 0};
-    const float values[4] = {0, 1, NAN, 2};
-    mcs_unet_cases_init(&c, 1, 2);
-    cr_assert_eq(mcs_image_alloc(&img, 2, 2, 1), MCS_OK);
-    cr_expect_eq(mcs_unet_cases_add_image(&c, "x.png", &img, mask), MCS_E_DATA);
-    cr_expect(strstr(mcs_error_message(), "x.png: a label of 2"), "%s", mcs_error_message());
-    mcs_error_clear();
-    img.channels = 3;
-    cr_expect_eq(mcs_unet_cases_add_image(&c, "x.png", &img, mask), MCS_E_DATA);
-    mcs_error_clear();
-    img.channels = 1;
-    cr_expect_eq(mcs_unet_cases_add_volume(&c, "x.nii", values, mask, 1, 2, 2), MCS_E_DATA);
-    cr_expect(strstr(mcs_error_message(), "voxel 2"), "%s", mcs_error_message());
-    mcs_error_clear();
-    struct unet_loader l = {.cases = &c, .batch = 1, .height = 2, .width = 2};
-    cr_expect_eq(mcs_unet_loader_open(&l), MCS_E_USAGE, "nothing to draw from");
-    mcs_error_clear();
-    mcs_unet_cases_free(&c);
-    cr_expect_eq(mcs_unet_cases_read(&c, folder, folder, 0, 2), MCS_E_NOINPUT, "an empty folder");
-    mcs_error_clear();
-    mcs_image_free(&img);
-    mcs_unet_cases_free(&c);
-}
-
-static enum mcs_status reread(const char *from, const char *to)
-{
-    struct unet_plans p;
-    char *text = contents(folder, "plans.json"), *at = strstr(text, from), out[8192], path[128];
-    cr_assert(at, "%s", from);
-    const int n = snprintf(out, sizeof out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
-    snprintf(path, sizeof path, "%s/plans.json", folder);
-    cr_assert_eq(mcs_file_write(path, out, n), MCS_OK);
-    const enum mcs_status st = mcs_unet_plans_read(folder, &p);
-    cr_assert_eq(mcs_file_write(path, text, (int64_t)strlen(text)), MCS_OK);
-    free(text);
-    mcs_error_clear();
-    return st;
-}
-
-Test(unet_train, plans)
-{
-    struct unet_plans p, q;
-    struct unet_checkpoint c[UNET_MAX_CHECKPOINTS];
-    char path[128];
-    int n;
-    cr_assert_eq(mcs_unet_plans_make(3, 4, 96, 64, 0, 32, 128, &p), MCS_OK);
-    cr_expect_eq(p.net.n_stages, 5); /* 64 32 16 8 4 */
-    p.batch = 7;
-    p.batch_dice = 0;
-    cr_assert_eq(mcs_unet_plans_write(folder, &p), MCS_OK);
-    cr_assert_eq(mcs_unet_plans_read(folder, &q), MCS_OK, "%s", mcs_error_message());
-    cr_expect_eq(memcmp(&p, &q, sizeof p), 0, "not what was written");
-    cr_expect_eq(reread("PlainConvUNet", "ResidualEncoderUNet"), MCS_E_DATA);
-    cr_expect_eq(reread("\"n_stages\": 5", "\"n_stages\": 6"), MCS_E_DATA);
-    cr_expect_eq(reread("\"n_stages\": 5", "\"n_stages\": 500000000000"), MCS_E_DATA);
-    cr_expect_eq(reread("96", "97"), MCS_E_DATA, "a patch that the strides do not divide");
-    cr_expect_eq(reread("ZScoreNormalization", "CTNormalization"), MCS_E_DATA);
-    cr_expect_eq(reread("{", "["), MCS_E_DATA);
-    cr_expect_eq(mcs_unet_plans_make(1, 2, 100, 100, 4, 8, 64, &p), MCS_E_USAGE, "100 is no multiple of 8");
-    mcs_error_clear();
-    cr_expect_eq(mcs_unet_plans_make(1, 2, 64, 64, 1, 8, 64, &p), MCS_E_USAGE);
-    mcs_error_clear();
-    cr_expect_eq(mcs_unet_checkpoints_read(folder, c, &n), MCS_E_NOINPUT);
-    mcs_error_clear();
-    snprintf(path, sizeof path, "%s/checkpoints.json", folder);
-    static const char outside[] = "{\"checkpoints\": [{\"file\": \"../x\", \"cycle\": 1, \"index\": 1, \"step\": 1}]}";
-    cr_assert_eq(mcs_file_write(path, outside, sizeof outside - 1), MCS_OK);
-    cr_expect_eq(mcs_unet_checkpoints_read(folder, c, &n), MCS_E_DATA, "a file outside of the folder");
-    mcs_error_clear();
 }

@@ -1,0 +1,48 @@
+/* The demo's run that test_demo.c makes once: its options, and reading its files. */
+#ifndef MCS_SUPPORT_DEMO_RUN_H
+#define MCS_SUPPORT_DEMO_RUN_H
+
+#include "data/io/json.h"
+#include "data/lesions/demo_sample.h"
+
+#include <criterion/criterion.h>
+
+enum { N_TEST = 6, N_TRAIN = 40, N_LABELS = 5, N_TWO = 2, N_NONE = 3, N_RETRIEVAL = 100, SEED = 3, THREADS = 2 };
+
+enum { CYCLES = 2, CYCLE_STEPS = 5, KEPT = 2, FEATURES = 4, PATCHES = 4 };
+
+/* Options shared by the demo run and the verbs that repeat parts of it. */
+#define SALIENCY "--steps 10 --copies 2 --layer 2 --beta 1 --seed 3 --threads 2"
+
+#define DEMO                                                                                                           \
+    "--seed 3 --threads 2 --train-images 40 --label-images 5 --test-images 6 --two-images 2 --none-images 3 "          \
+    "--retrieval-images 100 --finetune-steps 4 --finetune-batch 8 --finetune-warmup 2 --cycles 2 --cycle-steps 5 "     \
+    "--cycle-checkpoints 2 --saliency-steps 10 --saliency-copies 2 --network-features 4 --network-batch 4 --grow 12"
+
+/* Runs a shell line; its status. */
+int demo_shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The path of a file in the folder of the tests; valid for the next three calls. */
+const char *demo_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Runs a shell line in the tests' folder; $DEMO is data/demo, mcsam the program. */
+void demo_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A JSON file in the folder of the tests; the caller decrements its reference. */
+json_t *demo_json(const char *name);
+/* A PNG of the demo's size, into pixels (DEMO_PIXELS). */
+void demo_grey(const char *path, uint8_t *pixels);
+/* Reads a mask, which must have only the values 0 and 255. */
+void demo_mask(const char *path, uint8_t *mask);
+/* The true mask of test image i. */
+void demo_truth(int i, uint8_t *truth);
+/* The number of a key; fails the test if there is none. */
+double demo_number(const json_t *o, const char *key);
+/* The object of the list whose `key` is `name`; fails the test if there is none. */
+const json_t *demo_row(const json_t *list, const char *key, const char *name);
+/* 1 if the numbers are equal up to the six digits of summary.json. */
+int demo_near(double got, double want);
+#define expect_near(got, want, ...) cr_expect(demo_near(got, want), __VA_ARGS__)
+
+/* Embeddings (n, *dim) of OUT.h5; malloc'ed. */
+float *demo_embeddings(const char *name, const char *dataset, int n, int *dim);
+double demo_dot(const float *a, const float *b, int n);
+
+#endif

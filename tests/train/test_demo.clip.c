@@ -1,0 +1,146 @@
+/* The demo's run (test_demo.c): CLIP's fine-tuning, retrieval, the zero-shot masks, and the controls. */
+#include "tests/support/support_demo_run.h"
+#include "tests/support/support_figures.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- CLIP: pairs, retrieval, prompts ---- */
+
+Test(demo, fine_tuning_takes_the_training_pairs)
+{
+    demo_line("mcsam finetune -m $DEMO/clip --pairs run/seed3/data/train/pairs.csv -i run/seed3/data/train/images "
+              "-o again --steps 4 --batch 8 --warmup 2 --lr 0.0005 --temperature 0.08 --beta 0.15 --weight-decay 0.05 "
+              "--clip-norm 1 --crop 0.9 --seed 3 --threads 2");
+    demo_line("cmp again/model/open_clip_model.safetensors run/seed3/finetune/model/open_clip_model.safetensors");
+    demo_line("! cmp -s again/model/open_clip_model.safetensors $DEMO/clip/open_clip_model.safetensors");
+}
+
+/* Recall at k in batches of 50 in the table's order: mean over batches. */
+static double recall(const float *query, const float *candidate, int dim, int k)
+{
+    int found = 0;
+    for (int i = 0; i < N_RETRIEVAL; i++) {
+        const int first = i / 50 * 50;
+        const double right = demo_dot(query + i * dim, candidate + i * dim, dim);
+        int better = 0;
+        for (int j = first; j < first + 50; j++)
+            better += j != i && demo_dot(query + i * dim, candidate + j * dim, dim) >= right;
+        found += better < k;
+    }
+    return (double)found / N_RETRIEVAL;
+}
+
+Test(demo, retrieval_is_of_test_pairs)
+{
+    json_t *summary = demo_json("run/seed3/summary.json");
+    demo_line("tail -n +2 run/seed3/data/test/pairs.csv | cut -d, -f2- >captions.txt");
+    for (int after = 0; after < 2; after++) {
+        int dim, same;
+        demo_line("mcsam embed -m %s -i run/seed3/data/test/images --texts captions.txt -o embed%d.h5",
+                  after ? "run/seed3/finetune/model" : "$DEMO/clip", after);
+        char name[32];
+        snprintf(name, sizeof name, "embed%d.h5", after);
+        float *images = demo_embeddings(name, "image_embeddings", N_RETRIEVAL, &dim),
+              *texts = demo_embeddings(name, "text_embeddings", N_RETRIEVAL, &same);
+        const json_t *told = json_object_get(json_object_get(summary, "retrieval"), after ? "after" : "before");
+        for (int k = 1; k <= 2; k++) {
+            const double i2t = recall(images, texts, dim, k), t2i = recall(texts, images, dim, k);
+            expect_near(demo_number(told, k == 1 ? "i2t_r1" : "i2t_r2"), i2t, "image to text at %d: %g", k, i2t);
+            expect_near(demo_number(told, k == 1 ? "t2i_r1" : "t2i_r2"), t2i, "text to image at %d: %g", k, t2i);
+        }
+        free(images);
+        free(texts);
+    }
+    json_decref(summary);
+}
+
+#define NULL_PROMPTS                                                                                                   \
+    "--null 'normal brain' --null 'no lesion' --null 'axial t1 mri showing a normal brain' "                           \
+    "--null 'healthy brain without a lesion' --null 'axial t1 mri of a healthy brain' "                                \
+    "--null 't1 mri of an unremarkable brain no mass'"
+
+/* The same cases by the verb segment, with the prompts of the test folder's prompts.json. */
+Test(demo, zero_shot_masks_are_those_of_the_verb_segment)
+{
+    json_t *cases = demo_json("run/seed3/cases.json"), *prompts = demo_json("run/seed3/data/test/prompts.json");
+    demo_line("mkdir few && cp run/seed3/data/test/images/test_0000[0-5].png few/");
+    demo_line("mcsam segment --clip run/seed3/finetune/model --sam $DEMO/sam -i few "
+              "--prompts run/seed3/data/test/prompts.json -o seg --keep-stages --rank both --min-confidence 0 "
+              "--grow 12 " SALIENCY " " NULL_PROMPTS);
+    demo_line("mcsam coarse -i seg/saliency -o all --keep 0 --min-confidence 0");
+    demo_line("mcsam saliency -m $DEMO/clip -i few --prompts run/seed3/data/test/prompts.json -o start " SALIENCY);
+    json_t *summary = demo_json("seg/summary.json");
+    for (int i = 0; i < N_TEST; i++) {
+        char stem[32], name[40];
+        snprintf(stem, sizeof stem, "test_%05d", i);
+        snprintf(name, sizeof name, "%s.png", stem);
+        static const char *const same[][2] = {{"stages/sam", "seg"},
+                                              {"stages/coarse", "seg/coarse"},
+                                              {"stages/post", "all"},
+                                              {"stages/saliency", "seg/saliency"},
+                                              {"stages/saliency_start", "start"}};
+        for (int k = 0; k < 5; k++) {
+            uint8_t demo[DEMO_PIXELS], verb[DEMO_PIXELS];
+            demo_grey(demo_path("run/seed3/%s/%s", same[k][0], name), demo);
+            demo_grey(demo_path("%s/%s", same[k][1], name), verb);
+            cr_expect_arr_eq(demo, verb, DEMO_PIXELS, "%s/%s", same[k][0], name);
+        }
+        const json_t *told = demo_row(cases, "stem", stem);
+        const char *prompt = json_string_value(json_object_get(told, "prompt"));
+        cr_expect_str_eq(prompt, json_string_value(json_array_get(json_object_get(prompts, name), 0)));
+        cr_expect(strstr(prompt, " in the "), "'%s' says no place", prompt);
+        const json_t *verb = demo_row(json_object_get(summary, "cases"), "image", name);
+        expect_near(demo_number(told, "presence"), demo_number(verb, "presence"), "%s: presence", name);
+    }
+    json_decref(summary);
+    json_decref(cases);
+    json_decref(prompts);
+}
+
+Test(demo, controls)
+{
+    json_t *summary = demo_json("run/seed3/summary.json");
+    const json_t *told = json_object_get(summary, "control");
+    double asked = 0, other = 0;
+    for (int i = 0; i < N_TWO; i++)
+        for (int p = 0; p < 2; p++) {
+            uint8_t mask[DEMO_PIXELS], truth[2][DEMO_PIXELS];
+            demo_mask(demo_path("run/seed3/stages/two/test_%05d_prompt%d.png", i, p), mask);
+            for (int t = 0; t < 2; t++)
+                demo_mask(demo_path("run/seed3/data/test_two/masks_each/test_%05d_%d.png", i, t), truth[t]);
+            asked += figure_dice(mask, truth[p], DEMO_PIXELS) / (2 * N_TWO);
+            other += figure_dice(mask, truth[1 - p], DEMO_PIXELS) / (2 * N_TWO);
+        }
+    expect_near(demo_number(told, "prompt_dsc"), asked, "asked for: %g", asked);
+    expect_near(demo_number(told, "other_dsc"), other, "the other: %g", other);
+    cr_expect_eq((int)demo_number(told, "n_two_lesion_images"), N_TWO);
+    cr_expect(asked > 0 && other > 0, "%g and %g: the comparison says nothing", asked, other);
+
+    int dim, same;
+    float score[N_TEST + N_NONE];
+    uint8_t lesion[N_TEST + N_NONE];
+    demo_line(
+        "mkdir both && for i in 0 1 2 3 4 5; do cp run/seed3/data/test/images/test_0000$i.png both/a$i.png; done && "
+        "for i in 0 1 2; do cp run/seed3/data/test_none/images/test_0000$i.png both/b$i.png; done && "
+        "printf 'axial t1 mri showing a lesion\\nnormal brain\\nno lesion\\naxial t1 mri showing a normal brain\\n"
+        "healthy brain without a lesion\\naxial t1 mri of a healthy brain\\n"
+        "t1 mri of an unremarkable brain no mass\\n' >presence.txt && "
+        "mcsam embed -m run/seed3/finetune/model -i both --texts presence.txt -o both.h5");
+    float *images = demo_embeddings("both.h5", "image_embeddings", N_TEST + N_NONE, &dim),
+          *texts = demo_embeddings("both.h5", "text_embeddings", 7, &same);
+    for (int i = 0; i < N_TEST + N_NONE; i++) {
+        double s = demo_dot(images + i * dim, texts, dim);
+        for (int t = 1; t < 7; t++) s -= demo_dot(images + i * dim, texts + t * dim, dim) / 6;
+        score[i] = (float)s;
+        lesion[i] = i < N_TEST;
+    }
+    const double auroc = figure_auroc(score, lesion, N_TEST + N_NONE);
+    expect_near(demo_number(told, "presence_auroc"), auroc, "presence: %g, recomputed %g",
+                demo_number(told, "presence_auroc"), auroc);
+    free(images);
+    free(texts);
+    json_decref(summary);
+}
