@@ -114,4 +114,35 @@ static inline ref_tensor tensor(std::initializer_list<int64_t> dims, values &v, 
     return t;
 }
 
+/* A struct k_run on the device. */
+struct run_on_device {
+    k_run *p;
+    run_on_device(uint64_t seed, uint32_t step)
+    {
+        const k_run r = {seed, step};
+        cr_assert_eq(cudaMalloc((void **)&p, sizeof r), cudaSuccess);
+        cudaMemcpy(p, &r, sizeof r, cudaMemcpyHostToDevice);
+    }
+    run_on_device(const run_on_device &) = delete;
+    ~run_on_device()
+    {
+        cudaFree(p);
+    }
+};
+
+struct ints_on_device {
+    int32_t *p = nullptr;
+    ints_on_device(const std::vector<int32_t> &v)
+    {
+        if (v.empty()) return;
+        cr_assert_eq(cudaMalloc((void **)&p, v.size() * sizeof *p), cudaSuccess);
+        cudaMemcpy(p, v.data(), v.size() * sizeof *p, cudaMemcpyHostToDevice);
+    }
+    ints_on_device(const ints_on_device &) = delete;
+    ~ints_on_device()
+    {
+        if (p) cudaFree(p);
+    }
+};
+
 #endif

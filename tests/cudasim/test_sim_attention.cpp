@@ -161,26 +161,32 @@ static ref_tensor tensor(int64_t r, int64_t c, values *v, values *mag)
     return t;
 }
 
-static void run(const shape &c, enum k_dtype t)
-{
-    const int w = c.heads * c.head_dim, q_rows = c.q_len ? c.n_seq * c.q_len : c.q_rows,
-              k_rows = c.q_len ? c.n_seq * c.k_len : c.k_rows;
-    /* packed: q, k, v side by side; else k and v */
-    const int64_t ld_q = c.packed ? 3 * w : w, ld_k = c.packed ? 3 * w : 2 * w;
-    values q = draw("q", (size_t)(q_rows * ld_q), t), kv = c.packed ? q : draw("kv", (size_t)(k_rows * ld_k), t);
-    values dy = draw("dy", (size_t)(q_rows * w), t), dlse = draw("dlse", (size_t)(q_rows * c.heads), K_F32);
-    values rel_h = draw("h", (size_t)(c.grid_h ? (2 * c.grid_h - 1) * c.head_dim : 0), t, 0.3);
-    values rel_w = draw("w", (size_t)(c.grid_w ? (2 * c.grid_w - 1) * c.head_dim : 0), t, 0.3);
-    values off_q(c.q_off.begin(), c.q_off.end()), off_k(c.k_off.begin(), c.k_off.end());
-    values y(dy.size()), my(y.size()), lse(dlse.size()), ml(lse.size()), dq(q.size()), mq(q.size());
-    values dkv(c.packed ? 0 : kv.size()), mkv(dkv.size()), dh(rel_h.size()), mh(dh.size()), dw(rel_w.size()),
-        mw(dw.size());
+/* Inputs of a case, and the oracle's results with the sums of the sizes of their terms (m...). */
+struct oracle {
+    int w, q_rows, k_rows; /* w: heads x head_dim */
+    int64_t ld_q, ld_k;    /* packed: q, k, v side by side; else k and v */
+    attention_attr attr = {};
+    ref_step s = {};
+    values q, kv, dy, dlse, rel_h, rel_w, off_q, off_k;
+    values y, my, lse, ml, dq, mq, dkv, mkv, dh, mh, dw, mw;
+    oracle(const shape &c, enum k_dtype t);
+    oracle(const oracle &) = delete;
+};
 
-    struct attention_attr attr = {};
+oracle::oracle(const shape &c, enum k_dtype t)
+    : w(c.heads * c.head_dim), q_rows(c.q_len ? c.n_seq * c.q_len : c.q_rows),
+      k_rows(c.q_len ? c.n_seq * c.k_len : c.k_rows), ld_q(c.packed ? 3 * w : w), ld_k(c.packed ? 3 * w : 2 * w),
+      off_q(c.q_off.begin(), c.q_off.end()), off_k(c.k_off.begin(), c.k_off.end())
+{
+    q = draw("q", (size_t)(q_rows * ld_q), t), kv = c.packed ? q : draw("kv", (size_t)(k_rows * ld_k), t);
+    dy = draw("dy", (size_t)(q_rows * w), t), dlse = draw("dlse", (size_t)(q_rows * c.heads), K_F32);
+    rel_h = draw("h", (size_t)(c.grid_h ? (2 * c.grid_h - 1) * c.head_dim : 0), t, 0.3);
+    rel_w = draw("w", (size_t)(c.grid_w ? (2 * c.grid_w - 1) * c.head_dim : 0), t, 0.3);
+    y = my = values(dy.size()), lse = ml = values(dlse.size()), dq = mq = values(q.size());
+    dkv = mkv = values(c.packed ? 0 : kv.size()), dh = mh = values(rel_h.size()), dw = mw = values(rel_w.size());
     attr.heads = c.heads, attr.head_dim = c.head_dim, attr.q_len = c.q_len, attr.k_len = c.k_len;
     attr.k_col = c.packed ? w : 0, attr.v_col = c.packed ? 2 * w : w;
     attr.grid_h = c.grid_h, attr.grid_w = c.grid_w, attr.scale = c.scale, attr.dropout_p = c.dropout_p, attr.site = 9;
-    struct ref_step s = {};
     s.attr = &attr;
     s.seed = 0x123456789abcdefull, s.step = 3;
     s.in[0] = tensor(q_rows, ld_q, &q, nullptr);
@@ -202,34 +208,41 @@ static void run(const shape &c, enum k_dtype t)
     s.din[1] = s.din[2] = c.packed ? s.din[0] : tensor(k_rows, ld_k, &dkv, &mkv);
     ref_attention_fwd(&s);
     ref_attention_bwd(&s);
+}
 
-    const values zero_q(q.size()), zero_kv(dkv.size()),
-        old_q = draw("old", q.size(), t), old_kv = draw("old2", dkv.size(), t), old_h = draw("old3", dh.size(), K_F32),
-        old_w = draw("old4", dw.size(), K_F32);
-    on_device xq(q.size(), t, &q), xkv(kv.size(), t, &kv), xdy(dy.size(), t, &dy), xdlse(dlse.size(), K_F32, &dlse);
-    on_device xh(rel_h.size(), K_F32, &rel_h), xw(rel_w.size(), K_F32, &rel_w), xy(y.size(), t), xl(lse.size(), K_F32);
-    on_device xdq(q.size(), t), xdkv(dkv.size(), t), xdh(dh.size(), K_F32), xdw(dw.size(), K_F32);
+static void run(const shape &c, enum k_dtype t)
+{
+    const oracle o(c, t);
+    const values zero_q(o.q.size()), zero_kv(o.dkv.size()),
+        old_q = draw("old", o.q.size(), t), old_kv = draw("old2", o.dkv.size(), t),
+        old_h = draw("old3", o.dh.size(), K_F32), old_w = draw("old4", o.dw.size(), K_F32);
+    on_device xq(o.q.size(), t, &o.q), xkv(o.kv.size(), t, &o.kv), xdy(o.dy.size(), t, &o.dy),
+        xdlse(o.dlse.size(), K_F32, &o.dlse);
+    on_device xh(o.rel_h.size(), K_F32, &o.rel_h), xw(o.rel_w.size(), K_F32, &o.rel_w), xy(o.y.size(), t),
+        xl(o.lse.size(), K_F32);
+    on_device xdq(o.q.size(), t), xdkv(o.dkv.size(), t), xdh(o.dh.size(), K_F32), xdw(o.dw.size(), K_F32);
     int32_t *offs = nullptr;
     struct k_run *kr = nullptr;
     cudaMalloc((void **)&offs, 2 * 64 * 4);
     cudaMalloc((void **)&kr, sizeof *kr);
-    const struct k_run hr = {s.seed, s.step};
+    const struct k_run hr = {o.s.seed, o.s.step};
     cudaMemcpy(kr, &hr, sizeof hr, cudaMemcpyHostToDevice);
     cudaMemcpy(offs, c.q_off.data(), c.q_off.size() * 4, cudaMemcpyHostToDevice);
     cudaMemcpy(offs + 64, c.k_off.data(), c.k_off.size() * 4, cudaMemcpyHostToDevice);
     const int each = t == K_BF16 ? 2 : 4;
     const auto at = [&](const on_device &d, int64_t col) { return (void *)((char *)d.at + col * each); };
     struct k_attention a = {};
-    a.dtype = t, a.heads = c.heads, a.head_dim = c.head_dim, a.n_seq = c.n_seq, a.q_rows = q_rows, a.k_rows = k_rows;
+    a.dtype = t, a.heads = c.heads, a.head_dim = c.head_dim, a.n_seq = c.n_seq, a.q_rows = o.q_rows,
+    a.k_rows = o.k_rows;
     a.q_len = c.q_len, a.k_len = c.k_len;
     if (!c.q_len) a.q_off = offs, a.k_off = offs + 64;
     const on_device &from = c.packed ? xq : xkv, &to = c.packed ? xdq : xdkv;
-    a.q = xq.at, a.k = at(from, attr.k_col), a.v = at(from, attr.v_col);
-    a.q_ld = ld_q, a.k_ld = a.v_ld = ld_k;
+    a.q = xq.at, a.k = at(from, o.attr.k_col), a.v = at(from, o.attr.v_col);
+    a.q_ld = o.ld_q, a.k_ld = a.v_ld = o.ld_k;
     if (c.grid_h) a.rel_h = xh.f(), a.rel_w = xw.f(), a.drel_h = xdh.f(), a.drel_w = xdw.f();
     a.grid_h = c.grid_h, a.grid_w = c.grid_w, a.scale = c.scale, a.dropout_p = c.dropout_p, a.site = 9, a.run = kr;
     a.y = xy.at, a.lse = xl.f(), a.dy = xdy.at, a.dlse = xdlse.f();
-    a.dq = xdq.at, a.dk = at(to, attr.k_col), a.dv = at(to, attr.v_col);
+    a.dq = xdq.at, a.dk = at(to, o.attr.k_col), a.dv = at(to, o.attr.v_col);
     values first_y, first_l, first_q, first_kv, first_h;
     for (int seed = 0; seed < c.seeds; seed++) {
         const std::string what =
@@ -239,8 +252,8 @@ static void run(const shape &c, enum k_dtype t)
         a.workspace = work.at;
         cr_assert_eq(k_attention_fwd(&a, nullptr), cudaSuccess);
         expect_clean(what + " forward");
-        check(what + " y", xy.get(), y, my, 16, t == K_BF16 ? 3 : 0);
-        check(what + " lse", xl.get(), lse, ml, 16, t == K_BF16 && c.grid_h ? 1 : 0);
+        check(what + " y", xy.get(), o.y, o.my, 16, t == K_BF16 ? 3 : 0);
+        check(what + " lse", xl.get(), o.lse, o.ml, 16, t == K_BF16 && c.grid_h ? 1 : 0);
         same(what + " y", xy.get(), first_y);
         same(what + " lse", xl.get(), first_l);
         const int add = seed % 2;
@@ -250,10 +263,10 @@ static void run(const shape &c, enum k_dtype t)
         cr_assert_eq(k_attention_bwd(&a, nullptr), cudaSuccess);
         expect_clean(what + " backward");
         const double r = t == K_BF16 ? 6 : 0;
-        check(what + " dq", xdq.get(), dq, mq, 32, r, add ? &old_q : nullptr);
-        check(what + " dkv", xdkv.get(), dkv, mkv, 32, r, add ? &old_kv : nullptr);
-        check(what + " drel_h", xdh.get(), dh, mh, 32, r, add ? &old_h : nullptr);
-        check(what + " drel_w", xdw.get(), dw, mw, 32, r, add ? &old_w : nullptr);
+        check(what + " dq", xdq.get(), o.dq, o.mq, 32, r, add ? &old_q : nullptr);
+        check(what + " dkv", xdkv.get(), o.dkv, o.mkv, 32, r, add ? &old_kv : nullptr);
+        check(what + " drel_h", xdh.get(), o.dh, o.mh, 32, r, add ? &old_h : nullptr);
+        check(what + " drel_w", xdw.get(), o.dw, o.mw, 32, r, add ? &old_w : nullptr);
         if (seed != 1) {
             same(what + " dq", xdq.get(), first_q);
             same(what + " dkv", xdkv.get(), first_kv);

@@ -31,6 +31,37 @@ static int64_t product(const int d[3])
     return (int64_t)d[0] * d[1] * d[2];
 }
 
+/* Mean and 1/sqrt(var + eps) combined from the moments of parts of `part_rows` rows (a part sums up to 128 rows),
+ * against those of y (n, rows, o) as stored. */
+static void check_moments(const std::string &what, const shape &s, int64_t rows, int64_t part_rows, const values &part,
+                          const values &stored)
+{
+    const int64_t parts = (rows - 1) / part_rows + 1;
+    values stats(2 * (size_t)(s.n * s.o)), want(stats.size()), mag(want.size());
+    for (int64_t i = 0; i < s.n * s.o; i++) {
+        double sum = 0, squares = 0;
+        for (int64_t k = 0; k < parts; k++) {
+            const size_t at = (size_t)(((i / s.o * parts + k) * s.o + i % s.o) * 2);
+            const double count = (double)std::min(part_rows, rows - k * part_rows);
+            sum += count * part[at], squares += part[at + 1] + count * part[at] * part[at];
+        }
+        stats[(size_t)(2 * i)] = sum / (double)rows;
+        stats[(size_t)(2 * i + 1)] = 1 / sqrt((squares - sum * sum / (double)rows) / (double)rows + 1e-5);
+        double mean = 0, var = 0, m = 0, most = 0;
+        for (int64_t p = 0; p < rows; p++) {
+            const size_t at = (size_t)((i / s.o * rows + p) * s.o + i % s.o);
+            mean += stored[at] / (double)rows, m += fabs(stored[at]) / (double)rows;
+            most = fmax(most, fabs(stored[at]));
+        }
+        for (int64_t p = 0; p < rows; p++)
+            var += pow(stored[(size_t)((i / s.o * rows + p) * s.o + i % s.o)] - mean, 2) / (double)rows;
+        const double rstd = 1 / sqrt(var + 1e-5);
+        want[(size_t)(2 * i)] = mean, mag[(size_t)(2 * i)] = m;
+        want[(size_t)(2 * i + 1)] = rstd, mag[(size_t)(2 * i + 1)] = rstd * (1 + most * rstd);
+    }
+    check(what + " moments", stats, want, mag, 24, K_F32);
+}
+
 static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
 {
     k_conv a = conv_of(s, t, tile);
@@ -81,33 +112,8 @@ static void all_passes(const shape &s, enum k_dtype t, enum k_tile tile)
         same(what + " y", gy.get(), first[0]);
         same(what + " dx", gdx.get(), first[1]);
         same(what + " dw", gdw.get(), first[2]);
-        /* mean and 1/sqrt(var + eps) combined from the moments, against those of y as stored; a part sums up to 128
-         * rows */
-        const values part = gm.get(), stored = gy.get();
-        values stats(2 * (size_t)(s.n * s.o)), want(stats.size()), mag(want.size());
-        for (int64_t i = 0; i < s.n * s.o; i++) {
-            double sum = 0, squares = 0;
-            for (int64_t k = 0; k < parts; k++) {
-                const size_t at = (size_t)(((i / s.o * parts + k) * s.o + i % s.o) * 2);
-                const double count = (double)std::min(part_rows, rows - k * part_rows);
-                sum += count * part[at], squares += part[at + 1] + count * part[at] * part[at];
-            }
-            stats[(size_t)(2 * i)] = sum / (double)rows;
-            stats[(size_t)(2 * i + 1)] = 1 / sqrt((squares - sum * sum / (double)rows) / (double)rows + 1e-5);
-            double mean = 0, var = 0, m = 0, most = 0;
-            for (int64_t p = 0; p < rows; p++) {
-                const size_t at = (size_t)((i / s.o * rows + p) * s.o + i % s.o);
-                mean += stored[at] / (double)rows, m += fabs(stored[at]) / (double)rows;
-                most = fmax(most, fabs(stored[at]));
-            }
-            for (int64_t p = 0; p < rows; p++)
-                var += pow(stored[(size_t)((i / s.o * rows + p) * s.o + i % s.o)] - mean, 2) / (double)rows;
-            const double rstd = 1 / sqrt(var + 1e-5);
-            want[(size_t)(2 * i)] = mean, mag[(size_t)(2 * i)] = m;
-            want[(size_t)(2 * i + 1)] = rstd, mag[(size_t)(2 * i + 1)] = rstd * (1 + most * rstd);
-        }
-        check(what + " moments", stats, want, mag, 24, K_F32);
-        same(what + " moments", part, first[3]);
+        check_moments(what, s, rows, part_rows, gm.get(), gy.get());
+        same(what + " moments", gm.get(), first[3]);
         /* without moments split-k is allowed */
         a.moments = NULL;
         on_device more(k_conv_fwd_bytes(&a) / sizeof(float), K_F32);

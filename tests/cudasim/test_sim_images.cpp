@@ -206,6 +206,26 @@ Test(images, map_bytes)
 
 /* ---- masks ---- */
 
+/* A mask's logits, labels and counts (NULL: not requested) against the CPU's logits. */
+static void check_mask(const std::string &what, const map2 &want, const float *got, const uint8_t *mask,
+                       const uint32_t *counts)
+{
+    uint32_t area = 0, inner = 0, outer = 0;
+    for (size_t i = 0; i < (size_t)want.width * (size_t)want.height; i++) {
+        const float v = got[i];
+        /* two bilinear resizes of values up to 4 */
+        cr_assert(fabs((double)v - (double)want.values[i]) <= 2 * bilinear_tolerance(4, 32), "%s[%zu]: %.9g, want %.9g",
+                  what.c_str(), i, (double)v, (double)want.values[i]);
+        cr_assert_eq(mask[i], v > 0 ? 255 : 0);
+        area += v > 0, inner += v > 1, outer += v > -1;
+    }
+    if (!counts) return;
+    cr_expect(counts[0] == area && counts[1] == inner && counts[2] == outer, "%s: counts %u %u %u, want %u %u %u",
+              what.c_str(), counts[0], counts[1], counts[2], area, inner, outer);
+    const double stability = counts[2] ? (double)counts[1] / counts[2] : 1.0;
+    cr_expect(fabs(stability - support_stability(&want)) <= 1.0 / (double)(outer + !outer), "%s", what.c_str());
+}
+
 static void masks(size_t number, int patch, int h, int w, int n, int kind, enum k_dtype t)
 {
     sam_config c = {};
@@ -258,25 +278,10 @@ static void masks(size_t number, int patch, int h, int w, int n, int kind, enum 
             map2 want;
             cr_assert_eq(mcs_sam_upscale(&c, &low[plane * (size_t)(seed & 2 ? planes[(size_t)m] : m)], &frame, &want),
                          MCS_OK);
-            uint32_t area = 0, inner = 0, outer = 0;
-            for (size_t i = 0; i < pixels; i++) {
-                const float v = got[(size_t)m * pixels + i];
-                /* two bilinear resizes of values up to 4 */
-                cr_assert(fabs((double)v - (double)want.values[i]) <= 2 * bilinear_tolerance(4, 32),
-                          "%s: mask %d[%zu]: %.9g, want %.9g", what.c_str(), m, i, (double)v, (double)want.values[i]);
-                cr_assert_eq(got_mask[(size_t)m * pixels + i], v > 0 ? 255 : 0);
-                area += v > 0, inner += v > 1, outer += v > -1;
-                if (v > 0) votes[i] += weight;
-            }
-            if (seed == 3) { /* output not requested */
-                mcs_map_free(&want);
-                continue;
-            }
-            const uint32_t *k = &got_counts[3 * (size_t)m];
-            cr_expect(k[0] == area && k[1] == inner && k[2] == outer, "%s: counts %u %u %u, want %u %u %u",
-                      what.c_str(), k[0], k[1], k[2], area, inner, outer);
-            const double stability = k[2] ? (double)k[1] / k[2] : 1.0;
-            cr_expect(fabs(stability - support_stability(&want)) <= 1.0 / (double)(outer + !outer), "%s", what.c_str());
+            check_mask(what + ": mask " + std::to_string(m), want, &got[(size_t)m * pixels],
+                       &got_mask[(size_t)m * pixels], seed == 3 ? nullptr : &got_counts[3 * (size_t)m]);
+            for (size_t i = 0; i < pixels; i++)
+                if (got[(size_t)m * pixels + i] > 0) votes[i] += weight;
             mcs_map_free(&want);
         }
         for (size_t i = 0; i < pixels; i++)

@@ -29,6 +29,20 @@ static const loss_case loss_cases[] = {
     {"seven columns", 9, 7, 1, 0, {1, 0.1f, 0.2f, 3, 0}, 0},
 };
 
+/* beta 1: dtext is added to old values (here those of dimage); the other gradients are not wanted. */
+static void add_dtext(k_contrastive a, const std::string &what, enum k_dtype t, size_t skew, size_t n,
+                      const values &dimage, const values &dtext, const values &mtext, double k)
+{
+    on_device more(n, t, skew, &dimage);
+    dev_array<char> work(k_contrastive_bwd_bytes(a.batch, a.rows));
+    a.workspace = work.p, a.dimage = nullptr, a.dtext = more.at(), a.dlog_scale = nullptr, a.beta_text = 1;
+    cr_assert_eq(k_contrastive_bwd(&a, NULL), cudaSuccess);
+    values sum = dtext, size = mtext;
+    for (size_t i = 0; i < n; i++) sum[i] += dimage[i], size[i] += fabs(dimage[i]);
+    check(what + " dtext added", more.get(), sum, size, k, t, 2);
+    expect_clean(what);
+}
+
 static void contrastive(const loss_case &c, enum k_dtype t)
 {
     const size_t b = (size_t)c.batch, n = b * (size_t)c.d;
@@ -99,15 +113,7 @@ static void contrastive(const loss_case &c, enum k_dtype t)
         same(what, di, first_image);
         same(what, dt, first_text);
         if (c.ranks > 1) continue;
-        /* beta 1: added to old values; only dtext is wanted */
-        on_device more(n, t, c.skew, &dimage);
-        dev_array<char> work(k_contrastive_bwd_bytes(a.batch, a.rows));
-        a.workspace = work.p, a.dimage = nullptr, a.dtext = more.at(), a.dlog_scale = nullptr, a.beta_text = 1;
-        cr_assert_eq(k_contrastive_bwd(&a, NULL), cudaSuccess);
-        values sum = dtext, size = mtext;
-        for (size_t i = 0; i < n; i++) sum[i] += dimage[i], size[i] += fabs(dimage[i]);
-        check(what + " dtext added", more.get(), sum, size, k, t, 2);
-        expect_clean(what);
+        add_dtext(a, what, t, c.skew, n, dimage, dtext, mtext, k);
     }
 }
 Test(losses, contrastive_f32)

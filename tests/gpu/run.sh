@@ -68,7 +68,7 @@ build() {
     local host=(-std=gnu11 -O2 -Wall -I. "-I$folder" "-DMCS_VERSION=\"$(sed -n 's/^project(mcsam VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)\"")
     for f in "${include[@]}"; do host+=(-isystem "$f"); done
     { # sources, longest compilations first
-        ls -S kernels/*/*.cu tests/cudasim/probes.cu
+        ls -S kernels/*/*.cu tests/cudasim/probes*.cu
         ls tests/gpu/gpu_run.c tests/support/support_{cases,case_device}.c tests/ref/*.c bench/{case,bench_time,bench_ops,bench_models,bench_networks,bench_text}.c data/io/file.c \
             engine/*.c engine/base/*.c engine/tape/*.c engine/cuda/*.c engine/dist/*.c engine/model/*.c | grep -v '^engine/devices.c$'
     } >"$folder/files"
