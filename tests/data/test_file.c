@@ -5,7 +5,6 @@
 #include "tests/support/support_folder.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,26 +20,6 @@ static void setup(void)
 }
 
 TestSuite(file, .init = setup, .fini = test_folder_close);
-
-static void holds(const char *path, const char *text)
-{
-    char *bytes;
-    int64_t n;
-    cr_assert_eq(mcs_file_read(path, 1 << 20, &bytes, &n), MCS_OK, "%s", mcs_error_message());
-    cr_assert(n == (int64_t)strlen(text) && memcmp(bytes, text, (size_t)n + 1) == 0, "%s holds %s", path, bytes);
-    free(bytes);
-}
-
-/* Number of all entries of a folder, including hidden files. */
-static int n_entries(const char *path)
-{
-    int n = 0;
-    DIR *d = opendir(path);
-    cr_assert(d);
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-    closedir(d);
-    return n;
-}
 
 static int n_files(const char *path)
 {
@@ -61,11 +40,11 @@ static void fails(enum mcs_status st, enum mcs_status want, const char *word)
 Test(file, written_and_replaced)
 {
     cr_assert_eq(mcs_file_write(in_folder("a"), "old", 3), MCS_OK);
-    holds(in_folder("a"), "old");
+    file_holds(in_folder("a"), "old");
     cr_assert_eq(mcs_file_write(in_folder("a"), "newer", 5), MCS_OK);
-    holds(in_folder("a"), "newer");
+    file_holds(in_folder("a"), "newer");
     cr_assert_eq(mcs_file_write(in_folder("a"), "", 0), MCS_OK);
-    holds(in_folder("a"), "");
+    file_holds(in_folder("a"), "");
     cr_assert_eq(n_files(test_folder), 1);
 }
 
@@ -81,15 +60,15 @@ Test(file, in_steps)
         FILE *f = fopen(new.path, "w");
         fputs("new", f);
         fclose(f);
-        holds(in_folder("a"), "old"); /* until the commit */
+        file_holds(in_folder("a"), "old"); /* until the commit */
         cr_assert_eq(mcs_file_commit(&new), MCS_OK);
         cr_expect_eq(new.fd, -1);
-        holds(in_folder("a"), "new");
+        file_holds(in_folder("a"), "new");
         cr_assert_eq(mcs_file_begin(in_folder("a"), &new), MCS_OK);
         mcs_file_abort(&new);
         mcs_file_abort(&new); /* nothing is left to abort */
-        holds(in_folder("a"), "new");
-        cr_assert_eq(n_entries(test_folder), 1);
+        file_holds(in_folder("a"), "new");
+        cr_assert_eq(folder_n_entries(test_folder), 1);
     }
     mcs_file_always_named(0);
     memset(longest, 'x', sizeof longest - 1);
@@ -113,8 +92,8 @@ Test(file, permissions_and_links)
         cr_expect_eq(info.st_mode & 0777, 0640);
         cr_assert_eq(symlink("a", in_folder("link")), 0);
         cr_assert_eq(mcs_file_write(in_folder("link"), "3", 1), MCS_OK);
-        holds(in_folder("a"), "2");
-        holds(in_folder("link"), "3");
+        file_holds(in_folder("a"), "2");
+        file_holds(in_folder("link"), "3");
         cr_assert_eq(lstat(in_folder("link"), &info), 0);
         cr_expect(S_ISREG(info.st_mode));
         unlink(in_folder("link"));
@@ -142,7 +121,7 @@ Test(file, read_only_folder)
     if (getuid() == 0) cr_assert_eq(seteuid(0), 0);
     chmod(test_folder, 0777);
     fails(st, MCS_E_IO, "Permission denied");
-    holds(in_folder("a"), "old");
+    file_holds(in_folder("a"), "old");
     cr_assert_eq(n_files(test_folder), 1);
 }
 
@@ -160,7 +139,7 @@ Test(file, limit_on_size)
     enum mcs_status st = mcs_file_write(in_folder("a"), big, sizeof big);
     setrlimit(RLIMIT_FSIZE, &before);
     fails(st, MCS_E_IO, "1000 bytes here (ulimit -f)");
-    holds(in_folder("a"), "old");
+    file_holds(in_folder("a"), "old");
     cr_assert_eq(n_files(test_folder), 1);
 }
 
@@ -175,7 +154,7 @@ Test(file, full_disk)
     cr_expect_eq(st, MCS_E_IO);
     cr_expect(strstr(mcs_error_message(), "No space left"), "%s", mcs_error_message());
     mcs_error_clear();
-    holds(in_folder("disk/a"), "old");
+    file_holds(in_folder("disk/a"), "old");
     cr_expect_eq(n_files(in_folder("disk")), 1);
     umount(in_folder("disk"));
 }

@@ -15,26 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void holds(const char *path, const char *text)
-{
-    char *bytes;
-    int64_t n;
-    cr_assert_eq(mcs_file_read(path, 1 << 20, &bytes, &n), MCS_OK, "%s", mcs_error_message());
-    cr_assert(n == (int64_t)strlen(text) && memcmp(bytes, text, (size_t)n + 1) == 0, "%s holds %s", path, bytes);
-    free(bytes);
-}
-
-/* Number of all entries of a folder, including hidden files. */
-static int n_entries(const char *path)
-{
-    int n = 0;
-    DIR *d = opendir(path);
-    cr_assert(d);
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-    closedir(d);
-    return n;
-}
-
 static void setup(void)
 {
     test_folder_open("file");
@@ -53,10 +33,10 @@ Test(file, two_writers)
         cr_assert_eq(write(one.fd, "one", 3), 3);
         cr_assert_eq(write(two.fd, "other", 5), 5);
         cr_assert_eq(mcs_file_commit(&one), MCS_OK);
-        holds(in_folder("a"), "one");
+        file_holds(in_folder("a"), "one");
         cr_assert_eq(mcs_file_commit(&two), MCS_OK);
-        holds(in_folder("a"), "other");
-        cr_assert_eq(n_entries(test_folder), 1);
+        file_holds(in_folder("a"), "other");
+        cr_assert_eq(folder_n_entries(test_folder), 1);
     }
     mcs_file_always_named(0);
 }
@@ -79,7 +59,7 @@ static void die_writing(const char *path, int named)
 Test(file, a_killed_writer_leaves_nothing)
 {
     die_writing(in_folder("a"), 0);
-    cr_expect_eq(n_entries(test_folder), 0);
+    cr_expect_eq(folder_n_entries(test_folder), 0);
 }
 
 /* Without O_TMPFILE its partial file stays until the same file is written again; those of other files stay. */
@@ -98,12 +78,13 @@ Test(file, leftovers)
     }
     while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
     /* its begin has removed the two of "a"; remaining: its temporary file, that of "b", "ready" */
-    cr_expect_eq(n_entries(test_folder), 3);
+    cr_expect_eq(folder_n_entries(test_folder), 3);
     cr_assert_eq(mcs_file_write(in_folder(".mcsam-0123456789abcdef-short"), "x", 1), MCS_OK); /* not a temporary name */
     cr_assert_eq(mcs_file_write(in_folder("a"), "x", 1), MCS_OK);
-    cr_expect_eq(n_entries(test_folder), 5, "%d", n_entries(test_folder));
+    cr_expect_eq(folder_n_entries(test_folder), 5, "%d", folder_n_entries(test_folder));
     cr_assert_eq(mcs_file_write(in_folder("b"), "x", 1), MCS_OK);
-    cr_expect_eq(n_entries(test_folder), 5, "%d", n_entries(test_folder)); /* "b" replaced its temporary file */
+    cr_expect_eq(folder_n_entries(test_folder), 5, "%d",
+                 folder_n_entries(test_folder)); /* "b" replaced its temporary file */
     kill(writer, SIGKILL);
     waitpid(writer, NULL, 0);
     mcs_file_always_named(0);
@@ -160,7 +141,7 @@ Test(file, folder_of_killed_ranks)
     pid_t child = fork();
     if (child == 0) _exit(mcs_ranks_run(2, die, NULL));
     cr_assert_eq(waitpid(child, NULL, 0), child);
-    cr_assert_eq(n_entries(test_folder), 1);
+    cr_assert_eq(folder_n_entries(test_folder), 1);
     DIR *d = opendir(test_folder);
     for (struct dirent *e; (e = readdir(d));)
         if (e->d_name[0] == 'm') {
@@ -172,14 +153,14 @@ Test(file, folder_of_killed_ranks)
     child = fork();
     if (child == 0) _exit(mcs_ranks_run(2, wait_for_go, NULL));
     while (!mcs_file_exists(in_folder("ready"))) usleep(1000);
-    cr_expect_eq(n_entries(test_folder), 2); /* "ready" and the folder of the running ranks */
+    cr_expect_eq(folder_n_entries(test_folder), 2); /* "ready" and the folder of the running ranks */
     cr_expect_eq(mcs_ranks_run(2, nothing, NULL), MCS_OK);
-    cr_expect_eq(n_entries(test_folder), 2);
+    cr_expect_eq(folder_n_entries(test_folder), 2);
     cr_assert_eq(mcs_file_write(in_folder("go"), "", 0), MCS_OK);
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    cr_expect_eq(n_entries(test_folder), 2); /* "ready" and "go" */
+    cr_expect_eq(folder_n_entries(test_folder), 2); /* "ready" and "go" */
 }
 
 /* Only this user's, and only names with the prefix. */
@@ -198,7 +179,7 @@ Test(file, leftovers_by_name)
     close(fd);
     cr_expect_not(mcs_file_exists(in_folder("part-1")) || mcs_folder_exists(in_folder("part-3")));
     cr_expect(mcs_file_exists(in_folder("part-2")) && mcs_file_exists(in_folder("other")));
-    cr_expect_eq(n_entries(test_folder), 3); /* and the link */
+    cr_expect_eq(folder_n_entries(test_folder), 3); /* and the link */
     if (geteuid() != 0) return;
     cr_assert_eq(chown(in_folder("part-2"), 65534, 65534), 0);
     mcs_leftovers_remove(test_folder, "part-");

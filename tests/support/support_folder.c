@@ -1,9 +1,12 @@
 #include "tests/support/support_folder.h"
 
+#include "data/io/file.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *test_folder;
@@ -29,6 +32,25 @@ const char *in_folder(const char *name)
         if (strcmp(kept[i], path) == 0) return kept[i];
     next = (next + 1) % KEPT;
     return strcpy(kept[next], path);
+}
+
+void file_holds(const char *path, const char *text)
+{
+    char *bytes;
+    int64_t n;
+    cr_assert_eq(mcs_file_read(path, 1 << 20, &bytes, &n), MCS_OK, "%s", mcs_error_message());
+    cr_assert(n == (int64_t)strlen(text) && memcmp(bytes, text, (size_t)n + 1) == 0, "%s holds %s", path, bytes);
+    free(bytes);
+}
+
+int folder_n_entries(const char *path)
+{
+    int n = 0;
+    DIR *d = opendir(path);
+    cr_assert(d);
+    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(d);
+    return n;
 }
 
 void fails_with(enum mcs_status st, enum mcs_status want, const char *word)

@@ -78,26 +78,12 @@ int tiny_same(const char *a, const char *b)
 
 struct clip_config tiny_clip_config(void)
 {
-    return (struct clip_config){.embed = 8,
-                                .image_size = 16,
-                                .patch = 8,
-                                .v_width = 16,
-                                .v_depth = 3,
-                                .v_heads = 2,
-                                .v_mlp = 32,
-                                .v_eps = 1e-6f,
-                                .context = 16,
-                                .positions = 16,
-                                .types = 2,
-                                .t_width = 16,
-                                .t_depth = 2,
-                                .t_heads = 2,
-                                .t_mlp = 32,
-                                .t_proj = 12,
-                                .t_eps = 1e-12f,
-                                .dropout = 0.1f,
-                                .mean = {0.5f, 0.5f, 0.5f},
-                                .std = {0.25f, 0.25f, 0.25f}};
+    struct clip_config c = {.embed = 8, .image_size = 16, .patch = 8, .types = 2, .dropout = 0.1f};
+    c.v_width = 16, c.v_depth = 3, c.v_heads = 2, c.v_mlp = 32, c.v_eps = 1e-6f;
+    c.context = c.positions = 16, c.t_width = 16, c.t_depth = 2, c.t_heads = 2, c.t_mlp = 32, c.t_proj = 12;
+    c.t_eps = 1e-12f;
+    for (int k = 0; k < 3; k++) c.mean[k] = 0.5f, c.std[k] = 0.25f;
+    return c;
 }
 
 void tiny_clip_model(const char *folder)
