@@ -1,5 +1,5 @@
 /* Several processes and one folder: two writers, killed writers, the leftovers of both, and the folders of killed
- * ranks. What a single writer does: test_file.c. */
+ * ranks. A single writer: test_file.c. */
 #include "data/io/file.h"
 #include "engine/dist/ranks.h"
 #include "tests/support/support_folder.h"

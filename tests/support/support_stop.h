@@ -1,4 +1,4 @@
-/* Inputs of the verbs that are stopped, and waiting for what a process does: events, never a delay. */
+/* Inputs of the verbs that are stopped, and waiting for events of a process, never for a delay. */
 #ifndef MCS_SUPPORT_STOP_H
 #define MCS_SUPPORT_STOP_H
 
