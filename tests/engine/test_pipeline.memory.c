@@ -10,8 +10,6 @@
 #include "tests/support/support_tiny.h"
 #include "train/unet/unet_train.h"
 
-/* ---- out of memory ---- */
-
 static enum mcs_status one_saliency(void)
 {
     const struct clip_config c = tiny_clip_config();

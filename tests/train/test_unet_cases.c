@@ -10,15 +10,6 @@
 #include "tests/support/support_folder.h"
 #include "train/unet/unet_train.h"
 
-static char *contents(const char *run, const char *name)
-{
-    char path[256], *text;
-    int64_t n;
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    cr_assert_eq(mcs_file_read(path, 1 << 24, &text, &n), MCS_OK, "%s", mcs_error_message());
-    return text;
-}
-
 static void setup(void)
 {
     test_folder_open("unet");
@@ -164,10 +155,12 @@ Test(unet_train, bad_cases)
 static enum mcs_status reread(const char *from, const char *to)
 {
     struct unet_plans p;
-    char *text = contents(test_folder, "plans.json"), *at = strstr(text, from), out[8192], path[128];
-    cr_assert(at, "%s", from);
+    const char *path = in_folder("plans.json"), *at;
+    char *text = NULL, out[8192];
+    int64_t n_bytes;
+    cr_assert_eq(mcs_file_read(path, 1 << 24, &text, &n_bytes), MCS_OK, "%s", mcs_error_message());
+    cr_assert(at = strstr(text, from), "%s", from);
     const int n = snprintf(out, sizeof out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
-    snprintf(path, sizeof path, "%s/plans.json", test_folder);
     cr_assert_eq(mcs_file_write(path, out, n), MCS_OK);
     const enum mcs_status st = mcs_unet_plans_read(test_folder, &p);
     cr_assert_eq(mcs_file_write(path, text, (int64_t)strlen(text)), MCS_OK);
