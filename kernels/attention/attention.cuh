@@ -28,8 +28,8 @@ struct att_params {
     int aligned16;            /* rows of q, k, v and of their gradients start at multiples of 16 bytes */
     int aligned16_y;          /* so do rows of y and dy */
     int q_pad;                /* row stride of the biases: q_len rounded up to 8 */
-    float *bias_h, *bias_w;   /* (n_seq heads, grid_h | grid_w, q_pad): times log2(e) in float; over |scale| in bf16 */
-    float *dbias_h, *dbias_w; /* same shapes; gradients with respect to the natural-log scores */
+    float *bias_h, *bias_w;   /* (n_seq heads, grid_h | grid_w, q_pad): float: bias log2(e); bf16: bias / |scale| */
+    float *dbias_h, *dbias_w; /* same shapes: gradients with respect to the biases themselves (natural log) */
     float *lse2, *delta;      /* (heads, q_rows): lse log2(e); dy . y - dlse */
     float *parts;             /* (n_parts, 2 grid_h + 2 grid_w - 2, head_dim): partial sums of drel_h and drel_w */
     int n_parts;
@@ -135,7 +135,8 @@ static DEV_INLINE att_dropout att_dropout_of(const att_params &x, const att_coor
     return {philox_key_of(x.a.run->seed, x.a.site), (unsigned)((x.a.first_seq + p.seq) * x.a.heads + p.head),
             x.a.run->step};
 }
-/* Dropout factor of the probability of (query i, key j): 0 or 1 / (1 - p). */
+/* Dropout factor of the probability of (query i, key j): 0 or 1 / (1 - p). One draw of 64 bits serves keys 2 n and
+ * 2 n + 1; its counter i 2^15 + n is unique for fewer than 2^16 keys. */
 static DEV_INLINE float att_dropout_scale(const att_params &x, const att_dropout &d, int i, int j)
 {
     const uint64_t bits = philox_bits(d.key, (uint32_t)i * 32768u + (uint32_t)j / 2, d.sample, d.step);
@@ -161,14 +162,14 @@ static DEV_INLINE float2 att_dropout_scale_at(const att_params &x, const att_dro
         return att_dropout_scale2(x, d, i, at.x + c);
 }
 
-/* ---- launchers, one a file ---- */
+/* ---- launchers, each in the file of its kernel ---- */
 cudaError_t att_bf16_fwd(const att_params &x, cudaStream_t s);
 cudaError_t att_bf16_dq(const att_params &x, cudaStream_t s);
 cudaError_t att_bf16_dkv(const att_params &x, cudaStream_t s);
 cudaError_t att_f32_fwd(const att_params &x, cudaStream_t s);
 cudaError_t att_f32_bwd(const att_params &x, cudaStream_t s);
-cudaError_t att_rel_bias(const att_params &x, cudaStream_t s); /* q, rel -> bias */
-cudaError_t att_rel_grad(const att_params &x, cudaStream_t s); /* q, dbias -> parts of drel */
+cudaError_t att_rel_bias(const att_params &x, cudaStream_t s); /* q, rel_h, rel_w -> bias_h, bias_w */
+cudaError_t att_rel_grad(const att_params &x, cudaStream_t s); /* q, dbias_h, dbias_w -> parts */
 
 /* Grid size for att_find_tile. With offsets (device memory) it is an upper bound of the number of tiles. */
 static inline unsigned att_blocks(const int32_t *off, int n_seq, int len, int rows, int tile)

@@ -138,7 +138,7 @@ template <class C> static DEV_INLINE void load_k_frag(const dkv_block<C> &b, int
 }
 
 /* S^T = bias_w^T of the keys' grid columns: keys are rows here, so an accumulator's row g or g + 8 is a grid column. */
-template <class C> static DEV_INLINE void add_rel_w(const dkv_block<C> &b, int stage, int n, float (&s)[C::MT][2][4])
+template <class C> static DEV_INLINE void init_scores(const dkv_block<C> &b, int stage, int n, float (&s)[C::MT][2][4])
 {
     const float *const bias = b.biases + stage * C::BIAS + ((b.row0 & (C::WIDTH - 1)) + b.g) * C::BIAS_PITCH + 2 * b.t;
 #pragma unroll
@@ -152,11 +152,11 @@ template <class C> static DEV_INLINE void add_rel_w(const dkv_block<C> &b, int s
         }
 }
 
-/* S^T += K Q^T and dP^T = V dO^T, n-tiles n and n + 1 of the query tile. Fragments beyond those in registers are read
+/* S^T += K Q^T and dP^T += V dO^T, n-tiles n and n + 1 of the query tile. Fragments beyond those in registers are read
  * into the last place of kf and the only one of vf. */
 template <class C, int NK, int NV>
-static DEV_INLINE void kq_and_vdo(const dkv_block<C> &b, unsigned (&kf)[C::MT][NK][4], unsigned (&vf)[C::MT][NV][4],
-                                  int stage, int n, float (&s)[C::MT][2][4], float (&dp)[C::MT][2][4])
+static DEV_INLINE void add_kq_and_vdo(const dkv_block<C> &b, unsigned (&kf)[C::MT][NK][4], unsigned (&vf)[C::MT][NV][4],
+                                      int stage, int n, float (&s)[C::MT][2][4], float (&dp)[C::MT][2][4])
 {
 #pragma unroll
     for (int kk = 0; kk < C::D / 16; kk++) {
@@ -291,8 +291,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att_params
 #pragma unroll UNROLL
         for (int n = 0; n < 8; n += 2) { /* 16 queries */
             float s[MT][2][4] = {}, dp[MT][2][4] = {};
-            if constexpr (C::REL) add_rel_w(b, stage, n, s);
-            kq_and_vdo(b, kf, vf, stage, n, s, dp);
+            if constexpr (C::REL) init_scores(b, stage, n, s);
+            add_kq_and_vdo(b, kf, vf, stage, n, s, dp);
             softmax_bwd(b, key, i0, stage, n, s, dp);
             accumulate_dk_dv(b, stage, n, s, dp, dk, dv);
         }

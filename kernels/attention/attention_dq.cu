@@ -1,6 +1,6 @@
 /* Attention in bfloat16, backward pass for q (FlashAttention-2, Dao 2023, algorithm 2): recomputes the scores tile by
  * tile. A block takes BLOCK_Q = 64 MT queries of a head, a warp 16 MT of them, and walks over tiles of 64 keys, 16 keys
- * at a time. It also makes the gradients of the relative position biases. No atomics: sums are in the order of the
+ * at a time. It also computes the gradients of the relative position biases. No atomics: sums are in the order of the
  * tiles. */
 #include "kernels/attention/attention_tile.cuh"
 
@@ -22,8 +22,8 @@ template <int D_, int MT_, int SHIFT_, bool DROP_> struct dq_config {
     static_assert(!REL || MT == 1, "the biases and their gradients take the registers of a second m-tile");
 };
 
-/* A block's tensors, from the first row of its sequence and the first column of its head on; its shared memory; and
- * this thread's place: rows row0 + 16 m + g and g + 8 of the block's queries. */
+/* The tensors of a block, the pointers at the first row of its sequence and the first column of its head; its shared
+ * memory; and the position of this thread: rows row0 + 16 m + g and row0 + 16 m + g + 8 of the block's queries. */
 template <class C> struct dq_block {
     const att_params &x;
     att_coord p;
@@ -31,13 +31,14 @@ template <class C> struct dq_block {
     const float *bias_h, *bias_w;        /* (grid_h, q_pad), (grid_w, q_pad) */
     float *dbias_h, *dbias_w;            /* their gradients */
     int64_t y_ld;
+    /* Shared memory in this order; dq_pass::run computes its size. */
     __nv_bfloat16 *qs, *dos; /* (BLOCK_Q, PITCH): Q, dO */
     __nv_bfloat16 *kv;       /* (2 stages, {K, V}, ATT_KEYS, PITCH) */
     float *bias_hs;          /* (2 stages, ROWS, BIAS_PITCH) */
     float *bias_ws;          /* thread-private (NW, 4) */
     float *dbias_ws;         /* thread-private (NW, 4) */
-    int g, t, row0;
-    float factor; /* |scale| log2(e) */
+    int g, t, row0;          /* lane / 4, lane % 4, first row of the warp */
+    float factor;            /* |scale| log2(e) */
     att_dropout drop;
 
     DEV_INLINE dq_block(const att_params &x_, const att_coord &p_, __nv_bfloat16 *shared) : x(x_), p(p_), drop{}
@@ -124,10 +125,10 @@ static DEV_INLINE void load_frags(const dq_block<C> &b, int kk, unsigned (&qf)[C
     }
 }
 
-/* S = bias_w of n-tiles n and n + 1. */
+/* S = bias_w, n-tiles n and n + 1: the initial values of the accumulators of S. */
 template <class C>
-static DEV_INLINE void add_rel_w(const dq_block<C> &b, const float (&bias_wf)[C::BIAS_W_IN_REGS + 1][4], int n,
-                                 float (&s)[2][4])
+static DEV_INLINE void init_scores(const dq_block<C> &b, const float (&bias_wf)[C::BIAS_W_IN_REGS + 1][4], int n,
+                                   float (&s)[2][4])
 {
 #pragma unroll
     for (int e = 0; e < 2; e++) {
@@ -138,10 +139,12 @@ static DEV_INLINE void add_rel_w(const dq_block<C> &b, const float (&bias_wf)[C:
     }
 }
 
-/* S += Q K^T and dP = dO V^T, n-tiles n and n + 1 of the key tile. */
+/* S += Q K^T and dP += dO V^T, n-tiles n and n + 1 of the key tile. HELD: fragments of Q and dO in registers, D / 16 or
+ * 1 (then each is loaded when it is needed). */
 template <class C, int HELD>
-static DEV_INLINE void qk_and_dov(const dq_block<C> &b, unsigned (&qf)[HELD][C::MT][4], unsigned (&dof)[HELD][C::MT][4],
-                                  int stage, int n, float (&s)[C::MT][2][4], float (&dp)[C::MT][2][4])
+static DEV_INLINE void add_qk_and_dov(const dq_block<C> &b, unsigned (&qf)[HELD][C::MT][4],
+                                      unsigned (&dof)[HELD][C::MT][4], int stage, int n, float (&s)[C::MT][2][4],
+                                      float (&dp)[C::MT][2][4])
 {
 #pragma unroll
     for (int kk = 0; kk < C::D / 16; kk++) {
@@ -238,14 +241,18 @@ template <class C> static DEV_INLINE void store_dbias_w(const dq_block<C> &b, in
     }
 }
 
-/* dq (a warp's 16 queries, hd) += sum over k of dbias[k] table[own - k + grid - 1], own[h] the grid row or column of
- * queries g and g + 8: a product of dbias gathered as (16 queries, 64 table rows) and of 64 rows of the table, by the
- * whole block, whose first query is i0. dbias (grid, q_pad), table (2 grid - 1, hd); shared memory: rows (64, PITCH)
- * and, behind it, columns (64, COLUMN_PITCH). DIAGONAL: adjacent queries lie in adjacent grid columns, so they read
- * dbias diagonally; therefore 64 grid columns at a time are staged in `columns`. */
+/* The gradient through one bias, bias[k] = q . table[coord - k + grid - 1], coord the query's grid row (or column):
+ * dq (a warp's 16 queries, hd) += sum over k of dbias[k] table[coord - k + grid - 1].
+ *
+ * It is a product on the tensor cores: 64 rows of the table at a time are B, and A (16 queries, 64 table rows) is
+ * gathered from dbias. Called by the whole block, whose first query is i0. coord[h]: of queries g and g + 8. dbias
+ * (grid, q_pad), table (2 grid - 1, hd). Shared memory: rows (64, PITCH) and, after it, columns (64, COLUMN_PITCH).
+ *
+ * DIAGONAL: adjacent queries lie in adjacent grid columns, so they read dbias diagonally; therefore 64 grid columns at
+ * a time are staged in `columns`. */
 template <int D, bool DIAGONAL>
 static DEV_INLINE void add_rel_to_dq(const att_params &x, __nv_bfloat16 *rows, const float *table, const float *dbias,
-                                     int grid, const int own[2], int i0, float (&dq)[1][D / 8][4])
+                                     int grid, const int coord[2], int i0, float (&dq)[1][D / 8][4])
 {
     constexpr int COLUMN_PITCH = 68; /* bank 5g - 8t + constant: no conflicts, except where an odd grid row ends */
     float *const columns = (float *)(rows + 64 * att_pitch<D>);
@@ -265,7 +272,7 @@ static DEV_INLINE void add_rel_to_dq(const att_params &x, __nv_bfloat16 *rows, c
                 for (int j = 0; j < 4; j++) { /* queries g, g + 8, g, g + 8; table rows 2t, 2t + 1, and 8 further */
                     __syncwarp();             /* reconverge: some lanes skipped the read before */
                     const int h = j % 2, i = 16 * warp + g + 8 * h,
-                              k = own[h] + grid - 1 - k0 - (w0 + 16 * kk + 2 * t + j / 2 * 8);
+                              k = coord[h] + grid - 1 - k0 - (w0 + 16 * kk + 2 * t + j / 2 * 8);
                     const auto weight = [&](int column) {
                         const bool in = column >= 0 && column < n_columns && (DIAGONAL || i0 + i < x.q_pad);
                         const int64_t at = DIAGONAL ? column * COLUMN_PITCH + i : (int64_t)column * x.q_pad + i0 + i;
@@ -279,18 +286,18 @@ static DEV_INLINE void add_rel_to_dq(const att_params &x, __nv_bfloat16 *rows, c
     }
 }
 
-/* dq += the paths through bias_h and bias_w. */
+/* dq += the gradients through bias_h and bias_w. */
 template <class C> static DEV_INLINE void add_rel_to_dq(const dq_block<C> &b, float (&dq)[C::MT][C::D / 8][4])
 {
     const struct k_attention &a = b.x.a;
-    int own_y[2], own_x[2];
+    int y[2], x[2];
     for (int h = 0; h < 2; h++) {
         const int i = b.query(0, h);
-        own_y[h] = i / a.grid_w;
-        own_x[h] = i - own_y[h] * a.grid_w;
+        y[h] = i / a.grid_w;
+        x[h] = i - y[h] * a.grid_w;
     }
-    add_rel_to_dq<C::D, false>(b.x, b.kv, a.rel_h, b.dbias_h, a.grid_h, own_y, b.p.i0, dq);
-    add_rel_to_dq<C::D, C::SHIFT == 6>(b.x, b.kv, a.rel_w, b.dbias_w, a.grid_w, own_x, b.p.i0, dq);
+    add_rel_to_dq<C::D, false>(b.x, b.kv, a.rel_h, b.dbias_h, a.grid_h, y, b.p.i0, dq);
+    add_rel_to_dq<C::D, C::SHIFT == 6>(b.x, b.kv, a.rel_w, b.dbias_w, a.grid_w, x, b.p.i0, dq);
 }
 
 template <class C> static DEV_INLINE void store_dq(const dq_block<C> &b, const float (&dq)[C::MT][C::D / 8][4])
@@ -358,8 +365,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att_params 
             for (int n = 0; n < 8; n += 2) { /* 16 keys */
                 float s[MT][2][4] = {}, dp[MT][2][4] = {};
                 unsigned dsf[MT][4];
-                if constexpr (REL) add_rel_w(b, bias_wf, n, s[0]);
-                qk_and_dov(b, qf, dof, stage, n, s, dp);
+                if constexpr (REL) init_scores(b, bias_wf, n, s[0]);
+                add_qk_and_dov(b, qf, dof, stage, n, s, dp);
 #pragma unroll
                 for (int m = 0; m < MT; m++) {
                     if (REL && n % NW == 0) { /* the next row of the grid */
@@ -390,10 +397,12 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att_params 
 struct dq_pass {
     template <int D, int SHIFT, bool DROP> static cudaError_t run(const att_params &x, cudaStream_t s)
     {
+        /* Two m-tiles per warp read each fragment of K and V half as often; elsewhere registers are too few. */
         constexpr int MT = (D == 64 || D == 80) && !SHIFT && !DROP ? 2 : 1, BLOCK_Q = 64 * MT;
         size_t bytes = (size_t)(2 * BLOCK_Q + 4 * ATT_KEYS) * att_pitch<D> * 2; /* qs, dos, kv */
         if (SHIFT)
-            bytes += (size_t)2 * (ATT_KEYS >> SHIFT) * (BLOCK_Q + 4) * 4 + 2 * BLOCK_Q * (4 << SHIFT); /* biases */
+            bytes += (size_t)2 * (ATT_KEYS >> SHIFT) * (BLOCK_Q + 4) * 4 + /* bias_hs */
+                     2 * BLOCK_Q * (4 << SHIFT);                           /* bias_ws, dbias_ws */
         const cudaError_t e = att_set_shared_bytes(attention_dq<D, MT, SHIFT, DROP>, bytes);
         if (e != cudaSuccess) return e;
         const unsigned blocks = att_blocks(x.a.q_off, x.a.n_seq, x.a.q_len, x.a.q_rows, BLOCK_Q);

@@ -97,8 +97,8 @@ template <class C> static DEV_INLINE void load_q_frag(const fwd_block<C> &b, int
 
 /* S = bias_w: the relative position bias of the grid's columns, the same in every grid row of the tile. */
 template <class C>
-static DEV_INLINE void add_rel_w(const fwd_block<C> &b, const float (&bias_wf)[C::MT][C::NW][4],
-                                 float (&s)[C::MT][C::N][4])
+static DEV_INLINE void init_scores(const fwd_block<C> &b, const float (&bias_wf)[C::MT][C::NW][4],
+                                   float (&s)[C::MT][C::N][4])
 {
 #pragma unroll
     for (int m = 0; m < C::MT; m++)
@@ -113,7 +113,8 @@ static DEV_INLINE void add_rel_w(const fwd_block<C> &b, const float (&bias_wf)[C
 
 /* S += Q K^T. */
 template <class C, int HELD>
-static DEV_INLINE void qk(const fwd_block<C> &b, unsigned (&qf)[HELD][C::MT][4], int stage, float (&s)[C::MT][C::N][4])
+static DEV_INLINE void add_qk(const fwd_block<C> &b, unsigned (&qf)[HELD][C::MT][4], int stage,
+                              float (&s)[C::MT][C::N][4])
 {
     [[maybe_unused]] constexpr int UNROLL = C::UNROLL_K;
 #pragma unroll UNROLL
@@ -305,8 +306,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att_params
             dev_copy_commit();
             [[maybe_unused]] const att_key_tile at = REL ? att_key_tile{from, x0} : att_key_tile{0, from};
             float s[MT][C::N][4] = {};
-            if constexpr (REL) add_rel_w(b, bias_wf, s);
-            qk(b, qf, stage, s);
+            if constexpr (REL) init_scores(b, bias_wf, s);
+            add_qk(b, qf, stage, s);
             if (!REL && from + ATT_KEYS > p.nk) mask_tail(b, at, s);
 #pragma unroll
             for (int m = 0; m < MT; m++)

@@ -10,6 +10,7 @@
 
 template <int D> constexpr int att_pitch = D + 8;
 
+/* Two floats rounded to a pair of bf16, by one instruction (cvt.rn.bf16x2). */
 static DEV_INLINE unsigned att_pack(float low, float high)
 {
     const __nv_bfloat162 h = __floats2bfloat162_rn(low, high);
@@ -195,7 +196,9 @@ static DEV_INLINE void att_load_bias(float *tile, const float *bias, int g0, int
     }
 }
 
-/* Thread-private shared memory: accumulators of n-tiles, ATT_PRIVATE floats apart, each thread 4 floats of them. */
+/* Thread-private shared memory (n-tile, thread, 4): each thread keeps its four accumulators of an n-tile there, and no
+ * other thread accesses them, so no barrier is needed. priv points at the thread's floats of n-tile 0; n-tiles are
+ * ATT_PRIVATE floats apart. */
 constexpr int ATT_PRIVATE = 4 * ATT_THREADS;
 static DEV_INLINE void att_load_private(float v[4], const float *priv, int n)
 {

@@ -1,6 +1,6 @@
-/* Sums over long arrays in an order that depends on their length alone: one block per chunk of CHUNK elements, whose
- * threads add every 256th element, followed by a tree; a second launch of one block adds the chunks' partial sums in
- * the same way. */
+/* Sums over long arrays in an order that depends on their length alone. A first kernel has one block per chunk of CHUNK
+ * elements: each thread adds every 256th element, and block_sum adds the threads' sums. A second launch of one block
+ * adds the chunks' partial sums in the same way (sum_parts in sums.cuh). */
 #ifndef MCS_KERNELS_CHUNKS_CUH
 #define MCS_KERNELS_CHUNKS_CUH
 
@@ -9,12 +9,14 @@
 
 constexpr int CHUNK_THREADS = 256, CHUNK = 4096;
 
+/* Number of chunks of n elements: the blocks of the first kernel. */
 static inline unsigned chunks_of(int64_t n)
 {
     return (unsigned)((n + CHUNK - 1) / CHUNK);
 }
 
-/* Sum of v over a block of THREADS, returned to every thread. Called by the whole block; ends with a barrier. */
+/* Sum of v over a block of THREADS, returned to every thread: a shuffle reduction in each warp, then the warps' sums in
+ * order. Called by the whole block; ends with a barrier. */
 template <int THREADS, class T> static DEV_INLINE T block_sum(T v)
 {
     SHARED_ARRAY(T, part, [THREADS / DEV_WARP]);

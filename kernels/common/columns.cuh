@@ -1,5 +1,6 @@
-/* Column sums of a matrix (rows, n) of packs: a block has tx adjacent packs of a row by ty rows, so that a warp reads
- * whole sectors, and threads communicate only once, over ty at the end. */
+/* Column sums of a matrix whose rows are read in packs of V elements (pack.cuh). A block has tx adjacent packs of a row
+ * by ty rows: a warp reads whole 32-byte sectors, and each thread sums its columns in registers. The ty partial sums of
+ * a column are added in shared memory once, at the end. */
 #ifndef MCS_KERNELS_COLUMNS_CUH
 #define MCS_KERNELS_COLUMNS_CUH
 
@@ -11,7 +12,8 @@ struct column_tile {
     int tx, ty;
     unsigned chunks; /* blocks along a row */
 };
-/* The widest of 8, 16 and 32 packs that leaves the fewest lanes idle; 32 for single elements. */
+/* Tile of a matrix with `packs` packs of V elements per row. tx is the smallest power of two that covers a row, at most
+ * 32; for V > 1 a smaller one, down to 8, where it leaves fewer lanes idle (among equals the widest). */
 template <int V> static inline column_tile column_tile_of(int64_t packs)
 {
     int best = 1;
@@ -21,7 +23,9 @@ template <int V> static inline column_tile column_tile_of(int64_t packs)
     return {best, COLUMN_THREADS / best, (unsigned)((packs + best - 1) / best)};
 }
 
-/* Rows per part and number of parts (at most 256), functions of the shape alone. */
+/* The rows are summed in parts, one part per block along y: rows per part and number of parts. At least 256 rows, so
+ * that the partial sums are few compared with the input; at most 256 parts, so that one block can merge them. Both
+ * depend on the shape alone, so that the order of the sums does too. */
 static inline int64_t column_part_rows(int64_t rows)
 {
     const int64_t per = (rows + 255) / 256;
@@ -33,16 +37,17 @@ static inline int64_t column_parts(int64_t rows)
     return (rows + per - 1) / per;
 }
 
-/* Sums s (V) over threadIdx.y by a tree; the threads with threadIdx.y == 0 get the result. Called by the whole block.
- * scratch (V, COLUMN_THREADS) in shared memory: the caller synchronises before any other use. */
-template <int V, class A> static DEV_INLINE void column_tree(A (*scratch)[COLUMN_THREADS], A *s)
+/* Adds the N sums s of the threads with the same threadIdx.x by a tree; the threads with threadIdx.y == 0 get the
+ * result. Called by the whole block. scratch (N, COLUMN_THREADS) in shared memory: the caller synchronises before any
+ * other use. */
+template <int N, class A> static DEV_INLINE void column_tree(A (*scratch)[COLUMN_THREADS], A *s)
 {
     const int tx = (int)blockDim.x, y = (int)threadIdx.y, me = y * tx + (int)threadIdx.x;
-    for (int j = 0; j < V; j++) scratch[j][me] = s[j];
+    for (int j = 0; j < N; j++) scratch[j][me] = s[j];
     for (int h = (int)blockDim.y / 2; h > 0; h /= 2) {
         DEV_SYNC();
         if (y < h)
-            for (int j = 0; j < V; j++) scratch[j][me] = s[j] += scratch[j][me + h * tx];
+            for (int j = 0; j < N; j++) scratch[j][me] = s[j] += scratch[j][me + h * tx];
     }
 }
 

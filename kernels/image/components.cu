@@ -31,7 +31,8 @@ static __global__ void __launch_bounds__(THREADS) components_runs(const uint8_t 
     parent[i] = set ? i - lane + first : -1;
 }
 
-/* Root of a. Other threads lower parents concurrently, but every value read is an ancestor. */
+/* Root of a. Other threads lower parents concurrently, but every value read is an ancestor. atomicAdd of 0 is an atomic
+ * read. */
 static DEV_INLINE int root_now(int *parent, int a)
 {
     for (;;) {
@@ -99,7 +100,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
 }
 
 /* Exclusive prefix sum of v over the threads of a block; *total: the sum. */
-static DEV_INLINE int block_before(int v, int *total)
+static DEV_INLINE int block_exclusive_sum(int v, int *total)
 {
     SHARED_ARRAY(int, warps, [CHUNK_THREADS / DEV_WARP]);
     const int lane = warp_lane(), w = (int)threadIdx.x / DEV_WARP;
@@ -120,21 +121,23 @@ static DEV_INLINE int block_before(int v, int *total)
     return before;
 }
 
-/* One block: count (chunks) = number of roots in earlier chunks; *n: all roots. */
+/* One block: replaces count (chunks) by its exclusive prefix sum, the number of roots in earlier chunks; *n: all roots.
+ */
 static __global__ void __launch_bounds__(CHUNK_THREADS) components_count(int *count, int chunks, int32_t *n)
 {
     int done = 0;
     for (int at = 0; at < chunks; at += CHUNK_THREADS) {
         const int i = at + (int)threadIdx.x, v = i < chunks ? count[i] : 0;
         int total;
-        const int before = block_before(v, &total);
+        const int before = block_exclusive_sum(v, &total);
         if (i < chunks) count[i] = done + before;
         done += total;
     }
     if (threadIdx.x == 0) *n = done;
 }
 
-/* parent of a root = its number, from 1; initialises the items of measured components with their first voxel. */
+/* parent of a root = its number, from 1. The item of a measured component starts as its first voxel, the root: the box
+ * and the peak are there, the area, the centroid and the values are 0. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     components_number(struct k_components a, int n, const int *count, int *parent, unsigned long long *sums)
 {
@@ -144,7 +147,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
         const int i = (int)at + (int)threadIdx.x;
         const int is_root = i < n && a.labels[i] == i;
         int total;
-        const int number = done + block_before(is_root, &total) + 1;
+        const int number = done + block_exclusive_sum(is_root, &total) + 1;
         done += total;
         if (!is_root) continue;
         parent[i] = number;
@@ -188,7 +191,8 @@ static DEV_INLINE unsigned long long peak_key(float v, unsigned place)
     return (unsigned long long)(u & 0x80000000u ? ~u : u | 0x80000000u) << 32 | (0xffffffffu - place);
 }
 
-/* One block per component: means and peak over its bounding box, in the order of the box. */
+/* One block per component: its centroid from the sums, and the mean and the peak of the map over its voxels, which are
+ * read in raster order of its bounding box. */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     components_measure(struct k_components a, const unsigned long long *sums)
 {

@@ -58,6 +58,7 @@ cudaError_t k_map_resize_run(const struct k_map_resize *a, cudaStream_t s)
 
 /* ---- saliency ---- */
 
+/* Minimum and maximum of a map; the minimum is negated, so that both are reduced by a maximum. */
 struct map_range {
     float negative_low, high;
 };
@@ -69,7 +70,7 @@ static DEV_INLINE void reduce_map_range(struct map_range r, struct map_range *to
     if (threadIdx.x == 0) *to = r;
 }
 
-/* part (n, chunks); block (chunk, map). */
+/* part (n, chunks): the range of each chunk. Grid (chunks, n). */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     map_range_parts(const float *maps, int pixels, struct map_range *part)
 {
@@ -83,6 +84,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     reduce_map_range(r, part + (int64_t)blockIdx.y * gridDim.x + blockIdx.x);
 }
 
+/* range (n): the range of each map. Grid (n). */
 static __global__ void __launch_bounds__(CHUNK_THREADS)
     map_range_whole(const struct map_range *part, int chunks, struct map_range *range)
 {
@@ -95,6 +97,7 @@ static __global__ void __launch_bounds__(CHUNK_THREADS)
     reduce_map_range(r, range + blockIdx.x);
 }
 
+/* v by the range to 0..1; 0 in a constant map. */
 static DEV_INLINE float scaled(float v, struct map_range r)
 {
     const float low = -r.negative_low;
@@ -109,7 +112,8 @@ static __global__ void __launch_bounds__(THREADS) map_scale(const struct map_ran
     *v = scaled(*v, range[blockIdx.y]);
 }
 
-/* As in the released code: full (n, side, side) -> maps (n, height, width), quantised to 8 bits, nearest neighbour. */
+/* full (n, side, side) -> maps (n, height, width) as in the released code of MedCLIP-SAMv2: scaled to 0..1, quantised
+ * to 8 bits, nearest neighbour. */
 static __global__ void __launch_bounds__(THREADS)
     map_stretch(const struct map_range *range, const float *full, int side, int height, int width, float *maps)
 {
@@ -173,7 +177,8 @@ static DEV_INLINE float logit_at(const T *low, int side, lerp_tap y, lerp_tap x,
                   bilerp_at(low, side, ys[1], xs[0]), bilerp_at(low, side, ys[1], xs[1]));
 }
 
-/* Counts of a block are below 512: three are packed into a word. */
+/* The three counts of k_mask_upscale (for the stability score) are packed into one word, so that one block_sum adds
+ * them: each is at most THREADS = 256, which fits 10 bits. */
 constexpr int COUNT_BITS = 10;
 constexpr unsigned COUNT_MASK = (1u << COUNT_BITS) - 1;
 
@@ -219,6 +224,7 @@ cudaError_t k_mask_upscale_run(const struct k_mask_upscale *a, cudaStream_t s)
                               : dev_launch(mask_upscale<float>, blocks, THREADS, 0, s, *a);
 }
 
+/* plane[i]: the mask with the highest predicted IoU of prompt i, as described at k_mask_choose. */
 template <class T> __global__ void __launch_bounds__(THREADS) mask_choose(struct k_mask_choose a)
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);

@@ -11,8 +11,8 @@
 constexpr int TILE = 64, THREADS = SUM_THREADS, SIM_PITCH = 72, SLAB = 128; /* SLAB: columns of a gradient per block */
 typedef __nv_bfloat16 bf16;
 
-/* Staging of type T in shared memory: K columns of a row at a time (64 bytes), in chunks of CHUNK elements (16 bytes).
- */
+/* Layout of the input tiles in shared memory: K columns of a row at a time (64 bytes), in chunks of CHUNK elements (16
+ * bytes), PITCH elements from one row to the next. */
 template <class T> struct staging {
     static constexpr int CHUNK = 16 / (int)sizeof(T), K = 4 * CHUNK, PITCH = K + CHUNK;
     static constexpr int DEPTH = sizeof(T) == 4 ? 32 : 64;                 /* rows of a slab in shared memory */
@@ -60,8 +60,8 @@ static DEV_INLINE int fma_row()
     return y / 4 * 4 + y % 2 * 2 + y / 2 % 2;
 }
 
-/* A thread's part of a TILE x TILE product in float: rows fma_row() + 16 i, columns threadIdx % 16 + 16 j. add(a, b):
- * += A B^T of K columns, a and b (TILE, PITCH). store: s (TILE, SIM_PITCH) = scale times the sum. */
+/* A thread's part of a TILE x TILE product in float: rows fma_row() + 16 i, columns threadIdx % 16 + 16 j. add(a, b)
+ * adds A B^T of K columns, a and b (TILE, PITCH). store: s (TILE, SIM_PITCH) = scale times the sum. */
 struct fma_tile {
     float v[4][4];
     DEV_INLINE void add(const float *a, const float *b)
@@ -97,7 +97,7 @@ struct fma_tile {
     }
 };
 
-/* The same in bfloat16: warp w has rows w % 4 * 16.., columns w / 4 * 32..; mma.sync accumulators. */
+/* The same in bfloat16 by mma.sync: warp w has 16 rows from w % 4 * 16 on and 32 columns from w / 4 * 32 on. */
 struct mma_tile {
     float v[4][4];
     DEV_INLINE void add(const bf16 *a, const bf16 *b)
@@ -165,8 +165,8 @@ static DEV_INLINE void similarities(T *scratch, const T *a, int64_t a0, int64_t 
     DEV_SYNC();
 }
 
-/* In the reductions four threads share a row of the tile: row threadIdx / 4, columns column(0) to column(15), rotated
- * by the row to avoid bank conflicts. */
+/* In the reductions four threads share a row of the tile of similarities: row threadIdx / 4. This thread's columns are
+ * column(0) to column(15), rotated by the row to avoid bank conflicts. */
 static DEV_INLINE int column(int m)
 {
     return (int)threadIdx.x % 4 + 4 * ((m + (int)threadIdx.x / 16) % 16);
@@ -185,13 +185,14 @@ static DEV_INLINE lse lse_merge(lse a, lse b)
     const float row_max = fmaxf(a.row_max, b.row_max);
     return {row_max, a.row_sum * (double)expf(a.row_max - row_max) + b.row_sum * (double)expf(b.row_max - row_max)};
 }
-/* Adds exp(m v[j]) of this thread's columns; bit j of `used`: the column counts. */
-static DEV_INLINE void lse_update(lse &r, const float v[TILE / 4], unsigned used, float m)
+/* Adds exp(factor v[j]) of this thread's columns, v[j] the similarity of column(j), for which bit j of `used` is set.
+ */
+static DEV_INLINE void lse_update(lse &r, const float v[TILE / 4], unsigned used, float factor)
 {
     float tile_max = -INFINITY, tile_sum = 0;
 #pragma unroll
     for (int j = 0; j < TILE / 4; j++)
-        if (used >> j & 1) tile_max = fmaxf(tile_max, m * v[j]);
+        if (used >> j & 1) tile_max = fmaxf(tile_max, factor * v[j]);
     if (!used) return;
     if (tile_max > r.row_max) { /* rescale; the factor is 0 the first time */
         r.row_sum *= (double)expf(r.row_max - tile_max);
@@ -199,7 +200,7 @@ static DEV_INLINE void lse_update(lse &r, const float v[TILE / 4], unsigned used
     }
 #pragma unroll
     for (int j = 0; j < TILE / 4; j++)
-        if (used >> j & 1) tile_sum += expf(m * v[j] - r.row_max);
+        if (used >> j & 1) tile_sum += expf(factor * v[j] - r.row_max);
     r.row_sum += (double)tile_sum;
 }
 /* Merges the four threads of a row; all four get the result. */
@@ -218,9 +219,9 @@ static DEV_INLINE double quad_sum(double v)
     return v + __shfl_xor_sync(DEV_FULL, v, 2);
 }
 
-/* A thread's part of dx (TILE rows, SLAB columns) in float: rows fma_row() + 16 i, columns threadIdx % 16 * 4 + 64 j.
- * add(g, x):
- * += G X, g (TILE, SIM_PITCH) at its first column, x (DEPTH, SLAB_PITCH). store: dx = beta dx + f times the sum. */
+/* A thread's part of dx (TILE rows, SLAB columns) in float: rows fma_row() + 16 i, four columns from
+ * threadIdx % 16 * 4 + 64 j on. add(g, x) adds G X, where g points at the first of DEPTH columns of the tile of
+ * derivatives (TILE, SIM_PITCH) and x is (DEPTH, SLAB_PITCH). store: dx = beta dx + f times the sum. */
 struct fma_slab {
     float4 v[4][2];
     DEV_INLINE void add(const float *g, const float *x)
@@ -261,7 +262,7 @@ struct fma_slab {
             }
     }
 };
-/* The same in bfloat16: warp w has rows w % 4 * 16.., columns w / 4 * 64... */
+/* The same in bfloat16: warp w has 16 rows from w % 4 * 16 on and 64 columns from w / 4 * 64 on. */
 struct mma_slab {
     float v[8][4];
     DEV_INLINE void add(const bf16 *g, const bf16 *x)

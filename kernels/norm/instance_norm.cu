@@ -12,10 +12,12 @@
 constexpr int APPLY_ROWS = 8;                             /* positions per thread in the passes that write */
 template <int V> constexpr int PREFETCH = V == 8 ? 2 : 4; /* positions loaded before the first is stored */
 constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
-constexpr int MERGE_MAX = 256; /* parts merged at once: the maximum of columns.cuh; a convolution makes more */
-
-/* z = (x - mean) scale + b, scale = rstd w. The backward pass recomputes z by the same operations, so its sign agrees.
+/* Parts merged by one launch, the maximum of column_parts. A convolution stores more; they are first merged in groups.
  */
+constexpr int MERGE_MAX = 256;
+
+/* z = (x - mean) scale + b, scale = rstd w. The backward pass recomputes z by the same operations, so that its sign
+ * agrees with the forward pass. */
 template <int V> struct coefficients {
     pack<V> mean, scale, b;
 };
@@ -35,8 +37,8 @@ template <int V> struct per_channel {
         return p;
     }
 };
-/* Channel that this thread loads: `local` within the block, -1 for none; `c` in the array, clamped to the last channel.
- */
+/* Channel whose coefficients this thread loads for the block: `local` is its index within the block, -1 for none; c is
+ * its index in the array, clamped to the last channel. */
 struct channel_load {
     int local;
     int64_t c;
@@ -62,8 +64,8 @@ static DEV_INLINE coefficients<V> coefficients_of(const float *stats, const floa
     DEV_SYNC();
     return {scratch[0].load(), scratch[1].load(), scratch[2].load()};
 }
-/* Positions [first, last) of part blockIdx.y of sample blockIdx.z, `per` in each part; `from`: the thread's first
- * position, the others follow blockDim.y apart; c: its first channel. */
+/* Positions of part blockIdx.y of sample blockIdx.z, `per` in each part: [first, last), counted over all samples. The
+ * thread's positions are from, from + blockDim.y, ...; c is its first channel. */
 struct position_range {
     int64_t first, last, from, c;
 };
@@ -120,11 +122,13 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     store_pairs<V>(part_at(parts, channels, k.c), s);
 }
 
-/* Sums over parts first..last of m, in double and in order; threads are 32 channels of sample blockIdx.y by 8 groups of
- * parts. A part is a pair of sums (s1, s2), or with `moments` the mean and the sum of squared deviations of `per`
- * positions (fewer in the last part), which are first converted to sums. */
-static DEV_INLINE double2 merged(const float *parts, int first, int last, int m, int64_t c, int64_t channels,
-                                 int moments, int64_t sp, int64_t per, double (*scratch)[MERGE_GROUPS][MERGE_LANES])
+/* Sums over the parts [first, last) of m, in double and in order; threads are 32 channels of sample blockIdx.y by 8
+ * groups of parts. parts (N, m, C, 2). A part is a pair of sums (s1, s2), or with `moments` the mean and the sum of
+ * squared deviations of `per` positions (fewer in the last part), which are first converted to sums. The threads with
+ * threadIdx.y == 0 get the result. */
+static DEV_INLINE double2 merge_parts(const float *parts, int first, int last, int m, int64_t c, int64_t channels,
+                                      int moments, int64_t sp, int64_t per,
+                                      double (*scratch)[MERGE_GROUPS][MERGE_LANES])
 {
     const int lane = (int)threadIdx.x, g = (int)threadIdx.y;
     double s1 = 0, s2 = 0;
@@ -153,7 +157,7 @@ static __global__ void __launch_bounds__(MERGE_LANES *MERGE_GROUPS)
     SHARED_ARRAY(double, scratch, [2][MERGE_GROUPS][MERGE_LANES]);
     const int64_t c = (int64_t)blockIdx.x * MERGE_LANES + threadIdx.x;
     const int first = (int)blockIdx.z * group, last = first + group < m ? first + group : m;
-    const double2 s = merged(parts, first, last, m, c, channels, 1, sp, per, scratch);
+    const double2 s = merge_parts(parts, first, last, m, c, channels, 1, sp, per, scratch);
     if (threadIdx.y || c >= channels) return;
     const double rows = (double)(last == m ? sp - per * first : per * group);
     const double mean = s.x / rows, d = s.y - mean * s.x, squares = d > 0 ? d : 0.0;
@@ -220,14 +224,14 @@ static __global__ void __launch_bounds__(MERGE_LANES *MERGE_GROUPS)
 {
     SHARED_ARRAY(double, scratch, [2][MERGE_GROUPS][MERGE_LANES]);
     const int64_t c = (int64_t)blockIdx.x * MERGE_LANES + threadIdx.x;
-    const double2 s = merged(parts, 0, m, m, c, channels, 0, 0, 0, scratch);
+    const double2 s = merge_parts(parts, 0, m, m, c, channels, 0, 0, 0, scratch);
     if (threadIdx.y || c >= channels) return;
     const int64_t at = ((int64_t)blockIdx.y * channels + c) * 2;
     totals[at] = (float)s.x;
     totals[at + 1] = (float)(s.y * (double)stats[at + 1]);
 }
 
-/* dw (C) = sum over samples of sum dz norm, db (C) = of sum dz. */
+/* dw (C) = sum over samples of totals[1], db (C) of totals[0]. */
 static __global__ void __launch_bounds__(128)
     instance_norm_bwd_weights(const float *totals, float *dw, float *db, float beta_w, float beta_b, int n,
                               int64_t channels)
