@@ -130,7 +130,7 @@ template <class C> static DEV_INLINE void load_q_do(const dkv_block<C> &b, int i
     }
 }
 
-/* K fragment of m-tile m, columns 16 kk.. of the head; negated where the scale is negative. */
+/* K fragment of m-tile m, the 16 columns from 16 kk on of the head; negated where the scale is negative. */
 template <class C> static DEV_INLINE void load_k_frag(const dkv_block<C> &b, int m, int kk, unsigned (&f)[4])
 {
     att_frag_a<C::D>(f, b.ks, b.row0 + 16 * m, 16 * kk);

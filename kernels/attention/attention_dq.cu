@@ -113,7 +113,7 @@ static DEV_INLINE void load_stats(const dq_block<C> &b, float (&lse2)[C::MT][2],
         }
 }
 
-/* Q (negated where the scale is negative) and dO fragments of columns 16 kk.. of the head. */
+/* Q (negated where the scale is negative) and dO fragments of the 16 columns from 16 kk on of the head. */
 template <class C>
 static DEV_INLINE void load_frags(const dq_block<C> &b, int kk, unsigned (&qf)[C::MT][4], unsigned (&dof)[C::MT][4])
 {
@@ -158,8 +158,8 @@ static DEV_INLINE void add_qk_and_dov(const dq_block<C> &b, unsigned (&qf)[HELD]
     }
 }
 
-/* dS = P (dP - delta), in place of dP; P = exp2(factor S + shift), shift = bias_h - lse2. One m-tile, n-tiles n, n + 1.
- */
+/* dS = P (dP - delta), in place of dP; P = exp2(factor S + shift), shift = bias_h - lse2. One m-tile,
+ * n-tiles n and n + 1. */
 template <class C>
 static DEV_INLINE void softmax_bwd(const dq_block<C> &b, att_key_tile at, int m, int n, const float (&s)[2][4],
                                    const float (&shift)[2], const float (&delta)[2], float (&dp)[2][4])

@@ -85,7 +85,7 @@ static DEV_INLINE float rel_bias(const att_params &x, int64_t bh, int i, int j)
     return x.bias_h[(bh * x.a.grid_h + ky) * x.q_pad + i] + x.bias_w[(bh * x.a.grid_w + kx) * x.q_pad + i];
 }
 
-/* dst = beta dst + o f: rows first.. of dst (n, ld), hd floats each. */
+/* dst = beta dst + o f: rows of dst (n, ld) from `first` on, hd floats each. */
 template <int D>
 static DEV_INLINE void store_rows(float *dst, int64_t ld, int hd, float beta, const float o[2][D / 8], const float f[2],
                                   int first, int n, int tx, int ty)

@@ -85,7 +85,7 @@ template <class C> static DEV_INLINE void load_kv(const fwd_block<C> &b, att_key
                                             a.grid_h, b.p.i0, b.x.q_pad);
 }
 
-/* Q fragments of columns 16 kk.. of the head; negated where the scale is negative. */
+/* Q fragments of the 16 columns from 16 kk on of the head; negated where the scale is negative. */
 template <class C> static DEV_INLINE void load_q_frag(const fwd_block<C> &b, int kk, unsigned (&qf)[C::MT][4])
 {
 #pragma unroll

@@ -212,8 +212,8 @@ static DEV_INLINE void store_rel_grad(const float (&drel)[2][D / 8][4], float *p
             }
 }
 
-/* Block (part, 128 rows of a table): sums over the tiles of 64 queries part, part + n_parts, ...; a warp takes 32 rows.
- */
+/* Block (part, 128 rows of a table): sums over the tiles of 64 queries part, part + n_parts, ...; a warp
+ * takes 32 rows. */
 template <int D> __global__ void __launch_bounds__(ATT_THREADS) attention_rel_grad(const att_params x)
 {
     SHARED_ARRAY(__nv_bfloat16, qs, [64 * att_pitch<D>]);

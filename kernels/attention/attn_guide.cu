@@ -1,5 +1,5 @@
-/* Attention guidance: a loss on the attention of the first token. One query per head, so one block per sample and head.
- */
+/* Attention guidance: a loss on the attention of the first token. One query per head, so one block per
+ * sample and head. */
 #include "kernels/attention/attention.h"
 #include "kernels/common/device.cuh"
 

@@ -124,15 +124,24 @@ DEV_INLINE float dev_rcp(float x)
 #include <tests/cudasim/sim_device.h> /* no arrow: compiled only in the simulation */
 #endif
 
-/* Both define:
- *   dev_load16, dev_load8, dev_store16, dev_store8   one access of 16 or 8 bytes, aligned to its size
- *   dev_mma_bf16(d, a, b)     D (16,8) += A (16,16) B (16,8), mma.sync.m16n8k16, registers as PTX lays them out
- *   dev_ldmatrix_x4, _x2, _trans   8 x 8 matrices of 2-byte elements, shared memory; lane 8i+r holds the address of row
- * r of matrix i dev_copy_async16(dst, src, bytes)   cp.async: 16 bytes of shared memory = `bytes` (0..16) of global
- * memory, then zeros dev_copy_async4           the same for 4 dev_copy_commit, dev_copy_wait<N>   closes a group of
- * copies; waits until at most the N newest groups of this thread are pending (after the wait the issuing thread sees
- * its copies; after a following DEV_SYNC the whole block does) dev_exp2(x)               2^x to 2 ulp; 0 below 2^-126
- *   dev_rcp(x)                1/x to 1 ulp; operands and results below 2^-126 in magnitude are flushed to 0 */
+/* Both define the following.
+ *
+ * dev_load16, dev_load8, dev_store16, dev_store8:
+ *     one access of 16 or 8 bytes, aligned to its size.
+ * dev_mma_bf16(d, a, b):
+ *     mma.sync.m16n8k16: D (16, 8) += A (16, 16) B (16, 8), registers as PTX lays them out.
+ * dev_ldmatrix_x4, dev_ldmatrix_x2, and the same with _trans:
+ *     ldmatrix: 8 x 8 matrices of 2-byte elements from shared memory. Lane 8 i + r passes the address of row r of
+ *     matrix i.
+ * dev_copy_async16(dst, src, bytes), dev_copy_async4:
+ *     cp.async of 16 or 4 bytes: copies `bytes` (0 to 16, or 0 to 4) from global memory and fills the rest with zeros.
+ * dev_copy_commit(), dev_copy_wait<N>():
+ *     closes a group of copies; waits until at most the N newest groups of this thread are pending. After the wait the
+ *     thread sees the data that it copied itself; after a DEV_SYNC that follows, the whole block sees them.
+ * dev_exp2(x):
+ *     2^x to 2 ulp; 0 below 2^-126.
+ * dev_rcp(x):
+ *     1/x to 1 ulp; operands and results below 2^-126 in magnitude are flushed to 0. */
 
 /* Launch: dev_launch(kernel, grid, block, shared bytes, stream, arguments...) -> cudaError_t. A template name that
  * contains a comma goes in parentheses. Arguments are scalars, pointers and plain structs; they are copied. */
@@ -157,7 +166,7 @@ template <class T> DEV_INLINE T dev_warp_max(T v)
     return v;
 }
 
-/* Elements of storage type T as float: one, or four at an address aligned to four elements. */
+/* Elements of storage type T (float or bf16) as float: one, or four at an address aligned to four elements. */
 DEV_INLINE float dev_load(const float *p)
 {
     return *p;
@@ -212,8 +221,9 @@ template <class T> DEV_INLINE void dev_blend4(T *p, float beta, float4 v)
     dev_store4(p, v);
 }
 
-/* 1 where p is aligned to four elements of T. Rows may then be read by fours if their length is a multiple of four. */
-template <class T> static inline int dev_by_fours(const T *p)
+/* 1 where p is aligned to four elements of T, as dev_load4 and dev_store4 need (NULL is). Rows may then be read four
+ * elements at a time if their length is a multiple of four. */
+template <class T> static inline int dev_aligned4(const T *p)
 {
     return ((size_t)p & (4 * sizeof(T) - 1)) == 0;
 }

@@ -16,7 +16,7 @@ conv_geometry conv_geometry_of(const int src[3], const int dst[3], const int k[3
     return g;
 }
 
-int conv_by_chunks(const conv_geometry *g, const void *p, enum k_dtype t)
+int conv_fits_vec(const conv_geometry *g, const void *p, enum k_dtype t)
 {
     const int v = t == K_BF16 ? 8 : 4;
     const int lines = g->c % v == 0 || (g->run != g->c && g->mul[2] * g->c % v == 0 && g->src[2] * g->c % v == 0);
@@ -34,7 +34,7 @@ static igemm_plan plan_of(const conv_igemm *a)
     const int64_t m = conv_positions(a->g.rows), k = (int64_t)a->g.taps[0] * a->g.taps[1] * a->g.taps[2] * a->g.run;
     igemm_plan p = {64, 64, 1, tile_ceil(k, bf16 ? 32 : 16)};
     const int64_t parts = a->moments || p.k_tiles < 2 * SPLIT_STAGES ? 1 : p.k_tiles / SPLIT_STAGES;
-    if (bf16 && (a->o <= 32 || !conv_by_chunks(&a->g, NULL, a->dtype))) {
+    if (bf16 && (a->o <= 32 || !conv_fits_vec(&a->g, NULL, a->dtype))) {
         p.bm = 128, p.bn = a->o <= 32 ? 32 : 64; /* element loader: only these two sizes are instantiated */
     } else if (bf16) {
         const int bn = conv_columns(a->o);
@@ -57,14 +57,14 @@ static cudaError_t launch(const igemm_plan &p, const A &a, const rows_vec<T> &b,
 {
     const unsigned splits = (unsigned)p.splits;
     if constexpr (sizeof(T) == 2) {
-        if constexpr (A::CHUNKED) {
+        if constexpr (A::VEC) {
             if (p.bn == 128) return tile_launch<T, 128, 128, 64, 64>(a, b, out, t, splits, n, s);
-            if (p.bm == 64) return tile_launch<T, 64, 64, 32, 32>(a, b, out, t, splits, n, s);
+            if (p.bm == 64) return tile_launch_64<T>(a, b, out, t, splits, n, s);
         }
         if (p.bn == 32) return tile_launch<T, 128, 32, 32, 32>(a, b, out, t, splits, n, s);
         return tile_launch<T, 128, 64, 64, 32>(a, b, out, t, splits, n, s);
     } else {
-        return tile_launch<T, 64, 64, 16, 64>(a, b, out, t, splits, n, s);
+        return tile_launch_64<T>(a, b, out, t, splits, n, s);
     }
 }
 
@@ -79,13 +79,13 @@ template <class T, class A> static cudaError_t run(const conv_igemm *a, cudaStre
     const tile_shape shape = {m, a->o, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
     tile_out_moments y;
     y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.bf16 = sizeof(T) == 2, y.split_stride = 0, y.map.ld = a->o;
-    y.fours = a->o % 4 == 0 && dev_by_fours(a->bias) && dev_by_fours((const T *)a->y);
+    y.aligned4 = a->o % 4 == 0 && dev_aligned4(a->bias) && dev_aligned4((const T *)a->y);
     y.moments = a->moments;
     if (a->moments) return launch<T>(p, la, lb, y, shape, (unsigned)a->n, s);
     if (p.splits == 1) return launch<T>(p, la, lb, (const tile_out<map_rows> &)y, shape, (unsigned)a->n, s);
     tile_out<map_rows> part = y;
     part.y = a->workspace, part.bias = NULL, part.beta = 0, part.bf16 = 0, part.split_stride = a->n * m * a->o;
-    part.fours = a->o % 4 == 0;
+    part.aligned4 = a->o % 4 == 0;
     const cudaError_t e = launch<T>(p, la, lb, part, shape, (unsigned)a->n, s);
     return e != cudaSuccess
                ? e
@@ -94,11 +94,11 @@ template <class T, class A> static cudaError_t run(const conv_igemm *a, cudaStre
 
 cudaError_t conv_igemm_run(const conv_igemm *a, cudaStream_t s)
 {
-    const int chunks = conv_by_chunks(&a->g, a->src, a->dtype);
+    const int vec = conv_fits_vec(&a->g, a->src, a->dtype);
     if (a->dtype == K_BF16)
-        return chunks ? run<__nv_bfloat16, im2col_vec<__nv_bfloat16>>(a, s)
-                      : run<__nv_bfloat16, im2col_one<__nv_bfloat16>>(a, s);
-    return chunks ? run<float, im2col_vec<float>>(a, s) : run<float, im2col_one<float>>(a, s);
+        return vec ? run<__nv_bfloat16, im2col_vec<__nv_bfloat16>>(a, s)
+                   : run<__nv_bfloat16, im2col_scalar<__nv_bfloat16>>(a, s);
+    return vec ? run<float, im2col_vec<float>>(a, s) : run<float, im2col_scalar<float>>(a, s);
 }
 
 /* ---- fprop ---- */

@@ -1,15 +1,14 @@
 /* Convolution backward. dgrad: stride 1, implicit GEMM over dy with the kernel flipped; kernel == stride, GEMM with
- * depth-to-space output; otherwise one GEMM per stride phase. wgrad: GEMM with rows (tap, channel), columns output
- * channels and k all positions, split k; a last kernel adds the parts in order and transposes to the tape's (o, c, k).
- * db: column sums of dy. */
+ * depth-to-space output; otherwise one GEMM per stride phase. wgrad: GEMM with rows (tap, channel) and columns output
+ * channels; k is the positions of all samples, and is split. A last kernel adds the splits in order and transposes the
+ * sum to the layout of the weights, (o, c, taps). db: column sums of dy. */
 #include "kernels/conv/conv_run.cuh"
 
 /* ---- wgrad ---- */
 
-constexpr int SIDE = 32, SIDE_ROWS = 8;
-
 struct wgrad_plan {
-    int bm, bn, splits, chunks_src, chunks_dy;
+    int bm, bn, splits;
+    int vec_src, vec_dy; /* the _vec loader serves for src, for dy */
     int64_t m, k, k_tiles;
 };
 
@@ -20,10 +19,10 @@ static wgrad_plan plan_of(const conv_wgrad *a)
     p.m = conv_positions(a->k) * a->c;
     p.k = a->n * conv_positions(a->g.rows);
     p.k_tiles = tile_ceil(p.k, bf16 ? 32 : 16);
-    p.chunks_src = conv_by_chunks(&a->g, NULL, a->dtype);
-    p.chunks_dy = a->o % (bf16 ? 8 : 4) == 0;
+    p.vec_src = conv_fits_vec(&a->g, NULL, a->dtype);
+    p.vec_dy = a->o % (bf16 ? 8 : 4) == 0;
     p.bm = p.bn = 64;
-    if (bf16 && p.chunks_src && p.chunks_dy && p.m > 64) {
+    if (bf16 && p.vec_src && p.vec_dy && p.m > 64) {
         const int64_t parts = p.k_tiles < 2 * SPLIT_STAGES ? 1 : p.k_tiles / SPLIT_STAGES;
         const int bn = a->o <= 32 ? 32 : conv_columns(a->o);
         if (conv_wide(a->tile, tile_ceil(p.m, 128) * tile_ceil(a->o, bn) * parts)) p.bm = 128, p.bn = bn;
@@ -40,14 +39,14 @@ size_t conv_wgrad_bytes(const conv_wgrad *a)
 
 /* dw (o, c, taps) = beta dw + sum over splits of part (splits, taps, c, o), transposed in 32 x 32 tiles. grid: (taps,
  * o, c). */
-static __global__ void __launch_bounds__(SIDE *SIDE_ROWS)
+static __global__ void __launch_bounds__(TRANSPOSE_TILE *TRANSPOSE_ROWS)
     wgrad_sum_parts(const float *part, int splits, float *dw, float beta, int o, int c, int taps)
 {
-    SHARED_ARRAY(float, tile, [SIDE][SIDE + 1]); /* (tap, o); padded to avoid bank conflicts */
+    SHARED_ARRAY(float, tile, [TRANSPOSE_TILE][TRANSPOSE_TILE + 1]); /* (tap, o); padded to avoid bank conflicts */
     const int x = (int)threadIdx.x, y = (int)threadIdx.y, channel = (int)blockIdx.z;
-    const int t0 = (int)blockIdx.x * SIDE, o0 = (int)blockIdx.y * SIDE;
+    const int t0 = (int)blockIdx.x * TRANSPOSE_TILE, o0 = (int)blockIdx.y * TRANSPOSE_TILE;
     const int64_t split_stride = (int64_t)taps * c * o;
-    for (int t = y; t < SIDE && t0 + t < taps; t += SIDE_ROWS) {
+    for (int t = y; t < TRANSPOSE_TILE && t0 + t < taps; t += TRANSPOSE_ROWS) {
         if (o0 + x >= o) continue;
         const float *p = part + ((int64_t)(t0 + t) * c + channel) * o + o0 + x;
         float s = 0;
@@ -56,7 +55,7 @@ static __global__ void __launch_bounds__(SIDE *SIDE_ROWS)
     }
     DEV_SYNC();
     if (t0 + x >= taps) return;
-    for (int i = y; i < SIDE && o0 + i < o; i += SIDE_ROWS)
+    for (int i = y; i < TRANSPOSE_TILE && o0 + i < o; i += TRANSPOSE_ROWS)
         dev_blend(dw + ((int64_t)(o0 + i) * c + channel) * taps + t0 + x, beta, tile[x][i]);
 }
 
@@ -70,35 +69,34 @@ template <class T, class A, class B> static cudaError_t run_wgrad(const conv_wgr
     lb.p = (const T *)a->dy, lb.ld = a->o, lb.rows = a->o, lb.k = p.k, lb.batch = 0;
     const tile_shape shape = {p.m, a->o, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
     tile_out<map_rows> part;
-    part.y = a->workspace, part.bias = NULL, part.beta = 0, part.bf16 = 0, part.fours = a->o % 4 == 0;
+    part.y = a->workspace, part.bias = NULL, part.beta = 0, part.bf16 = 0, part.aligned4 = a->o % 4 == 0;
     part.split_stride = p.m * a->o, part.map.ld = a->o;
     const unsigned splits = (unsigned)p.splits;
     cudaError_t e = cudaSuccess;
     int launched = 0;
-    if constexpr (sizeof(T) == 2 && A::CHUNKED && B::CHUNKED) {
+    if constexpr (sizeof(T) == 2 && A::VEC && B::VEC) {
         launched = p.bm == 128;
         if (p.bm == 128 && p.bn == 32) e = tile_launch<T, 128, 32, 32, 32>(la, lb, part, shape, splits, 1, s);
         if (p.bm == 128 && p.bn == 64) e = tile_launch<T, 128, 64, 64, 32>(la, lb, part, shape, splits, 1, s);
         if (p.bm == 128 && p.bn == 128) e = tile_launch<T, 128, 128, 64, 64>(la, lb, part, shape, splits, 1, s);
     }
-    if (!launched)
-        e = tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16,
-        sizeof(T) == 2 ? 32 : 64 > (la, lb, part, shape, splits, 1, s);
+    if (!launched) e = tile_launch_64<T>(la, lb, part, shape, splits, 1, s);
     if (e != cudaSuccess) return e;
     const int taps = (int)conv_positions(a->k);
-    const dim3 grid((unsigned)tile_ceil(taps, SIDE), (unsigned)tile_ceil(a->o, SIDE), (unsigned)a->c);
-    return dev_launch(wgrad_sum_parts, grid, dim3(SIDE, SIDE_ROWS), 0, s, (const float *)a->workspace, p.splits, a->dw,
-                      a->beta, (int)a->o, (int)a->c, taps);
+    const dim3 grid((unsigned)tile_ceil(taps, TRANSPOSE_TILE), (unsigned)tile_ceil(a->o, TRANSPOSE_TILE),
+                    (unsigned)a->c);
+    return dev_launch(wgrad_sum_parts, grid, dim3(TRANSPOSE_TILE, TRANSPOSE_ROWS), 0, s, (const float *)a->workspace,
+                      p.splits, a->dw, a->beta, (int)a->o, (int)a->c, taps);
 }
 
 template <class T> static cudaError_t wgrad_by_loader(const conv_wgrad *a, cudaStream_t s)
 {
     const wgrad_plan p = plan_of(a);
-    if (p.chunks_src)
-        return p.chunks_dy ? run_wgrad<T, wgrad_vec<T>, columns_vec<T>>(a, s)
-                           : run_wgrad<T, wgrad_vec<T>, columns_one<T>>(a, s);
-    return p.chunks_dy ? run_wgrad<T, wgrad_one<T>, columns_vec<T>>(a, s)
-                       : run_wgrad<T, wgrad_one<T>, columns_one<T>>(a, s);
+    if (p.vec_src)
+        return p.vec_dy ? run_wgrad<T, wgrad_vec<T>, columns_vec<T>>(a, s)
+                        : run_wgrad<T, wgrad_vec<T>, columns_scalar<T>>(a, s);
+    return p.vec_dy ? run_wgrad<T, wgrad_scalar<T>, columns_vec<T>>(a, s)
+                    : run_wgrad<T, wgrad_scalar<T>, columns_scalar<T>>(a, s);
 }
 
 cudaError_t conv_wgrad_run(const conv_wgrad *a, cudaStream_t s)
@@ -160,22 +158,22 @@ template <class T, class G, class B> static cudaError_t run_phases(const struct 
     lb.p = (const T *)a->workspace, lb.ld = 0, lb.rows = a->c, lb.k = 0, lb.batch = 0;
     out.map.ld = a->c;
     out.y = a->dx, out.bias = NULL, out.beta = a->beta_x, out.bf16 = sizeof(T) == 2, out.split_stride = 0;
-    out.fours = a->c % 4 == 0 && dev_by_fours((const T *)a->dx);
+    out.aligned4 = a->c % 4 == 0 && dev_aligned4((const T *)a->dx);
     const tile_shape shape = {max_positions, a->c, 0, 0};
     const unsigned z = (unsigned)(a->n * phases);
-    if constexpr (sizeof(T) == 2 && G::CHUNKED) {
+    if constexpr (sizeof(T) == 2 && G::VEC) {
         if (a->c <= 32) return tile_launch<T, 128, 32, 32, 32>(la, lb, out, shape, 1, z, s);
         if (conv_wide(a->tile, tile_ceil(max_positions, 128) * tile_ceil(a->c, 64) * z))
             return tile_launch<T, 128, 64, 64, 32>(la, lb, out, shape, 1, z, s);
     }
-    return tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16, sizeof(T) == 2 ? 32 : 64 > (la, lb, out, shape, 1, z, s);
+    return tile_launch_64<T>(la, lb, out, shape, 1, z, s);
 }
 
 template <class T> static cudaError_t phases_by_loader(const struct k_conv *a, cudaStream_t s)
 {
     const conv_geometry g = dgrad_geometry(a);
-    if (conv_by_chunks(&g, a->dy, a->dtype)) return run_phases<T, im2col_vec<T>, rows_vec<T>>(a, s);
-    return run_phases<T, im2col_one<T>, rows_one<T>>(a, s);
+    if (conv_fits_vec(&g, a->dy, a->dtype)) return run_phases<T, im2col_vec<T>, rows_vec<T>>(a, s);
+    return run_phases<T, im2col_scalar<T>, rows_scalar<T>>(a, s);
 }
 
 static cudaError_t run_dgrad(const struct k_conv *a, cudaStream_t s)

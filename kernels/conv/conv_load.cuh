@@ -1,7 +1,9 @@
-/* Loaders of implicit GEMM convolutions for tile.cuh: elements of the im2col matrix are read from the activations
- * directly. im2col_*   rows: positions, k: (tap, channel)   fprop, stride-1 dgrad dgrad_*    the same, one GEMM per
- * stride phase  strided dgrad wgrad_*    rows: (tap, channel), k: positions   wgrad A tap is a kernel element (tz, ty,
- * tx). */
+/* Loaders of implicit GEMM convolutions for tile.cuh: elements of the im2col matrix are read directly from the
+ * activations. A tap is a kernel element (tz, ty, tx).
+ *
+ *   im2col_*       fprop and stride-1 dgrad: rows are positions, k is (tap, channel)
+ *   dgrad_phases   strided dgrad: the same with one GEMM per stride phase
+ *   wgrad_*        wgrad: rows are (tap, channel), k is positions */
 #ifndef MCS_KERNELS_CONV_LOAD_CUH
 #define MCS_KERNELS_CONV_LOAD_CUH
 
@@ -30,7 +32,9 @@ static inline fast_div fast_div_of(int64_t d)
     return f;
 }
 
-/* Geometry per axis (z, y, x): position p and tap t read source coordinate mul p + step t + off, zero outside [0, src).
+/* Geometry per axis (z, y, x): position p in [0, rows) and tap t in [0, taps) read source coordinate
+ * mul p + step t + off, zero outside [0, src). (The positions are the rows of the GEMM.)
+ *
  * A tap has `run` contiguous elements; c: channels of the source. run == c, except without padding along x, where the
  * taps of a kernel row are contiguous and count as one tap of run = c k[2]. */
 struct conv_geometry {
@@ -49,12 +53,13 @@ struct tap_walk {
     int c, t[3];
     DEV_INLINE void start(const conv_geometry &g, int k)
     {
-        const int across = g.taps[2] ? g.taps[2] : 1, plane = g.taps[1] ? g.taps[1] * across : across;
-        const int tap = k / g.run; /* across, plane >= 1: a phase may have no taps on an axis */
+        /* Taps per kernel row and plane, at least 1: a stride phase may have no taps on an axis. */
+        const int line = g.taps[2] ? g.taps[2] : 1, plane = g.taps[1] ? g.taps[1] * line : line;
+        const int tap = k / g.run;
         c = k - tap * g.run;
         t[0] = tap / plane;
-        t[1] = (tap - t[0] * plane) / across;
-        t[2] = tap - t[0] * plane - t[1] * across;
+        t[1] = (tap - t[0] * plane) / line;
+        t[2] = tap - t[0] * plane - t[1] * line;
     }
     DEV_INLINE void advance(const conv_geometry &g, int by)
     {
@@ -98,10 +103,10 @@ static DEV_INLINE void offset_by_sample(int64_t z, const conv_geometry &g, const
                      : (void *)((float *)out.y + z * g.result_batch);
 }
 
-/* im2col by 16-byte chunks: run and every offset are multiples of a chunk. Rows: positions, k: (tap, channel), z:
+/* im2col by 16-byte chunks: run and all offsets are multiples of a chunk. Rows: positions, k: (tap, channel), z:
  * sample. */
 template <class T> struct im2col_vec {
-    static constexpr bool K_MAJOR = true, CHUNKED = true;
+    static constexpr bool K_MAJOR = true, VEC = true;
     typedef T type;
     const T *p;
     int64_t rows; /* positions per sample */
@@ -149,8 +154,8 @@ static DEV_INLINE unsigned bits_of(__nv_bfloat16 v)
 
 /* im2col element by element, for few channels: one row per thread, so that adjacent lanes read adjacent positions;
  * stores whole chunks. */
-template <class T> struct im2col_one {
-    static constexpr bool K_MAJOR = true, CHUNKED = false;
+template <class T> struct im2col_scalar {
+    static constexpr bool K_MAJOR = true, VEC = false;
     typedef T type;
     const T *p;
     int64_t rows;
@@ -161,10 +166,10 @@ template <class T> struct im2col_one {
     }
     template <int ROWS> struct at {
         static constexpr int CHUNKS = 4 * ROWS / TILE_THREADS; /* per thread */
-        const im2col_one &a;
+        const im2col_scalar &a;
         window_origin window;
         int row, chunk, k;
-        DEV_INLINE at(const im2col_one &from, int64_t row0, int64_t k0, int tid)
+        DEV_INLINE at(const im2col_scalar &from, int64_t row0, int64_t k0, int tid)
             : a(from), row(tid % ROWS), chunk(tid / ROWS * CHUNKS), k((int)k0 + chunk * TILE_V<T>)
         {
             window.start(a.g, row0 + row, a.rows);
@@ -198,8 +203,7 @@ template <class T> struct im2col_one {
     };
 };
 
-/* Number of taps t with t mod stride == r on an axis with k taps (the taps of stride phase r), and of phases before r.
- */
+/* Number of taps of stride phase r on an axis with k taps (t mod stride == r), and of the phases before r together. */
 static DEV_INLINE int phase_taps(int r, int k, int stride)
 {
     return k / stride + (r < k % stride);
@@ -210,8 +214,8 @@ static DEV_INLINE int phase_taps_before(int r, int k, int stride)
     return k / stride * r + (r < rest ? r : rest);
 }
 
-/* Output map of one stride phase: row m is position first + stride i, i < count, by axis, of the full grid; rows of ld
- * elements. */
+/* Output map of one stride phase: row m of the GEMM is the m-th position of the phase, (iz, iy, ix) with i < count on
+ * each axis, which is position first + stride i of the full grid. A position has ld elements. */
 struct map_grid {
     int64_t ld;
     int first[3], stride[3], count[3], full[3];
@@ -230,7 +234,8 @@ struct map_grid {
 };
 
 /* Strided dgrad: one GEMM per stride phase (p + pad) mod stride, because positions of a phase use the same taps. No
- * product with zero is computed. z: (sample, phase). G: im2col loader over dy. */
+ * product with zero is computed. blockIdx.z = sample * phases + phase. G: im2col loader over dy. B: the weights of
+ * PACK_PHASES; a phase begins after the taps of the phases before it. */
 template <class G> struct dgrad_phases : G {
     int k[3], stride[3], pad[3];
     template <int ROWS> using at = typename G::template at<ROWS>;
@@ -262,7 +267,8 @@ template <class G> struct dgrad_phases : G {
     }
 };
 
-/* wgrad: im2col transposed. Rows: (tap, channel), k: positions of all samples, over which wgrad sums. */
+/* wgrad: im2col transposed. Rows: (tap, channel), k: positions of all samples, over which wgrad sums. w, h, d: division
+ * by the extents of the positions along x, y and z. */
 template <class T> struct wgrad_windows {
     typedef T type;
     const T *p;
@@ -287,7 +293,7 @@ template <class T> struct wgrad_windows {
 
 /* By 16-byte chunks along channels: a thread keeps its tap and channels for all k. */
 template <class T> struct wgrad_vec : wgrad_windows<T> {
-    static constexpr bool K_MAJOR = false, CHUNKED = true;
+    static constexpr bool K_MAJOR = false, VEC = true;
     template <int ROWS> struct at {
         static constexpr int CHUNKS = ROWS / TILE_V<T>, STEP = TILE_THREADS / CHUNKS;
         const wgrad_vec &a;
@@ -321,14 +327,14 @@ template <class T> struct wgrad_vec : wgrad_windows<T> {
 };
 
 /* Element by element, for few channels; lanes along positions, K_MAJOR tile. */
-template <class T> struct wgrad_one : wgrad_windows<T> {
-    static constexpr bool K_MAJOR = true, CHUNKED = false;
+template <class T> struct wgrad_scalar : wgrad_windows<T> {
+    static constexpr bool K_MAJOR = true, VEC = false;
     template <int ROWS> struct at {
         static constexpr int PER_THREAD = ROWS * TILE_K<T> / TILE_THREADS; /* rows per thread */
-        const wgrad_one &a;
+        const wgrad_scalar &a;
         tap_walk first;
         int k, row, position;
-        DEV_INLINE at(const wgrad_one &from, int64_t row0, int64_t k0, int tid)
+        DEV_INLINE at(const wgrad_scalar &from, int64_t row0, int64_t k0, int tid)
             : a(from), k(tid % TILE_K<T>), row(tid / TILE_K<T> * PER_THREAD), position((int)k0 + k)
         {
             first.start(a.g, (int)row0 + row);

@@ -2,10 +2,11 @@
  * through shared memory so that both reads and writes are coalesced. */
 #include "kernels/conv/conv_run.cuh"
 
-constexpr int SIDE = 32, SIDE_ROWS = 8, THREADS = SIDE * SIDE_ROWS;
+constexpr int THREADS = TRANSPOSE_TILE * TRANSPOSE_ROWS;
 
-/* Shared memory of pack_rows: SIDE channels of SIDE taps, or more channels of fewer taps; two taps need the most. */
-constexpr int SCRATCH = SIDE * SIDE / 2 * 3;
+/* Floats of shared memory of pack_rows: a channel of `taps` taps takes taps | 1 of them, and channels * taps is at most
+ * 32 * 32. Two taps need the most, 3 floats for every 2. */
+constexpr int SCRATCH = TRANSPOSE_TILE * TRANSPOSE_TILE / 2 * 3;
 
 struct pack_shape {
     int o, c, taps, k[3], stride[3];
@@ -30,12 +31,13 @@ static DEV_INLINE int64_t packed_index(const pack_shape &p, int o, int c, int t)
     return (int64_t)before * p.c * p.o + ((int64_t)c * (n0 * n1 * n2) + tap) * p.o + o;
 }
 
-/* PACK_ROWS. grid: (taps / SIDE, c / channels, o). */
+/* PACK_ROWS. grid: (taps / TRANSPOSE_TILE, c / channels, o). */
 template <class T> __global__ void __launch_bounds__(THREADS) pack_rows(const float *w, T *packed, pack_shape p)
 {
     SHARED_ARRAY(float, scratch, [SCRATCH]);
-    const int c0 = (int)blockIdx.y * p.channels, t0 = (int)blockIdx.x * SIDE, o = (int)blockIdx.z;
-    const int channels = p.c - c0 < p.channels ? p.c - c0 : p.channels, taps = p.taps - t0 < SIDE ? p.taps - t0 : SIDE;
+    const int c0 = (int)blockIdx.y * p.channels, t0 = (int)blockIdx.x * TRANSPOSE_TILE, o = (int)blockIdx.z;
+    const int channels = p.c - c0 < p.channels ? p.c - c0 : p.channels,
+              taps = p.taps - t0 < TRANSPOSE_TILE ? p.taps - t0 : TRANSPOSE_TILE;
     const int line = taps | 1; /* odd pitch: no bank conflicts among the channels of a tap */
     const int channels_per_step = THREADS / taps, taps_per_step = THREADS % taps;
     int c = (int)threadIdx.x / taps, t = (int)threadIdx.x % taps;
@@ -47,23 +49,23 @@ template <class T> __global__ void __launch_bounds__(THREADS) pack_rows(const fl
         c += channels_per_step + carry, t += taps_per_step - (carry ? taps : 0);
     }
     DEV_SYNC();
-    for (t = (int)threadIdx.x / SIDE; t < taps; t += SIDE_ROWS)
-        for (c = (int)threadIdx.x % SIDE; c < channels; c += SIDE)
+    for (t = (int)threadIdx.x / TRANSPOSE_TILE; t < taps; t += TRANSPOSE_ROWS)
+        for (c = (int)threadIdx.x % TRANSPOSE_TILE; c < channels; c += TRANSPOSE_TILE)
             dev_store(packed + o * p.ld + (int64_t)(t0 + t) * p.c + c0 + c, scratch[c * line + t]);
 }
 
-/* The other layouts: 32 x 32 tiles of (o, channel and tap). grid: (c taps / SIDE, o / SIDE). */
+/* The other layouts: 32 x 32 tiles of (o, channel and tap). grid: (c taps / TRANSPOSE_TILE, o / TRANSPOSE_TILE). */
 template <class T> __global__ void __launch_bounds__(THREADS) pack_columns(const float *w, T *packed, pack_shape p)
 {
-    SHARED_ARRAY(float, tile, [SIDE][SIDE + 1]);
-    const int x = (int)threadIdx.x % SIDE, y = (int)threadIdx.x / SIDE;
-    const int i0 = (int)blockIdx.x * SIDE, o0 = (int)blockIdx.y * SIDE, line = p.c * p.taps;
+    SHARED_ARRAY(float, tile, [TRANSPOSE_TILE][TRANSPOSE_TILE + 1]);
+    const int x = (int)threadIdx.x % TRANSPOSE_TILE, y = (int)threadIdx.x / TRANSPOSE_TILE;
+    const int i0 = (int)blockIdx.x * TRANSPOSE_TILE, o0 = (int)blockIdx.y * TRANSPOSE_TILE, line = p.c * p.taps;
 #pragma unroll
-    for (int r = y; r < SIDE; r += SIDE_ROWS)
+    for (int r = y; r < TRANSPOSE_TILE; r += TRANSPOSE_ROWS)
         if (o0 + r < p.o && i0 + x < line) tile[r][x] = w[(int64_t)(o0 + r) * line + i0 + x];
     DEV_SYNC();
     if (o0 + x >= p.o) return;
-    for (int i = y; i < SIDE && i0 + i < line; i += SIDE_ROWS)
+    for (int i = y; i < TRANSPOSE_TILE && i0 + i < line; i += TRANSPOSE_ROWS)
         dev_store(packed + packed_index(p, o0 + x, (i0 + i) / p.taps, (i0 + i) % p.taps), tile[x][i]);
 }
 
@@ -88,9 +90,9 @@ cudaError_t conv_pack(enum conv_packing how, enum k_dtype t, int64_t o, int64_t 
     p.o = (int)o, p.c = (int)c, p.taps = k[0] * k[1] * k[2], p.how = how;
     p.ld = conv_pack_ld(how, o, c, p.taps);
     for (int i = 0; i < 3; i++) p.k[i] = k[i], p.stride[i] = stride[i];
-    p.channels = p.taps >= SIDE ? SIDE : SIDE * (SIDE / p.taps);
-    const dim3 rows((unsigned)tile_ceil(p.taps, SIDE), (unsigned)tile_ceil(c, p.channels), (unsigned)o);
-    const dim3 squares((unsigned)tile_ceil(c * p.taps, SIDE), (unsigned)tile_ceil(o, SIDE));
+    p.channels = p.taps >= TRANSPOSE_TILE ? TRANSPOSE_TILE : TRANSPOSE_TILE * (TRANSPOSE_TILE / p.taps);
+    const dim3 rows((unsigned)tile_ceil(p.taps, TRANSPOSE_TILE), (unsigned)tile_ceil(c, p.channels), (unsigned)o);
+    const dim3 squares((unsigned)tile_ceil(c * p.taps, TRANSPOSE_TILE), (unsigned)tile_ceil(o, TRANSPOSE_TILE));
     if (t == K_BF16) {
         __nv_bfloat16 *to = (__nv_bfloat16 *)packed;
         return how == PACK_ROWS ? dev_launch((pack_rows<__nv_bfloat16>), rows, THREADS, 0, s, w, to, p)

@@ -6,6 +6,9 @@
 #include "kernels/conv/conv_load.cuh"
 #include "kernels/gemm/tile_split.cuh"
 
+/* Transposes: blocks of 32 x 8 threads, tiles of 32 x 32 elements. */
+constexpr int TRANSPOSE_TILE = 32, TRANSPOSE_ROWS = 8;
+
 static inline int64_t conv_round8(int64_t n)
 {
     return (n + 7) / 8 * 8;
@@ -55,8 +58,8 @@ struct conv_igemm {
     float *moments, *workspace;
     enum k_tile tile;
 };
-/* dx as an implicit GEMM over dy; weights are packed by `how` at the start of the workspace, with conv_pack's o and c.
- */
+/* dx as an implicit GEMM over dy; weights are packed by `how` at the start of the workspace, with conv_pack's
+ * o and c. */
 static inline conv_igemm conv_dgrad_igemm(const struct k_conv *a, enum conv_packing how, int64_t o, int64_t c,
                                           const conv_geometry &over_dy)
 {
@@ -104,6 +107,6 @@ cudaError_t conv_depth_to_space_run(const conv_depth_to_space *a, cudaStream_t s
 conv_geometry conv_geometry_of(const int src[3], const int dst[3], const int k[3], const int stride[3],
                                const int pad[3], int64_t c, int64_t o);
 /* 1 where every 16-byte chunk is aligned and inside one tap, so that the _vec loaders serve. */
-int conv_by_chunks(const conv_geometry *g, const void *p, enum k_dtype t);
+int conv_fits_vec(const conv_geometry *g, const void *p, enum k_dtype t);
 
 #endif

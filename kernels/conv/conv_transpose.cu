@@ -32,26 +32,25 @@ template <class T, class A> static cudaError_t run(const conv_depth_to_space *a,
     lb.p = (const T *)a->packed, lb.ld = conv_round8(a->o), lb.rows = n, lb.k = a->o, lb.batch = 0;
     tile_out<map_depth_to_space> y;
     y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.bf16 = sizeof(T) == 2, y.split_stride = 0;
-    y.fours = a->c % 4 == 0 && dev_by_fours(a->bias) && dev_by_fours((const T *)a->y);
+    y.aligned4 = a->c % 4 == 0 && dev_aligned4(a->bias) && dev_aligned4((const T *)a->y);
     y.map.c = fast_div_of(a->c), y.map.kw = fast_div_of(a->k[2]), y.map.kh = fast_div_of(a->k[1]);
     y.map.w = fast_div_of(a->rows[2]), y.map.h = fast_div_of(a->rows[1]), y.map.depth = a->k[0];
     const int64_t k_tiles = tile_ceil(a->o, TILE_K<T>);
     const tile_shape shape = {m, n, k_tiles, k_tiles};
-    if constexpr (sizeof(T) == 2 && A::CHUNKED) {
+    if constexpr (sizeof(T) == 2 && A::VEC) {
         if (m > 64 && n > 64 && conv_wide(a->tile, tile_ceil(m, 128) * tile_ceil(n, 128) * a->n))
             return tile_launch<T, 128, 128, 64, 64>(la, lb, y, shape, 1, (unsigned)a->n, s);
     }
-    return tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16,
-           sizeof(T) == 2 ? 32 : 64 > (la, lb, y, shape, 1, (unsigned)a->n, s);
+    return tile_launch_64<T>(la, lb, y, shape, 1, (unsigned)a->n, s);
 }
 
 cudaError_t conv_depth_to_space_run(const conv_depth_to_space *a, cudaStream_t s)
 {
-    const int chunks = a->o % (a->dtype == K_BF16 ? 8 : 4) == 0 && (size_t)a->x % 16 == 0;
+    const int vec = a->o % (a->dtype == K_BF16 ? 8 : 4) == 0 && (size_t)a->x % 16 == 0;
     if (a->dtype == K_BF16)
-        return chunks ? run<__nv_bfloat16, rows_vec<__nv_bfloat16>>(a, s)
-                      : run<__nv_bfloat16, rows_one<__nv_bfloat16>>(a, s);
-    return chunks ? run<float, rows_vec<float>>(a, s) : run<float, rows_one<float>>(a, s);
+        return vec ? run<__nv_bfloat16, rows_vec<__nv_bfloat16>>(a, s)
+                   : run<__nv_bfloat16, rows_scalar<__nv_bfloat16>>(a, s);
+    return vec ? run<float, rows_vec<float>>(a, s) : run<float, rows_scalar<float>>(a, s);
 }
 
 /* ---- the op: c input channels, o output channels; the GEMMs above name them the other kind round ---- */

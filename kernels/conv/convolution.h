@@ -33,8 +33,8 @@ size_t k_conv_bwd_bytes(const struct k_conv *a);
 cudaError_t k_conv_fwd(const struct k_conv *a, cudaStream_t s);
 cudaError_t k_conv_bwd(const struct k_conv *a, cudaStream_t s);
 
-/* 1 where fprop without moments would split k. Moments exclude split k, and then cost more than the norm saves by them.
- */
+/* 1 where fprop without moments would split k. Moments exclude split k, and then cost more than the norm
+ * saves by them. */
 int k_conv_is_split(const struct k_conv *a);
 int k_conv_part_rows(const struct k_conv *a);
 

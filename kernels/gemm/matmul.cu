@@ -54,25 +54,23 @@ template <class T, class A, class B> static cudaError_t run_form(const struct k_
     const tile_shape shape = {a->m, a->n, p.k_tiles, tile_ceil(p.k_tiles, p.splits)};
     tile_out<map_rows> y;
     y.y = a->y, y.bias = a->bias, y.beta = a->beta, y.bf16 = a->dtype_y == K_BF16, y.split_stride = 0, y.map.ld = a->n;
-    y.fours = a->n % 4 == 0 && dev_by_fours((const float *)a->bias) &&
-              (y.bf16 ? dev_by_fours((const __nv_bfloat16 *)a->y) : dev_by_fours((const float *)a->y));
+    y.aligned4 = a->n % 4 == 0 && dev_aligned4((const float *)a->bias) &&
+                 (y.bf16 ? dev_aligned4((const __nv_bfloat16 *)a->y) : dev_aligned4((const float *)a->y));
     tile_out<map_rows> to = y;
     if (p.splits > 1) {
         to.y = a->workspace, to.bias = NULL, to.beta = 0, to.bf16 = 0, to.split_stride = count;
-        to.fours = a->n % 4 == 0;
+        to.aligned4 = a->n % 4 == 0;
     }
     const unsigned splits = (unsigned)p.splits, z = (unsigned)a->batch;
     cudaError_t e = cudaSuccess;
     int launched = 0;
-    if constexpr (A::CHUNKED && sizeof(T) == 2) {
+    if constexpr (A::VEC && sizeof(T) == 2) {
         if (p.large) {
             e = tile_launch<T, 128, 128, 64, 64>(la, lb, to, shape, splits, z, s);
             launched = 1;
         }
     }
-    if (!launched)
-        e = tile_launch < T, 64, 64, sizeof(T) == 2 ? 32 : 16,
-        sizeof(T) == 2 ? 32 : 64 > (la, lb, to, shape, splits, z, s);
+    if (!launched) e = tile_launch_64<T>(la, lb, to, shape, splits, z, s);
     if (e != cudaSuccess || p.splits == 1) return e;
     return split_sum_launch(a->workspace, p.splits, a->batch * a->m, a->n, y, s);
 }
@@ -81,10 +79,12 @@ template <class T> static cudaError_t run(const struct k_matmul *a, cudaStream_t
 {
     const int vec = plan_of(a).vec && ((size_t)a->a | (size_t)a->b) % 16 == 0;
     if (a->form == K_MATMUL_NT)
-        return vec ? run_form<T, rows_vec<T>, rows_vec<T>>(a, s) : run_form<T, rows_one<T>, rows_one<T>>(a, s);
+        return vec ? run_form<T, rows_vec<T>, rows_vec<T>>(a, s) : run_form<T, rows_scalar<T>, rows_scalar<T>>(a, s);
     if (a->form == K_MATMUL_NN)
-        return vec ? run_form<T, rows_vec<T>, columns_vec<T>>(a, s) : run_form<T, rows_one<T>, columns_one<T>>(a, s);
-    return vec ? run_form<T, columns_vec<T>, columns_vec<T>>(a, s) : run_form<T, columns_one<T>, columns_one<T>>(a, s);
+        return vec ? run_form<T, rows_vec<T>, columns_vec<T>>(a, s)
+                   : run_form<T, rows_scalar<T>, columns_scalar<T>>(a, s);
+    return vec ? run_form<T, columns_vec<T>, columns_vec<T>>(a, s)
+               : run_form<T, columns_scalar<T>, columns_scalar<T>>(a, s);
 }
 
 cudaError_t k_matmul_run(const struct k_matmul *a, cudaStream_t s)

@@ -15,13 +15,14 @@ constexpr int TILE_THREADS = 128, TILE_WARPS = 4;
 template <class T> constexpr int TILE_V = 16 / (int)sizeof(T); /* elements of a 16-byte chunk */
 template <class T> constexpr int TILE_K = 64 / (int)sizeof(T); /* elements of k per stage */
 
-/* XOR swizzle: index of chunk c of row r in a tile with CHUNKS chunks per row. */
+/* XOR swizzle: index of chunk c of row r in a tile with CHUNKS chunks per row. Eight chunks, 128 bytes, span all banks:
+ * that is one row of 8 chunks or more, but two rows of 4 chunks, whose pairs are therefore told apart by r >> 1. */
 template <int CHUNKS> static DEV_INLINE int tile_chunk(int r, int c)
 {
     return r * CHUNKS + (CHUNKS >= 8 ? c ^ (r & 7) : c ^ (r >> 1 & 3));
 }
 
-/* Problem size of each z of the grid. */
+/* Size of one GEMM; blockIdx.z selects one of several (a batch). */
 struct tile_shape {
     int64_t m, n;
     int64_t k_tiles, k_tiles_per_split; /* in units of TILE_K */
@@ -38,14 +39,16 @@ template <class Map> struct tile_out {
     void *y;
     const float *bias; /* or NULL */
     float beta;
-    int bf16, fours; /* y is bfloat16; y, bias and every row start at multiples of four elements */
+    int bf16;     /* y is bfloat16, else float */
+    int aligned4; /* y, bias and every row of y start at multiples of four elements: accesses by four */
     int64_t split_stride;
     Map map;
     static constexpr bool MOMENTS = false;
 
+    /* Stores the results of row m, columns n to n + 3; only `count` of the four columns exist. */
     template <class T> DEV_INLINE void store_as(T *to, int64_t m, int64_t n, float4 v, int count) const
     {
-        if (fours) {
+        if (aligned4) {
             if (bias) {
                 const float4 b = dev_load16(bias + map.channel(n));
                 v = make_float4(v.x + b.x, v.y + b.y, v.z + b.z, v.w + b.w);
@@ -66,7 +69,7 @@ template <class Map> struct tile_out {
             store_as((float *)y, m, n, v, count);
     }
 };
-/* Y is a matrix with rows of `ld` elements. */
+/* Y is a row-major matrix with leading dimension ld. */
 struct map_rows {
     int64_t ld;
     DEV_INLINE int64_t offset(int64_t m, int64_t n) const
@@ -85,10 +88,11 @@ struct tile_out_moments : tile_out<map_rows> {
     static constexpr bool MOMENTS = true;
 };
 
-/* ---- products of one stage: rows row0.., columns column0.. of the tile ---- */
+/* ---- products of one stage: rows from row0 on and columns from column0 on of the tile ---- */
 
-/* bfloat16: a warp's WM x WN by mma.sync. acc[i][j]: the accumulator of rows 16 i.., columns 8 j.. ta: tile of A, (BM,
- * 4 chunks) if AK, else (TILE_K, BM); tb: tile of B, (BN, 4 chunks) if BK, else (TILE_K, BN). */
+/* bfloat16: a warp's WM x WN results by mma.sync; acc[i][j] is the accumulator whose first row is 16 i and first column
+ * 8 j. ta: tile of A, (BM, 4 chunks) if AK, else (TILE_K, BM); tb: tile of B, (BN, 4 chunks) if BK, else (TILE_K, BN).
+ * Lane 8 i + r passes the address of row r of ldmatrix's matrix i; low and high are the two bits of i. */
 template <bool AK, bool BK, int BM, int BN, int WM, int WN>
 static DEV_INLINE void warp_products(float (&acc)[WM / 16][WN / 8][4], const __nv_bfloat16 *ta, const __nv_bfloat16 *tb,
                                      int row0, int column0)
@@ -122,8 +126,9 @@ static DEV_INLINE void warp_products(float (&acc)[WM / 16][WN / 8][4], const __n
     }
 }
 
-/* float: in a 64 x 64 tile, thread (ty, tx) of 8 x 16 computes eight rows and four columns. In a k-major tile it takes
- * every eighth row (no bank conflicts), in the other kind two groups of four consecutive rows; likewise for columns. */
+/* float: in a 64 x 64 tile, thread (ty, tx) of 8 x 16 computes eight rows and four columns. In a k-major tile of A its
+ * rows are 8 apart, so that loads have no bank conflicts. In a tile (k, rows) they are two groups of four consecutive
+ * rows, which one 16-byte load reads. Columns in a tile of B are 16 apart, or four consecutive ones. */
 template <bool K_MAJOR> static DEV_INLINE int thread_row(int ty, int i)
 {
     return K_MAJOR ? ty + 8 * i : 4 * ty + i % 4 + 32 * (i / 4);
@@ -133,6 +138,7 @@ template <bool K_MAJOR> static DEV_INLINE int thread_column(int tx, int j)
     return K_MAJOR ? tx + 16 * j : 4 * tx + j;
 }
 
+/* acc[i][0][j] += the products of one stage for row thread_row(ty, i) and column thread_column(tx, j). */
 template <bool AK, bool BK>
 static DEV_INLINE void thread_products(float (&acc)[8][1][4], const float *ta, const float *tb, int ty, int tx)
 {
@@ -177,7 +183,8 @@ static DEV_INLINE void thread_products(float (&acc)[8][1][4], const float *ta, c
 
 template <int WN> constexpr int SLAB_STRIDE = WN + 8; /* row pitch of a slab (16, WN): padded to avoid bank conflicts */
 
-/* Stores a slab (16, SLAB_STRIDE<WN>) to columns column0.. of the result; row_of(r): the result row of slab row r. */
+/* Stores a slab (16, SLAB_STRIDE<WN>) to the columns from column0 on of the result; row_of(r): the result row of slab
+ * row r. */
 template <int WN, class Out, class Row>
 static DEV_INLINE void slab_out(const float *slab, const Row &row_of, int64_t column0, const Out &out, int64_t m,
                                 int64_t n)
@@ -246,6 +253,7 @@ static DEV_INLINE void column_moments_out(const Value &value, const Row &row_of,
     }
 }
 
+/* Pipeline stages of (BM + BN) rows of 64 bytes: at most 48 KB, the limit without cudaFuncSetAttribute. */
 template <class T, int BM, int BN> constexpr int TILE_STAGES = BM + BN >= 256 ? 3 : 4;
 template <class T, int BM, int BN, int WN> constexpr size_t tile_shared_bytes()
 {
@@ -254,66 +262,16 @@ template <class T, int BM, int BN, int WN> constexpr size_t tile_shared_bytes()
     return tiles > slabs ? tiles : slabs;
 }
 
-/* grid: (tiles of m and n, splits of k, z). a.offset_by_batch(z, b, out, s) moves the arguments to problem z: samples
- * of a batch, or stride phases of a dgrad. It may change all of them. */
-template <class T, class A, class B, class Out, int BM, int BN, int WM, int WN>
-__global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 4 ? 2
-                                                 : BM + BN >= 192                 ? 3
-                                                                  : 4)) tile_product(A a, B b, Out out, tile_shape s)
+/* Writes the accumulators of a block, whose tile begins at row m0 and column n0 of the result, and of a warp, whose
+ * part begins at row0 and column0 of the tile: for tile_out_moments first the column moments, then the results. tiles:
+ * the block's shared memory, which no thread reads any more. The arguments from warp on follow from threadIdx; they are
+ * passed because computing them again makes the compiler order the instructions differently. */
+template <class T, class A, class B, int BM, int BN, int WM, int WN, int I, int J, class Out>
+static DEV_INLINE void epilogue(float (&acc)[I][J][4], T *tiles, Out &out, const tile_shape &s, int64_t m0, int64_t n0,
+                                int warp, int lane, int row0, int column0)
 {
-    constexpr int STAGES = TILE_STAGES<T, BM, BN>, ELEMENTS = (BM + BN) * TILE_K<T>;
+    const int tid = (int)threadIdx.x;
     constexpr bool BF16 = sizeof(T) == 2;
-    static_assert(BM / WM * (BN / WN) == TILE_WARPS && (BF16 || (BM == 64 && BN == 64 && WM == 16)),
-                  "four warps; float: 64 x 64");
-    SHARED_DYN(T, tiles);
-    const int tid = (int)threadIdx.x, warp = tid / DEV_WARP, lane = tid % DEV_WARP;
-    a.offset_by_batch((int64_t)blockIdx.z, b, out, s);
-    const int64_t tiles_n = (s.n + BN - 1) / BN;
-    const int64_t m0 = (int64_t)blockIdx.x / tiles_n * BM, n0 = (int64_t)blockIdx.x % tiles_n * BN;
-    if (m0 >= s.m) return; /* uniform over the block: problems of different z may differ in size */
-    const int64_t k_first = (int64_t)blockIdx.y * s.k_tiles_per_split, k_rest = s.k_tiles - k_first;
-    const int steps = (int)(k_rest < s.k_tiles_per_split ? (k_rest > 0 ? k_rest : 0) : s.k_tiles_per_split);
-    typename A::template at<BM> load_a(a, m0, k_first * TILE_K<T>, tid);
-    typename B::template at<BN> load_b(b, n0, k_first * TILE_K<T>, tid);
-
-    float acc[BF16 ? WM / 16 : 8][BF16 ? WN / 8 : 1][4];
-#pragma unroll
-    for (int i = 0; i < (BF16 ? WM / 16 : 8); i++)
-#pragma unroll
-        for (int j = 0; j < (BF16 ? WN / 8 : 1); j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) acc[i][j][e] = 0;
-
-    const int row0 = warp / (BN / WN) * WM, column0 = warp % (BN / WN) * WN;
-#pragma unroll
-    for (int i = 0; i < STAGES - 1; i++) {
-        if (i < steps) {
-            load_a.fill(tiles + i * ELEMENTS);
-            load_b.fill(tiles + i * ELEMENTS + BM * TILE_K<T>);
-        }
-        dev_copy_commit();
-    }
-    int stage = 0, next = STAGES - 1;
-#pragma unroll 1
-    for (int i = 0; i < steps; i++) {
-        dev_copy_wait<STAGES - 2>();
-        DEV_SYNC(); /* stage i has arrived for all threads; stage i - 1 is free to be refilled */
-        if (i + STAGES - 1 < steps) {
-            load_a.fill(tiles + next * ELEMENTS);
-            load_b.fill(tiles + next * ELEMENTS + BM * TILE_K<T>);
-        }
-        dev_copy_commit();
-        const T *ta = tiles + stage * ELEMENTS, *tb = ta + BM * TILE_K<T>;
-        if constexpr (BF16)
-            warp_products<A::K_MAJOR, B::K_MAJOR, BM, BN, WM, WN>(acc, ta, tb, row0, column0);
-        else
-            thread_products<A::K_MAJOR, B::K_MAJOR>(acc, ta, tb, tid / 16, tid % 16);
-        stage = stage + 1 == STAGES ? 0 : stage + 1;
-        next = next + 1 == STAGES ? 0 : next + 1;
-    }
-    dev_copy_wait<0>();
-    DEV_SYNC(); /* the slabs reuse the tiles' memory */
-
     if constexpr (Out::MOMENTS) {
         const int64_t tiles_m = (s.m + BM - 1) / BM;
         float *moments = out.moments + ((int64_t)blockIdx.z * tiles_m + m0 / BM) * s.n * 2;
@@ -365,10 +323,75 @@ __global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 
     }
 }
 
-/* Launches one tile size. bfloat16: 64 x 64 (warps of 32 x 32) keeps the tensor cores half idle in theory, since
- * fragment loads take 204 clocks of shared memory per stage and products 102. It is for memory-bound shapes (at most 64
- * rows or columns of results: at most 64 operations per byte, where an H200's memory feeds 128), and where large tiles,
- * even with k split, would leave half of the GPU without a block (plan_of in matmul.cu, conv_wide). */
+/* grid: (tiles of m and n, splits of k, z). a.offset_by_batch(z, b, out, s) moves the arguments to problem z: samples
+ * of a batch, or stride phases of a dgrad. It may change all of them. The blocks per multiprocessor in the launch
+ * bounds limit a thread to 255, 168 or 128 registers, enough for each size's accumulators without spills. */
+template <class T, class A, class B, class Out, int BM, int BN, int WM, int WN>
+__global__ void __launch_bounds__(TILE_THREADS, (BM + BN >= 256 || sizeof(T) == 4 ? 2
+                                                 : BM + BN >= 192                 ? 3
+                                                                  : 4)) tile_product(A a, B b, Out out, tile_shape s)
+{
+    constexpr int STAGES = TILE_STAGES<T, BM, BN>, ELEMENTS = (BM + BN) * TILE_K<T>;
+    constexpr bool BF16 = sizeof(T) == 2;
+    static_assert(BM / WM * (BN / WN) == TILE_WARPS && (BF16 || (BM == 64 && BN == 64 && WM == 16)),
+                  "four warps; float: 64 x 64");
+    SHARED_DYN(T, tiles);
+    const int tid = (int)threadIdx.x, warp = tid / DEV_WARP, lane = tid % DEV_WARP;
+    a.offset_by_batch((int64_t)blockIdx.z, b, out, s);
+    const int64_t tiles_n = (s.n + BN - 1) / BN;
+    const int64_t m0 = (int64_t)blockIdx.x / tiles_n * BM, n0 = (int64_t)blockIdx.x % tiles_n * BN;
+    if (m0 >= s.m) return; /* uniform over the block: problems of different z may differ in size */
+    const int64_t k_first = (int64_t)blockIdx.y * s.k_tiles_per_split, k_rest = s.k_tiles - k_first;
+    const int steps = (int)(k_rest < s.k_tiles_per_split ? (k_rest > 0 ? k_rest : 0) : s.k_tiles_per_split);
+    typename A::template at<BM> load_a(a, m0, k_first * TILE_K<T>, tid);
+    typename B::template at<BN> load_b(b, n0, k_first * TILE_K<T>, tid);
+
+    /* bfloat16: m16n8 accumulators; float: eight rows of four columns */
+    float acc[BF16 ? WM / 16 : 8][BF16 ? WN / 8 : 1][4];
+#pragma unroll
+    for (int i = 0; i < (BF16 ? WM / 16 : 8); i++)
+#pragma unroll
+        for (int j = 0; j < (BF16 ? WN / 8 : 1); j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) acc[i][j][e] = 0;
+
+    const int row0 = warp / (BN / WN) * WM, column0 = warp % (BN / WN) * WN;
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (i < steps) {
+            load_a.fill(tiles + i * ELEMENTS);
+            load_b.fill(tiles + i * ELEMENTS + BM * TILE_K<T>);
+        }
+        dev_copy_commit();
+    }
+    int stage = 0, next = STAGES - 1;
+#pragma unroll 1
+    for (int i = 0; i < steps; i++) {
+        dev_copy_wait<STAGES - 2>();
+        DEV_SYNC(); /* stage i has arrived for all threads; stage i - 1 is free to be refilled */
+        if (i + STAGES - 1 < steps) {
+            load_a.fill(tiles + next * ELEMENTS);
+            load_b.fill(tiles + next * ELEMENTS + BM * TILE_K<T>);
+        }
+        dev_copy_commit();
+        const T *ta = tiles + stage * ELEMENTS, *tb = ta + BM * TILE_K<T>;
+        if constexpr (BF16)
+            warp_products<A::K_MAJOR, B::K_MAJOR, BM, BN, WM, WN>(acc, ta, tb, row0, column0);
+        else
+            thread_products<A::K_MAJOR, B::K_MAJOR>(acc, ta, tb, tid / 16, tid % 16);
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+        next = next + 1 == STAGES ? 0 : next + 1;
+    }
+    dev_copy_wait<0>();
+    DEV_SYNC(); /* the slabs reuse the tiles' memory */
+    epilogue<T, A, B, BM, BN, WM, WN>(acc, tiles, out, s, m0, n0, warp, lane, row0, column0);
+}
+
+/* Launches one tile size. In bfloat16, tiles of 64 x 64 (32 x 32 per warp) keep the tensor cores half idle: loading the
+ * fragments from shared memory takes about twice as long as mma.sync. They are used in two cases (plan_of in matmul.cu,
+ * conv_wide). First, if the result has at most 64 rows or columns: then there are at most 64 operations per byte of
+ * input, and an H200 is bound by memory below about 128. Second, if larger tiles would leave half of the GPU without a
+ * block even with split k. */
 template <class T, int BM, int BN, int WM, int WN, class A, class B, class Out>
 static cudaError_t tile_launch(const A &a, const B &b, const Out &out, const tile_shape &s, unsigned splits, unsigned z,
                                cudaStream_t stream)
@@ -376,6 +399,14 @@ static cudaError_t tile_launch(const A &a, const B &b, const Out &out, const til
     const dim3 grid((unsigned)(tile_ceil(s.m, BM) * tile_ceil(s.n, BN)), splits, z);
     return dev_launch((tile_product<T, A, B, Out, BM, BN, WM, WN>), grid, TILE_THREADS,
                       (tile_shared_bytes<T, BM, BN, WN>()), stream, a, b, out, s);
+}
+/* The tile of 64 x 64, compiled for every loader. */
+template <class T, class A, class B, class Out>
+static cudaError_t tile_launch_64(const A &a, const B &b, const Out &out, const tile_shape &s, unsigned splits,
+                                  unsigned z, cudaStream_t stream)
+{
+    constexpr int WM = sizeof(T) == 2 ? 32 : 16, WN = sizeof(T) == 2 ? 32 : 64;
+    return tile_launch<T, 64, 64, WM, WN>(a, b, out, s, splits, z, stream);
 }
 
 #endif

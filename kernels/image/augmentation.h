@@ -28,8 +28,8 @@ struct k_augment {
 size_t k_augment_bytes(const struct k_augment *a);
 cudaError_t k_augment_run(const struct k_augment *a, cudaStream_t s);
 
-/* label (n, height, width) -> target (n, target_height, target_width), as mcs_augment_target; both below 2^31 values.
- */
+/* label (n, height, width) -> target (n, target_height, target_width), as mcs_augment_target; both
+ * below 2^31 values. */
 struct k_target {
     int n, height, width, target_height, target_width;
     const int32_t *label;

@@ -121,8 +121,8 @@ static DEV_INLINE int block_exclusive_sum(int v, int *total)
     return before;
 }
 
-/* One block: replaces count (chunks) by its exclusive prefix sum, the number of roots in earlier chunks; *n: all roots.
- */
+/* One block: replaces count (chunks) by its exclusive prefix sum, the number of roots in earlier chunks;
+ * *n: all roots. */
 static __global__ void __launch_bounds__(CHUNK_THREADS) components_count(int *count, int chunks, int32_t *n)
 {
     int done = 0;

@@ -1,7 +1,7 @@
 /* Resizing of images and maps: Pillow's resampling of 8-bit images, torch's of float maps, SAM's low-resolution masks
  * to the image's size. General conventions: kernels.h; workspaces: inference.h. References: data/image/resample.c,
- * engine/image/bilinear.c, engine/cpu/device_ops_cpu.c and infer/clip/clip_embed.c. k_NAME_run takes a struct k_NAME.
- */
+ * engine/image/bilinear.c, engine/cpu/device_ops_cpu.c and infer/clip/clip_embed.c. k_NAME_run takes
+ * a struct k_NAME. */
 #ifndef MCS_KERNELS_IMAGES_H
 #define MCS_KERNELS_IMAGES_H
 

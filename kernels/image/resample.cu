@@ -50,8 +50,8 @@ static __global__ void __launch_bounds__(THREADS) resample_taps(struct taps t, i
     t.n[i] = hi - lo;
 }
 
-/* Resamples along one axis. Adjacent pixels of the axis are `stride` bytes apart; `inner`: bytes of the axes inside it.
- */
+/* Resamples along one axis. Adjacent pixels of the axis are `stride` bytes apart; `inner`: bytes of the
+ * axes inside it. */
 static __global__ void __launch_bounds__(THREADS)
     resample_axis(const uint8_t *src, struct taps t, divisor inner, divisor n_out, uint32_t n, uint8_t *dst)
 {

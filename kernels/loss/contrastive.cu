@@ -3,8 +3,8 @@
  * the backward pass recomputes them.
  *
  * Direction 0 is image -> text, 1 is text -> image. For each direction and row i, over j != i: stats[0] = ln sum
- * exp((1+b) L_ij), stats[1] = ln sum exp(b L_ij); in the released form stats[0] = ln(1 + sum exp(L_ij)), stats[1] = 0.
- */
+ * exp((1+b) L_ij), stats[1] = ln sum exp(b L_ij); in the released form stats[0] = ln(1 + sum exp(L_ij)),
+ * stats[1] = 0. */
 #include "kernels/loss/contrastive_tile.cuh"
 #include "kernels/loss/losses.h"
 

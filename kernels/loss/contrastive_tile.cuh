@@ -32,8 +32,8 @@ template <class T, bool V> static DEV_INLINE void load_chunk(T *to, const T *x, 
     }
 }
 
-/* to (TILE, PITCH) = rows r0.. (below end) and columns k0.. (below d) of x; zeros outside. One chunk per thread; eight
- * adjacent threads take two rows that are four apart, so that stores have no bank conflicts. */
+/* to (TILE, PITCH) = rows from r0 to end and columns from k0 to d of x, ends excluded; zeros outside. One chunk per
+ * thread; eight adjacent threads take two rows that are four apart, so that stores have no bank conflicts. */
 template <class T, bool V> static DEV_INLINE void load_tile(T *to, const T *x, int64_t r0, int64_t end, int k0, int d)
 {
     constexpr int CHUNK = staging<T>::CHUNK, PITCH = staging<T>::PITCH;
@@ -41,7 +41,7 @@ template <class T, bool V> static DEV_INLINE void load_tile(T *to, const T *x, i
     load_chunk<T, V>(to + r * PITCH + c, x, (r0 + r) * d + k0 + c, r0 + r < end && k0 + c < d, d - k0 - c);
 }
 
-/* to (DEPTH, SLAB_PITCH) = rows r0.. (below end) and columns d0..d0 + SLAB of x; zeros outside. */
+/* to (DEPTH, SLAB_PITCH) = rows from r0 to end and columns from d0 to d0 + SLAB of x, ends excluded; zeros outside. */
 template <class T, bool V> static DEV_INLINE void load_slab(T *to, const T *x, int64_t r0, int64_t end, int d0, int d)
 {
     constexpr int CHUNK = staging<T>::CHUNK, DEPTH = staging<T>::DEPTH, SLAB_PITCH = staging<T>::SLAB_PITCH;
@@ -137,9 +137,9 @@ template <> struct tile_of<bf16> {
     typedef mma_tile type;
 };
 
-/* s (TILE, SIM_PITCH) = scale A B^T, A rows a0.. (below a_end) of a, B rows b0.. (below b_end) of b, d columns.
- * Double-buffered in `scratch`; ends with a barrier. On entry no thread may still read scratch, nor s after the first
- * barrier. */
+/* s (TILE, SIM_PITCH) = scale A B^T, A the rows from a0 to a_end of a, B the rows from b0 to b_end of b, ends excluded,
+ * d columns. Double-buffered in `scratch`; ends with a barrier. On entry no thread may still read scratch, nor s after
+ * the first barrier. */
 template <class T, bool V>
 static DEV_INLINE void similarities(T *scratch, const T *a, int64_t a0, int64_t a_end, const T *b, int64_t b0,
                                     int64_t b_end, int d, float scale, float *s)
@@ -185,8 +185,7 @@ static DEV_INLINE lse lse_merge(lse a, lse b)
     const float row_max = fmaxf(a.row_max, b.row_max);
     return {row_max, a.row_sum * (double)expf(a.row_max - row_max) + b.row_sum * (double)expf(b.row_max - row_max)};
 }
-/* Adds exp(factor v[j]) of this thread's columns, v[j] the similarity of column(j), for which bit j of `used` is set.
- */
+/* Adds exp(factor v[j]), v[j] the similarity of column(j) of this thread, for each j whose bit in `used` is set. */
 static DEV_INLINE void lse_update(lse &r, const float v[TILE / 4], unsigned used, float factor)
 {
     float tile_max = -INFINITY, tile_sum = 0;

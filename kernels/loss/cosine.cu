@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     norms[2 * r + 1] = (float)lb;
 }
 
-/* da = dy (b / (|a||b|) - y a / |a|^2); where |a||b| is below SMALLEST, y is linear in a and the second term is absent
- */
+/* da = dy (b / (|a||b|) - y a / |a|^2); where |a||b| is below SMALLEST, y is linear in a and the second term is
+ * absent */
 template <int V>
 __global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     cosine_bwd(const float *a, const float *b, const float *y, const float *norms, const float *dy, float *da,
@@ -55,7 +55,7 @@ cudaError_t k_cosine_fwd(const struct k_cosine *a, cudaStream_t s)
 {
     if (!a->rows || !a->n) return cudaSuccess;
     const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
-    if (a->n % 4 == 0 && dev_by_fours(a->a) && dev_by_fours(a->b))
+    if (a->n % 4 == 0 && dev_aligned4(a->a) && dev_aligned4(a->b))
         return dev_launch((cosine_fwd<4>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->rows, a->each, a->n);
     return dev_launch((cosine_fwd<1>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->rows, a->each, a->n);
 }
@@ -64,7 +64,7 @@ cudaError_t k_cosine_bwd(const struct k_cosine *a, cudaStream_t s)
 {
     if (!a->rows || !a->n || !a->da) return cudaSuccess;
     const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
-    if (a->n % 4 == 0 && dev_by_fours(a->a) && dev_by_fours(a->b) && dev_by_fours(a->da))
+    if (a->n % 4 == 0 && dev_aligned4(a->a) && dev_aligned4(a->b) && dev_aligned4(a->da))
         return dev_launch((cosine_bwd<4>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->dy, a->da, a->beta,
                           a->rows, a->each, a->n);
     return dev_launch((cosine_bwd<1>), blocks, threads, 0, s, a->a, a->b, a->y, a->norms, a->dy, a->da, a->beta,

@@ -1,6 +1,6 @@
 /* SAM's mask losses: focal (Lin et al. 2017), Dice and cross-entropy of logits, and the IoU that is the target of the
- * IoU head. With u = x for target 1 and -x for target 0: CE = softplus(-u), 1 - p_t = sigmoid(-u) = exp(-softplus(u)).
- */
+ * IoU head. With u = x for target 1 and -x for target 0: CE = softplus(-u),
+ * 1 - p_t = sigmoid(-u) = exp(-softplus(u)). */
 #include "kernels/common/sums.cuh"
 #include "kernels/loss/losses.h"
 

@@ -12,8 +12,8 @@
 constexpr int APPLY_ROWS = 8;                             /* positions per thread in the passes that write */
 template <int V> constexpr int PREFETCH = V == 8 ? 2 : 4; /* positions loaded before the first is stored */
 constexpr int MERGE_LANES = 32, MERGE_GROUPS = 8;
-/* Parts merged by one launch, the maximum of column_parts. A convolution stores more; they are first merged in groups.
- */
+/* Parts merged by one launch, the maximum of column_parts. A convolution stores more; these are first merged in groups
+ * by another launch. */
 constexpr int MERGE_MAX = 256;
 
 /* z = (x - mean) scale + b, scale = rstd w. The backward pass recomputes z by the same operations, so that its sign

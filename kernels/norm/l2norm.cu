@@ -59,7 +59,7 @@ template <class T> static cudaError_t run_fwd(const struct k_l2norm *a, cudaStre
     const T *x = (const T *)a->x;
     T *y = (T *)a->y;
     const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
-    if (a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(y))
+    if (a->n % 4 == 0 && dev_aligned4(x) && dev_aligned4(y))
         return dev_launch((l2norm_fwd<T, 4>), blocks, threads, 0, s, x, y, a->norm, a->rows, a->n);
     return dev_launch((l2norm_fwd<T, 1>), blocks, threads, 0, s, x, y, a->norm, a->rows, a->n);
 }
@@ -69,7 +69,7 @@ template <class T> static cudaError_t run_bwd(const struct k_l2norm *a, cudaStre
     const T *y = (const T *)a->y, *dy = (const T *)a->dy;
     T *dx = (T *)a->dx;
     const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
-    if (a->n % 4 == 0 && dev_by_fours(y) && dev_by_fours(dy) && dev_by_fours(dx))
+    if (a->n % 4 == 0 && dev_aligned4(y) && dev_aligned4(dy) && dev_aligned4(dx))
         return dev_launch((l2norm_bwd<T, 4>), blocks, threads, 0, s, y, a->norm, dy, dx, a->beta, a->rows, a->n);
     return dev_launch((l2norm_bwd<T, 1>), blocks, threads, 0, s, y, a->norm, dy, dx, a->beta, a->rows, a->n);
 }

@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     }
 }
 
-/* dinp = beta dinp + rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight, norm = (inp - mean) rstd
- */
+/* dinp = beta dinp + rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight,
+ * norm = (inp - mean) rstd */
 template <class T, int V>
 __global__ void __launch_bounds__(DEV_WARP *WARPS_PER_BLOCK)
     layernorm_bwd_x(const T *inp, const float *weight, const float *stats, const T *dout, T *dinp, float beta,
@@ -153,7 +153,7 @@ template <class T> static cudaError_t run_fwd(const struct k_layernorm *a, cudaS
     const T *x = (const T *)a->x;
     T *y = (T *)a->y;
     const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
-    if (a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(y) && dev_by_fours(a->w) && dev_by_fours(a->b))
+    if (a->n % 4 == 0 && dev_aligned4(x) && dev_aligned4(y) && dev_aligned4(a->w) && dev_aligned4(a->b))
         return dev_launch((layernorm_fwd<T, 4>), blocks, threads, 0, s, x, a->w, a->b, y, a->stats, a->eps, a->rows,
                           a->n);
     return dev_launch((layernorm_fwd<T, 1>), blocks, threads, 0, s, x, a->w, a->b, y, a->stats, a->eps, a->rows, a->n);
@@ -164,7 +164,7 @@ template <class T> static cudaError_t run_bwd_x(const struct k_layernorm *a, cud
     const T *x = (const T *)a->x, *dy = (const T *)a->dy;
     T *dx = (T *)a->dx;
     const dim3 blocks(row_blocks(a->rows)), threads(DEV_WARP * WARPS_PER_BLOCK);
-    if (a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(dy) && dev_by_fours(dx) && dev_by_fours(a->w))
+    if (a->n % 4 == 0 && dev_aligned4(x) && dev_aligned4(dy) && dev_aligned4(dx) && dev_aligned4(a->w))
         return dev_launch((layernorm_bwd_x<T, 4>), blocks, threads, 0, s, x, a->w, a->stats, dy, dx, a->beta_x, a->rows,
                           a->n);
     return dev_launch((layernorm_bwd_x<T, 1>), blocks, threads, 0, s, x, a->w, a->stats, dy, dx, a->beta_x, a->rows,
@@ -176,7 +176,7 @@ template <class T> static cudaError_t run_bwd_weights(const struct k_layernorm *
     const T *x = (const T *)a->x, *dy = (const T *)a->dy;
     const int64_t per = part_rows(a->rows);
     const unsigned parts = (unsigned)((a->rows + per - 1) / per);
-    const int v = a->n % 4 == 0 && dev_by_fours(x) && dev_by_fours(dy) ? 4 : 1;
+    const int v = a->n % 4 == 0 && dev_aligned4(x) && dev_aligned4(dy) ? 4 : 1;
     const dim3 blocks((unsigned)(a->n + LANES * v - 1) / (unsigned)(LANES * v), parts), threads(LANES, GROUPS);
     const cudaError_t e = v == 4 ? dev_launch((layernorm_bwd_parts<T, 4>), blocks, threads, 0, s, x, a->stats, dy,
                                               a->workspace, a->rows, per, a->n)

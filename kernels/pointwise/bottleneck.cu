@@ -86,7 +86,7 @@ cudaError_t k_bottleneck_fwd(const struct k_bottleneck *a, cudaStream_t s)
     const int64_t rows = a->p * a->t;
     if (!rows || !a->c) return cudaSuccess;
     cudaError_t e;
-    if (a->c % 4 == 0 && dev_by_fours(a->x) && dev_by_fours(a->alpha) && dev_by_fours(a->noise) && dev_by_fours(a->y))
+    if (a->c % 4 == 0 && dev_aligned4(a->x) && dev_aligned4(a->alpha) && dev_aligned4(a->noise) && dev_aligned4(a->y))
         e = dev_launch((bottleneck_fwd<4>), (unsigned)rows, SUM_THREADS, 0, s, a->x, a->alpha, a->noise, a->y, a->map,
                        a->copies, a->t, a->c);
     else
@@ -100,8 +100,8 @@ cudaError_t k_bottleneck_bwd(const struct k_bottleneck *a, cudaStream_t s)
 {
     const int64_t rows = a->p * a->t;
     if (!rows || !a->c || !a->dalpha) return cudaSuccess;
-    if (a->c % 4 == 0 && dev_by_fours(a->x) && dev_by_fours(a->alpha) && dev_by_fours(a->noise) &&
-        dev_by_fours(a->dalpha) && (!a->dy || dev_by_fours(a->dy)))
+    if (a->c % 4 == 0 && dev_aligned4(a->x) && dev_aligned4(a->alpha) && dev_aligned4(a->noise) &&
+        dev_aligned4(a->dalpha) && (!a->dy || dev_aligned4(a->dy)))
         return dev_launch((bottleneck_bwd<4>), (unsigned)rows, SUM_THREADS, 0, s, a->x, a->alpha, a->noise, a->dy,
                           a->dkl, a->dalpha, a->beta, a->copies, a->t, a->c);
     return dev_launch((bottleneck_bwd<1>), (unsigned)rows, SUM_THREADS, 0, s, a->x, a->alpha, a->noise, a->dy, a->dkl,
