@@ -19,8 +19,11 @@ conv_geometry conv_geometry_of(const int src[3], const int dst[3], const int k[3
 int conv_fits_vec(const conv_geometry *g, const void *p, enum k_dtype t)
 {
     const int v = t == K_BF16 ? 8 : 4;
-    const int lines = g->c % v == 0 || (g->run != g->c && g->mul[2] * g->c % v == 0 && g->src[2] * g->c % v == 0);
-    return lines && g->run % v == 0 && g->source_batch % v == 0 && (size_t)p % 16 == 0;
+    /* Taps start at multiples of v: every position of the source does, or, where the taps of a kernel row are one run,
+     * every position at which such a run starts. */
+    const int aligned_taps =
+        g->c % v == 0 || (g->run != g->c && g->mul[2] * g->c % v == 0 && g->src[2] * g->c % v == 0);
+    return aligned_taps && g->run % v == 0 && g->source_batch % v == 0 && (size_t)p % 16 == 0;
 }
 
 struct igemm_plan {

@@ -9,6 +9,8 @@
  * adding the parts cost little in comparison. */
 constexpr int64_t SPLIT_BLOCKS = 264, SPLIT_STAGES = 8, SPLIT_MAX = 256, SPLIT_BYTES = 64 << 20;
 
+/* Number of splits for a result of `tiles` tiles and `results` elements: enough to give SPLIT_BLOCKS blocks, limited by
+ * SPLIT_STAGES, by SPLIT_MAX and by SPLIT_BYTES of partial results in float. */
 static inline int64_t split_count(int64_t tiles, int64_t k_tiles, int64_t results)
 {
     int64_t n = SPLIT_BLOCKS / (tiles ? tiles : 1);
