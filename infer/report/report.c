@@ -149,50 +149,41 @@ static void write_head(FILE *out, const struct run_files *r)
     if (n) fputs("</p>\n", out);
 }
 
-/*  id, heading, text below it */
+/*  id, heading, text below it, call that writes the rest (out and r are those of write_page) */
 #define SECTIONS(X)                                                                                                    \
-    X(glance, "At a glance", "")                                                                                       \
-    X(cases, "Pictures, case by case", "")                                                                             \
-    X(data, "1. The images", "")                                                                                       \
+    X(glance, "At a glance", "", mcs_report_glance(out, r->summary))                                                   \
+    X(cases, "Pictures, case by case", "", mcs_report_cases(out, r->folder, r->cases))                                 \
+    X(data, "1. The images", "", write_data(out, r))                                                                   \
     X(finetune, "2. Fine-tuning on captions",                                                                          \
-      "A model that knows images and texts (CLIP) learns from pairs of image and caption which belong together. No "   \
-      "mask is used.")                                                                                                 \
+      "A model that knows images and texts (CLIP) learns from pairs of image and caption which belong "                \
+      "together. No mask is used.",                                                                                    \
+      write_finetune(out, r))                                                                                          \
     X(mask, "3. From a text to a mask",                                                                                \
-      "The model is asked which parts of the image matter for a text (saliency). A threshold makes a coarse mask, "    \
-      "its "                                                                                                           \
-      "best connected part is boxed, and SAM draws the mask in the box.")                                              \
+      "The model is asked which parts of the image matter for a text (saliency). A threshold makes a coarse "          \
+      "mask, its best connected part is boxed, and SAM draws the mask in the box.",                                    \
+      mcs_report_control(out, r->summary))                                                                             \
     X(network, "4. A network trained on these masks",                                                                  \
-      "The masks of the training images, made from text as above, are taken for true (pseudo-labels), and a U-Net is " \
-      "trained on them. It then needs no text.")                                                                       \
+      "The masks of the training images, made from text as above, are taken for true (pseudo-labels), and a "          \
+      "U-Net is trained on them. It then needs no text.",                                                              \
+      write_network(out, r))                                                                                           \
     X(uncertainty, "5. Uncertainty",                                                                                   \
-      "Where the network's checkpoints are unsure or disagree, the entropy of their mean is high. A useful map is "    \
-      "high "                                                                                                          \
-      "where the mask is wrong.")                                                                                      \
-    X(cost, "6. Time and memory", "")                                                                                  \
-    X(glossary, "Words", "")                                                                                           \
-    X(made, "How this run was made", "")
+      "Where the network's checkpoints are unsure or disagree, the entropy of their mean is high. A useful "           \
+      "map is high where the mask is wrong.",                                                                          \
+      mcs_report_uncertainty(out, r->summary))                                                                         \
+    X(cost, "6. Time and memory", "", write_cost(out, r))                                                              \
+    X(glossary, "Words", "", write_glossary(out))                                                                      \
+    X(made, "How this run was made", "", write_made(out, r))
 
-static void section_glance(FILE *out, const struct run_files *r)
-{
-    mcs_report_glance(out, r->summary);
-}
-
-static void section_cases(FILE *out, const struct run_files *r)
-{
-    mcs_report_cases(out, r->folder, r->cases);
-}
-
-static void section_data(FILE *out, const struct run_files *r)
+static void write_data(FILE *out, const struct run_files *r)
 {
     if (is_demo(r))
         fputs("<p>Slices of one MRI, deformed, shaded and made noisy at random; most get a lesion. A caption says what "
-              "it "
-              "is and where. Test slices come from parts of the brain that training never saw.</p>\n",
+              "it is and where. Test slices come from parts of the brain that training never saw.</p>\n",
               out);
     mcs_report_data(out, r->summary);
 }
 
-static void section_finetune(FILE *out, const struct run_files *r)
+static void write_finetune(FILE *out, const struct run_files *r)
 {
     mcs_report_retrieval(out, r->summary);
     fputs("<h3>Training</h3>\n", out);
@@ -201,12 +192,7 @@ static void section_finetune(FILE *out, const struct run_files *r)
         mcs_report_missing(out, "No curves: there is no finetune/metrics.jsonl.");
 }
 
-static void section_mask(FILE *out, const struct run_files *r)
-{
-    mcs_report_control(out, r->summary);
-}
-
-static void section_network(FILE *out, const struct run_files *r)
+static void write_network(FILE *out, const struct run_files *r)
 {
     mcs_report_network(out, r->summary);
     fputs("<h3>Training</h3>\n", out);
@@ -214,33 +200,25 @@ static void section_network(FILE *out, const struct run_files *r)
         mcs_report_missing(out, "No curves: there is no network/metrics.jsonl.");
 }
 
-static void section_uncertainty(FILE *out, const struct run_files *r)
-{
-    mcs_report_uncertainty(out, r->summary);
-}
-
-static void section_cost(FILE *out, const struct run_files *r)
+static void write_cost(FILE *out, const struct run_files *r)
 {
     mcs_report_cost(out, r->summary);
     mcs_report_arena(out, r->timeline);
 }
 
-static void section_glossary(FILE *out, const struct run_files *r)
+static void write_glossary(FILE *out)
 {
-    (void)r;
     fputs(
         "<dl>\n"
         "<dt>DSC (Dice)</dt><dd>Overlap of two masks: twice the shared area over the sum of both areas. 0: none, 1: "
-        "the "
-        "same mask.</dd>\n"
+        "the same mask.</dd>\n"
         "<dt>IoU</dt><dd>The shared area over the area of both together; never above the DSC.</dd>\n"
         "<dt>NSD</dt><dd>How much of the two outlines lies within 2 pixels of the other one. 1: all of it.</dd>\n"
         "<dt>Saliency</dt><dd>A map of which parts of an image the model needs to match it with a text.</dd>\n"
         "<dt>SAM</dt><dd>A model that draws the mask of whatever is in a given box or at a given point.</dd>\n"
         "<dt>Pseudo-label</dt><dd>A mask made by a model and then used for training as if it were drawn by hand.</dd>\n"
         "<dt>Checkpoint, ensemble</dt><dd>The network as it was at one moment of its training; the mean of what "
-        "several "
-        "of them predict.</dd>\n"
+        "several of them predict.</dd>\n"
         "<dt>Entropy</dt><dd>Doubt in bits: 0 where the network is certain, 1 where lesion and no lesion are equally "
         "likely.</dd>\n"
         "<dt>Uncertainty score</dt><dd>A case's entropy, summed up and divided by the length of its mask's border: the "
@@ -270,7 +248,7 @@ static void write_weights(FILE *out, const json_t *weights)
     fputs("</ul>\n", out);
 }
 
-static void section_made(FILE *out, const struct run_files *r)
+static void write_made(FILE *out, const struct run_files *r)
 {
     struct arena arena = {0};
     const char *command = mcs_report_string(r->summary, "command"),
@@ -299,14 +277,14 @@ static void write_page(FILE *out, const struct run_files *r)
     write_head(out, r);
     write_caution(out, r);
     fputs("<nav>", out);
-#define X(id, heading, text) fputs("<a href=\"#" #id "\">" heading "</a> ", out);
+#define X(id, heading, text, rest) fputs("<a href=\"#" #id "\">" heading "</a> ", out);
     SECTIONS(X)
 #undef X
     fputs("</nav>\n", out);
-#define X(id, heading, text)                                                                                           \
+#define X(id, heading, text, rest)                                                                                     \
     fputs("<section id=\"" #id "\">\n<h2>" heading "</h2>\n", out);                                                    \
     if (*(text)) fputs("<p>" text "</p>\n", out);                                                                      \
-    section_##id(out, r);                                                                                              \
+    rest;                                                                                                              \
     fputs("</section>\n", out);
     SECTIONS(X)
 #undef X

@@ -3,8 +3,8 @@
 #include "engine/cli/config.h"
 #include "train/cmd/demo_data_options.h"
 #include "train/cmd/gpus_option.h"
+#include "train/cmd/rank_command.h"
 #include "train/demo/start_models.h"
-#include "train/run/process_group.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +42,8 @@ static int makes_clip(const struct start_command *c)
 /* Trains on one rank. */
 static enum mcs_status run_rank(void *ctx, const struct process_group *t)
 {
-    const struct start_command *c = ctx;
+    const struct rank_command *r = ctx;
+    const struct start_command *c = r->command;
     const struct demo_start_options start = {.out = c->output,
                                              .atlas = c->atlas,
                                              .config = c->common.command.options,
@@ -68,17 +69,11 @@ static enum mcs_status run(const void *o)
         return MCS_OK;
     }
     struct arena arena = {0};
-    struct run_folder *run = NULL;
+    struct rank_command r = {.command = c, .common = &c->common, .output = c->output, .gpus = c->gpus};
     const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
     const struct run_input in = {"--atlas", c->atlas, ""};
-    const struct process_group_options group = {.command = &c->common.command,
-                                                .device = &c->common.device,
-                                                .gpus = c->gpus,
-                                                .run = c->output,
-                                                .config = c->common.command.options};
     enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 2, &in, 1);
-    if (st == MCS_OK) st = mcs_process_group_open_run(&group, &run);
-    if (st == MCS_OK) st = mcs_run_close(run, mcs_process_group_run(&group, run_rank, (void *)c));
+    if (st == MCS_OK) st = mcs_rank_command_run(&r, run_rank);
     mcs_arena_free(&arena);
     return st;
 }

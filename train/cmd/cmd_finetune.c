@@ -6,8 +6,7 @@
 #include "engine/devices.h"
 #include "train/clip/finetune.h"
 #include "train/cmd/gpus_option.h"
-#include "train/run/checkpoint.h"
-#include "train/run/process_group.h"
+#include "train/cmd/rank_command.h"
 #include "train/run/training_data.h"
 
 #include <math.h>
@@ -154,22 +153,15 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
     return MCS_OK;
 }
 
-struct rank_task {
-    const struct finetune_command *command;
-    const char *config;
-    struct run_folder *run; /* rank 0's; NULL on other ranks */
-};
-
 static enum mcs_status run_rank(void *ctx, const struct process_group *t)
 {
-    const struct rank_task *task = ctx;
-    const struct finetune_command *c = task->command;
+    const struct rank_command *r = ctx;
+    const struct finetune_command *c = r->command;
     const struct pairs_options po = {.image_column = c->image_column,
                                      .caption_column = c->caption_column,
                                      .image_folder = c->images,
                                      .separator = c->separator[0],
                                      .min_codes = (int)c->min_caption};
-    char path[MCS_PATH_BYTES];
     struct pairs pairs = {0};
     struct clip_model m = {0};
     struct arena arena = {0};
@@ -177,16 +169,15 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
     MCS_TRY_GOTO(mcs_clip_model_open(c->model, t->device, &m), st, done);
-    const char *config = task->config; /* rank 0 adds the lines of training_data.h and writes it to the checkpoint */
+    /* Rank 0 adds the lines of training_data.h and writes them to the checkpoint. */
+    const char *config = c->common.command.options;
     if (!c->common.dry_run && t->rank == 0) {
         const char *lines;
         MCS_TRY_GOTO(mcs_training_pairs_lines(&pairs, &arena, &lines), st, done);
         config =
             mcs_arena_printf(&arena, "%s%s%s", config, lines, mcs_training_weights_line("model", m.sha256, &arena));
         MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
-        MCS_TRY_GOTO(mcs_path(path, "%s/checkpoint.h5", c->output), st, done);
-        MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
-        MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
+        MCS_TRY_GOTO(mcs_rank_command_begin(r, config), st, done);
     }
     st = train(c, t, &m, &pairs, config);
 done:
@@ -208,16 +199,9 @@ static enum mcs_status run(const void *o)
 {
     const struct finetune_command *c = o;
     struct arena arena = {0};
-    struct rank_task task = {c, c->common.command.options, NULL};
-    const struct process_group_options group = {.command = &c->common.command,
-                                                .device = &c->common.device,
-                                                .dry_run = c->common.dry_run,
-                                                .gpus = c->gpus,
-                                                .run = c->output,
-                                                .config = task.config};
+    struct rank_command r = {.command = c, .common = &c->common, .output = c->output, .gpus = c->gpus};
     enum mcs_status st = check_paths(c, &arena);
-    if (st == MCS_OK) st = mcs_process_group_open_run(&group, &task.run);
-    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_process_group_run(&group, run_rank, &task));
+    if (st == MCS_OK) st = mcs_rank_command_run(&r, run_rank);
     mcs_arena_free(&arena);
     return st;
 }

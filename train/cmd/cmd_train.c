@@ -1,13 +1,11 @@
 /* mcsam train: trains a segmentation network on masks, in cycles. */
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
-#include "engine/base/path.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
 #include "train/cmd/gpus_option.h"
-#include "train/run/checkpoint.h"
+#include "train/cmd/rank_command.h"
 #include "train/run/memory_table.h"
-#include "train/run/process_group.h"
 #include "train/run/training_data.h"
 #include "train/unet/unet_train.h"
 
@@ -152,33 +150,25 @@ static enum mcs_status train(const struct train_command *c, const struct process
     return MCS_OK;
 }
 
-struct rank_task {
-    const struct train_command *command;
-    const char *config;
-    struct run_folder *run; /* rank 0's; NULL on other ranks */
-};
-
 static enum mcs_status run_rank(void *ctx, const struct process_group *t)
 {
-    const struct rank_task *task = ctx;
-    const struct train_command *c = task->command;
+    const struct rank_command *r = ctx;
+    const struct train_command *c = r->command;
     struct unet_cases cases = {0};
     struct unet_plans plans;
     struct unet_model m = {0};
     struct arena arena = {0};
-    char path[MCS_PATH_BYTES];
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
     MCS_TRY_GOTO(mcs_process_group_check_batch(t->size, plans.batch), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, t->device, &m), st, done);
-    const char *config = task->config; /* rank 0 adds the lines of training_data.h and writes it to the checkpoint */
+    /* Rank 0 adds the lines of training_data.h and writes them to the checkpoint. */
+    const char *config = c->common.command.options;
     if (!c->common.dry_run && t->rank == 0) {
         config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
         MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
-        MCS_TRY_GOTO(mcs_path(path, "%s/checkpoint.h5", c->output), st, done);
-        MCS_TRY_GOTO(mcs_checkpoint_check(path, config), st, done);
-        MCS_TRY_GOTO(mcs_run_save_config(task->run), st, done);
+        MCS_TRY_GOTO(mcs_rank_command_begin(r, config), st, done);
     }
     MCS_TRY_GOTO(train(c, t, &cases, &m, config), st, done);
 done:
@@ -191,21 +181,11 @@ done:
 static enum mcs_status run(const void *command)
 {
     const struct train_command *c = command;
-    struct arena arena = {0};
-    struct rank_task task = {c, c->common.command.options, NULL};
-    const struct process_group_options group = {.command = &c->common.command,
-                                                .device = &c->common.device,
-                                                .dry_run = c->common.dry_run,
-                                                .gpus = c->gpus,
-                                                .run = c->output,
-                                                .config = task.config};
+    struct rank_command r = {.command = c, .common = &c->common, .output = c->output, .gpus = c->gpus};
     const struct run_output out = {c->output, "*"};
     const struct run_input in[] = {{"--images", c->images, ""}, {"--labels", c->labels, ""}};
-    enum mcs_status st = mcs_run_check_paths(&c->common.command, &out, 1, in, 2);
-    if (st == MCS_OK) st = mcs_process_group_open_run(&group, &task.run);
-    if (st == MCS_OK) st = mcs_run_close(task.run, mcs_process_group_run(&group, run_rank, &task));
-    mcs_arena_free(&arena);
-    return st;
+    MCS_TRY(mcs_run_check_paths(&c->common.command, &out, 1, in, 2));
+    return mcs_rank_command_run(&r, run_rank);
 }
 
 const struct mcs_verb mcs_verb_train = {.name = "train",
