@@ -324,20 +324,14 @@ int mcs_nifti_make(const struct nifti_header *like, enum nifti_type type, uint8_
 
 /* ---- voxels ---- */
 
-static void swap_values(void *values, int bytes, int64_t n)
+static void swap_values(uint8_t *values, int bytes, int64_t n)
 {
-#define SWAP(type, swap)                                                                                               \
-    for (int64_t i = 0; bytes == sizeof(type) && i < n; i++) {                                                         \
-        type v;                                                                                                        \
-        char *p = (char *)values + i * (int64_t)sizeof v;                                                              \
-        memcpy(&v, p, sizeof v);                                                                                       \
-        v = swap(v);                                                                                                   \
-        memcpy(p, &v, sizeof v);                                                                                       \
-    }
-    SWAP(uint16_t, __builtin_bswap16)
-    SWAP(uint32_t, __builtin_bswap32)
-    SWAP(uint64_t, __builtin_bswap64)
-#undef SWAP
+    for (uint8_t *p = values; p < values + n * bytes; p += bytes)
+        for (int k = 0; k < bytes / 2; k++) {
+            const uint8_t first = p[k];
+            p[k] = p[bytes - 1 - k];
+            p[bytes - 1 - k] = first;
+        }
 }
 
 void mcs_nifti_to_float(const struct nifti_header *h, void *src, int64_t n, float *dst)

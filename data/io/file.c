@@ -91,9 +91,9 @@ int mcs_file_has_ending(const char *name, const char *endings)
     return 0;
 }
 
-static int by_name(const void *a, const void *b)
+int mcs_text_compare(const void *a, const void *b)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 enum mcs_status mcs_folder_list(const char *path, const char *endings, struct file_list *list)
@@ -124,7 +124,7 @@ enum mcs_status mcs_folder_list(const char *path, const char *endings, struct fi
         MCS_REQUIRE_GOTO(list->names[list->n], MCS_E_NOMEM, st, done, "%s: no memory for the list of files", path);
         list->n++;
     }
-    if (list->n) qsort(list->names, (size_t)list->n, sizeof *list->names, by_name);
+    if (list->n) qsort(list->names, (size_t)list->n, sizeof *list->names, mcs_text_compare);
 done:
     closedir(folder);
     if (st != MCS_OK) mcs_file_list_free(list);
@@ -141,8 +141,7 @@ void mcs_file_list_free(struct file_list *list)
 
 void mcs_file_stem(const char *path, char *dst, int dst_bytes)
 {
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
+    const char *base = mcs_path_name(path);
     size_t n = strlen(base);
 
     if (n > 7 && strcasecmp(base + n - 7, ".nii.gz") == 0) {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 1 << 17, PART_BYTES = 1 << 24 };
+enum { BUFFER_BYTES = 1 << 17 };
 
 struct gzip_input {
     char *path;
@@ -67,20 +67,14 @@ int mcs_gzip_packed(const struct gzip_input *in)
 enum mcs_status mcs_gzip_read_some(struct gzip_input *in, void *dst, int64_t n, int64_t *got)
 {
     int error = Z_OK;
-    *got = 0;
-    while (*got < n) {
-        const int64_t part = n - *got < PART_BYTES ? n - *got : PART_BYTES;
-        errno = 0;
-        const int more = gzread(in->file, (char *)dst + *got, (unsigned)part);
-        const int why = errno;
-        const char *text = gzerror(in->file, &error);
-        MCS_REQUIRE(error != Z_ERRNO, MCS_E_IO, "%s: cannot read: %s", in->path, strerror(why));
-        MCS_REQUIRE(error != Z_MEM_ERROR, MCS_E_NOMEM, "%s: no memory to read it", in->path);
-        MCS_REQUIRE(error != Z_BUF_ERROR, MCS_E_DATA, "%s: truncated: its gzip stream has no end", in->path);
-        MCS_REQUIRE(error == Z_OK && more >= 0, MCS_E_DATA, "%s: damaged gzip stream (%s)", in->path, text);
-        if (more == 0) return MCS_OK;
-        *got += more;
-    }
+    errno = 0;
+    *got = (int64_t)gzfread(dst, 1, (size_t)n, in->file);
+    const int why = errno;
+    const char *text = gzerror(in->file, &error);
+    MCS_REQUIRE(error != Z_ERRNO, MCS_E_IO, "%s: cannot read: %s", in->path, strerror(why));
+    MCS_REQUIRE(error != Z_MEM_ERROR, MCS_E_NOMEM, "%s: no memory to read it", in->path);
+    MCS_REQUIRE(error != Z_BUF_ERROR, MCS_E_DATA, "%s: truncated: its gzip stream has no end", in->path);
+    MCS_REQUIRE(error == Z_OK, MCS_E_DATA, "%s: damaged gzip stream (%s)", in->path, text);
     return MCS_OK;
 }
 
@@ -117,18 +111,6 @@ enum mcs_status mcs_gzip_finish(struct gzip_input *in, int64_t max_bytes)
     return MCS_OK;
 }
 
-static int put(gzFile f, const void *bytes, int64_t n)
-{
-    const char *p = bytes;
-    while (n > 0) {
-        const unsigned part = n < PART_BYTES ? (unsigned)n : PART_BYTES;
-        if (gzwrite(f, p, part) != (int)part) return 0;
-        p += part;
-        n -= part;
-    }
-    return 1;
-}
-
 enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int packed, const void *head, int64_t head_bytes,
                                const void *body, int64_t body_bytes)
 {
@@ -140,7 +122,8 @@ enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int packed, const v
         return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to write it", f->target);
     }
     errno = 0;
-    const int written = put(out, head, head_bytes) && put(out, body, body_bytes);
+    const int written = gzfwrite(head, 1, (size_t)head_bytes, out) == (size_t)head_bytes &&
+                        gzfwrite(body, 1, (size_t)body_bytes, out) == (size_t)body_bytes;
     int why = errno;
     const int closed = gzclose_w(out) == Z_OK;
     if (written) why = errno;

@@ -28,7 +28,7 @@ static const int64_t SLOWEST_BYTES_A_MS = 1000; /* a file on a busy network */
 static const int64_t MAX_BYTES = (int64_t)1 << 38;
 
 struct h5_helper {
-    char *path;
+    const char *path;
     pthread_mutex_t lock;
     struct h5_process process;
     int failed; /* no further requests are sent */
@@ -175,13 +175,8 @@ enum mcs_status mcs_h5_helper_open(int fd, const char *path, struct h5_helper **
     enum mcs_status st;
     *h = NULL;
     struct h5_helper *made = calloc(1, sizeof *made);
-    char *copy = strdup(path);
-    if (!made || !copy) {
-        free(made);
-        free(copy);
-        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to open it", path);
-    }
-    made->path = copy;
+    MCS_REQUIRE(made, MCS_E_NOMEM, "%s: no memory to open it", path);
+    made->path = path;
     made->process = (struct h5_process){.pid = -1, .socket = -1, .memory = -1};
     pthread_mutex_init(&made->lock, NULL);
     MCS_TRY_GOTO(mcs_h5_process_start(fd, &made->process), st, failed);
@@ -199,7 +194,6 @@ void mcs_h5_helper_close(struct h5_helper *h)
     if (!h) return;
     mcs_h5_process_end(&h->process);
     pthread_mutex_destroy(&h->lock);
-    free(h->path);
     free(h);
 }
 

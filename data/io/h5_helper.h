@@ -18,7 +18,7 @@
 
 struct h5_helper;
 
-/* fd: a regular file open for reading; the caller keeps it. path is used in messages. */
+/* fd: a regular file open for reading; the caller keeps it. path names it in messages and must outlive h. */
 enum mcs_status mcs_h5_helper_open(int fd, const char *path, struct h5_helper **h);
 void mcs_h5_helper_close(struct h5_helper *h); /* NULL is allowed */
 

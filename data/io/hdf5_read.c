@@ -13,7 +13,7 @@ static const int64_t MAX_ARRAY_BYTES = (int64_t)1 << 38;
 static const int64_t MAX_RATIO = 1032;
 
 struct hdf5_file {
-    char *label;
+    const char *label;
     hid_t file;
     int opens; /* number of files that the driver has opened: one */
 };
@@ -91,13 +91,8 @@ enum mcs_status mcs_hdf5_open(int fd, const char *label, struct hdf5_file **f)
     *f = NULL;
     MCS_REQUIRE(fstat(fd, &about) == 0 && S_ISREG(about.st_mode), MCS_E_DATA, "%s: is not a regular file", label);
     struct hdf5_file *made = calloc(1, sizeof *made);
-    char *copy = strdup(label);
-    if (!made || !copy) {
-        free(made);
-        free(copy);
-        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to open it", label);
-    }
-    *made = (struct hdf5_file){.label = copy, .file = -1};
+    MCS_REQUIRE(made, MCS_E_NOMEM, "%s: no memory to open it", label);
+    *made = (struct hdf5_file){.label = label, .file = -1};
     mcs_hdf5_enter();
     const enum mcs_status st = open_locked(fd, (int64_t)about.st_size, made);
     mcs_hdf5_leave();
@@ -114,7 +109,6 @@ void mcs_hdf5_close(struct hdf5_file *f)
     mcs_hdf5_enter();
     if (f->file >= 0) H5Fclose(f->file);
     mcs_hdf5_leave();
-    free(f->label);
     free(f);
 }
 

@@ -4,7 +4,8 @@
  *
  * The calls check that the values are in the file and not in others (no external links, external storage or
  * virtual datasets), that no filter plugin is loaded, and that names, ranks, counts, chunks and texts are bounded.
- * Statuses and conversions are those of data/io/store.h, which uses these calls; label names the file in messages. */
+ * Statuses and conversions are those of data/io/store.h, which uses these calls; label names the file in messages
+ * and must outlive the file. */
 #ifndef MCS_HDF5_READ_H
 #define MCS_HDF5_READ_H
 

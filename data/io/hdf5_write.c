@@ -7,7 +7,7 @@
 #include <string.h>
 
 struct hdf5_writer {
-    char *label;
+    const char *label;
     hid_t file;
 };
 
@@ -25,14 +25,9 @@ static hid_t stored_type(enum mcs_array_type type)
 enum mcs_status mcs_hdf5_create(const char *label, struct hdf5_writer **w)
 {
     struct hdf5_writer *made = calloc(1, sizeof *made);
-    char *copy = strdup(label);
     *w = NULL;
-    if (!made || !copy) {
-        free(made);
-        free(copy);
-        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to open it", label);
-    }
-    made->label = copy;
+    MCS_REQUIRE(made, MCS_E_NOMEM, "%s: no memory to open it", label);
+    made->label = label;
     mcs_hdf5_enter();
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     /* In memory: then a full disk fails in mcsam's write and not inside the library, which cannot recover from it. */
@@ -54,7 +49,6 @@ void mcs_hdf5_drop(struct hdf5_writer *w)
     mcs_hdf5_enter();
     if (w->file >= 0) H5Fclose(w->file);
     mcs_hdf5_leave();
-    free(w->label);
     free(w);
 }
 

@@ -7,7 +7,7 @@
 
 struct hdf5_writer;
 
-/* label names the file in messages and is copied. */
+/* label names the file in messages and must outlive w. */
 enum mcs_status mcs_hdf5_create(const char *label, struct hdf5_writer **w);
 void mcs_hdf5_drop(struct hdf5_writer *w); /* NULL is allowed */
 enum mcs_status mcs_hdf5_put(struct hdf5_writer *w, const char *name, enum mcs_array_type type, int nd,

@@ -135,23 +135,19 @@ static enum mcs_status parse(struct safetensors *f, int64_t n_bytes)
 static enum mcs_status open_bytes(const char *path, char *bytes, int64_t n_bytes, struct safetensors **file)
 {
     *file = NULL;
+    enum mcs_status st = MCS_OK;
     struct safetensors *f = calloc(1, sizeof *f);
-    char *copy = strdup(path);
-    if (!f || !copy) {
-        free(f);
-        free(copy);
+    if (f)
+        *f = (struct safetensors){.path = strdup(path), .bytes = bytes};
+    else
         free(bytes);
-        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to open it", path);
-    }
-    f->path = copy;
-    f->bytes = bytes;
-    enum mcs_status st = parse(f, n_bytes);
-    if (st != MCS_OK) {
-        mcs_safetensors_close(f);
-        return st;
-    }
+    MCS_REQUIRE_GOTO(f && f->path, MCS_E_NOMEM, st, failed, "%s: no memory to open it", path);
+    MCS_TRY_GOTO(parse(f, n_bytes), st, failed);
     *file = f;
     return MCS_OK;
+failed:
+    mcs_safetensors_close(f);
+    return st;
 }
 
 enum mcs_status mcs_safetensors_open(const char *path, struct safetensors **file)

@@ -10,14 +10,12 @@
 #include "data/io/hdf5_write.h"
 #include "data/io/sha256.h"
 #include "data/run/run_folder.h"
+#include "engine/base/input.h"
 #include "engine/base/memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Exactly one of writer, file and helper is not NULL. */
@@ -29,18 +27,14 @@ struct store {
     int fd; /* of file; else -1 */
 };
 
+/* On failure the caller closes *s. */
 static enum mcs_status store_new(const char *path, struct store **s)
 {
     *s = calloc(1, sizeof **s);
-    char *copy = strdup(path);
-    if (!*s || !copy) {
-        free(*s);
-        free(copy);
-        *s = NULL;
-        return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to open it", path);
-    }
-    (*s)->path = copy;
+    MCS_REQUIRE(*s, MCS_E_NOMEM, "%s: no memory to open it", path);
     (*s)->fd = -1;
+    (*s)->path = strdup(path);
+    MCS_REQUIRE((*s)->path, MCS_E_NOMEM, "%s: no memory to open it", path);
     return MCS_OK;
 }
 
@@ -64,8 +58,8 @@ enum mcs_status mcs_store_create(const char *path, struct store **s)
     *s = NULL;
     MCS_TRY(mcs_file_begin(path, &trial)); /* fail early where the path is not writable */
     mcs_file_abort(&trial);
-    MCS_TRY(store_new(path, s));
-    const enum mcs_status st = mcs_hdf5_create(path, &(*s)->writer);
+    enum mcs_status st = store_new(path, s);
+    if (st == MCS_OK) st = mcs_hdf5_create((*s)->path, &(*s)->writer);
     if (st == MCS_OK) return st;
     mcs_store_close(*s);
     *s = NULL;
@@ -125,20 +119,6 @@ enum mcs_status mcs_store_put_number(struct store *s, const char *key, double nu
 
 /* ---- reading ---- */
 
-/* Only a regular file is read: opening a FIFO would wait for a writer. */
-static enum mcs_status open_regular(const char *path, int *fd)
-{
-    struct stat about;
-    MCS_REQUIRE(!mcs_folder_exists(path), MCS_E_IO, "%s: is a folder, an HDF5 file is needed", path);
-    MCS_REQUIRE(mcs_file_exists(path), MCS_E_NOINPUT, "%s: no such file", path);
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    MCS_REQUIRE(*fd >= 0, errno == ENOENT ? MCS_E_NOINPUT : MCS_E_IO, "%s: cannot read: %s", path, strerror(errno));
-    if (fstat(*fd, &about) == 0 && S_ISREG(about.st_mode)) return MCS_OK;
-    close(*fd);
-    *fd = -1;
-    return MCS_FAIL(MCS_E_IO, "%s: is not a regular file", path);
-}
-
 /* 1 where a record of the run folder that contains path shows that this program wrote the bytes behind fd. Called
  * before libhdf5 sees any of them. */
 static int is_known(const char *path, int fd)
@@ -153,15 +133,16 @@ enum mcs_status mcs_store_open(const char *path, struct store **s)
 {
     enum mcs_status st;
     int fd;
+    int64_t n_bytes;
 
     *s = NULL;
-    MCS_TRY(open_regular(path, &fd));
+    MCS_TRY(mcs_input_open(path, &fd, &n_bytes));
     st = store_new(path, s);
     if (st == MCS_OK && is_known(path, fd)) {
         (*s)->fd = fd;
-        st = mcs_hdf5_open(fd, path, &(*s)->file);
+        st = mcs_hdf5_open(fd, (*s)->path, &(*s)->file);
     } else {
-        if (st == MCS_OK) st = mcs_h5_helper_open(fd, path, &(*s)->helper);
+        if (st == MCS_OK) st = mcs_h5_helper_open(fd, (*s)->path, &(*s)->helper);
         close(fd);
     }
     if (st == MCS_OK) return st;
@@ -251,11 +232,6 @@ enum mcs_status mcs_store_get_number(struct store *s, const char *key, double *n
     return s->file ? mcs_hdf5_note_number(s->file, key, number) : mcs_h5_helper_note_number(s->helper, key, number);
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 enum mcs_status mcs_store_list(struct store *s, int *n, char ***names)
 {
     struct hdf5_texts t;
@@ -264,6 +240,6 @@ enum mcs_status mcs_store_list(struct store *s, int *n, char ***names)
     MCS_REQUIRE(!s->writer, MCS_E_USAGE, "%s: opened for writing", s->path);
     MCS_TRY(s->file ? mcs_hdf5_list(s->file, &t) : mcs_h5_helper_list(s->helper, &t));
     MCS_TRY(split(s, &t, n, names));
-    qsort(*names, (size_t)*n, sizeof **names, by_name);
+    qsort(*names, (size_t)*n, sizeof **names, mcs_text_compare);
     return MCS_OK;
 }

@@ -263,9 +263,7 @@ done:
     return st;
 }
 
-/* City-block distance from each pixel to the nearest one where (mask != 0) == to, capped at 255; pixels outside the
- * slice count as mask 0. */
-static void steps_to(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps)
+void mcs_demo_steps(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps)
 {
     const int n = nx * ny, outside = to ? 254 : 0;
     for (int pass = 0; pass < 2; pass++)
@@ -286,9 +284,9 @@ static void make_whole(uint8_t *mask, int nx, int ny, uint8_t *steps, int *queue
 {
     int head = 0, tail = 0;
     const int n = nx * ny;
-    steps_to(mask, nx, ny, 1, steps);
+    mcs_demo_steps(mask, nx, ny, 1, steps);
     for (int i = 0; i < n; i++) mask[i] = steps[i] <= CLOSE_MM;
-    steps_to(mask, nx, ny, 0, steps);
+    mcs_demo_steps(mask, nx, ny, 0, steps);
     for (int i = 0; i < n; i++) mask[i] = steps[i] > CLOSE_MM;
     for (int i = 0; i < n; i++) {
         const int x = i % nx, y = i / nx;
@@ -347,6 +345,18 @@ static enum mcs_status find_folder(const char *folder, const char **found)
                     folder && folder[0] ? folder : default_folders[0]);
 }
 
+/* head: the volume whose size v must have; NULL: any. */
+static enum mcs_status read_volume(const char *folder, const char *name, const struct volume *head, struct volume *v)
+{
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_path(path, "%s/%s", folder, name));
+    MCS_TRY(mcs_volume_read(path, v));
+    MCS_REQUIRE(!head || (v->nx == head->nx && v->ny == head->ny && v->nz == head->nz), MCS_E_DATA,
+                "%s: %d x %d x %d voxels, ch2.nii.gz beside it has %d x %d x %d", path, v->nx, v->ny, v->nz, head->nx,
+                head->ny, head->nz);
+    return MCS_OK;
+}
+
 enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas)
 {
     struct volume head = {0}, brain = {0}, aal = {0};
@@ -358,18 +368,9 @@ enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas
     MCS_TRY(find_folder(folder, &folder));
     MCS_TRY(mcs_path(path, "%s/aal.nii.txt", folder));
     MCS_TRY_GOTO(read_names(path, atlas), st, done);
-    MCS_TRY_GOTO(mcs_path(path, "%s/ch2.nii.gz", folder), st, done);
-    MCS_TRY_GOTO(mcs_volume_read(path, &head), st, done);
-    MCS_TRY_GOTO(mcs_path(path, "%s/ch2bet.nii.gz", folder), st, done);
-    MCS_TRY_GOTO(mcs_volume_read(path, &brain), st, done);
-    MCS_REQUIRE_GOTO(brain.nx == head.nx && brain.ny == head.ny && brain.nz == head.nz, MCS_E_DATA, st, done,
-                     "%s: %d x %d x %d voxels, ch2.nii.gz beside it has %d x %d x %d", path, brain.nx, brain.ny,
-                     brain.nz, head.nx, head.ny, head.nz);
-    MCS_TRY_GOTO(mcs_path(path, "%s/aal.nii.gz", folder), st, done);
-    MCS_TRY_GOTO(mcs_volume_read(path, &aal), st, done);
-    MCS_REQUIRE_GOTO(aal.nx == head.nx && aal.ny == head.ny && aal.nz == head.nz, MCS_E_DATA, st, done,
-                     "%s: %d x %d x %d voxels, ch2.nii.gz beside it has %d x %d x %d", path, aal.nx, aal.ny, aal.nz,
-                     head.nx, head.ny, head.nz);
+    MCS_TRY_GOTO(read_volume(folder, "ch2.nii.gz", NULL, &head), st, done);
+    MCS_TRY_GOTO(read_volume(folder, "ch2bet.nii.gz", &head, &brain), st, done);
+    MCS_TRY_GOTO(read_volume(folder, "aal.nii.gz", &head, &aal), st, done);
     MCS_REQUIRE_GOTO(head.nx == 181 && head.ny == 217 && head.nz == 181, MCS_E_DATA, st, done,
                      "%s/ch2.nii.gz: want 181 x 217 x 181 voxels, got %d x %d x %d", folder, head.nx, head.ny, head.nz);
 

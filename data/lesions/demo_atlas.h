@@ -71,6 +71,10 @@ int mcs_demo_slice_split(int z);
 /* Lower, middle or upper third of the slices used. */
 enum demo_level mcs_demo_slice_level(int z);
 
+/* City-block distance from each pixel to the nearest one where (mask != 0) == to, capped at 255; pixels outside the
+ * slice count as mask 0. mask, steps (ny,nx). */
+void mcs_demo_steps(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps);
+
 const char *mcs_demo_side_word(enum demo_side side);    /* "left" */
 const char *mcs_demo_lobe_words(enum demo_lobe lobe);   /* "frontal lobe", "cerebellum" */
 const char *mcs_demo_level_word(enum demo_level level); /* "lower" */

@@ -116,8 +116,7 @@ void mcs_demo_scene_cut(const struct demo_atlas *atlas, const struct demo_config
 
 /* ---- shapes ---- */
 
-int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, int brain_only,
-                   uint8_t *mask)
+int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, uint8_t *mask)
 {
     const float scale = (float)(1 / (0.55 * look->edge)), level = (float)look->level;
     const float far = 8 / scale + 1; /* opacity below 4e-4 there */
@@ -125,12 +124,12 @@ int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct
     int area = 0;
     for (int i = 0; i < DEMO_PIXELS; i++) {
         const float d = distance[i];
-        const int inside = d < 0 && (!brain_only || scene->brain[i]);
-        if (mask) mask[i] = (uint8_t)inside;
+        const int inside = d < 0 && scene->brain[i];
+        mask[i] = (uint8_t)inside;
         area += inside;
-        if (d > far || (brain_only && !scene->brain[i])) continue;
+        if (d > far || !scene->brain[i]) continue;
         const float alpha = d < -far ? 1 : 1 / (1 + expf(d * scale));
-        const float grey = level + (look->texture ? look->texture[i] : 0);
+        const float grey = level + look->texture[i];
         float v = scene->value[i] + alpha * (grey - scene->value[i]);
         if (look->rim_opacity > 0 && fabsf(d + depth) < 4 * (float)look->rim_width) {
             const float rim = (float)look->rim_opacity * expf(rim_scale * (d + depth) * (d + depth));
@@ -161,17 +160,7 @@ double mcs_demo_finish(const struct demo_scene *scene, const struct demo_config 
 
 void mcs_demo_depth(const uint8_t *brain, uint8_t *depth)
 {
-    for (int pass = 0; pass < 2; pass++)
-        for (int k = 0; k < DEMO_PIXELS; k++) {
-            const int i = pass ? DEMO_PIXELS - 1 - k : k, r = i / DEMO_SIZE, c = i % DEMO_SIZE, back = pass ? 1 : -1;
-            int d = brain[i] ? (pass ? depth[i] : 255) : 0;
-            const int next_r = r + back, next_c = c + back;
-            const int a = next_r >= 0 && next_r < DEMO_SIZE ? depth[i + back * DEMO_SIZE] : 0;
-            const int b = next_c >= 0 && next_c < DEMO_SIZE ? depth[i + back] : 0;
-            if (a + 1 < d) d = a + 1;
-            if (b + 1 < d) d = b + 1;
-            depth[i] = (uint8_t)d;
-        }
+    mcs_demo_steps(brain, DEMO_SIZE, DEMO_SIZE, 0, depth);
 }
 
 int mcs_demo_pick(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *depth, double margin,
@@ -189,6 +178,22 @@ int mcs_demo_pick(const struct demo_atlas *atlas, const struct demo_scene *scene
             break;
         }
     return 1;
+}
+
+int mcs_demo_box(const uint8_t *mask, int box[4])
+{
+    int area = 0, x0 = DEMO_SIZE, y0 = DEMO_SIZE, x1 = -1, y1 = -1;
+    for (int i = 0; i < DEMO_PIXELS; i++) {
+        const int x = i % DEMO_SIZE, y = i / DEMO_SIZE;
+        if (!mask[i]) continue;
+        area++;
+        x0 = x < x0 ? x : x0;
+        x1 = x > x1 ? x : x1;
+        y0 = y < y0 ? y : y0;
+        y1 = y > y1 ? y : y1;
+    }
+    memcpy(box, (int[4]){x0, y0, x1, y1}, 4 * sizeof *box);
+    return area;
 }
 
 void mcs_demo_locate(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *mask, int *region,

@@ -38,14 +38,11 @@ void mcs_demo_field(struct demo_draw *draw, int n, double sigma, float *field);
 /* How a shape is painted: its grey value (plus texture), the width of its border and, with rim_opacity > 0, a rim. */
 struct demo_look {
     double level, edge, rim_value, rim_opacity, rim_depth, rim_width;
-    const float *texture; /* (DEMO_SIZE,DEMO_SIZE) added to level, or NULL */
+    const float *texture; /* (DEMO_SIZE,DEMO_SIZE) added to level */
 };
-/* Blends a shape into the scene: opacity sigmoid(-distance / (0.55 edge)). distance (DEMO_SIZE,DEMO_SIZE): pixels to
- * the outline, negative inside. Where brain_only, only inside the brain. mask, unless NULL, is set to 1 where distance
- * < 0 (and in the brain). Returns the mask's area. */
-int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, int brain_only,
-                   uint8_t *mask);
-
+/* Blends a shape into the brain: opacity sigmoid(-distance / (0.55 edge)). distance (DEMO_SIZE,DEMO_SIZE): pixels to
+ * the outline, negative inside. mask is 1 where distance < 0 in the brain, else 0. Returns the mask's area. */
+int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, uint8_t *mask);
 /* Bias, gain, noise, clip: converts values to 8 bits. Returns the noise's sigma. */
 double mcs_demo_finish(const struct demo_scene *scene, const struct demo_config *config, struct demo_draw *draw,
                        uint8_t *image);
@@ -55,6 +52,8 @@ void mcs_demo_depth(const uint8_t *brain, uint8_t *depth);
 /* A random pixel where depth > margin (and, unless side < 0, on that side by the atlas); 0 when there is none. */
 int mcs_demo_pick(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *depth, double margin,
                   int side, struct demo_draw *draw, double *row, double *col);
+/* The mask's area, and its bounding box x0 y0 x1 y1, inclusive. */
+int mcs_demo_box(const uint8_t *mask, int box[4]);
 /* The region with most pixels of a mask, and its side: left or right where at least 7 of 10 pixels are, else midline.
  */
 void mcs_demo_locate(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *mask, int *region,

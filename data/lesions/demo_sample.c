@@ -60,25 +60,17 @@ static void outline_distance(const struct outline *o, float *distance)
 static void measure(struct demo_lesion *l, const struct demo_sample *s, const uint8_t *mask, const float *distance)
 {
     double in = 0, out = 0;
-    int n_in = 0, n_out = 0, x0 = DEMO_SIZE, y0 = DEMO_SIZE, x1 = -1, y1 = -1;
+    int n_out = 0;
     for (int i = 0; i < DEMO_PIXELS; i++) {
-        const int x = i % DEMO_SIZE, y = i / DEMO_SIZE;
         if (mask[i]) {
             in += s->image[i];
-            n_in++;
-            x0 = x < x0 ? x : x0;
-            x1 = x > x1 ? x : x1;
-            y0 = y < y0 ? y : y0;
-            y1 = y > y1 ? y : y1;
         } else if (s->brain[i] && distance[i] > 2 && distance[i] < 6) {
             out += s->image[i];
             n_out++;
         }
     }
-    l->area = n_in;
-    l->contrast = n_in && n_out ? (in / n_in - out / n_out) / 255 : 0;
-    const int box[4] = {x0, y0, x1, y1};
-    memcpy(l->box, box, sizeof box);
+    l->area = mcs_demo_box(mask, l->box);
+    l->contrast = l->area && n_out ? (in / l->area - out / n_out) / 255 : 0;
 }
 
 static struct demo_words words_of(const struct demo_lesion *l, enum demo_level level)
@@ -177,7 +169,7 @@ void mcs_demo_lesion_sample(const struct demo_atlas *atlas, const struct demo_co
                                        .rim_depth = config->rim_depth,
                                        .rim_width = config->rim_width,
                                        .texture = texture};
-        mcs_demo_paint(&scene, distance, &look, 1, s->truth[i]);
+        mcs_demo_paint(&scene, distance, &look, s->truth[i]);
         mcs_demo_locate(atlas, &scene, s->truth[i], &l->region, &l->side, &l->lobe);
     }
     s->noise = mcs_demo_finish(&scene, config, &finish, s->image);

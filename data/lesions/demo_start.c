@@ -214,7 +214,7 @@ void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_confi
         if (region) w->rim = 0;
         look.rim_opacity = w->rim ? config->rim_opacity : 0;
         mcs_demo_field(&d, TEXTURE_NODES, config->texture, texture);
-        const int area = mcs_demo_paint(&scene, distance, &look, 1, s->mask);
+        const int area = mcs_demo_paint(&scene, distance, &look, s->mask);
         /* a region's size is given: it counts as large where its area is nearer to a large lesion's */
         if (region) w->large = area > (int)(M_PI * config->small_high * config->large_low);
         mcs_demo_locate(atlas, &scene, s->mask, &w->region, &side, &w->lobe);
@@ -248,19 +248,10 @@ void mcs_demo_clip_start_caption(const struct demo_atlas *atlas, const struct de
 
 static void add_target(struct demo_sam_start *s, enum demo_shape shape, const uint8_t *mask)
 {
-    int area = 0, x0 = DEMO_SIZE, y0 = DEMO_SIZE, x1 = -1, y1 = -1;
-    for (int i = 0; i < DEMO_PIXELS; i++)
-        if (mask[i]) {
-            const int x = i % DEMO_SIZE, y = i / DEMO_SIZE;
-            area++;
-            x0 = x < x0 ? x : x0;
-            x1 = x > x1 ? x : x1;
-            y0 = y < y0 ? y : y0;
-            y1 = y > y1 ? y : y1;
-        }
+    int box[4];
+    const int area = mcs_demo_box(mask, box);
     if (area < 12 || s->n_targets == DEMO_TARGETS) return;
     struct demo_sam_target *t = &s->target[s->n_targets++];
-    const int box[4] = {x0, y0, x1, y1};
     t->shape = shape;
     t->area = area;
     memcpy(t->box, box, sizeof box);
@@ -325,7 +316,7 @@ void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config
             struct demo_look look = random_look(grey, texture, &d);
             look.rim_opacity = 0;
             if (tinted) {
-                mcs_demo_paint(&scene, distance, &look, 1, mask);
+                mcs_demo_paint(&scene, distance, &look, mask);
             } else {
                 for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = distance[i] < 0;
             }
@@ -346,7 +337,7 @@ void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config
         shape_distance(shape, row, col, radius, &d, distance);
         mcs_demo_field(&d, TEXTURE_NODES, mcs_demo_uniform(&d, 0, 2) * config->texture, texture);
         const struct demo_look look = random_look(other_grey(&scene, distance, 0.2, &d), texture, &d);
-        mcs_demo_paint(&scene, distance, &look, 1, mask);
+        mcs_demo_paint(&scene, distance, &look, mask);
         for (int t = 0; t < s->n_targets; t++) /* remove covered pixels from a region */
             for (int i = 0; i < DEMO_PIXELS; i++)
                 if (mask[i] && s->target[t].shape == DEMO_REGION) s->target[t].mask[i] = 0;

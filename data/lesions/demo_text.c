@@ -180,10 +180,9 @@ static int by_bytes(const void *a, const void *b)
 
 enum mcs_status mcs_demo_vocabulary(const struct demo_atlas *atlas, char **text, int *n_words)
 {
-    static const char special[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
     struct word_set *set = calloc(1, sizeof *set);
     *text = NULL;
-    if (!set) return MCS_FAIL(MCS_E_NOMEM, "no memory for the vocabulary");
+    MCS_REQUIRE(set, MCS_E_NOMEM, "no memory for the vocabulary");
     add_words(set, generic_prompt);
     add_words(set, "an in the and axial slice");
     for (int i = 0; i < TEMPLATES; i++) {
@@ -207,24 +206,12 @@ enum mcs_status mcs_demo_vocabulary(const struct demo_atlas *atlas, char **text,
     for (int i = 1; i < DEMO_REGIONS; i++) add_words(set, atlas->region[i].words);
     qsort(set->words, (size_t)set->n, sizeof set->words[0], by_bytes);
 
-    size_t n_bytes = sizeof special;
-    for (int i = 0; i < set->n; i++) n_bytes += strlen(set->words[i]) + 1;
-    char *out = malloc(n_bytes);
-    if (!out) {
-        free(set);
-        return MCS_FAIL(MCS_E_NOMEM, "no memory for the vocabulary");
-    }
-    size_t at = sizeof special - 1;
-    memcpy(out, special, at);
-    for (int i = 0; i < set->n; i++) {
-        const size_t n = strlen(set->words[i]);
-        memcpy(out + at, set->words[i], n);
-        out[at + n] = '\n';
-        at += n + 1;
-    }
-    out[at] = 0;
-    *text = out;
+    size_t n_bytes;
+    FILE *f = open_memstream(text, &n_bytes);
+    if (f) fputs("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", f);
+    for (int i = 0; i < set->n && f; i++) fprintf(f, "%s\n", set->words[i]);
     if (n_words) *n_words = set->n + 5;
     free(set);
+    MCS_REQUIRE(f && fclose(f) == 0, MCS_E_NOMEM, "no memory for the vocabulary");
     return MCS_OK;
 }

@@ -69,6 +69,13 @@ done:
     return st;
 }
 
+/* 1 for a case or options of this verb with other options than this run's. */
+static int is_outdated(const struct run_folder *run, const json_t *line)
+{
+    return !strcmp(mcs_record_get(line, "verb"), run->verb) &&
+           strcmp(mcs_record_get(line, "options"), run->options_hash) != 0;
+}
+
 /* Removes from the record: this verb's cases and options of other option sets, and files that no longer exist. */
 static void drop_old(struct run_folder *run)
 {
@@ -76,18 +83,19 @@ static void drop_old(struct run_folder *run)
     json_t *line;
     void *next;
     struct arena a = {0};
-    json_object_foreach_safe(run->record.cases, next, key,
-                             line) if (!strcmp(mcs_record_get(line, "verb"), run->verb) &&
-                                       strcmp(mcs_record_get(line, "options"), run->options_hash) != 0)
-        json_object_del(run->record.cases, key);
-    json_object_foreach_safe(run->record.options, next, key,
-                             line) if (!strcmp(mcs_record_get(line, "verb"), run->verb) &&
-                                       strcmp(mcs_record_get(line, "options"), run->options_hash) != 0)
-        json_object_del(run->record.options, key);
-    json_object_foreach_safe(
-        run->record.files, next, key,
-        line) if (!mcs_file_exists(mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_untext(&a, key))))
-        json_object_del(run->record.files, key);
+    json_object_foreach_safe(run->record.cases, next, key, line)
+    {
+        if (is_outdated(run, line)) json_object_del(run->record.cases, key);
+    }
+    json_object_foreach_safe(run->record.options, next, key, line)
+    {
+        if (is_outdated(run, line)) json_object_del(run->record.options, key);
+    }
+    json_object_foreach_safe(run->record.files, next, key, line)
+    {
+        const char *path = mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_untext(&a, key));
+        if (!mcs_file_exists(path)) json_object_del(run->record.files, key);
+    }
     mcs_arena_free(&a);
 }
 
@@ -100,10 +108,9 @@ static void tell_other_options(const struct run_folder *run)
     struct arena a = {0};
     json_t *line;
     int n = 0;
-    json_object_foreach(run->record.cases, key,
-                        line) if (!strcmp(mcs_record_get(line, "verb"), run->verb) &&
-                                  strcmp(mcs_record_get(line, "options"), run->options_hash) != 0)
+    json_object_foreach(run->record.cases, key, line)
     {
+        if (!is_outdated(run, line)) continue;
         hash = mcs_record_get(line, "options");
         n++;
     }
@@ -390,11 +397,9 @@ enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t 
 int mcs_run_knows_sha256(const char *path, const char hex[65])
 {
     char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES], relative[MCS_PATH_BYTES], record[MCS_PATH_BYTES];
-    const char *name;
-    const char *slash = strrchr(path, '/');
-    if (!mcs_path_fits(folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".")) return 0;
+    const char *name = mcs_path_name(path);
+    if (!mcs_path_fits(folder, "%.*s", name > path ? (int)(name - path) : 1, name > path ? path : ".")) return 0;
     if (!realpath(folder, real)) return 0;
-    name = slash ? slash + 1 : path;
     pthread_mutex_lock(&guard);
     const struct run_folder *run = run_of(real, name, relative);
     int knows = run && json_object_get(run->record.known, hex);

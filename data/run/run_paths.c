@@ -100,17 +100,6 @@ static int is_written(const char *names, const char *name)
     return 0;
 }
 
-static int is_read(const char *endings, const char *name)
-{
-    for (const char *at = endings; at && *at;) {
-        const size_t n = strcspn(at, ";");
-        if (ends_in(name, at, n)) return 1;
-        at += n;
-        at += *at == ';';
-    }
-    return !endings || !*endings;
-}
-
 /* Checks one input file, at `path`, against one output folder. */
 static enum mcs_status check_file(const struct run_output *out, const struct place *place, const struct run_input *in,
                                   const char *path)
@@ -143,7 +132,7 @@ static enum mcs_status check_folder(const struct run_output *out, const struct p
     enum mcs_status st = MCS_OK;
     for (struct dirent *e; st == MCS_OK && (e = readdir(d));) {
         char path[MCS_PATH_BYTES];
-        if (e->d_name[0] == '.' || !is_read(in->endings, e->d_name)) continue;
+        if (e->d_name[0] == '.' || !mcs_file_has_ending(e->d_name, in->endings)) continue;
         if (!same && e->d_type != DT_LNK && e->d_type != DT_UNKNOWN) continue;
         if (!mcs_path_fits(path, "%s/%s", in->path, e->d_name)) continue; /* cannot be read either */
         if (!mcs_folder_exists(path)) st = check_file(out, place, in, path);
@@ -170,8 +159,7 @@ static enum mcs_status check_output(const struct run_output *out, const struct r
 enum mcs_status mcs_run_check_paths(const struct mcs_command *command, const struct run_output *out, int n_out,
                                     const struct run_input *in, int n_in)
 {
-    const char *slash = command->config ? strrchr(command->config, '/') : NULL,
-               *name = slash ? slash + 1 : command->config;
+    const char *name = command->config ? mcs_path_name(command->config) : NULL;
     /* A run's config.yaml is a valid --config: mcs_run_open ensures that it does not change. */
     const struct run_input config = {"--config", name && strcmp(name, "config.yaml") != 0 ? command->config : NULL,
                                      NULL};

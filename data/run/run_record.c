@@ -99,11 +99,6 @@ enum mcs_status mcs_record_read(const char *path, struct run_record *r)
     return MCS_OK;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* The keys of an object, sorted; owned by the arena. NULL: no memory. */
 static const char **sorted_keys(json_t *object, struct arena *a)
 {
@@ -112,7 +107,7 @@ static const char **sorted_keys(json_t *object, struct arena *a)
     size_t n = 0;
     if (!keys) return NULL;
     json_object_foreach(object, key, value) keys[n++] = key;
-    qsort(keys, n, sizeof *keys, by_text);
+    qsort(keys, n, sizeof *keys, mcs_text_compare);
     return keys;
 }
 

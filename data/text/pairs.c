@@ -190,7 +190,8 @@ static void free_stems(struct stem *stems, int n)
     free(stems);
 }
 
-static enum mcs_status sorted_stems(const char *const *names, int n, struct stem **out)
+/* Refuses two names with one stem. `what` names the list in messages. */
+static enum mcs_status sorted_stems(const char *const *names, int n, const char *what, struct stem **out)
 {
     enum mcs_status st = MCS_OK;
     char stem[MAX_STEM];
@@ -204,6 +205,10 @@ static enum mcs_status sorted_stems(const char *const *names, int n, struct stem
         stems[i].item = i;
     }
     qsort(stems, (size_t)n, sizeof *stems, by_stem);
+    for (int i = 1; i < n; i++)
+        MCS_REQUIRE_GOTO(strcmp(stems[i - 1].text, stems[i].text) != 0, MCS_E_DATA, st, fail,
+                         "%s: %s and %s have the same stem; rename one of them", what, names[stems[i - 1].item],
+                         names[stems[i].item]);
     *out = stems;
     return MCS_OK;
 fail:
@@ -219,16 +224,8 @@ enum mcs_status mcs_match_stems(const char *const *a, int n_a, const char *what_
     int *partner = NULL;
 
     memset(match, 0, sizeof *match);
-    MCS_TRY_GOTO(sorted_stems(a, n_a, &x), st, done);
-    MCS_TRY_GOTO(sorted_stems(b, n_b, &y), st, done);
-    for (int i = 1; i < n_a; i++)
-        MCS_REQUIRE_GOTO(strcmp(x[i - 1].text, x[i].text) != 0, MCS_E_DATA, st, done,
-                         "%s: %s and %s have the same stem; rename one of them", what_a, a[x[i - 1].item],
-                         a[x[i].item]);
-    for (int i = 1; i < n_b; i++)
-        MCS_REQUIRE_GOTO(strcmp(y[i - 1].text, y[i].text) != 0, MCS_E_DATA, st, done,
-                         "%s: %s and %s have the same stem; rename one of them", what_b, b[y[i - 1].item],
-                         b[y[i].item]);
+    MCS_TRY_GOTO(sorted_stems(a, n_a, what_a, &x), st, done);
+    MCS_TRY_GOTO(sorted_stems(b, n_b, what_b, &y), st, done);
     match->a = calloc((size_t)n_a + 1, sizeof(int));
     match->b = calloc((size_t)n_a + 1, sizeof(int));
     match->only_a = calloc((size_t)n_a + 1, sizeof(int));
@@ -309,11 +306,6 @@ done:
     return st;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* Lists the images of the folder that no row of the table names. */
 static enum mcs_status find_rowless(const struct csv_table *table, int column, const char *folder, struct pairs *pairs,
                                     int *capacity)
@@ -331,9 +323,9 @@ static enum mcs_status find_rowless(const struct csv_table *table, int column, c
         if (strncmp(name, folder, prefix) == 0 && name[prefix] == '/') name += prefix + 1; /* an absolute name */
         named[r] = name;
     }
-    qsort(named, (size_t)n, sizeof *named, by_text);
+    qsort(named, (size_t)n, sizeof *named, mcs_text_compare);
     for (int i = 0; i < files.n; i++) {
-        if (bsearch(&files.names[i], named, (size_t)n, sizeof *named, by_text)) continue;
+        if (bsearch(&files.names[i], named, (size_t)n, sizeof *named, mcs_text_compare)) continue;
         MCS_TRY_GOTO(mcs_path(full, "%s/%s", folder, files.names[i]), st, done);
         MCS_TRY_GOTO(leave_out(pairs, capacity, MCS_PAIR_NO_ROW, 0, full), st, done);
     }

@@ -130,7 +130,7 @@ done:
 
 const struct prompt *mcs_prompts_find(const struct prompts *prompts, const char *image)
 {
-    const char *slash = strrchr(image, '/'), *base = slash ? slash + 1 : image;
+    const char *base = mcs_path_name(image);
     const struct prompt *by_stem = NULL, *any = NULL;
     char want[MAX_STEM], have[MAX_STEM];
 

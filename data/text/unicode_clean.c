@@ -32,18 +32,9 @@ static uint32_t numbered(uint32_t n)
     return n;
 }
 
-static const struct unicode_entity *named(const char *name)
+static int by_name(const void *name, const void *entity)
 {
-    int low = 0, high = mcs_unicode_n_entities;
-    while (low < high) {
-        int mid = (low + high) / 2, order = strcmp(name, mcs_unicode_entities[mid].name);
-        if (order == 0) return &mcs_unicode_entities[mid];
-        if (order > 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return NULL;
+    return strcmp(name, ((const struct unicode_entity *)entity)->name);
 }
 
 /* Decodes one reference at s[0] == '&' into `to`; returns the number of code points it spans (0: none). `strict`
@@ -83,7 +74,8 @@ static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[2
         return 0;
     for (; m > 1; m--) { /* the longest known name */
         name[m] = 0;
-        const struct unicode_entity *e = named(name);
+        const struct unicode_entity *e =
+            bsearch(name, mcs_unicode_entities, (size_t)mcs_unicode_n_entities, sizeof *e, by_name);
         if (e) {
             to[0] = e->to[0];
             to[1] = e->to[1];

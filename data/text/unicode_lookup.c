@@ -5,20 +5,18 @@
 #include <string.h>
 #include <utf8proc.h>
 
+static int by_range(const void *code, const void *range)
+{
+    const uint32_t c = *(const uint32_t *)code;
+    const struct unicode_range *r = range;
+    return c < r->first ? -1 : c > r->last;
+}
+
 /* The value of the range that holds the code point; `other` where none does. */
 static int find_range(const struct unicode_range *table, int n, uint32_t code, int other)
 {
-    int low = 0, high = n;
-    while (low < high) {
-        int mid = (low + high) / 2;
-        if (code > table[mid].last)
-            low = mid + 1;
-        else if (code < table[mid].first)
-            high = mid;
-        else
-            return table[mid].value;
-    }
-    return other;
+    const struct unicode_range *found = bsearch(&code, table, (size_t)n, sizeof *table, by_range);
+    return found ? found->value : other;
 }
 
 enum mcs_code_kind mcs_unicode_kind(uint32_t code)

@@ -46,12 +46,17 @@ int mcs_path_fits(char dst[MCS_PATH_BYTES], const char *fmt, ...)
     return n < MCS_PATH_BYTES;
 }
 
-enum mcs_status mcs_path_split(const char *path, char folder[MCS_PATH_BYTES], const char **name)
+const char *mcs_path_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    *name = slash ? slash + 1 : path;
-    if (!slash) return mcs_path(folder, ".");
-    return mcs_path(folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    return slash ? slash + 1 : path;
+}
+
+enum mcs_status mcs_path_split(const char *path, char folder[MCS_PATH_BYTES], const char **name)
+{
+    *name = mcs_path_name(path);
+    const int n = (int)(*name - path); /* bytes with the last slash */
+    return n ? mcs_path(folder, "%.*s", n > 1 ? n - 1 : 1, path) : mcs_path(folder, ".");
 }
 
 enum mcs_status mcs_path_room(const char *folder)

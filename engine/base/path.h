@@ -25,6 +25,9 @@ int mcs_path_fits(char dst[MCS_PATH_BYTES], const char *fmt, ...)
 enum mcs_status mcs_path_split(const char *path, char folder[MCS_PATH_BYTES], const char **name)
     __attribute__((warn_unused_result));
 
+/* The part of a path after its last slash. */
+const char *mcs_path_name(const char *path);
+
 /* E_IO where a folder's path is so long that less than MCS_PATH_ROOM bytes remain for the names of files in it. For a
  * verb to call before it makes its folder, so that a run that could not name all its files leaves nothing behind. */
 enum { MCS_PATH_ROOM = 128 };

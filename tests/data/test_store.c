@@ -180,6 +180,6 @@ Test(store, damage_is_refused)
     cr_assert_eq(mcs_file_write(path, bytes, n), MCS_OK);
     fails(mcs_store_open(path, &s), MCS_E_DATA, "no HDF5 file");
     free(bytes);
-    fails(mcs_store_open("/tmp/no/such.h5", &s), MCS_E_NOINPUT, "no such file");
+    fails(mcs_store_open("/tmp/no/such.h5", &s), MCS_E_NOINPUT, "No such file");
     fails(mcs_store_open("/tmp", &s), MCS_E_IO, "is a folder");
 }

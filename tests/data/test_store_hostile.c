@@ -412,8 +412,8 @@ Test(store_hostile, only_regular_files_are_read)
 {
     struct store *s;
     cr_assert_eq(mkfifo(in_folder("pipe.h5"), 0600), 0);
-    fails_with(mcs_store_open(in_folder("pipe.h5"), &s), MCS_E_IO, "not a regular file");
-    fails_with(mcs_store_open("/dev/zero", &s), MCS_E_IO, "not a regular file");
+    fails_with(mcs_store_open(in_folder("pipe.h5"), &s), MCS_E_IO, "is a named pipe, a file is needed");
+    fails_with(mcs_store_open("/dev/zero", &s), MCS_E_IO, "is a device, a file is needed");
 }
 
 Test(store_hostile, a_note_longer_than_its_buffer_is_refused)
