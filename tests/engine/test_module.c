@@ -53,7 +53,7 @@ Test(module, three_devices)
     for (int k = 0; k < 2; k++) { /* the second is looked for although the first is open */
         struct mcs_device_options c = {.kind = kinds[k], .precision = MCS_PRECISION_FP32, .threads = 1};
         struct device d;
-        char text[64] = "", want[128];
+        char text[64] = "", want[256];
         int n = 0;
         snprintf(want, sizeof want, "--device %s: this build has no %s backend (%s/libmcsam_%s.so is not there)",
                  names[k], names[k], folder, names[k]);

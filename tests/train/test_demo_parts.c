@@ -182,7 +182,7 @@ Test(demo_parts, means_over_seeds)
         o.output = seed[k];
         cr_assert_eq(mcs_demo_write_results(&run, 50 + 10 * k), MCS_OK, "%s", mcs_error_message());
         json_t *s = NULL;
-        char path[128];
+        char path[160];
         snprintf(path, sizeof path, "%s/summary.json", seed[k]);
         cr_assert_eq(mcs_json_read(path, 1 << 20, 0, &s), MCS_OK);
         json_object_set_new(s, "peak_memory_bytes", json_integer(1000 + k));
