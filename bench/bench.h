@@ -22,14 +22,15 @@ struct bench_options {
 
 enum { BENCH_MAX_RUNS = 200 };
 struct bench_row {
-    const char *model, *op, *name, *pass;
+    const char *model, *op, *name; /* name: of the shape within the model */
+    const char *pass;              /* "forward", "backward", "gradient of x", ...; of a collective: "sum", ... */
     char shape[64];
-    double error, allowed;   /* largest error in units of its tolerance, see bench_ops.c; wrong where error > allowed */
+    double error, allowed;   /* largest error and its limit, in units of the rounding (bench/case.h) */
     double median, p10, p90; /* seconds */
     int n_runs;
     double gflops, gbytes; /* per second, at the median */
-    double percent; /* of the device's peak: product for products and attention, 3x3 convolution for convolutions, copy
-                       for the rest */
+    double percent; /* of a peak rate in struct bench_peaks: of product for matrix products and attention, of conv for
+                       convolutions, of copy for the rest */
     struct device_counts counts; /* instead of times, on a simulated device */
 };
 

@@ -6,7 +6,8 @@
 #include "engine/backend.h"
 
 /* Meaning of the sizes: a product y (m,n) = x (m,k) w (n,k)^T + b; a convolution from c to o channels over sp (sp[0] 1:
- * two spatial dimensions); an attention of seqs sequences; rows (m,n) of a pointwise op or a norm. */
+ * two spatial dimensions); an attention of seqs sequences of nq queries and nk keys, `heads` heads of hd columns, with
+ * relative positions on a grid x grid image unless grid is 0; rows (m,n) of a pointwise op or a norm. */
 struct bench_case {
     const char *model, *name;
     enum mcs_op op;
@@ -42,7 +43,7 @@ enum mcs_status mcs_bench_make_backward(struct bench_setup *u, unsigned want);
 void mcs_bench_tear_down(struct bench_setup *u);
 enum mcs_status mcs_bench_run_step(void *step);
 
-/* Lower bound of the memory traffic: every tensor of the step once. */
+/* Lower bound of the memory traffic in bytes: every tensor of the step once. */
 double mcs_bench_bytes(const struct step *s);
 /* "4096x2304x768", with the type where it is not float32. */
 void mcs_bench_shape(const struct bench_setup *u, char *text, size_t text_bytes);

@@ -30,6 +30,8 @@
         .model = model_, .name = name_, .op = OP_##op_, .m = m_, .n = n_                                               \
     }
 
+/* Rows: 8 images of 197 tokens (14 x 14 patches and the class token), 8 captions of 256 tokens; SAM's 64 x 64 patches,
+ * in windows of 14 x 14 padded to 25 windows. */
 static const struct bench_case bench_full_size[] = {
     LINEAR("biomedclip image", "qkv", 8 * 197, 2304, 768),
     LINEAR("biomedclip image", "proj", 8 * 197, 768, 768),

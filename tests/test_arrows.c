@@ -171,7 +171,7 @@ static int exists(const char *path)
     return stat(full, &s) == 0;
 }
 
-Test(arrows, the_rules_themselves)
+Test(arrows, layers_by_example)
 {
     cr_expect(allowed("engine/cuda/launch.c", "kernels/gelu.cuh"));
     cr_expect(allowed("kernels/pointwise/gelu.cu", "kernels/common/device.cuh"));
@@ -207,7 +207,7 @@ Test(arrows, the_rules_themselves)
     cr_expect_not(allowed("infer/segment.c", "infer/cmd/segment_cases.h"));
 }
 
-Test(arrows, includes_follow_them)
+Test(arrows, includes_follow_the_layers)
 {
     struct tree t = read_tree();
     int seen = 0;
@@ -378,8 +378,8 @@ Test(arrows, network_files_are_short)
     free(t.paths);
 }
 
-/* The first `N` bytes of a word in backticks that is a path of the tree: "engine/tape/op.c". Patterns (*), placeholders
- * in capitals (NAME) and the walks' examples of new files are none. */
+/* 1 where the first n bytes of a word in backticks are a path that must exist, such as "engine/tape/op.c". Patterns (*)
+ * and placeholders (NAME) are none. */
 static int is_path(const char *word, size_t n)
 {
     static const char *const folders[] = {"bench/", "configs/", "data/",  "docs/", "engine/",

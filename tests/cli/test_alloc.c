@@ -17,7 +17,7 @@
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
 #define VOCABULARY MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt"
 
-/* first_caller: code address of the first counted call, for addr2line -e build/tests/test_alloc. */
+/* first_caller: code address of the first counted call, for addr2line -e build/test_alloc. */
 static void expect(const char *what, int steps, int by_step)
 {
     counting = 0;
@@ -84,9 +84,9 @@ static int no_loss(void *context, struct graph *g, const struct clip_nodes *n, s
     return 0;
 }
 
-static enum mcs_status inputs_are_set(void *context, int plan, struct exec *e)
+static enum mcs_status inputs_are_set(void *context, int session, struct exec *e)
 {
-    (void)context, (void)plan, (void)e;
+    (void)context, (void)session, (void)e;
     counting = fills >= WARM && fills + 1 < STEPS;
     return MCS_OK;
 }

@@ -45,22 +45,22 @@ const char *cudasim_report_text(int i);
 void cudasim_reports_clear(void);
 void cudasim_quiet(int on); /* 1: do not print reports to stderr as well */
 
-/* cudasim_fail_alloc: the n-th allocation of device memory from now on fails (1: the next; 0: none).
- * cudasim_memory_limit: memory of each device, 1 GiB at start (or CUDASIM_MEMORY_MIB of the environment), at most 4
- * GiB. */
+/* The n-th allocation of device memory from now on fails (1: the next; 0: none). */
 void cudasim_fail_alloc(int n);
+/* Memory of each device: 1 GiB at start (or CUDASIM_MEMORY_MIB of the environment), at most 4 GiB. */
 void cudasim_memory_limit(size_t bytes);
 size_t cudasim_bytes_held(void); /* bytes of device memory allocated and not freed, on all devices */
 /* Marks these bytes of device memory as uninitialised and fills them with NaN, as an operation of the stream: for a
  * program that reuses parts of one allocation. */
 void cudasim_forget(void *device_memory, size_t bytes, void *stream);
 
-/* Number of devices, 0 to 8: 1 at start (or CUDASIM_DEVICES); call it before anything is allocated. Compute capability:
- * 9.0 (or CUDASIM_CAPABILITY, "8.6"); below 8.0 the program has no kernel image for the device. The driver's CUDA
- * version as cudaDriverGetVersion returns it (or CUDASIM_DRIVER, 12040): 0 is no driver; one with an older major
- * version than the runtime is insufficient. */
+/* Number of devices, 0 to 8: 1 at start (or CUDASIM_DEVICES); call it before anything is allocated. */
 void cudasim_devices(int n);
+/* Compute capability: 9.0 at start (or CUDASIM_CAPABILITY, such as "8.6"); below 8.0 the program has no kernel image
+ * for the device. */
 void cudasim_capability(int major, int minor);
+/* The driver's CUDA version as cudaDriverGetVersion returns it: 12040 at start (or CUDASIM_DRIVER). 0: no driver; one
+ * with an older major version than the runtime is insufficient. */
 void cudasim_driver(int version);
 /* How long a rank waits in a collective without any progress before the wait is reported and ends in an error: 30 s at
  * start (or CUDASIM_PATIENCE_MS). If no thread is left that could complete the collective, it is reported at once. */

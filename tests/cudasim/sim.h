@@ -19,7 +19,7 @@ namespace sim
 enum { WARP = 32, MAX_THREADS = 1024, STACK_BYTES = 65536, SHARED_MAX = 227 * 1024, SHARED_DEFAULT = 48 * 1024 };
 enum { SHARED_SPACE = 512 * 1024 }; /* address space; redzones between arrays do not count against SHARED_MAX */
 enum { MAX_DEVICES = 8 };
-/* slice_bytes: address space of one device in the arena; redredzone: bytes around each allocation */
+/* slice_bytes: address space of one device in the arena; redzone: bytes around each allocation */
 const size_t slice_bytes = (size_t)4 << 30, redzone = 256;
 const size_t arena_bytes = MAX_DEVICES * slice_bytes;
 

@@ -32,9 +32,9 @@ static void expect_same(const char *what, const float *got, const float *want, i
                      (double)want[i]);
 }
 
-/* ---- transposed convolution: x (1,1,rows,2), kernel (1,k), o channels; chunks of 2^19 / (k o) rows, at least 16 ----
- */
+/* ---- transposed convolution ---- */
 
+/* x (1,1,rows,2), kernel (1,k), o channels. The CPU's chunks have 2^19 / (k o) rows, at least 16. */
 static void conv_transpose(int64_t rows, int64_t k, int64_t o)
 {
     enum { C = 2 };
@@ -85,9 +85,9 @@ Test(cpu_pieces, transposed_convolution)
     conv_transpose(32, 4, 4096);
 }
 
-/* ---- convolution by im2col: a 1x2 kernel with stride 2 over (1,1,2 rows,c); chunks of 2^20 / (2 c) rows, at least 64
- * ---- */
+/* ---- convolution by im2col ---- */
 
+/* A 1 x 2 kernel with stride 2 over (1,1,2 rows,c). The CPU's chunks have 2^20 / (2 c) rows, at least 64. */
 static void conv(int64_t rows, int64_t c)
 {
     enum { O = 2 };
@@ -132,7 +132,7 @@ static void conv(int64_t rows, int64_t c)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-Test(cpu_pieces, convolution_by_own_code)
+Test(cpu_pieces, convolution_by_im2col)
 {
     conv(65, 8300);  /* 64 rows and one */
     conv(129, 4096); /* 128 rows and one */

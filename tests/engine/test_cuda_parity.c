@@ -39,7 +39,7 @@ static void run(const char *line, const char *device, const char *precision, con
         0, "%s on %s", line, device);
 }
 
-/* b - a| and |a - start| over all weights, in the Euclidean norm: the distance between two trainings' ends, and the
+/* |b - a| and |a - start| over all weights, in the Euclidean norm: the distance between two trainings' ends, and the
  * distance from the start. */
 static void distances(const char *start, const char *a, const char *b, double *apart, double *walked)
 {

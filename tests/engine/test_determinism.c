@@ -89,7 +89,7 @@ struct result {
 };
 
 /* Runs the pipeline on the cases of these numbers, in this order, `pairs` at once. */
-static void chain(struct models *m, const int *which, int n, int pairs, struct result *r)
+static void pipeline(struct models *m, const int *which, int n, int pairs, struct result *r)
 {
     const enum mcs_form form[MCS_FORM_STAGES] = {0};
     struct segment_options o = mcs_segment_defaults(form);
@@ -121,14 +121,14 @@ static void chain(struct models *m, const int *which, int n, int pairs, struct r
 
 static const int all[CASES] = {0, 1, 2, 3, 4};
 
-Test(determinism, the_chain_twice_is_the_same_bytes, .timeout = 60)
+Test(determinism, the_pipeline_twice_is_the_same_bytes, .timeout = 60)
 {
     static struct result r[2][CASES];
     make_images();
     for (int i = 0; i < 2; i++) {
         struct models m;
         models_open(&m, 2);
-        chain(&m, all, CASES, 4, r[i]);
+        pipeline(&m, all, CASES, 4, r[i]);
         models_close(&m);
     }
     cr_expect_arr_eq(r[0], r[1], sizeof r[0]);
@@ -168,7 +168,8 @@ static void expect_close(const char *what, const struct result *a, const struct 
 }
 
 /* Runs all cases together, in reverse and each alone, `pairs` at once; compares each with itself. */
-static void in_company(void (*compare)(const char *what, int number, const struct result *a, const struct result *b))
+static void alone_and_together(void (*compare)(const char *what, int number, const struct result *a,
+                                               const struct result *b))
 {
     static struct result together[CASES], other[CASES];
     static const int backwards[CASES] = {4, 3, 2, 1, 0};
@@ -176,12 +177,12 @@ static void in_company(void (*compare)(const char *what, int number, const struc
     make_images();
     models_open(&m, 2);
     for (int pairs = 2; pairs <= 8; pairs *= 2) {
-        chain(&m, all, CASES, pairs, together);
+        pipeline(&m, all, CASES, pairs, together);
         memset(other, 0, sizeof other);
-        chain(&m, backwards, CASES, pairs, other);
+        pipeline(&m, backwards, CASES, pairs, other);
         for (int i = 0; i < CASES; i++) compare("backwards, case", i, &other[i], &together[i]);
         for (int i = 0; i < CASES; i++) {
-            chain(&m, &i, 1, pairs, other);
+            pipeline(&m, &i, 1, pairs, other);
             compare("alone, case", i, &other[i], &together[i]);
         }
     }
@@ -191,10 +192,10 @@ static void in_company(void (*compare)(const char *what, int number, const struc
 /* Alone or with others, in any order: noise is keyed by the case, and with the same number of pairs planned at once
  * oneDNN's AVX-512 product computes each row of its result in the same way at any position. So the maps are identical
  * bits. */
-Test(determinism, a_case_does_not_depend_on_its_company, .timeout = 60)
+Test(determinism, a_case_does_not_depend_on_other_cases, .timeout = 60)
 {
     test_isa(TEST_AVX512);
-    in_company(expect_bits);
+    alone_and_together(expect_bits);
 }
 
 static void expect_close_case(const char *what, int number, const struct result *a, const struct result *b)
@@ -205,10 +206,10 @@ static void expect_close_case(const char *what, int number, const struct result 
 
 /* oneDNN's AVX2 product computes rows in blocks of 6 and the remaining 1 to 3 rows by another kernel, which rounds
  * differently: there a case is equal up to rounding, by the bound of expect_close. */
-Test(determinism, a_case_depends_on_its_company_by_rounding_at_most, .timeout = 60)
+Test(determinism, a_case_depends_on_other_cases_by_rounding_at_most, .timeout = 60)
 {
     test_isa(TEST_AVX2);
-    in_company(expect_close_case);
+    alone_and_together(expect_close_case);
 }
 
 /* Another number at once gives the products another shape, which oneDNN blocks differently. */
@@ -218,8 +219,8 @@ Test(determinism, the_number_at_once_changes_rounding_alone, .timeout = 60)
     struct models m;
     make_images();
     models_open(&m, 2);
-    chain(&m, all, CASES, 1, one);
-    chain(&m, all, CASES, 8, many);
+    pipeline(&m, all, CASES, 1, one);
+    pipeline(&m, all, CASES, 8, many);
     for (int i = 0; i < CASES; i++) expect_close("1 and 8 at once", &one[i], &many[i]);
     models_close(&m);
 }
@@ -238,7 +239,7 @@ Test(determinism, threads_change_rounding_alone, .timeout = 60)
             OK(mcs_clip_prepare(c, &images[k], CLIP_VIEW_WHOLE, pixels + k * c->image_size * c->image_size * 3));
         OK(mcs_clip_embed_images(&m.clip, pixels, CASES, 0, image[i]));
         OK(mcs_clip_embed_texts(&m.clip, texts, CASES, 0, text[i]));
-        chain(&m, all, CASES, 4, r[i]);
+        pipeline(&m, all, CASES, 4, r[i]);
         free(pixels);
         models_close(&m);
     }

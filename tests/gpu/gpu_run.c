@@ -5,9 +5,9 @@
  *     gpu_run devices
  *     gpu_run ops CSV [--small] [--op NAME] [--jobs N]     N 0: no child processes
  *     gpu_run intrinsics CSV
- *     gpu_run bench FOLDER [--small] [--seconds S] [--only NAME]    NAME.csv: ops_fp32, ops_bf16, models_fp32,
- * models_bf16
+ *     gpu_run bench FOLDER [--small] [--seconds S] [--only NAME]     writes FOLDER/NAME.csv
  *
+ * NAME: ops_fp32, ops_bf16, models_fp32, models_bf16.
  * Last line: "N passed, M failed". Exit code 0, 1 where something failed, 69 where there is no GPU. */
 #include <cuda_runtime_api.h>
 #include <signal.h>

@@ -83,7 +83,7 @@ static void compare(const char *name, const float *got, const float *want, int64
 }
 
 /* A graph with all tensors that are compared. */
-struct lab {
+struct sam_graph {
     struct params *p;
     struct graph *g;
     struct exec *e;
@@ -104,9 +104,9 @@ static void give_weights(struct params *p)
 }
 
 /* encoder 0: the embedding is an input whose gradient is computed. */
-static struct lab lab_new(int encoder, int64_t n, int64_t tokens, int with_mask, int gradients)
+static struct sam_graph sam_graph_new(int encoder, int64_t n, int64_t tokens, int with_mask, int gradients)
 {
-    struct lab l = {.p = mcs_params_new()};
+    struct sam_graph l = {.p = mcs_params_new()};
     l.g = mcs_graph_new(l.p, MCS_F32);
     if (encoder) {
         l.image = mcs_input(l.g, "image", MCS_F32, 4, (int64_t[]){1, FRAME, FRAME, 3});
@@ -130,14 +130,14 @@ static struct lab lab_new(int encoder, int64_t n, int64_t tokens, int with_mask,
     OK(mcs_exec_new(l.g, &cpu, &l.e));
     return l;
 }
-static void lab_free(struct lab *l)
+static void sam_graph_free(struct sam_graph *l)
 {
     mcs_exec_free(l->e);
     mcs_graph_free(l->g);
     mcs_params_free(l->p);
 }
 
-static void set_image(struct lab *l)
+static void set_image(struct sam_graph *l)
 {
     float *image = malloc(3 * FRAME * FRAME * sizeof *image);
     mcs_golden_input("input.image", image, 3 * FRAME * FRAME);
@@ -146,7 +146,7 @@ static void set_image(struct lab *l)
     free(image);
 }
 
-static void set_embedding(struct lab *l)
+static void set_embedding(struct sam_graph *l)
 {
     int64_t n;
     float *v = load("embedding", &n);
@@ -156,7 +156,7 @@ static void set_embedding(struct lab *l)
 }
 
 /* The prompts of make_sam.py: n_points of three points per prompt, then the padding point or the box. */
-static void set_prompt(struct lab *l, int n_points, int box)
+static void set_prompt(struct sam_graph *l, int n_points, int box)
 {
     int64_t count;
     float *points = load("input.points", &count), *boxes = load("input.boxes", &count);
@@ -200,7 +200,7 @@ static void set_prompt(struct lab *l, int n_points, int box)
     free(boxes);
 }
 
-static void check_output(struct lab *l, const char *file_name, const struct tensor *t)
+static void check_output(struct sam_graph *l, const char *file_name, const struct tensor *t)
 {
     int64_t n;
     float *want = load(file_name, &n);
@@ -212,7 +212,7 @@ static void check_output(struct lab *l, const char *file_name, const struct tens
     free(want);
 }
 
-static const struct tensor *output_of(const struct lab *l, const char *scope)
+static const struct tensor *output_of(const struct sam_graph *l, const char *scope)
 {
     const size_t n = strlen(scope); /* scope ends with a dot */
     for (int i = l->g->n_forward - 1; i >= 0; i--) {
@@ -225,7 +225,7 @@ static const struct tensor *output_of(const struct lab *l, const char *scope)
 
 Test(sam_model, encoder)
 {
-    struct lab l = lab_new(1, 2, 2, 0, 0);
+    struct sam_graph l = sam_graph_new(1, 2, 2, 0, 0);
     int64_t n;
     set_image(&l);
     set_prompt(&l, 0, 1);
@@ -240,7 +240,7 @@ Test(sam_model, encoder)
     compare("embedding", got, want, n, FORWARD_TOLERANCE * range_of(want, n));
     free(want);
     free(got);
-    lab_free(&l);
+    sam_graph_free(&l);
 }
 
 static const struct prompt_kind {
@@ -262,13 +262,13 @@ Test(sam_model, every_prompt_gives_the_references_masks_and_iou)
 {
     for (int i = 0; i < N_KINDS; i++) {
         const struct prompt_kind *k = &kinds[i];
-        struct lab l = lab_new(0, k->n, k->tokens, k->mask, 0);
+        struct sam_graph l = sam_graph_new(0, k->n, k->tokens, k->mask, 0);
         set_embedding(&l);
         set_prompt(&l, k->n_points, k->box);
         OK(mcs_exec_run(l.e));
         check_output(&l, full(k->name, "low_res"), l.out.masks);
         check_output(&l, full(k->name, "iou"), l.out.iou);
-        lab_free(&l);
+        sam_graph_free(&l);
     }
 }
 
@@ -277,7 +277,7 @@ Test(sam_model, prompt_encoder)
 {
     for (int i = 0; i < N_KINDS; i++) {
         const struct prompt_kind *k = &kinds[i];
-        struct lab l = {.p = mcs_params_new()};
+        struct sam_graph l = {.p = mcs_params_new()};
         l.g = mcs_graph_new(l.p, MCS_F32);
         l.prompt = mcs_sam_prompt_inputs(l.g, &toy, k->n, k->tokens, k->mask);
         struct tensor *sparse = k->tokens ? mcs_keep(mcs_sam_sparse(l.g, &l.prompt, &toy)) : NULL;
@@ -306,12 +306,12 @@ Test(sam_model, prompt_encoder)
             free(want);
             free(got);
         }
-        lab_free(&l);
+        sam_graph_free(&l);
     }
 }
 
 /* Gradients of sum(low_res W) + sum(iou V): W and V are the gradients of the two outputs. */
-static void set_seeds(struct lab *l)
+static void set_seeds(struct sam_graph *l)
 {
     const struct {
         struct tensor *t;
@@ -343,7 +343,7 @@ static double gradient_scale(const char *kind, const char *name, const float *wa
 }
 
 /* Compares every gradient in the file; returns their number. */
-static int check_gradients(struct lab *l, const char *kind)
+static int check_gradients(struct sam_graph *l, const char *kind)
 {
     int n_checked = 0;
     for (int i = 0; i < l->p->n; i++) {
@@ -365,7 +365,7 @@ static int check_gradients(struct lab *l, const char *kind)
 
 static void check_every_gradient(void)
 {
-    struct lab l = lab_new(1, 2, 2, 0, 1);
+    struct sam_graph l = sam_graph_new(1, 2, 2, 0, 1);
     int n_trained = 0;
     set_image(&l);
     set_prompt(&l, 0, 1);
@@ -374,7 +374,7 @@ static void check_every_gradient(void)
     OK(mcs_exec_run(l.e));
     for (int i = 0; i < l.p->n; i++) n_trained += !l.p->is_buffer[i];
     cr_expect_eq(check_gradients(&l, "box"), n_trained);
-    lab_free(&l);
+    sam_graph_free(&l);
 }
 
 /* The device is open, but has computed nothing yet: oneDNN reads its instruction-set limit at first use. */
@@ -397,7 +397,7 @@ Test(sam_model, gradients_of_the_prompt_encoder_and_the_embedding)
         int64_t n;
         float *want = load(full(k->name, "grad.embedding"), &n);
         if (!want) continue;
-        struct lab l = lab_new(0, k->n, k->tokens, k->mask, 1);
+        struct sam_graph l = sam_graph_new(0, k->n, k->tokens, k->mask, 1);
         set_embedding(&l);
         set_prompt(&l, k->n_points, k->box);
         set_seeds(&l);
@@ -410,7 +410,7 @@ Test(sam_model, gradients_of_the_prompt_encoder_and_the_embedding)
         compare(full(k->name, "grad.embedding"), got, want, n, GRADIENT_TOLERANCE * range_of(want, n));
         free(got);
         free(want);
-        lab_free(&l);
+        sam_graph_free(&l);
     }
 }
 

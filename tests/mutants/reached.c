@@ -1,5 +1,6 @@
-/* The points that a test and the programs it starts execute: a file with one byte per point, named by MUTANT_REACHED
- * and mapped by all of them. Compiled into the instrumented library with -DN_POINTS=n. */
+/* The points that a test and the programs it starts execute: a file with one byte per point, mapped by all of them. Its
+ * path is the last entry of LD_LIBRARY_PATH (programs.pl puts it there), which every started program inherits. Compiled
+ * into the instrumented library with -DN_POINTS=n. */
 #include "tests/mutants/reached.h"
 
 #include <fcntl.h>

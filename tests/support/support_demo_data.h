@@ -4,8 +4,6 @@
 
 #include "data/lesions/demo_write.h"
 
-#include "data/lesions/demo_write.h"
-
 extern struct demo_atlas demo_data_atlas;
 extern struct demo_config demo_data_config;
 void demo_data_open(void);

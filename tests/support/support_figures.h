@@ -13,8 +13,8 @@ double figure_iou(const uint8_t *a, const uint8_t *b, int64_t n);
  * outside is background. NaN if both masks are empty. Quadratic time: for a few thousand elements at most. */
 double figure_nsd(const uint8_t *a, const uint8_t *b, int width, int height, double tolerance);
 
-/* Mean of the finite values and the half width of its 95 % interval by Student's t (NaN for one value); 2 to 10 values,
- * or 1. */
+/* Mean of the finite values and the half width of its 95 % interval by Student's t (NaN for one value); 1 to 10
+ * values. */
 void figure_mean(const double *values, int n, double *mean, double *half_width);
 /* Area under the ROC curve: the share of (positive, negative) pairs in which the positive scores higher, ties count one
  * half. NaN without positives or negatives. Sorts, so it can be used for millions of scores. */

@@ -27,7 +27,7 @@ float *golden_channels_last(const float *src, int64_t n, int64_t c, int64_t n_sp
 double golden_error(const float *got, const float *want, int64_t n, double floor);
 /* Fails the test with `what` in its message if golden_error exceeds tolerance. */
 void golden_check(const char *what, const float *got, const float *want, int64_t n, double tolerance, double floor);
-/* Downloads a kept tensor (malloc'ed) / the gradient of a parameter by name. */
+/* Downloads a kept tensor, malloc'ed. */
 float *golden_get(struct exec *e, const struct tensor *t);
 /* Compares every `PREFIXgrad.NAME` of the file with params->grad: error / max(range, floor) <= tolerance. Returns the
  * number of compared gradients. */

@@ -152,7 +152,7 @@ static void same_as_one_device(int64_t steps)
     OK(mcs_ranks_run(2, run_rank, &two));
     no_reports();
     cr_expect_eq(memcmp(two.grad[0], two.grad[1], (size_t)two.n_values * sizeof(float)), 0, "ranks differ");
-    const double off = worst(one.grad[0], two.grad[0], one.n_values);
+    const double off = gradient_error(one.grad[0], two.grad[0], one.n_values);
     cr_expect_leq(off, 1, "%lld steps: the gradient differs by %g times what rounding explains", (long long)steps, off);
     double a[32], b[32];
     const char *const names[] = {"loss", "gradient_norm", "attracted_paper", "pull_release"};
@@ -196,7 +196,7 @@ Test(captions, the_bucket_does_not_matter)
     for (int i = 0; i < 4; i++) {
         struct job loose = {.body = train, .steps = 1, .run = tiny_path(folder, "loose_%d", i), .max_rows = looser[i]};
         OK(mcs_ranks_run(1, run_rank, &loose));
-        const double off = worst(tight.grad[0], loose.grad[0], tight.n_values);
+        const double off = gradient_error(tight.grad[0], loose.grad[0], tight.n_values);
         cr_expect_leq(off, 1, "at most %lld rows: %g times what rounding explains", (long long)looser[i], off);
         free(loose.grad[0]);
     }
@@ -287,7 +287,7 @@ Test(captions, further_losses_have_their_weight)
             most = fmaxf(most, fabsf(one));
         }
         cr_expect_gt(most, 1e-3f, "the further loss has a gradient");
-        const double off = worst(jobs[2].grad[0], three, n);
+        const double off = gradient_error(jobs[2].grad[0], three, n);
         cr_expect_leq(off, 4, "%lld steps: %g times what rounding of one gradient explains; here are four of them",
                       (long long)steps, off);
         free(three);

@@ -22,7 +22,7 @@ struct seen {
 };
 
 /* Ranks begin with other weights, moments and steps; rank 0's count. */
-static enum mcs_status start(void *ctx, const struct process_group *t)
+static enum mcs_status start(void *ctx, const struct process_group *group)
 {
     struct seen *seen = ctx;
     struct unet_plans p;
@@ -30,17 +30,17 @@ static enum mcs_status start(void *ctx, const struct process_group *t)
     struct optim *optim;
     const struct optim_options adamw = mcs_unet_adamw();
     MCS_TRY(mcs_unet_plans_make(1, 2, 16, 16, 3, 2, 8, &p));
-    MCS_TRY(mcs_unet_model_new(&p, 5 + (uint64_t)t->rank, t->device, &m));
+    MCS_TRY(mcs_unet_model_new(&p, 5 + (uint64_t)group->rank, group->device, &m));
     MCS_TRY(mcs_params_alloc_grad(m.params));
     MCS_TRY(mcs_optim_new(m.params, &adamw, NULL, &optim));
     const int64_t last = m.params->n_values - 1;
-    optim->m[last] = 0.5f + (float)t->rank, optim->v[last] = 0.25f + (float)t->rank;
-    int64_t step = t->rank ? 2 * t->rank : seen->first_step;
-    MCS_TRY(mcs_process_group_broadcast(t->comm, m.params, optim, &step));
-    seen->step[t->rank] = step, seen->optim_step[t->rank] = optim->step;
-    seen->size[t->rank] = t->size;
-    seen->m[t->rank] = optim->m[last], seen->v[t->rank] = optim->v[last];
-    MCS_TRY(mcs_weights_sha256(m.params, seen->weights[t->rank]));
+    optim->m[last] = 0.5f + (float)group->rank, optim->v[last] = 0.25f + (float)group->rank;
+    int64_t step = group->rank ? 2 * group->rank : seen->first_step;
+    MCS_TRY(mcs_process_group_broadcast(group->comm, m.params, optim, &step));
+    seen->step[group->rank] = step, seen->optim_step[group->rank] = optim->step;
+    seen->size[group->rank] = group->size;
+    seen->m[group->rank] = optim->m[last], seen->v[group->rank] = optim->v[last];
+    MCS_TRY(mcs_weights_sha256(m.params, seen->weights[group->rank]));
     __atomic_add_fetch(&seen->calls, 1, __ATOMIC_RELAXED);
     mcs_optim_free(optim);
     mcs_unet_model_close(&m);

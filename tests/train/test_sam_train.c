@@ -33,7 +33,7 @@ static void teardown(void)
 }
 TestSuite(sam_train, .init = setup, .fini = teardown);
 
-struct shop {
+struct rectangles {
     uint32_t stop_at; /* requests a stop while this step's images are drawn */
     int n_targets;
 };
@@ -41,17 +41,17 @@ struct shop {
 /* A bright rectangle on a dark background, different in every image. */
 static enum mcs_status draw(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
-    const struct shop *shop = context;
+    const struct rectangles *rectangles = context;
     const uint32_t k = step * 7 + index * 3 + (uint32_t)seed;
     const int x = 2 + (int)(k % 14), y = 3 + (int)(k * 5 % 13), w = 8 + (int)(k % 5), h = 9 + (int)(k % 4);
-    if (shop->stop_at && step == shop->stop_at) mcs_stop_request();
+    if (rectangles->stop_at && step == rectangles->stop_at) mcs_stop_request();
     memset(s->image, 60, SIZE * SIZE);
     memset(s->mask, 0, SIZE * SIZE);
     for (int r = y; r < y + h; r++) {
         memset(s->image + r * SIZE + x, 200, (size_t)w);
         memset(s->mask + r * SIZE + x, 1, (size_t)w);
     }
-    s->n = shop->n_targets;
+    s->n = rectangles->n_targets;
     memcpy(s->box[0], (int[]){x, y, x + w - 1, y + h - 1}, sizeof s->box[0]);
     return MCS_OK;
 }
@@ -71,10 +71,10 @@ static struct sam_train_options options(const char *run, int64_t steps)
     return o;
 }
 
-static enum mcs_status train(const struct sam_train_options *o, const struct shop *shop, char hash[65])
+static enum mcs_status train(const struct sam_train_options *o, const struct rectangles *rectangles, char hash[65])
 {
     struct sam_model m;
-    const struct sam_train_source source = {draw, (void *)(uintptr_t)shop};
+    const struct sam_train_source source = {draw, (void *)(uintptr_t)rectangles};
     const struct sam_config tiny = tiny_sam_config();
     OK(mcs_sam_model_new(&tiny, 3, &cpu, &m));
     const enum mcs_status st = mcs_sam_train(&m, o, &source);
@@ -104,8 +104,8 @@ static double iou_of(const float *logits, const uint8_t *mask)
 }
 
 /* Mean IoU of the model's mask and of the filled box on unseen images with boxes jittered as in training. */
-static void score(struct sam_model *m, const struct sam_train_options *o, const struct shop *shop, double *by_model,
-                  double *by_box)
+static void score(struct sam_model *m, const struct sam_train_options *o, const struct rectangles *rectangles,
+                  double *by_model, double *by_box)
 {
     enum { CASES = 60 };
     static uint8_t image[SIZE * SIZE], mask[SAM_TRAIN_TARGETS * SIZE * SIZE];
@@ -117,7 +117,7 @@ static void score(struct sam_model *m, const struct sam_train_options *o, const 
         struct sam_frame frame;
         struct map2 logits;
         float iou[4];
-        OK(draw((void *)(uintptr_t)shop, 99, 100000 + k, 0, &s));
+        OK(draw((void *)(uintptr_t)rectangles, 99, 100000 + k, 0, &s));
         const struct image img = {SIZE, SIZE, 1, image};
         mcs_sam_jitter_box(s.box[0], SIZE, o->jitter[k % (uint32_t)o->n_jitters], o->scale, 99, k, 0, prompt.box);
         OK(mcs_sam_prepare(&m->config, &img, input, &frame));
@@ -136,16 +136,16 @@ static void score(struct sam_model *m, const struct sam_train_options *o, const 
 
 Test(sam_train, learns_to_segment_the_object_in_the_box)
 {
-    const struct shop shop = {.n_targets = 1};
+    const struct rectangles rectangles = {.n_targets = 1};
     const struct sam_train_options o = options(at("run"), 120);
-    const struct sam_train_source source = {draw, (void *)(uintptr_t)&shop};
+    const struct sam_train_source source = {draw, (void *)(uintptr_t)&rectangles};
     const struct sam_config tiny = tiny_sam_config();
     struct sam_model m;
     double untrained, trained, by_box;
     OK(mcs_sam_model_new(&tiny, 3, &cpu, &m));
-    score(&m, &o, &shop, &untrained, &by_box);
+    score(&m, &o, &rectangles, &untrained, &by_box);
     OK(mcs_sam_train(&m, &o, &source));
-    score(&m, &o, &shop, &trained, &by_box);
+    score(&m, &o, &rectangles, &trained, &by_box);
     cr_expect(untrained < 0.2, "IoU %g before training", untrained);
     cr_expect(trained > by_box + 0.15, "IoU %g after training; filling the boxes has %g", trained, by_box);
     mcs_sam_model_close(&m);
@@ -154,31 +154,32 @@ Test(sam_train, learns_to_segment_the_object_in_the_box)
 Test(sam_train, stopped_and_resumed_is_the_same_as_not_stopped)
 {
     struct sam_train_options once = options(at("once"), 7), twice = options(at("twice"), 7);
-    const struct shop shop = {.n_targets = 1}, stopping = {.n_targets = 1, .stop_at = 4};
+    const struct rectangles rectangles = {.n_targets = 1}, stopping = {.n_targets = 1, .stop_at = 4};
     char whole[65], half[65], resumed[65];
-    OK(train(&once, &shop, whole));
+    OK(train(&once, &rectangles, whole));
     cr_expect_eq(train(&twice, &stopping, half), MCS_E_STOPPED);
     cr_expect_str_neq(whole, half);
     mcs_stop_reset();
     mcs_error_clear();
-    OK(train(&twice, &shop, resumed));
+    OK(train(&twice, &rectangles, resumed));
     cr_expect_str_eq(whole, resumed);
     /* A checkpoint of other options is refused. */
     twice.config = "another test";
-    cr_expect_eq(train(&twice, &shop, NULL), MCS_E_DATA);
+    cr_expect_eq(train(&twice, &rectangles, NULL), MCS_E_DATA);
 }
 
 Test(sam_train, bad_options_and_samples)
 {
-    const struct shop shop = {.n_targets = 1}, empty = {.n_targets = 0}, many = {.n_targets = SAM_TRAIN_TARGETS + 1};
+    const struct rectangles rectangles = {.n_targets = 1}, empty = {.n_targets = 0},
+                            many = {.n_targets = SAM_TRAIN_TARGETS + 1};
     struct sam_train_options o = options(at("bad"), 0);
-    cr_expect_eq(train(&o, &shop, NULL), MCS_E_USAGE);
+    cr_expect_eq(train(&o, &rectangles, NULL), MCS_E_USAGE);
     mcs_error_clear();
     o = options(at("bad"), 2), o.n_jitters = 0;
-    cr_expect_eq(train(&o, &shop, NULL), MCS_E_USAGE);
+    cr_expect_eq(train(&o, &rectangles, NULL), MCS_E_USAGE);
     mcs_error_clear();
     o = options(at("bad"), 2), o.lr = 0;
-    cr_expect_eq(train(&o, &shop, NULL), MCS_E_USAGE);
+    cr_expect_eq(train(&o, &rectangles, NULL), MCS_E_USAGE);
     mcs_error_clear();
     o = options(at("bad"), 2);
     cr_expect_eq(train(&o, &empty, NULL), MCS_E_DATA);

@@ -8,21 +8,22 @@
 #include "engine/dist/data_parallel.h"
 #include "train/clip/clip_train.h"
 
-enum { CLIP_BUCKET_STEP = 64 };
+enum { CLIP_BUCKET_STEP = 64 }; /* token rows; small buckets that round to the same number become one */
 
 /* The buckets' numbers of token rows in ascending order; returns the number of buckets, at least 1. The last holds
- * max_rows >= 1; each other one is max_rows / 2^(k/4), rounded up to a multiple of CLIP_BUCKET_STEP. So the padding is
- * less than 19 % of a batch's tokens plus CLIP_BUCKET_STEP rows; batches of less than max_rows / 6.7 tokens are padded
- * to that number. */
+ * max_rows >= 1 rows, the others max_rows / 2^(k/4) with k = 1 to CLIP_MAX_BUCKETS - 1, all rounded up to a multiple of
+ * CLIP_BUCKET_STEP. So the padding is less than 19 % (2^(1/4)) of a batch's tokens plus CLIP_BUCKET_STEP rows; batches
+ * of less than max_rows / 6.7 (2^(11/4)) tokens are padded to that number. */
 int mcs_clip_buckets(int64_t max_rows, int64_t rows[CLIP_MAX_BUCKETS]);
 
 struct clip_train_session {
     struct graph *graph;
     struct exec *exec;
     struct data_parallel data_parallel;
-    struct tensor *images, *image_out, *text_out; /* (n,S,S,3); embeddings of all ranks, (batch,embed) */
-    struct clip_text text;
-    struct tensor *loss[1 + CLIP_MAX_EXTRA];
+    struct tensor *images;                   /* input (n,S,S,3), n pairs of this rank */
+    struct tensor *image_out, *text_out;     /* normalised embeddings of all ranks, (batch,embed) */
+    struct clip_text text;                   /* inputs */
+    struct tensor *loss[1 + CLIP_MAX_EXTRA]; /* 0: the contrastive loss, then those of clip_extra */
     float weight[1 + CLIP_MAX_EXTRA];
     const char *loss_name[1 + CLIP_MAX_EXTRA];
     int n_losses;

@@ -19,10 +19,10 @@ struct trainer {
     struct clip_sessions sessions;
     const struct clip_train_session *next, *running; /* of the batch that was prefetched; of the step that was begun */
     struct clip_batch batch;
-    int32_t *ids, *position, *key, *offset;
-    float *image_host, *text_host;
-    float loss[1 + CLIP_MAX_EXTRA]; /* of the last step */
-    const char **alone;             /* parameters whose gradient is not summed over ranks */
+    int32_t *ids, *position, *key, *offset; /* one allocation, that of ids */
+    float *image_host, *text_host;          /* embeddings (batch,embed), for diagnose; one allocation */
+    float loss[1 + CLIP_MAX_EXTRA];         /* of the last step */
+    const char **alone;                     /* parameters whose gradient is not summed over ranks */
 };
 
 /* Gradients that are not summed over ranks: those of frozen parameters, and of the temperature, since every rank
@@ -57,8 +57,8 @@ static enum mcs_status open_graphs(struct trainer *t)
 static enum mcs_status trainer_open(struct trainer *t)
 {
     const struct clip_config *c = &t->model->config;
-    const int64_t batch = mcs_clip_own_batch(t->o), rows = batch * c->context + CLIP_BUCKET_STEP,
-                  pixels = (int64_t)c->image_size * c->image_size * 3;
+    const int64_t batch = mcs_clip_own_batch(t->o), pixels = (int64_t)c->image_size * c->image_size * 3;
+    const int64_t rows = batch * c->context + CLIP_BUCKET_STEP; /* the largest bucket is rounded up */
     const int size = mcs_comm_size(t->o->comm);
     MCS_REQUIRE(t->o->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs, got %lld; raise --batch",
@@ -182,6 +182,7 @@ static enum mcs_status log_step(void *ctx, const struct training_step *s, struct
     }
     if (t->o->diagnose) {
         struct attraction paper, released;
+        /* a learned temperature is replaced by the paper's fixed one */
         const double inv_tau = t->o->loss.inv_tau > 0 ? (double)t->o->loss.inv_tau : 1 / 0.6;
         MCS_TRY(mcs_exec_get(p->exec, p->image_out, t->image_host));
         MCS_TRY(mcs_exec_get(p->exec, p->text_out, t->text_host));
@@ -228,21 +229,21 @@ enum mcs_status mcs_clip_train_memory(struct clip_model *m, const struct clip_tr
 
 /* Number of negatives and sum of their gradients' magnitudes: all, and those that are attracted. */
 struct tally {
-    double n, n_attracted, size, size_attracted;
+    double n, n_attracted, magnitude, magnitude_attracted;
 };
 
 static void count(struct tally *t, double gradient)
 {
     t->n += 1;
-    t->size += fabs(gradient);
+    t->magnitude += fabs(gradient);
     if (gradient >= 0) return;
     t->n_attracted += 1;
-    t->size_attracted -= gradient;
+    t->magnitude_attracted -= gradient;
 }
 
 static struct attraction attraction_of(const struct tally *t)
 {
-    return (struct attraction){t->n_attracted / t->n, t->size > 0 ? t->size_attracted / t->size : 0};
+    return (struct attraction){t->n_attracted / t->n, t->magnitude > 0 ? t->magnitude_attracted / t->magnitude : 0};
 }
 
 enum mcs_status mcs_clip_attracted(const float *image, const float *text, int batch, int width, double inv_tau,
@@ -252,7 +253,7 @@ enum mcs_status mcs_clip_attracted(const float *image, const float *text, int ba
     const size_t n = (size_t)batch;
     double *l = malloc((n * n + 6 * n) * sizeof *l);
     MCS_REQUIRE(l, MCS_E_NOMEM, "no memory for the similarities of %d pairs", batch);
-    double *sum = l + n * n; /* six sums: rows and columns of exp((1+b)L), exp(bL), exp(L) */
+    double *sum = l + n * n; /* (6,n): sums of exp((1+b)L), exp(bL), exp(L) without the diagonal, by row, by column */
     memset(sum, 0, 6 * n * sizeof *sum);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
@@ -269,6 +270,7 @@ enum mcs_status mcs_clip_attracted(const float *image, const float *text, int ba
         for (size_t j = 0; j < n; j++) {
             if (i == j) continue;
             const double v = l[i * n + j], b = (double)batch;
+            /* derivatives by L_ij, i != j, of the losses in engine/tape/op.h (contrastive_attr); the paper's times B */
             const double dpaper = (1 + beta_image) * exp((1 + beta_image) * v) / sum[i] -
                                   beta_image * exp(beta_image * v) / sum[n + i] +
                                   (1 + beta_text) * exp((1 + beta_text) * v) / sum[3 * n + j] -

@@ -6,26 +6,28 @@
 #include "infer/clip/clip_model.h"
 #include "train/run/memory_table.h"
 
-/* A source of batches. Item i of a batch must depend on (step, i) only, not on earlier calls. A rank requests only its
- * share of the batch: items first to first + n - 1, stored at 0 to n - 1. */
+/* A source of batches. Item i of a batch must depend on (step, i) only, not on earlier calls; step counts from 0. A
+ * rank requests only its share of the batch: items first to first + n - 1, stored at 0 to n - 1. */
 struct clip_batch {
     int64_t first, n;
     float *images;      /* (n,S,S,3) */
     const char **texts; /* n; must stay valid until the next fill */
-    int32_t *sample;    /* n: permanent id of each pair (key of dropout) */
+    int32_t *sample;    /* n: permanent id of each pair, below 2^21 (key of dropout, see mcs_clip_pack_texts) */
 };
 struct clip_source {
     enum mcs_status (*fill)(void *ctx, int64_t step, struct clip_batch *b);
     void *ctx;
 };
 
-/* Auxiliary losses on the same towers (the dense heads of the demo's starting weights); all optional. */
+/* Tensors of the image tower for auxiliary losses (clip_extra), such as the dense heads of the demo's starting weights.
+ * T: the class token and the patches. */
 struct clip_nodes {
-    struct tensor *image_embedding; /* (B,embed), raw */
+    struct tensor *image_embedding; /* (B,embed), before L2 normalisation */
     struct tensor *tokens;          /* (B,T,width), output of block depth-2 */
     struct tensor *qkv[2];          /* of the last two blocks, (B,T,3 width) */
 };
 enum { CLIP_MAX_EXTRA = 4, CLIP_MAX_BUCKETS = 12 };
+/* Auxiliary losses, added to the contrastive loss. fill may be NULL. */
 struct clip_extra {
     /* Records losses and their weights; returns their number. */
     int (*build)(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
@@ -63,9 +65,9 @@ enum mcs_status mcs_clip_train(struct clip_model *m, const struct clip_train_opt
 enum mcs_status mcs_clip_train_memory(struct clip_model *m, const struct clip_train_options *o,
                                       struct train_memory *memory);
 
-/* Negatives (i != j) that a form of DHN-NCE attracts, i.e. whose similarity the gradient increases: their share of all
- * negatives, and their share of the summed magnitude of the negatives' gradients. At low temperatures the paper's form
- * attracts many easy negatives very weakly; the released form attracts the hardest. */
+/* Negatives (i != j) that a form of DHN-NCE attracts, i.e. whose similarity gradient descent increases: their share of
+ * all negatives, and their share of the summed magnitude of the negatives' gradients ("pull"). At low temperatures the
+ * paper's form attracts many easy negatives very weakly; the released form attracts the hardest. */
 struct attraction {
     double share, pull;
 };

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CACHE_BYTES = 1 << 30, MAX_DRAWN = 1 << 26 };
+enum { CACHE_BYTES = 1 << 30, MAX_DRAWN = 1 << 26 /* pairs whose token counts mcs_pair_source_max_rows adds up */ };
 
 enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c,
                                      int64_t batch, double crop_low, uint64_t seed)
@@ -19,7 +19,7 @@ enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *
     s->cached = calloc((size_t)pairs->n, sizeof *s->cached);
     s->order = calloc((size_t)pairs->n, sizeof *s->order);
     MCS_REQUIRE(s->cached && s->order, MCS_E_NOMEM, "no memory for %d pairs", pairs->n);
-    int64_t bytes = 0;
+    int64_t bytes = 0; /* cached so far */
     for (int i = 0; i < pairs->n && bytes < CACHE_BYTES; i++) {
         MCS_TRY(mcs_image_read(pairs->v[i].image, 0, &s->cached[i]));
         bytes += (int64_t)s->cached[i].width * s->cached[i].height * s->cached[i].channels;
@@ -49,11 +49,11 @@ static void shuffle(struct pair_source *s, int64_t epoch)
     s->order_epoch = epoch;
 }
 
-/* ---- how many token rows a batch may have ---- */
+/* ---- the largest number of token rows of a batch ---- */
 
 static enum mcs_status count_tokens(const struct pair_source *s, const struct tokenizer *tokenizer, int *n_tokens)
 {
-    enum mcs_status worst = MCS_OK;
+    enum mcs_status failure = MCS_OK;
     char message[1024] = "no memory for a caption's tokens";
 #pragma omp parallel
     {
@@ -65,18 +65,18 @@ static enum mcs_status count_tokens(const struct pair_source *s, const struct to
                     : MCS_E_NOMEM;
             if (st == MCS_OK) continue;
 #pragma omp critical(caption_error)
-            if (worst == MCS_OK) {
-                worst = st;
+            if (failure == MCS_OK) {
+                failure = st;
                 if (ids) mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
             }
             mcs_error_clear();
         }
         free(ids);
     }
-    return worst == MCS_OK ? MCS_OK : MCS_FAIL(worst, "%s", message);
+    return failure == MCS_OK ? MCS_OK : MCS_FAIL(failure, "%s", message);
 }
 
-static int by_size_down(const void *a, const void *b)
+static int descending(const void *a, const void *b)
 {
     const int x = *(const int *)a, y = *(const int *)b;
     return x < y ? 1 : x > y ? -1 : 0;
@@ -91,7 +91,7 @@ enum mcs_status mcs_pair_source_max_rows(struct pair_source *s, const struct tok
     const enum mcs_status st = count_tokens(s, tokenizer, n_tokens);
     *rows = 0;
     if (st == MCS_OK && steps > MAX_DRAWN / s->batch) {
-        qsort(n_tokens, (size_t)s->pairs->n, sizeof *n_tokens, by_size_down);
+        qsort(n_tokens, (size_t)s->pairs->n, sizeof *n_tokens, descending);
         for (int64_t i = 0; i < own; i++) *rows += n_tokens[i];
     } else if (st == MCS_OK) {
         for (int64_t part = 0; part < steps * ranks; part++) {
@@ -108,6 +108,8 @@ enum mcs_status mcs_pair_source_max_rows(struct pair_source *s, const struct tok
 
 /* ---- images ---- */
 
+/* rect: x, y, width, height. Ten attempts as in torchvision; then the whole image (torchvision: a centre crop with the
+ * aspect ratio clamped). */
 static void random_rectangle(struct mcs_rng r, double crop_low, int w, int h, int rect[4])
 {
     const double area = (double)w * h;
@@ -155,7 +157,7 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
                   first = step % per_epoch * s->batch + b->first;
     const int64_t pixels = (int64_t)s->config->image_size * s->config->image_size * 3;
     shuffle(s, epoch);
-    enum mcs_status worst = MCS_OK;
+    enum mcs_status failure = MCS_OK;
     char message[1024] = "";
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < b->n; i++) {
@@ -165,8 +167,8 @@ enum mcs_status mcs_pair_source_fill(void *source, int64_t step, struct clip_bat
         b->sample[i] = (int32_t)k;
         if (st == MCS_OK) continue;
 #pragma omp critical /* error messages are per thread: keep the first for the caller's */
-        if (worst == MCS_OK) worst = st, mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
+        if (failure == MCS_OK) failure = st, mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
         mcs_error_clear();
     }
-    return worst == MCS_OK ? MCS_OK : MCS_FAIL(worst, "%s", message);
+    return failure == MCS_OK ? MCS_OK : MCS_FAIL(failure, "%s", message);
 }

@@ -6,9 +6,10 @@
 #include "infer/clip/retrieve.h"
 #include "train/clip/clip_train.h"
 
-/* Images of pairs, decoded once if they fit in memory. Each epoch uses another random crop of an image (torchvision's
- * RandomResizedCrop): relative area uniform in crop_low..1, aspect ratio log-uniform in 3/4..4/3, bicubic resize, keyed
- * by (seed, image, epoch). crop_low 1: the whole image stretched. */
+/* Images of pairs. The first ones, up to 1 GiB of decoded pixels, are cached, the others decoded in each epoch. Each
+ * epoch uses another random crop of an image (torchvision's RandomResizedCrop): relative area uniform in crop_low..1,
+ * aspect ratio log-uniform in 3/4..4/3, bicubic resize, keyed by (seed, image, epoch). crop_low 1: the whole image
+ * stretched. */
 struct pair_source {
     const struct pairs *pairs;
     const struct clip_config *config;
@@ -16,8 +17,8 @@ struct pair_source {
     double crop_low;
     uint64_t seed;
     struct image *cached; /* (n); pixels NULL: not cached, read in each epoch */
-    uint32_t *order;      /* permutation of the current epoch */
-    int64_t order_epoch;
+    uint32_t *order;      /* (n): permutation of epoch order_epoch */
+    int64_t order_epoch;  /* -1: none yet */
 };
 /* E_USAGE: fewer pairs than one batch. An image that cannot be read is an error that names it. */
 enum mcs_status mcs_pair_source_open(struct pair_source *s, const struct pairs *pairs, const struct clip_config *c,

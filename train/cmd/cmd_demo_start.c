@@ -40,7 +40,7 @@ static int makes_clip(const struct start_command *c)
 }
 
 /* Trains on one rank. */
-static enum mcs_status run_rank(void *ctx, const struct process_group *t)
+static enum mcs_status run_rank(void *ctx, const struct process_group *group)
 {
     const struct rank_command *r = ctx;
     const struct start_command *c = r->command;
@@ -53,8 +53,8 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
                                              .checkpoint_every = c->checkpoint_every,
                                              .lr = c->lr,
                                              .data = c->data,
-                                             .device = t->device,
-                                             .comm = t->comm};
+                                             .device = group->device,
+                                             .comm = group->comm};
     return makes_clip(c) ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
 }
 

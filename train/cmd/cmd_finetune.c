@@ -108,17 +108,17 @@ static enum mcs_status print_memory(const struct finetune_command *c, struct cli
     return MCS_OK;
 }
 
-static enum mcs_status run_steps(const struct finetune_command *c, const struct process_group *t, struct clip_model *m,
-                                 struct pair_source *source, struct clip_train_options *o)
+static enum mcs_status run_steps(const struct finetune_command *c, const struct process_group *group,
+                                 struct clip_model *m, struct pair_source *source, struct clip_train_options *o)
 {
     o->steps = c->steps ? c->steps : c->epochs * mcs_pair_source_steps_per_epoch(source);
     o->warmup = c->warmup < o->steps ? c->warmup : o->steps / 10;
-    MCS_TRY(mcs_pair_source_max_rows(source, m->tokenizer, o->steps, t->size, &o->max_rows));
-    if (c->common.dry_run) return print_memory(c, m, o, t->size);
+    MCS_TRY(mcs_pair_source_max_rows(source, m->tokenizer, o->steps, group->size, &o->max_rows));
+    if (c->common.dry_run) return print_memory(c, m, o, group->size);
     return mcs_clip_train(m, o, &(struct clip_source){mcs_pair_source_fill, source}, NULL);
 }
 
-static enum mcs_status train(const struct finetune_command *c, const struct process_group *t, struct clip_model *m,
+static enum mcs_status train(const struct finetune_command *c, const struct process_group *group, struct clip_model *m,
                              const struct pairs *pairs, const char *config)
 {
     struct pair_source source;
@@ -134,18 +134,18 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
                                    .run = c->output,
                                    .config = config,
                                    .frozen = frozen,
-                                   .comm = t->comm};
+                                   .comm = group->comm};
     MCS_REQUIRE(c->freeze.n <= 64, MCS_E_USAGE, "--freeze was given more than 64 times");
     for (int i = 0; i < c->freeze.n; i++) frozen[i] = c->freeze.v[i];
     MCS_TRY(resolve_loss(c, &o.loss));
     MCS_REQUIRE(c->batch >= 2, MCS_E_USAGE,
                 "a contrastive loss needs a batch of at least 2 pairs (one pair has no negatives); raise --batch");
-    MCS_TRY(mcs_process_group_check_batch(t->size, c->batch));
+    MCS_TRY(mcs_process_group_check_batch(group->size, c->batch));
     enum mcs_status st = mcs_pair_source_open(&source, pairs, &m->config, c->batch, c->crop, (uint64_t)c->common.seed);
-    if (st == MCS_OK) st = run_steps(c, t, m, &source, &o);
+    if (st == MCS_OK) st = run_steps(c, group, m, &source, &o);
     mcs_pair_source_close(&source);
     MCS_TRY(st);
-    if (c->common.dry_run || t->rank) return MCS_OK;
+    if (c->common.dry_run || group->rank) return MCS_OK;
     MCS_TRY(mcs_path(path, "%s/model", c->output));
     MCS_TRY(mcs_clip_model_save(m, path, 0));
     printf(c->common.json ? "{\"steps\": %lld, \"pairs\": %d}\n" : "%lld steps on %d pairs\n", (long long)o.steps,
@@ -153,7 +153,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
     return MCS_OK;
 }
 
-static enum mcs_status run_rank(void *ctx, const struct process_group *t)
+static enum mcs_status run_rank(void *ctx, const struct process_group *group)
 {
     const struct rank_command *r = ctx;
     const struct finetune_command *c = r->command;
@@ -168,10 +168,10 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_pairs_read(c->pairs, &po, &pairs), st, done);
     mcs_pairs_report(&pairs, c->pairs);
-    MCS_TRY_GOTO(mcs_clip_model_open(c->model, t->device, &m), st, done);
+    MCS_TRY_GOTO(mcs_clip_model_open(c->model, group->device, &m), st, done);
     /* Rank 0 adds the lines of training_data.h and writes them to the checkpoint. */
     const char *config = c->common.command.options;
-    if (!c->common.dry_run && t->rank == 0) {
+    if (!c->common.dry_run && group->rank == 0) {
         const char *lines;
         MCS_TRY_GOTO(mcs_training_pairs_lines(&pairs, &arena, &lines), st, done);
         config =
@@ -179,7 +179,7 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
         MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
         MCS_TRY_GOTO(mcs_rank_command_begin(r, config), st, done);
     }
-    st = train(c, t, &m, &pairs, config);
+    st = train(c, group, &m, &pairs, config);
 done:
     mcs_arena_free(&arena);
     if (m.params) mcs_clip_model_close(&m);

@@ -84,6 +84,7 @@ static enum mcs_status make_plans(const struct train_command *c, const struct un
         MCS_REQUIRE(sscanf(c->patch, "%lldx%lld%c", (long long *)&height, (long long *)&width, &end) == 2, MCS_E_USAGE,
                     "--patch %s: want two numbers like 256x256", c->patch);
     else {
+        /* a multiple of the strides' product; automatic stages: of 8, so that there are at least 4 levels */
         const int64_t step = c->stages ? (int64_t)1 << (c->stages - 1) : 8;
         height -= height % step;
         width -= width % step;
@@ -150,7 +151,7 @@ static enum mcs_status train(const struct train_command *c, const struct process
     return MCS_OK;
 }
 
-static enum mcs_status run_rank(void *ctx, const struct process_group *t)
+static enum mcs_status run_rank(void *ctx, const struct process_group *group)
 {
     const struct rank_command *r = ctx;
     const struct train_command *c = r->command;
@@ -161,16 +162,16 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *t)
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
-    MCS_TRY_GOTO(mcs_process_group_check_batch(t->size, plans.batch), st, done);
-    MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, t->device, &m), st, done);
+    MCS_TRY_GOTO(mcs_process_group_check_batch(group->size, plans.batch), st, done);
+    MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, group->device, &m), st, done);
     /* Rank 0 adds the lines of training_data.h and writes them to the checkpoint. */
     const char *config = c->common.command.options;
-    if (!c->common.dry_run && t->rank == 0) {
+    if (!c->common.dry_run && group->rank == 0) {
         config = mcs_arena_printf(&arena, "%s%s", config, mcs_training_cases_lines(&cases, &arena));
         MCS_TRY_GOTO(mcs_arena_status(&arena), st, done);
         MCS_TRY_GOTO(mcs_rank_command_begin(r, config), st, done);
     }
-    MCS_TRY_GOTO(train(c, t, &cases, &m, config), st, done);
+    MCS_TRY_GOTO(train(c, group, &cases, &m, config), st, done);
 done:
     mcs_arena_free(&arena);
     if (m.params) mcs_unet_model_close(&m);

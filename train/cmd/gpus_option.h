@@ -1,4 +1,4 @@
-/* The option of every training verb. */
+/* The option --gpus (--ranks) of every training verb. */
 #ifndef MCS_GPUS_OPTION_H
 #define MCS_GPUS_OPTION_H
 

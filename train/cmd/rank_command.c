@@ -5,7 +5,7 @@
 #include "train/run/checkpoint.h"
 
 enum mcs_status mcs_rank_command_run(struct rank_command *r,
-                                     enum mcs_status (*body)(void *ctx, const struct process_group *t))
+                                     enum mcs_status (*body)(void *ctx, const struct process_group *group))
 {
     const struct process_group_options group = {.command = &r->common->command,
                                                 .device = &r->common->device,

@@ -15,7 +15,7 @@ struct rank_command {
 
 /* Opens the run folder, runs body on every rank with r as its ctx, and closes the folder. */
 enum mcs_status mcs_rank_command_run(struct rank_command *r,
-                                     enum mcs_status (*body)(void *ctx, const struct process_group *t));
+                                     enum mcs_status (*body)(void *ctx, const struct process_group *group));
 /* Rank 0, before anything is written into the folder: refuses its checkpoint if that is of another config (E_DATA), and
  * saves the options. config: the options, and the lines of train/run/training_data.h. */
 enum mcs_status mcs_rank_command_begin(const struct rank_command *r, const char *config);

@@ -14,6 +14,7 @@
 #include "infer/segment.h"
 #include "infer/unet/uncertainty.h"
 
+/* The option table of train/cmd/cmd_demo.c explains the fields. */
 struct demo_options {
     struct mcs_command command; /* its options are those below */
     struct mcs_device_options device;
@@ -34,9 +35,8 @@ struct demo_options {
 void mcs_demo_options_quick(struct demo_options *o);
 /* Runs the demo with one seed into o->output. */
 enum mcs_status mcs_demo_run(const struct demo_options *o);
-/* Writes the means of FOLDER/seedN/summary.json over n seeds, with 95 % intervals, to FOLDER/seeds.csv and the
- * terminal.
- */
+/* Means over the n seeds N = first to first + n - 1 of the numbers in FOLDER/seedN/summary.json, with 95 % intervals:
+ * to FOLDER/seeds.csv and the terminal. */
 enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n);
 
 /* ---- shared by the stages ---- */
@@ -65,6 +65,8 @@ enum mcs_status mcs_demo_score_new(int n, struct demo_score *s);
 void mcs_demo_score_free(struct demo_score *s);
 enum mcs_status mcs_demo_score_add(struct demo_score *s, int i, const uint8_t *mask, const uint8_t *truth);
 
+/* The intermediate results that are scored, in the order of the pipeline. The stages of a run, whose times are
+ * reported, are others (stage_names in demo_run.c). */
 enum demo_stage {
     STAGE_SALIENCY_START,
     STAGE_SALIENCY,
@@ -82,7 +84,7 @@ enum demo_average { AVERAGE_LAST, AVERAGE_LAST_CYCLE, AVERAGE_ALL, DEMO_AVERAGES
 extern const char *const mcs_demo_average_names[DEMO_AVERAGES];
 
 struct demo_baseline {
-    const char *name, *what;
+    const char *name, *what; /* what: its description in summary.json */
     double dice;
 };
 enum { DEMO_MAX_BASELINES = 8, DEMO_MAX_TIMES = 16 };
@@ -92,7 +94,8 @@ struct demo_results {
     struct demo_baseline baseline[DEMO_MAX_BASELINES];
     int n_baselines;
     struct recall_result before, after;
-    double prompt_dice, other_dice, presence_auroc, presence_start;
+    /* two lesions: mean Dice with the one in the prompt, and with the other; AUROC of lesion or none */
+    double prompt_dice, other_dice, presence_auroc;
     double label_dice; /* of the pseudo-labels, on training images */
     struct error_statistics errors[DEMO_AVERAGES];
     double average_dice[DEMO_AVERAGES], rank_correlation;
@@ -114,12 +117,10 @@ struct demo_run {
     struct demo_atlas atlas;
     struct clip_model clip;
     struct sam_model sam;
-    struct demo_set train, test, two, none;
-    struct segment_case *segmented; /* the test set, with the fine-tuned model */
-    uint8_t **label;                /* pseudo-label of training image labelled[i] */
+    struct demo_set train, test, two, none; /* two, none: images with two lesions, and without one */
+    struct segment_case *segmented;         /* the test set, with the fine-tuned model */
+    uint8_t **label;                        /* pseudo-label of training image labelled[i] */
     int *labelled, n_labelled;
-    uint8_t **network_mask; /* per test image */
-    float **entropy;
     struct demo_results r;
     struct arena arena;
 };
@@ -140,6 +141,6 @@ struct segment_options mcs_demo_segment_options(const struct demo_options *o);
 enum mcs_status mcs_demo_write_mask(const struct demo_run *run, const char *folder, const char *stem,
                                     const uint8_t *mask); /* 0/1 as 0/255 PNG */
 enum mcs_status mcs_demo_write_map(const struct demo_run *run, const char *folder, const char *stem, const float *map,
-                                   double scale); /* 8 bit */
+                                   double scale); /* map (DEMO_PIXELS) times scale, as grey values of 0 to 255 */
 
 #endif

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Numbers of summary.json that are averaged: in the row of `list` with this name, or at the path "object/key". */
+/* Numbers of summary.json that are averaged: summary[list][value]; with `row` summary[list][row][value], or, where list
+ * is an array, the value in its row whose row_key is `row`; without `list` summary[value]. */
 static const struct {
     const char *label, *list, *row_key, *row, *value;
 } figures[] = {

@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUIDED_HEADS = 3, WORD_SAMPLES = 2000, FIRST_WORD = 5 /* after the special tokens */ };
+enum {
+    GUIDED_HEADS = 3,    /* heads per block whose attention is guided; the others stay free */
+    WORD_SAMPLES = 2000, /* captions from which the words' frequencies are estimated */
+    FIRST_WORD = 5       /* id of the first word, after the special tokens */
+};
 
 struct clip_config mcs_demo_clip_config(void)
 {
@@ -38,7 +42,7 @@ struct clip_config mcs_demo_clip_config(void)
 }
 
 /* Inputs of the auxiliary losses in one session. */
-struct nodes {
+struct loss_inputs {
     struct tensor *words, *word_weight, *dense, *dense_weight, *coverage, *guided;
 };
 
@@ -49,8 +53,8 @@ struct maker {
     struct demo_clip_start *samples; /* of the batch */
     float *word_weight;              /* (vocab); rare words have larger weights */
     float *words, *weights, *dense, *dense_weight, *coverage, *guided;
-    struct nodes plan[CLIP_MAX_BUCKETS];
-    int n_plans;
+    struct loss_inputs inputs[CLIP_MAX_BUCKETS]; /* of each session */
+    int n_sessions;
 };
 
 /* Declares the heads' parameters by the same calls as build_losses. */
@@ -68,7 +72,7 @@ static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, 
     struct maker *m = ctx;
     const struct clip_config *c = &m->model.config;
     const int64_t batch = m->o->batch, tokens = mcs_clip_tokens(c);
-    struct nodes *p = &m->plan[m->n_plans++];
+    struct loss_inputs *p = &m->inputs[m->n_sessions++];
     p->words = mcs_input(g, "start.words.target", MCS_F32, MCS_DIMS(batch, c->vocab));
     p->word_weight = mcs_input(g, "start.words.weight", MCS_F32, MCS_DIMS(batch, c->vocab));
     p->dense = mcs_input(g, "start.dense.target", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
@@ -91,10 +95,10 @@ static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, 
     return 4;
 }
 
-static enum mcs_status fill_losses(void *ctx, int plan, struct exec *e)
+static enum mcs_status fill_losses(void *ctx, int session, struct exec *e)
 {
     struct maker *m = ctx;
-    const struct nodes *p = &m->plan[plan];
+    const struct loss_inputs *p = &m->inputs[session];
     MCS_TRY(mcs_exec_set(e, p->words, m->words));
     MCS_TRY(mcs_exec_set(e, p->word_weight, m->weights));
     MCS_TRY(mcs_exec_set(e, p->dense, m->dense));
@@ -146,19 +150,19 @@ static enum mcs_status fill_batch(void *ctx, int64_t step, struct clip_batch *b)
     struct maker *m = ctx;
     const struct clip_config *c = &m->model.config;
     const int64_t pixels = (int64_t)c->image_size * c->image_size * 3;
-    enum mcs_status worst = MCS_OK;
+    enum mcs_status failure = MCS_OK;
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < m->o->batch; i++) {
         const uint32_t id = (uint32_t)(step * m->o->batch + i);
         mcs_demo_clip_start(&m->atlas, &m->o->data, (uint64_t)m->o->seed, id, &m->samples[i]);
         const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, m->samples[i].image};
         const enum mcs_status st = mcs_clip_prepare(c, &img, CLIP_VIEW_WHOLE, b->images + i * pixels);
-        if (st != MCS_OK) worst = st;
+        if (st != MCS_OK) failure = st;
         b->texts[i] = m->samples[i].caption;
-        b->sample[i] = (int32_t)(id & 0xFFFFF);
+        b->sample[i] = (int32_t)(id & 0xFFFFF); /* must be below 2^21 */
         set_targets(m, (int)i);
     }
-    return worst;
+    return failure;
 }
 
 /* Weight of a word: log of its inverse frequency in captions, scaled to mean 1 over the words in use. */
@@ -171,7 +175,7 @@ static enum mcs_status weigh_words(struct maker *m)
     struct demo_clip_start *s = malloc(sizeof *s);
     MCS_REQUIRE(s, MCS_E_NOMEM, "no memory for a sample");
     for (uint32_t k = 0; k < WORD_SAMPLES; k++) {
-        uint8_t seen[4096] = {0};
+        uint8_t seen[4096] = {0}; /* the vocabulary has fewer words */
         mcs_demo_clip_start(&m->atlas, &m->o->data, (uint64_t)m->o->seed, k, s);
         const enum mcs_status st =
             mcs_tokenizer_encode(m->model.tokenizer, s->caption, m->model.config.context, ids, &n);
@@ -229,7 +233,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
                                              .lr = o->lr,
                                              .weight_decay = 0.05,
                                              .clip_norm = 1,
-                                             .loss = {.a = 1},
+                                             .loss = {.a = 1}, /* InfoNCE, learned temperature */
                                              .seed = (uint64_t)o->seed,
                                              .run = o->out,
                                              .config = config};

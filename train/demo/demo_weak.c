@@ -16,7 +16,11 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-enum { NETWORK_STAGES = 5, EPOCH_STEPS = 1, BAND_PX = 2 };
+enum {
+    NETWORK_STAGES = 5, /* resolution levels: 128 pixels down to 8 */
+    EPOCH_STEPS = 1,    /* so that the options of the cycles count steps */
+    BAND_PX = 2         /* auroc_outside_band leaves out pixels this close to a border of either mask */
+};
 
 static enum mcs_status make_cases(const struct demo_run *run, int true_masks, struct unet_cases *cases)
 {
@@ -42,6 +46,7 @@ static json_t *timeline_of(const struct graph *g, const struct plan *plan, const
     free(live);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
+    /* 4 times the parameters: weights, gradients, two moments */
     return json_pack("{s:s, s:I, s:I, s:o, s:o}", "name", name, "planned_bytes",
                      (json_int_t)(mcs_plan_bytes(plan) + 4 * plan->param_bytes), "measured_peak_bytes",
                      (json_int_t)usage.ru_maxrss * 1024, "step_names", names, "live_bytes", bytes);
@@ -68,16 +73,16 @@ struct network_task {
 };
 
 /* Runs one of --gpus ranks. Each rank has a copy of the network; rank 0 writes the checkpoints. */
-static enum mcs_status network_rank(void *ctx, const struct process_group *t)
+static enum mcs_status network_rank(void *ctx, const struct process_group *group)
 {
     const struct network_task *task = ctx;
     struct unet_train_options o = task->train;
     struct unet_model m = {0};
     enum mcs_status st;
-    o.comm = t->comm;
-    MCS_TRY_GOTO(mcs_unet_model_new(task->plans, o.seed, t->device, &m), st, done);
+    o.comm = group->comm;
+    MCS_TRY_GOTO(mcs_unet_model_new(task->plans, o.seed, group->device, &m), st, done);
     MCS_TRY_GOTO(mcs_unet_train(&m, task->cases, &o), st, done);
-    if (t->rank == 0) st = mcs_weights_sha256(m.params, task->sha256);
+    if (group->rank == 0) st = mcs_weights_sha256(m.params, task->sha256);
 done:
     mcs_unet_model_close(&m);
     return st;
@@ -156,7 +161,7 @@ done:
 }
 
 /* Scores one group of checkpoints. The full ensemble is the result of the stage "network", so its masks are written. */
-static enum mcs_status judge(struct demo_run *run, enum demo_average average, const float *prob)
+static enum mcs_status score_average(struct demo_run *run, enum demo_average average, const float *prob)
 {
     struct error_pool pool = {0};
     double *dice = calloc((size_t)run->test.n + 1, sizeof *dice);
@@ -188,6 +193,7 @@ done:
     return st;
 }
 
+/* The upper bound: mean Dice of the test images by a network trained on the true masks. */
 static enum mcs_status ceiling(struct demo_run *run)
 {
     const enum ensemble_choice all = ENSEMBLE_ALL;
@@ -220,7 +226,7 @@ enum mcs_status mcs_demo_network(struct demo_run *run)
     for (int a = 1; a < DEMO_AVERAGES; a++) prob[a] = prob[a - 1] + one;
     MCS_TRY_GOTO(train(run, "network", 0, run->r.network_sha256), st, done);
     MCS_TRY_GOTO(predict(run, "network", choices, DEMO_AVERAGES, prob), st, done);
-    for (int a = 0; a < DEMO_AVERAGES; a++) MCS_TRY_GOTO(judge(run, (enum demo_average)a, prob[a]), st, done);
+    for (int a = 0; a < DEMO_AVERAGES; a++) MCS_TRY_GOTO(score_average(run, (enum demo_average)a, prob[a]), st, done);
     run->r.ceiling = NAN;
     if (!run->o->no_ceiling) st = ceiling(run);
 done:

@@ -155,16 +155,16 @@ done:
 }
 
 /* Runs one of --gpus ranks. Each rank has a copy of the model; rank 0 writes it. */
-static enum mcs_status finetune_rank(void *ctx, const struct process_group *t)
+static enum mcs_status finetune_rank(void *ctx, const struct process_group *group)
 {
     const struct finetune_task *task = ctx;
     struct clip_model m = {0};
     char folder[MCS_PATH_BYTES];
     enum mcs_status st;
     MCS_TRY(mcs_path(folder, "%s/model", task->train.run));
-    MCS_TRY(mcs_clip_model_open(task->o->clip, t->device, &m));
-    MCS_TRY_GOTO(finetune(task, &m, t->comm), st, done);
-    if (t->rank == 0) st = mcs_clip_model_save(&m, folder, 0);
+    MCS_TRY(mcs_clip_model_open(task->o->clip, group->device, &m));
+    MCS_TRY_GOTO(finetune(task, &m, group->comm), st, done);
+    if (group->rank == 0) st = mcs_clip_model_save(&m, folder, 0);
 done:
     mcs_clip_model_close(&m);
     return st;

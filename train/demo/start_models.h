@@ -15,8 +15,8 @@ struct demo_start_options {
     double lr;
     struct demo_config data;
     struct device *device;
-    struct comm
-        *comm; /* SAM: the ranks that share each batch; NULL: one. CLIP: its auxiliary losses need a single rank */
+    /* SAM: the ranks that share each batch, NULL: one. CLIP: NULL, since its auxiliary losses need a single rank. */
+    struct comm *comm;
 };
 
 /* The demo's CLIP: 96 x 96 pixels in patches of 8, width 128, 4 blocks; text tower of 2 layers. vocab 0: as many

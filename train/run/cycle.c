@@ -67,6 +67,7 @@ static int paper_checkpoints(const struct cycle_options *o, int64_t steps_done, 
     return 0;
 }
 
+/* Epoch e, from 0: rules of the released form (mcs_cycle_checkpoints in cycle.h). */
 static int is_late(const struct cycle_options *o, int64_t e)
 {
     return (e + 1) % cycle_epochs(o) >= cycle_epochs(o) - 10;

@@ -1,10 +1,11 @@
 /* Cyclic training: several cycles of a decaying learning rate in one run, with a few late checkpoints of each cycle
- * kept as members of an ensemble (Zhao et al., "Efficient Bayesian Uncertainty Estimation for nnU-Net", 2022). Two
- * forms:
+ * kept as members of an ensemble (Zhao et al., "Efficient Bayesian Uncertainty Estimation for nnU-Net", 2022). There
+ * are two forms.
  *
- * paper    the rate restarts in each cycle and decays to 0 within it, step by step; the checkpoints are spread evenly
- *          over the last share `late` of a cycle, including its last step.
- * release  as in the released code, by epoch: the rate decays over all epochs instead of a cycle's, so it hardly
+ * MCS_PAPER: the rate restarts in each cycle and decays to 0 within it, step by step; the checkpoints are spread evenly
+ * over the last share `late` of a cycle, including its last step.
+ *
+ * MCS_RELEASE, as in the released code, by epoch: the rate decays over all epochs instead of a cycle's, so it hardly
  * cycles; the last epoch of a cycle is not kept, and a second, sparse rule keeps a few more checkpoints. */
 #ifndef MCS_CYCLE_H
 #define MCS_CYCLE_H
@@ -19,7 +20,7 @@ struct cycle_options {
     int64_t epochs, iterations; /* all epochs; optimizer steps per epoch. A run has epochs * iterations steps */
     int64_t cycles;             /* must divide epochs */
     int64_t checkpoints;        /* paper: number kept per cycle */
-    double late;                /* paper: share of a cycle over which they are spread; .2 with 3: after 80, 90, 100 % */
+    double late;                /* paper: share of a cycle over which they are spread; .2 with 3: at 80, 90, 100 % */
     double lr, restart_lr;      /* first cycle; later cycles (0: the same; release ignores it) */
     double gamma;               /* release: share of a cycle after which the rate is constant */
 };
@@ -31,7 +32,7 @@ struct cycle_checkpoint {
     char file[64]; /* "cycle_1_checkpoint_3.safetensors"; release: "checkpoint_89.safetensors", and the sparse rule's
                       "e_checkpoint_61.safetensors" */
 };
-enum { CYCLE_MAX_AT_ONCE = 3 }; /* release: late, sparse and final may coincide */
+enum { CYCLE_MAX_AT_ONCE = 3 }; /* release: late, sparse and final checkpoint may fall on one step */
 
 /* E_USAGE: no steps, cycles that do not divide the epochs, more checkpoints than late steps. */
 enum mcs_status mcs_cycle_check(const struct cycle_options *o);

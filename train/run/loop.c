@@ -8,6 +8,7 @@
 #include "train/run/checkpoint.h"
 #include "train/run/process_group.h"
 
+/* Rank 0 alone reads and writes the run's folder. */
 static int writes(const struct training *t)
 {
     return mcs_comm_rank(t->comm) == 0;

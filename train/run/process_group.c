@@ -13,9 +13,10 @@ enum { STEP_UNIT = 1 << 20 }; /* steps are sent as two numbers, since floats are
 
 /* ---- ranks ---- */
 
+/* The arguments of mcs_process_group_run, for each of its ranks. */
 struct member {
     const struct process_group_options *o;
-    enum mcs_status (*body)(void *ctx, const struct process_group *t);
+    enum mcs_status (*body)(void *ctx, const struct process_group *group);
     void *ctx;
     int threads; /* CPU threads per rank */
 };
@@ -68,7 +69,7 @@ static enum mcs_status run_launched(struct member *m, struct ranks *r)
 }
 
 enum mcs_status mcs_process_group_run(const struct process_group_options *o,
-                                      enum mcs_status (*body)(void *ctx, const struct process_group *t), void *ctx)
+                                      enum mcs_status (*body)(void *ctx, const struct process_group *group), void *ctx)
 {
     struct member m = {.o = o, .body = body, .ctx = ctx, .threads = (int)o->device->threads};
     struct ranks found;

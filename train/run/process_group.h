@@ -28,7 +28,7 @@ struct process_group_options {
  * dry run executes rank 0 only, without a communicator. E_USAGE: both a launcher and --gpus, more --gpus than GPUs,
  * inconsistent launcher variables. */
 enum mcs_status mcs_process_group_run(const struct process_group_options *o,
-                                      enum mcs_status (*body)(void *ctx, const struct process_group *t), void *ctx);
+                                      enum mcs_status (*body)(void *ctx, const struct process_group *group), void *ctx);
 
 /* Opens the run's folder for a training verb: rank 0's process creates and locks it. *run is NULL in a dry run and on
  * launched processes of other ranks. */

@@ -22,7 +22,7 @@ struct trainer {
     struct data_parallel data_parallel;
     int first, images;   /* this rank's share of a step's images */
     int64_t n, n_all;    /* masks per step: this rank's, all ranks' */
-    int64_t pixels, low; /* S*S, side*side */
+    int64_t pixels, low; /* of an image, S*S, and of a low-resolution mask, side*side */
     struct tensor *image, *image_of;
     struct sam_prompt prompt;
     struct sam_output out;
@@ -31,14 +31,14 @@ struct trainer {
     struct tensor *loss, *loss_multi, *loss_iou;
     /* Host buffers: a step's inputs, and the outputs read between forward and backward. */
     struct sam_train_sample *samples;
-    float *floats; /* holds the next ones, and `gathered` */
+    float *floats; /* the allocation of the next ones and of `gathered` */
     float *image_host, *coords, *target_host, *low_host, *weight_host, *masks_host, *iou_host, *single_host;
-    int32_t *label_host; /* 3 arrays of n*2: label, kind, image_of */
+    int32_t *label_host; /* label (n,2), kind (n,2), image_of (n) */
     double *mask_loss;   /* (n,SAM_MASKS) */
-    uint8_t *bytes;
-    float *gathered;   /* (ranks,3) */
-    double multi, iou; /* of the last step, over all ranks: loss of the best multimask outputs, mean IoU of mask 0 */
-    double smooth_iou; /* moving average for the progress line; -1 before the first step */
+    uint8_t *bytes;      /* the samples' images and masks */
+    float *gathered;     /* (ranks,3) */
+    double multi, iou;   /* of the last step, over all ranks: loss of the best multimask outputs, mean IoU of mask 0 */
+    double smooth_iou;   /* moving average for the progress line; -1 before the first step */
 };
 
 struct sam_train_options mcs_sam_train_defaults(void)
@@ -153,6 +153,7 @@ static enum mcs_status trainer_open(struct trainer *t)
     t->bytes = malloc(images * pixels * (1 + SAM_TRAIN_TARGETS));
     t->label_host = malloc(n * 5 * sizeof(int32_t));
     t->mask_loss = malloc(n * SAM_MASKS * sizeof(double));
+    /* the buffers set below, in their order */
     const size_t floats = images * pixels * 3 + n * (pixels + SAM_MASKS * (2 * low + 2) + 5) + 3 * ranks;
     t->floats = malloc(floats * sizeof(float));
     MCS_REQUIRE(t->samples && t->bytes && t->label_host && t->mask_loss && t->floats, MCS_E_NOMEM,
@@ -172,8 +173,8 @@ static enum mcs_status trainer_open(struct trainer *t)
     }
     for (int64_t i = 0; i < t->n; i++) {
         int32_t *label = t->label_host + 2 * i, *kind = t->label_host + 2 * t->n + 2 * i;
-        label[0] = 2, label[1] = 3;
-        kind[0] = 3, kind[1] = 4;
+        label[0] = 2, label[1] = 3; /* corners of a box (struct sam_prompt) */
+        kind[0] = 3, kind[1] = 4;   /* label + 1 */
         t->label_host[4 * t->n + i] = (int32_t)(i / t->o->boxes);
         t->weight_host[i] = 1.0f / (float)t->n_all;
     }
@@ -307,7 +308,8 @@ static enum mcs_status set_batch(void *ctx, int64_t step)
 /* One mask's loss by the formula of OP_mask_loss, and its IoU. */
 static double host_loss(const struct sam_train_options *o, const float *x, const float *target, int64_t n, float *iou)
 {
-    double focal = 0, bce = 0, pg = 0, p = 0, g = 0, both = 0, any = 0;
+    double focal = 0, bce = 0, both = 0, any = 0;
+    double p = 0, g = 0, pg = 0; /* sums of probabilities, targets and their products, for Dice */
     const double alpha1 = o->focal_alpha < 0 ? 1 : (double)o->focal_alpha, alpha0 = o->focal_alpha < 0 ? 1 : 1 - alpha1;
     for (int64_t i = 0; i < n; i++) {
         const int in = target[i] > 0.5f, over = x[i] > 0;
@@ -326,9 +328,8 @@ static double host_loss(const struct sam_train_options *o, const float *x, const
            (double)o->dice * (1 - (2 * pg + 1) / (p + g + 1));
 }
 
-/* Between forward and backward: selects the best multimask output by its loss (weight_multi) and sets the IoU targets.
- */
-static enum mcs_status choose(struct trainer *t)
+/* Selects the best multimask output by its loss (weight_multi) and sets the IoU targets. */
+static enum mcs_status select_best_mask(struct trainer *t)
 {
     double sum = 0;
     MCS_TRY(mcs_exec_get(t->exec, t->out.masks, t->masks_host));
@@ -361,7 +362,7 @@ static enum mcs_status begin_step(void *ctx, struct training_step *s)
     s->lr = mcs_lr_cosine(s->step, t->o->lr, t->o->warmup, t->o->steps);
     mcs_params_zero_grad(t->model->params);
     MCS_TRY(mcs_exec_forward(t->exec));
-    MCS_TRY(choose(t));
+    MCS_TRY(select_best_mask(t));
     MCS_TRY(mcs_exec_backward(t->exec));
     return mcs_optim_begin(t->optim, s->lr);
 }

@@ -52,8 +52,9 @@ struct sam_train_options mcs_sam_train_defaults(void);
 enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_options *o,
                               const struct sam_train_source *source);
 
-/* Jitters a target's box as in training: `box` x0, y0, x1, y1 inclusive -> out within the image, at least 2 pixels wide
- * and high. Random numbers are keyed by (seed, step, index). */
+/* Jitters a target's box as in training: `box` x0, y0, x1, y1 inclusive -> out within the image of size x size pixels,
+ * at least 2 pixels wide and high. jitter, scale: as in sam_train_options. Random numbers are keyed by (seed, step,
+ * index). */
 void mcs_sam_jitter_box(const int box[4], int size, double jitter, double scale, uint64_t seed, uint32_t step,
                         uint32_t index, double out[4]);
 

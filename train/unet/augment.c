@@ -99,7 +99,7 @@ static void draw_noise(const struct augment_options *o, struct mcs_rng key, stru
 {
     struct draws d = {stream(key, NOISE), 0};
     a->noise_seed = d.rng.seed;
-    a->noise_site = d.rng.site ^ 0x5A5A5A5Au;
+    a->noise_site = d.rng.site ^ 0x5A5A5A5Au; /* any constant: the pixels' stream is not that of the draws below */
     a->noise_sample = d.rng.sample;
     a->noise_step = d.rng.step;
     if (toss(&d, o->p_noise)) a->noise = (float)uniform(&d, 0, o->noise_hi);

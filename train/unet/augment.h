@@ -33,8 +33,9 @@ struct augment_options mcs_augment_nnunet(int height, int width);
 struct augment_options mcs_augment_none(void);
 
 /* Size of the patch to load so that a rotated and zoomed-out patch has image data up to its corners: for each axis the
- * larger of its length and its length after rotation (by at most 90 degrees), divided by .85, rounded down. The
- * network's patch size if o neither rotates nor scales. 512 x 512 -> 602 x 602. */
+ * larger of its length and its length after rotation (by at most 90 degrees), divided by .85, rounded down. .85 is the
+ * constant of nnU-Net's trainer, although it zooms out by up to 1.4. The network's patch size if o neither rotates nor
+ * scales. 512 x 512 -> 602 x 602. */
 void mcs_augment_loader_size(const struct augment_options *o, int height, int width, int loader[2]);
 
 /* Draws one sample's transforms from its key. channels: at most AUGMENT_MAX_CHANNELS. */

@@ -109,7 +109,8 @@ enum mcs_status mcs_unet_cases_add_volume(struct unet_cases *c, const char *name
 
 /* ---- folders ---- */
 
-/* Two classes: nonzero is foreground (above 127 in a JPEG, whose black is not exactly 0). */
+/* Two classes: nonzero is foreground (above 127 in a JPEG, whose black is not exactly 0). More: the rounded value; 255,
+ * which `add` refuses, for a value that is no uint8. */
 static uint8_t class_of(float value, int classes, int jpeg)
 {
     if (classes == 2) return value > (jpeg ? 127.0f : 0.0f);

@@ -45,7 +45,7 @@ struct unet_loader {
     const struct unet_cases *cases;
     struct augment_options augment;
     int batch, height, width; /* the network's patch */
-    int first, n;             /* this rank's share of each batch: items first to first + n - 1; n 0: all */
+    int first, n;             /* this rank's share of each batch: items first to first + n - 1; n 0: the whole batch */
     double foreground;        /* batch items from round(batch (1 - foreground)) on contain foreground: nnU-Net .33 */
     uint64_t seed;
     int loader_size[2]; /* this and the following fields are set by mcs_unet_loader_open */
@@ -63,7 +63,8 @@ void mcs_unet_loader_close(struct unet_loader *l);
 void mcs_unet_loader_load(const struct unet_loader *l, int64_t step);
 
 /* One item's patch before augmentation, of the loader's size: pixels outside of the image are 0 with label -1. corner,
- * if not NULL, receives its upper left corner (y, x), which may be negative; which, if not NULL, its case. */
+ * if not NULL, receives its upper left corner (y, x), which may be negative; which, if not NULL, the index of its case.
+ */
 void mcs_unet_loader_patch(const struct unet_loader *l, int64_t step, int item, const struct augment_patch *patch,
                            int *which, int64_t corner[2]);
 
