@@ -29,8 +29,6 @@ enum mcs_status mcs_image_write_png(const char *path, const struct image *img);
 enum mcs_status mcs_image_write_mask(const char *path, const uint8_t *mask, int width, int height);
 /* The PNG as a malloc'ed buffer, for the HTML report. */
 enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes);
-/* A JPEG as a malloc'ed buffer, quality 1..100, without chroma subsampling: photographs in a report. */
-enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint8_t **bytes, int64_t *n_bytes);
 
 /* Pillow's resampling of 8-bit images, byte for byte (Image.resize): antialiased when shrinking, horizontal pass first,
  * 22-bit fixed point weights, uint8 between the passes. */

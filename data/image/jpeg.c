@@ -41,29 +41,3 @@ done:
     if (st != MCS_OK) mcs_image_free(img);
     return st;
 }
-
-enum mcs_status mcs_image_encode_jpeg(const struct image *img, int quality, uint8_t **bytes, int64_t *n_bytes)
-{
-    enum mcs_status st = MCS_OK;
-    unsigned long n = 0;
-    unsigned char *packed = NULL;
-
-    *bytes = NULL;
-    *n_bytes = 0;
-    MCS_REQUIRE(img->pixels && (img->channels == 1 || img->channels == 3), MCS_E_SHAPE,
-                "a JPEG of %d channels; want 1 or 3", img->channels);
-    tjhandle tj = tjInitCompress();
-    MCS_REQUIRE(tj, MCS_E_NOMEM, "no memory to write a JPEG");
-    int grey = img->channels == 1;
-    int failed = tjCompress2(tj, img->pixels, img->width, 0, img->height, grey ? TJPF_GRAY : TJPF_RGB, &packed, &n,
-                             grey ? TJSAMP_GRAY : TJSAMP_444, quality, TJFLAG_ACCURATEDCT);
-    MCS_REQUIRE_GOTO(!failed, MCS_E_FAIL, st, done, "cannot make a JPEG: %s", tjGetErrorStr2(tj));
-    *bytes = malloc(n); /* copied: the library has a separate allocator, and the caller uses free */
-    MCS_REQUIRE_GOTO(*bytes, MCS_E_NOMEM, st, done, "no memory for a JPEG of %lu bytes", n);
-    memcpy(*bytes, packed, n);
-    *n_bytes = (int64_t)n;
-done:
-    tjFree(packed);
-    tjDestroy(tj);
-    return st;
-}

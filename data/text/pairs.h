@@ -1,4 +1,4 @@
-/* Image-caption pairs from a table, and matching the files of two folders by stem. */
+/* Image-caption pairs from a table. */
 #ifndef MCS_PAIRS_H
 #define MCS_PAIRS_H
 
@@ -61,17 +61,5 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
 void mcs_pairs_free(struct pairs *pairs);
 /* Warns about the rows that were left out: the first ten by line and reason, the rest as a number. */
 void mcs_pairs_report(const struct pairs *pairs, const char *csv_path);
-
-/* Matches by stem (mcs_file_stem), never by order. Indices into a and b; the pairs and only_a in a's order, only_b in
- * b's. E_DATA: two names in one list share a stem (the message has both, with `what_a` or `what_b`, e.g. the folder).
- */
-struct stem_match {
-    int n, n_only_a, n_only_b;
-    int *a, *b;           /* (n) a[i] belongs to b[i] */
-    int *only_a, *only_b; /* without a partner */
-};
-enum mcs_status mcs_match_stems(const char *const *a, int n_a, const char *what_a, const char *const *b, int n_b,
-                                const char *what_b, struct stem_match *match);
-void mcs_stem_match_free(struct stem_match *match);
 
 #endif

@@ -1,5 +1,5 @@
 /* The shared parts of attention: shapes, buffers, relative positions, dropout, and a block's scores. */
-#include "engine/cpu/attention.h"
+#include "engine/cpu/op_attention.h"
 
 #include "engine/base/philox.h"
 #include "engine/cpu/simd.h"

@@ -1,5 +1,5 @@
 /* The backward pass of attention: recomputes the scores block by block from q, k and the kept log-sum-exps. */
-#include "engine/cpu/attention.h"
+#include "engine/cpu/op_attention.h"
 #include "engine/cpu/simd.h"
 
 #include <omp.h>

@@ -10,7 +10,7 @@
  * Dropout: the draw for (query i, key j) of a sequence, counted within the sequence, is mcs_rng_bits(key, i * 32768 + j
  * / 2): its upper 32 bits for an even j, its lower ones for an odd j, dropped below p 2^32; key = (seed, site, sample =
  * (first_seq + sequence) * heads + head, step). */
-#include "engine/cpu/attention.h"
+#include "engine/cpu/op_attention.h"
 #include "engine/cpu/simd.h"
 
 #include <math.h>

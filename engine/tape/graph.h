@@ -89,8 +89,8 @@ struct graph {
     struct run_state run;
 };
 /* activations: MCS_F32 or MCS_BF16; struct device has the type that was chosen when it was opened. Never NULL:
- * exhausted memory is an error that mcs_graph_status reports, here and in every function below; what they return may
- * then be written to, but has no meaning. p NULL (mcs_params_new had no memory): the same. */
+ * exhausted memory is an error that mcs_graph_status reports, here and in every function below; a tensor or step that
+ * they return may then be written to, but has no meaning. p NULL (mcs_params_new had no memory): the same. */
 struct graph *mcs_graph_new(struct params *p, enum mcs_dtype activations);
 void mcs_graph_free(struct graph *g);
 enum mcs_status mcs_graph_status(const struct graph *g);

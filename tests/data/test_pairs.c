@@ -186,33 +186,6 @@ Test(pairs, bad_tables)
     mcs_error_clear();
 }
 
-Test(pairs, stems_are_matched_by_name)
-{
-    const char *const a[] = {"x/z.png", "x/b.png", "x/a.nii.gz", "x/only.png"};
-    const char *const b[] = {"y/a.png", "y/more.png", "y/b.h5", "y/z.png", "y/B.png"};
-    struct stem_match m;
-    cr_assert_eq(mcs_match_stems(a, 4, "x", b, 5, "y", &m), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(m.n, 3);
-    static const int want_a[] = {0, 1, 2}, want_b[] = {3, 2, 0};
-    for (int i = 0; i < 3; i++) {
-        cr_expect_eq(m.a[i], want_a[i]);
-        cr_expect_eq(m.b[i], want_b[i]);
-    }
-    cr_assert_eq(m.n_only_a, 1);
-    cr_expect_eq(m.only_a[0], 3);
-    cr_assert_eq(m.n_only_b, 2);
-    cr_expect_eq(m.only_b[0], 1);
-    cr_expect_eq(m.only_b[1], 4);
-    mcs_stem_match_free(&m);
-    cr_assert_eq(mcs_match_stems(a, 4, "x", b, 0, "y", &m), MCS_OK);
-    cr_expect_eq(m.n_only_a, 4);
-    mcs_stem_match_free(&m);
-    const char *const twins[] = {"y/a.png", "y/c.png", "y/a.jpg"};
-    cr_expect_eq(mcs_match_stems(a, 4, "x", twins, 3, "y", &m), MCS_E_DATA);
-    SAYS("y: y/a.png and y/a.jpg have the same stem");
-    mcs_error_clear();
-}
-
 Test(pairs, prompts_round_trip_and_lookup)
 {
     struct prompts p;

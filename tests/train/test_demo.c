@@ -296,3 +296,18 @@ Test(demo, starting_weights_can_be_made)
     free(x);
     demo_line("mcsam sam -m sam0/model -i run/seed3/data/test/images/test_00000.png --box 20,20,60,60 -o sam_mask");
 }
+
+/* The first step has equal weights, so that its loss differs by the roundings of float32 sums alone. Later ones differ
+ * by more: AdamW divides gradients that are exactly 0 but for rounding by their own size. */
+Test(demo, starting_weights_on_two_ranks)
+{
+    demo_line("mcsam demo-start sam -o one --steps 2 --batch 2 --threads 2");
+    demo_line("mcsam demo-start sam -o two --steps 2 --batch 2 --threads 2 --gpus 2");
+    demo_line("! cmp -s one/model/sam.safetensors two/model/sam.safetensors");
+    demo_line(
+        "for run in one two; do sed -n '1s/.*\"loss\": *\\([0-9.e-]*\\).*/\\1/p' $run/metrics.jsonl; done >losses.txt");
+    demo_line("awk '{ l[NR] = $1 } END { d = l[1] - l[2]; exit !(NR == 2 && l[1] > 0 && d * d < 1e-10 * l[1] * l[1]) "
+              "}' losses.txt");
+    demo_line("mcsam demo-start clip -o none --steps 4 --batch 4 --gpus 2 2>none.txt; test $? = 2");
+    demo_line("grep -q 'need a single rank' none.txt");
+}

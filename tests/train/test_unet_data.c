@@ -4,6 +4,7 @@
 #include "data/io/file.h"
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
+#include "tests/support/support_jpeg.h"
 #include "tests/support/support_tiny.h"
 #include "train/unet/unet_data.h"
 
@@ -40,7 +41,7 @@ static void put(const char *name, int (*value)(int y, int x), int quality)
     OK(mcs_image_alloc(&img, W, H, 1));
     for (int i = 0; i < PIXELS; i++) img.pixels[i] = (uint8_t)value(i / W, i % W);
     if (quality) {
-        OK(mcs_image_encode_jpeg(&img, quality, &bytes, &n));
+        jpeg_encode(&img, quality, &bytes, &n);
         OK(mcs_file_write(tiny_path(folder, "%s", name), bytes, n));
     } else {
         OK(mcs_image_write_png(tiny_path(folder, "%s", name), &img));
