@@ -189,6 +189,19 @@ static enum mcs_status leave_out(struct pairs *pairs, int *capacity, enum pair_f
     return MCS_OK;
 }
 
+/* A stem and the item it belongs to, sorted, so that equal stems are adjacent. */
+struct stem {
+    const char *text;
+    int item;
+};
+
+static int by_stem(const void *a, const void *b)
+{
+    const struct stem *x = a, *y = b;
+    int order = strcmp(x->text, y->text);
+    return order ? order : x->item - y->item;
+}
+
 /* Two images with one stem would write to one result: refused. Several rows for one image are allowed. */
 static enum mcs_status check_stems(const char *csv_path, const struct pairs *pairs)
 {
