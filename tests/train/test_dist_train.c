@@ -296,7 +296,7 @@ static void same_gradient(const char *what, struct job job)
         char path[200];
         if (job.run) job.run = tiny_path(folder, "%s_%d", what, ranks), snprintf(path, sizeof path, "%s", job.run);
         struct outcome many = run(job, ranks);
-        const double off = worst(one.grad[0], many.grad[0], one.n);
+        const double off = gradient_error(one.grad[0], many.grad[0], one.n);
         if (getenv("MCS_SHOW")) fprintf(stderr, "%s, %d ranks: %g of the bound\n", what, ranks, off);
         cr_expect_leq(off, 1, "%s, %d ranks: the gradient differs by %g times what rounding explains", what, ranks,
                       off);
@@ -359,7 +359,7 @@ Test(dist_train, the_bound_sees_a_loss_over_parts)
     OK(mcs_clip_model_new(&config, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 11, &d, NULL, &m));
     OK(mcs_clip_train(&m, &o, &(struct clip_source){fill_pairs, &job}, NULL));
     OK(keep(&part, m.params, 0));
-    cr_expect_gt(worst(whole.grad[0], part.grad[0], whole.n), 100);
+    cr_expect_gt(gradient_error(whole.grad[0], part.grad[0], whole.n), 100);
     mcs_clip_model_close(&m);
     mcs_device_close(&d);
     forget(&whole);
