@@ -6,20 +6,19 @@
 #include "engine/tape/graph.h"
 
 struct op_impl {
-    /* Called once per step when a plan is bound: sets s->prepared and s->workspace_bytes. Reads shapes only, since
+    /* Called once per step when an executor is made: sets s->prepared and s->workspace_bytes. Reads shapes only, since
      * tensors have no memory yet. */
     enum mcs_status (*prepare)(struct step *s);
     enum mcs_status (*fwd)(const struct step *s);
-    enum mcs_status (*bwd)(const struct step *s); /* NULL for NOGRAD ops */
+    enum mcs_status (*bwd)(const struct step *s); /* NULL for an op without a backward pass (ops.def) */
     void (*release)(struct step *s);              /* frees s->prepared; may be NULL */
 };
 
-/* What `bench` asks of a device. All of it is optional: a backend may have no struct measure, and any member may be
- * NULL. */
+/* Measurements for `bench`. All of it is optional: a backend may have no struct measure, and any member may be NULL. */
 struct peer { /* another implementation of a step for comparison, with private buffers, run on the step's data */
     const char *name;
     char missing[160]; /* why it cannot be run here; "" if it can */
-    int adds_bias;
+    int adds_bias;     /* its output has the bias; else it is compared without */
 };
 struct device_counts {
     uint64_t launches, blocks, threads, tensor_products; /* tensor_products: m16n8k16 MMAs, counted per warp */
@@ -46,7 +45,7 @@ struct backend {
     const char *name;
     const struct op_impl *ops;                                           /* MCS_N_OPS entries */
     enum mcs_status (*alloc)(struct device *d, int64_t bytes, void **p); /* 64-byte aligned, not cleared */
-    void (*free)(struct device *d, void *p);
+    void (*free)(struct device *d, void *p);                             /* p NULL: nothing */
     /* E_NOMEM, with the batch that would fit, where fixed + by_batch bytes are not free now; by_batch is proportional
      * to the batch. NULL: no check. */
     enum mcs_status (*check_memory)(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch);
@@ -78,9 +77,8 @@ struct backend {
 
 struct device {
     const struct backend *backend;
-    void *state; /* the backend's data */
-    enum mcs_dtype
-        activations; /* of graphs made for it: MCS_F32 after the backend's open, else set by mcs_device_open */
+    void *state;                /* the backend's data */
+    enum mcs_dtype activations; /* of graphs made for it: MCS_F32 after the backend's open; mcs_device_open sets it */
 };
 
 /* engine/cpu/cpu.c. threads 0 = all cores. Each thread may open one. Close it after all exec and params that use it are

@@ -1,5 +1,5 @@
-/* Operations on tensors between two graphs of a pipeline, on the device that holds them: results alone travel to the
- * host. Each backend offers all of them (d->backend->device_ops).
+/* Operations on tensors between two graphs of a pipeline, on the device that holds them: only results are copied to
+ * the host. Each backend offers all of them (d->backend->device_ops).
  *
  * Pointers are device memory (backend's alloc, a tensor's data) unless said otherwise. Calls are enqueued behind
  * earlier work of the device and don't wait; a failure there is found by the next download or sync.
@@ -38,17 +38,17 @@ struct saliency_map_args {
     float *map;
 };
 
-/* A batch of windows of images (n, height, width, channels), two dimensions (z 0). values: the network's tensor, whose
- * first `count` rows they are. */
+/* A batch of `count` windows that are cut from 2-D images or pasted into them. */
 struct windows_args {
     int count, channels, height, width, window_height, window_width;
-    const struct sliding_window *list;
-    const struct tensor *values;
-    float *images;
-    const float *weight; /* (window_height, window_width), for pasting */
+    const struct sliding_window *list; /* (count), z 0 */
+    const struct tensor *values;       /* of the network: (>= count, window_height, window_width, channels) */
+    float *images;                     /* (n, height, width, channels), padded so that each window lies inside */
+    const float *weight;               /* (window_height, window_width), for pasting */
 };
-/* Sums of pasted windows (n, padded, channels) / (weights (padded) * flips) -> logits (n, height, width, channels).
- * *bad becomes 1 if one is not finite. */
+/* Mean of pasted windows, without the padding: sums (n, padded, channels) / (weights (padded) * flips) -> logits (n,
+ * height, width, channels). padded: height and width with the padding; before: rows and columns of padding before the
+ * image. flips: mirrored copies of each window, 1 without mirroring. *bad becomes 1 if a logit is not finite. */
 struct windows_mean_args {
     int n, channels, padded[2], before[2], height, width;
     float flips;
@@ -56,7 +56,8 @@ struct windows_mean_args {
     float *logits;
     uint32_t *bad;
 };
-/* prob (n, classes, pixels) += share * softmax of logits (n, pixels, classes); `first`: =, prob holds no values yet. */
+/* prob (n, classes, pixels) += share * softmax of logits (n, pixels, classes); `first`: prob holds no values yet and is
+ * overwritten. */
 struct softmax_args {
     int n, classes, first;
     int64_t pixels;

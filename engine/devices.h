@@ -7,7 +7,7 @@
 #include "engine/backend.h"
 #include "engine/base/device_options.h"
 
-/* Opens a device; d->activations is the type of the precision. E_DEVICE: not built, no driver, no GPU, no such index,
+/* Opens a device; d->activations follows from o->precision. E_DEVICE: not built, no driver, no GPU, no such index,
  * bf16 on the CPU. Close it by mcs_device_close. */
 enum mcs_status mcs_device_open(const struct mcs_device_options *o, struct device *d);
 /* Checks whether the device could be opened, without opening it. */

@@ -136,7 +136,7 @@ enum mcs_status mcs_optim_begin(struct optim *o, double lr)
 
 /* The parameter nearest to the losses whose gradient is not finite (parameters are in forward order); NULL: none, so
  * the sum of squares overflowed. */
-static const char *spoilt(const struct optim *o)
+static const char *find_nonfinite_gradient(const struct optim *o)
 {
     const struct params *p = o->params;
     const int64_t bytes = p->n_values * (int64_t)sizeof(float);
@@ -159,7 +159,7 @@ enum mcs_status mcs_optim_end(struct optim *o, double *norm)
     if (norm) *norm = size;
     if (isfinite(size)) return MCS_OK;
     o->step--; /* the update did not take place */
-    const char *name = spoilt(o);
+    const char *name = find_nonfinite_gradient(o);
     return MCS_FAIL(MCS_E_DATA, "update %lld: the gradient's norm is not finite%s%s; lower the learning rate",
                     (long long)o->step + 1, name ? ", first that of " : "", name ? name : "");
 }

@@ -34,8 +34,8 @@ struct optim_update {
     int64_t step;
 };
 
-/* Rounds to the decimal that the option was written as: 1 - 0.999f is off 0.001 by 1.3e-5 of its value, and so would be
- * the second moment. */
+/* The decimal number that an option was written as (0.999 for 0.999f), by rounding to 7 places. 1 - 0.999f differs from
+ * 0.001 by a relative 1.3e-5, which would also be the second moment's error. */
 double mcs_optim_decimal(float x);
 
 struct optim {
@@ -44,7 +44,7 @@ struct optim {
     uint8_t *trained; /* by parameter: 1 where it is updated */
     float *m, *v; /* flat, on the device, like params->data: first moment or momentum; second moment (NULL for SGD) */
     int64_t step; /* updates done; saved in and restored from checkpoints */
-    void *state;  /* the implementation's data */
+    void *state;  /* struct ranges of optim.c */
 };
 
 /* frozen: prefixes of the names of parameters that are not updated, NULL-ended, or NULL. The params must have memory

@@ -1,9 +1,9 @@
 /* A growing arena for host memory with one lifetime: names, graphs, tables. Zero-filled, 64-byte aligned. Whoever
  * opened it closes it.
  *
- * Exhausted memory. mcs_arena_alloc records the message of MCS_E_NOMEM and returns NULL. The functions that make a text
- * return "" then, so that many texts may be made before one check: mcs_arena_status reports any failure since the arena
- * was opened. */
+ * Exhausted memory. mcs_arena_alloc records the message of MCS_E_NOMEM and returns NULL. mcs_arena_strdup and
+ * mcs_arena_printf then return "", so that many texts may be made before one check: mcs_arena_status reports any
+ * failure since the arena was opened. */
 #ifndef MCS_ARENA_H
 #define MCS_ARENA_H
 

@@ -67,7 +67,7 @@ static int hex_value(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte that "\xHH" at text stands for, or -1. Bytes below 0x80 are UTF-8 and never written so. */
+/* The byte that "\xHH" at text stands for, or -1. Bytes below 0x80 are UTF-8 and never encoded. */
 static int escaped_byte(const char *text)
 {
     if (text[0] != '\\' || text[1] != 'x' || hex_value(text[2]) < 8 || hex_value(text[3]) < 0) return -1;

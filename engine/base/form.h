@@ -1,4 +1,5 @@
-/* The paper and its released code differ in several steps of the pipeline; a form is chosen for each step. */
+/* The paper and its released code differ in several stages of the pipeline. A form says which of the two is computed;
+ * it is chosen for each stage (--form). */
 #ifndef MCS_FORM_H
 #define MCS_FORM_H
 
@@ -17,7 +18,7 @@ enum mcs_form_stage {
 };
 extern const char *const mcs_form_stage_names[MCS_FORM_STAGES]; /* "loss", ... */
 
-/* "paper", "release", or the list of all steps when they differ: "loss=paper,coarse=release,...". Owned by the arena
+/* "paper", "release", or the list of all stages when they differ: "loss=paper,coarse=release,...". Owned by the arena
  * where it is a list. */
 const char *mcs_form_text(const enum mcs_form form[MCS_FORM_STAGES], struct arena *arena);
 

@@ -88,9 +88,9 @@ static int64_t number_in(const char *path, const char *key)
 static const struct cgroup_files {
     const char *mount, *limit, *usage, *cache;
 } versions[] = {
-    {"sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "},
-    {"sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "},
-    {"sys/fs/cgroup/unified", "memory.max", "memory.current", "inactive_file "},
+    {"sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "}, /* version 1 */
+    {"sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "},                                /* version 2 */
+    {"sys/fs/cgroup/unified", "memory.max", "memory.current", "inactive_file "}, /* version 2 beside 1 */
 };
 
 /* The smallest number of bytes that a group and its ancestors leave. group: "/a/b", shortened here component by

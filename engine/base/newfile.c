@@ -14,7 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HASH_DIGITS = 16, MAX_LEFTOVERS = 4096, MAX_FOLDERS = 256, NAME_TRIES = 100 };
+enum {
+    HASH_DIGITS = 16,     /* hexadecimal digits of the hash, and of the random number */
+    MAX_LEFTOVERS = 4096, /* remembered per process; more are not removed */
+    MAX_FOLDERS = 256,    /* listed per process; leftovers in others are not removed */
+    NAME_TRIES = 100
+};
 static const char prefix[] = ".mcsam-";
 static int always_named;
 
@@ -43,9 +48,10 @@ static unsigned long long name_hash(const char *name)
     return h;
 }
 
-/* ---- leftovers ---- A folder is listed once per process, since it may hold very many files; the temporary names found
- * then are kept here until their target is written. */
+/* ---- leftovers ---- */
 
+/* A folder is listed once per process, since it may hold very many files; the temporary names found then are kept here
+ * until their target is written. */
 static struct {
     pthread_mutex_t lock;
     int n_folders, n;
@@ -176,8 +182,8 @@ static enum mcs_status open_named(struct mcs_new_file *f)
         f->fd = open(f->scratch, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
         if (f->fd < 0 && errno == EEXIST) continue;
         MCS_REQUIRE(f->fd >= 0, MCS_E_IO, "%s: cannot write: %s", f->target, mcs_file_write_error(errno));
-        if (flock(f->fd, LOCK_EX | LOCK_NB) == 0 ||
-            errno != EWOULDBLOCK) { /* without locks leftovers are not removed either */
+        /* Other errors: a file system without locks, where leftovers are not removed either. */
+        if (flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
             f->named = 1;
             return MCS_OK;
         }
@@ -262,8 +268,8 @@ static enum mcs_status sync_folder_of(const char *path)
     const char *name;
     MCS_TRY(mcs_path_split(path, folder, &name));
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return MCS_OK; /* a folder that is writable but cannot be listed */
-    const int failed = fsync(fd) != 0 && errno == EIO;
+    if (fd < 0) return MCS_OK;                         /* a folder that is writable but cannot be listed */
+    const int failed = fsync(fd) != 0 && errno == EIO; /* other errors: a file system that cannot sync folders */
     close(fd);
     MCS_REQUIRE(!failed, MCS_E_IO, "%s: cannot sync its folder: %s", path, strerror(EIO));
     return MCS_OK;

@@ -1,4 +1,5 @@
-/* The rounds of Philox4x32-10, for rng.c and for loops that draw many numbers at once as vector code. */
+/* The rounds of Philox4x32-10, for rng.c and for loops that draw many numbers at once as vector code. Multipliers and
+ * key increments are those of the paper (rng.h). */
 #ifndef MCS_PHILOX_H
 #define MCS_PHILOX_H
 
@@ -7,7 +8,8 @@
 enum { MCS_PHILOX_ROUNDS = 10 };
 #define MCS_PHILOX_INLINE static inline __attribute__((always_inline))
 
-/* The key of (seed, site): the seed's high half is mixed into the site's word, so that all 64 bits count. */
+/* The key of (seed, site): the seed's high half is mixed into the site's word, so that all 64 bits count
+ * (0x85EBCA6B is odd: a multiplier of MurmurHash3). */
 MCS_PHILOX_INLINE void mcs_philox_key(uint64_t seed, uint32_t site, uint32_t key[2])
 {
     key[0] = (uint32_t)seed;

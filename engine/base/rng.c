@@ -24,9 +24,11 @@ uint32_t mcs_rng_site(const char *name)
     return (uint32_t)(h ^ (h >> 32));
 }
 
-static void draw(struct mcs_rng r, uint32_t block, uint32_t lane, uint32_t out[4])
+/* The last counter word keeps the functions' draws apart: 0 mcs_rng_bits, 1 mcs_rng_normal, 2 mcs_rng_fill_normal, 3
+ * mcs_rng_fill_uniform. kernels/common/philox.cuh and the CPU's dropout use the same words. */
+static void draw(struct mcs_rng r, uint32_t block, uint32_t function, uint32_t out[4])
 {
-    const uint32_t ctr[4] = {block, r.sample, r.step, lane};
+    const uint32_t ctr[4] = {block, r.sample, r.step, function};
     uint32_t key[2];
     mcs_philox_key(r.seed, r.site, key);
     mcs_philox(ctr, key, out);

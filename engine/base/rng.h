@@ -24,18 +24,18 @@ uint32_t mcs_rng_site(const char *name);
 
 /* 64 random bits for element `index`. */
 uint64_t mcs_rng_bits(struct mcs_rng r, uint32_t index);
-/* Uniform in [0, 1), 53 bits (double) and 24 bits (float). */
+/* Uniform in [0, 1), 53 bits. */
 double mcs_rng_uniform(struct mcs_rng r, uint32_t index);
 /* Uniform in [lo, hi). */
 double mcs_rng_range(struct mcs_rng r, uint32_t index, double lo, double hi);
-/* Standard normal by Box-Muller, one of the pair. */
+/* Standard normal by Box-Muller: the cosine value of the pair. */
 double mcs_rng_normal(struct mcs_rng r, uint32_t index);
 /* Uniform integer in [0, n), n >= 1, without modulo bias beyond 2^-32. */
 uint32_t mcs_rng_below(struct mcs_rng r, uint32_t index, uint32_t n);
 
 /* Fills n floats with standard normals: element i depends on (r, i) alone. Four values per Philox call. */
 void mcs_rng_fill_normal(struct mcs_rng r, float *dst, int64_t n);
-/* Fills n floats uniform in [0,1). */
+/* Fills n floats uniform in [0, 1), 24 bits each. Four values per Philox call. */
 void mcs_rng_fill_uniform(struct mcs_rng r, float *dst, int64_t n);
 /* A permutation of 0..n-1 (Fisher-Yates). */
 void mcs_rng_permutation(struct mcs_rng r, uint32_t *dst, uint32_t n);

@@ -11,15 +11,15 @@
 static const struct {
     int number;
     const char *name;
-} kinds[] = {{SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}};
-enum { N_KINDS = sizeof kinds / sizeof *kinds };
+} stop_signals[] = {{SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}};
+enum { N_STOP_SIGNALS = sizeof stop_signals / sizeof *stop_signals };
 
 static atomic_int requested;
 
 static const char *name_of(int number)
 {
-    for (int i = 0; i < N_KINDS; i++)
-        if (kinds[i].number == number) return kinds[i].name;
+    for (int i = 0; i < N_STOP_SIGNALS; i++)
+        if (stop_signals[i].number == number) return stop_signals[i].name;
     return "a signal";
 }
 
@@ -47,17 +47,17 @@ static void *wait_for_signals(void *set)
 
 void mcs_stop_install(void)
 {
-    static sigset_t asking;
+    static sigset_t waited_for;
     sigset_t before;
     pthread_t waiting;
-    sigemptyset(&asking);
-    for (int i = 0; i < N_KINDS; i++) {
+    sigemptyset(&waited_for);
+    for (int i = 0; i < N_STOP_SIGNALS; i++) {
         struct sigaction at_start;
-        if (sigaction(kinds[i].number, NULL, &at_start) == 0 && at_start.sa_handler != SIG_IGN)
-            sigaddset(&asking, kinds[i].number);
+        if (sigaction(stop_signals[i].number, NULL, &at_start) == 0 && at_start.sa_handler != SIG_IGN)
+            sigaddset(&waited_for, stop_signals[i].number);
     }
-    pthread_sigmask(SIG_BLOCK, &asking, &before);
-    const int error = pthread_create(&waiting, NULL, wait_for_signals, &asking);
+    pthread_sigmask(SIG_BLOCK, &waited_for, &before);
+    const int error = pthread_create(&waiting, NULL, wait_for_signals, &waited_for);
     if (error == 0) {
         pthread_detach(waiting);
         return;

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Formats a text; what does not fit is cut off, never within a UTF-8 character. The arguments must not overlap dst. */
+/* Formats a text, cut where it does not fit, never within a UTF-8 character. The arguments must not overlap dst. */
 void mcs_text_cut(char *dst, size_t dst_bytes, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -35,6 +35,7 @@ enum mcs_status mcs_config_read_words(struct config_parse *p, int argc, char **a
             row = mcs_option_find_letter(p, a[1]);
             if (row >= 0 && a[2]) value = a + 2 + (a[2] == '=');
         }
+        /* --no-NAME sets a flag to false. */
         if (row < 0 && strncasecmp(key, "no", 2) == 0 && (key[2] == '-' || key[2] == '_')) {
             row = mcs_option_find(p, key + 3);
             if (row >= 0 && mcs_option_takes_value(p->rows[row])) row = -1;

@@ -55,8 +55,9 @@ struct mcs_option {
     enum mcs_option_type type;
     size_t offset;     /* both from MCS_FIELD */
     const char *alias; /* another long name, or NULL */
-    const char
-        *def; /* default as typed on the command line; NULL = NULL, 0 or an empty list; lists: separated by spaces */
+    /* Default as typed on the command line; the words of a list are separated by spaces. NULL: NULL, 0 or an empty
+     * list. */
+    const char *def;
     const char *choices; /* "a|b|c": the words allowed; the int field gets the index, a text field the word */
     double lo, hi;       /* numbers: allowed range, both ends included; lo == hi = no limits */
     int required;        /* must be given in some source; has no default */
@@ -82,9 +83,9 @@ struct mcs_common {
     const char *config, *form_text, *trace;
     const char *max_memory; /* NULL, or a size that mcs_memory_parse reads */
     int64_t seed;
-    struct mcs_device_options device; /* its threads are never 0 once main has parsed them */
+    struct mcs_device_options device; /* device.threads is not 0 once main has resolved it */
     int help, dry_run, json, quiet;
-    enum mcs_form form[MCS_FORM_STAGES]; /* common.form[MCS_FORM_LOSS] == MCS_RELEASE */
+    enum mcs_form form[MCS_FORM_STAGES]; /* by stage: form[MCS_FORM_LOSS] */
     struct mcs_command command;          /* of these options; main sets it again when it has resolved the threads */
 };
 
@@ -120,11 +121,11 @@ enum mcs_status mcs_config_verb(const char *path, struct arena *arena, const cha
 /* The command as the layers below know it: the verb, --config and mcs_config_text. Owned by the arena. */
 struct mcs_command mcs_config_command(const void *options, struct arena *arena);
 
-/* Parses "paper", "release" or "loss=paper,coarse=release" (steps that are not named keep their form). */
+/* Parses "paper", "release" or "loss=paper,coarse=release" (stages that are not named keep their form). */
 enum mcs_status mcs_form_parse(const char *text, enum mcs_form form[MCS_FORM_STAGES]);
 
-/* Edit distance with swaps of adjacent characters (optimal string alignment), hyphen = underscore, upper = lower case.
- */
+/* Edit distance with swaps of adjacent characters (optimal string alignment). Hyphen and underscore are equal, and so
+ * are upper and lower case. */
 int mcs_edit_distance(const char *a, const char *b);
 
 #endif

@@ -16,17 +16,18 @@ extern const struct mcs_option mcs_no_options[];     /* an empty table */
 struct config_parse {
     const struct mcs_verb *verb;
     struct arena *arena;
-    char *options;
+    char *options; /* the verb's structure */
     int n_rows;
-    const struct mcs_option **rows;
-    enum source *from;
-    enum source args_from;
+    const struct mcs_option **rows; /* (n_rows) the verb's options, then the common ones */
+    enum source *from;              /* (n_rows) */
+    enum source args_from;          /* of the words that are not options */
 };
 
 /* An option on the command line, kept until file and environment are read. */
 struct word {
-    int row;
-    const char *text, *where;
+    int row;           /* index into rows */
+    const char *text;  /* its value, as mcs_option_set reads it */
+    const char *where; /* for messages */
 };
 
 /* ---- options.c ---- */
@@ -42,13 +43,13 @@ int mcs_option_takes_value(const struct mcs_option *o);
 /* Sets one option from text. A list is emptied when a source of higher priority sets it for the first time. where: for
  * messages. E_USAGE. */
 enum mcs_status mcs_option_set(struct config_parse *p, int row, const char *text, const char *where, enum source from);
-/* The array doubles when its length is a power of two. */
+/* Appends `text`, which is not copied. The array doubles when its length is a power of two. */
 void mcs_strings_append(struct arena *arena, struct mcs_strings *list, const char *text);
 
 /* ---- the sources ---- */
 
-/* Splits the words into options and plain words. Stores the options in `words` (argc entries), their number in n_words.
- */
+/* Splits the words into options and plain words. The options are stored in `words` (at most argc), the plain words in
+ * common->args. */
 enum mcs_status mcs_config_read_words(struct config_parse *p, int argc, char **argv, struct word *words, int *n_words);
 /* The value of NAME in the environment; NULL: none, or empty. */
 const char *mcs_environment_value(char **env, const char *name);

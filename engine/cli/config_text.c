@@ -89,6 +89,7 @@ char *mcs_config_text(const void *options, struct arena *arena)
     }
     for (const struct mcs_option *o = common->verb->options ? common->verb->options : mcs_no_options; o->name; o++)
         put_row(&t, o, options);
+    /* They change no result; the form is written last, by stage. */
     static const char *const left_out[] = {"help", "config", "dry-run", "form", "json", "quiet", "trace", "max-memory"};
     for (const struct mcs_option *o = mcs_common_options; o->name; o++) {
         int skip = 0;

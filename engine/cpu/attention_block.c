@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-int64_t mcs_attention_wide(const struct attention_shape *d)
+int64_t mcs_attention_rel_w_pitch(const struct attention_shape *d)
 {
     return (d->gw + 15) & ~(int64_t)15;
 }
@@ -14,8 +14,8 @@ int64_t mcs_attention_wide(const struct attention_shape *d)
 int64_t mcs_attention_scratch_floats(const struct attention_shape *d)
 {
     const int64_t grid = d->gh > d->gw ? d->gh : d->gw;
-    const int64_t n = QB * (3 * LD + d->hd + 3 + 2 * (d->gh + mcs_attention_wide(d)) + 2 * grid);
-    return (n + 31) & ~(int64_t)15;
+    const int64_t n = QB * (3 * LD + d->hd + 3 + 2 * (d->gh + mcs_attention_rel_w_pitch(d)) + 2 * grid);
+    return (n + 31) & ~(int64_t)15; /* whole vectors of 16, and a spare one */
 }
 
 int64_t mcs_attention_block_keys(const struct attention_shape *d)
@@ -35,9 +35,9 @@ struct attention_scratch mcs_attention_scratch_at(const struct attention_shape *
     s.row_sum = p, p += QB;
     s.rescale = p, p += QB;
     s.rel_h = p, p += QB * d->gh;
-    s.rel_w = p, p += QB * mcs_attention_wide(d);
+    s.rel_w = p, p += QB * mcs_attention_rel_w_pitch(d);
     s.drel_h = p, p += QB * d->gh;
-    s.drel_w = p, p += QB * mcs_attention_wide(d);
+    s.drel_w = p, p += QB * mcs_attention_rel_w_pitch(d);
     s.table = p;
     return s;
 }
@@ -82,11 +82,12 @@ enum mcs_status mcs_attention_check_offsets(const struct step *s, const struct a
     return MCS_OK;
 }
 
-/* ---- relative positions: key (ky,kx) adds q . rel_h[qy-ky+gh-1] + q . rel_w[qx-kx+gw-1] to the score of query (qy,qx)
- * ---- */
+/* ---- relative positions ---- */
 
-/* Bias of each query of the block for every key row (or column): q . table. The query's row or column in the grid is (i
- * / div) % n. */
+/* Key (ky,kx) adds q . rel_h[qy-ky+gh-1] + q . rel_w[qx-kx+gw-1] to the score of query (qy,qx). */
+
+/* bias (m, ld): q . table of each query of the block for every key row (or column). Query i has row (or column)
+ * i / div % n in the grid. */
 static enum mcs_status rel_pos_bias(const struct attention_shape *d, const float *q, int64_t i0, int64_t m,
                                     const float *table, int64_t n, int64_t div, float *all, float *bias, int64_t ld)
 {
@@ -100,13 +101,13 @@ static enum mcs_status rel_pos_bias(const struct attention_shape *d, const float
 }
 
 /* Whole rows of the grid use vectors of 16: excess writes of a row are overwritten by the next row, excess reads are
- * not summed. Rows that a block boundary cuts use the plain loops. rel_w has the pitch `wide`, gw rounded up to 16. */
+ * not summed. Rows that a block boundary cuts use the plain loops. */
 MCS_CLONES static void add_rel_pos(float *score, int64_t m, int64_t j0, int64_t n, const float *rel_h,
-                                   const float *rel_w, int64_t gh, int64_t gw, int64_t wide)
+                                   const float *rel_w, int64_t gh, int64_t gw, int64_t rel_w_pitch)
 {
     float both[KB + 16];
     for (int64_t i = 0; i < m && j0 % gw == 0 && n % gw == 0; i++) {
-        const float *bias_w = rel_w + i * wide, *bias_h = rel_h + i * gh + j0 / gw;
+        const float *bias_w = rel_w + i * rel_w_pitch, *bias_h = rel_h + i * gh + j0 / gw;
         float *s = score + i * LD;
         for (int64_t y = 0; y < n / gw; y++)
             for (int64_t x = 0; x < gw; x += 16)
@@ -116,7 +117,7 @@ MCS_CLONES static void add_rel_pos(float *score, int64_t m, int64_t j0, int64_t 
     }
     for (int64_t i = 0; i < m && (j0 % gw != 0 || n % gw != 0); i++)
         for (int64_t j = 0; j < n; j++)
-            score[i * LD + j] += rel_h[i * gh + (j0 + j) / gw] + rel_w[i * wide + (j0 + j) % gw];
+            score[i * LD + j] += rel_h[i * gh + (j0 + j) / gw] + rel_w[i * rel_w_pitch + (j0 + j) % gw];
 }
 
 /* mcs_rng_bits(index + i), i < n, as vector code: upper and lower 32 bits. */
@@ -165,7 +166,7 @@ enum mcs_status mcs_attention_block_scores(const struct attention_shape *d, cons
                                            const float *q, const float *k, int64_t m, int64_t j0, int64_t n)
 {
     MCS_TRY(mcs_attention_gemm_nt(m, n, d->hd, d->scale, q, d->ldq, k + j0 * d->ldk, d->ldk, t->score, LD));
-    if (d->gh) add_rel_pos(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw, mcs_attention_wide(d));
+    if (d->gh) add_rel_pos(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw, mcs_attention_rel_w_pitch(d));
     return MCS_OK;
 }
 
@@ -174,5 +175,5 @@ enum mcs_status mcs_attention_block_rel_pos(const struct attention_shape *d, con
 {
     if (!d->gh) return MCS_OK;
     MCS_TRY(rel_pos_bias(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->table, t->rel_h, d->gh));
-    return rel_pos_bias(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->table, t->rel_w, mcs_attention_wide(d));
+    return rel_pos_bias(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->table, t->rel_w, mcs_attention_rel_w_pitch(d));
 }

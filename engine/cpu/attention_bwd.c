@@ -41,11 +41,11 @@ MCS_CLONES static void row_deltas(const float *y, const float *dy, int64_t ld, i
 }
 
 MCS_CLONES static void sum_drel_pos(const float *dscore, int64_t m, int64_t j0, int64_t n, float *drel_h, float *drel_w,
-                                    int64_t gh, int64_t gw, int64_t wide)
+                                    int64_t gh, int64_t gw, int64_t rel_w_pitch)
 {
     for (int64_t i = 0; i < m && j0 % gw == 0 && n % gw == 0; i++) {
         const float *s = dscore + i * LD;
-        float *dbias_w = drel_w + i * wide, *dbias_h = drel_h + i * gh + j0 / gw;
+        float *dbias_w = drel_w + i * rel_w_pitch, *dbias_h = drel_h + i * gh + j0 / gw;
         for (int64_t y = 0; y < n / gw; y++) {
             float sum[16] = {0}, total = 0;
             for (int64_t x = 0; x < gw; x += 16)
@@ -61,7 +61,7 @@ MCS_CLONES static void sum_drel_pos(const float *dscore, int64_t m, int64_t j0, 
     for (int64_t i = 0; i < m && (j0 % gw != 0 || n % gw != 0); i++)
         for (int64_t j = 0; j < n; j++) {
             drel_h[i * gh + (j0 + j) / gw] += dscore[i * LD + j];
-            drel_w[i * wide + (j0 + j) % gw] += dscore[i * LD + j];
+            drel_w[i * rel_w_pitch + (j0 + j) % gw] += dscore[i * LD + j];
         }
 }
 
@@ -100,7 +100,7 @@ static enum mcs_status backward_block(const struct step *s, const struct attenti
     MCS_TRY(mcs_attention_block_rel_pos(d, t, s, q, i0, m));
     if (d->gh) {
         memset(t->drel_h, 0, (size_t)(m * d->gh) * 4);
-        memset(t->drel_w, 0, (size_t)(m * mcs_attention_wide(d)) * 4);
+        memset(t->drel_w, 0, (size_t)(m * mcs_attention_rel_w_pitch(d)) * 4);
     }
     for (int64_t j = 0, kb = mcs_attention_block_keys(d); j < p.nk; j += kb) {
         const int64_t n = p.nk - j < kb ? p.nk - j : kb;
@@ -116,7 +116,7 @@ static enum mcs_status backward_block(const struct step *s, const struct attenti
         MCS_TRY(mcs_attention_gemm_nt(m, n, d->hd, 1, dy, d->ldy, v + j * d->ldv, d->ldv, t->dscore, LD));
         if (d->a->dropout_p > 0) mcs_attention_drop(d, seq, head, i0, m, j, n, t->dscore, t->dscore);
         softmax_bwd(t->score, t->dscore, m, n, delta);
-        if (d->gh) sum_drel_pos(t->dscore, m, j, n, t->drel_h, t->drel_w, d->gh, d->gw, mcs_attention_wide(d));
+        if (d->gh) sum_drel_pos(t->dscore, m, j, n, t->drel_h, t->drel_w, d->gh, d->gw, mcs_attention_rel_w_pitch(d));
         if (dq)
             MCS_TRY(mcs_attention_gemm_nn(m, n, d->hd, d->scale, t->dscore, LD, k + j * d->ldk, d->ldk, 1, dq, d->ldq));
         if (dk)
@@ -125,7 +125,8 @@ static enum mcs_status backward_block(const struct step *s, const struct attenti
     if (!d->gh || !scored) return MCS_OK;
     float *dh = dtables, *dw = dtables ? dtables + (2 * d->gh - 1) * d->hd : NULL;
     MCS_TRY(rel_pos_bwd(d, q, i0, m, mcs_f32(s->in[5]), d->gh, d->gw, t->drel_h, d->gh, t->table, dq, dh));
-    return rel_pos_bwd(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->drel_w, mcs_attention_wide(d), t->table, dq, dw);
+    return rel_pos_bwd(d, q, i0, m, mcs_f32(s->in[6]), d->gw, 1, t->drel_w, mcs_attention_rel_w_pitch(d), t->table, dq,
+                       dw);
 }
 
 static enum mcs_status backward_head(const struct step *s, const struct attention_shape *d,

@@ -94,7 +94,8 @@ static dnnl_status_t describe_conv(dnnl_primitive_desc_t *out, enum conv_pass pa
     return st == dnnl_success ? dnnl_primitive_desc_create(out, &cd, attr, engine, hint) : st;
 }
 
-static enum mcs_status make(struct onednn_conv *c, const struct conv_dims *d)
+/* Leaves c->conv NULL where oneDNN has no implementation but a reference one. */
+static enum mcs_status create_primitives(struct onednn_conv *c, const struct conv_dims *d)
 {
     const int first = 3 - d->nsp, nd = d->nsp + 2;
     dnnl_dims_t sd = {d->n, d->c}, dd = {d->n, d->o}, wd = {d->o, d->c}, bd = {d->o};
@@ -112,7 +113,7 @@ static enum mcs_status make(struct onednn_conv *c, const struct conv_dims *d)
     MCS_TRY(describe(&bias, 1, bd, dnnl_a));
 
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_primitive_desc_t hint = NULL, turn = NULL;
+    dnnl_primitive_desc_t hint = NULL, reorder_desc = NULL;
     enum mcs_status st = MCS_OK;
     MCS_TRY(check(dnnl_primitive_attr_create(&attr), "attributes"));
     MCS_TRY_GOTO(check(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "scratchpad"), st,
@@ -122,7 +123,7 @@ static enum mcs_status make(struct onednn_conv *c, const struct conv_dims *d)
                      done);
     const dnnl_status_t found =
         describe_conv(&c->desc, c->pass, d, &src, &any, c->has_bias ? &bias : NULL, &dst, attr, hint);
-    if (found == dnnl_unimplemented) goto done; /* impl stays NULL: im2col is used */
+    if (found == dnnl_unimplemented) goto done;
     MCS_TRY_GOTO(check(found, "convolution"), st, done);
     MCS_TRY_GOTO(check(dnnl_primitive_desc_query(c->desc, dnnl_query_impl_info_str, 0, &c->impl), "name"), st, done);
     if (strstr(c->impl, "ref")) goto done;
@@ -141,16 +142,16 @@ static enum mcs_status make(struct onednn_conv *c, const struct conv_dims *d)
     if (c->scratch_bytes) MCS_TRY_GOTO(memory_for(&c->scratch, scratch), st, done);
     if (!dnnl_memory_desc_equal(packed, &plain)) {
         const int out = c->pass == CONV_WGRAD;
-        MCS_TRY_GOTO(check(dnnl_reorder_primitive_desc_create(&turn, out ? packed : &plain, engine,
+        MCS_TRY_GOTO(check(dnnl_reorder_primitive_desc_create(&reorder_desc, out ? packed : &plain, engine,
                                                               out ? &plain : packed, engine, NULL),
                            "reorder"),
                      st, done);
-        MCS_TRY_GOTO(check(dnnl_primitive_create(&c->reorder, turn), "reorder"), st, done);
+        MCS_TRY_GOTO(check(dnnl_primitive_create(&c->reorder, reorder_desc), "reorder"), st, done);
     } else {
         c->packed_bytes = 0;
     }
 done:
-    if (turn) dnnl_primitive_desc_destroy(turn);
+    if (reorder_desc) dnnl_primitive_desc_destroy(reorder_desc);
     if (hint) dnnl_primitive_desc_destroy(hint);
     dnnl_primitive_attr_destroy(attr);
     return st;
@@ -165,7 +166,7 @@ enum mcs_status mcs_onednn_conv_new(enum conv_pass pass, const struct conv_dims 
     MCS_REQUIRE(c, MCS_E_NOMEM, "out of memory for a convolution");
     c->pass = pass;
     c->has_bias = has_bias && pass == CONV_FPROP;
-    enum mcs_status st = make(c, d);
+    enum mcs_status st = create_primitives(c, d);
     if (st == MCS_OK && c->conv)
         *conv = c;
     else

@@ -17,7 +17,7 @@ enum conv_pass { CONV_FPROP, CONV_DGRAD, CONV_WGRAD };
 /* Two spatial dimensions are stored as three, the first of size 1. */
 struct conv_dims {
     int nsp;
-    int64_t n, c, o;
+    int64_t n, c, o; /* samples, input channels, output channels */
     int64_t src[3], dst[3], k[3], stride[3], pad[3];
 };
 

@@ -13,9 +13,9 @@ enum {
 };
 
 struct attention_shape {
-    int64_t heads, hd, n_seq, nq, nk; /* nq, nk: rows in all sequences */
+    int64_t heads, hd, n_seq, nq, nk; /* hd: head_dim; nq, nk: rows in all sequences */
     int64_t ldq, ldk, ldv, ldy;       /* row pitch of the tensors */
-    int64_t gh, gw;                   /* 0: no relative positions */
+    int64_t gh, gw;                   /* grid of the relative positions; 0: none */
     const struct attention_attr *a;
     const int32_t *q_off, *k_off;
     float scale;
@@ -27,9 +27,9 @@ struct attention_scratch {
     float *score, *dscore, *dropped;    /* (QB, LD) */
     float *out;                         /* (QB, hd) */
     float *row_max, *row_sum, *rescale; /* (QB) */
-    float *rel_h, *rel_w; /* (QB, gh), (QB, wide): bias of each query for keys by their row, by their column */
-    float *drel_h, *drel_w;
-    float *table; /* (QB, 2 max(gh,gw) - 1) */
+    float *rel_h, *rel_w;   /* (QB, gh), (QB, rel_w_pitch): bias of each query for keys by their row, by their column */
+    float *drel_h, *drel_w; /* their gradients */
+    float *table; /* (QB, 2 max(gh,gw) - 1): products of the queries with a position table, or their gradients */
 };
 
 struct attention_shape mcs_attention_shape_of(const struct step *s);
@@ -41,11 +41,11 @@ struct attention_span {
 };
 struct attention_span mcs_attention_sequence(const struct attention_shape *d, int64_t i);
 
-/* A thread's buffers, of scratch_floats floats from p on. */
+/* The size of a thread's buffers in floats, and the buffers that start at p. */
 int64_t mcs_attention_scratch_floats(const struct attention_shape *d);
 struct attention_scratch mcs_attention_scratch_at(const struct attention_shape *d, float *p);
 /* Row pitch of rel_w: gw rounded up to 16. */
-int64_t mcs_attention_wide(const struct attention_shape *d);
+int64_t mcs_attention_rel_w_pitch(const struct attention_shape *d);
 /* Keys per block: whole rows of the grid where there is one, and an even number (dropout draws by pairs). */
 int64_t mcs_attention_block_keys(const struct attention_shape *d);
 
@@ -69,8 +69,10 @@ enum mcs_status mcs_attention_gemm_nn(int64_t m, int64_t n, int64_t hd, float al
 enum mcs_status mcs_attention_gemm_tn(int64_t m, int64_t n, int64_t hd, float alpha, const float *a, int64_t lda,
                                       const float *b, int64_t ldb, float *c, int64_t ldc);
 
-/* engine/cpu/attention_bwd.c. Bytes of its sums of the position tables' gradients; the pass on that many threads. */
+/* engine/cpu/attention_bwd.c. Workspace bytes for partial sums of the gradients of the position tables; they follow the
+ * threads' buffers. */
 size_t mcs_attention_bwd_sum_bytes(const struct attention_shape *d);
+/* Backward on `threads` threads. */
 enum mcs_status mcs_attention_bwd(const struct step *s, const struct attention_shape *d, int threads);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include <omp.h>
 
-/* y[i] = alpha op(a[i]) op(b[i]) + beta y[i] for i < n; matrices densely stacked. */
+/* y[i] (m,n) = op(a[i]) op(b[i]) + beta y[i] for i < batch; matrices densely stacked. */
 static enum mcs_status products(char ta, char tb, int64_t batch, int64_t m, int64_t n, int64_t k, const float *a,
                                 int64_t lda, const float *b, int64_t ldb, float beta, float *y)
 {

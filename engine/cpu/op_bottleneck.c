@@ -18,6 +18,7 @@ enum { TILE = 256 };
 /* s = sigmoid(alpha), q = 1 - s (without the subtraction) and softplus(alpha) from one exponential. */
 MCS_INLINE float gate(float alpha, float *q, float *softplus)
 {
+    /* near1 = sigmoid(|alpha|), near0 = sigmoid(-|alpha|) */
     const float z = mcs_expf(alpha > 0 ? -alpha : alpha), near1 = 1.0f / (1.0f + z), near0 = z * near1;
     *softplus = (alpha > 0 ? alpha : 0) + mcs_log1pf01(z);
     *q = alpha > 0 ? near0 : near1;

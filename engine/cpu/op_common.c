@@ -1,5 +1,7 @@
 #include "engine/cpu/op_common.h"
 
+/* op_sum_rows cuts the rows into one block per SUM_ROWS rows, at most SUM_MAX_BLOCKS; a task is SUM_COLS columns of a
+ * block. */
 enum { SUM_ROWS = 256, SUM_MAX_BLOCKS = 64, SUM_COLS = 1024 };
 
 static int64_t n_blocks(int64_t rows, int64_t cols)

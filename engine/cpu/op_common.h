@@ -20,7 +20,7 @@ MCS_INLINE size_t op_part_bytes(int64_t floats)
 {
     return ((size_t)floats * sizeof(float) + 63) & ~(size_t)63;
 }
-/* Writes or accumulates a gradient: v where beta is 0 (old is ignored, even NaN), else old + v. */
+/* Writes or accumulates a gradient; beta is 0 or 1: v where it is 0 (old is ignored, even NaN), else old + v. */
 MCS_INLINE float op_blend(float beta, float old, float v)
 {
     return beta != 0 ? old + v : v;

@@ -3,7 +3,7 @@
 
 #include "engine/cpu/op_common.h"
 
-/* Number of elements before the axis, and from the axis on. */
+/* Product of the dimensions before the axis. */
 static int64_t outer(const struct tensor *t, int axis)
 {
     int64_t n = 1;

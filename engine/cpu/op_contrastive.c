@@ -14,7 +14,7 @@ struct problem {
     const float *x[2]; /* image, text (B,D) */
     int64_t batch, width;
     float scale, b[2];
-    double a, log_negatives; /* ln(B-1) */
+    double a, log_negatives; /* ln(B-1); released: ln(N-1) */
     int released;
 };
 
@@ -59,7 +59,7 @@ struct lse {
     double sum;
 };
 
-/* Adds m L_j of n columns, except column `self` (none if outside). */
+/* Adds exp(m L_j) of n columns, except column `self` (none if outside). */
 MCS_CLONES static void lse_add(struct lse *r, const float *restrict row, int64_t n, int64_t self, float m)
 {
     float v[COLS], top = -INFINITY, sum = 0;
@@ -124,8 +124,8 @@ static void rows_fwd(const struct problem *p, int dir, int64_t i0, int64_t n, fl
     }
 }
 
-/* Forward: one double per row and direction. Backward: c1, c0, diag by direction and row (floats), then one double per
- * row. */
+/* Workspace. Forward: one double per row and direction. Backward: one double per row, then c1, c0 and diag (floats) by
+ * direction and row. */
 static enum mcs_status prepare(struct step *s)
 {
     const struct contrastive_attr *a = s->attr;
@@ -152,8 +152,9 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* The derivative of one direction's loss: by L_ij, j != i: flat + c1[i] exp(m1 L_ij - stats[i][0]) + c0[i] exp(m0 L_ij
- * - stats[i][1]); by L_ii: diag[i]. */
+/* The derivative of one direction's loss by L_ij, j != i, is
+ *     flat + c1[i] exp(m1 L_ij - stats[i][0]) + c0[i] exp(m0 L_ij - stats[i][1]),
+ * and by L_ii it is diag[i]. */
 struct side {
     float m1, m0, flat, *c1, *c0, *diag;
     const float *stats;

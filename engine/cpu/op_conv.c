@@ -15,7 +15,7 @@ struct conv_plan {
     int64_t taps, rows;          /* positions of the kernel; rows of the output */
     int64_t chunk;               /* output rows per im2col buffer */
     struct onednn_conv *pass[3]; /* by enum conv_pass; NULL: not wanted, or im2col */
-    size_t sum_at;               /* byte offset in the workspace of the result that is then added (beta 1) */
+    size_t sum_at;               /* byte offset in the workspace where oneDNN writes a gradient to be added (beta 1) */
 };
 
 static struct conv_dims dims_of(const struct tensor *x, const struct tensor *w, const struct tensor *y,
@@ -204,18 +204,18 @@ static enum mcs_status bwd(const struct step *s)
 {
     const struct conv_plan *p = s->prepared;
     float *x = mcs_f32(s->in[0]), *w = mcs_f32(s->in[1]), *dy = mcs_f32(s->dout[0]);
-    float *dx = mcs_f32(s->din[0]), *dw = mcs_f32(s->din[1]), *beside = (float *)((char *)s->workspace + p->sum_at);
+    float *dx = mcs_f32(s->din[0]), *dw = mcs_f32(s->din[1]), *addend = (float *)((char *)s->workspace + p->sum_at);
     if (dx && !p->pass[CONV_DGRAD]) MCS_TRY(run_im2col(s, CONV_DGRAD, NULL, w, dy, dx));
     if (dx && p->pass[CONV_DGRAD]) {
-        float *to = s->beta[0] != 0 ? beside : dx;
+        float *to = s->beta[0] != 0 ? addend : dx;
         MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_DGRAD], to, w, NULL, dy, s->workspace));
-        if (to == beside) op_accumulate(beside, mcs_count(s->din[0]), 1, dx);
+        if (to == addend) op_accumulate(addend, mcs_count(s->din[0]), 1, dx);
     }
     if (dw && !p->pass[CONV_WGRAD]) MCS_TRY(run_im2col(s, CONV_WGRAD, x, dw, dy, NULL));
     if (dw && p->pass[CONV_WGRAD]) {
-        float *to = s->beta[1] != 0 ? beside : dw;
+        float *to = s->beta[1] != 0 ? addend : dw;
         MCS_TRY(mcs_onednn_conv_run(p->pass[CONV_WGRAD], x, to, NULL, dy, s->workspace));
-        if (to == beside) op_accumulate(beside, mcs_count(s->din[1]), 1, dw);
+        if (to == addend) op_accumulate(addend, mcs_count(s->din[1]), 1, dw);
     }
     if (s->din[2]) mcs_rows_sum(dy, p->rows, p->d.o, s->beta[2], mcs_f32(s->din[2]), s->workspace);
     return MCS_OK;

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { PIECE_FLOATS = 1 << 19 };
+enum { PIECE_FLOATS = 1 << 19 }; /* of a chunk's products: 2 MiB */
 
 struct shape {
     int64_t n, c, o, taps, rows, piece; /* rows: number of x's rows; piece: rows per chunk */

@@ -56,8 +56,9 @@ MCS_INLINE float simd_poly(float x, const float *c, int n)
     return p;
 }
 
-/* e^x. Relative error < 2^-22.9 (1.3e-7) where the result is normal; 0 below -87.33, inf above 88.72, NaN stays NaN. x
- * = n ln2 + r, |r| <= ln2/2, polynomial of degree 6 in r. n is rounded by adding 1.5 * 2^23, which needs no SSE4.1. */
+/* e^x. Relative error < 2^-22.9 (1.3e-7) where the result is normal; 0 below -87.33, inf above 88.72, NaN stays NaN.
+ * With x = n ln2 + r and |r| <= ln2/2: a polynomial of degree 6 in r. n is rounded by adding 1.5 * 2^23, which needs no
+ * SSE4.1. */
 MCS_INLINE float mcs_expf(float x)
 {
     float c = x < -87.4f ? -87.4f : x;
@@ -107,8 +108,8 @@ MCS_INLINE float simd_erfcx(float t)
     return p * u;
 }
 
-/* The normal distribution function (1 + erf(x / sqrt 2)) / 2, and its density. Relative error of both < 5e-7 + 2^-24
- * x^2 (the rounding of x^2): also in the lower tail, where 1 + erf would cancel. 0 below x = -13.2. */
+/* The normal distribution function (1 + erf(x / sqrt 2)) / 2, and its density. Relative error of both <
+ * 5e-7 + 2^-24 x^2 (the rounding of x^2), also in the lower tail, where 1 + erf would cancel. 0 below x = -13.2. */
 MCS_INLINE float mcs_normal_cdf(float x, float *density)
 {
     float a = x < 0 ? -x : x, g = mcs_expf(-0.5f * x * x);

@@ -8,7 +8,7 @@
 #include "engine/cuda/module.h"
 #include "engine/cuda/vendor.h"
 
-enum { STAGING_BYTES = 8 << 20, OLDEST_SM = 80 };
+enum { STAGING_BYTES = 8 << 20, OLDEST_SM = 80 /* the first with bf16 tensor cores */ };
 
 /* ---- errors ---- */
 
@@ -61,8 +61,7 @@ static enum mcs_status cuda_alloc(struct device *d, int64_t bytes, void **p)
     return mcs_cuda_alloc(d->state, bytes > 0 ? (size_t)bytes : 0, p);
 }
 
-/* Suggests a batch that leaves 1/16 of free memory for later allocations (moments, other plans) and for what does not
- * grow with the batch. */
+/* Suggests a batch that leaves 1/16 of free memory for later allocations (moments, other plans). */
 static enum mcs_status cuda_check_memory(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
 {
     const struct cuda_device *c = d->state;
@@ -270,11 +269,12 @@ static enum mcs_status cuda_check(int index)
     return get_properties(index, &p);
 }
 
-static enum mcs_status cuda_describe(int index, char *text, int room)
+static enum mcs_status cuda_describe(int index, char *text, int text_bytes)
 {
     struct cudaDeviceProp p;
     MCS_TRY(get_properties(index, &p));
-    snprintf(text, (size_t)room, "%s, sm_%d%d, %.0f MiB", p.name, p.major, p.minor, mib((double)p.totalGlobalMem));
+    snprintf(text, (size_t)text_bytes, "%s, sm_%d%d, %.0f MiB", p.name, p.major, p.minor,
+             mib((double)p.totalGlobalMem));
     return MCS_OK;
 }
 

@@ -8,12 +8,12 @@
 
 #include "engine/cuda/cuda.h"
 
-/* Made when first asked for, kept with the device. */
+/* Created on first use, freed with the device. */
 struct ops_state {
     struct k_optim_state *adam;
-    void *workspace; /* of the stage that runs; grows */
+    void *workspace; /* of the operation that runs; grows */
     size_t bytes;
-    struct cuda_stage batch; /* what augment reads; grows */
+    struct cuda_stage batch; /* staging buffer for the inputs of augment; grows */
     size_t batch_bytes;
 };
 
@@ -36,7 +36,7 @@ static enum mcs_status state_of(struct cuda_device *c, size_t bytes, struct ops_
         MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the stages of a device");
     }
     if (!t->adam) MCS_TRY(mcs_cuda_alloc(c, sizeof *t->adam, (void **)&t->adam));
-    if (bytes > t->bytes) { /* cudaFree waits for what still uses it */
+    if (bytes > t->bytes) { /* waits for enqueued operations that use the old workspace */
         MCS_CUDA(cudaStreamSynchronize(c->compute));
         MCS_CUDA(cudaFree(t->workspace));
         t->workspace = NULL;
@@ -55,7 +55,7 @@ static enum mcs_status copy(struct device *d, const struct tensor *from, float *
     return MCS_CUDA_STATUS(k_cast(&a, c->compute));
 }
 
-/* The run's numbers are written where the next graph's begin_run writes its own. */
+/* Seed and step go to c->run, which the next begin_run overwrites; both writes are enqueued on the compute stream. */
 static enum mcs_status noise(struct device *d, const struct noise_args *n)
 {
     struct cuda_device *c = d->state;
@@ -254,9 +254,9 @@ static enum mcs_status masks(struct device *d, const struct masks_args *a)
     return MCS_CUDA_STATUS(k_mask_upscale_run(&k, c->compute));
 }
 
-/* Sends three arrays of the host, behind each other, to device memory: *first, and from there as far as *bytes say. The
- * host waits until the batch before was sent; the copy stream until the device has read that, while the steps behind it
- * may still run. */
+/* Copies three host arrays to device memory, one after the other from *first on, each rounded up to 256 bytes. The host
+ * waits until the previous batch has left pinned memory. The copy stream waits until the device has read the previous
+ * batch; later steps may still run. */
 static enum mcs_status send_batch(struct cuda_device *c, struct ops_state *t, const void *const src[3],
                                   const size_t bytes[3], char **first)
 {

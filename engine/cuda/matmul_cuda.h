@@ -11,7 +11,7 @@ struct cuda_matmul {
     size_t workspace_bytes;
 };
 
-/* The same product for cuBLASLt; its rows start on multiples of 16 bytes, as cuBLASLt wants them, where is_aligned. */
+/* The same product for cuBLASLt. *is_aligned: 1 where all rows start on multiples of 16 bytes, as cuBLASLt requires. */
 struct blas_matmul mcs_cuda_blas_matmul(const struct k_matmul *k, int *is_aligned);
 
 /* Sets plan and workspace_bytes from k's shape and types. has_bias: k.bias will be set when it runs. */

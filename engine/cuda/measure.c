@@ -66,7 +66,7 @@ static enum mcs_status measure_counts(struct device *d, struct device_counts *n)
 
 /* ---- peers ---- */
 
-enum { KERNEL, LIBRARY };
+enum { KERNEL, LIBRARY }; /* peers of a linear, by number */
 struct cuda_peer {
     struct peer peer; /* must stay first: callers hold a pointer to it */
     struct cuda_device *c;
@@ -74,9 +74,9 @@ struct cuda_peer {
     struct k_matmul matmul;
     struct blas_plan *blas;
     struct dnn_plan *dnn;
-    const void *first, *second;
+    const void *first, *second; /* operands of mcs_dnn_run */
     void *result, *workspace;
-    void *memory[4];
+    void *memory[4]; /* (n_memory) this peer's device memory */
     int n_memory;
 };
 

@@ -14,7 +14,7 @@ struct cuda_module {
     enum mcs_status (*count)(int *n);    /* number of GPUs; E_DEVICE as open */
     enum mcs_status (*check)(int index); /* the checks of open, without opening it */
     /* One line about GPU `index`: name, architecture, memory. E_DEVICE as open. */
-    enum mcs_status (*describe)(int index, char *text, int room);
+    enum mcs_status (*describe)(int index, char *text, int text_bytes);
 };
 extern const struct cuda_module mcs_cuda_module;
 

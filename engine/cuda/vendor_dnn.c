@@ -10,7 +10,7 @@
 #include <cudnn.h>
 #include <dlfcn.h>
 
-enum { MOST_WORKSPACE = 1 << 30, CHOICES = 8 };
+enum { MOST_WORKSPACE = 1 << 30 /* bytes */, CHOICES = 8 /* algorithms asked for */ };
 
 #define CALLS(X)                                                                                                       \
     X(cudnnCreate)                                                                                                     \
@@ -50,8 +50,8 @@ static struct {
     CALLS(X)
     OPTIONAL(X)
 #undef X
-    int asked;
-    char missing[120];
+    int asked;         /* open_library has run */
+    char missing[120]; /* why cuDNN cannot be used; "" if it can */
 } dnn;
 
 struct dnn_plan {

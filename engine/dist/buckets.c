@@ -21,7 +21,7 @@ static void find_last_steps(const struct graph *g, int *last)
         for (int k = 0; k < MCS_MAX_IN; k++) {
             const struct tensor *d = g->steps[s].din[k];
             if (!d || d->root->role != TENSOR_PARAM_GRAD) continue;
-            int low = 0, high = p->n - 1; /* parameters lie in the order of their numbers */
+            int low = 0, high = p->n - 1; /* binary search: offsets ascend with the index */
             while (low < high) {
                 const int middle = (low + high + 1) / 2;
                 if (p->t[middle]->offset <= d->root->offset)
@@ -56,7 +56,7 @@ enum mcs_status mcs_buckets_make(const struct graph *g, const char *const *witho
     }
     find_last_steps(g, last);
     struct bucket *open = NULL;
-    for (int i = p->n - 1; i >= 0; i--) {
+    for (int i = p->n - 1; i >= 0; i--) { /* tensors are padded to 16 floats, as in graph.c */
         const int64_t first = p->t[i]->offset / (int64_t)sizeof(float), n = (mcs_count(p->t[i]) + 15) / 16 * 16;
         if (!is_shared(p, i, without)) {
             open = NULL;

@@ -11,7 +11,7 @@
  * If a rank leaves, by an error or killed, the other ranks' current or next collective fails with E_FAIL and a message
  * that names the rank and the collective: at once on one machine, within half a minute on several. After a failure the
  * only valid call is mcs_comm_close. Sums are added in an order that depends on the number of ranks alone. c == NULL
- * is valid in every call and means one rank. */
+ * means one rank and is valid in every call but mcs_comm_allgather. */
 #ifndef MCS_COMM_H
 #define MCS_COMM_H
 
@@ -38,7 +38,7 @@ struct comm_ops {
     enum mcs_status (*broadcast)(struct comm *c, float *x, int64_t n);
     enum mcs_status (*join)(struct comm *c); /* enqueues a wait for the collectives; NULL: nothing to wait for */
     enum mcs_status (*wait)(struct comm *c); /* waits for all enqueued work while watching for lost ranks */
-    void (*detach)(struct comm *c, const char *message);
+    void (*detach)(struct comm *c, const char *message); /* message for the other ranks; NULL: left without an error */
 };
 /* engine/dist/host.c: ranks of one machine, threads or processes, through memory they share. */
 extern const struct comm_ops mcs_comm_host;
@@ -53,7 +53,7 @@ struct comm {
     const char *what, *doing; /* the current collective: "gradient", "allreduce" */
     int64_t n_calls;
     int broken;
-    float *scratch;  /* device, for mcs_comm_values */
+    float *scratch;  /* device, (COMM_VALUES (1 + size)), for mcs_comm_values */
     float *gathered; /* host, (size) */
     void *state;     /* the implementation's data */
 };

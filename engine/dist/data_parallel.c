@@ -51,7 +51,8 @@ struct tensor *mcs_data_parallel_gather(struct data_parallel *dp, struct tensor 
                                               (struct tensor *[]){x, rows}, NULL);
 }
 
-static double parts(const struct dice_ce_attr *a, const float *sums, int64_t n, int64_t classes, int64_t c)
+/* Soft Dice of class c over n samples. */
+static double class_dice(const struct dice_ce_attr *a, const float *sums, int64_t n, int64_t classes, int64_t c)
 {
     double pg = 0, both = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -62,14 +63,15 @@ static double parts(const struct dice_ce_attr *a, const float *sums, int64_t n, 
     return (2 * pg + a->smooth) / fmax(both + a->smooth, 1e-8);
 }
 
-/* Mean Dice of n samples' sums, as ops.def says it. */
+/* Mean over the classes but 0, and over the samples without batch Dice (formula: ops.def). sums (n,classes,3). */
 static double mean_dice(const struct dice_ce_attr *a, const float *sums, int64_t n, int64_t classes)
 {
     double dice = 0;
     const int64_t groups = a->batch_dice ? 1 : n;
     for (int64_t i = 0; i < groups; i++)
         for (int64_t c = 1; c < classes; c++)
-            dice += a->batch_dice ? parts(a, sums, n, classes, c) : parts(a, sums + i * classes * 3, 1, classes, c);
+            dice += a->batch_dice ? class_dice(a, sums, n, classes, c)
+                                  : class_dice(a, sums + i * classes * 3, 1, classes, c);
     return dice / (double)(groups * (classes - 1));
 }
 

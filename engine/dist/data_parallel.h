@@ -3,11 +3,11 @@
  * backward pass. On every rank the gradient is then that of one device on the whole batch.
  *
  *     struct data_parallel dp;
- *     mcs_data_parallel_begin(&dp, comm, graph);                      // comm NULL: one rank; the calls below do
- * nothing struct tensor *all = mcs_data_parallel_gather(&dp, image_out);  // while the graph is recorded
+ *     mcs_data_parallel_begin(&dp, comm, graph);                            // comm NULL: the calls below do nothing
+ *     struct tensor *all = mcs_data_parallel_gather(&dp, image_out);        // while the graph is recorded
  *     ... mcs_grad, mcs_exec_new ...
  *     MCS_TRY(mcs_data_parallel_attach(&dp, exec, frozen, 0));
- *     MCS_TRY(mcs_exec_run(exec));                                    // the summed gradients are enqueued
+ *     MCS_TRY(mcs_exec_run(exec));                                          // the summed gradients are enqueued
  *     mcs_data_parallel_end(&dp); */
 #ifndef MCS_DATA_PARALLEL_H
 #define MCS_DATA_PARALLEL_H
@@ -35,8 +35,8 @@ void mcs_data_parallel_end(struct data_parallel *dp);
 struct tensor *mcs_data_parallel_gather(struct data_parallel *dp, struct tensor *x);
 
 /* Makes a dice_ce loss that of the global batch, with means over the samples and voxels of all ranks. With batch Dice,
- * the sums that backward reads are added over the ranks (backward reads nothing else of the batch). Without, the loss's
- * gradient is 1/size of its value on one rank: *weight is multiplied by that. Then every rank must have the same number
+ * the sums that backward reads are added over the ranks (backward reads nothing else of the batch). Without, each
+ * rank's gradient counts 1/size: *weight is divided by the number of ranks. Then every rank must have the same number
  * of valid voxels; mcs_data_parallel_dice_loss checks it. loss: output 0 of a dice_ce step. */
 enum mcs_status mcs_data_parallel_dice(struct data_parallel *dp, const struct tensor *loss, float *weight);
 /* After a run, the loss of the global batch, as one device would compute it; waits. `which` counts the calls of

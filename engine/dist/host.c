@@ -20,14 +20,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 15, SPINS = 200 };
+enum {
+    CHUNK = 1 << 15, /* floats of a slot: 128 KiB */
+    SPINS = 200      /* sched_yield calls of a wait before it sleeps between looks */
+};
 
 struct slot {
     _Atomic int64_t arrived; /* phases that this rank has reached */
     _Atomic int left;
     int pid;
-    int64_t n_calls, n;
-    char doing[16], what[64], message[400];
+    int64_t n_calls, n; /* number and size (floats) of the collective this rank is in; its name: */
+    char doing[16], what[64];
+    char message[400]; /* why this rank left; "": without an error */
     _Alignas(64) float data[CHUNK];
 };
 struct shared {
@@ -36,8 +40,8 @@ struct shared {
 };
 struct host {
     struct shared *shared;
-    size_t bytes;
-    int64_t phase;
+    size_t bytes;  /* of the mapping */
+    int64_t phase; /* of this rank: calls of arrive */
 };
 
 /* Rank 0's unique id is a file, open and locked until all ranks have mapped it: an unlocked one is the leftover of a

@@ -17,7 +17,7 @@
 
 extern char **environ;
 
-enum { MAX_RANKS = 65536, SRUN = 4 };
+enum { MAX_RANKS = 65536, SRUN = 4 /* index in launchers: used only where no other launcher is found */ };
 
 static const struct launcher {
     const char *name, *rank, *size, *local;
@@ -116,8 +116,9 @@ static const struct member *culprit(const struct member *m, int n)
     return NULL;
 }
 
-/* ---- the folder of the rendezvous ---- It is locked while its ranks run, so that a later run can recognise, and
- * remove, the folder of a killed run. */
+/* ---- the folder of the rendezvous ---- */
+
+/* It is locked while its ranks run, so that a later run can recognise, and remove, the folder of a killed run. */
 
 static const char folder_name[] = "mcsam-ranks-";
 

@@ -32,9 +32,9 @@ struct augment_plane {
 /* Centre crop (matrix NULL), or resampling at centre + matrix (dy, dx): image bilinear with 0 outside; label with the
  * largest sum of bilinear weights, where outside counts as label -1 and ties go to the smallest label. */
 void mcs_augment_spatial(const double matrix[2][2], const struct augment_patch *src, const struct augment_patch *dst);
-/* Gaussian blur of radius ceil(3 sigma); edges are reflected without repeating the edge pixel. */
+/* Gaussian blur of radius ceil(3 sigma), at most 8; edges are reflected without repeating the edge pixel. */
 void mcs_augment_blur(struct augment_plane p, double sigma_y, double sigma_x, float *scratch);
-/* (x - mean) * factor + mean, clipped to the range before. */
+/* (x - mean) * factor + mean, clipped to the plane's old minimum and maximum. */
 void mcs_augment_contrast(struct augment_plane p, double factor);
 /* Resized to round(zoom * size) by nearest-exact and back by linear interpolation (half-pixel centres). */
 void mcs_augment_lowres(struct augment_plane p, double zoom, float *scratch);

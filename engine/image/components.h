@@ -29,7 +29,7 @@ void mcs_components_min_confidence(struct component_list *list, float min_confid
  * released code. keep 0 keeps all. */
 void mcs_components_keep_area(struct component_list *list, int keep);
 /* Keeps the components with the `keep` greatest scores (list->n); ties go to the larger area, then to the first. keep 0
- * keeps all. E_NOMEM, E_DATA a score that is NaN. */
+ * keeps all. E_NOMEM; E_DATA: a score is NaN. */
 enum mcs_status mcs_components_keep_score(struct component_list *list, const float *scores, int keep);
 /* mask (n_pixels) = 1 where the pixel's label is in the list. n_pixels = width * height. E_NOMEM. */
 enum mcs_status mcs_components_mask(const struct component_list *list, const int32_t *labels, int64_t n_pixels,

@@ -41,7 +41,8 @@ enum mcs_status mcs_threshold_kmeans(const float *map, int64_t n, uint8_t *mask,
 enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int height, uint8_t *mask, float *threshold,
                                              enum mcs_mask_state *state);
 
-/* By kind; value: of the fixed thresholds. THRESHOLD_FIXED_RELEASE compares the map in 8 bits, over 255 in double. */
+/* The threshold of this kind; `value` is read by the two fixed kinds. THRESHOLD_FIXED_RELEASE compares the 8-bit map
+ * divided by 255 with it, in double, as the released code does. */
 enum mcs_status mcs_threshold(enum threshold_kind kind, float value, const float *map, int width, int height,
                               uint8_t *mask, float *threshold, enum mcs_mask_state *state);
 /* E_DATA: which value of the map is not finite. */

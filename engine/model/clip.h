@@ -6,8 +6,8 @@
 
 #include "engine/tape/graph.h"
 
-struct clip_config {
-    int embed; /* width of the shared embedding space */
+struct clip_config { /* v_: image tower, t_: text tower */
+    int embed;       /* width of the shared embedding space */
     int image_size, patch, v_width, v_depth, v_heads, v_mlp;
     float v_eps; /* 1e-6 */
     int vocab, context, positions, types, t_width, t_depth, t_heads, t_mlp,
@@ -28,7 +28,7 @@ struct tensor *mcs_clip_blocks(struct graph *g, struct tensor *x, const struct c
                                struct tensor **qkv_of);
 /* The part of the last block that the class token needs, final norm and projection: x (B,T,v_width) after block depth-2
  * -> (B,embed), not normalised. frozen: the weights take no gradient here, so that even q is computed for the class
- * token only. */
+ * token only. *qkv, if qkv is not NULL and frozen is 0: the block's packed qkv. */
 struct tensor *mcs_clip_finish(struct graph *g, struct tensor *x, const struct clip_config *c, int frozen,
                                struct tensor **qkv);
 /* All of the image tower: (B,S,S,3) -> (B,embed), not normalised. */
@@ -40,8 +40,7 @@ struct clip_text {
     struct tensor *position; /* (n_tokens) int32, position in its caption */
     struct tensor *offset;   /* (n_texts+1) int32, first row of each caption */
     struct tensor *key;      /* (n_tokens) int32, identifies the row in the dropout's random numbers */
-    int first; /* number of the first text in the global batch, for the attention's dropout: 0, or a later rank's first
-                */
+    int first; /* number of the first text in the global batch, for the attention's dropout; not 0 on later ranks */
 };
 struct clip_text mcs_clip_text_inputs(struct graph *g, int64_t n_texts, int64_t n_tokens);
 /* -> (n_texts,embed), not normalised. train: with dropout. */

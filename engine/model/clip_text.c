@@ -76,7 +76,7 @@ struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *t, const s
         const struct attention_attr a = {.heads = c->t_heads,
                                          .head_dim = (int)(width / c->t_heads),
                                          .dropout_p = p,
-                                         .site = (uint32_t)(0xB0 + i),
+                                         .site = (uint32_t)(0xB0 + i), /* other dropouts: a hash of their scope */
                                          .first_seq = t->first};
         mcs_scope_begin(g, "encoder.layer.%d", i);
         struct tensor *q = mcs_linear(g, x, width, BIAS, "attention.self.query");
@@ -104,5 +104,6 @@ struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *t, const s
 
 struct tensor *mcs_clip_logit_scale(struct graph *g)
 {
+    /* CLIP's initial temperature, 0.07 */
     return mcs_param(g, "logit_scale", 0, NULL, (struct init){INIT_CONST, logf(1 / 0.07f)});
 }

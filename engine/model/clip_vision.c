@@ -50,7 +50,7 @@ struct tensor *mcs_clip_blocks(struct graph *g, struct tensor *x, const struct c
 }
 
 struct tensor *mcs_clip_finish(struct graph *g, struct tensor *x, const struct clip_config *c, int frozen,
-                               struct tensor **qkv_of)
+                               struct tensor **qkv)
 {
     const int64_t width = c->v_width, tokens = mcs_clip_tokens(c), batch = x->dim[0];
     struct attention_attr a = {.heads = c->v_heads,
@@ -70,7 +70,7 @@ struct tensor *mcs_clip_finish(struct graph *g, struct tensor *x, const struct c
     } else {
         kv = mcs_linear(g, h, 3 * width, BIAS, "attn.qkv");
         q = mcs_rows_every(g, kv, 0, tokens, batch);
-        if (qkv_of) *qkv_of = kv;
+        if (qkv) *qkv = kv;
     }
     h = mcs_apply(g, OP_attention, "attn", (struct tensor *[]){q, kv, kv, NULL, NULL, NULL, NULL}, &a);
     h = mcs_add(g, mcs_rows_every(g, x, 0, tokens, batch), mcs_linear(g, h, width, BIAS, "attn.proj"));

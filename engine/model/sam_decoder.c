@@ -21,7 +21,8 @@ static struct tensor *attention(struct graph *g, struct tensor *q, struct tensor
     return y;
 }
 
-/* transformer.TwoWayAttentionBlock. t: tokens, p: their positions, x: image, i: its positions. */
+/* transformer.TwoWayAttentionBlock. t: tokens, p: their positions, x: image, i: its positions. eps is nn.LayerNorm's
+ * default, 1e-5; segment-anything's LayerNorm2d has 1e-6. */
 static void two_way(struct graph *g, struct tensor **t, struct tensor **x, struct tensor *p, struct tensor *i,
                     int first, const struct sam_config *c)
 {

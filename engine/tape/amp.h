@@ -7,9 +7,9 @@
 
 #include "engine/tape/graph.h"
 
-/* Bits of the inputs of `op` that can be bf16 (ACT and ANY of ops.def). */
+/* Bit mask: bit i is set where input i of `op` can be bf16 (ACT and ANY of ops.def). */
 unsigned mcs_amp_slots(enum mcs_op op);
-/* The type of output i in a graph with these activations; dt: the shape rule's. */
+/* The type of output i in a graph with these activations; dt: the type that the shape rule gave it. */
 enum mcs_dtype mcs_amp_output(enum mcs_dtype activations, enum mcs_op op, int i, enum mcs_dtype dt);
 
 /* For mcs_record: returns the inputs, with casts recorded before them where needed; `cast_inputs` is the array to hold

@@ -9,9 +9,11 @@
  * Constants belong to each executor.
  *
  *     struct exec_memory memory = {.device = d};
- *     for (int i = 0; i < n; i++) MCS_TRY(mcs_exec_new_in(&memory, graph[i], &exec[i])); // plans, allocates nothing
- * yet MCS_TRY(mcs_exec_memory_alloc(&memory));                                           // now each of them can run
- *     ... for (int i = 0; i < n; i++) mcs_exec_free(exec[i]); mcs_exec_memory_free(&memory);
+ *     for (int i = 0; i < n; i++) MCS_TRY(mcs_exec_new_in(&memory, graph[i], &exec[i]));    // plans only
+ *     MCS_TRY(mcs_exec_memory_alloc(&memory));                                              // now each of them can run
+ *     ...
+ *     for (int i = 0; i < n; i++) mcs_exec_free(exec[i]);
+ *     mcs_exec_memory_free(&memory);
  *
  * Inputs are valid until another executor's inputs are set, kept tensors until another executor runs. So set all inputs
  * of an executor (but its constants) before each run. The inputs of the next run, of whichever executor, may be set
@@ -38,11 +40,11 @@ struct exec {
     void *after_ctx;
     int no_capture;
     double *step_seconds; /* sum of times per step when steps are timed, else NULL */
-    int64_t n_runs;
-    struct { /* all steps, the forward ones, the backward ones */
+    int64_t n_runs;       /* forward passes, alone or within a run of all steps; for mean times */
+    struct {              /* by part: all steps, the forward ones, the backward ones */
         int64_t n_runs;
-        void *captured; /* recorded in the second run, on backends that can; replayed from then on while steps are not
-                           timed */
+        /* Recorded in the second run, on backends that can; replayed from then on while steps are not timed. */
+        void *captured;
     } part[3];
 };
 
@@ -60,7 +62,7 @@ enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct e
  */
 enum mcs_status mcs_exec_memory_alloc(struct exec_memory *m);
 /* The total of all executors, known before mcs_exec_memory_alloc: the largest activations, inputs and workspace, and
- * the sum of constants. mcs_plan_bytes of it is allocated. */
+ * the sum of constants. mcs_plan_bytes of the result is the number of bytes allocated. */
 struct plan mcs_exec_memory_plan(const struct exec_memory *m);
 /* Call it after its executors are freed. */
 void mcs_exec_memory_free(struct exec_memory *m);

@@ -62,6 +62,7 @@ enum mcs_status mcs_grad(struct graph *g, struct tensor *const *seeds, int n_see
         r->grad = gradient_of(g, r, TENSOR_SEED);
         seeds[i]->grad = view(g, seeds[i], r->grad);
     }
+    /* (params->n) the gradient of each parameter; NULL: not wanted so far */
     struct tensor **param_grad = mcs_arena_alloc(&g->arena, (size_t)(g->params->n + 1) * sizeof *param_grad);
     MCS_TRY(mcs_graph_status(g));
     for (int i = g->n_forward - 1; i >= 0; i--) {

@@ -131,14 +131,16 @@ enum mcs_status mcs_params_init(struct params *p, uint64_t seed)
 
 /* ---- graph ---- */
 
-/* Exhausted memory is an error that a graph holds, so that code which builds one need not ask after each call. Where
- * there is no memory for a graph itself, a thread has this one, which has failed from the start; where there is none
- * for a tensor or a step, it has these, whose contents nobody reads: a failed graph is never planned. */
+/* Exhausted memory is an error that a graph holds, so that code which builds one need not check after each call.
+ * Without memory for a graph, mcs_graph_new returns the thread's failed_graph, which has failed from the start. Without
+ * memory for a tensor or a step, the functions return failed_tensor or failed_step, whose contents are never read,
+ * since a failed graph is never planned. */
 static _Thread_local struct graph failed_graph;
 static _Thread_local struct tensor failed_tensor;
 static _Thread_local struct step failed_step;
 static _Thread_local struct params failed_params;
 
+/* Keeps the first error. */
 static void hold(struct graph *g, enum mcs_status st)
 {
     if (g->status == MCS_OK) g->status = st;

@@ -17,19 +17,19 @@
 struct device;
 
 /* The distribution of a parameter's initial value, drawn by (seed, name), so that it does not depend on order. */
-enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL /* std */, INIT_UNIFORM /* +-bound */, INIT_CONST };
+enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL, INIT_UNIFORM, INIT_CONST };
 struct init {
     enum init_kind kind;
-    float value;
+    float value; /* standard deviation; bound of +-bound; the constant */
 };
 
 /* The weights of a model under the reference implementation's names: one flat fp32 array, one for gradients, and the
  * optimizer's moments; a gradient bucket is a range of it. Tensors are in the order in which they were first named. */
 struct params {
     struct arena arena;
-    struct tensor **t;
-    struct init *init;
-    uint8_t *is_buffer; /* stored in the file, never trained (SAM's positional matrix) */
+    struct tensor **t;  /* (n) */
+    struct init *init;  /* (n) */
+    uint8_t *is_buffer; /* (n) 1: stored in the file, never trained (SAM's positional matrix) */
     int n, capacity;
     int64_t n_values;   /* floats in each flat array (each tensor padded to 16) */
     float *data, *grad; /* on the device; grad NULL until mcs_params_alloc_grad */
@@ -50,7 +50,7 @@ float *mcs_params_grad(const struct params *p, const struct tensor *t);
  * is overwritten entirely, 1: added to. If one tensor is given to several inputs, each of them gets the same din, with
  * beta of the first: the op writes disjoint parts of it. */
 struct step {
-    struct device *device; /* the device, and the neighbouring steps; set when a plan is bound */
+    struct device *device; /* the device, and the neighbouring steps; set when an executor is made */
     const struct step *before, *after;
     enum mcs_op op;
     int backward;
@@ -61,9 +61,8 @@ struct step {
     const struct tensor *like[MCS_MAX_IN]; /* backward: the forward step's inputs, only for their shapes */
     float beta[MCS_MAX_IN];
     void *prepared;         /* the backend's data, made by prepare */
-    size_t workspace_bytes; /* needed, set by prepare; `workspace` points to at least so many during fwd / bwd, 64-byte
-                               aligned */
-    void *workspace;
+    size_t workspace_bytes; /* needed; set by prepare */
+    void *workspace;        /* at least workspace_bytes during fwd and bwd, 64-byte aligned */
     const struct run_state *run;
 };
 
@@ -80,10 +79,10 @@ struct graph {
     struct step *steps;
     int n_tensors, n_steps, n_forward; /* n_forward: number of steps before mcs_grad appended the backward ones */
     int cap_tensors, cap_steps;
-    const char *scope[32];
+    const char *scope[32]; /* of the open scopes, each the whole prefix: "visual.trunk." */
     int n_scopes;
-    const char *const *frozen; /* prefixes of the names of parameters without a gradient in this graph, NULL-ended; {"",
-                                  NULL} freezes all */
+    /* Prefixes of the names of parameters without a gradient in this graph, NULL-ended; {"", NULL} freezes all. */
+    const char *const *frozen;
     enum mcs_dtype activations; /* MCS_F32, or MCS_BF16: see amp.h */
     enum mcs_status status;     /* the first error while the graph was built */
     struct run_state run;

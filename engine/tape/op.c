@@ -211,7 +211,7 @@ static enum mcs_status shape_gather(const char *where, struct tensor *const *in,
 static enum mcs_status shape_concat(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
     const int axis = ((const struct axis_attr *)attr)->axis;
-    int widest = 0, n_given = 0;
+    int widest = 0, n_given = 0; /* widest: the input with the most elements before the axis; it is not broadcast */
     for (int i = 0; i < 4 && in[i]; i++, n_given++) {
         WANT(in[i]->nd == in[0]->nd && axis >= 0 && axis < in[i]->nd, "%s: concat: inputs differ in dimensions", where);
         int64_t lead = 1, best = 1;
@@ -380,7 +380,7 @@ static enum mcs_status shape_cast(const char *where, struct tensor *const *in, c
     return MCS_OK;
 }
 
-/* ops.def's words. */
+/* The words of ops.def. */
 enum {
     F32 = SLOT_F32,
     ACT = SLOT_ACT,

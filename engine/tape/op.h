@@ -10,14 +10,16 @@ enum { MCS_MAX_IN = 7, MCS_MAX_OUT = 3 };
 struct no_attr {
     char unused;
 };
+/* The weight's rows [w_row, w_row + w_rows) are used, all where w_rows is 0. If only a part is used, the weight must be
+ * frozen. */
 struct linear_attr {
-    int64_t w_row,
-        w_rows; /* rows of the weight used; w_rows 0 = all. If only a part is used, the weight must be frozen */
+    int64_t w_row, w_rows;
 };
+/* stride and padding (on both sides) per spatial dimension; conv_transpose uses nsp only, since its stride is its
+ * kernel. */
 struct conv_attr {
     int nsp; /* spatial dimensions, 2 or 3 */
-    int64_t stride[3],
-        pad[3]; /* per spatial dimension; padding on both sides; unused by conv_transpose (its stride is its kernel) */
+    int64_t stride[3], pad[3];
 };
 struct norm_attr {
     float eps, slope; /* slope: of the leaky ReLU after an instance norm; 1 = none. Unused by layernorm */

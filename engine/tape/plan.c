@@ -23,7 +23,7 @@ static void use(struct tensor *t, int step)
     if (step > t->last_step) t->last_step = step;
 }
 
-static void find_lives(struct graph *g)
+static void find_lifetimes(struct graph *g)
 {
     for (int i = 0; i < g->n_tensors; i++) {
         g->tensors[i]->first_step = g->n_steps;
@@ -75,7 +75,7 @@ static void place_filled(struct tensor *t, struct plan *plan)
 enum mcs_status mcs_plan_make(struct graph *g, struct plan *plan)
 {
     MCS_TRY(mcs_graph_status(g));
-    find_lives(g);
+    find_lifetimes(g);
     memset(plan, 0, sizeof *plan);
     struct tensor **todo = malloc((size_t)(g->n_tensors + 1) * sizeof *todo);
     struct tensor **placed = malloc((size_t)(g->n_tensors + 1) * sizeof *placed);
@@ -128,8 +128,8 @@ static void print_shape(const struct tensor *t, FILE *f)
 void mcs_plan_dump(const struct graph *g, const struct plan *plan, FILE *f)
 {
     fprintf(f,
-            "# %d steps (%d forward), activations %.1f MiB, inputs %.1f MiB, constants %.1f MiB (%.1f without reuse), "
-            "workspace %.1f MiB, parameters %.1f MiB\n",
+            "# %d steps (%d forward), activations %.1f MiB, inputs %.1f MiB, constants %.1f MiB (together %.1f without "
+            "reuse), workspace %.1f MiB, parameters %.1f MiB\n",
             g->n_steps, g->n_forward, (double)plan->activation_bytes / 1048576, (double)plan->input_bytes / 1048576,
             (double)plan->constant_bytes / 1048576, (double)plan->sum_bytes / 1048576,
             (double)plan->workspace_bytes / 1048576, (double)plan->param_bytes / 1048576);

@@ -13,10 +13,9 @@ enum { MCS_MAX_DIM = 6 };
 enum tensor_role {
     TENSOR_PARAM, /* a weight: lives in a struct params, shared by every graph built over it */
     TENSOR_INPUT, /* filled by the caller before a run, or a constant; kept between runs (exec.h says for how long) */
-    TENSOR_SEED, /* the gradient of a loss, where backpropagation begins: 1 unless the caller sets it; kept between runs
-                  */
-    TENSOR_ACT,  /* output of a step; its memory is reused after its last reader */
-    TENSOR_GRAD, /* output of a backward step, planned like TENSOR_ACT */
+    TENSOR_SEED,  /* gradient of a loss, where backpropagation begins: 1 unless the caller sets it; kept between runs */
+    TENSOR_ACT,   /* output of a step; its memory is reused after its last reader */
+    TENSOR_GRAD,  /* output of a backward step, planned like TENSOR_ACT */
     TENSOR_PARAM_GRAD, /* a part of params->grad */
 };
 
@@ -27,10 +26,9 @@ struct tensor {
     int nd;
     int64_t dim[MCS_MAX_DIM];
     struct tensor *root; /* the tensor that owns the storage; itself unless made by mcs_reshape */
-    struct tensor
-        *grad;      /* the gradient in this graph, set by mcs_grad; NULL = not wanted. Not used on a TENSOR_PARAM */
-    void *data;     /* set when the plan is bound; NULL before */
-    int64_t offset; /* byte offset in its region; set by the plan (activations) or by params */
+    struct tensor *grad; /* gradient in this graph, set by mcs_grad; NULL: not wanted. Not used on a TENSOR_PARAM */
+    void *data;          /* set when the plan is bound; NULL before */
+    int64_t offset;      /* byte offset in its region; set by the plan (activations) or by params */
     int first_step, last_step; /* lifetime, as indices of steps; set by the plan */
     int keep;                  /* readable after a run: alive to the end */
     int wants_grad;            /* TENSOR_INPUT whose gradient the caller wants; then always kept */

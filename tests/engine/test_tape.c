@@ -136,8 +136,8 @@ Test(tape, plan_as_text)
      */
     cr_expect_str_eq(
         text,
-        "# 6 steps (3 forward), activations 1.9 MiB, inputs 0.7 MiB, constants 1.5 MiB (3.2 without reuse), workspace "
-        "3.0 MiB, parameters 5.0 MiB\n"
+        "# 6 steps (3 forward), activations 1.9 MiB, inputs 0.7 MiB, constants 1.5 MiB (together 3.2 without reuse), "
+        "workspace 3.0 MiB, parameters 5.0 MiB\n"
         "    0 fwd linear          layer                                            (8192,20) 655360 B @0\n"
         "    1 fwd gelu            gelu                                             (8192,20) 655360 B @655360\n"
         "    2 fwd mse             loss                                             (1) 4 B @1966080\n"
