@@ -44,7 +44,7 @@ static enum mcs_status saliency(struct clip_model *clip, const struct segment_op
     return st;
 }
 
-static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct device_scratch *on,
+static enum mcs_status coarse(struct clip_model *clip, const struct segment_options *o, struct device_scratch *scratch,
                               struct segment_case *c)
 {
     const int w = c->image->width, h = c->image->height;
@@ -53,7 +53,8 @@ static enum mcs_status coarse(struct clip_model *clip, const struct segment_opti
     c->threshold_mask = calloc((size_t)w * (size_t)h, 1);
     c->coarse_mask = calloc((size_t)w * (size_t)h, 1);
     MCS_REQUIRE(c->threshold_mask && c->coarse_mask, MCS_E_NOMEM, "%s: no memory for its masks", c->stem);
-    return mcs_coarse_mask(on, &c->map, c->stem, &o->coarse, &scorer, c->threshold_mask, c->coarse_mask, &c->coarse);
+    return mcs_coarse_mask(scratch, &c->map, c->stem, &o->coarse, &scorer, c->threshold_mask, c->coarse_mask,
+                           &c->coarse);
 }
 
 enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_options *o, struct segment_case *cases,
@@ -97,11 +98,11 @@ enum mcs_status mcs_segment_sam(struct sam_model *sam, const struct segment_opti
 enum mcs_status mcs_segment_run(struct clip_model *clip, struct sam_model *sam, const struct segment_options *o,
                                 struct segment_case *cases, int n, int progress)
 {
-    struct device_scratch on = {.device = clip->device};
+    struct device_scratch scratch = {.device = clip->device};
     enum mcs_status st = MCS_OK;
     MCS_TRY(saliency(clip, o, cases, n, progress));
-    for (int i = 0; i < n && st == MCS_OK; i++) st = coarse(clip, o, &on, &cases[i]);
-    mcs_device_scratch_free(&on);
+    for (int i = 0; i < n && st == MCS_OK; i++) st = coarse(clip, o, &scratch, &cases[i]);
+    mcs_device_scratch_free(&scratch);
     MCS_TRY(st);
     return sam ? mcs_segment_sam(sam, o, cases, n, progress) : MCS_OK;
 }

@@ -49,6 +49,7 @@ void mcs_image_free(struct image *img)
     memset(img, 0, sizeof *img);
 }
 
+/* Converts in place to 1 or 3 channels; 0: keeps them. */
 static enum mcs_status convert(struct image *img, int channels)
 {
     struct image other;

@@ -38,7 +38,7 @@ enum mcs_status mcs_image_resize(const struct image *src, int width, int height,
 /* Cuts the rectangle (x0, y0, width, height), which must lie inside src. */
 enum mcs_status mcs_image_crop(const struct image *src, int x0, int y0, int width, int height, struct image *dst);
 
-/* A float map (height, width); `values` owned by the map. */
+/* A 2-D float map, such as saliency. `values` is (height, width), owned by the map. */
 struct map2 {
     int width, height;
     float *values;

@@ -22,7 +22,8 @@ enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_b
     MCS_REQUIRE_GOTO(colours != TJCS_CMYK && colours != TJCS_YCCK, MCS_E_DATA, st, done,
                      "%s: a CMYK JPEG (made for printing); want grey or RGB", name);
     int grey = colours == TJCS_GRAY;
-    /* A progressive JPEG's coefficients are held until its last scan: two bytes per pixel and channel. */
+    /* A progressive JPEG's coefficients are held until its last scan: two bytes per pixel and channel, besides the
+     * decoded byte. */
     MCS_TRY_GOTO(
         mcs_memory_check((int64_t)width * height * (grey ? 1 : 3) * 3, "%s: %d x %d pixels", name, width, height), st,
         done);

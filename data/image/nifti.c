@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { UNITS_METRE = 1, UNITS_MM = 2, UNITS_MICRON = 3 };
-static const int64_t MAX_VOXELS = (int64_t)1 << 33;
+static const int64_t MAX_VOXELS = (int64_t)1 << 33; /* 32 GiB as float32 */
 
 /* ---- fields ---- */
 

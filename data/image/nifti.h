@@ -11,7 +11,7 @@ enum {
     MCS_NIFTI1_BYTES = 348,
     MCS_NIFTI2_BYTES = 540,
     MCS_NIFTI_MAX_BYTES = MCS_NIFTI2_BYTES + 4, /* with the four bytes that say whether extensions follow */
-    MCS_NIFTI_MAX_SIDE = 65535,                 /* voxels along one axis */
+    MCS_NIFTI_MAX_SIDE = 65535,                 /* voxels along one axis that are read; version 1 can store 32767 */
 };
 
 /* The voxel types that can be read:
@@ -43,7 +43,7 @@ struct nifti_header {
 
     int64_t dim[8]; /* dim[0]: number of dimensions; then the size of each */
     int64_t datatype, bitpix;
-    double pixdim[8];               /* [0]: the sign of the z axis of the quaternion; [1..3]: spacing */
+    double pixdim[8];               /* [0]: qfac, 1 or -1, sign of the qform's z axis; [1..3]: spacing */
     double vox_offset;              /* file offset of the voxels */
     double scl_slope, scl_inter;    /* value = slope * stored + inter */
     int64_t xyzt_units;             /* low three bits: space; next three: time */

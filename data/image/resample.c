@@ -1,4 +1,4 @@
-/* Resampling: Pillow's for 8-bit images, byte for byte, and torch's bilinear for float maps. */
+/* Pillow's resampling of 8-bit images, byte for byte. */
 #include "data/image/image.h"
 
 #include <math.h>
@@ -12,7 +12,9 @@
 #define VECTOR
 #endif
 
-enum { FRACTION_BITS = 32 - 8 - 2 }; /* 8 bits of pixel, 2 of headroom for the negative lobes */
+/* Of the weights, whose sums are int32: 8 bits are the pixel's, 2 are headroom for bicubic's negative lobes and the
+ * sign. */
+enum { FRACTION_BITS = 32 - 8 - 2 };
 
 static double bilinear(double x)
 {
@@ -30,7 +32,7 @@ static double bicubic(double x)
     return 0;
 }
 
-/* The source pixels of each output pixel, with fixed-point weights. */
+/* Along one axis: the first source pixel of each output pixel, their number, and fixed-point weights. */
 struct taps {
     int n_max;        /* capacity: weights per pixel */
     int *first, *n;   /* (n_out) */

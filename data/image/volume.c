@@ -15,19 +15,19 @@
 #include <string.h>
 
 enum { PART_VOXELS = 1 << 18 };
-static const int64_t MAX_VOXELS = (int64_t)1 << 33;
+static const int64_t MAX_VOXELS = (int64_t)1 << 33;          /* 32 GiB as float32 */
 static const int64_t MAX_EXTENSION_BYTES = (int64_t)1 << 26; /* in an .hdr file */
 
 /* ---- .hdr and .img ---- */
 
-/* The file beside `path` that ends in `ending` (".hdr", ".img"): compressed if `path` is, else the other way; upper
- * case if `path` is. E_NOINPUT: there is none. */
+/* The file beside `path` that ends in `ending` (".hdr", ".img"): compressed like `path` if there is such a file, else
+ * the other way; in upper case if `path` is. E_NOINPUT: there is neither. */
 static enum mcs_status find_partner(const char *path, const char *ending, char partner[MCS_PATH_BYTES])
 {
-    const int packed = mcs_file_has_ending(path, ".gz");
-    const int stem = (int)strlen(path) - (packed ? 7 : 4);
+    const int compressed = mcs_file_has_ending(path, ".gz");
+    const int stem = (int)strlen(path) - (compressed ? 7 : 4);
     for (int turn = 0; turn < 2; turn++) {
-        MCS_TRY(mcs_path(partner, "%.*s%s%s", stem, path, ending, packed != turn ? ".gz" : ""));
+        MCS_TRY(mcs_path(partner, "%.*s%s%s", stem, path, ending, compressed != turn ? ".gz" : ""));
         for (char *c = partner + stem; isupper((unsigned char)path[stem + 1]) && *c; c++)
             *c = (char)toupper((unsigned char)*c);
         if (mcs_file_exists(partner)) return MCS_OK;
@@ -83,11 +83,11 @@ static enum mcs_status check_sizes(const struct gzip_input *in, const char *path
 {
     const int64_t n = h->dim[1] * h->dim[2] * h->dim[3], file_bytes = mcs_gzip_file_bytes(in);
     const int64_t wanted = (int64_t)h->vox_offset + n * mcs_nifti_value_bytes(h);
-    const int packed = mcs_gzip_packed(in);
-    MCS_REQUIRE(file_bytes >= (packed ? wanted / MCS_DEFLATE_MAX_RATIO : wanted), MCS_E_DATA,
+    const int compressed = mcs_gzip_is_compressed(in);
+    MCS_REQUIRE(file_bytes >= (compressed ? wanted / MCS_DEFLATE_MAX_RATIO : wanted), MCS_E_DATA,
                 "%s: truncated: %lld bytes, its header promises %lld%s", path, (long long)file_bytes, (long long)wanted,
-                packed ? " before packing" : "");
-    MCS_REQUIRE(packed || file_bytes == wanted, MCS_E_DATA,
+                compressed ? " before packing" : "");
+    MCS_REQUIRE(compressed || file_bytes == wanted, MCS_E_DATA,
                 "%s: too long: %lld bytes, its header promises %lld: its sizes or type are not those of its voxels",
                 path, (long long)file_bytes, (long long)wanted);
     return mcs_memory_check(mcs_size_mul(n, sizeof(float)) + part_voxels(n) * 8, "%s: %lld x %lld x %lld voxels", path,
@@ -227,9 +227,9 @@ static enum mcs_status write_volume(const char *path, const void *voxels, enum n
 {
     struct mcs_new_file f = MCS_NEW_FILE;
     uint8_t bytes[MCS_NIFTI_MAX_BYTES];
-    const int packed = mcs_file_has_ending(path, ".nii.gz");
-    MCS_REQUIRE(packed || mcs_file_has_ending(path, ".nii"), MCS_E_USAGE, "%s: a volume is written as .nii or .nii.gz",
-                path);
+    const int compressed = mcs_file_has_ending(path, ".nii.gz");
+    MCS_REQUIRE(compressed || mcs_file_has_ending(path, ".nii"), MCS_E_USAGE,
+                "%s: a volume is written as .nii or .nii.gz", path);
     const struct nifti_header h = like->header ? *like->header : header_from_sizes(like);
     MCS_REQUIRE(h.dim[1] == like->nx && h.dim[2] == like->ny && h.dim[3] == like->nz, MCS_E_SHAPE,
                 "%s: %d x %d x %d voxels, but the geometry it should have is of %lld x %lld x %lld", path, like->nx,
@@ -237,7 +237,7 @@ static enum mcs_status write_volume(const char *path, const void *voxels, enum n
     const int header_bytes = mcs_nifti_make(&h, type, bytes);
     const int64_t n_bytes = (int64_t)like->nx * like->ny * like->nz * value_bytes;
     MCS_TRY(mcs_file_begin(path, &f));
-    enum mcs_status st = mcs_gzip_write(&f, packed, bytes, header_bytes, voxels, n_bytes);
+    enum mcs_status st = mcs_gzip_write(&f, compressed, bytes, header_bytes, voxels, n_bytes);
     if (st == MCS_OK) st = mcs_file_commit(&f);
     mcs_file_abort(&f);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);

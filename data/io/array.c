@@ -92,10 +92,12 @@ void mcs_float_to_half(const float *src, int64_t n, uint16_t *dst)
             h = 0x7e00u | (x >> 13 & 0x3ffu);
         } else if (x >= 0x477ff000u) { /* 65520 and above round to infinity */
             h = 0x7c00u;
-        } else if (x < 0x38800000u) { /* subnormal: adding 0.5 leaves units of 2^-24 in the low bits, rounded by the
-                                         adder */
+        } else if (x < 0x38800000u) {
+            /* Subnormal: after adding 0.5, whose units in the last place are 2^-24, the low bits are the result; the
+             * addition has rounded it. */
             h = as_bits(as_float(x) + 0.5f) - 0x3f000000u;
         } else {
+            /* Lower the exponent's bias by 112 and drop 13 bits, rounding to nearest even. */
             h = (x - 0x38000000u + 0xfffu + (x >> 13 & 1)) >> 13;
         }
         dst[i] = (uint16_t)(sign | h);

@@ -6,7 +6,7 @@
 
 enum { MCS_ARRAY_MAX_ND = 8 };
 
-/*     name  bytes  safetensors' word */
+/*  name, bytes, dtype in safetensors */
 #define MCS_ARRAY_TYPE_LIST(X)                                                                                         \
     X(F32, 4, "F32")                                                                                                   \
     X(F16, 2, "F16")                                                                                                   \
@@ -25,8 +25,7 @@ enum mcs_array_type {
 
 int mcs_array_type_bytes(enum mcs_array_type type);
 const char *mcs_array_type_name(enum mcs_array_type type);
-/* Product of the sizes, or -1 where one is negative, there are more than MCS_ARRAY_MAX_ND, or the product exceeds 2^60.
- */
+/* Product of the sizes; -1 if a size is negative, nd exceeds MCS_ARRAY_MAX_ND, or the product exceeds 2^60. */
 int64_t mcs_array_count(int nd, const int64_t *dims);
 int mcs_array_same_shape(int nd, const int64_t *dims, int nd2, const int64_t *dims2);
 /* Writes "(2, 3, 4)" to dst, for messages; returns dst. */

@@ -1,12 +1,13 @@
-/* Sizes read from files, checked before they are multiplied or narrowed to int. A file can claim any 64-bit size: 2^32
- * + 1 slices become 1 by a cast, and a product of two sizes wraps to a small buffer. */
+/* Sizes read from files, checked before they are multiplied or narrowed to int. A file can claim any 64-bit size: a
+ * cast turns 4294967297 slices (2^32 plus 1) into 1, and a product of two sizes wraps to a small buffer. */
 #ifndef MCS_BOUNDS_H
 #define MCS_BOUNDS_H
 
 #include <limits.h>
 #include <stdint.h>
 
-/* a * b, or -1 where either is negative or the product exceeds INT64_MAX; so calls can be nested. */
+/* a * b; -1 if either is negative or the product exceeds INT64_MAX. A result of -1 can be passed on to the next call.
+ */
 static inline int64_t mcs_size_mul(int64_t a, int64_t b)
 {
     int64_t product;

@@ -33,7 +33,7 @@ void mcs_file_stem(const char *path, char *dst, int dst_bytes);
 /* For qsort and bsearch: the byte order of an array of texts (char *). */
 int mcs_text_compare(const void *a, const void *b);
 
-/* SHA-256 as 64 hex digits + NUL; "" where libcrypto has no memory for it, which no file has as its hash. */
+/* SHA-256 as 64 hex digits + NUL. If libcrypto has no memory, hex is "", which equals no file's hash. */
 void mcs_sha256(const void *bytes, int64_t n_bytes, char hex[65]);
 enum mcs_status mcs_file_sha256(const char *path, char hex[65]);
 

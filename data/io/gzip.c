@@ -15,7 +15,7 @@ enum { BUFFER_BYTES = 1 << 17 };
 struct gzip_input {
     char *path;
     gzFile file;
-    int packed;
+    int compressed;
     int64_t file_bytes;
 };
 
@@ -31,7 +31,7 @@ enum mcs_status mcs_gzip_open(const char *path, struct gzip_input **made)
     struct gzip_input *in = calloc(1, sizeof *in);
     MCS_REQUIRE_GOTO(in, MCS_E_NOMEM, st, failed, "%s: no memory to read it", path);
     if (n_bytes >= 2) MCS_TRY_GOTO(mcs_input_read(fd, path, magic, 2, 0), st, failed);
-    in->packed = magic[0] == 0x1f && magic[1] == 0x8b;
+    in->compressed = magic[0] == 0x1f && magic[1] == 0x8b;
     in->file_bytes = n_bytes;
     in->path = strdup(path);
     in->file = in->path ? gzdopen(fd, "rb") : NULL;
@@ -59,9 +59,9 @@ int64_t mcs_gzip_file_bytes(const struct gzip_input *in)
     return in->file_bytes;
 }
 
-int mcs_gzip_packed(const struct gzip_input *in)
+int mcs_gzip_is_compressed(const struct gzip_input *in)
 {
-    return in->packed;
+    return in->compressed;
 }
 
 enum mcs_status mcs_gzip_read_some(struct gzip_input *in, void *dst, int64_t n, int64_t *got)
@@ -111,12 +111,12 @@ enum mcs_status mcs_gzip_finish(struct gzip_input *in, int64_t max_bytes)
     return MCS_OK;
 }
 
-enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int packed, const void *head, int64_t head_bytes,
+enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int compressed, const void *head, int64_t head_bytes,
                                const void *body, int64_t body_bytes)
 {
     const int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0); /* gzclose closes its descriptor, f->fd stays open */
     MCS_REQUIRE(fd >= 0, MCS_E_IO, "%s: cannot write: %s", f->target, strerror(errno));
-    gzFile out = gzdopen(fd, packed ? "wb" : "wbT"); /* T: transparent, without compression */
+    gzFile out = gzdopen(fd, compressed ? "wb" : "wbT"); /* T: transparent, without compression */
     if (!out) {
         close(fd);
         return MCS_FAIL(MCS_E_NOMEM, "%s: no memory to write it", f->target);

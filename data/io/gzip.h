@@ -1,5 +1,5 @@
-/* Files that may be gzip-compressed, read and written sequentially through zlib. Nothing is inflated before it is asked
- * for, so memory is bounded whatever the inflated size is. */
+/* Files that may be gzip-compressed, read and written sequentially through zlib. Only the requested bytes are inflated,
+ * so memory use does not depend on the inflated size. */
 #ifndef MCS_GZIP_H
 #define MCS_GZIP_H
 
@@ -19,20 +19,20 @@ struct gzip_input;
 enum mcs_status mcs_gzip_open(const char *path, struct gzip_input **in);
 void mcs_gzip_close(struct gzip_input *in);
 int64_t mcs_gzip_file_bytes(const struct gzip_input *in); /* size of the file as stored */
-int mcs_gzip_packed(const struct gzip_input *in);         /* 1: the file is gzip */
+int mcs_gzip_is_compressed(const struct gzip_input *in);  /* 1: the file is gzip */
 
 /* Reads up to n bytes; *got is less than n only at the end. E_DATA: damaged or truncated gzip; E_IO. */
 enum mcs_status mcs_gzip_read_some(struct gzip_input *in, void *dst, int64_t n, int64_t *got);
-/* Reads or skips exactly n bytes. E_DATA: the file ends too early ("PATH: truncated or damaged: WHAT cannot be read").
- */
+/* Reads or skips exactly n bytes. E_DATA: the file ends before them ("PATH: truncated or damaged: WHAT cannot be
+ * read"). */
 enum mcs_status mcs_gzip_read(struct gzip_input *in, void *dst, int64_t n, const char *what);
 enum mcs_status mcs_gzip_skip(struct gzip_input *in, int64_t n, const char *what);
 /* Reads on to the end, where gzip's checksum is compared. E_DATA: more than max_bytes follow, or damage. */
 enum mcs_status mcs_gzip_finish(struct gzip_input *in, int64_t max_bytes);
 
-/* Writes head, then body, to a new file that was begun; as gzip where packed. The same bytes give the same file: gzip's
- * header holds neither time nor name. E_IO. */
-enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int packed, const void *head, int64_t head_bytes,
+/* Writes head, then body, to a new file that was begun; as gzip if compressed. The same bytes give the same file:
+ * gzip's header holds neither time nor name. E_IO. */
+enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int compressed, const void *head, int64_t head_bytes,
                                const void *body, int64_t body_bytes);
 
 #endif

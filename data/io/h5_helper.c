@@ -23,9 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-int mcs_h5_helper_patience_ms = 120 * 1000;
-static const int64_t SLOWEST_BYTES_A_MS = 1000; /* a file on a busy network */
-static const int64_t MAX_BYTES = (int64_t)1 << 38;
+int mcs_h5_helper_timeout_ms = 120 * 1000;
+static const int64_t SLOWEST_BYTES_A_MS = 1000;    /* a file on a busy network */
+static const int64_t MAX_BYTES = (int64_t)1 << 38; /* 256 GiB, as the helper's MAX_ARRAY_BYTES (hdf5_read.c) */
 
 struct h5_helper {
     const char *path;
@@ -48,7 +48,7 @@ static int64_t now_ms(void)
 /* Receives a message. Returns its length, 0 where the helper has closed the socket, -1 on timeout. */
 static ssize_t take(struct h5_helper *h, void *message, size_t n_bytes, int64_t more_ms)
 {
-    const int64_t until = now_ms() + mcs_h5_helper_patience_ms + more_ms;
+    const int64_t until = now_ms() + mcs_h5_helper_timeout_ms + more_ms;
     for (;;) {
         struct pollfd p = {.fd = h->process.socket, .events = POLLIN};
         const int64_t left = until - now_ms();
@@ -108,6 +108,7 @@ static enum mcs_status take_reply(struct h5_helper *h, int64_t more_ms)
     return MCS_FAIL(MCS_E_DATA, "%s: %s", h->path, h->reply.message[0] ? h->reply.message : "cannot be read");
 }
 
+/* Sends a request and receives its reply, in h->reply. bytes: the request's, which also lengthen the timeout. */
 static enum mcs_status ask(struct h5_helper *h, enum h5_op op, const char *name, int64_t bytes)
 {
     struct h5_request *q = &h->request;
@@ -154,7 +155,8 @@ static enum mcs_status copy_out(struct h5_helper *h, int64_t bytes, void *dst)
 
 /* ---- open and close ---- */
 
-/* The helper sends its hello before it opens the file, so a bad hello means a bad installation, not a bad file. */
+/* Receives the hello. The helper sends it before it opens the file, so a bad hello means a bad installation, not a bad
+ * file. */
 static enum mcs_status take_hello(struct h5_helper *h)
 {
     struct h5_hello hello = {.request_bytes = sizeof(struct h5_request), .reply_bytes = sizeof(struct h5_reply)}, got;

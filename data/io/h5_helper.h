@@ -33,7 +33,7 @@ enum mcs_status mcs_h5_helper_note_text(struct h5_helper *h, const char *key, in
                                         struct hdf5_texts *text);
 enum mcs_status mcs_h5_helper_note_number(struct h5_helper *h, const char *key, double *number);
 
-/* Timeout of a reply in milliseconds; 1 ms is added per 1000 requested bytes. Tests shorten it. */
-extern int mcs_h5_helper_patience_ms;
+/* Timeout for a reply, in milliseconds; 1 ms is added per 1000 requested bytes. Tests shorten it. */
+extern int mcs_h5_helper_timeout_ms;
 
 #endif

@@ -20,6 +20,7 @@
 
 extern char **environ;
 
+/* ABOVE_ALL_FIXED: lowest descriptor that is passed in, above the helper's fixed ones (H5_FD_*). */
 enum { MAX_ENVIRONMENT = 32, ABOVE_ALL_FIXED = 16 };
 
 static int is_program(const char *path)
@@ -70,9 +71,9 @@ static void choose_environment(char *dst[MAX_ENVIRONMENT])
     dst[n] = NULL;
 }
 
-/* Standard input and output are closed in the helper, and so is standard error, where the C library would print a crash
- * among mcsam's lines; with MCSAM_TRACE_ERRORS it stays open. */
-static int describe_files(posix_spawn_file_actions_t *actions, int file, int socket, int memory)
+/* Lists the helper's descriptors. Standard input, output and error are /dev/null: on standard error the C library would
+ * print a crash among mcsam's lines. With MCSAM_TRACE_ERRORS standard error stays open. */
+static int list_descriptors(posix_spawn_file_actions_t *actions, int file, int socket, int memory)
 {
     int failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
     failed |= posix_spawn_file_actions_addopen(actions, 1, "/dev/null", O_WRONLY, 0);
@@ -98,7 +99,7 @@ static int spawn(const char *program, int file, int socket, int memory, pid_t *p
     if (!error) {
         sigfillset(&all);
         choose_environment(environment);
-        error = describe_files(&actions, file, socket, memory);
+        error = list_descriptors(&actions, file, socket, memory);
         if (!error) error = posix_spawnattr_setsigmask(&attributes, &all);
         if (!error) error = posix_spawnattr_setsigdefault(&attributes, &all);
         if (!error) error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);

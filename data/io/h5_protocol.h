@@ -30,8 +30,8 @@ enum h5_op {
     H5_OP_INFO,   /* type, nd, dims and chunk_bytes of dataset `name` */
     H5_OP_GET,    /* its values as `type`, shape nd and dims, `bytes` in total, into the shared memory */
     H5_OP_TEXTS,  /* n texts in `bytes` bytes, kept for FETCH */
-    H5_OP_TEXT,   /* the note `name`, shorter than `bytes`: one text, kept for FETCH */
-    H5_OP_NUMBER, /* the note `name` */
+    H5_OP_TEXT,   /* the text attribute `name`, shorter than `bytes`: one text, kept for FETCH */
+    H5_OP_NUMBER, /* the number attribute `name` */
     H5_OP_LIST,   /* n names of datasets in `bytes` bytes, kept for FETCH */
     H5_OP_FETCH,  /* copies the kept texts into the shared memory, which holds `bytes` */
     H5_N_OPS

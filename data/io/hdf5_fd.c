@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The driver's maxaddr: above any file's size, below HDF5's undefined address. */
 static const haddr_t LARGEST_ADDRESS = ((haddr_t)1 << 62);
 
 /* State of this driver, handed to open_file through the file access property list. */
@@ -18,7 +19,8 @@ struct fd_source {
 struct fd_file {
     H5FD_t driver; /* first member: the part that the library knows */
     int fd;
-    haddr_t size, allocated;
+    haddr_t size;      /* end of the file (EOF) */
+    haddr_t allocated; /* end of the addresses that the library uses (EOA) */
 };
 
 /* Refuses every open after the first, whatever the name: those are files that this file refers to. */

@@ -15,7 +15,7 @@ static const int64_t MAX_RATIO = 1032;
 struct hdf5_file {
     const char *label;
     hid_t file;
-    int opens; /* number of files that the driver has opened: one */
+    int opens; /* files that the driver was asked to open; it refuses all but the first */
 };
 
 /* ---- the library ---- */
@@ -36,7 +36,7 @@ void mcs_hdf5_leave(void)
     pthread_mutex_unlock(&lock);
 }
 
-static herr_t keep_deepest(unsigned n, const H5E_error2_t *e, void *user)
+static herr_t copy_description(unsigned n, const H5E_error2_t *e, void *user)
 {
     (void)n;
     if (e->desc) snprintf(user, HDF5_REASON_BYTES, "%s", e->desc);
@@ -46,7 +46,7 @@ static herr_t keep_deepest(unsigned n, const H5E_error2_t *e, void *user)
 const char *mcs_hdf5_reason(char dst[HDF5_REASON_BYTES])
 {
     snprintf(dst, HDF5_REASON_BYTES, "no reason given");
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_deepest, dst);
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, copy_description, dst); /* the innermost comes last and is kept */
     return dst;
 }
 

@@ -36,7 +36,8 @@ struct hdf5_texts {
 };
 enum mcs_status mcs_hdf5_texts(struct hdf5_file *f, const char *name, struct hdf5_texts *texts);
 enum mcs_status mcs_hdf5_list(struct hdf5_file *f, struct hdf5_texts *names); /* not sorted */
-/* The value of a text attribute. dst_bytes: E_DATA where it is longer than dst_bytes - 1. */
+/* The value of a text attribute of the root group (a "note" in names and messages). E_DATA: no such attribute, or its
+ * text is longer than dst_bytes - 1. */
 enum mcs_status mcs_hdf5_note_text(struct hdf5_file *f, const char *key, int64_t dst_bytes, struct hdf5_texts *text);
 enum mcs_status mcs_hdf5_note_number(struct hdf5_file *f, const char *key, double *number);
 

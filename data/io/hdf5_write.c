@@ -52,7 +52,7 @@ void mcs_hdf5_drop(struct hdf5_writer *w)
     free(w);
 }
 
-enum mcs_status mcs_hdf5_image(struct hdf5_writer *w, char **bytes, int64_t *n_bytes)
+enum mcs_status mcs_hdf5_file_image(struct hdf5_writer *w, char **bytes, int64_t *n_bytes)
 {
     char *image = NULL;
     ssize_t n = -1;

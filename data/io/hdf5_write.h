@@ -16,7 +16,7 @@ enum mcs_status mcs_hdf5_put(struct hdf5_writer *w, const char *name, enum mcs_a
 enum mcs_status mcs_hdf5_put_texts(struct hdf5_writer *w, const char *name, int n, int64_t width, const char *block);
 enum mcs_status mcs_hdf5_put_text(struct hdf5_writer *w, const char *key, const char *text);
 enum mcs_status mcs_hdf5_put_number(struct hdf5_writer *w, const char *key, double number);
-/* The bytes of the file, malloc'ed. */
-enum mcs_status mcs_hdf5_image(struct hdf5_writer *w, char **bytes, int64_t *n_bytes);
+/* The bytes of the file (HDF5's "file image"), malloc'ed. */
+enum mcs_status mcs_hdf5_file_image(struct hdf5_writer *w, char **bytes, int64_t *n_bytes);
 
 #endif

@@ -69,7 +69,8 @@ static int take_shape(struct cursor *c, struct npy *a)
     return 1;
 }
 
-/* dtype is given as text, e.g. "<f4". Returns 0 where the header was not written by numpy. */
+/* Sets a->nd and a->dims, dtype (text, e.g. "<f4") and *fortran. Returns 0 unless the header is a dict of exactly the
+ * three keys that numpy writes. */
 static int parse_header(struct cursor c, struct npy *a, char *dtype, int dtype_bytes, int *fortran)
 {
     char key[24];
@@ -182,8 +183,8 @@ enum mcs_status mcs_npy_write(const char *path, const float *values, int nd, con
     if (nd == 1) snprintf(shape + at, sizeof shape - (size_t)at, ",");
     char dict[384];
     int dict_bytes = snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", shape);
-    /* numpy leaves space for the first size to grow to 21 digits in place, then pads with blanks and a line end to a
-     * multiple of 64. */
+    /* As numpy does: room for the first size to grow to 21 digits in place, then blanks and a line end up to a multiple
+     * of 64 bytes. 10: magic, version and header length. */
     char first[32] = "";
     int padding = nd ? 21 - snprintf(first, sizeof first, "%lld", (long long)dims[0]) : 0;
     int header_bytes = (10 + dict_bytes + padding + 1 + 63) / 64 * 64;

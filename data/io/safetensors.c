@@ -72,7 +72,7 @@ static enum mcs_status parse_array(const struct safetensors *f, const char *name
     return MCS_OK;
 }
 
-static int by_place(const void *a, const void *b)
+static int by_offset(const void *a, const void *b)
 {
     const struct safetensor *x = a, *y = b;
     if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
@@ -119,7 +119,7 @@ static enum mcs_status parse(struct safetensors *f, int64_t n_bytes)
     }
     /* The arrays must tile the rest of the file: no overlaps (two names for one memory) and no gaps (hidden bytes). */
     const uint8_t *at = (const uint8_t *)data;
-    qsort(f->arrays, (size_t)f->n, sizeof *f->arrays, by_place);
+    qsort(f->arrays, (size_t)f->n, sizeof *f->arrays, by_offset);
     for (int i = 0; i < f->n; i++) {
         MCS_REQUIRE(f->arrays[i].bytes == at, MCS_E_DATA, "%s: array %s: %s", f->path, f->arrays[i].name,
                     f->arrays[i].bytes < at ? "overlaps another one" : "a hole lies before it");

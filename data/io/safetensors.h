@@ -22,8 +22,7 @@ struct safetensor {
     const uint8_t *bytes; /* not aligned */
 };
 
-/* E_NOINPUT, E_IO, E_DATA (not a safetensors file, damaged, or truncated), E_NOMEM. Close with mcs_safetensors_close.
- */
+/* E_NOINPUT, E_IO, E_NOMEM; E_DATA: not a safetensors file, damaged or truncated. Close with mcs_safetensors_close. */
 enum mcs_status mcs_safetensors_open(const char *path, struct safetensors **file);
 /* The same from bytes in memory, which are copied; `name` is used in messages. */
 enum mcs_status mcs_safetensors_parse(const char *name, const void *bytes, int64_t n_bytes, struct safetensors **file);

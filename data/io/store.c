@@ -1,6 +1,6 @@
-/* The store: distributes calls to three implementations. Files are built in memory by hdf5_write.c; read by hdf5_read.c
- * in this process where their SHA-256 shows that this program wrote them; all others are read by h5_helper.c in a
- * separate process. */
+/* The store: passes each call to one of three implementations. Files are built in memory by hdf5_write.c; read by
+ * hdf5_read.c in this process where their SHA-256 shows that this program wrote them; all others are read by
+ * h5_helper.c in a separate process. */
 #include "data/io/store.h"
 
 #include "data/io/bounds.h"
@@ -73,8 +73,8 @@ enum mcs_status mcs_store_commit(struct store *s)
     int64_t n = 0;
 
     MCS_REQUIRE_GOTO(s->writer, MCS_E_USAGE, st, done, "%s: opened for reading", s->path);
-    MCS_TRY_GOTO(mcs_hdf5_image(s->writer, &image, &n), st, done);
-    MCS_TRY_GOTO(mcs_run_note_bytes(s->path, image, n), st, done);
+    MCS_TRY_GOTO(mcs_hdf5_file_image(s->writer, &image, &n), st, done);
+    MCS_TRY_GOTO(mcs_run_record_bytes(s->path, image, n), st, done);
     MCS_TRY_GOTO(mcs_file_write(s->path, image, n), st, done);
 done:
     free(image);
@@ -161,6 +161,7 @@ enum mcs_status mcs_store_get_info(struct store *s, const char *name, struct sto
     MCS_TRY(s->file ? mcs_hdf5_info(s->file, name, info, &chunk_bytes)
                     : mcs_h5_helper_info(s->helper, name, info, &chunk_bytes));
     if (info->type == MCS_ARRAY_N_TYPES) return MCS_OK;
+    /* Values of up to 4 bytes count as 4 (float16 is read as float32), wider ones as 8. */
     const int64_t width = mcs_array_type_bytes(info->type) > WIDEST / 2 ? WIDEST : WIDEST / 2;
     const int64_t bytes = mcs_size_mul(info->n_values, s->file ? width : COPIES * width);
     MCS_REQUIRE(bytes >= 0, MCS_E_DATA, "%s: dataset %s: %lld values are too many", s->path, name,

@@ -11,7 +11,8 @@
 
 enum { NAMES_MAX_BYTES = 1 << 20, BINS = 4096, FAR = 1 << 28, CLOSE_MM = 5 };
 
-/* White matter maps to about 0.7, so that 0.88 to 1 is free for bright lesions. */
+/* The brain's TOP_PERCENTILE maps to TOP_VALUE. White matter is then about 0.7, and 0.88 to 1 is free for bright
+ * lesions. */
 static const float TOP_PERCENTILE = 0.99f, TOP_VALUE = 0.75f;
 
 static const char *const default_folders[] = {
@@ -187,10 +188,10 @@ done:
 
 /* ---- volumes ---- */
 
-/* Squared distances along one line: dist[i] = min_j (i-j)^2 + f[j], and the minimising j: the lower envelope of
- * parabolas (Felzenszwalb and Huttenlocher, "Distance transforms of sampled functions", 2012). hull, from, to: scratch
- * of n, n and n + 1. */
-static void envelope(int n, const int32_t *f, int32_t *dist, int *who, int *hull, float *edge)
+/* Squared distances along one line: dist[i] = min_j (i-j)^2 + f[j], and nearest[i], the minimising j (-1 if every f is
+ * FAR): the lower envelope of parabolas (Felzenszwalb and Huttenlocher, "Distance transforms of sampled functions",
+ * 2012). Scratch: hull, the envelope's parabolas, and edge, where each begins; n each. */
+static void envelope(int n, const int32_t *f, int32_t *dist, int *nearest, int *hull, float *edge)
 {
     int k = -1;
     for (int q = 0; q < n; q++) {
@@ -208,28 +209,29 @@ static void envelope(int n, const int32_t *f, int32_t *dist, int *who, int *hull
     for (int q = 0, j = 0; q < n; q++) {
         if (k < 0) {
             dist[q] = FAR;
-            who[q] = -1;
+            nearest[q] = -1;
             continue;
         }
         while (j < k && edge[j + 1] < (float)q) j++;
         dist[q] = (q - hull[j]) * (q - hull[j]) + f[hull[j]];
-        who[q] = hull[j];
+        nearest[q] = hull[j];
     }
 }
 
 /* AAL leaves white matter unlabelled: every voxel of the kept slices gets the label of the nearest labelled one (exact
- * Euclidean distance, one axis after the other). src (n0z,ny,nx): whole volume; dst (nz,ny,nx): the kept slices. */
+ * Euclidean distance, one axis after the other). src: the whole volume; dst (nz,ny,nx): its slices from z_low on. */
 static enum mcs_status nearest_labels(const struct volume *src, uint8_t *dst, int z_low, int nz)
 {
     const int nx = src->nx, ny = src->ny;
     const int64_t plane = (int64_t)nx * ny, n = plane * nz;
     const int longest = nx > ny ? (nx > nz ? nx : nz) : (ny > nz ? ny : nz);
     int32_t *dist = malloc((size_t)n * sizeof *dist), *line = malloc((size_t)longest * 2 * sizeof *line);
-    int *who = malloc((size_t)longest * 2 * sizeof *who);
+    int *nearest = malloc((size_t)longest * 2 * sizeof *nearest);
     float *edge = malloc((size_t)(longest + 1) * sizeof *edge);
     uint8_t *label = malloc((size_t)longest);
     enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(dist && line && who && edge && label, MCS_E_NOMEM, st, done, "no memory for the map of regions");
+    MCS_REQUIRE_GOTO(dist && line && nearest && edge && label, MCS_E_NOMEM, st, done,
+                     "no memory for the map of regions");
     for (int64_t i = 0; i < n; i++) {
         const float v = src->values[z_low * plane + i];
         dst[i] = v >= 1 && v < DEMO_REGIONS ? (uint8_t)lrintf(v) : 0;
@@ -246,10 +248,10 @@ static enum mcs_status nearest_labels(const struct volume *src, uint8_t *dst, in
                     line[i] = dist[at + i * stride[axis]];
                     label[i] = dst[at + i * stride[axis]];
                 }
-                envelope(m, line, line + longest, who, who + longest, edge);
+                envelope(m, line, line + longest, nearest, nearest + longest, edge);
                 for (int i = 0; i < m; i++) {
                     dist[at + i * stride[axis]] = line[longest + i];
-                    if (who[i] >= 0) dst[at + i * stride[axis]] = label[who[i]];
+                    if (nearest[i] >= 0) dst[at + i * stride[axis]] = label[nearest[i]];
                 }
             }
     }
@@ -257,7 +259,7 @@ static enum mcs_status nearest_labels(const struct volume *src, uint8_t *dst, in
 done:
     free(dist);
     free(line);
-    free(who);
+    free(nearest);
     free(edge);
     free(label);
     return st;
@@ -280,7 +282,7 @@ void mcs_demo_steps(const uint8_t *mask, int nx, int ny, int to, uint8_t *steps)
 
 /* Closes one slice's brain mask (dilation, then erosion, by CLOSE_MM steps) over its sulci, then fills holes, the
  * pixels that a flood fill from the border does not reach. mask (ny,nx) 0/1; steps, queue: scratch of ny*nx. */
-static void make_whole(uint8_t *mask, int nx, int ny, uint8_t *steps, int *queue)
+static void close_and_fill(uint8_t *mask, int nx, int ny, uint8_t *steps, int *queue)
 {
     int head = 0, tail = 0;
     const int n = nx * ny;
@@ -390,7 +392,7 @@ enum mcs_status mcs_demo_atlas_load(const char *folder, struct demo_atlas *atlas
         atlas->value[i] = v > 0 ? (v < 1 ? v : 1) : 0; /* NaN becomes 0 */
         atlas->brain[i] = brain.values[first + i] > 0;
     }
-    for (int z = 0; z < nz; z++) make_whole(atlas->brain + z * plane, nx, ny, steps, queue);
+    for (int z = 0; z < nz; z++) close_and_fill(atlas->brain + z * plane, nx, ny, steps, queue);
     MCS_TRY_GOTO(nearest_labels(&aal, atlas->label, DEMO_Z_LOW, nz), st, done);
     for (int z = DEMO_Z_LOW; z <= DEMO_Z_HIGH; z++) {
         const int s = mcs_demo_slice_split(z);

@@ -51,7 +51,7 @@ struct demo_region {
 enum demo_split { DEMO_TRAIN, DEMO_VALIDATION, DEMO_TEST, DEMO_SPLITS };
 
 struct demo_atlas {
-    int nx, ny, nz; /* nz: number of slices kept; z = DEMO_Z_LOW + row */
+    int nx, ny, nz; /* nz: number of slices kept; the first is z = DEMO_Z_LOW */
     float *value;   /* (nz,ny,nx) T1, white matter about 0.7, clipped to 0..1 */
     uint8_t *label; /* (nz,ny,nx) AAL label of the nearest labelled voxel, 1..116 */
     uint8_t *brain; /* (nz,ny,nx) 1 inside the skull-stripped brain, sulci and holes of a slice filled */

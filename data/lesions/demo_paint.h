@@ -8,7 +8,9 @@
 #include "data/lesions/demo_config.h"
 #include "engine/base/rng.h"
 
-/* A sequence of draws for one sample and one site: each call uses the next index. */
+/* A sequence of random draws for one sample and one site (engine/base/rng.h: the place in the program that draws). Each
+ * call uses the next index. Uniform: in [low, high). Normal: mean 0. Below: an integer of 0 .. n - 1. Chance: 1 with
+ * probability share. */
 struct demo_draw {
     struct mcs_rng rng;
     uint32_t next;
@@ -40,8 +42,9 @@ struct demo_look {
     double level, edge, rim_value, rim_opacity, rim_depth, rim_width;
     const float *texture; /* (DEMO_SIZE,DEMO_SIZE) added to level */
 };
-/* Blends a shape into the brain: opacity sigmoid(-distance / (0.55 edge)). distance (DEMO_SIZE,DEMO_SIZE): pixels to
- * the outline, negative inside. mask is 1 where distance < 0 in the brain, else 0. Returns the mask's area. */
+/* Blends a shape into the brain: opacity sigmoid(-distance / (0.55 edge)), a logistic border with standard deviation
+ * edge (0.55 is about sqrt(3) / pi). distance (DEMO_SIZE,DEMO_SIZE): pixels to the outline, negative inside. mask is 1
+ * where distance < 0 in the brain, else 0. Returns the mask's area. */
 int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, uint8_t *mask);
 /* Bias, gain, noise, clip: converts values to 8 bits. Returns the noise's sigma. */
 double mcs_demo_finish(const struct demo_scene *scene, const struct demo_config *config, struct demo_draw *draw,
@@ -54,8 +57,8 @@ int mcs_demo_pick(const struct demo_atlas *atlas, const struct demo_scene *scene
                   int side, struct demo_draw *draw, double *row, double *col);
 /* The mask's area, and its bounding box x0 y0 x1 y1, inclusive. */
 int mcs_demo_box(const uint8_t *mask, int box[4]);
-/* The region with most pixels of a mask, and its side: left or right where at least 7 of 10 pixels are, else midline.
- */
+/* The region with most of a mask's labelled pixels and its lobe; and the mask's side: left or right if at least 7 of 10
+ * of these pixels are there, else midline. */
 void mcs_demo_locate(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *mask, int *region,
                      enum demo_side *side, enum demo_lobe *lobe);
 

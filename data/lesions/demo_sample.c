@@ -25,7 +25,7 @@ static struct outline draw_outline(const struct demo_config *c, double row, doub
     return o;
 }
 
-/* Pixels to the outline along the ray from the centre, negative inside. */
+/* Distance to the outline along the ray from the centre, in pixels, negative inside; 1000 far outside. */
 static void outline_distance(const struct outline *o, float *distance)
 {
     const float co = (float)cos(o->angle), si = (float)sin(o->angle);
@@ -97,7 +97,7 @@ static void draw_lesion(const struct demo_config *c, struct demo_draw *d, struct
     const double u = mcs_demo_uniform(d, 0, 1), v = mcs_demo_uniform(d, 0, 1);
     l->radius = l->large ? c->large_low + u * (c->large_high - c->large_low)
                          : c->small_low + u * (c->small_high - c->small_low);
-    l->grey = v; /* a fraction of its range until its side of white matter is chosen */
+    l->grey = v; /* 0..1, mapped to the bright or the dark range once that choice is final */
 }
 
 /* Each lesion is in a different half and they do not touch; where no place is found, large ones become small. */

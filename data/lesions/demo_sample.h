@@ -1,6 +1,6 @@
 /* One image of the demo: a slice of the atlas under a random deformation with no, one or two artificial lesions, their
- * true masks, a caption and prompts. All draws are keyed by (seed, site, split, id): image i never depends on another.
- */
+ * true masks, a caption and prompts. All draws are keyed by (seed, site, split, id), so no image depends on
+ * another. */
 #ifndef MCS_DEMO_SAMPLE_H
 #define MCS_DEMO_SAMPLE_H
 

@@ -54,7 +54,7 @@ static void shape_distance(enum demo_shape shape, double row, double col, double
     struct polygon p = {0};
     float disc[3][3] = {{0}}; /* x, y, radius */
     int n_discs = 0;
-    float power = 0, half_x = 0, half_y = 0;
+    float power = 0, half_x = 0, half_y = 0; /* of a squircle */
     switch (shape) {
     case DEMO_RECTANGLE: {
         const float aspect = (float)mcs_demo_uniform(d, 1, 2.2);
@@ -92,7 +92,7 @@ static void shape_distance(enum demo_shape shape, double row, double col, double
             disc[i][2] = (float)(radius * mcs_demo_uniform(d, 0.55, 0.8));
         }
         break;
-    default: { /* squircle: |x|^p + |y|^p, nearly a square */
+    default: { /* squircle: |x / half_x|^p + |y / half_y|^p = 1, nearly a rectangle */
         const double aspect = exp(mcs_demo_normal(d, 0.2));
         power = (float)mcs_demo_uniform(d, 3.5, 7);
         half_x = (float)(radius * 0.92 * aspect);
@@ -116,28 +116,28 @@ static void shape_distance(enum demo_shape shape, double row, double col, double
         } else if (shape == DEMO_CRESCENT) {
             const float a = hypotf(x, y) - disc[0][2], b = disc[1][2] - hypotf(x - disc[1][0], y - disc[1][1]);
             distance[i] = a > b ? a : b;
-        } else { /* f = 1 on the outline and homogeneous of degree one, so (f - 1) times the half axes approximates the
-                    distance */
+        } else {
+            /* f = 1 on the outline and homogeneous of degree one, so (f - 1) times the mean half axis approximates the
+             * distance. */
             const float f = powf(powf(fabsf(x) / half_x, power) + powf(fabsf(y) / half_y, power), 1 / power);
             distance[i] = (f - 1) * 0.5f * (half_x + half_y);
         }
     }
 }
 
-/* An atlas region as a shape: signed distance to its border in pixels, up to 8, by city-block steps. */
+/* An atlas region as a shape: signed city-block distance to its border in pixels, negative inside. */
 static void region_distance(const struct demo_scene *scene, int region, float *distance)
 {
     uint8_t mask[DEMO_PIXELS], in[DEMO_PIXELS], out[DEMO_PIXELS];
     for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = scene->brain[i] && scene->label[i] == region;
     mcs_demo_depth(mask, in);
     for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = !mask[i];
-    mcs_demo_depth(
-        mask,
-        out); /* the image's border counts as the region's border: it is far away, and distances are capped below */
+    /* The image's border counts as the region's; it is far from the brain, which alone is painted. */
+    mcs_demo_depth(mask, out);
     for (int i = 0; i < DEMO_PIXELS; i++) distance[i] = mask[i] ? (float)out[i] - 0.5f : 0.5f - (float)in[i];
 }
 
-/* A region with enough pixels in the slice; 0 if there is none. */
+/* Draws a region with REGION_PIXELS_MIN to `largest` pixels in the slice; 0 if there is none. */
 static int pick_region(const struct demo_scene *scene, int largest, struct demo_draw *d)
 {
     int count[DEMO_REGIONS] = {0}, n = 0;
@@ -215,7 +215,8 @@ void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_confi
         look.rim_opacity = w->rim ? config->rim_opacity : 0;
         mcs_demo_field(&d, TEXTURE_NODES, config->texture, texture);
         const int area = mcs_demo_paint(&scene, distance, &look, s->mask);
-        /* a region's size is given: it counts as large where its area is nearer to a large lesion's */
+        /* A region's size is not drawn: it is large above the area of a disc whose radius is the geometric mean of
+         * the largest small and the smallest large radius. */
         if (region) w->large = area > (int)(M_PI * config->small_high * config->large_low);
         mcs_demo_locate(atlas, &scene, s->mask, &w->region, &side, &w->lobe);
         w->side = (int)side;

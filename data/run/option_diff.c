@@ -4,10 +4,10 @@
 #include <string.h>
 
 /* Options that change no result of a case or a step: output paths, display, distribution of the work. */
-static const char *const beside[] = {"output", "quiet", "json", "trace", "gpus", "gpu", "checkpoint-every"};
+static const char *const without_effect[] = {"output", "quiet", "json", "trace", "gpus", "gpu", "checkpoint-every"};
 /* Options that name inputs, whose contents are compared instead. */
-static const char *const inputs[] = {"input", "inputs", "images", "labels", "model",        "clip",  "sam",
-                                     "pairs", "texts",  "noise",  "mask",   "prompts-from", "atlas", "prompts"};
+static const char *const input_options[] = {"input", "inputs", "images", "labels", "model",        "clip",  "sam",
+                                            "pairs", "texts",  "noise",  "mask",   "prompts-from", "atlas", "prompts"};
 
 static int is_in(const char *const *names, size_t n, const char *line, size_t length)
 {
@@ -31,8 +31,8 @@ static int next_line(const char **at, int threads, struct line *l)
         const char *colon = memchr(start, ':', n);
         *at = start + n + (start[n] == '\n');
         const size_t key = colon ? (size_t)(colon - start) : n, from = colon && colon[1] == ' ' ? key + 2 : key;
-        if (is_in(beside, sizeof beside / sizeof *beside, start, key)) continue;
-        if (is_in(inputs, sizeof inputs / sizeof *inputs, start, key)) continue;
+        if (is_in(without_effect, sizeof without_effect / sizeof *without_effect, start, key)) continue;
+        if (is_in(input_options, sizeof input_options / sizeof *input_options, start, key)) continue;
         if (!threads && key == 7 && !strncmp(start, "threads", key)) continue;
         *l = (struct line){start, start + from, (int)key, (int)(n - from)};
         return 1;

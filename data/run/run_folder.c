@@ -18,8 +18,9 @@
 
 struct run_folder {
     const struct mcs_command *command;
-    char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES], path[MCS_PATH_BYTES]; /* as given; real; of the record */
-    char name[NAME_MAX + 1];                                                 /* of the only file; "" for a folder */
+    char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES]; /* as given; after realpath */
+    char path[MCS_PATH_BYTES];                         /* of the record */
+    char name[NAME_MAX + 1];                           /* of the only file; "" for a folder */
     struct run_lock lock;
     struct run_record record;
     const char *verb, *options; /* the options that affect results */
@@ -93,7 +94,7 @@ static void drop_old(struct run_folder *run)
     }
     json_object_foreach_safe(run->record.files, next, key, line)
     {
-        const char *path = mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_untext(&a, key));
+        const char *path = mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_decode(&a, key));
         if (!mcs_file_exists(path)) json_object_del(run->record.files, key);
     }
     mcs_arena_free(&a);
@@ -102,7 +103,7 @@ static void drop_old(struct run_folder *run)
 /* ---- opening and closing ---- */
 
 /* Warns where cases exist that were made with other options. */
-static void tell_other_options(const struct run_folder *run)
+static void warn_other_options(const struct run_folder *run)
 {
     const char *key, *differ = "", *hash = "";
     struct arena a = {0};
@@ -149,10 +150,10 @@ static enum mcs_status open_run(const struct mcs_command *command, const char *f
     MCS_TRY_GOTO(mcs_run_lock(lock, what, run->verb, &run->lock), st, fail);
     MCS_TRY_GOTO(mcs_record_read(run->path, &run->record), st, fail);
     const char *text = mcs_arena_printf(&run->arena, "%s%s", command->options, more ? more : "");
-    run->options = mcs_options_filter(mcs_record_text(&run->arena, text), 0, &run->arena);
+    run->options = mcs_options_filter(mcs_record_encode(&run->arena, text), 0, &run->arena);
     MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, fail);
     mcs_sha256(run->options, (int64_t)strlen(run->options), run->options_hash);
-    tell_other_options(run);
+    warn_other_options(run);
     pthread_mutex_lock(&guard);
     run->next = open_runs;
     open_runs = run;
@@ -244,7 +245,8 @@ enum mcs_status mcs_run_close(struct run_folder *run, enum mcs_status st)
 
 /* ---- cases ---- */
 
-static int files_are_whole(const struct run_folder *run, json_t *files)
+/* 1 if all files, {NAME: SHA-256}, exist with the recorded contents. */
+static int files_unchanged(const struct run_folder *run, json_t *files)
 {
     const char *name;
     char hex[65];
@@ -253,7 +255,7 @@ static int files_are_whole(const struct run_folder *run, json_t *files)
     int whole = json_is_object(files);
     json_object_foreach(files, name, want)
     {
-        const char *path = mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_untext(&a, name));
+        const char *path = mcs_arena_printf(&a, "%s/%s", run->folder, mcs_record_decode(&a, name));
         whole = whole && mcs_file_exists(path) && mcs_file_sha256(path, hex) == MCS_OK && json_is_string(want) &&
                 !strcmp(hex, json_string_value(want));
     }
@@ -287,14 +289,14 @@ int mcs_run_case_done(struct run_folder *run, const char *stem, const struct run
 {
     struct arena a = {0};
     char hex[65];
-    const char *key = mcs_arena_printf(&a, "%s/%s", run->verb, mcs_record_text(&a, stem));
+    const char *key = mcs_arena_printf(&a, "%s/%s", run->verb, mcs_record_encode(&a, stem));
     pthread_mutex_lock(&guard);
     json_t *line = json_object_get(run->record.cases, key);
     pthread_mutex_unlock(&guard);
     mcs_arena_free(&a);
     int done = line && !strcmp(mcs_record_get(line, "options"), run->options_hash);
     done = done && hash_source(source, hex) == MCS_OK && !strcmp(mcs_record_get(line, "input"), hex) &&
-           files_are_whole(run, json_object_get(line, "files"));
+           files_unchanged(run, json_object_get(line, "files"));
     mcs_error_clear();
     if (result) *result = done ? json_object_get(line, "result") : NULL;
     return done;
@@ -309,13 +311,13 @@ enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const
     char hex[65];
     for (; *files; files++) {
         MCS_TRY_GOTO(mcs_file_sha256(mcs_arena_printf(&a, "%s/%s", run->folder, *files), hex), st, done);
-        json_object_set_new(hashes, mcs_record_text(&a, *files), json_string(hex));
+        json_object_set_new(hashes, mcs_record_encode(&a, *files), json_string(hex));
     }
     MCS_TRY_GOTO(hash_source(source, hex), st, done);
     MCS_TRY_GOTO(mcs_arena_status(&a), st, done);
     json_array_append_new(run->waiting, json_pack("{s:s, s:s, s:s, s:s, s:O, s:O*}", "verb", run->verb, "case",
-                                                  mcs_record_text(&a, stem), "options", run->options_hash, "input", hex,
-                                                  "files", hashes, "result", result));
+                                                  mcs_record_encode(&a, stem), "options", run->options_hash, "input",
+                                                  hex, "files", hashes, "result", result));
 done:
     json_decref(hashes);
     json_decref(result);
@@ -372,7 +374,7 @@ static struct run_folder *run_of(const char *folder, const char *name, char rela
     return best;
 }
 
-enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t n_bytes)
+enum mcs_status mcs_run_record_bytes(const char *path, const void *bytes, int64_t n_bytes)
 {
     char folder[MCS_PATH_BYTES], real[MCS_PATH_BYTES], relative[MCS_PATH_BYTES], hex[65];
     const char *name;
@@ -384,7 +386,7 @@ enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t 
     if (run) {
         struct arena a = {0};
         mcs_sha256(bytes, n_bytes, hex);
-        const char *stored = mcs_record_text(&a, relative);
+        const char *stored = mcs_record_encode(&a, relative);
         const char *before = json_string_value(json_object_get(run->record.files, stored));
         if (!before || strcmp(before, hex) != 0)
             st = append_lines(run, json_pack("[{s:s, s:s}]", "file", stored, "sha256", hex));

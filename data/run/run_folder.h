@@ -44,9 +44,9 @@
 
 /* ---- outputs must not overwrite inputs (run_paths.c) ---- */
 
-/* A file or folder that the verb reads. option: as typed, for messages. path NULL: not given. endings: of a folder, the
- * endings of the files that are read (".png;.jpg"), "" for all; NULL: all, such as a model's, and then nothing may be
- * written into it. */
+/* A file or folder that the verb reads. option: as typed, for messages. path NULL: not given. endings, for a folder:
+ * which of its files are read (".png;.jpg"; "": all). NULL: all are read and nothing may be written into the folder,
+ * such as a model's. */
 struct run_input {
     const char *option, *path, *endings;
 };
@@ -76,8 +76,7 @@ enum mcs_status mcs_run_open(const struct mcs_command *command, const char *fold
 /* The same for a verb that writes one file: lock and record belong to the file. */
 enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char *path, const char *more,
                                   struct run_folder **run);
-/* Writes FOLDER/config.yaml. E_USAGE where that file is the --config of this run and would change, or of another verb.
- */
+/* Writes FOLDER/config.yaml. E_USAGE if that file is this run's --config and would change, or is another verb's. */
 enum mcs_status mcs_run_save_config(struct run_folder *run);
 /* Closes and unlocks. st is the verb's status so far; OK and E_PARTIAL rewrite the record sorted, without cases of
  * older options. Returns st, or the status of a failure here. run NULL: does nothing. */
@@ -104,9 +103,9 @@ enum mcs_status mcs_run_stopped(int n_done, int n);
 
 /* ---- HDF5 files written by this program ---- */
 
-/* Called by the store with the bytes it is about to write to path: if path is in the folder of an open run, their
- * SHA-256 is recorded first. */
-enum mcs_status mcs_run_note_bytes(const char *path, const void *bytes, int64_t n_bytes);
+/* Called by the store before it writes these bytes to an HDF5 file: records their SHA-256 if path is in the folder of
+ * an open run. E_IO, E_NOMEM. */
+enum mcs_status mcs_run_record_bytes(const char *path, const void *bytes, int64_t n_bytes);
 /* 1 where a record in path's folder, in one of the two folders above it, or of the file itself lists this SHA-256 for
  * an HDF5 file written by this program. Thread-safe. */
 int mcs_run_knows_sha256(const char *path, const char hex[65]);
@@ -117,7 +116,7 @@ int mcs_run_knows_sha256(const char *path, const char hex[65]);
  * arena. */
 const char *mcs_options_verb(const char *text, struct arena *arena);
 
-/* The lines of a resolved config that the comparison below uses, in their order. */
+/* The lines of a resolved config that mcs_options_differ compares, in their order; owned by the arena. */
 char *mcs_options_filter(const char *text, int threads, struct arena *arena);
 /* Lists the differences between two resolved configs (struct mcs_command, with further lines of the same form): "--lr
  * 1e-4, was 5e-4; --seed 1, was 0". Ignored are options that change no result (output paths, display, distribution over

@@ -11,7 +11,7 @@
 
 static const int64_t MAX_RECORD = (int64_t)1 << 31;
 
-char *mcs_record_text(struct arena *a, const char *text)
+char *mcs_record_encode(struct arena *a, const char *text)
 {
     json_t *whole = json_string(text);
     const int utf8 = whole != NULL;
@@ -28,7 +28,7 @@ char *mcs_record_text(struct arena *a, const char *text)
     return out;
 }
 
-char *mcs_record_untext(struct arena *a, const char *stored)
+char *mcs_record_decode(struct arena *a, const char *stored)
 {
     char *out = mcs_arena_alloc(a, strlen(stored) + 1), *to = out;
     unsigned code;
@@ -151,7 +151,7 @@ enum mcs_status mcs_record_write(const char *path, const struct run_record *r)
     return st;
 }
 
-/* Cache of the record read last, valid while its file is unchanged. */
+/* Cache of the last four records read; an entry is valid while its file is unchanged. */
 static struct {
     char path[MCS_PATH_BYTES];
     struct stat info;

@@ -30,11 +30,11 @@ enum mcs_status mcs_record_write(const char *path, const struct run_record *r);
  * not overlap. */
 int mcs_record_knows(const char *path, const char *hex);
 
-/* Encodes any text for JSON, different texts differently: "%" and control characters other than newlines as %XX and,
- * where the text is not UTF-8, all bytes above 127 too. Owned by the arena. */
-char *mcs_record_text(struct arena *a, const char *text);
-/* Decodes a text of mcs_record_text. Owned by the arena. */
-char *mcs_record_untext(struct arena *a, const char *stored);
+/* Encodes any text for JSON, injectively: "%" and control characters other than newlines as %XX and, where the text is
+ * not UTF-8, all bytes above 127 too. Owned by the arena. */
+char *mcs_record_encode(struct arena *a, const char *text);
+/* Reverses mcs_record_encode. Owned by the arena. */
+char *mcs_record_decode(struct arena *a, const char *stored);
 /* A text member; "" where there is none. */
 const char *mcs_record_get(const json_t *o, const char *key);
 

@@ -16,7 +16,7 @@
 
 enum { TABLE_BYTES = 1 << 30, MAX_STEM = 1024 };
 
-/* Grows an array by one item when it is full. */
+/* Makes room for one more item after n, doubling the array when it is full. */
 static enum mcs_status grow(void **items, int n, int *capacity, size_t item_bytes, const char *what)
 {
     if (n < *capacity) return MCS_OK;
@@ -146,7 +146,7 @@ static char *trimmed(char *text)
 }
 
 /* Removes the apostrophe that mcs_csv_field puts before a cell that a spreadsheet would read as a formula. */
-static char *unguarded(char *text)
+static char *without_guard(char *text)
 {
     const char *first = text + strspn(text, "'");
     return text[0] == '\'' && *first && strchr("=+-@\t\r\n", *first) ? text + 1 : text;
@@ -270,8 +270,8 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
         "%s: no column \"%s\" among %d, the first of which is \"%.60s\"; name the columns and the separator", csv_path,
         image < 0 ? image_name : caption_name, table.n_columns, table.cells[0]);
     for (int r = 1; r < table.n_rows; r++) {
-        char *name = mcs_text_decode(&names, unguarded(trimmed(table.cells[r * table.n_columns + image])));
-        char *text = unguarded(trimmed(table.cells[r * table.n_columns + caption]));
+        char *name = mcs_text_decode(&names, without_guard(trimmed(table.cells[r * table.n_columns + image])));
+        char *text = without_guard(trimmed(table.cells[r * table.n_columns + caption]));
         int line = table.lines[r], fits;
         while (strncmp(name, "./", 2) == 0) name += 2;
         table.cells[r * table.n_columns + image] = name;

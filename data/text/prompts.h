@@ -1,5 +1,5 @@
-/* prompts.json: {image name or "*": "text" or ["text", ...]}. The released files ({image file name: "text"}) have this
- * form. */
+/* prompts.json: {image name or "*": "text" or ["text", ...]}. The prompt files released with MedCLIP-SAMv2 ({image file
+ * name: "text"}) have this form. */
 #ifndef MCS_PROMPTS_H
 #define MCS_PROMPTS_H
 

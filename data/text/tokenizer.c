@@ -152,22 +152,22 @@ static enum mcs_status order_marks(struct codes *text)
 {
     int64_t n = text->n;
     for (int64_t first = 0, after; first < n; first = after + 1) {
-        for (after = first; after < n && mcs_unicode_order(text->v[after]); after++) continue;
+        for (after = first; after < n && mcs_unicode_combining_class(text->v[after]); after++) continue;
         if (after - first > 64) {
             char seen[256] = {0};
-            for (int64_t i = first; i < after; i++) seen[mcs_unicode_order(text->v[i])] = 1;
+            for (int64_t i = first; i < after; i++) seen[mcs_unicode_combining_class(text->v[i])] = 1;
             for (int order = 1; order < 256; order++)
                 for (int64_t i = first; seen[order] && i < after; i++)
-                    if (mcs_unicode_order(text->v[i]) == order) MCS_TRY(mcs_codes_add(text, text->v[i]));
+                    if (mcs_unicode_combining_class(text->v[i]) == order) MCS_TRY(mcs_codes_add(text, text->v[i]));
             memcpy(text->v + first, text->v + n, (size_t)(after - first) * sizeof *text->v);
             text->n = n;
             continue;
         }
         for (int64_t i = first + 1; i < after; i++) {
             uint32_t code = text->v[i];
-            int order = mcs_unicode_order(code);
+            int order = mcs_unicode_combining_class(code);
             int64_t k = i;
-            for (; k > first && mcs_unicode_order(text->v[k - 1]) > order; k--) text->v[k] = text->v[k - 1];
+            for (; k > first && mcs_unicode_combining_class(text->v[k - 1]) > order; k--) text->v[k] = text->v[k - 1];
             text->v[k] = code;
         }
     }
@@ -195,8 +195,7 @@ static enum mcs_status normalise(const uint32_t *src, int64_t n, struct codes *d
     return MCS_OK;
 }
 
-/* The next word from *at on: a run without white space, or one punctuation character. Returns its length, 0 at the end.
- */
+/* Moves *at to the next word: a run without white space, or one punctuation character. Returns its length; 0: none. */
 static int64_t next_word(const struct codes *c, int64_t *at)
 {
     int64_t i = *at;

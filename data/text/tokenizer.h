@@ -4,7 +4,7 @@
  *
  *     struct tokenizer *tok;
  *     MCS_TRY(mcs_tokenizer_open("model/vocab.txt", &tok));
- *     MCS_TRY(mcs_tokenizer_encode(tok, caption, 256, ids, &n));    // ids[0] [CLS] ... ids[n-1] [SEP], nothing after
+ *     MCS_TRY(mcs_tokenizer_encode(tok, caption, 256, ids, &n));    // ids[0] is [CLS], ids[n-1] is [SEP]
  *     mcs_tokenizer_close(tok);
  *
  * An open tokenizer is constant: threads may share it. A call allocates heap memory in proportion to its text. */

@@ -1,7 +1,8 @@
-/* UTF-8, and the parts of Unicode that the text tower's tokenizer needs: libutf8proc's, corrected where the reference
- * tokenizer differs. The tables are extracted from the reference by tests/golden/make_unicode.py: the kinds, since its
- * categories differ from those of current Unicode in some 500 code points, and the code points for which its combining
- * class, decomposition or lower case is not that of libutf8proc 2.8 (Unicode 15) or may change in a later one. */
+/* UTF-8, and the properties of code points that the text tower's tokenizer needs. They are those of libutf8proc,
+ * corrected by tables where the reference tokenizer differs. tests/golden/make_unicode.py extracts the tables from the
+ * reference: all kinds, since its categories differ from those of current Unicode in some 500 code points; and the code
+ * points whose combining class, decomposition or lower case differs from libutf8proc 2.8 (Unicode 15) or may differ
+ * from a later version. */
 #ifndef MCS_UNICODE_H
 #define MCS_UNICODE_H
 
@@ -23,12 +24,12 @@ enum mcs_code_kind mcs_unicode_kind(uint32_t code);
 /* Simple lower case of one code point. */
 uint32_t mcs_unicode_lower(uint32_t code);
 /* Canonical combining class; 0 for a starter. */
-int mcs_unicode_order(uint32_t code);
+int mcs_unicode_combining_class(uint32_t code);
 /* Full canonical decomposition of one code point (itself when it has none); returns its length, 1 to 4. */
 int mcs_unicode_decompose(uint32_t code, uint32_t dst[4]);
-/* The character of normal width for a half-width or full-width form; any other code point that has no compatibility
- * decomposition to a single one: itself. */
-uint32_t mcs_unicode_width(uint32_t code);
+/* The compatibility decomposition of a code point if that is one code point, else the code point itself; maps
+ * half-width and full-width forms to the characters of normal width. */
+uint32_t mcs_unicode_normal_width(uint32_t code);
 
 /* A growing array of code points; {0} is empty. Release with mcs_codes_free. */
 struct codes {
@@ -65,12 +66,12 @@ struct unicode_entity {
     const char *name; /* without '&'; with ';' unless HTML allows it to be omitted */
     uint32_t to[2];   /* the second is 0 when there is one */
 };
-extern const struct unicode_range mcs_unicode_kinds[];  /* enum mcs_code_kind; in no range: MCS_CODE_LETTER */
-extern const struct unicode_range mcs_unicode_orders[]; /* combining class where it is not libutf8proc's */
-extern const struct unicode_range mcs_unicode_whole[];  /* code points that the reference does not decompose */
+extern const struct unicode_range mcs_unicode_kinds[];        /* enum mcs_code_kind; in no range: MCS_CODE_LETTER */
+extern const struct unicode_range mcs_unicode_classes[];      /* combining class where it is not libutf8proc's */
+extern const struct unicode_range mcs_unicode_undecomposed[]; /* code points that the reference does not decompose */
 extern const struct unicode_range mcs_unicode_lowers[]; /* lower case - code point where it is not libutf8proc's */
 extern const struct unicode_entity mcs_unicode_entities[];
-extern const int mcs_unicode_n_kinds, mcs_unicode_n_orders, mcs_unicode_n_whole, mcs_unicode_n_lowers;
+extern const int mcs_unicode_n_kinds, mcs_unicode_n_classes, mcs_unicode_n_undecomposed, mcs_unicode_n_lowers;
 extern const int mcs_unicode_n_entities;
 
 #endif

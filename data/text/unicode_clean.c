@@ -23,7 +23,7 @@ static int is_alnum(uint32_t c)
 
 /* HTML's rules for numeric references: cp1252 for C1, U+FFFD for invalid characters, nothing (0) for controls and
  * non-characters. */
-static uint32_t numbered(uint32_t n)
+static uint32_t numeric_reference(uint32_t n)
 {
     if (n >= 0x80 && n < 0xA0) return cp1252[n - 0x80];
     if (n == 0 || (n >= 0xD800 && n < 0xE000) || n > 0x10FFFF) return 0xFFFD;
@@ -37,8 +37,8 @@ static int by_name(const void *name, const void *entity)
     return strcmp(name, ((const struct unicode_entity *)entity)->name);
 }
 
-/* Decodes one reference at s[0] == '&' into `to`; returns the number of code points it spans (0: none). `strict`
- * follows ftfy: only letters and digits, with the semicolon, the whole name known; else html.unescape. */
+/* Decodes one HTML character reference at s[0] == '&' into `to`; returns the number of code points it spans (0: none).
+ * `strict` follows ftfy: only letters and digits, with the semicolon, the whole name known; else html.unescape. */
 static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[2])
 {
     int64_t i = 1;
@@ -54,7 +54,7 @@ static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[2
             value = value > 0x110000 ? value : value * (hex ? 16 : 10) + d;
         }
         if (i == begin || (strict && (i >= n || s[i] != ';' || i > 26))) return 0;
-        to[0] = numbered(value);
+        to[0] = numeric_reference(value);
         if (strict && to[0] == ';') return 0;
         return i < n && s[i] == ';' ? i + 1 : i;
     }
@@ -119,7 +119,7 @@ static int is_repair(uint32_t c)
            (c >= 0xFB00 && c < 0xFB07);
 }
 
-/* Repairs lines that consist of UTF-8 decoded as cp1252; other lines are unchanged. */
+/* Repairs a line that consists of UTF-8 decoded as cp1252; copies any other line. */
 static enum mcs_status repair(const struct codes *src, struct codes *dst)
 {
     int found = 0;
@@ -164,8 +164,9 @@ static int is_control(uint32_t c)
            (c >= 0xFFF9 && c < 0xFFFD);
 }
 
-/* The steps of ftfy that look at single code points. CR LF, CR and the other line breaks become a line feed. */
-static enum mcs_status straighten(const struct codes *src, struct codes *dst)
+/* The steps of ftfy that look at single code points: C1 controls, ligatures, widths, quotes, terminal escapes,
+ * controls. CR LF, CR and the other line breaks become a line feed. */
+static enum mcs_status fix_characters(const struct codes *src, struct codes *dst)
 {
     dst->n = 0;
     for (int64_t i = 0; i < src->n; i++) {
@@ -186,7 +187,7 @@ static enum mcs_status straighten(const struct codes *src, struct codes *dst)
             MCS_TRY(mcs_codes_add(dst, ' '));
             c = 0x304;
         }
-        if (c >= 0xFF01 && c < 0xFFF0) c = mcs_unicode_width(c);
+        if (c >= 0xFF01 && c < 0xFFF0) c = mcs_unicode_normal_width(c);
         if (c >= 0x201C && c < 0x2020) c = '"';
         if (c == 0x2BC || (c >= 0x2018 && c < 0x201C)) c = '\'';
         if (c == '\r' && i + 1 < src->n && src->v[i + 1] == '\n') continue;
@@ -243,7 +244,7 @@ enum mcs_status mcs_text_clean(struct codes *text)
                     entities = 0; /* markup: its entities are kept until the whole text is read as HTML */
                 MCS_TRY_GOTO(mcs_codes_add(&line, text->v[i]), st, done);
             } while (text->v[i++] != '\n' && i < text->n);
-            for (int stable = 0, turn = 0; !stable && turn < 100; turn++) { /* a step may create work for another one */
+            for (int stable = 0, turn = 0; !stable && turn < 100; turn++) { /* until no step changes the line */
                 int64_t before = out.n;
                 for (int64_t k = 0; k < line.n; k++) MCS_TRY_GOTO(mcs_codes_add(&out, line.v[k]), st, done);
                 if (entities) {
@@ -251,7 +252,7 @@ enum mcs_status mcs_text_clean(struct codes *text)
                     swap(&line, &next);
                 }
                 MCS_TRY_GOTO(repair(&line, &next), st, done);
-                MCS_TRY_GOTO(straighten(&next, &line), st, done);
+                MCS_TRY_GOTO(fix_characters(&next, &line), st, done);
                 struct codes was = {out.v + before, out.n - before, 0};
                 stable = same(&was, &line);
                 out.n = before;

@@ -24,10 +24,10 @@ enum mcs_code_kind mcs_unicode_kind(uint32_t code)
     return (enum mcs_code_kind)find_range(mcs_unicode_kinds, mcs_unicode_n_kinds, code, MCS_CODE_LETTER);
 }
 
-int mcs_unicode_order(uint32_t code)
+int mcs_unicode_combining_class(uint32_t code)
 {
     const int order = utf8proc_get_property((int32_t)code)->combining_class;
-    return order ? find_range(mcs_unicode_orders, mcs_unicode_n_orders, code, order) : 0;
+    return order ? find_range(mcs_unicode_classes, mcs_unicode_n_classes, code, order) : 0;
 }
 
 uint32_t mcs_unicode_lower(uint32_t code)
@@ -42,12 +42,12 @@ int mcs_unicode_decompose(uint32_t code, uint32_t dst[4])
     int unused = 0;
     const int64_t n = utf8proc_decompose_char((int32_t)code, parts, 4, UTF8PROC_DECOMPOSE, &unused);
     dst[0] = code;
-    if (n < 1 || n > 4 || !find_range(mcs_unicode_whole, mcs_unicode_n_whole, code, 1)) return 1;
+    if (n < 1 || n > 4 || !find_range(mcs_unicode_undecomposed, mcs_unicode_n_undecomposed, code, 1)) return 1;
     memcpy(dst, parts, (size_t)n * sizeof *dst);
     return (int)n;
 }
 
-uint32_t mcs_unicode_width(uint32_t code)
+uint32_t mcs_unicode_normal_width(uint32_t code)
 {
     int32_t part;
     int unused = 0;

@@ -117,7 +117,7 @@ done:
 }
 
 /* A line for the run's options: the hash of the model, images and prompts that --rank text uses. */
-static enum mcs_status ranker_text(const struct text_ranker *r, struct arena *a, const char **more)
+static enum mcs_status ranker_hash_line(const struct text_ranker *r, struct arena *a, const char **more)
 {
     const char *all = mcs_arena_strdup(a, r->clip.sha256);
     char hex[65];
@@ -168,7 +168,7 @@ static enum mcs_status run_all(const struct coarse_command *c, const struct coar
     mcs_cases_free(&cases);
     if (by_text) {
         MCS_TRY_GOTO(ranker_open(&ranker, c, d), st, done);
-        MCS_TRY_GOTO(ranker_text(&ranker, &a, &more), st, done);
+        MCS_TRY_GOTO(ranker_hash_line(&ranker, &a, &more), st, done);
     }
     MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, more, &run), st, done);
     MCS_TRY_GOTO(mcs_run_save_config(run), st, done);

@@ -56,8 +56,7 @@ static enum mcs_status write_case(struct work *w, const struct request *r, const
     return st;
 }
 
-/* Computes the maps of n cases in one call, then writes and records them. If the computation fails, nothing is written.
- */
+/* Computes the maps of n cases in one call, then writes and records them; a failed computation writes nothing. */
 static enum mcs_status run_cases(struct work *w, struct saliency_case *cases, const struct request *const *requests,
                                  int n)
 {

@@ -122,9 +122,8 @@ static int is_empty(const json_t *described)
     return json_is_string(json_object_get(described, "empty"));
 }
 
-/* Writes summary.json and, with --keep-stages, coarse/boxes.json. *n_empty: images and slices with an empty coarse
- * mask.
- */
+/* Writes summary.json and, with --keep-stages, coarse/boxes.json. *n_empty: number of images and slices whose coarse
+ * mask is empty. */
 static enum mcs_status write_summary(struct segment_work *w, int n, int *n_empty)
 {
     const struct segment_command *c = w->c;
@@ -160,7 +159,7 @@ static int group_size(const struct segment_work *w)
     return pairs >= SEGMENT_CHUNK ? SEGMENT_CHUNK : pairs >= 8 ? pairs : 8 / pairs * pairs;
 }
 
-static enum mcs_status run_cases_of(struct segment_work *w, const struct request_list *list)
+static enum mcs_status run_requests(struct segment_work *w, const struct request_list *list)
 {
     const struct request *waiting[SEGMENT_CHUNK];
     struct mcs_progress bar;
@@ -191,7 +190,7 @@ static enum mcs_status run_all(struct segment_work *w, const struct request_list
     struct arena a = {0};
     int n_empty = 0;
     enum mcs_status st = start(w, list, &a);
-    if (st == MCS_OK) st = run_cases_of(w, list);
+    if (st == MCS_OK) st = run_requests(w, list);
     if (st == MCS_E_STOPPED) {
         mcs_error_clear();
         st = mcs_run_stopped(w->n_done, list->n);

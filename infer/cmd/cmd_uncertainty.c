@@ -54,7 +54,7 @@ static enum mcs_status one_case(struct job *j, int i)
     const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
     const char *files[] = {mcs_arena_printf(&j->arena, "%s_entropy.h5", file->stem),
                            p.nz == 1 ? mcs_arena_printf(&j->arena, "%s_entropy.png", file->stem) : NULL, NULL};
-    MCS_TRY_GOTO(mcs_run_case_add(j->run, file->stem, &source, files, mcs_row_json(row)), st, done);
+    MCS_TRY_GOTO(mcs_run_case_add(j->run, file->stem, &source, files, mcs_uncertainty_row_json(row)), st, done);
     MCS_TRY_GOTO(mcs_run_flush(j->run), st, done);
     row->stem = file->stem;
     j->n_done++;
@@ -70,7 +70,8 @@ static void find_done(struct job *j)
         const struct case_file *file = &j->list.files[i];
         const struct run_source source = {(const char *const[]){file->path, NULL}, NULL};
         json_t *row;
-        if (!mcs_run_case_done(j->run, file->stem, &source, &row) || !mcs_row_read(row, &j->rows[i])) continue;
+        if (!mcs_run_case_done(j->run, file->stem, &source, &row) || !mcs_uncertainty_row_read(row, &j->rows[i]))
+            continue;
         j->rows[i].stem = file->stem;
         j->n_done++;
     }

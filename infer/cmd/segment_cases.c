@@ -94,25 +94,26 @@ static enum mcs_status name_check(const struct segment_command *c, const char *s
 
 /* ---- images ---- */
 
-/* Does this failure concern one case only, so that others may succeed? */
-static int is_of_the_case(enum mcs_status st)
+/* 1 if the failure concerns one case only, so that others may succeed. */
+static int concerns_one_case(enum mcs_status st)
 {
     return st == MCS_E_DATA || st == MCS_E_SHAPE;
 }
 
-/* Cases together; where that fails by their data, each on its own, and state[i] says how it ended. */
+/* Segments the cases together; if that fails because of a case's data, each alone. state[i]: the status of case i.
+ * Returns a failure that ends the run. */
 static enum mcs_status run_cases(struct segment_work *w, struct segment_case *cases, int n, enum mcs_status *state)
 {
     enum mcs_status st = n ? mcs_segment_run(&w->clip, &w->sam, &w->o, cases, n, 0) : MCS_OK;
     for (int i = 0; i < n; i++) state[i] = st;
-    if (st == MCS_OK || !is_of_the_case(st)) return st;
+    if (st == MCS_OK || !concerns_one_case(st)) return st;
     mcs_error_clear();
     for (int i = 0; i < n; i++) {
         const struct segment_case fresh = {.image = cases[i].image, .text = cases[i].text, .stem = cases[i].stem};
         mcs_segment_case_free(&cases[i]);
         cases[i] = fresh;
         state[i] = mcs_segment_run(&w->clip, &w->sam, &w->o, &cases[i], 1, 0);
-        if (state[i] != MCS_OK && !is_of_the_case(state[i])) return state[i];
+        if (state[i] != MCS_OK && !concerns_one_case(state[i])) return state[i];
         if (state[i] != MCS_OK) mcs_failures_add_held(&w->failures, cases[i].stem);
     }
     return MCS_OK;

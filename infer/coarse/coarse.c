@@ -168,21 +168,21 @@ static enum mcs_status make_boxes(const struct coarse_options *o, const char *st
 /* ---- on the device ---- */
 
 /* Divides one allocation into the buffers of a map's coarse mask. */
-static enum mcs_status lay_out(struct device_scratch *on, const struct map2 *map, const struct coarse_options *o,
+static enum mcs_status lay_out(struct device_scratch *scratch, const struct map2 *map, const struct coarse_options *o,
                                struct coarse_args *a)
 {
     const int64_t n = (int64_t)map->width * map->height,
                   most = (int64_t)((map->width + 1) / 2) * ((map->height + 1) / 2);
     const int release = o->form == MCS_RELEASE;
-    MCS_TRY(mcs_device_scratch(on, most * (int64_t)sizeof *a->items + (int64_t)sizeof *a->found + 8 * n + 2 * n + most +
-                                       1));
+    MCS_TRY(mcs_device_scratch(scratch, most * (int64_t)sizeof *a->items + (int64_t)sizeof *a->found + 8 * n + 2 * n +
+                                            most + 1));
     *a = (struct coarse_args){.height = map->height, .width = map->width, .value = o->threshold_value};
     switch (o->threshold) {
     case MCS_COARSE_OTSU: a->cut = THRESHOLD_OTSU; break;
     case MCS_COARSE_KMEANS: a->cut = release ? THRESHOLD_KMEANS_RELEASE : THRESHOLD_KMEANS; break;
     case MCS_COARSE_FIXED: a->cut = release ? THRESHOLD_FIXED_RELEASE : THRESHOLD_FIXED; break;
     }
-    a->items = on->p;
+    a->items = scratch->p;
     a->found = (struct coarse_found *)(a->items + most);
     a->labels = (int32_t *)(a->found + 1);
     a->map = (float *)(a->labels + n);
@@ -203,13 +203,13 @@ static enum mcs_status read_components(struct device *d, const struct coarse_arg
 }
 
 /* Sets threshold, state and components of r. The thresholded mask and the labels stay on the device. */
-static enum mcs_status find(struct device_scratch *on, const struct map2 *map, const struct coarse_options *o,
+static enum mcs_status find(struct device_scratch *scratch, const struct map2 *map, const struct coarse_options *o,
                             uint8_t *above, struct coarse_args *a, struct coarse_result *r)
 {
-    struct device *d = on->device;
+    struct device *d = scratch->device;
     const int64_t n = (int64_t)map->width * map->height;
     struct coarse_found found;
-    MCS_TRY(lay_out(on, map, o, a));
+    MCS_TRY(lay_out(scratch, map, o, a));
     MCS_TRY(d->backend->upload(d, (float *)a->map, map->values, n * (int64_t)sizeof *map->values));
     MCS_TRY(d->backend->device_ops->coarse(d, a));
     MCS_TRY(d->backend->download(d, &found, a->found, sizeof found));
@@ -247,7 +247,7 @@ done:
 
 /* ---- the whole ---- */
 
-enum mcs_status mcs_coarse_mask(struct device_scratch *on, const struct map2 *map, const char *stem,
+enum mcs_status mcs_coarse_mask(struct device_scratch *scratch, const struct map2 *map, const char *stem,
                                 const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
                                 uint8_t *mask, struct coarse_result *r)
 {
@@ -258,11 +258,11 @@ enum mcs_status mcs_coarse_mask(struct device_scratch *on, const struct map2 *ma
     MCS_REQUIRE(!needs_text(o) || scorer, MCS_E_USAGE, "rank text and both need a model, prompts and the images");
     MCS_REQUIRE(width > 0 && height > 0 && (int64_t)width * height < INT32_MAX, MCS_E_SHAPE, "%s: a map of %d x %d",
                 stem, width, height);
-    struct device *d = on->device;
+    struct device *d = scratch->device;
     struct coarse_args a;
     int32_t *labels = NULL; /* NULL: not needed on the host */
     enum mcs_status st = MCS_OK;
-    MCS_TRY_GOTO(find(on, map, o, above, &a, r), st, done);
+    MCS_TRY_GOTO(find(scratch, map, o, above, &a, r), st, done);
     if (needs_text(o)) MCS_TRY_GOTO(read_labels(d, &a, &labels), st, done);
     MCS_TRY_GOTO(keep_best(o, scorer, stem, labels, width, height, &r->components), st, done);
     MCS_TRY_GOTO(write_mask(d, &a, r, mask), st, done);

@@ -63,21 +63,21 @@ struct coarse_result {
     struct arena arena; /* holds the boxes and their points */
 };
 
-/* map -> mask (height, width), 0 or 1, and *result, to be released with mcs_coarse_free. `on`: scratch memory of the
+/* map -> mask (height, width), 0 or 1, and *result, to be released with mcs_coarse_free. `scratch`: memory of the
  * device that computes the mask. `stem` is the key of the points' random numbers, so points depend on the case and the
  * seed only. `scorer` may be NULL unless rank is text or both. above (height, width): receives the mask of all pixels
  * above the threshold, or NULL. Order: threshold, components, min_area, min_confidence, rank and keep. E_DATA NaN in
  * the map; E_USAGE impossible options; E_NOMEM. */
-enum mcs_status mcs_coarse_mask(struct device_scratch *on, const struct map2 *map, const char *stem,
+enum mcs_status mcs_coarse_mask(struct device_scratch *scratch, const struct map2 *map, const char *stem,
                                 const struct coarse_options *o, const struct coarse_text_scorer *scorer, uint8_t *above,
                                 uint8_t *mask, struct coarse_result *result);
 void mcs_coarse_free(struct coarse_result *result);
 
 /* Every STEM.h5 (dataset "saliency", (H, W) float32) or STEM.png (0..255 = 0..1) of a folder -> out/STEM.png (0 and
- * 255) and out/boxes.json. If a stem has both, the HDF5 file is read. d: the device. run: records
- * the cases and skips those recorded before; NULL: all are computed. *n_cases and *n_empty may be NULL. E_PARTIAL: some
- * cases failed and are listed in out/failures.csv; E_NOINPUT no folder or nothing in it; E_DATA two images with one
- * stem, or every case failed; E_STOPPED after finishing the current case. */
+ * 255) and out/boxes.json. If a stem has both, the HDF5 file is read. run: records the cases and skips those recorded
+ * before; NULL: all are computed. *n_cases and *n_empty may be NULL. E_PARTIAL: some cases failed and are listed in
+ * out/failures.csv; E_NOINPUT no folder or nothing in it; E_DATA two images with one stem, or every case failed;
+ * E_STOPPED after finishing the current case. */
 struct run_folder;
 enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *out, const struct coarse_options *o,
                                   const struct coarse_text_scorer *scorer, struct run_folder *run, int *n_cases,

@@ -84,7 +84,7 @@ static const char *made_by(struct arena *a, const struct coarse_options *o)
 }
 
 struct job {
-    struct device_scratch *on;
+    struct device_scratch *scratch;
     const char *out;
     const struct coarse_options *o;
     const struct coarse_text_scorer *scorer;
@@ -107,7 +107,7 @@ static enum mcs_status run_case(struct job *j, const struct case_file *file, int
     MCS_TRY_GOTO(mcs_case_name_check(j->out, file->stem, ".png"), st, done);
     MCS_TRY_GOTO(read_map(file->path, &map), st, done);
     MCS_TRY_GOTO(mcs_image_alloc(&mask, map.width, map.height, 1), st, done);
-    MCS_TRY_GOTO(mcs_coarse_mask(j->on, &map, file->stem, j->o, j->scorer, NULL, mask.pixels, &r), st, done);
+    MCS_TRY_GOTO(mcs_coarse_mask(j->scratch, &map, file->stem, j->o, j->scorer, NULL, mask.pixels, &r), st, done);
     boxes = boxes_of(&j->arena, file->stem, map.width, map.height, &r);
     MCS_REQUIRE_GOTO(boxes, MCS_E_DATA, st, done, "%s: its boxes have a number that is not finite", file->path);
     *read = 1;
@@ -201,8 +201,8 @@ enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *
                                   int *n_empty)
 {
     struct case_list cases;
-    struct device_scratch room = {.device = d};
-    struct job j = {.on = &room, .out = out, .o = o, .scorer = scorer, .run = run};
+    struct device_scratch scratch = {.device = d};
+    struct job j = {.scratch = &scratch, .out = out, .o = o, .scorer = scorer, .run = run};
     enum mcs_status st = MCS_OK;
     MCS_TRY(mcs_cases_list(in, ".h5;.png", ".h5", &cases));
     j.boxes = json_array();
@@ -216,7 +216,7 @@ enum mcs_status mcs_coarse_folder(struct device *d, const char *in, const char *
     if (n_empty) *n_empty = n_void;
     st = mcs_failures_finish(&j.failures, out, cases.n);
 done:
-    mcs_device_scratch_free(&room);
+    mcs_device_scratch_free(&scratch);
     mcs_cases_free(&cases);
     json_decref(j.boxes);
     mcs_failures_free(&j.failures);

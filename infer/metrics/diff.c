@@ -246,7 +246,7 @@ static void compare_arrays(struct diff *d, const char *file, const struct array 
         return;
     }
     struct diff_row *r = add_row(d, file, a->name);
-    double own = 0, apart = 0;
+    double own = 0, apart = 0; /* ||a||^2, ||a - b||^2 */
     int64_t both = 0, sum = 0;
     for (int64_t i = 0; i < a->n; i++) {
         const double p = a->values[i], q = b->values[i];

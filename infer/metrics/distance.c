@@ -9,8 +9,8 @@ struct line {
     int *apex;
 };
 
-/* In place over n cells `stride` apart: f(q) -> min over p of f(p) + (spacing (q - p))^2. Parabolas of infinite height
- * are skipped, which avoids inf - inf; a line of infinities is not changed. */
+/* One line, in place, of n cells `stride` apart: f(q) -> min over p of f(p) + (spacing (q - p))^2. Parabolas of
+ * infinite height are skipped, which avoids inf - inf; a line of infinities is not changed. */
 static void envelope(double *v, int64_t n, int64_t stride, double spacing, struct line s)
 {
     double sq = spacing * spacing;

@@ -7,7 +7,7 @@
 #include "infer/metrics/metrics.h"
 #include "infer/metrics/statistics.h"
 
-/*     name in the files   of struct mask_metrics */
+/*  name in the files, field of struct mask_metrics */
 #define MCS_METRIC_LIST(X)                                                                                             \
     X("Dice", dice)                                                                                                    \
     X("IoU", iou)                                                                                                      \

@@ -43,7 +43,8 @@ static void make_sizes(enum mcs_surface_kind kind, const double spacing[2], doub
     double triangle = sqrt(3.0) / 8.0;
     for (int code = 0; code < 16; code++) {
         int n = __builtin_popcount((unsigned)code);
-        int across = code == 9 || code == 6, upright = code == 10 || code == 5; /* diagonal; one column */
+        int across = code == 9 || code == 6,
+            upright = code == 10 || code == 5; /* two pixels on a diagonal; in one column */
         if (kind == MCS_SURFACE_SLICE)
             size[code] = n == 0   ? 0.0
                          : n == 1 ? 2.0 * triangle

@@ -48,9 +48,11 @@ enum mcs_surface_kind {
 enum mcs_status mcs_surface_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
                                     const double spacing[2], enum mcs_surface_kind kind, struct surface_pair *s);
 void mcs_surface_free(struct surface_pair *s);
-/* Normalised surface distance: share of both surfaces within `tolerance` of the other one. */
+/* Normalised surface distance (NSD), also called surface Dice at a tolerance: the share of both surfaces that is within
+ * `tolerance` of the other one. */
 double mcs_surface_nsd(const struct surface_pair *s, double tolerance);
-/* The greater of the two directions' `percent` percentiles of the distance, weighted by element size. */
+/* Hausdorff distance at a percentile (95: HD95): the greater of the two directions' `percent` percentiles of the
+ * distance, weighted by element size. */
 double mcs_surface_hausdorff(const struct surface_pair *s, double percent);
 /* Average symmetric surface distance, weighted by size: (sum over pred + sum over ref) / (total pred + total ref). */
 double mcs_surface_assd(const struct surface_pair *s);

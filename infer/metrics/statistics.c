@@ -201,7 +201,8 @@ enum mcs_status mcs_auroc(const float *scores, const uint8_t *labels, int64_t n,
         keys[i] = (uint64_t)order_bits(scores[i]) << 1 | (labels[i] != 0);
     }
     sort_keys(keys, sorted, n);
-    /* Twice the number of (positive, negative) pairs in which the positive scores higher; exact, below 2^62. */
+    /* won: twice the number of (positive, negative) pairs in which the positive scores higher, plus the number of ties;
+     * exact, below 2^62. */
     int64_t won = 0, n_neg = 0, n_pos = 0;
     for (int64_t i = 0; i < n;) {
         int64_t pos = 0, neg = 0, j = i;

@@ -9,7 +9,7 @@
 struct chart_frame {
     const char *title, *x_label, *y_label;
     const char *note;  /* a line below the chart, or NULL */
-    double y_lo, y_hi; /* range of the y axis (bars: of the value axis); equal: from the data */
+    double y_lo, y_hi; /* range of the y axis (bars: of the horizontal value axis); equal: taken from the data */
     int y_from_zero;   /* the y axis includes 0 */
     int is_count;      /* bars: values and ticks are integers */
 };

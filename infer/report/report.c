@@ -203,7 +203,7 @@ static void write_network(FILE *out, const struct run_files *r)
 static void write_cost(FILE *out, const struct run_files *r)
 {
     mcs_report_cost(out, r->summary);
-    mcs_report_arena(out, r->timeline);
+    mcs_report_memory(out, r->timeline);
 }
 
 static void write_glossary(FILE *out)

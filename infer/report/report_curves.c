@@ -43,7 +43,7 @@ static void add_value(struct series_list *l, const char *name, double x, double 
     s->y[s->n++] = y;
 }
 
-/* Reads all numbers of each line that is a JSON object with a step; other lines (an incomplete last one) are skipped.
+/* Reads all numbers of each line that is a JSON object with a step; skips other lines, such as an incomplete last one.
  */
 static void read_series(char *text, struct series_list *l)
 {
@@ -63,7 +63,7 @@ static void read_series(char *text, struct series_list *l)
 }
 
 /* Reduces a series to about POINTS points by averaging neighbours, to keep the page small. */
-static void thin(struct series *s)
+static void downsample(struct series *s)
 {
     const int group = (s->n + POINTS - 1) / POINTS;
     int n = 0;
@@ -147,7 +147,7 @@ static void draw_group(FILE *out, const struct curve_group *g, struct series *co
                                   .note = g->note,
                                   .y_from_zero = g->is_share};
     for (int i = 0; i < n; i++) {
-        thin(s[i]);
+        downsample(s[i]);
         if (smooth && s[i]->n >= 40) means[i] = running_mean(s[i], s[i]->n / 40);
         if (means[i]) lines[k++] = (struct chart_series){NULL, s[i]->x, s[i]->y, s[i]->n, i, 1};
         lines[k++] = (struct chart_series){n > 1 || strcmp(s[i]->name, g->prefix) != 0 ? key_name(s[i]->name, g) : NULL,
@@ -208,7 +208,7 @@ int mcs_report_curves(FILE *out, const char *folder, const char *name)
     return 1;
 }
 
-/* ---- the arena ---- */
+/* ---- memory over the steps of a graph ---- */
 
 static void draw_plan(FILE *out, const json_t *plan)
 {
@@ -247,7 +247,7 @@ static void draw_plan(FILE *out, const json_t *plan)
     free(y);
 }
 
-void mcs_report_arena(FILE *out, const json_t *timeline)
+void mcs_report_memory(FILE *out, const json_t *timeline)
 {
     const json_t *plans = json_object_get(timeline, "plans");
     fputs("<h3>Memory over a step</h3>\n", out);

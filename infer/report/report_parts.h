@@ -21,11 +21,10 @@ void mcs_report_network(FILE *out, const json_t *summary);
 void mcs_report_uncertainty(FILE *out, const json_t *summary);
 void mcs_report_cost(FILE *out, const json_t *summary);
 
-/* The curves of FOLDER/NAME, a metrics.jsonl (report_curves.c). Returns 0 and writes nothing if there is no such file.
- */
+/* The curves of FOLDER/NAME, a metrics.jsonl (report_curves.c). If there is no such file: returns 0, writes nothing. */
 int mcs_report_curves(FILE *out, const char *folder, const char *name);
-/* timeline.json: the live bytes of each graph over its steps. */
-void mcs_report_arena(FILE *out, const json_t *timeline);
+/* The memory of each plan in timeline.json: live bytes over the steps of its graph. */
+void mcs_report_memory(FILE *out, const json_t *timeline);
 
 /* cases.json: a dozen cases, worst first, with their pictures from `folder` (report_cases.c). */
 void mcs_report_cases(FILE *out, const char *folder, const json_t *cases);

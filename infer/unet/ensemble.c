@@ -9,25 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int takes(const struct unet_checkpoint *c, int n, enum ensemble_choice choice, int i)
+static int includes(const struct unet_checkpoint *c, int n, enum ensemble_choice choice, int i)
 {
     if (choice == ENSEMBLE_LAST) return i == n - 1;
     return choice == ENSEMBLE_ALL || c[i].cycle == c[n - 1].cycle;
 }
 
-int mcs_ensemble_takes(const struct ensemble *e, enum ensemble_choice choice, int i)
+int mcs_ensemble_includes(const struct ensemble *e, enum ensemble_choice choice, int i)
 {
-    return takes(e->checkpoint, e->n, choice, i);
+    return includes(e->checkpoint, e->n, choice, i);
 }
 
 /* Drops the checkpoints of c (n) that no choice includes; returns the number kept, which includes the last one. */
-static int choose(struct unet_checkpoint *c, int n, const enum ensemble_choice *choices, int n_choices)
+static int keep_chosen(struct unet_checkpoint *c, int n, const enum ensemble_choice *choices, int n_choices)
 {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         int wanted = 0;
-        for (int g = 0; g < n_choices; g++) wanted |= takes(c, n, choices[g], i);
-        /* takes() reads c[i] and c[n - 1], which earlier copies have not overwritten */
+        for (int g = 0; g < n_choices; g++) wanted |= includes(c, n, choices[g], i);
+        /* includes() reads c[i] and c[n - 1], which earlier copies have not overwritten */
         if (wanted) c[kept++] = c[i];
     }
     return kept;
@@ -46,7 +46,7 @@ enum mcs_status mcs_ensemble_open(const char *run, const enum ensemble_choice *c
     e->weights = calloc(UNET_MAX_CHECKPOINTS, sizeof *e->weights);
     MCS_REQUIRE_GOTO(e->checkpoint && e->weights, MCS_E_NOMEM, st, failed, "no memory for a list of checkpoints");
     MCS_TRY_GOTO(mcs_unet_checkpoints_read(run, e->checkpoint, &n), st, failed);
-    e->n = choose(e->checkpoint, n, choices, n_choices);
+    e->n = keep_chosen(e->checkpoint, n, choices, n_choices);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, 0, d, &e->model), st, failed);
     const int64_t bytes = e->model.params->n_values * (int64_t)sizeof(float);
     for (int i = 0; i < e->n; i++) {
@@ -74,7 +74,7 @@ void mcs_ensemble_close(struct ensemble *e)
 static int n_members(const struct ensemble *e, enum ensemble_choice choice)
 {
     int members = 0;
-    for (int i = 0; i < e->n; i++) members += mcs_ensemble_takes(e, choice, i);
+    for (int i = 0; i < e->n; i++) members += mcs_ensemble_includes(e, choice, i);
     return members;
 }
 
@@ -101,7 +101,7 @@ static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s
         MCS_TRY(use_weights(e, i));
         MCS_TRY(mcs_sliding_enqueue(s));
         for (int g = 0; g < w->n_choices; g++) {
-            if (!mcs_ensemble_takes(e, w->choices[g], i)) continue;
+            if (!mcs_ensemble_includes(e, w->choices[g], i)) continue;
             const struct softmax_args a = {.n = (int)s->n,
                                            .classes = (int)e->model.plans.net.classes,
                                            .first = !begun[g]++,
@@ -115,7 +115,7 @@ static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s
     return MCS_OK;
 }
 
-/* The host waits for the results alone. */
+/* Enqueues all work on the device; the host waits only for the results. */
 static enum mcs_status run(struct ensemble *e, struct sliding *s, const struct wanted *w)
 {
     struct device *d = e->model.device;
@@ -141,7 +141,7 @@ static enum mcs_status run(struct ensemble *e, struct sliding *s, const struct w
                                          .labels = m->labels ? labels : NULL,
                                          .bad = s->bad};
         MCS_TRY_GOTO(d->backend->device_ops->prob_maps(d, &a), st, done);
-        if (!g) MCS_TRY_GOTO(mcs_sliding_check(s), st, done); /* before anything is made of logits that are bad */
+        if (!g) MCS_TRY_GOTO(mcs_sliding_check(s), st, done); /* no maps are returned of logits that are not finite */
         if (m->bits) MCS_TRY_GOTO(d->backend->download(d, m->bits, bits, pixels * (int64_t)sizeof(float)), st, done);
         if (m->labels) MCS_TRY_GOTO(d->backend->download(d, m->labels, labels, pixels), st, done);
         if (m->prob)

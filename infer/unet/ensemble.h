@@ -1,5 +1,5 @@
 /* An ensemble of a network's checkpoints: the mean of their softmax probabilities. One pass over the images evaluates
- * several groups of checkpoints (the last one, the last cycle, all) together. */
+ * several choices of checkpoints (the last one, those of the last cycle, all) together. */
 #ifndef MCS_ENSEMBLE_H
 #define MCS_ENSEMBLE_H
 
@@ -9,7 +9,7 @@ enum ensemble_choice { ENSEMBLE_ALL, ENSEMBLE_LAST, ENSEMBLE_LAST_CYCLE };
 
 struct ensemble {
     struct unet_model model;
-    int n;
+    int n;                              /* checkpoints */
     struct unet_checkpoint *checkpoint; /* in order of their steps */
     float **weights;                    /* of each checkpoint, laid out as params->data, on the host */
 };
@@ -18,8 +18,8 @@ struct ensemble {
 enum mcs_status mcs_ensemble_open(const char *run, const enum ensemble_choice *choices, int n_choices, struct device *d,
                                   struct ensemble *e);
 void mcs_ensemble_close(struct ensemble *e);
-/* 1 if checkpoint i of e->checkpoint belongs to the group. */
-int mcs_ensemble_takes(const struct ensemble *e, enum ensemble_choice choice, int i);
+/* 1 if checkpoint i of e->checkpoint belongs to the choice. */
+int mcs_ensemble_includes(const struct ensemble *e, enum ensemble_choice choice, int i);
 
 /* images (n, height, width, channels), normalised (mcs_ensemble_normalise) -> mean probabilities prob[g] (n, classes,
  * height, width) of each choice g. Each checkpoint runs once even if several choices include it. */

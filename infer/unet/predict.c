@@ -173,7 +173,7 @@ static enum mcs_status record(struct job *j, const struct waiting *w)
         if (!j->o->uncertainty) continue;
         files[n++] = mcs_arena_printf(&j->arena, "%suncertainty/%s_entropy.h5", in, stem);
         if (w->depth == 1) files[n++] = mcs_arena_printf(&j->arena, "%suncertainty/%s_entropy.png", in, stem);
-        json_array_append_new(rows, mcs_row_json(&j->rows[g][w->file - j->list->files]));
+        json_array_append_new(rows, mcs_uncertainty_row_json(&j->rows[g][w->file - j->list->files]));
     }
     return mcs_run_case_add(j->run, stem, &source, files, rows);
 }
@@ -266,7 +266,7 @@ static int is_recorded(struct job *j, const struct case_file *file)
     if (!j->run || !mcs_run_case_done(j->run, file->stem, &source, &rows)) return 0;
     for (int g = 0; j->o->uncertainty && g < j->o->n_choices; g++) {
         struct uncertainty_row *row = &j->rows[g][file - j->list->files];
-        if (!mcs_row_read(json_array_get(rows, (size_t)g), row)) return 0;
+        if (!mcs_uncertainty_row_read(json_array_get(rows, (size_t)g), row)) return 0;
         row->stem = file->stem;
     }
     return 1;

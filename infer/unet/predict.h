@@ -11,12 +11,13 @@ struct predict_options {
     /* Groups of checkpoints, predicted in one pass. Masks of the first group go to OUT, of another one to OUT/NAME. */
     enum ensemble_choice choices[3];
     int n_choices;
-    double threshold;                  /* on the foreground's probability; 0: the most probable class */
-    int save_probabilities;            /* STEM.h5 beside the masks */
-    int uncertainty;                   /* entropy maps and uncertainty.csv in a folder `uncertainty` beside the masks */
-    int continue_prediction;           /* skip cases whose mask exists */
-    enum mcs_form form;                /* of the uncertainty score */
-    const struct mcs_command *command; /* the output folder is then a run folder (data/run/run_folder.h); NULL: not */
+    double threshold;        /* on the foreground's probability; 0: the most probable class */
+    int save_probabilities;  /* STEM.h5 beside the masks */
+    int uncertainty;         /* entropy maps and uncertainty.csv in a folder `uncertainty` beside the masks */
+    int continue_prediction; /* skip cases whose mask exists */
+    enum mcs_form form;      /* of the uncertainty score */
+    /* Not NULL: the output is a run folder (data/run/run_folder.h), which records the cases under this command. */
+    const struct mcs_command *command;
 };
 struct predict_options mcs_predict_defaults(void);
 /* "all", "last" or "last-cycle". */

@@ -63,7 +63,7 @@ done:
 }
 
 /* An optional attribute, `otherwise` if the file lacks it. */
-static double note(struct store *s, const char *key, double otherwise)
+static double attribute(struct store *s, const char *key, double otherwise)
 {
     double v;
     if (mcs_store_get_number(s, key, &v) == MCS_OK && isfinite(v)) return v;
@@ -72,16 +72,16 @@ static double note(struct store *s, const char *key, double otherwise)
 }
 
 /* The attributes. Several slices are a volume even if is_volume is 0, since a PNG holds one slice. */
-static enum mcs_status read_notes(const char *path, struct store *s, struct probability *p)
+static enum mcs_status read_attributes(const char *path, struct store *s, struct probability *p)
 {
     static const char *const keys[] = {"spacing_x", "spacing_y", "spacing_z"};
     for (int a = 0; a < 3; a++) {
-        const double mm = note(s, keys[a], 1);
+        const double mm = attribute(s, keys[a], 1);
         MCS_REQUIRE(mm > 0 && mm <= 1e6, MCS_E_DATA, "%s: %s is %g; want millimetres above 0, at most 1e6", path,
                     keys[a], mm);
         p->spacing[a] = (float)mm;
     }
-    p->is_volume = p->nz > 1 || note(s, "is_volume", 0) != 0;
+    p->is_volume = p->nz > 1 || attribute(s, "is_volume", 0) != 0;
     return MCS_OK;
 }
 
@@ -119,7 +119,7 @@ enum mcs_status mcs_probability_read(const char *path, struct probability *p)
                      path, mcs_array_shape_text(info.nd, info.dims, shape, sizeof shape), MAX_CLASSES);
     MCS_TRY_GOTO(mcs_probability_alloc(p, size[0], size[1], size[2], size[3]), st, done);
     MCS_TRY_GOTO(mcs_store_get(s, "probabilities", MCS_ARRAY_F32, 4, info.dims, p->values), st, done);
-    MCS_TRY_GOTO(read_notes(path, s, p), st, done);
+    MCS_TRY_GOTO(read_attributes(path, s, p), st, done);
     MCS_TRY_GOTO(check_sums(path, p), st, done);
 done:
     mcs_store_close(s);

@@ -5,7 +5,7 @@
 
 enum { N = 3 };
 
-json_t *mcs_row_json(const struct uncertainty_row *row)
+json_t *mcs_uncertainty_row_json(const struct uncertainty_row *row)
 {
     const double v[N] = {row->score, row->score_area, row->mean};
     json_t *list = json_array();
@@ -18,7 +18,7 @@ json_t *mcs_row_json(const struct uncertainty_row *row)
     return list;
 }
 
-int mcs_row_read(const json_t *v, struct uncertainty_row *row)
+int mcs_uncertainty_row_read(const json_t *v, struct uncertainty_row *row)
 {
     double *const to[N] = {&row->score, &row->score_area, &row->mean};
     if (json_array_size(v) != N + 1 || !json_is_integer(json_array_get(v, N))) return 0;

@@ -6,9 +6,10 @@
 
 #include <jansson.h>
 
-/* The row's numbers as texts that convert back to the same bits, NaN and infinity included. */
-json_t *mcs_row_json(const struct uncertainty_row *row);
-/* Returns 1 if v is such a row; does not change row->stem. */
-int mcs_row_read(const json_t *v, struct uncertainty_row *row);
+/* [score, score_area, mean, foreground]: reals as texts that convert back to the same bits, NaN and infinity included.
+ */
+json_t *mcs_uncertainty_row_json(const struct uncertainty_row *row);
+/* Reads such a row; does not change row->stem. Returns 0 if v is none. */
+int mcs_uncertainty_row_read(const json_t *v, struct uncertainty_row *row);
 
 #endif

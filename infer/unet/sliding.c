@@ -21,7 +21,8 @@ int mcs_sliding_starts(int64_t size, int64_t patch, double step, int64_t *start,
     return (int)n;
 }
 
-/* exp(-d^2 / 2 sigma^2) around n/2, 0 beyond round(4 sigma). Its normalisation cancels when the map is scaled. */
+/* exp(-d^2 / (2 sigma^2)) around n/2, 0 beyond round(4 sigma), as scipy's gaussian_filter truncates it. Its
+ * normalisation cancels when the map is scaled. */
 static double bell(int64_t i, int64_t n)
 {
     const double sigma = (double)n / 8, d = (double)(i - n / 2);
@@ -53,6 +54,7 @@ static void place_images(const struct sliding *s, const float *images, int64_t c
                    images + (i * s->height + y) * s->width * channels, (size_t)(s->width * channels) * sizeof *images);
 }
 
+/* weights (padded) += the Gaussian of each window. */
 static void sum_weights(const struct sliding *s, const float *gaussian, float *weights)
 {
     const int64_t *patch = s->model->plans.patch;
@@ -68,6 +70,7 @@ static float *floats(int64_t n)
     return calloc((size_t)n + 1, sizeof(float));
 }
 
+/* Number of windows of all images, mirrored ones included. */
 static int64_t n_items(const struct sliding *s)
 {
     return s->n * s->n_y * s->n_x * (s->o.mirror ? 4 : 1);
@@ -206,7 +209,8 @@ enum mcs_status mcs_sliding_enqueue(struct sliding *s)
                                            .logits = s->logits,
                                            .bad = s->bad};
     MCS_TRY(d->backend->zero(d, s->sums, s->n * s->padded[0] * s->padded[1] * out.channels * (int64_t)sizeof(float)));
-    for (int64_t at = 0; at < items; at += s->batch) { /* a tail keeps the windows before it, and they are not pasted */
+    /* A last batch of fewer windows still has those of the batch before in its other places: they are not pasted. */
+    for (int64_t at = 0; at < items; at += s->batch) {
         in.list = out.list = s->list + at;
         in.count = out.count = (int)(items - at < s->batch ? items - at : s->batch);
         MCS_TRY(d->backend->device_ops->windows_cut(d, &in));

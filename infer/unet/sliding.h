@@ -20,31 +20,31 @@ int mcs_sliding_starts(int64_t size, int64_t patch, double step, int64_t *start,
  * float16; zeros are replaced by the smallest positive weight. */
 void mcs_sliding_gaussian(int64_t height, int64_t width, float *weight);
 
-/* Windows of n images of one size, prepared once and then run with any number of weights; everything but the starts is
- * memory of the model's device, and windows never leave it. */
+/* Windows of n images of one size, prepared once and then run with one set of the model's weights after another. The
+ * arrays below except the starts are memory of the model's device, which windows never leave. */
 struct sliding {
     struct unet_model *model;
     struct sliding_options o;
     int64_t n, height, width;     /* of the images */
     int64_t padded[2], before[2]; /* size after zero padding to at least a patch, and the padding before the image */
-    int64_t *start_y, *start_x;
+    int64_t *start_y, *start_x;   /* (n_y), (n_x): the windows' first rows and columns in the padded image */
     int n_y, n_x;
-    float *gaussian;             /* (patch) */
+    float *gaussian;             /* (patch) weights within a window */
     float *images;               /* (n, padded, channels) */
-    float *sums, *weights;       /* (n, padded, classes), (padded) */
-    int64_t batch;               /* planned */
-    struct sliding_window *list; /* every window */
+    float *sums, *weights;       /* (n, padded, classes) weighted logits; (padded) the windows' Gaussians, summed */
+    int64_t batch;               /* windows per forward pass */
+    struct sliding_window *list; /* every window of every image, with its mirrorings */
     float *logits;               /* (n, height, width, classes) */
-    uint32_t *bad;               /* 1: a logit is not finite */
+    uint32_t *bad;               /* one flag, 1: a logit is not finite */
 };
 /* images (n, height, width, channels), normalised. E_USAGE: options out of range. Freed with mcs_sliding_close. */
 enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const struct sliding_options *o,
                                  const float *images, int64_t n, int64_t height, int64_t width);
 /* Predicts with the model's current weights: logits (n, height, width, classes). E_DATA: a logit that is not finite. */
 enum mcs_status mcs_sliding_run(struct sliding *s, float *logits);
-/* The same into s->logits, without waiting; the caller asks for the check. */
+/* The same into s->logits, without waiting; the caller then calls mcs_sliding_check. */
 enum mcs_status mcs_sliding_enqueue(struct sliding *s);
-enum mcs_status mcs_sliding_check(struct sliding *s); /* waits; E_DATA: a logit of a run since the opening is bad */
+enum mcs_status mcs_sliding_check(struct sliding *s); /* waits; E_DATA: since the opening a logit was not finite */
 void mcs_sliding_close(struct sliding *s);
 
 #endif

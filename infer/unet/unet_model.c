@@ -160,9 +160,9 @@ static enum mcs_status get_pairs(const char *path, const json_t *o, const char *
 
 static enum mcs_status parse_plans(const char *path, const json_t *root, struct unet_plans *p)
 {
-    const json_t *two = json_object_get(json_object_get(root, "configurations"), "2d");
-    MCS_REQUIRE(json_is_object(two), MCS_E_DATA, "%s: has no configuration 2d", path);
-    const json_t *architecture = json_object_get(two, "architecture"),
+    const json_t *plan_2d = json_object_get(json_object_get(root, "configurations"), "2d");
+    MCS_REQUIRE(json_is_object(plan_2d), MCS_E_DATA, "%s: has no configuration 2d", path);
+    const json_t *architecture = json_object_get(plan_2d, "architecture"),
                  *network = json_object_get(architecture, "arch_kwargs");
     const char *class_name = json_string_value(json_object_get(architecture, "network_class_name"));
     MCS_REQUIRE(class_name && json_is_object(network), MCS_E_DATA, "%s: has no architecture", path);
@@ -181,10 +181,10 @@ static enum mcs_status parse_plans(const char *path, const json_t *root, struct 
     MCS_TRY(get_ints(path, network, "n_conv_per_stage_decoder", (int)n - 1, c->n_conv_decoder));
     MCS_TRY(get_pairs(path, network, "kernel_sizes", (int)n, c->kernel));
     MCS_TRY(get_pairs(path, network, "strides", (int)n, c->stride));
-    MCS_TRY(get_int(path, two, "batch_size", &p->batch));
-    MCS_TRY(get_list(path, json_object_get(two, "patch_size"), "patch_size", 2, p->patch));
-    p->batch_dice = json_is_true(json_object_get(two, "batch_dice"));
-    const json_t *norm, *norms = json_object_get(two, "normalization_schemes");
+    MCS_TRY(get_int(path, plan_2d, "batch_size", &p->batch));
+    MCS_TRY(get_list(path, json_object_get(plan_2d, "patch_size"), "patch_size", 2, p->patch));
+    p->batch_dice = json_is_true(json_object_get(plan_2d, "batch_dice"));
+    const json_t *norm, *norms = json_object_get(plan_2d, "normalization_schemes");
     size_t i;
     json_array_foreach(norms, i, norm)
         MCS_REQUIRE(json_is_string(norm) && !strcmp(json_string_value(norm), "ZScoreNormalization"), MCS_E_DATA,

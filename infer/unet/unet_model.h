@@ -1,8 +1,8 @@
 /* A trained segmentation network in a folder, with the checkpoints of its cycles.
  *
  * The folder holds plans.json and dataset.json with those of nnU-Net's keys that apply (configuration "2d"),
- * checkpoints.json, which lists the weights of each cycle, and the weights as safetensors with the reference's names.
- */
+ * checkpoints.json, which lists the checkpoints of each cycle, and their weights as safetensors with the reference's
+ * tensor names. */
 #ifndef MCS_UNET_MODEL_H
 #define MCS_UNET_MODEL_H
 
@@ -28,7 +28,7 @@ enum mcs_status mcs_unet_plans_write(const char *folder, const struct unet_plans
 enum mcs_status mcs_unet_plans_read(const char *folder, struct unet_plans *p);
 
 struct unet_checkpoint {
-    int64_t cycle, index; /* from 1 */
+    int64_t cycle, index; /* of the cycle; of the checkpoint within it; both from 1 */
     int64_t step;         /* training steps done */
     char file[64];
 };

@@ -106,7 +106,7 @@ Test(store_liars, one_of_another_version_or_that_hangs_is_refused)
     fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     put_script("#!/bin/sh\nexit 0\n");
     fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
-    mcs_h5_helper_patience_ms = 200;
+    mcs_h5_helper_timeout_ms = 200;
     put_script("#!/bin/sh\nexec sleep 60\n");
     fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     put_script("no program\n");
@@ -124,7 +124,7 @@ Test(store_liars, a_file_that_makes_it_hang_is_damaged)
              test_folder);
     put_script(script);
     OK(mcs_store_open(in_folder("a.h5"), &s));
-    mcs_h5_helper_patience_ms = 200;
+    mcs_h5_helper_timeout_ms = 200;
     fails_with(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "the HDF5 library failed on it (it took too long)");
     fails_with(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "failed on it before");
     mcs_store_close(s);

@@ -137,7 +137,7 @@ with open(DATA / "unicode_tables.c", "w") as f:
           f"{utf8proc.utf8proc_version().decode()}; "
           'not to be edited by hand. */\n#include "data/text/unicode.h"\n\n// clang-format off', file=f)
     table(f, "struct unicode_range", "kinds", [f"{{0x{a:X}, 0x{b:X}, MCS_CODE_{k}}}" for a, b, k in ranges(kind)])
-    for name, rows in ("orders", gaps(other_order, order)), ("whole", gaps(other_parts, parts)):
+    for name, rows in ("classes", gaps(other_order, order)), ("undecomposed", gaps(other_parts, parts)):
         table(f, "struct unicode_range", name, [f"{{0x{a:X}, 0x{b:X}, 0}}" for a, b in rows])
     table(f, "struct unicode_range", "lowers", [f"{{0x{a:X}, 0x{b:X}, {d}}}" for a, b, d in ranges(other_lower)])
 
