@@ -183,7 +183,7 @@ static void add_if_path(struct run_input in[MAX_INPUTS], int *n, const char *opt
         in[(*n)++] = (struct run_input){option, text, ""};
 }
 
-/* E_USAGE where the file of --trace would overwrite a file that an option or a word names. */
+/* E_USAGE where the file of --trace would overwrite a file named by an option or an argument. */
 static enum mcs_status check_trace(const struct mcs_common *common)
 {
     struct run_input in[MAX_INPUTS];

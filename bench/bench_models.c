@@ -19,11 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- work ---- */
+/* ---- operations ---- */
 
 /* Floating-point operations of a step. Backward: one product for each wanted gradient; attention has five products to
  * forward's two. */
-static double work(const struct step *s)
+static double flops_of(const struct step *s)
 {
     struct tensor *const *in = s->backward ? (struct tensor *const *)s->like : s->in;
     const struct tensor *y = s->backward ? s->dout[0] : s->out[0];
@@ -216,7 +216,7 @@ static enum mcs_status by_op(struct bench *b, struct exec *e, const struct bench
         for (int i = 0; i < g->n_steps; i++) t[kind_of(&g->steps[i])][n] += e->step_seconds[i];
     }
     for (int i = 0; i < g->n_steps; i++) {
-        flops[kind_of(&g->steps[i])] += work(&g->steps[i]);
+        flops[kind_of(&g->steps[i])] += flops_of(&g->steps[i]);
         n_steps[kind_of(&g->steps[i])]++;
     }
     for (int k = 0; k < KINDS; k++) {
@@ -271,7 +271,7 @@ static enum mcs_status measure(struct bench *b, const struct bench_model *m, con
     }
     double best = 0, flops = 0; /* best: seconds for these operations at the machine's peak rates */
     for (int i = 0; i < g->n_steps; i++) {
-        const double w = work(&g->steps[i]);
+        const double w = flops_of(&g->steps[i]);
         flops += w, best += w / 1e9 / (is_conv(&g->steps[i]) ? b->peaks.conv : b->peaks.product);
     }
     MCS_TRY_GOTO(fill(e, n, train), st, done);

@@ -140,7 +140,8 @@ static enum mcs_status backward(struct report *r, struct bench_setup *u, unsigne
     return peers ? bench_peers(r, u, flops, row) : MCS_OK;
 }
 
-/* Backward passes and their operations: one product for each gradient; attention has five products to forward's two. */
+/* One shape: forward, then the backward passes. Each gradient of a matrix product or convolution takes as many
+ * operations as forward; attention backward takes five matrix products, forward two. */
 static enum mcs_status bench_case(struct report *r, const struct bench_case *c, struct bench_setup *u)
 {
     struct bench_row row = {.model = c->model, .op = mcs_op_table[c->op].name, .name = c->name, .pass = "forward"};

@@ -77,7 +77,7 @@ static void expect_defaults(const char *const *argv, const char *const *defaults
               "a default differs from the published one");
 }
 
-/* A number in the verb's JSON line. */
+/* Runs the verb; a number in its JSON line. */
 static double said(const char *const *argv, const char *key)
 {
     run(argv);
@@ -209,11 +209,11 @@ static void first_batch(double cosine[B][B], double *scale)
 /* The first loss of each loss name, against the formula on the embeddings of the first batch. */
 Test(train_verbs, finetune_losses)
 {
-    static const struct word {
+    static const struct loss_case {
         const char *argv[8];
         double inv_tau, a, b_image, b_text; /* inv_tau 0: the model's */
         int release;
-    } words[] = {
+    } loss_cases[] = {
         {{NULL}, 1 / 0.6, 0, 0.15, 0.15, 0},
         {{"--loss", "infonce", "--temperature", "0.07"}, 1 / 0.07, 1, 0, 0, 0},
         {{"--loss", "infonce", "--temperature", "learned"}, 0, 1, 0, 0, 0},
@@ -222,21 +222,21 @@ Test(train_verbs, finetune_losses)
         {{"--loss", "dhnnce", "--beta", "0.5", "--beta-text", "0.25"}, 1 / 0.6, 0, 0.5, 0.25, 0},
         {{"--form", "loss=release"}, 1 / 0.6, 0, 0.15, 0.15, 1},
     };
-    enum { N = sizeof words / sizeof *words };
+    enum { N = sizeof loss_cases / sizeof *loss_cases };
     double got[N], cosine[B][B], scale;
     make_model();
     tiny_pairs(tiny_path(folder, "pairs"), 12);
     for (int i = 0; i < N; i++) { /* all processes must be started before this one has threads */
         const char *argv[32] = {FINETUNE, "--steps", "1", "--batch", "6"};
         int n = 11;
-        for (const char *const *a = words[i].argv; *a; a++) argv[n++] = *a;
+        for (const char *const *a = loss_cases[i].argv; *a; a++) argv[n++] = *a;
         run(argv);
         got[i] = logged("run", 1, "loss");
         cr_assert_eq(tiny_shell("rm -r %s/run", folder), 0);
     }
     first_batch(cosine, &scale);
     for (int i = 0; i < N; i++) {
-        const struct word *w = &words[i];
+        const struct loss_case *w = &loss_cases[i];
         double l[B][B];
         for (int k = 0; k < B * B; k++) (&l[0][0])[k] = (&cosine[0][0])[k] * (w->inv_tau > 0 ? w->inv_tau : scale);
         const double want =
@@ -300,7 +300,7 @@ Test(train_verbs, train_defaults)
     cr_expect_neq(said(ARGS(TRAIN, "--dry-run", "--json", "--features", "31"), "all_mib"), memory);
 }
 
-/* The total of a dry run is the sum of its listed parts. */
+/* The MiB that the last dry run listed for a purpose. */
 static double part(const char *name)
 {
     char key[64];
@@ -310,6 +310,7 @@ static double part(const char *name)
     return atof(at + strlen(key));
 }
 
+/* The total of a dry run is the sum of its listed parts. */
 Test(train_verbs, train_counts_its_memory)
 {
     static const char *const parts[] = {"weights", "gradients", "moments",  "activations",

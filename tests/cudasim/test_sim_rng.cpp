@@ -97,8 +97,8 @@ Test(point, counters)
         ok(k_partition_split(&window, NULL)), ok(k_partition_join(&window, NULL)), counted("partition_", 0.99);
         struct k_gather gather = {d, 8, 768, 10, x.at(), x2.at(), index.p, y.at(), y2.at(), (int32_t *)work.at(), 0};
         ok(k_gather_fwd(&gather, NULL)), counted("gather_fwd", 0.9);
-        ok(k_gather_bwd(&gather, NULL)),
-            counted("gather_bwd", 0.6) /* each warp also reads three row indices, one sector each */;
+        /* each warp also reads three row indices, one sector each */
+        ok(k_gather_bwd(&gather, NULL)), counted("gather_bwd", 0.6);
         struct k_concat concat = {d,   2,   300, {32, 32}, {0, 0}, {x.at(), x2.at()}, x.at(), y.at(), {y2.at(), NULL},
                                   {0}, NULL};
         ok(k_concat_fwd(&concat, NULL)), ok(k_concat_bwd(&concat, NULL)), counted("concat_", 0.99);

@@ -79,8 +79,9 @@ Test(data_limits, a_stream_read_in_pieces)
         }
 }
 
-/* The limit on the bytes that follow: exactly all of them pass, one less fails, in reads of 4096 bytes. */
-Test(data_limits, a_stream_that_goes_on)
+/* mcs_gzip_finish with a limit on the bytes that follow: as many as there are pass, one less fails. It reads 4096 at a
+ * time. */
+Test(data_limits, a_stream_with_bytes_after_its_end)
 {
     static const int64_t rests[] = {0, 1, 4095, 4096, 4097, 8191, 8192, 8193, 12287, 12288, 12289, STREAM};
     struct gzip_input *in;

@@ -88,7 +88,8 @@ struct result {
     uint8_t coarse[WIDTH * HEIGHT], mask[WIDTH * HEIGHT];
 };
 
-/* Runs the pipeline on the cases of these numbers, in this order, `pairs` at once. */
+/* Runs the pipeline on the n cases of the numbers `which`, in this order, `pairs` pairs of image and text at once;
+ * r[number] receives the results. */
 static void pipeline(struct models *m, const int *which, int n, int pairs, struct result *r)
 {
     const enum mcs_form form[MCS_FORM_STAGES] = {0};
@@ -167,7 +168,8 @@ static void expect_close(const char *what, const struct result *a, const struct 
     cr_expect_float_eq(a->presence, b->presence, 4e-5, "%s: presence", what); /* a difference of two cosines */
 }
 
-/* Runs all cases together, in reverse and each alone, `pairs` at once; compares each with itself. */
+/* Runs all cases together, then in reverse order and each alone, always with the same number of pairs at once; compares
+ * the results of each case with those of the run of all. */
 static void alone_and_together(void (*compare)(const char *what, int number, const struct result *a,
                                                const struct result *b))
 {
@@ -212,8 +214,8 @@ Test(determinism, a_case_depends_on_other_cases_by_rounding_at_most, .timeout = 
     alone_and_together(expect_close_case);
 }
 
-/* Another number at once gives the products another shape, which oneDNN blocks differently. */
-Test(determinism, the_number_at_once_changes_rounding_alone, .timeout = 60)
+/* Another number of pairs at once gives the matrix products another shape, which oneDNN blocks differently. */
+Test(determinism, the_number_of_pairs_at_once_changes_rounding_only, .timeout = 60)
 {
     static struct result one[CASES], many[CASES];
     struct models m;
@@ -225,7 +227,7 @@ Test(determinism, the_number_at_once_changes_rounding_alone, .timeout = 60)
     models_close(&m);
 }
 
-Test(determinism, threads_change_rounding_alone, .timeout = 60)
+Test(determinism, threads_change_rounding_only, .timeout = 60)
 {
     static struct result r[2][CASES];
     float image[2][CASES * 8], text[2][CASES * 8];

@@ -89,7 +89,7 @@ static void fill(float *x, int rank)
     mcs_rng_fill_normal((struct mcs_rng){.seed = 5, .site = (uint32_t)rank}, x, N);
 }
 
-static enum mcs_status room_on(struct device *d, int64_t n, float **p)
+static enum mcs_status device_floats(struct device *d, int64_t n, float **p)
 {
     void *memory;
     MCS_TRY(d->backend->alloc(d, n * (int64_t)sizeof(float), &memory));
@@ -111,7 +111,7 @@ static enum mcs_status get(struct device *d, struct comm *c, const float *src, i
     return d->backend->download(d, host, src, n * (int64_t)sizeof(float));
 }
 
-/* Number of wrong values. */
+/* Adds the number of wrong values to *bad. x (N), all (ranks,N): device memory; host, want (ranks,N): buffers. */
 static enum mcs_status check_collectives(struct comm *c, struct device *d, const struct ranks *r, float *x, float *all,
                                          float *host, float *want, int *bad)
 {
@@ -153,8 +153,8 @@ static enum mcs_status collectives(void *ctx, struct ranks *r)
     MCS_TRY(test_device_open(r->local_rank, &d));
     MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
     MCS_REQUIRE_GOTO(!strcmp(c->ops->name, test_comm_name), MCS_E_FAIL, st, done, "by %s", c->ops->name);
-    MCS_TRY_GOTO(room_on(&d, N, &x), st, done);
-    MCS_TRY_GOTO(room_on(&d, (int64_t)r->size * N, &all), st, done);
+    MCS_TRY_GOTO(device_floats(&d, N, &x), st, done);
+    MCS_TRY_GOTO(device_floats(&d, (int64_t)r->size * N, &all), st, done);
     st = check_collectives(c, &d, r, x, all, host, want, &bad);
     if (st == MCS_OK && bad) st = MCS_FAIL(MCS_E_FAIL, "%d values differ on rank %d", bad, r->rank);
 done:
@@ -178,7 +178,7 @@ Test(dist, threads_sum_gather_and_broadcast)
 
 /* ---- a rank that leaves ---- */
 
-/* Rank 1 fails between two collectives. */
+/* Rank 1 fails between two collectives; messages (ranks,512) receive the error of each rank. */
 static enum mcs_status leaves(void *ctx, struct ranks *r)
 {
     struct device d;
@@ -188,7 +188,7 @@ static enum mcs_status leaves(void *ctx, struct ranks *r)
     char *messages = ctx;
     MCS_TRY(test_device_open(r->local_rank, &d));
     MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
-    MCS_TRY_GOTO(room_on(&d, 16, &x), st, done);
+    MCS_TRY_GOTO(device_floats(&d, 16, &x), st, done);
     MCS_TRY_GOTO(d.backend->zero(&d, x, 64), st, done);
     MCS_TRY_GOTO(mcs_comm_allreduce_sum(c, x, 16, "first"), st, done);
     MCS_TRY_GOTO(mcs_comm_wait(c), st, done);
@@ -336,7 +336,8 @@ Test(dist, a_process_that_is_killed_ends_the_others)
     cr_expect_eq(system(line), 0);
 }
 
-static enum mcs_status astray(void *ctx, struct ranks *r)
+/* Rank 1 calls another collective than rank 0, or (*how 1) the same with another count. */
+static enum mcs_status calls_another(void *ctx, struct ranks *r)
 {
     struct device d;
     struct comm *c = NULL;
@@ -354,14 +355,14 @@ static enum mcs_status astray(void *ctx, struct ranks *r)
 Test(dist, collectives_that_do_not_match_are_named)
 {
     int how = 0;
-    cr_expect_eq(mcs_ranks_run(2, astray, &how), MCS_E_FAIL);
+    cr_expect_eq(mcs_ranks_run(2, calls_another, &how), MCS_E_FAIL);
     cr_expect(strstr(mcs_error_message(),
                      "rank 0, allreduce of a (collective 1): 16 values here, but rank 1 is at the broadcast "
                      "of b with 16"),
               "%s", mcs_error_message());
     mcs_error_clear();
     how = 1;
-    cr_expect_eq(mcs_ranks_run(2, astray, &how), MCS_E_FAIL);
+    cr_expect_eq(mcs_ranks_run(2, calls_another, &how), MCS_E_FAIL);
     cr_expect(strstr(mcs_error_message(), "rank 1 is at the allreduce of a with 8"), "%s", mcs_error_message());
 }
 

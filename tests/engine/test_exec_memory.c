@@ -155,8 +155,8 @@ Test(exec_memory, the_same_bits_as_alone)
     mcs_device_close(&d);
 }
 
-/* Each region is as large as the largest executor needs, plus everyone's constants; known before anything is allocated.
- */
+/* Each region is as large as the largest executor needs; the constants of all are added. The sizes are known before
+ * anything is allocated. */
 Test(exec_memory, takes_what_was_planned)
 {
     const int64_t rows[] = {33, MAX_ROWS, 7};

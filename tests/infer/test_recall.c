@@ -1,5 +1,4 @@
-/* Recall at 1 and 2 in both directions, by counting: batches, runs in shuffled orders, groups, pairs that are left out.
- */
+/* Recall at 1 and 2 in both directions, by counting: batches, shuffled runs, groups, pairs that are left out. */
 #include "engine/base/rng.h"
 #include "infer/clip/recall.h"
 

@@ -65,7 +65,7 @@ static void golden_embedding(struct sam_model *m, float *embedding)
     free(hwc);
 }
 
-/* All golden prompts in one call: seven kinds, ten masks, of two images that are the same. */
+/* All golden prompts in one call: eleven of seven kinds, on two copies of one image in turn. */
 Test(sam_run, prompts_of_every_kind_in_one_call)
 {
     static const struct kind {

@@ -1,5 +1,5 @@
 /* Ten cases processed together and each alone: both runs must give each case the same result, and different cases
- * different results. Returning one case the result of another, in a batch, a group of predict or a chunk, fails. */
+ * different results. So a case that gets the result of another one of its batch, group or chunk is detected. */
 #ifndef MCS_SUPPORT_ALONE_H
 #define MCS_SUPPORT_ALONE_H
 

@@ -9,11 +9,13 @@
 
 enum { N_TEST = 6, N_TRAIN = 40, N_LABELS = 5, N_TWO = 2, N_NONE = 3, N_RETRIEVAL = 100, SEED = 3, THREADS = 2 };
 
+/* Of the network: PATCHES per step, KEPT checkpoints per cycle. */
 enum { CYCLES = 2, CYCLE_STEPS = 5, KEPT = 2, FEATURES = 4, PATCHES = 4 };
 
 /* Options shared by the demo run and the verbs that repeat parts of it. */
 #define SALIENCY "--steps 10 --copies 2 --layer 2 --beta 1 --seed 3 --threads 2"
 
+/* The options of the demo run; the numbers above. */
 #define DEMO                                                                                                           \
     "--seed 3 --threads 2 --train-images 40 --label-images 5 --test-images 6 --two-images 2 --none-images 3 "          \
     "--retrieval-images 100 --finetune-steps 4 --finetune-batch 8 --finetune-warmup 2 --cycles 2 --cycle-steps 5 "     \

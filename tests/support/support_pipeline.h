@@ -33,7 +33,7 @@ static inline void choose_precision(int d)
 }
 
 #ifdef TEST_CUDASIM
-enum { HALF = MCS_BF16 };
+enum { HALF = MCS_BF16 }; /* type of activations in the tests with `half` */
 static inline enum mcs_status open_device(struct device *d)
 {
     test_devices(1);

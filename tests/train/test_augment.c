@@ -224,7 +224,7 @@ Test(augment, a_sample_depends_on_its_key_alone)
 }
 
 /* Shares of samples that a transform changes, over 2000 keys: four standard errors are .045 at most. */
-Test(augment, chances)
+Test(augment, probabilities)
 {
     const struct augment_patch src = {4, 4, 1, image, label}, dst = {4, 4, 1, other, other_label};
     struct augment_options o = only_noise();

@@ -58,15 +58,16 @@ static enum mcs_status fill(void *ctx, int64_t step, struct clip_batch *b)
     return MCS_OK;
 }
 
-/* Maximum of token rows over the steps: of the whole batch, of half of it. Buckets have 64, 128, ... rows. */
+/* Maximum of token rows over the steps (tokens_of): of the whole batch, when items 4 to 7 are long and 0 to 3 short,
+ * and of those four long ones. Buckets have 64, 128, ... rows. */
 enum { MOST_ROWS = 4 * 40 + 22 + 4 * 5 + 6, MOST_OWN = 4 * 40 + 22 };
 
 struct job {
     enum mcs_status (*body)(const struct job *job, struct comm *c, struct clip_model *m, int rank);
     const char *run;
     int64_t steps, max_rows;
-    float weight; /* of an auxiliary loss */
-    float *grad[2];
+    float weight;   /* of an auxiliary loss */
+    float *grad[2]; /* of each rank */
     int64_t n_values;
 };
 
@@ -232,47 +233,47 @@ Test(captions, outputs_are_read_after_the_next_inputs_are_set)
 
 #ifndef TEST_CUDASIM
 /* A weighted auxiliary loss on the image embeddings. */
-struct further {
+struct auxiliary {
     float weight;
     struct tensor *target[CLIP_MAX_BUCKETS];
     int n;
 };
 
-static int build_further(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
-                         float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
+static int build_auxiliary(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
+                           float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
 {
-    struct further *f = ctx;
+    struct auxiliary *f = ctx;
     struct tensor *target = f->target[f->n++] =
         mcs_input(g, "target", MCS_F32, n->image_embedding->nd, n->image_embedding->dim);
-    loss[0] = mcs_apply(g, OP_mse, "further", (struct tensor *[]){n->image_embedding, target, NULL}, NULL);
+    loss[0] = mcs_apply(g, OP_mse, "auxiliary", (struct tensor *[]){n->image_embedding, target, NULL}, NULL);
     weight[0] = f->weight;
-    name[0] = "further";
+    name[0] = "auxiliary";
     return 1;
 }
 
-static enum mcs_status fill_further(void *ctx, int session, struct exec *e)
+static enum mcs_status fill_auxiliary(void *ctx, int session, struct exec *e)
 {
     static const float zeros[BATCH * 64];
-    return mcs_exec_set(e, ((struct further *)ctx)->target[session], zeros);
+    return mcs_exec_set(e, ((struct auxiliary *)ctx)->target[session], zeros);
 }
 
-static enum mcs_status train_further(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+static enum mcs_status train_auxiliary(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
     (void)rank;
     const struct clip_train_options o = options(job, c);
-    struct further f = {.weight = job->weight};
+    struct auxiliary f = {.weight = job->weight};
     return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL},
-                          &(struct clip_extra){build_further, fill_further, &f});
+                          &(struct clip_extra){build_auxiliary, fill_auxiliary, &f});
 }
 
 /* Gradients are linear in an auxiliary loss's weight in every session; the first and third step run different ones. */
-Test(captions, further_losses_have_their_weight)
+Test(captions, auxiliary_losses_have_their_weight)
 {
     const float weights[3] = {0, 1, 3};
     for (int64_t steps = 1; steps <= 3; steps += 2) {
         struct job jobs[3];
         for (int i = 0; i < 3; i++) {
-            jobs[i] = (struct job){.body = train_further,
+            jobs[i] = (struct job){.body = train_auxiliary,
                                    .steps = steps,
                                    .max_rows = MOST_ROWS,
                                    .weight = weights[i],
@@ -286,7 +287,7 @@ Test(captions, further_losses_have_their_weight)
             three[i] = jobs[0].grad[0][i] + 3 * one;
             most = fmaxf(most, fabsf(one));
         }
-        cr_expect_gt(most, 1e-3f, "the further loss has a gradient");
+        cr_expect_gt(most, 1e-3f, "the auxiliary loss has a gradient");
         const double off = gradient_error(jobs[2].grad[0], three, n);
         cr_expect_leq(off, 4, "%lld steps: %g times what rounding of one gradient explains; here are four of them",
                       (long long)steps, off);
@@ -328,7 +329,7 @@ Test(captions, a_gpu_allocates_as_much_as_the_dry_run_says)
 
 /* Without the exchange before each step: each rank runs the session that its captions need. Rank 0 replays its graph
  * while rank 1 runs another session for the first time, which the simulation reports. */
-static enum mcs_status each_its_own(const struct job *job, struct comm *c, struct clip_model *m, int rank)
+static enum mcs_status run_own_sessions(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
     static const int turns[2][3] = {{0, 0, 0}, {0, 0, 1}};
     struct clip_sessions p;
@@ -354,7 +355,7 @@ static enum mcs_status each_its_own(const struct job *job, struct comm *c, struc
 
 Test(captions, ranks_that_do_not_agree_are_reported)
 {
-    struct job job = {.body = each_its_own, .max_rows = MOST_OWN, .run = folder};
+    struct job job = {.body = run_own_sessions, .max_rows = MOST_OWN, .run = folder};
     cudasim_quiet(1);
     cr_expect_neq(mcs_ranks_run(2, run_rank, &job), MCS_OK);
     cr_expect(test_reports() && strstr(test_reports(), "not captured alike: "), "%s",

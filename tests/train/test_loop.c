@@ -1,5 +1,5 @@
 /* The training loop by a training of one weight: the order of its calls, which steps are logged and saved, a request to
- * stop, going on, and failures. */
+ * stop, resuming, and failures. */
 #include "data/io/file.h"
 #include "engine/backend.h"
 #include "engine/base/log.h"
@@ -14,7 +14,8 @@
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 
-/* calls: a letter and the step of each call, "s p0 b0 p1 e0 l0 a1 ". -1: never. */
+/* A training of one weight with a constant gradient. stop_at and fail_...: steps, -1: never. calls: the functions of
+ * struct training_task in the order of their calls, by first letter and step: "s0 p0 b0 p1 e0 l0 a1 ". */
 struct toy {
     struct device cpu;
     struct params *params;
@@ -94,7 +95,7 @@ static enum mcs_status after_step(void *ctx, int64_t steps_done)
 static const struct training_task task = {"toy", 2, start, prefetch, begin, end, log_step, after_step};
 static const struct toy never = {.stop_at = -1, .fail_prefetch = -1, .fail_end = -1};
 
-/* Trains with t's plan of failures; t->calls are the calls, *done is the loop's state afterwards. */
+/* Trains for five steps, with checkpoints every two; *done is the loop's state afterwards. */
 static enum mcs_status train(struct toy *t, const char *config, struct training *done)
 {
     const struct optim_options sgd = {.kind = OPTIM_SGD, .momentum = 0.9f};
@@ -147,7 +148,7 @@ Test(loop, the_next_batch_is_prefetched_between_begin_and_end)
     expect_log(LINE("1") LINE("3") LINE("5"));
 }
 
-Test(loop, a_stop_saves_and_the_same_command_goes_on)
+Test(loop, a_stop_saves_a_checkpoint_and_the_next_run_resumes)
 {
     struct toy t = never;
     struct training done;

@@ -33,6 +33,7 @@ static void teardown(void)
 }
 TestSuite(sam_train, .init = setup, .fini = teardown);
 
+/* Context of draw. */
 struct rectangles {
     uint32_t stop_at; /* requests a stop while this step's images are drawn */
     int n_targets;

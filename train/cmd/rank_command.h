@@ -6,11 +6,11 @@
 #include "train/run/process_group.h"
 
 struct rank_command {
-    const void *command;             /* the verb's structure */
-    const struct mcs_common *common; /* in it */
+    const void *command;             /* the verb's structure of options */
+    const struct mcs_common *common; /* its first field */
     const char *output;              /* run folder */
-    int64_t gpus;
-    struct run_folder *run; /* rank 0's, set by mcs_rank_command_run; NULL on other ranks and in a dry run */
+    int64_t gpus;                    /* --gpus */
+    struct run_folder *run;          /* rank 0's, set by mcs_rank_command_run; NULL on other ranks and in a dry run */
 };
 
 /* Opens the run folder, runs body on every rank with r as its ctx, and closes the folder. */
