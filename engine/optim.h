@@ -18,8 +18,8 @@ struct optim_options {
 };
 
 /* For backends: floats [first, first + n) of the flat arrays with their weight decay, and one update of such ranges. g
- * is multiplied by min(1, clip_norm / (norm + 1e-6)) before use; 1e-6 is torch's guard against 0/0. step counts from 1.
- */
+ * is multiplied by min(1, clip_norm / (norm + 1e-6)) before use; 1e-6 is torch's guard against 0/0. `step` counts
+ * from 1. */
 struct optim_range {
     int64_t first, n;
     float decay;

@@ -88,8 +88,7 @@ static void list_folder(const char *folder, int index)
     closedir(d);
 }
 
-/* The folder's index in the table, listed now where it is new; -1 where the table is full or there is no such folder.
- */
+/* The folder's index in the table; a new folder is listed now. -1: the table is full, or there is no such folder. */
 static int folder_index(const char *folder)
 {
     struct stat info;

@@ -160,8 +160,7 @@ static enum mcs_status read_bytes(const char *path, struct arena *arena, unsigne
     return st;
 }
 
-/* Loads the only document of a file. On MCS_OK the caller deletes `doc`; an empty file gives a document without a root.
- */
+/* Loads the only document of a file. On MCS_OK the caller deletes `doc`. An empty file: a document without a root. */
 static enum mcs_status load_yaml(const char *path, struct arena *arena, yaml_document_t *doc)
 {
     unsigned char *bytes;

@@ -10,7 +10,7 @@
 /* Memory apart from the threads' stacks. Measured as the smallest limit under which `train` and `predict` of a small
  * network run, minus the memory mapped at the start and the stacks: from 24 MiB with one thread to 52 MiB with 16
  * (oneDNN's generated code, one malloc arena per thread where the limit allows it). */
-enum { RESERVE_MIB = 64, GUARD_KIB = 64 };
+enum { RESERVE_MIB = 64, GUARD_KIB = 64 /* guard area below each thread's stack */ };
 
 static enum mcs_status check(int resource, const char *flag, int64_t used, int64_t one, int threads)
 {
@@ -32,7 +32,7 @@ static enum mcs_status check(int resource, const char *flag, int64_t used, int64
 enum mcs_status mcs_cpu_check_limits(int threads)
 {
     pthread_attr_t attributes;
-    size_t stack = 8 << 20;
+    size_t stack = 8 << 20; /* if the default cannot be read */
     const struct mcs_process_memory now = mcs_memory_of_process();
     if (now.mapped == 0) return MCS_OK; /* the system does not tell */
     if (pthread_getattr_default_np(&attributes) == 0) {

@@ -13,7 +13,7 @@ enum { IM2COL_FLOATS = 1 << 20 }; /* of the im2col buffer: 4 MiB */
 struct conv_plan {
     struct conv_dims d;
     int64_t taps, rows;          /* positions of the kernel; rows of the output */
-    int64_t chunk;               /* output rows per im2col buffer */
+    int64_t chunk;               /* output rows per im2col buffer, at least 64 */
     struct onednn_conv *pass[3]; /* by enum conv_pass; NULL: not wanted, or im2col */
     size_t sum_at;               /* byte offset in the workspace where oneDNN writes a gradient to be added (beta 1) */
 };

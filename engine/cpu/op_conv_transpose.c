@@ -10,7 +10,7 @@
 enum { PIECE_FLOATS = 1 << 19 }; /* of a chunk's products: 2 MiB */
 
 struct shape {
-    int64_t n, c, o, taps, rows, piece; /* rows: number of x's rows; piece: rows per chunk */
+    int64_t n, c, o, taps, rows, piece; /* rows: number of x's rows; piece: rows per chunk, at least 16 */
     int64_t src[3], k[3];
 };
 

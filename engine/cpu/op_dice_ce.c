@@ -8,7 +8,7 @@
 enum { TILE_VALUES = 4096, MAX_CLASSES = 256, CHUNK_VOXELS = 4096 };
 
 struct dims {
-    int64_t n, sp, c, chunks;
+    int64_t n, sp, c, chunks; /* samples, voxels of a sample, classes, chunks of a sample */
 };
 
 static struct dims dims_of(const struct tensor *x)
@@ -25,7 +25,7 @@ static int64_t sums_of(int64_t c)
     return 3 * c + 1;
 }
 
-/* p (C,m) = softmax of x (m,C); lse (m) = ln sum exp, both for m voxels. */
+/* Of m voxels: p (C,m) = softmax of x (m,C), top (m) = max x, lse (m) = ln sum exp(x - top). */
 MCS_INLINE void softmax_tile(const float *restrict x, int64_t m, int64_t c, float *restrict p, float *restrict lse,
                              float *restrict top)
 {
@@ -43,7 +43,7 @@ MCS_INLINE void softmax_tile(const float *restrict x, int64_t m, int64_t c, floa
         for (int64_t v = 0; v < m; v++) p[k * m + v] /= lse[v];
 #pragma omp simd
     for (int64_t v = 0; v < m; v++)
-        lse[v] = mcs_logf(lse[v]); /* the maximum is not added yet: max - x[target] is exact when it is small */
+        lse[v] = mcs_logf(lse[v]); /* the caller adds top - x[target], which is exact where it is small */
 }
 
 MCS_CLONES static void chunk_fwd(const float *restrict x, const int32_t *restrict target, int64_t voxels, int64_t c,
@@ -148,7 +148,8 @@ static enum mcs_status fwd(const struct step *s)
     return MCS_OK;
 }
 
-/* dx = ce (p - g) + p (q - sum q p), q_c = on_c g_c + off_c; zero where the target is negative */
+/* dx = ce (p - g) + p (q - sum q p), with the Dice term's derivative by p_c, q_c = on_c g_c + off_c; zero where the
+ * target is negative. */
 MCS_CLONES static void chunk_bwd(const float *restrict x, const int32_t *restrict target, int64_t voxels, int64_t c,
                                  float ce, const float *restrict on, const float *restrict off, float beta,
                                  float *restrict dx)

@@ -19,7 +19,7 @@ static struct size size_of(const struct tensor *x)
     return z;
 }
 
-/* Workspace: part (n, blocks, 2, c) floats, then totals (n, 2, c) doubles. */
+/* Workspace: totals (n, 2, c) doubles, then part (n, blocks, 2, c) floats. */
 static enum mcs_status prepare(struct step *s)
 {
     const struct size z = size_of(s->in[0]);
@@ -35,7 +35,7 @@ MCS_CLONES static void total(const float *restrict part, int64_t blocks, int64_t
         for (int64_t i = 0; i < n; i++) tot[i] += part[b * n + i];
 }
 
-/* part (2,c) = sums of x - shift and of its square; shift NULL: sums of x alone, in the first half. */
+/* part (2,c) = sums of x - mean (in stats) and of its square; stats NULL: sums of x alone, in the first half. */
 MCS_CLONES static void moments(const float *restrict x, int64_t rows, int64_t c, const float *restrict stats,
                                float *restrict part)
 {

@@ -15,6 +15,7 @@ MCS_CLONES static void chunk_fwd(const float *restrict x, const float *restrict 
     for (int64_t i = 0; i < n; i++) {
         const float v = x[i], g = t[i] > 0.5f ? 1 : 0, u = t[i] > 0.5f ? v : -v;
         const float z = mcs_log1pf01(mcs_expf(v > 0 ? -v : v)), ce = z + (u < 0 ? -u : 0), p = mcs_sigmoidf(v);
+        /* over: in the predicted mask; hard = (1 - p_t)^gamma */
         const float over = v > 0 ? 1 : 0, hard = mcs_expf(-gamma * (z + (u > 0 ? u : 0)));
         pg += (double)(p * g);
         sp += (double)p;

@@ -19,8 +19,7 @@ MCS_CLONES static void mse_grad(const float *restrict x, const float *restrict t
     for (int64_t i = 0; i < n; i++) dx[i] = op_blend(beta, dx[i], 2 * scale * (w ? w[i] : 1.0f) * (x[i] - t[i]));
 }
 
-/* BCE = softplus(x) - t x, for a positive x computed as softplus(-x) + (1-t) x: no cancellation for a target of 0 or 1
- */
+/* BCE = softplus(x) - t x; for x > 0 softplus(-x) + (1-t) x, which does not cancel for a target of 0 or 1. */
 MCS_CLONES static double bce_sum(const float *restrict x, const float *restrict t, const float *restrict w, int64_t n)
 {
     double sum = 0;

@@ -4,7 +4,7 @@
 
 #include "engine/cpu/op_common.h"
 
-enum { MAX_BLOCKS = 256, BLOCK = 16384 };
+enum { MAX_BLOCKS = 256, BLOCK = 16384 /* floats */ };
 
 MCS_CLONES static double squares(const float *restrict x, int64_t n)
 {
@@ -32,7 +32,7 @@ static double sum_squares(const float *x, const struct optim_range *r, int n)
 
 struct adam {
     float keep, step, rbias, eps, scale; /* keep: w's factor; step: lr / (1 - beta1^t); rbias: 1 / sqrt(1 - beta2^t) */
-    float beta2, one1, one2;             /* 1 - beta1, 1 - beta2 */
+    float beta2, one1, one2;             /* one1: 1 - beta1; one2: 1 - beta2 */
 };
 
 MCS_CLONES static void adamw(float *restrict w, const float *restrict g, float *restrict m, float *restrict v,
@@ -47,8 +47,7 @@ MCS_CLONES static void adamw(float *restrict w, const float *restrict g, float *
     }
 }
 
-/* Nesterov: the step uses the next momentum. A first step from a zero buffer equals torch's, which copies the gradient.
- */
+/* Nesterov: the step uses the next momentum. Torch copies the gradient in the first step, as adding to 0 does here. */
 MCS_CLONES static void sgd(float *restrict w, const float *restrict g, float *restrict m, int64_t n, float lr,
                            float momentum, float decay, float scale)
 {

@@ -14,6 +14,7 @@ MCS_CLONES static void add_bias(float *y, const float *b, int64_t rows, int64_t 
 
 void mcs_rows_add_bias(float *y, const float *b, int64_t rows, int64_t n)
 {
+    /* pieces of whole rows, about 4096 values */
     const int64_t piece = n < 4096 ? 4096 / (n ? n : 1) + 1 : 1, pieces = (rows + piece - 1) / piece;
 #pragma omp parallel for schedule(static) if (rows * n >= MCS_PARALLEL_MIN)
     for (int64_t p = 0; p < pieces; p++)

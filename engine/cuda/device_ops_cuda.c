@@ -33,7 +33,7 @@ static enum mcs_status state_of(struct cuda_device *c, size_t bytes, struct ops_
     struct ops_state *t = c->ops_state;
     if (!t) {
         t = c->ops_state = calloc(1, sizeof *t);
-        MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the stages of a device");
+        MCS_REQUIRE(t, MCS_E_NOMEM, "no memory for the state of a device");
     }
     if (!t->adam) MCS_TRY(mcs_cuda_alloc(c, sizeof *t->adam, (void **)&t->adam));
     if (bytes > t->bytes) { /* waits for enqueued operations that use the old workspace */

@@ -51,11 +51,11 @@ struct comm {
     int rank, size;
     double timeout_s, heartbeat_timeout_s;
     const char *what, *doing; /* the current collective: "gradient", "allreduce" */
-    int64_t n_calls;
-    int broken;
-    float *scratch;  /* device, (COMM_VALUES (1 + size)), for mcs_comm_values */
-    float *gathered; /* host, (size) */
-    void *state;     /* the implementation's data */
+    int64_t n_calls;          /* collectives so far */
+    int broken;               /* a collective failed: only mcs_comm_close is valid */
+    float *scratch;           /* device, (COMM_VALUES (1 + size)), for mcs_comm_values */
+    float *gathered;          /* host, (size) */
+    void *state;              /* the implementation's data */
 };
 
 /* Runs the rendezvous of all ranks in ranks->folder and the communicator: the device's where it has one

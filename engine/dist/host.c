@@ -1,7 +1,6 @@
 /* Communicator for the ranks of one machine, threads or processes: a memory file that each rank maps. Each rank has a
  * slot for a chunk of its data; in an allreduce each rank adds up its share of the chunk over all slots, in the order
- * of ranks. Ranks wait for each other by counters that only their owner raises, so that a rank that dies holds no lock.
- */
+ * of ranks. Ranks wait for each other by counters that only their owner raises, so a rank that dies holds no lock. */
 #include "engine/base/log.h"
 #include "engine/base/newfile.h"
 #include "engine/base/text_cut.h"

@@ -106,8 +106,7 @@ static void *run_member(void *of)
     return NULL;
 }
 
-/* The rank whose failure is reported: one that failed by itself before one that followed another, low rank before high.
- */
+/* The rank whose failure is reported: one that failed by itself before one that followed another, then the lowest. */
 static const struct member *culprit(const struct member *m, int n)
 {
     for (int follows = 0; follows < 2; follows++)

@@ -15,10 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEARTBEAT_SECONDS = 5 };
+enum { HEARTBEAT_SECONDS = 5, POLL_NS = 5000000 };
 
 struct rendezvous_peer {
-    char name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
+    char name[RENDEZVOUS_NAME_BYTES], machine[RENDEZVOUS_NAME_BYTES];
     struct timespec beat; /* time of FOLDER/alive.RANK, by the file system's clock */
     double seen;          /* when it last changed, by this machine's clock; 0: never checked */
 };
@@ -185,13 +185,13 @@ void mcs_rendezvous_leave(struct rendezvous *m, const char *message)
 
 /* ---- rendezvous ---- */
 
-/* Reads hello.R, written by rank R: name, machine. */
+/* Reads hello.R, written by rank R: name, machine (of at most RENDEZVOUS_NAME_BYTES - 1 = 95 characters). */
 static void read_hello(struct rendezvous *m, int r)
 {
-    char *text = read_file(m, "hello", r), name[RENDEZVOUS_NAME], machine[RENDEZVOUS_NAME];
+    char *text = read_file(m, "hello", r), name[RENDEZVOUS_NAME_BYTES], machine[RENDEZVOUS_NAME_BYTES];
     if (text && sscanf(text, "%95s %95s", name, machine) == 2) {
-        snprintf(m->peers[r].name, RENDEZVOUS_NAME, "%s", name);
-        snprintf(m->peers[r].machine, RENDEZVOUS_NAME, "%s", machine);
+        snprintf(m->peers[r].name, RENDEZVOUS_NAME_BYTES, "%s", name);
+        snprintf(m->peers[r].machine, RENDEZVOUS_NAME_BYTES, "%s", machine);
     }
     free(text);
 }
@@ -199,7 +199,7 @@ static void read_hello(struct rendezvous *m, int r)
 /* Writes `list`, by rank 0: its name, the unique id, then name and machine of each rank. */
 static enum mcs_status write_list(const struct rendezvous *m, const char *unique_id)
 {
-    const size_t bytes = 2 * UNIQUE_ID_BYTES + (size_t)(m->size + 2) * (2 * RENDEZVOUS_NAME + 2);
+    const size_t bytes = 2 * UNIQUE_ID_BYTES + (size_t)(m->size + 2) * (2 * RENDEZVOUS_NAME_BYTES + 2);
     char *text = malloc(bytes);
     MCS_REQUIRE(text, MCS_E_NOMEM, "no memory for %d ranks", m->size);
     size_t at = (size_t)snprintf(text, bytes, "%s\n", m->name);
@@ -246,7 +246,7 @@ static int confirms(const struct rendezvous *m, const char *kind, int r, const c
 static enum mcs_status check_same(const struct rendezvous *m, const char *same)
 {
     for (int r = 1; r < m->size; r++) {
-        char *rest = NULL, want[3 * RENDEZVOUS_NAME];
+        char *rest = NULL, want[3 * RENDEZVOUS_NAME_BYTES];
         snprintf(want, sizeof want, "%s %s", m->name, m->peers[r].name);
         const int ok = confirms(m, "here", r, want, &rest) && rest && strcmp(rest, same) == 0;
         free(rest);
@@ -264,7 +264,7 @@ static enum mcs_status lead(struct rendezvous *m, const char *unique_id, const c
         size_t used = 0;
         missing[0] = '\0';
         for (int r = 0; r < m->size; r++) {
-            char before[RENDEZVOUS_NAME], want[3 * RENDEZVOUS_NAME];
+            char before[RENDEZVOUS_NAME_BYTES], want[3 * RENDEZVOUS_NAME_BYTES];
             memcpy(before, m->peers[r].name, sizeof before);
             read_hello(m, r);
             changed |= strcmp(before, m->peers[r].name) != 0;
@@ -283,17 +283,17 @@ static enum mcs_status lead(struct rendezvous *m, const char *unique_id, const c
                     "of %d ranks these did not come to %s: %s; look at their messages, and whether their machines see "
                     "this folder",
                     m->size, m->folder, missing);
-        nanosleep(&(struct timespec){0, 5000000}, NULL);
+        nanosleep(&(struct timespec){0, POLL_NS}, NULL);
     }
     MCS_TRY(check_same(m, same));
-    char text[RENDEZVOUS_NAME + 2];
+    char text[RENDEZVOUS_NAME_BYTES + 2];
     snprintf(text, sizeof text, "%s\n", m->name);
     return write_file(m, "complete", -1, text);
 }
 
 static enum mcs_status follow(struct rendezvous *m, char *unique_id, const char *same, double until)
 {
-    char confirmed[RENDEZVOUS_NAME] = "", text[1200];
+    char confirmed[RENDEZVOUS_NAME_BYTES] = "", text[1200];
     for (;;) {
         if (read_list(m, unique_id) && strcmp(confirmed, m->leader) != 0) {
             snprintf(text, sizeof text, "%s %s\n%s", m->leader, m->name, same);
@@ -310,14 +310,14 @@ static enum mcs_status follow(struct rendezvous *m, char *unique_id, const char 
         MCS_REQUIRE(mcs_seconds() < until, MCS_E_FAIL,
                     "rank %d of %d: %s in %s; look at the messages of the other ranks", m->rank, m->size,
                     confirmed[0] ? "not all ranks came to meet" : "rank 0 did not come to meet", m->folder);
-        nanosleep(&(struct timespec){0, 5000000}, NULL);
+        nanosleep(&(struct timespec){0, POLL_NS}, NULL);
     }
 }
 
 enum mcs_status mcs_rendezvous(struct rendezvous *m, const struct ranks *r, const char *same, double timeout_s,
                                char *unique_id)
 {
-    char machine[64] = "?", text[2 * RENDEZVOUS_NAME + 2];
+    char machine[64] = "?", text[2 * RENDEZVOUS_NAME_BYTES + 2];
     struct timespec t;
     *m = (struct rendezvous){.rank = r->rank, .size = r->size, .local_rank = 0};
     MCS_TRY(mcs_path(m->folder, "%s", r->folder));

@@ -13,11 +13,11 @@
 
 #include <stddef.h>
 
-enum { RENDEZVOUS_NAME = 96, UNIQUE_ID_BYTES = 512 };
+enum { RENDEZVOUS_NAME_BYTES = 96, UNIQUE_ID_BYTES = 512 };
 
 struct rendezvous {
     char folder[MCS_PATH_BYTES];
-    char name[RENDEZVOUS_NAME], leader[RENDEZVOUS_NAME]; /* this rank's and rank 0's */
+    char name[RENDEZVOUS_NAME_BYTES], leader[RENDEZVOUS_NAME_BYTES]; /* this rank's and rank 0's */
     int rank, size, local_rank;
     int n_machines;
     struct rendezvous_peer *peers; /* (size) */

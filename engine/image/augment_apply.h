@@ -13,7 +13,7 @@ struct augment_patch {
     int32_t *label; /* (height, width) */
 };
 
-/* Scratch floats of one sample. */
+/* Floats of scratch that mcs_augment_apply needs for one sample. */
 size_t mcs_augment_scratch(const struct augment_patch *dst);
 /* Applies the drawn transforms: src (the loader's patch, at least as large as dst) -> dst (the network's patch, in the
  * caller's buffers). Order: rotation and scaling, noise, then for each channel blur, brightness, contrast, low

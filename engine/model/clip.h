@@ -10,8 +10,8 @@ struct clip_config { /* v_: image tower, t_: text tower */
     int embed;       /* width of the shared embedding space */
     int image_size, patch, v_width, v_depth, v_heads, v_mlp;
     float v_eps; /* 1e-6 */
-    int vocab, context, positions, types, t_width, t_depth, t_heads, t_mlp,
-        t_proj;    /* t_proj: hidden width of the projection MLP */
+    int vocab, context, positions, types, t_width, t_depth, t_heads, t_mlp;
+    int t_proj;    /* hidden width of the projection MLP */
     float t_eps;   /* 1e-12 */
     float dropout; /* of the text tower, in training */
     float mean[3], std[3];

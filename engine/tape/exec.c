@@ -85,7 +85,7 @@ static enum mcs_status fill_constants(struct exec *e)
     return MCS_OK;
 }
 
-static enum mcs_status take(struct device *d, int64_t bytes, char **to)
+static enum mcs_status alloc_bytes(struct device *d, int64_t bytes, char **to)
 {
     void *p = NULL;
     MCS_TRY(d->backend->alloc(d, bytes, &p));
@@ -93,7 +93,7 @@ static enum mcs_status take(struct device *d, int64_t bytes, char **to)
     return MCS_OK;
 }
 
-static enum mcs_status give_memory(struct exec *e)
+static enum mcs_status alloc_constants_and_bind(struct exec *e)
 {
     const struct graph *g = e->graph;
     MCS_REQUIRE(g->params->data || g->params->n == 0, MCS_E_FAIL, "the graph's parameters have no memory yet");
@@ -101,7 +101,7 @@ static enum mcs_status give_memory(struct exec *e)
         MCS_REQUIRE(g->tensors[i]->role != TENSOR_PARAM_GRAD || g->params->grad, MCS_E_FAIL,
                     "%s: wanted before mcs_params_alloc_grad", g->tensors[i]->name);
     const int fresh = !e->constants;
-    if (fresh && e->plan.constant_bytes) MCS_TRY(take(e->device, e->plan.constant_bytes, &e->constants));
+    if (fresh && e->plan.constant_bytes) MCS_TRY(alloc_bytes(e->device, e->plan.constant_bytes, &e->constants));
     bind(e);
     return fresh ? fill_constants(e) : MCS_OK; /* a loss weight that the caller has set stays */
 }
@@ -112,7 +112,7 @@ static int64_t largest(int64_t a, int64_t b)
 }
 
 /* Bytes of the three shared regions that the executors need, and of the constants that are not allocated yet. */
-static struct plan wanted(const struct exec_memory *m)
+static struct plan memory_needed(const struct exec_memory *m)
 {
     struct plan all = {
         .activation_bytes = m->activation_bytes, .input_bytes = m->input_bytes, .workspace_bytes = m->workspace_bytes};
@@ -127,7 +127,7 @@ static struct plan wanted(const struct exec_memory *m)
 
 struct plan mcs_exec_memory_plan(const struct exec_memory *m)
 {
-    struct plan all = wanted(m);
+    struct plan all = memory_needed(m);
     for (const struct exec *e = m->first; e; e = e->next)
         if (e->constants) all.constant_bytes += e->plan.constant_bytes;
     return all;
@@ -173,24 +173,24 @@ static enum mcs_status grow(struct exec_memory *m, const struct plan *all)
     }
     mcs_exec_memory_free(m);
     MCS_TRY(check_memory(m, all));
-    MCS_TRY(take(m->device, all->activation_bytes, &m->activations));
+    MCS_TRY(alloc_bytes(m->device, all->activation_bytes, &m->activations));
     m->activation_bytes = all->activation_bytes;
-    MCS_TRY(take(m->device, all->input_bytes, &m->inputs));
+    MCS_TRY(alloc_bytes(m->device, all->input_bytes, &m->inputs));
     m->input_bytes = all->input_bytes;
-    MCS_TRY(take(m->device, all->workspace_bytes, &m->workspace));
+    MCS_TRY(alloc_bytes(m->device, all->workspace_bytes, &m->workspace));
     m->workspace_bytes = all->workspace_bytes;
     return m->device->backend->zero(m->device, m->inputs, m->input_bytes);
 }
 
 enum mcs_status mcs_exec_memory_alloc(struct exec_memory *m)
 {
-    const struct plan all = wanted(m);
+    const struct plan all = memory_needed(m);
     if (!m->activations || !m->inputs || !m->workspace || all.activation_bytes > m->activation_bytes ||
         all.input_bytes > m->input_bytes || all.workspace_bytes > m->workspace_bytes)
         MCS_TRY(grow(m, &all));
     for (struct exec *e = m->first; e; e = e->next) {
         if (e->bound) continue;
-        MCS_TRY(give_memory(e));
+        MCS_TRY(alloc_constants_and_bind(e));
         e->bound = 1;
     }
     return MCS_OK;

@@ -58,8 +58,7 @@ void mcs_exec_free(struct exec *e);
  * need no memory yet. */
 enum mcs_status mcs_exec_new_in(struct exec_memory *m, struct graph *g, struct exec **e);
 /* Allocates memory for all executors made since the last call. If one needs more than is allocated, everything is
- * reallocated: inputs and kept tensors are lost, and recorded steps are recorded again. E_NOMEM: none of them can run.
- */
+ * reallocated: inputs and kept tensors are lost, and recorded steps are recorded again. E_NOMEM: none can run. */
 enum mcs_status mcs_exec_memory_alloc(struct exec_memory *m);
 /* The total of all executors, known before mcs_exec_memory_alloc: the largest activations, inputs and workspace, and
  * the sum of constants. mcs_plan_bytes of the result is the number of bytes allocated. */

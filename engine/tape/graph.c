@@ -39,8 +39,8 @@ struct tensor *mcs_params_find(const struct params *p, const char *name)
     return NULL;
 }
 
-/* Reallocates an array to n items of so many bytes; 0 where there is no memory: it is then unchanged. */
-static int larger(void **array, int n, size_t bytes)
+/* Reallocates an array to n items of `bytes` each; 0 where there is no memory: it is then unchanged. */
+static int grow_array(void **array, int n, size_t bytes)
 {
     void *more = realloc(*array, (size_t)n * bytes);
     if (more) *array = more;
@@ -53,8 +53,9 @@ static struct tensor *params_add(struct params *p, const char *name, int nd, con
 {
     if (p->n == p->capacity) {
         const int capacity = p->capacity ? 2 * p->capacity : 64;
-        if (!larger((void **)&p->t, capacity, sizeof *p->t) || !larger((void **)&p->init, capacity, sizeof *p->init) ||
-            !larger((void **)&p->is_buffer, capacity, sizeof *p->is_buffer))
+        if (!grow_array((void **)&p->t, capacity, sizeof *p->t) ||
+            !grow_array((void **)&p->init, capacity, sizeof *p->init) ||
+            !grow_array((void **)&p->is_buffer, capacity, sizeof *p->is_buffer))
             return NULL;
         p->capacity = capacity;
     }
@@ -226,7 +227,7 @@ struct tensor *mcs_graph_tensor(struct graph *g, const char *name, enum tensor_r
 {
     if (g->n_tensors == g->cap_tensors) {
         const int capacity = g->cap_tensors ? 2 * g->cap_tensors : 256;
-        if (!larger((void **)&g->tensors, capacity, sizeof *g->tensors)) return no_tensor(g);
+        if (!grow_array((void **)&g->tensors, capacity, sizeof *g->tensors)) return no_tensor(g);
         g->cap_tensors = capacity;
     }
     struct tensor *t = mcs_arena_alloc(&g->arena, sizeof *t);
@@ -243,7 +244,7 @@ struct step *mcs_graph_step(struct graph *g)
 {
     if (g->n_steps == g->cap_steps) {
         const int capacity = g->cap_steps ? 2 * g->cap_steps : 256;
-        if (!larger((void **)&g->steps, capacity, sizeof *g->steps)) {
+        if (!grow_array((void **)&g->steps, capacity, sizeof *g->steps)) {
             no_tensor(g);
             return &failed_step;
         }

@@ -15,7 +15,7 @@ static int is_planned(const struct tensor *t)
     return t->root == t && t->role != TENSOR_PARAM && t->role != TENSOR_PARAM_GRAD;
 }
 
-static void use(struct tensor *t, int step)
+static void extend_lifetime(struct tensor *t, int step)
 {
     if (!t || !is_planned(t->root)) return;
     t = t->root;
@@ -31,8 +31,8 @@ static void find_lifetimes(struct graph *g)
     }
     for (int i = 0; i < g->n_steps; i++) {
         const struct step *s = &g->steps[i];
-        for (int k = 0; k < MCS_MAX_IN; k++) use(s->in[k], i), use(s->din[k], i);
-        for (int k = 0; k < MCS_MAX_OUT; k++) use(s->out[k], i), use(s->dout[k], i);
+        for (int k = 0; k < MCS_MAX_IN; k++) extend_lifetime(s->in[k], i), extend_lifetime(s->din[k], i);
+        for (int k = 0; k < MCS_MAX_OUT; k++) extend_lifetime(s->out[k], i), extend_lifetime(s->dout[k], i);
     }
     for (int i = 0; i < g->n_tensors; i++) {
         struct tensor *t = g->tensors[i];
