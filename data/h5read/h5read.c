@@ -104,7 +104,7 @@ static enum mcs_status serve(struct server *s, const struct h5_request *q, struc
     return MCS_OK;
 }
 
-static int say_hello(void)
+static int send_hello(void)
 {
     struct h5_hello hello = {.request_bytes = sizeof(struct h5_request), .reply_bytes = sizeof(struct h5_reply)};
     memcpy(hello.magic, H5_MAGIC, sizeof hello.magic);
@@ -122,7 +122,7 @@ int main(void)
         fprintf(stderr, H5_HELPER_NAME " " MCS_VERSION " reads HDF5 files for mcsam, which starts it itself\n");
         return 2;
     }
-    if (!mcs_h5read_limit() || !say_hello()) return 1;
+    if (!mcs_h5read_limit() || !send_hello()) return 1;
     tell_error(&reply, mcs_hdf5_open(H5_FD_FILE, "", &s.file));
     while (send(H5_FD_SOCKET, &reply, sizeof reply, MSG_NOSIGNAL) == (ssize_t)sizeof reply) {
         if (!s.file || recv(H5_FD_SOCKET, &request, sizeof request, 0) != (ssize_t)sizeof request) break;

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #ifndef MCS_SANITIZE /* the shadow memory of AddressSanitizer exceeds any limit */
+/* RLIMIT_DATA at first, and at most. */
 static const int64_t FIRST_BYTES = (int64_t)128 << 20, MOST_BYTES = (int64_t)6 << 30;
 #endif
+/* Processor time: FIRST_SECONDS, and one second more per BYTES_A_SECOND requested bytes. */
 static const int64_t FIRST_SECONDS = 30, BYTES_A_SECOND = (int64_t)8 << 20;
 
 /* Sets the soft limit, within the hard one. */

@@ -13,7 +13,7 @@
 
 enum { ZOOM = 2, LINE_BYTES = DEMO_CAPTION_BYTES + 64, STEM_BYTES = 32 };
 
-/* Facts about a sample for the lists, kept while the images are written. */
+/* Facts about a sample for pairs.csv, prompts.json and attributes.json, kept while the images are written. */
 struct record {
     char name[STEM_BYTES + 8], caption[DEMO_CAPTION_BYTES];
     enum demo_kind kind;

@@ -76,7 +76,7 @@ static enum mcs_status source_of(struct job *j, const char *stem, struct run_sou
 static enum mcs_status one_case(struct job *j, const char *stem)
 {
     const struct ensemble_command *c = j->c;
-    const double otherwise = c->common.form[MCS_FORM_TRAIN] == MCS_RELEASE ? 0.2 : 0;
+    const double form_threshold = c->common.form[MCS_FORM_TRAIN] == MCS_RELEASE ? 0.2 : 0;
     struct probability mean = {0};
     struct run_source source;
     uint8_t *labels = NULL;
@@ -87,7 +87,7 @@ static enum mcs_status one_case(struct job *j, const char *stem)
     MCS_TRY_GOTO(mcs_case_name_check(c->output, stem, mean.is_volume ? ".nii.gz" : ".png"), st, done);
     labels = malloc((size_t)mean.nz * (size_t)mean.ny * (size_t)mean.nx);
     MCS_REQUIRE_GOTO(labels, MCS_E_NOMEM, st, done, "%s: no memory for its mask", stem);
-    mcs_probability_labels(&mean, c->threshold >= 0 ? c->threshold : otherwise, labels);
+    mcs_probability_labels(&mean, c->threshold >= 0 ? c->threshold : form_threshold, labels);
     const char *store = mcs_arena_printf(&j->arena, "%s.h5", stem);
     if (c->save_probabilities)
         MCS_TRY_GOTO(mcs_probability_write(mcs_arena_printf(&j->arena, "%s/%s", c->output, store), &mean), st, done);

@@ -59,8 +59,8 @@ static int parse_numbers(const char *text, int n, double *v)
 }
 
 /* The prompts on the command line, for one image. */
-struct request {
-    int n; /* prompts: one per box; without boxes a single one with the points and the mask */
+struct prompt_set {
+    int n; /* number of prompts: one per box; without boxes one, of the points and the mask */
     struct sam_prompts *prompts;
     double (*points)[2];
     int *labels;
@@ -94,8 +94,8 @@ done:
     return st;
 }
 
-static enum mcs_status read_request(const struct sam_command *c, const struct sam_config *config,
-                                    const struct image *img, struct arena *a, struct request *r)
+static enum mcs_status read_prompts(const struct sam_command *c, const struct sam_config *config,
+                                    const struct image *img, struct arena *a, struct prompt_set *r)
 {
     double v[4];
     r->n = c->box.n ? c->box.n : 1;
@@ -140,20 +140,21 @@ struct prediction {
     uint8_t *mask;             /* their union */
 };
 
-/* Computes the union of the chosen masks and the counts of all requested ones. Chosen masks come first in `plane`; with
- * multimask the others are only counted. */
+/* Computes to->mask, the union of the chosen masks, and to->counts of all requested ones: mask 0, or 1 to 3 with
+ * multimask, of which the release form unites all three (`all`). plane: masks in low_res; index: the same in
+ * to->counts; first those of the union. */
 static enum mcs_status make_masks(const struct sam_command *c, const struct sam_model *m, const float *low_res, int n,
                                   struct arena *a, struct prediction *to)
 {
     const int first = c->multimask ? 1 : 0, last = c->multimask ? SAM_MASKS - 1 : 0,
               all = c->multimask && c->common.form[MCS_FORM_SAM] == MCS_RELEASE;
-    struct device_scratch on = {.device = m->device};
+    struct device_scratch scratch = {.device = m->device};
     struct sam_counts *counts = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *counts);
     int32_t *plane = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *plane);
     int *index = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *index);
     MCS_TRY(mcs_arena_status(a));
     int united = 0, total = 0;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < 2; pass++) { /* 0: the masks of the union; 1: those that are only counted */
         for (int i = 0; i < n; i++)
             for (int k = first; k <= last; k++) {
                 if ((all || k == mcs_sam_choose(to->iou + i * SAM_MASKS, c->multimask)) == pass) continue;
@@ -162,18 +163,18 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
             }
         if (!pass) united = total;
     }
-    enum mcs_status st = mcs_sam_masks(&m->config, &on, low_res, plane, united, &to->frame, 1, to->mask, counts);
+    enum mcs_status st = mcs_sam_masks(&m->config, &scratch, low_res, plane, united, &to->frame, 1, to->mask, counts);
     if (st == MCS_OK && total > united)
-        st = mcs_sam_masks(&m->config, &on, low_res, plane + united, total - united, &to->frame, 1, NULL,
+        st = mcs_sam_masks(&m->config, &scratch, low_res, plane + united, total - united, &to->frame, 1, NULL,
                            counts + united);
     for (int i = 0; i < total; i++) to->counts[index[i]] = counts[i];
-    mcs_device_scratch_free(&on);
+    mcs_device_scratch_free(&scratch);
     return st;
 }
 
 /* Encodes the image, decodes the prompts and computes the masks; the arena owns all arrays of *to. */
 static enum mcs_status predict(const struct sam_command *c, struct sam_model *m, const struct image *img,
-                               const struct request *r, struct arena *a, struct prediction *to)
+                               const struct prompt_set *r, struct arena *a, struct prediction *to)
 {
     struct device *d = m->device;
     const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config),
@@ -237,7 +238,7 @@ static enum mcs_status write_low_res(const struct sam_command *c, const struct s
     return st;
 }
 
-static enum mcs_status write_one(const struct sam_command *c, const struct sam_model *m, const struct request *r,
+static enum mcs_status write_one(const struct sam_command *c, const struct sam_model *m, const struct prompt_set *r,
                                  const struct prediction *from, struct arena *a)
 {
     const struct sam_frame *f = &from->frame;
@@ -265,13 +266,13 @@ static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
     struct run_folder *run = NULL;
     struct image img;
     struct arena a = {0};
-    struct request r = {0};
+    struct prompt_set r = {0};
     struct prediction prediction = {0};
     enum mcs_status st;
     MCS_REQUIRE(c->box.n || c->point.n || c->mask, MCS_E_USAGE,
                 "say where: --box, --point or --mask for one image, --prompts-from for a folder");
     MCS_TRY(mcs_image_read(c->input, 3, &img));
-    MCS_TRY_GOTO(read_request(c, &m->config, &img, &a, &r), st, done);
+    MCS_TRY_GOTO(read_prompts(c, &m->config, &img, &a, &r), st, done);
     MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, NULL, &run), st, done);
     MCS_TRY_GOTO(predict(c, m, &img, &r, &a, &prediction), st, done);
     MCS_TRY_GOTO(write_one(c, m, &r, &prediction, &a), st, done);
@@ -282,7 +283,7 @@ done:
     return st;
 }
 
-/* ---- all ---- */
+/* ---- the verb ---- */
 
 static enum mcs_status check_paths(const struct sam_command *c)
 {

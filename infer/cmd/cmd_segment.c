@@ -59,7 +59,7 @@ static enum mcs_status resolve(struct segment_work *w, int n, struct npy *noise)
     return MCS_OK;
 }
 
-/* ---- all ---- */
+/* ---- the verb ---- */
 
 /* Path of `name` ("/saliency") in the output folder. */
 static const char *folder_of(const struct segment_command *c, const char *name, struct arena *a)

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LONGEST_NOTE = 32000 };
+enum { MAX_TEXT_ATTRIBUTE = 32000 }; /* bytes; an attribute in HDF5's object header must be smaller than 64 KiB */
 
 static enum mcs_status read_noise(const char *path, const struct clip_config *c, const struct saliency_options *o,
                                   struct npy *noise)
@@ -44,14 +44,14 @@ enum mcs_status mcs_saliency_resolve(const struct mcs_common *common, const stru
     return MCS_OK;
 }
 
-static enum mcs_status put_notes(struct store *s, const struct mcs_common *common, const struct clip_model *m,
-                                 float presence, const char *text)
+static enum mcs_status put_attributes(struct store *s, const struct mcs_common *common, const struct clip_model *m,
+                                      float presence, const char *text)
 {
     struct arena a = {0};
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_store_put_number(s, "presence", (double)presence), st, done);
-    MCS_TRY_GOTO(strlen(text) > LONGEST_NOTE ? mcs_store_put_texts(s, "text", 1, &text)
-                                             : mcs_store_put_text(s, "text", text),
+    MCS_TRY_GOTO(strlen(text) > MAX_TEXT_ATTRIBUTE ? mcs_store_put_texts(s, "text", 1, &text)
+                                                   : mcs_store_put_text(s, "text", text),
                  st, done);
     MCS_TRY_GOTO(mcs_store_put_text(s, "form", mcs_form_text(common->form, &a)), st, done);
     MCS_TRY_GOTO(mcs_store_put_number(s, "seed", (double)common->seed), st, done);
@@ -76,7 +76,7 @@ enum mcs_status mcs_saliency_write(const struct mcs_common *common, const struct
     MCS_TRY(mcs_store_create(path, &s));
     MCS_TRY_GOTO(mcs_store_put(s, "saliency", MCS_ARRAY_F32, 2, (int64_t[]){map->height, map->width}, map->values), st,
                  done);
-    MCS_TRY_GOTO(put_notes(s, common, m, presence, text), st, done);
+    MCS_TRY_GOTO(put_attributes(s, common, m, presence, text), st, done);
     st = mcs_store_commit(s);
     s = NULL;
 done:

@@ -140,7 +140,7 @@ static int read_case(struct folder_run *f, int i, struct image *img, struct sam_
 
 /* Segments every image that is in boxes.json and in the folder; images in only one of them are listed as failed. The
  * batches do not depend on where an earlier run stopped. */
-static enum mcs_status walk(struct folder_run *f)
+static enum mcs_status segment_all(struct folder_run *f)
 {
     const int size = f->model->config.image_size <= 256 ? CHUNK : 1; /* the batch size of mcs_sam_segment */
     struct image images[CHUNK];
@@ -208,7 +208,7 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
     MCS_TRY_GOTO(mcs_run_save_config(f.run), st, done);
     find_done(&f);
     MCS_TRY_GOTO(mcs_arena_status(&f.arena), st, done);
-    MCS_TRY_GOTO(walk(&f), st, done);
+    MCS_TRY_GOTO(segment_all(&f), st, done);
     st = write_folder(&f);
 done:
     st = mcs_run_close(f.run, st);

@@ -177,6 +177,7 @@ static enum mcs_status find_window(const struct volume *v, float window[2])
     return MCS_OK;
 }
 
+/* Slice z as 8 bits: the window is mapped to 0..255; NaN becomes 0. */
 static enum mcs_status slice_image(const struct volume *v, int z, const float window[2], struct image *img)
 {
     const int64_t n = (int64_t)v->nx * v->ny;
@@ -189,12 +190,14 @@ static enum mcs_status slice_image(const struct volume *v, int z, const float wi
     return MCS_OK;
 }
 
+/* The volume's results; the arrays are (nz,ny,nx). */
 struct volume_out {
     uint8_t *mask, *coarse;
-    float *map; /* all (nz,ny,nx) */
-    json_t *slices;
+    float *map;     /* saliency */
+    json_t *slices; /* an entry of summary.json for each */
 };
 
+/* Segments slices first .. first + n - 1 into *out. */
 static enum mcs_status run_slices(struct segment_work *w, const struct request *r, const struct volume *v,
                                   const float window[2], int first, int n, struct volume_out *out)
 {

@@ -167,7 +167,8 @@ static enum mcs_status make_boxes(const struct coarse_options *o, const char *st
 
 /* ---- on the device ---- */
 
-/* Divides one allocation into the buffers of a map's coarse mask. */
+/* Divides one allocation into the buffers of a map's coarse mask. most: the largest possible number of 8-connected
+ * components, since the pixels of a 2 x 2 block belong to one at most. */
 static enum mcs_status lay_out(struct device_scratch *scratch, const struct map2 *map, const struct coarse_options *o,
                                struct coarse_args *a)
 {
@@ -203,8 +204,9 @@ static enum mcs_status read_components(struct device *d, const struct coarse_arg
 }
 
 /* Sets threshold, state and components of r. The thresholded mask and the labels stay on the device. */
-static enum mcs_status find(struct device_scratch *scratch, const struct map2 *map, const struct coarse_options *o,
-                            uint8_t *above, struct coarse_args *a, struct coarse_result *r)
+static enum mcs_status find_components(struct device_scratch *scratch, const struct map2 *map,
+                                       const struct coarse_options *o, uint8_t *above, struct coarse_args *a,
+                                       struct coarse_result *r)
 {
     struct device *d = scratch->device;
     const int64_t n = (int64_t)map->width * map->height;
@@ -262,7 +264,7 @@ enum mcs_status mcs_coarse_mask(struct device_scratch *scratch, const struct map
     struct coarse_args a;
     int32_t *labels = NULL; /* NULL: not needed on the host */
     enum mcs_status st = MCS_OK;
-    MCS_TRY_GOTO(find(scratch, map, o, above, &a, r), st, done);
+    MCS_TRY_GOTO(find_components(scratch, map, o, above, &a, r), st, done);
     if (needs_text(o)) MCS_TRY_GOTO(read_labels(d, &a, &labels), st, done);
     MCS_TRY_GOTO(keep_best(o, scorer, stem, labels, width, height, &r->components), st, done);
     MCS_TRY_GOTO(write_mask(d, &a, r, mask), st, done);

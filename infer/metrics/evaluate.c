@@ -200,7 +200,7 @@ void mcs_evaluation_free(struct evaluation *e)
 
 /* ---- files ---- */
 
-/*     name in nnU-Net's summary, field of mask_counts */
+/*  name in nnU-Net's summary, field of mask_counts */
 #define COUNT_LIST(X) X("TP", tp) X("FP", fp) X("FN", fn) X("TN", tn) X("n_pred", n_pred) X("n_ref", n_ref)
 
 static json_t *metrics_to_json(const struct mask_metrics *m)
@@ -248,6 +248,7 @@ static json_t *intervals_to_json(const struct evaluation *e)
     return o;
 }
 
+/* summary.json in nnU-Net's layout, where the key "1" is the foreground's label. */
 static enum mcs_status write_summary(const char *out, const struct evaluate_options *o, const struct evaluation *e)
 {
     json_t *cases = json_array(), *failures = json_array();

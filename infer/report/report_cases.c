@@ -91,7 +91,8 @@ static void trace_border(FILE *out, const struct image *m, uint8_t *passed, int 
     fputc('Z', out);
 }
 
-/* All borders of a mask as one path; the even-odd fill rule leaves holes empty. */
+/* All borders of a mask as one path; the even-odd fill rule leaves holes empty. style: a path class of html.c: m, a
+ * mask; t, the outline of the ground truth; f, its area. */
 static void mask_path(FILE *out, const struct image *m, const char *style)
 {
     uint8_t *passed = calloc((size_t)m->width * m->height, 1);
@@ -119,7 +120,8 @@ static void cool(double v, double rgb[3])
     for (int c = 0; c < 3; c++) rgb[c] = stops[k][c] + t * (stops[k + 1][c] - stops[k][c]);
 }
 
-/* Alpha-blends a heat map over the image; alpha grows with the heat. */
+/* Alpha-blends a heat map (0..255 is 0..1, in the colours of `scale`) over the image, whose brightness is multiplied by
+ * dim. alpha grows with the heat, to 0.85 from one half on. */
 static enum mcs_status blend_heat(const struct image *grey, const struct image *heat, void (*scale)(double, double[3]),
                                   double dim, struct image *dst)
 {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FILE_BYTES = 1 << 28, MAX_NAMES = 64, POINTS = 400 };
+enum { MAX_FILE_BYTES = 1 << 28, MAX_NAMES = 64, POINTS = 400 /* drawn per series */ };
 
 struct series {
     char name[64];
@@ -134,7 +134,8 @@ static int in_group(const char *name, const struct curve_group *g)
     return strncmp(name, g->prefix, strlen(g->prefix)) == 0;
 }
 
-/* One chart of up to four series. Long noisy series are drawn pale with their moving average on top. */
+/* One chart of up to four series. Noisy series of 40 points or more are drawn pale, with their moving average over
+ * about a twentieth of them on top. */
 static void draw_group(FILE *out, const struct curve_group *g, struct series *const *s, int n)
 {
     struct chart_series lines[2 * MAX_LINES] = {{0}};

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 8 };
+enum { GROUP = 8 }; /* images of one size, or slices of a volume, that are predicted together */
 
 struct predict_options mcs_predict_defaults(void)
 {
@@ -250,6 +250,7 @@ done:
     return st;
 }
 
+/* 1 if the first choice's mask of the case exists. */
 static int mask_exists(const struct job *j, const struct case_file *file)
 {
     char path[MCS_PATH_BYTES];

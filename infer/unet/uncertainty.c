@@ -15,6 +15,7 @@ static double sum_of(const float *v, int64_t n)
     return sum;
 }
 
+/* 1 if a pixel of the 3 x 3 neighbourhood of (x, y) is in the mask. */
 static int touches(const uint8_t *mask, int x, int y, int width, int height)
 {
     for (int v = y ? y - 1 : 0; v <= y + 1 && v < height; v++)
