@@ -5,7 +5,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { SLOTS = 64 }; /* partial sums of the position tables' gradients */
+enum { SLOTS = 64 }; /* partial sums of the position tables' gradients; their number never depends on the threads */
 
 /* score -> probability exp(score - lse). */
 MCS_CLONES static void softmax_from_lse(float *score, int64_t m, int64_t n, const float *lse, int64_t ld_lse)

@@ -53,7 +53,7 @@ MCS_CLONES static void similarities(const float *a, int64_t ra, const float *b, 
     }
 }
 
-/* A running log-sum-exp: its value is ln(sum) + top. */
+/* A running log-sum-exp, ln(sum) + top; top: the maximum so far. */
 struct lse {
     float top;
     double sum;

@@ -87,7 +87,7 @@ static enum mcs_status prepare(struct step *s)
     return MCS_OK;
 }
 
-/* Numerator and denominator of class c of sample n, or of the whole batch. */
+/* Numerator and denominator of the Dice of class c: of sample n, or of the whole batch with batch_dice. */
 static void dice_parts(const struct dice_ce_attr *a, const float *sums, struct dims z, int64_t n, int64_t c,
                        double *num, double *den)
 {

@@ -28,9 +28,9 @@ struct slot {
     _Atomic int64_t arrived; /* phases that this rank has reached */
     _Atomic int left;
     int pid;
-    int64_t n_calls, n; /* number and size (floats) of the collective this rank is in; its name: */
-    char doing[16], what[64];
-    char message[400]; /* why this rank left; "": without an error */
+    int64_t n_calls, n;       /* the collective that this rank is in: number, size in floats */
+    char doing[16], what[64]; /* its operation and name: "allreduce", "gradient" */
+    char message[400];        /* why this rank left; "": without an error */
     _Alignas(64) float data[CHUNK];
 };
 struct shared {

@@ -16,7 +16,7 @@ struct tensor *mcs_linear(struct graph *g, struct tensor *x, int64_t n_out, int 
 struct tensor *mcs_linear_rows(struct graph *g, struct tensor *x, int64_t n_out, int64_t row, int64_t rows,
                                const char *name);
 /* Channels-last convolution; nsp, 2 or 3, follows from x's dimensions. kernel, stride: nsp values; pad (kernel-1)/2
- * where same != 0, else none. A 1x1 kernel with stride 1 is recorded as a linear. */
+ * where `same` is not 0, else none. A 1x1 kernel with stride 1 is recorded as a linear. */
 struct tensor *mcs_conv(struct graph *g, struct tensor *x, int64_t n_out, const int64_t *kernel, const int64_t *stride,
                         int same, int bias, struct init init, const char *name);
 struct tensor *mcs_conv_transpose(struct graph *g, struct tensor *x, int64_t n_out, const int64_t *kernel,
