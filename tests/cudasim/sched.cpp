@@ -90,7 +90,8 @@ static void switch_to(struct fiber *from, int t)
     if (next->fiber != from) fiber_switch(from, next->fiber);
 }
 
-static void wait_for_others(thread *me, wait at)
+/* Suspends the running thread `me` until wake(me). */
+static void suspend(thread *me, wait at)
 {
     me->at = at;
     n_waiting++;
@@ -292,14 +293,14 @@ void sim_barrier(int site, const char *file, int line)
     me->file = file;
     me->line = line;
     if (n_waiting + 1 < n_threads) {
-        wait_for_others(me, AT_BARRIER);
+        suspend(me, AT_BARRIER);
         return;
     }
     /* The last thread to arrive: do all others wait at this barrier? */
     for (int i = 0; i < n_threads; i++) {
         if (i == me->index) continue;
         if (threads[i].at != AT_BARRIER) { /* some wait in a warp collective: deadlock */
-            wait_for_others(me, AT_BARRIER);
+            suspend(me, AT_BARRIER);
             return;
         }
         if (threads[i].site == site) continue;
@@ -348,7 +349,7 @@ const struct sim_slot *sim_exchange(int kind, const void *mine, unsigned n, cons
     }
     memcpy(w->slots[g][me->self.lane].bytes, mine, n);
     if (++w->arrived < WARP) {
-        wait_for_others(me, AT_WARP);
+        suspend(me, AT_WARP);
         return w->slots[g];
     }
     w->arrived = 0;

@@ -53,8 +53,8 @@ int device_of(const void *p)
 
 void release_pages(void *p, size_t n)
 {
-    const uintptr_t page = 65536, low = ((uintptr_t)p + page - 1) / page * page,
-                    high = ((uintptr_t)p + n) / page * page;
+    const uintptr_t page = 65536; /* a multiple of every page size of x86-64 and aarch64 */
+    const uintptr_t low = ((uintptr_t)p + page - 1) / page * page, high = ((uintptr_t)p + n) / page * page;
     if (high > low) madvise((void *)low, high - low, MADV_DONTNEED);
 }
 
@@ -133,7 +133,7 @@ static inline void record_access(shadow_cell *c, unsigned mask, access kind, uin
     if (unordered(c->read, mask, is_shared, me)) race(c->read, kind, pc, is_shared);
     if (unordered(c->read2, mask, is_shared, me)) race(c->read2, kind, pc, is_shared);
     c->write = now;
-    if (mask == 3) c->read = c->read2 = access_record{};
+    if (mask == 3) c->read = c->read2 = access_record{}; /* both bytes were overwritten */
 }
 
 /* Reports why the access is wrong, given the byte's state s. True where the launch must end. */
@@ -172,7 +172,7 @@ static bool check(const char *p, size_t n, access kind, uint32_t pc, bool is_sha
     }
     if (!good && kind != READ) memset(s, INIT, n);
     for (size_t i = at; i < at + n;) {
-        const unsigned mask = i & 1 ? 2 : i + 1 < at + n ? 3 : 1;
+        const unsigned mask = i & 1 ? 2 : i + 1 < at + n ? 3 : 1; /* bytes of the cell: 1 even, 2 odd, 3 both */
         record_access(&cells[i / 2], mask, kind, pc, is_shared, me, wepoch);
         i += i & 1 ? 1 : 2;
     }

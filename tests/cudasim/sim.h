@@ -68,8 +68,8 @@ void release_pages(void *p, size_t n); /* madvise: whole pages in the range read
 void shadow_shared_clear();
 void shadow_shared_set(const void *p, size_t n, state s);
 void shadow_access(const void *p, size_t n, access kind, uintptr_t pc);
-/* Checks and records a copy, memset or library call of the device as an access by one block with one thread. what:
- * "cudaMemcpy" ... Returns false where a GPU would fault. */
+/* Checks and records a copy, memset or library call of the device as an access by one block with one thread. what: its
+ * name for reports, such as "cudaMemcpy". Returns false where a GPU would fault. */
 bool shadow_host_access(const void *p, size_t n, access kind, const char *what, bool may_be_uninit = false);
 void shadow_copy_state(void *dst, const void *src, size_t n); /* copies the initialised state with the bytes */
 bool in_arena(const void *p);

@@ -12,8 +12,8 @@
 static const struct reader {
     const char *name, *what;
     void (*run)(const uint8_t *data, size_t size);
-    size_t most;
-    int cost;
+    size_t most; /* bytes of an input */
+    int cost;    /* divides the number of changes (fuzz.def) */
 } readers[] = {
 #define FUZZ_READER(name, what, bytes, cost) {#name, what, fuzz_##name, bytes, cost},
 #include "tests/fuzz/fuzz.def"

@@ -61,6 +61,7 @@ static json_t *recall_json(const struct recall_result *r)
     return o;
 }
 
+/* Kinds of lesions for which the DSC is also reported ("by_type"). */
 static const char *const kinds[] = {"small", "large", "bright", "dark", "with a rim", "without a rim"};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

@@ -32,7 +32,7 @@ static enum mcs_status make_cases(const struct demo_run *run, int true_masks, st
     return MCS_OK;
 }
 
-/* NULL: no memory. */
+/* The bytes that are live at each step of the graph, and the planned and measured memory. NULL: no memory. */
 static json_t *timeline_of(const struct graph *g, const struct plan *plan, const char *name)
 {
     int64_t *live = malloc((size_t)(g->n_steps + 1) * sizeof *live);
