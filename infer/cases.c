@@ -137,6 +137,13 @@ const char *mcs_csv_field(struct arena *a, const char *text)
     return quoted;
 }
 
+enum mcs_status mcs_failures_take(struct failure_list *f, const char *stem, enum mcs_status st)
+{
+    if (!f || (st != MCS_E_DATA && st != MCS_E_SHAPE)) return st;
+    mcs_failures_add_held(f, stem);
+    return MCS_OK;
+}
+
 enum mcs_status mcs_failures_write(const struct failure_list *f, const char *folder)
 {
     char path[MCS_PATH_BYTES];

@@ -39,6 +39,9 @@ struct failure_list {
 void mcs_failures_add(struct failure_list *f, const char *stem, const char *reason);
 /* Uses the thread's error message as the reason and clears it. */
 void mcs_failures_add_held(struct failure_list *f, const char *stem);
+/* A failed step of one case: adds the held error if it concerns this case only (E_DATA, E_SHAPE), and returns OK; else
+ * returns st. f NULL: returns st. */
+enum mcs_status mcs_failures_take(struct failure_list *f, const char *stem, enum mcs_status st);
 /* Writes folder/failures.csv (case,reason), or removes an older one if nothing failed. E_IO. */
 enum mcs_status mcs_failures_write(const struct failure_list *f, const char *folder);
 void mcs_failures_free(struct failure_list *f);

@@ -143,12 +143,11 @@ struct prediction {
 /* Computes to->mask, the union of the chosen masks, and to->counts of all requested ones: mask 0, or 1 to 3 with
  * multimask, of which the release form unites all three (`all`). plane: masks in low_res; index: the same in
  * to->counts; first those of the union. */
-static enum mcs_status make_masks(const struct sam_command *c, const struct sam_model *m, const float *low_res, int n,
+static enum mcs_status make_masks(const struct sam_command *c, struct sam_model *m, const float *low_res, int n,
                                   struct arena *a, struct prediction *to)
 {
     const int first = c->multimask ? 1 : 0, last = c->multimask ? SAM_MASKS - 1 : 0,
               all = c->multimask && c->common.form[MCS_FORM_SAM] == MCS_RELEASE;
-    struct device_scratch scratch = {.device = m->device};
     struct sam_counts *counts = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *counts);
     int32_t *plane = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *plane);
     int *index = mcs_arena_alloc(a, (size_t)(n * SAM_MASKS) * sizeof *index);
@@ -163,12 +162,11 @@ static enum mcs_status make_masks(const struct sam_command *c, const struct sam_
             }
         if (!pass) united = total;
     }
-    enum mcs_status st = mcs_sam_masks(&m->config, &scratch, low_res, plane, united, &to->frame, 1, to->mask, counts);
+    enum mcs_status st = mcs_sam_masks(&m->config, &m->masks, low_res, plane, united, &to->frame, 1, to->mask, counts);
     if (st == MCS_OK && total > united)
-        st = mcs_sam_masks(&m->config, &scratch, low_res, plane + united, total - united, &to->frame, 1, NULL,
+        st = mcs_sam_masks(&m->config, &m->masks, low_res, plane + united, total - united, &to->frame, 1, NULL,
                            counts + united);
     for (int i = 0; i < total; i++) to->counts[index[i]] = counts[i];
-    mcs_device_scratch_free(&scratch);
     return st;
 }
 
@@ -177,29 +175,24 @@ static enum mcs_status predict(const struct sam_command *c, struct sam_model *m,
                                const struct prompt_set *r, struct arena *a, struct prediction *to)
 {
     struct device *d = m->device;
-    const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config),
-                  one = SAM_MASKS * side * side * (int64_t)sizeof(float);
+    const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config), masks = SAM_MASKS * side * side,
+                  bytes = r->n * masks * (int64_t)sizeof(float);
     float *pixels = mcs_arena_alloc(a, (size_t)(s * s * 3) * sizeof *pixels);
-    float *embedding = mcs_arena_alloc(a, (size_t)mcs_sam_embedding_values(&m->config) * sizeof *embedding);
-    void *low_res = NULL;
-    enum mcs_status st;
     MCS_TRY(mcs_arena_status(a));
     MCS_TRY(mcs_sam_prepare(&m->config, img, pixels, &to->frame));
-    to->low_res = mcs_arena_alloc(a, (size_t)(r->n * one));
+    to->low_res = mcs_arena_alloc(a, (size_t)bytes);
     to->place = mcs_arena_alloc(a, (size_t)r->n * sizeof *to->place);
     to->iou = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->iou);
     to->counts = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->counts);
     to->mask = mcs_arena_alloc(a, (size_t)img->width * (size_t)img->height);
     MCS_TRY(mcs_arena_status(a));
-    MCS_TRY(mcs_sam_encode_images(m, pixels, 1, embedding));
-    MCS_TRY(d->backend->alloc(d, (r->n + SAM_CHUNK) * one, &low_res));
-    MCS_TRY_GOTO(mcs_sam_predict_on_device(m, embedding, &to->frame, 1, r->prompts, r->n, low_res, to->place, to->iou),
-                 st, done);
-    MCS_TRY_GOTO(make_masks(c, m, low_res, r->n, a, to), st, done);
-    MCS_TRY_GOTO(d->backend->download(d, to->low_res, low_res, r->n * one), st, done);
-done:
-    d->backend->free(d, low_res);
-    return st;
+    MCS_TRY(mcs_device_scratch(&m->work, ((r->n + SAM_CHUNK) * masks + mcs_sam_embedding_values(&m->config)) *
+                                             (int64_t)sizeof(float)));
+    float *low_res = m->work.p, *embedding = low_res + (r->n + SAM_CHUNK) * masks;
+    MCS_TRY(mcs_sam_encode_on_device(m, pixels, 1, embedding));
+    MCS_TRY(mcs_sam_predict_on_device(m, embedding, &to->frame, 1, r->prompts, r->n, low_res, to->place, to->iou));
+    MCS_TRY(make_masks(c, m, low_res, r->n, a, to));
+    return d->backend->download(d, to->low_res, low_res, bytes);
 }
 
 static json_t *prompt_json(const struct sam_command *c, const struct sam_prompts *p, const float *iou,

@@ -78,28 +78,18 @@ static enum mcs_status write_case(struct folder_run *f, const struct case_file *
     return mcs_run_case_add(f->run, file->stem, &source, (const char *const[]){name, NULL}, result);
 }
 
-/* Segments and writes n cases that have been read. If the batch fails, each case is tried alone, so that only the
- * faulty ones fail. Only E_NOMEM and E_IO end the run. */
+/* Segments and writes n cases that have been read. */
 static enum mcs_status segment_some(struct folder_run *f, const struct sam_case *cases,
                                     const struct case_file *const *files, int n)
 {
-    struct sam_result results[CHUNK];
-    enum mcs_status st = mcs_sam_segment(f->model, &f->o, cases, n, results), ended = MCS_OK;
+    struct sam_result results[CHUNK] = {0};
+    enum mcs_status st = mcs_sam_segment(f->model, &f->o, cases, n, results);
     for (int i = 0; i < n; i++) {
-        enum mcs_status one = st;
-        if (st != MCS_OK && n > 1) {
-            mcs_error_clear();
-            one = ended == MCS_OK ? segment_some(f, &cases[i], &files[i], 1) : MCS_OK;
-        } else if (st == MCS_OK && ended == MCS_OK) {
-            one = write_case(f, files[i], &cases[i], &results[i]);
-        }
-        if (one == MCS_E_NOMEM || one == MCS_E_IO)
-            ended = one;
-        else if (one != MCS_OK)
-            mcs_failures_add_held(&f->failures, files[i]->stem);
+        if (st == MCS_OK)
+            st = mcs_failures_take(&f->failures, files[i]->stem, write_case(f, files[i], &cases[i], &results[i]));
         mcs_sam_result_free(&results[i]);
     }
-    return ended;
+    return st;
 }
 
 /* Reads the results of images that an earlier run finished. */
@@ -129,13 +119,14 @@ static int read_case(struct folder_run *f, int i, struct image *img, struct sam_
         mcs_failures_add(&f->failures, file->stem, "boxes.json has no such case");
         return 0;
     }
-    if (mcs_case_name_check(f->c->output, file->stem, ".png") != MCS_OK ||
-        mcs_image_read(file->path, 3, img) != MCS_OK) {
-        mcs_failures_add_held(&f->failures, file->stem);
-        return 0;
-    }
     *c = (struct sam_case){img, b};
-    return 1;
+    *img = (struct image){0};
+    if (mcs_case_name_check(f->c->output, file->stem, ".png") == MCS_OK &&
+        mcs_image_read(file->path, 3, img) == MCS_OK && mcs_sam_case_check(&f->o, c) == MCS_OK)
+        return 1;
+    mcs_failures_add_held(&f->failures, file->stem);
+    mcs_image_free(img);
+    return 0;
 }
 
 /* Segments every image that is in boxes.json and in the folder; images in only one of them are listed as failed. The

@@ -1,4 +1,5 @@
 /* SAM's image encoder: preparation of images and their embeddings. */
+#include "engine/device_ops.h"
 #include "infer/sam/sam_plan.h"
 
 #include <string.h>
@@ -40,19 +41,30 @@ int mcs_sam_side(const struct sam_config *c)
     return 4 * mcs_sam_grid(c);
 }
 
-enum mcs_status mcs_sam_encode_images(struct sam_model *m, const float *images, int n, float *dst)
+static enum mcs_status encode(struct sam_model *m, const float *images, int n, int on_device, float *dst)
 {
     const int64_t pixels = (int64_t)m->config.image_size * m->config.image_size * CHANNELS,
                   values = mcs_sam_embedding_values(&m->config);
     const int batch = m->config.image_size <= SMALL_FRAME ? SAM_CHUNK : 1;
-    for (int done = 0; done < n;) {
+    for (int done = 0, now; done < n; done += now) {
         struct sam_plan *p;
-        const int now = n - done >= batch ? batch : 1;
+        float *to = dst + done * values;
+        now = n - done >= batch ? batch : 1;
         MCS_TRY(mcs_sam_plan_get(m, 0, now, 0, 0, &p));
         MCS_TRY(mcs_exec_set(p->exec, p->image, images + done * pixels));
         MCS_TRY(mcs_exec_run(p->exec));
-        MCS_TRY(mcs_exec_get(p->exec, p->embedding, dst + done * values));
-        done += now;
+        MCS_TRY(on_device ? m->device->backend->device_ops->copy(m->device, p->embedding, to)
+                          : mcs_exec_get(p->exec, p->embedding, to));
     }
     return MCS_OK;
+}
+
+enum mcs_status mcs_sam_encode_images(struct sam_model *m, const float *images, int n, float *dst)
+{
+    return encode(m, images, n, 0, dst);
+}
+
+enum mcs_status mcs_sam_encode_on_device(struct sam_model *m, const float *images, int n, float *dst)
+{
+    return encode(m, images, n, 1, dst);
 }

@@ -14,7 +14,7 @@ static enum mcs_status name_params(struct sam_model *m, struct device *d)
 {
     const struct sam_config *c = &m->config;
     const int64_t one = 1, s = c->image_size;
-    m->device = d;
+    m->device = m->work.device = m->masks.device = d;
     m->params = mcs_params_new();
     struct graph *g = mcs_graph_new(m->params, m->device->activations);
     struct tensor *image = mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3));
@@ -63,6 +63,8 @@ void mcs_sam_model_close(struct sam_model *m)
         mcs_sam_plan_free(p);
     }
     mcs_exec_memory_free(&m->memory);
+    mcs_device_scratch_free(&m->work);
+    mcs_device_scratch_free(&m->masks);
     mcs_params_free(m->params);
     *m = (struct sam_model){0};
 }

@@ -31,7 +31,8 @@ struct sam_model {
     char sha256[65]; /* of the weights file; "" for random weights */
     /* Compiled graphs, made at first use: encoders by batch size, decoders by prompts, tokens and mask prompt. */
     struct sam_plan *plans;
-    struct exec_memory memory; /* shared by them */
+    struct exec_memory memory;         /* shared by them */
+    struct device_scratch work, masks; /* of mcs_sam_segment and mcs_sam_masks, kept from call to call */
 };
 
 /* The sizes in a sam_config.json. E_NOINPUT; E_DATA: not JSON, or impossible sizes. */
@@ -67,8 +68,9 @@ enum mcs_status mcs_sam_prepare(const struct sam_config *c, const struct image *
 int64_t mcs_sam_embedding_values(const struct sam_config *c); /* grid * grid * embed */
 int mcs_sam_side(const struct sam_config *c);                 /* of the low resolution masks: 4 * grid */
 
-/* n prepared images (n,S,S,3) -> dst (n,grid,grid,embed). */
+/* n prepared images (n,S,S,3) -> dst (n,grid,grid,embed), on the host or in memory of the model's device. */
 enum mcs_status mcs_sam_encode_images(struct sam_model *m, const float *images, int n, float *dst);
+enum mcs_status mcs_sam_encode_on_device(struct sam_model *m, const float *images, int n, float *dst);
 
 /* One mask's prompts, in pixels of the image. */
 struct sam_prompts {
@@ -87,8 +89,8 @@ struct sam_prompts {
 enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou);
 
-/* The same with low_res (n + SAM_CHUNK,4,side,side) in memory of the model's device, for mcs_sam_masks; prompt i's
- * masks are number place[i] < n. */
+/* The same with embeddings, and low_res (n + SAM_CHUNK,4,side,side) for mcs_sam_masks, in memory of the model's device;
+ * prompt i's masks are number place[i] < n. */
 enum { SAM_CHUNK = 8 }; /* prompts decoded in one batch, at most */
 enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                           int n_images, const struct sam_prompts *prompts, int n, float *low_res,

@@ -43,7 +43,7 @@ static void put_token(const struct sam_config *c, const struct sam_frame *f, dou
 }
 
 struct predict_buffers {
-    float *coords, *embedding, *masks;
+    float *coords, *masks;
     int32_t *label, *kind, *image_of;
 };
 
@@ -52,6 +52,16 @@ struct predicted {
     float *low_res, *iou;
     int *place, n_placed;
 };
+
+static enum mcs_status copy_embedding(struct sam_model *m, const float *from, float *to)
+{
+    const struct tensor t = {.name = "embedding",
+                             .dt = MCS_F32,
+                             .nd = 1,
+                             .dim = {mcs_sam_embedding_values(&m->config)},
+                             .data = (void *)from};
+    return m->device->backend->device_ops->copy(m->device, &t, to);
+}
 
 /* Decodes prompts list[0..n) (n <= MAX_CHUNK), all of one kind; the plan may have more places, which repeat the first.
  */
@@ -67,7 +77,6 @@ static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings
     while (places < n) places *= 2;
     struct sam_plan *plan;
     MCS_TRY(mcs_sam_plan_get(m, 1, places, tokens, with_mask, &plan));
-    memset(b->embedding, 0, (size_t)(places * values) * sizeof(float));
     for (int i = 0; i < places; i++) {
         const struct sam_prompts *p = &prompts[list[i < n ? i : 0]];
         const struct sam_frame *f = &frames[p->image];
@@ -75,7 +84,7 @@ static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings
         while (slot < n_slots && slots[slot] != p->image) slot++;
         if (slot == n_slots) {
             slots[n_slots++] = p->image;
-            memcpy(b->embedding + slot * values, embeddings + p->image * values, (size_t)values * sizeof(float));
+            MCS_TRY(copy_embedding(m, embeddings + p->image * values, (float *)plan->embedding->data + slot * values));
         }
         b->image_of[i] = slot;
         int64_t k = i * tokens;
@@ -86,7 +95,6 @@ static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings
             put_token(c, f, p->box[2 * j], p->box[2 * j + 1], 2 + j, k++, b->coords, b->label, b->kind);
         if (with_mask) memcpy(b->masks + i * side * side, p->mask, (size_t)(side * side) * sizeof(float));
     }
-    MCS_TRY(mcs_exec_set(plan->exec, plan->embedding, b->embedding));
     MCS_TRY(mcs_exec_set(plan->exec, plan->image_of, b->image_of));
     if (tokens) {
         MCS_TRY(mcs_exec_set(plan->exec, plan->prompt.coords, b->coords));
@@ -108,13 +116,11 @@ static enum mcs_status decode_chunk(struct sam_model *m, const float *embeddings
 
 static enum mcs_status buffers_alloc(const struct sam_config *c, int64_t tokens, struct predict_buffers *b)
 {
-    const size_t values = (size_t)mcs_sam_embedding_values(c), side = (size_t)mcs_sam_side(c),
-                 rows = MAX_CHUNK * (size_t)tokens + 1;
+    const size_t side = (size_t)mcs_sam_side(c), rows = MAX_CHUNK * (size_t)tokens + 1;
     b->coords = malloc(2 * rows * sizeof(float));
-    b->embedding = malloc(MAX_CHUNK * values * sizeof(float));
     b->masks = malloc(MAX_CHUNK * side * side * sizeof(float));
     b->label = malloc((2 * rows + MAX_CHUNK) * sizeof(int32_t));
-    MCS_REQUIRE(b->coords && b->embedding && b->masks && b->label, MCS_E_NOMEM, "no memory for prompts");
+    MCS_REQUIRE(b->coords && b->masks && b->label, MCS_E_NOMEM, "no memory for prompts");
     b->kind = b->label + rows;
     b->image_of = b->kind + rows;
     return MCS_OK;
@@ -149,7 +155,6 @@ enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embe
 end:
     free(done);
     free(b.coords);
-    free(b.embedding);
     free(b.masks);
     free(b.label);
     return st;
@@ -159,18 +164,18 @@ enum mcs_status mcs_sam_predict(struct sam_model *m, const float *embeddings, co
                                 int n_images, const struct sam_prompts *prompts, int n, float *low_res, float *iou)
 {
     struct device *d = m->device;
-    const int64_t values = (int64_t)SAM_MASKS * mcs_sam_side(&m->config) * mcs_sam_side(&m->config),
-                  bytes = values * (int64_t)sizeof(float);
+    const int64_t masks = (int64_t)SAM_MASKS * mcs_sam_side(&m->config) * mcs_sam_side(&m->config),
+                  values = n_images * mcs_sam_embedding_values(&m->config), word = sizeof(float);
     int *place = malloc(((size_t)n + 1) * sizeof *place);
-    void *p = NULL;
     enum mcs_status st;
     MCS_REQUIRE(place, MCS_E_NOMEM, "no memory for %d prompts", n);
-    MCS_TRY_GOTO(d->backend->alloc(d, (n + SAM_CHUNK) * bytes, &p), st, done);
-    MCS_TRY_GOTO(mcs_sam_predict_on_device(m, embeddings, frames, n_images, prompts, n, p, place, iou), st, done);
+    MCS_TRY_GOTO(mcs_device_scratch(&m->work, ((n + SAM_CHUNK) * masks + values) * word), st, done);
+    float *decoded = m->work.p, *embedded = decoded + (n + SAM_CHUNK) * masks;
+    MCS_TRY_GOTO(d->backend->upload(d, embedded, embeddings, values * word), st, done);
+    MCS_TRY_GOTO(mcs_sam_predict_on_device(m, embedded, frames, n_images, prompts, n, decoded, place, iou), st, done);
     for (int i = 0; i < n; i++)
-        MCS_TRY_GOTO(d->backend->download(d, low_res + i * values, (float *)p + place[i] * values, bytes), st, done);
+        MCS_TRY_GOTO(d->backend->download(d, low_res + i * masks, decoded + place[i] * masks, masks * word), st, done);
 done:
-    d->backend->free(d, p);
     free(place);
     return st;
 }

@@ -27,11 +27,10 @@ struct work {
     struct sam_prompts *prompts;
     int n, *owner; /* owner: the case in the chunk that a prompt belongs to */
     struct sam_frame frame[CHUNK];
-    float *pixels, *embeddings, *iou;
-    float *low_res; /* on the device */
-    int *place;     /* index of each prompt's masks in low_res */
+    float *pixels, *iou;
+    float *embeddings, *low_res; /* on the device */
+    int *place;                  /* index of each prompt's masks in low_res */
     struct arena arena;
-    struct device_scratch on; /* of one case's masks */
 };
 
 static void add_points(struct arena *a, const struct box_component *components, int n, struct sam_prompts *p)
@@ -80,7 +79,7 @@ static int n_prompts(const struct sam_options *o, const struct box_case *c)
     return c->n_components && one ? 1 : c->n_components;
 }
 
-static enum mcs_status add_case(struct work *w, const struct sam_options *o, const struct box_case *c, int owner)
+static void add_case(struct work *w, const struct sam_options *o, const struct box_case *c, int owner)
 {
     const int n = n_prompts(o, c);
     for (int i = 0; i < n; i++) {
@@ -88,16 +87,11 @@ static enum mcs_status add_case(struct work *w, const struct sam_options *o, con
         const int all = n < c->n_components || o->form == MCS_RELEASE; /* points of all components */
         const struct box_component box = n < c->n_components ? around_all(c) : c->components[i];
         *p = (struct sam_prompts){.image = owner};
-        if (o->kind != SAM_BOXES) {
+        if (o->kind != SAM_BOXES)
             add_points(&w->arena, all ? c->components : &c->components[i], all ? c->n_components : 1, p);
-            MCS_TRY(mcs_arena_status(&w->arena));
-            MCS_REQUIRE(p->n_points > 0, MCS_E_DATA,
-                        "%s: no points to prompt with; make them with coarse --points, or use boxes", c->image);
-        }
         if (o->kind != SAM_POINTS) add_box(o, c, &box, p);
         w->owner[w->n++] = owner;
     }
-    return MCS_OK;
 }
 
 /* ---- masks of a case ---- */
@@ -126,8 +120,8 @@ static float weight_of(const struct sam_options *o, const struct sam_result *r)
 }
 
 /* Computes r->mask of case `owner`, whose prompts are [first, first + r->n_prompts). */
-static enum mcs_status unite(const struct sam_config *c, const struct sam_options *o, struct work *w, int owner,
-                             int first, struct sam_result *r)
+static enum mcs_status unite(struct sam_model *m, const struct sam_options *o, struct work *w, int owner, int first,
+                             struct sam_result *r)
 {
     const int added = o->multimask && o->form == MCS_RELEASE, each = added ? SAM_MASKS - 1 : 1, n = r->n_prompts * each;
     struct sam_counts *counts = malloc((size_t)n * (sizeof *counts + sizeof(int32_t)));
@@ -141,8 +135,9 @@ static enum mcs_status unite(const struct sam_config *c, const struct sam_option
         r->prompts[i].iou = iou[best];
         for (int k = 0; k < each; k++) plane[i * each + k] = w->place[first + i] * SAM_MASKS + (added ? 1 + k : best);
     }
-    MCS_TRY_GOTO(mcs_sam_masks(c, &w->on, w->low_res, plane, n, &w->frame[owner], weight_of(o, r), r->mask, counts), st,
-                 done);
+    MCS_TRY_GOTO(
+        mcs_sam_masks(&m->config, &m->masks, w->low_res, plane, n, &w->frame[owner], weight_of(o, r), r->mask, counts),
+        st, done);
     for (int i = 0; i < r->n_prompts; i++)
         r->prompts[i].stability =
             counts[i * each + (added ? mcs_sam_choose(w->iou + (first + i) * SAM_MASKS, 1) - 1 : 0)].stability;
@@ -151,7 +146,7 @@ done:
     return st;
 }
 
-static enum mcs_status finish_case(const struct sam_config *c, const struct sam_options *o, struct work *w, int owner,
+static enum mcs_status finish_case(struct sam_model *m, const struct sam_options *o, struct work *w, int owner,
                                    int first, int n_components, struct sam_result *r)
 {
     const struct sam_frame *f = &w->frame[owner];
@@ -162,7 +157,7 @@ static enum mcs_status finish_case(const struct sam_config *c, const struct sam_
         memcpy(r->prompts[i].box, p->box, sizeof p->box);
         r->prompts[i].n_points = p->n_points;
     }
-    MCS_TRY(unite(c, o, w, owner, first, r));
+    MCS_TRY(unite(m, o, w, owner, first, r));
     const int keep = o->keep ? o->keep : o->form == MCS_RELEASE ? n_components : 0;
     if (keep) MCS_TRY(keep_largest(r->mask, f->width, f->height, keep));
     for (int64_t i = 0; i < n; i++) r->area += r->mask[i];
@@ -171,11 +166,22 @@ static enum mcs_status finish_case(const struct sam_config *c, const struct sam_
 
 /* ---- many cases ---- */
 
-static enum mcs_status check_case(const struct sam_case *c)
+enum mcs_status mcs_sam_case_check(const struct sam_options *o, const struct sam_case *c)
 {
-    MCS_REQUIRE(c->image->width == c->prompts->width && c->image->height == c->prompts->height, MCS_E_DATA,
-                "%s: the image has %d x %d pixels, its prompts are for %d x %d", c->prompts->image, c->image->width,
-                c->image->height, c->prompts->width, c->prompts->height);
+    const struct box_case *b = c->prompts;
+    MCS_REQUIRE(c->image->width == b->width && c->image->height == b->height, MCS_E_DATA,
+                "%s: the image has %d x %d pixels, its prompts are for %d x %d", b->image, c->image->width,
+                c->image->height, b->width, b->height);
+    const int n = n_prompts(o, b);
+    for (int i = 0; i < n && o->kind != SAM_BOXES; i++) {
+        int n_points = 0;
+        if (o->form == MCS_RELEASE || n < b->n_components) /* all points with each box */
+            for (int k = 0; k < b->n_components; k++) n_points += b->components[k].n_points;
+        else
+            n_points = b->components[i].n_points;
+        MCS_REQUIRE(n_points > 0, MCS_E_DATA,
+                    "%s: no points to prompt with; make them with coarse --points, or use boxes", b->image);
+    }
     return MCS_OK;
 }
 
@@ -191,7 +197,8 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
         struct sam_result *r = &results[i];
         const struct image *img = cases[i].image;
         first[i] = w->n;
-        MCS_TRY(add_case(w, o, cases[i].prompts, i));
+        add_case(w, o, cases[i].prompts, i);
+        MCS_TRY(mcs_arena_status(&w->arena));
         r->n_prompts = w->n - first[i];
         r->mask = calloc((size_t)img->width * (size_t)img->height, 1);
         r->prompts = calloc((size_t)r->n_prompts + 1, sizeof *r->prompts);
@@ -204,10 +211,10 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
     }
     if (!w->n) return MCS_OK;
     for (int i = 0; i < w->n; i++) w->prompts[i].image = slot[w->owner[i]];
-    MCS_TRY(mcs_sam_encode_images(m, w->pixels, n_used, w->embeddings));
+    MCS_TRY(mcs_sam_encode_on_device(m, w->pixels, n_used, w->embeddings));
     MCS_TRY(
         mcs_sam_predict_on_device(m, w->embeddings, frames, n_used, w->prompts, w->n, w->low_res, w->place, w->iou));
-    for (int i = 0; i < n; i++) MCS_TRY(finish_case(c, o, w, i, first[i], cases[i].prompts->n_components, &results[i]));
+    for (int i = 0; i < n; i++) MCS_TRY(finish_case(m, o, w, i, first[i], cases[i].prompts->n_components, &results[i]));
     return MCS_OK;
 }
 
@@ -215,20 +222,18 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
                                 struct sam_result *results)
 {
     const struct sam_config *c = &m->config;
-    const int64_t pixels = 3 * (int64_t)c->image_size * c->image_size, side = mcs_sam_side(c);
+    const int64_t pixels = 3 * (int64_t)c->image_size * c->image_size, side = mcs_sam_side(c),
+                  masks = SAM_MASKS * side * side;
     /* 16 images per chunk up to 256 pixels, 1 above, to limit memory. */
     const int chunk = c->image_size <= 256 ? CHUNK : 1;
-    struct device *d = m->device;
-    struct work w = {.on = {.device = d}};
-    const int64_t masks = (int64_t)SAM_MASKS * side * side * (int64_t)sizeof(float);
-    void *p = NULL;
+    struct work w = {0};
     int max_prompts = 0;
     enum mcs_status st = MCS_OK;
     memset(results, 0, (size_t)n * sizeof *results);
     for (int i = 0; i < n; i += chunk) {
         int total = 0;
         for (int k = i; k < n && k < i + chunk; k++) {
-            MCS_TRY(check_case(&cases[k]));
+            MCS_TRY(mcs_sam_case_check(o, &cases[k]));
             total += n_prompts(o, cases[k].prompts);
         }
         if (total > max_prompts) max_prompts = total;
@@ -236,22 +241,20 @@ enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o
     w.prompts = malloc(((size_t)max_prompts + 1) * sizeof *w.prompts);
     w.owner = malloc(((size_t)max_prompts + 1) * sizeof *w.owner);
     w.pixels = malloc((size_t)(chunk * pixels) * sizeof(float));
-    w.embeddings = malloc((size_t)(chunk * mcs_sam_embedding_values(c)) * sizeof(float));
     w.place = malloc(((size_t)max_prompts + 1) * sizeof *w.place);
     w.iou = malloc((size_t)(max_prompts * SAM_MASKS + 1) * sizeof(float));
-    MCS_REQUIRE_GOTO(w.prompts && w.owner && w.pixels && w.embeddings && w.place && w.iou, MCS_E_NOMEM, st, done,
+    MCS_REQUIRE_GOTO(w.prompts && w.owner && w.pixels && w.place && w.iou, MCS_E_NOMEM, st, done,
                      "no memory for %d prompts", max_prompts);
-    MCS_TRY_GOTO(d->backend->alloc(d, (max_prompts + SAM_CHUNK) * masks, &p), st, done);
-    w.low_res = p;
+    const int64_t values = (max_prompts + SAM_CHUNK) * masks + chunk * mcs_sam_embedding_values(c);
+    MCS_TRY_GOTO(mcs_device_scratch(&m->work, values * (int64_t)sizeof(float)), st, done);
+    w.low_res = m->work.p;
+    w.embeddings = w.low_res + (max_prompts + SAM_CHUNK) * masks;
     for (int i = 0; i < n; i += chunk)
         MCS_TRY_GOTO(segment_chunk(m, o, cases + i, n - i < chunk ? n - i : chunk, &w, results + i), st, done);
 done:
     free(w.prompts);
     free(w.owner);
     free(w.pixels);
-    free(w.embeddings);
-    d->backend->free(d, w.low_res);
-    mcs_device_scratch_free(&w.on);
     free(w.place);
     free(w.iou);
     mcs_arena_free(&w.arena);

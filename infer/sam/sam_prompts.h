@@ -42,8 +42,11 @@ struct sam_result {
     int area;
 };
 
-/* n cases -> results[0..n), each to be released with mcs_sam_result_free, also after an error. E_DATA: boxes for
- * another image size; a component without points if kind is points or both (the message names the image). */
+/* E_DATA: boxes for another image size; a component without points if kind is points or both (the message names the
+ * image). */
+enum mcs_status mcs_sam_case_check(const struct sam_options *o, const struct sam_case *c);
+/* n cases -> results[0..n), each to be released with mcs_sam_result_free, also after an error. A case that
+ * mcs_sam_case_check refuses ends the call. */
 enum mcs_status mcs_sam_segment(struct sam_model *m, const struct sam_options *o, const struct sam_case *cases, int n,
                                 struct sam_result *results);
 void mcs_sam_result_free(struct sam_result *r);
