@@ -37,6 +37,7 @@ struct work {
     const struct saliency_command *c;
     struct clip_model *model;
     struct saliency_options o;
+    struct saliency session;
     struct failure_list failures;
     struct run_folder *run;
     const struct request *requests; /* all requests */
@@ -56,28 +57,23 @@ static enum mcs_status write_case(struct work *w, const struct request *r, const
     return st;
 }
 
-/* Computes the maps of n cases in one call, then writes and records them; a failed computation writes nothing. */
+/* Computes, writes and records the maps of n cases. A case that fails by its data is added to the failures. */
 static enum mcs_status run_cases(struct work *w, struct saliency_case *cases, const struct request *const *requests,
                                  int n)
 {
-    const struct saliency_command *c = w->c;
-    enum mcs_status st = mcs_saliency_run(w->model, &w->o, cases, n, c->m2ib.null.v, c->m2ib.null.n, NULL, NULL, 0);
+    enum mcs_status st = mcs_saliency_run(&w->session, cases, n, &w->failures, 0);
     for (int i = 0; i < n; i++) {
-        enum mcs_status wrote = st;
-        if (st == MCS_OK) wrote = write_case(w, requests[i], &cases[i]);
+        if (st == MCS_OK && cases[i].status == MCS_OK) {
+            cases[i].status = write_case(w, requests[i], &cases[i]);
+            st = mcs_failures_take(&w->failures, requests[i]->stem, cases[i].status);
+            if (cases[i].status == MCS_OK) w->finished[requests[i] - w->requests] = 1, w->n_done++;
+        }
         mcs_map_free(&cases[i].map);
-        if (st == MCS_OK && wrote == MCS_E_DATA)
-            mcs_failures_add_held(&w->failures, requests[i]->stem);
-        else if (wrote != MCS_OK)
-            st = wrote;
-        else
-            w->finished[requests[i] - w->requests] = 1, w->n_done++;
     }
     return st == MCS_OK ? mcs_run_flush(w->run) : st;
 }
 
-/* Processes the unfinished ones of n <= CHUNK requests. If the batch fails, each case is tried alone, so that only the
- * faulty ones fail. */
+/* Processes the unfinished ones of n <= CHUNK requests. All images are read before the device computes. */
 static enum mcs_status run_chunk(struct work *w, const struct request *requests, int n)
 {
     struct image images[CHUNK] = {0};
@@ -86,32 +82,21 @@ static enum mcs_status run_chunk(struct work *w, const struct request *requests,
     int used = 0;
     enum mcs_status st = MCS_OK;
     for (int i = 0; i < n; i++) {
-        if (w->finished[&requests[i] - w->requests]) continue;
-        st = mcs_case_name_check(w->c->output, requests[i].stem, ".png");
-        if (st == MCS_OK) st = mcs_image_read(requests[i].path, 0, &images[used]);
+        const struct request *r = &requests[i];
+        if (w->finished[r - w->requests]) continue;
+        st = mcs_case_name_check(w->c->output, r->stem, ".png");
+        if (st == MCS_OK) st = mcs_image_read(r->path, 0, &images[used]);
         if (st == MCS_E_NOMEM) goto done;
         if (st != MCS_OK) {
-            mcs_failures_add_held(&w->failures, requests[i].stem);
+            mcs_failures_add_held(&w->failures, r->stem);
             continue;
         }
-        of[used] = &requests[i];
+        of[used] = r;
         cases[used] = (struct saliency_case){
-            .image = &images[used], .text = requests[i].text, .key = mcs_rng_site(requests[i].stem)};
+            .image = &images[used], .text = r->text, .stem = r->stem, .key = mcs_rng_site(r->stem)};
         used++;
     }
-    st = used ? run_cases(w, cases, of, used) : MCS_OK;
-    if ((st == MCS_E_DATA || st == MCS_E_SHAPE) && used > 1) { /* a case is faulty: try each alone */
-        mcs_error_clear();
-        for (int i = 0; i < used; i++) {
-            st = run_cases(w, &cases[i], &of[i], 1);
-            if (st != MCS_OK && st != MCS_E_DATA && st != MCS_E_SHAPE) goto done;
-            if (st != MCS_OK) mcs_failures_add_held(&w->failures, of[i]->stem);
-            st = MCS_OK;
-        }
-    } else if (st == MCS_E_DATA || st == MCS_E_SHAPE) {
-        mcs_failures_add_held(&w->failures, of[0]->stem);
-        st = MCS_OK;
-    }
+    st = run_cases(w, cases, of, used);
 done:
     for (int i = 0; i < CHUNK; i++) mcs_image_free(&images[i]);
     return st;
@@ -181,7 +166,9 @@ static enum mcs_status run_all(struct work *w, const struct request_list *list)
 {
     struct arena a = {0};
     enum mcs_status st = start(w, list, &a);
-    if (st == MCS_OK) st = run_chunks(w, list);
+    if (st == MCS_OK && w->n_done < list->n) st = mcs_saliency_open(&w->session, w->model, &w->o);
+    if (st == MCS_OK && w->n_done < list->n) st = run_chunks(w, list);
+    mcs_saliency_close(&w->session);
     if (st == MCS_E_STOPPED) {
         mcs_error_clear();
         st = mcs_run_stopped(w->n_done, list->n);

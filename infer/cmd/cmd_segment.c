@@ -54,8 +54,6 @@ static enum mcs_status resolve(struct segment_work *w, int n, struct npy *noise)
     o->seed = (uint64_t)c->common.seed;
     w->o.sam.multimask = c->multimask;
     w->o.sam.kind = (enum sam_prompt_kind)c->sam_prompts; /* the option's words are in the enum's order */
-    w->o.null_texts = c->m2ib.null.v;
-    w->o.n_null = c->m2ib.null.n;
     return MCS_OK;
 }
 
@@ -190,7 +188,9 @@ static enum mcs_status run_all(struct segment_work *w, const struct request_list
     struct arena a = {0};
     int n_empty = 0;
     enum mcs_status st = start(w, list, &a);
-    if (st == MCS_OK) st = run_requests(w, list);
+    if (st == MCS_OK && w->n_done < list->n) st = mcs_segment_open(&w->session, &w->clip, &w->sam, &w->o);
+    if (st == MCS_OK && w->n_done < list->n) st = run_requests(w, list);
+    mcs_segment_close(&w->session);
     if (st == MCS_E_STOPPED) {
         mcs_error_clear();
         st = mcs_run_stopped(w->n_done, list->n);

@@ -37,6 +37,8 @@ enum mcs_status mcs_saliency_resolve(const struct mcs_common *common, const stru
     o->pairs = n > 0 && n < f->pairs ? n : (int)f->pairs; /* no larger batch than there are cases */
     o->seed = (uint64_t)common->seed;
     o->view = common->form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
+    o->null_texts = f->null.v;
+    o->n_null = f->null.n;
     for (int i = 0; i < f->null.n; i++) MCS_TRY(mcs_text_check(m, f->null.v[i]));
     if (!f->noise) return MCS_OK;
     MCS_TRY(read_noise(f->noise, &m->config, o, noise));

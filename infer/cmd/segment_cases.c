@@ -94,37 +94,12 @@ static enum mcs_status name_check(const struct segment_command *c, const char *s
 
 /* ---- images ---- */
 
-/* 1 if the failure concerns one case only, so that others may succeed. */
-static int concerns_one_case(enum mcs_status st)
-{
-    return st == MCS_E_DATA || st == MCS_E_SHAPE;
-}
-
-/* Segments the cases together; if that fails because of a case's data, each alone. state[i]: the status of case i.
- * Returns a failure that ends the run. */
-static enum mcs_status run_cases(struct segment_work *w, struct segment_case *cases, int n, enum mcs_status *state)
-{
-    enum mcs_status st = n ? mcs_segment_run(&w->clip, &w->sam, &w->o, cases, n, 0) : MCS_OK;
-    for (int i = 0; i < n; i++) state[i] = st;
-    if (st == MCS_OK || !concerns_one_case(st)) return st;
-    mcs_error_clear();
-    for (int i = 0; i < n; i++) {
-        const struct segment_case fresh = {.image = cases[i].image, .text = cases[i].text, .stem = cases[i].stem};
-        mcs_segment_case_free(&cases[i]);
-        cases[i] = fresh;
-        state[i] = mcs_segment_run(&w->clip, &w->sam, &w->o, &cases[i], 1, 0);
-        if (state[i] != MCS_OK && !concerns_one_case(state[i])) return state[i];
-        if (state[i] != MCS_OK) mcs_failures_add_held(&w->failures, cases[i].stem);
-    }
-    return MCS_OK;
-}
-
 enum mcs_status mcs_segment_images(struct segment_work *w, const struct request *const *requests, int n)
 {
     struct image images[SEGMENT_CHUNK] = {0};
     struct segment_case cases[SEGMENT_CHUNK] = {0};
     const struct request *of[SEGMENT_CHUNK];
-    enum mcs_status state[SEGMENT_CHUNK], st = MCS_OK;
+    enum mcs_status st = MCS_OK;
     int used = 0;
     for (int i = 0; i < n; i++) {
         if (w->results[requests[i] - w->requests]) continue;
@@ -140,9 +115,9 @@ enum mcs_status mcs_segment_images(struct segment_work *w, const struct request 
             (struct segment_case){.image = &images[used], .text = requests[i]->text, .stem = requests[i]->stem};
         used++;
     }
-    MCS_TRY_GOTO(run_cases(w, cases, used, state), st, done);
+    MCS_TRY_GOTO(mcs_segment_run(&w->session, cases, used, &w->failures, 0), st, done);
     for (int i = 0; i < used; i++)
-        if (state[i] == MCS_OK) MCS_TRY_GOTO(write_image_case(w, of[i], &cases[i]), st, done);
+        if (cases[i].status == MCS_OK) MCS_TRY_GOTO(write_image_case(w, of[i], &cases[i]), st, done);
     st = mcs_run_flush(w->run);
 done:
     for (int i = 0; i < SEGMENT_CHUNK; i++) {
@@ -211,7 +186,7 @@ static enum mcs_status run_slices(struct segment_work *w, const struct request *
         snprintf(stems[i], sizeof stems[i], "%s_z%04d", r->stem, first + i);
         cases[i] = (struct segment_case){.image = &images[i], .text = r->text, .stem = stems[i]};
     }
-    MCS_TRY_GOTO(mcs_segment_run(&w->clip, &w->sam, &w->o, cases, n, 0), st, done);
+    MCS_TRY_GOTO(mcs_segment_run(&w->session, cases, n, NULL, 0), st, done);
     for (int i = 0; i < n; i++) {
         const int64_t at = (first + i) * plane;
         memcpy(out->mask + at, cases[i].mask, (size_t)plane);

@@ -23,6 +23,7 @@ struct segment_work {
     struct clip_model clip;
     struct sam_model sam;
     struct segment_options o;
+    struct segment_session session;
     struct failure_list failures;
     struct run_folder *run;
     const struct request *requests; /* all requests; request r's result is results[r - requests] */

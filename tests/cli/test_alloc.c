@@ -4,6 +4,7 @@
 #include "engine/tape/exec.h"
 #include "infer/clip/saliency.h"
 #include "tests/support/support_malloc.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_tiny.h"
 #include "train/clip/clip_train.h"
 #include "train/sam/sam_train.h"
@@ -163,12 +164,13 @@ Test(alloc, saliency, .timeout = 60)
     struct image img;
     o.pairs = 2;
     o.copies = 3;
+    o.on_alpha = after_step, o.on_alpha_ctx = &o;
     OK(mcs_clip_model_new(&c, VOCABULARY, 1, &cpu, NULL, &m));
     OK(mcs_image_alloc(&img, 20, 20, 1));
     for (int i = 0; i < 400; i++) img.pixels[i] = (uint8_t)(i * 7);
     struct saliency_case cases[2] = {{.image = &img, .text = "a bright lesion", .key = 1},
                                      {.image = &img, .text = "a dark lesion", .key = 2}};
-    OK(mcs_saliency_run(&m, &o, cases, 2, NULL, 0, after_step, &o, 0));
+    OK(saliency_once(&m, &o, cases, 2));
     expect("saliency", counted_steps, 0);
     for (int i = 0; i < 2; i++) mcs_map_free(&cases[i].map);
     mcs_image_free(&img);

@@ -6,6 +6,7 @@
 #include "infer/segment.h"
 #include "tests/support/support_golden.h"
 #include "tests/support/support_isa.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
@@ -98,8 +99,8 @@ static void pipeline(struct models *m, const int *which, int n, int pairs, struc
     char stem[CASES][8];
     static const char *const nulls[] = {"normal", "no lesion"};
     o.saliency.pairs = pairs;
-    o.null_texts = nulls;
-    o.n_null = 2;
+    o.saliency.null_texts = nulls;
+    o.saliency.n_null = 2;
     memset(cases, 0, sizeof cases);
     for (int i = 0; i < n; i++) {
         snprintf(stem[i], sizeof stem[i], "case%d", which[i]);
@@ -107,7 +108,7 @@ static void pipeline(struct models *m, const int *which, int n, int pairs, struc
         cases[i].text = texts[which[i]];
         cases[i].stem = stem[i];
     }
-    OK(mcs_segment_run(&m->clip, &m->sam, &o, cases, n, 0));
+    OK(segment_once(&m->clip, &m->sam, &o, cases, n));
     for (int i = 0; i < n; i++) {
         struct result *to = &r[which[i]];
         memset(to, 0, sizeof *to);

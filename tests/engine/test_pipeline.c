@@ -11,6 +11,7 @@
 #include "infer/unet/ensemble.h"
 #include "infer/unet/predict.h"
 #include "tests/support/support_pipeline.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_tiny.h"
 
 /* ---- saliency ---- */
@@ -39,6 +40,7 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
     const char *const null_texts[] = {"a normal brain"};
     double most = 0;
     o.pairs = PAIRS, o.steps = STEPS, o.copies = COPIES, o.seed = 0x123456789abcdef, o.view = view, o.noise = noise;
+    o.null_texts = null_texts, o.n_null = 1;
     for (int i = 0; i < CASES; i++) draw(&img[i], 20 + 3 * i, 18 + i, (uint32_t)i);
     memset(seen, 0, sizeof seen);
     for (int d = 0; d < DEVICES; d++) {
@@ -48,7 +50,8 @@ static double saliency_differs(enum clip_view view, const float *noise, int watc
         for (int i = 0; i < CASES; i++)
             cases[d][i] = (struct saliency_case){
                 .image = &img[i], .text = i ? "a dark lesion" : "a bright lesion", .key = 100 + (uint32_t)i};
-        OK(mcs_saliency_run(&m, &o, cases[d], CASES, null_texts, 1, watches ? watch : NULL, &seen[d], 0));
+        o.on_alpha = watches ? watch : NULL, o.on_alpha_ctx = &seen[d];
+        OK(saliency_once(&m, &o, cases[d], CASES));
         mcs_clip_model_close(&m);
     }
     for (int i = 0; i < CASES; i++) {

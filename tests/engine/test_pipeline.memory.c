@@ -7,6 +7,7 @@
 #include "infer/sam/sam_prompts.h"
 #include "infer/unet/ensemble.h"
 #include "tests/support/support_pipeline.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_tiny.h"
 #include "train/unet/unet_train.h"
 
@@ -22,7 +23,7 @@ static enum mcs_status one_saliency(void)
     one.image = &img;
     enum mcs_status st = mcs_clip_model_new(&c, VOCABULARY, 1, &device[GPU], NULL, &m);
     if (st == MCS_OK) {
-        st = mcs_saliency_run(&m, &o, &one, 1, NULL, 0, NULL, NULL, 0);
+        st = saliency_once(&m, &o, &one, 1);
         mcs_clip_model_close(&m);
     }
     mcs_map_free(&one.map);

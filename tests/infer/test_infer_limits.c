@@ -6,6 +6,7 @@
 #include "data/io/store.h"
 #include "infer/clip/saliency.h"
 #include "infer/sam/sam_model.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_shell.h"
 #include "tests/support/support_tiny.h"
 
@@ -65,12 +66,14 @@ static void watch(void *ctx, int step, const float *alpha)
 }
 
 /* One run; its map is the caller's. */
-static struct saliency_case run(const struct saliency_options *o, const char *const *nulls, int n_null,
+static struct saliency_case run(const struct saliency_options *given, const char *const *nulls, int n_null,
                                 struct watched *w)
 {
+    struct saliency_options o = *given;
+    o.null_texts = nulls, o.n_null = n_null, o.on_alpha = watch, o.on_alpha_ctx = w;
     struct saliency_case c = {.image = &image, .text = "brain tumor", .key = 7};
     *w = (struct watched){0};
-    OK(mcs_saliency_run(&model, o, &c, 1, nulls, n_null, watch, w, 0));
+    OK(saliency_once(&model, &o, &c, 1));
     return c;
 }
 
@@ -83,13 +86,13 @@ Test(infer_limits, options_of_the_saliency)
     cr_expect(d.layer == -1 && d.beta == 1 && d.steps == 10 && d.copies == 10 && d.lr == 1 && d.pairs == 8);
     cr_expect(d.view == CLIP_VIEW_WHOLE && !d.noise && d.seed == 0);
     o = d, o.steps = 1;
-    refused(mcs_saliency_run(&model, &o, &c, 1, NULL, 0, NULL, NULL, 0), MCS_E_USAGE, "at least 2 steps");
+    refused(saliency_once(&model, &o, &c, 1), MCS_E_USAGE, "at least 2 steps");
     o = d, o.copies = 0;
-    refused(mcs_saliency_run(&model, &o, &c, 1, NULL, 0, NULL, NULL, 0), MCS_E_USAGE, "1 copy");
+    refused(saliency_once(&model, &o, &c, 1), MCS_E_USAGE, "1 copy");
     o = d, o.pairs = 0;
     refused(mcs_saliency_bytes(&model, &o, &bytes), MCS_E_USAGE, "1 pair");
     o = d, o.layer = 2;
-    refused(mcs_saliency_run(&model, &o, &c, 1, NULL, 0, NULL, NULL, 0), MCS_E_USAGE,
+    refused(saliency_once(&model, &o, &c, 1), MCS_E_USAGE,
             "layer 2: the bottleneck must lie below the last of 3 blocks; use 0 to 1");
 }
 

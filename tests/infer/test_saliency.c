@@ -3,8 +3,10 @@
 #include "engine/base/rng.h"
 #include "infer/clip/saliency.h"
 #include "tests/golden/formula.h"
+#include "tests/support/support_counted.h"
 #include "tests/support/support_golden.h"
 #include "tests/support/support_ops.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_tiny.h"
 
 #include <criterion/criterion.h>
@@ -151,11 +153,14 @@ static float *given_noise(int copies)
     return noise;
 }
 
-static void run(const struct saliency_options *o, const struct image *img, struct watched *w, struct saliency_case *one)
+static void run(const struct saliency_options *given, const struct image *img, struct watched *w,
+                struct saliency_case *one)
 {
+    struct saliency_options o = *given;
+    o.null_texts = nulls, o.n_null = 2, o.on_alpha = watch, o.on_alpha_ctx = w;
     *w = (struct watched){0};
     *one = (struct saliency_case){.image = img, .text = prompt, .key = 5};
-    OK(mcs_saliency_run(&model, o, one, 1, nulls, 2, watch, w, 0));
+    OK(saliency_once(&model, &o, one, 1));
     cr_expect_eq(w->n_updates, UPDATES);
     cr_expect_eq(w->last, UPDATES - 1);
     cr_expect(one->map.width == img->width && one->map.height == img->height);
@@ -281,19 +286,19 @@ Test(saliency, each_of_several_cases_is_as_it_is_alone)
     struct saliency_options o = mcs_saliency_defaults();
     struct image images[N];
     struct saliency_case many[N], one;
-    o.copies = 2, o.pairs = 3;
+    o.copies = 2, o.pairs = 3, o.null_texts = nulls, o.n_null = 2;
     for (int i = 0; i < N; i++) {
         char name[32];
         snprintf(name, sizeof name, "input.many.%d", i);
         images[i] = picture(name, widths[i]);
         many[i] = (struct saliency_case){.image = &images[i], .text = texts[i], .key = (uint32_t)(100 + i)};
     }
-    OK(mcs_saliency_run(&model, &o, many, N, nulls, 2, NULL, NULL, 0));
+    OK(saliency_once(&model, &o, many, N));
     o.pairs = 1;
     const double bound = map_error(file, "run");
     for (int i = 0; i < N; i++) {
         one = (struct saliency_case){.image = &images[i], .text = texts[i], .key = (uint32_t)(100 + i)};
-        OK(mcs_saliency_run(&model, &o, &one, 1, nulls, 2, NULL, NULL, 0));
+        OK(saliency_once(&model, &o, &one, 1));
         cr_assert(many[i].map.width == widths[i] && many[i].map.height == SIDE);
         for (int p = 0; p < widths[i] * SIDE; p++)
             cr_assert_float_eq(many[i].map.values[p], one.map.values[p], bound, "case %d, pixel %d", i, p);
@@ -306,6 +311,133 @@ Test(saliency, each_of_several_cases_is_as_it_is_alone)
         mcs_image_free(&images[i]);
     }
     mcs_safetensors_close(file);
+}
+
+/* ---- sessions ---- */
+
+static const char *const some_texts[] = {"w44 w10", "w5 w6 w7", "w60", "w12 w13 w14 w15 w16", "w30 w31"};
+
+/* Case i of any number: one of five pictures and texts, the noise's key is i. */
+static struct saliency_case some_case(const struct image *images, int i)
+{
+    return (struct saliency_case){.image = &images[i % 5], .text = some_texts[i % 5], .key = (uint32_t)i};
+}
+
+static void some_images(struct image *images)
+{
+    for (int i = 0; i < 5; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "input.many.%d", i);
+        images[i] = picture(name, SIDE);
+    }
+}
+
+/* Runs cases first, first + step, .. in an open session; each map and presence must be those of a fresh session. */
+static void expect_as_fresh(struct saliency *s, const struct image *images, int n, int first, int step)
+{
+    struct saliency_case kept[8], fresh[8];
+    for (int i = 0; i < n; i++) kept[i] = fresh[i] = some_case(images, first + i * step);
+    OK(mcs_saliency_run(s, kept, n, NULL, 0));
+    OK(saliency_once(&model, &s->o, fresh, n));
+    for (int i = 0; i < n; i++) {
+        cr_expect_arr_eq(kept[i].map.values, fresh[i].map.values, SIDE * SIDE * sizeof(float), "case %d of %d", i, n);
+        cr_expect(kept[i].presence == fresh[i].presence && kept[i].status == MCS_OK, "case %d of %d", i, n);
+        mcs_map_free(&kept[i].map);
+        mcs_map_free(&fresh[i].map);
+    }
+}
+
+Test(saliency, a_session_gives_the_same_as_a_fresh_one)
+{
+    struct saliency_options o = mcs_saliency_defaults();
+    struct image images[5];
+    struct saliency s;
+    some_images(images);
+    o.pairs = 3, o.copies = 2, o.steps = 4, o.null_texts = nulls, o.n_null = 2;
+    OK(mcs_saliency_open(&s, &model, &o));
+    expect_as_fresh(&s, images, 7, 0, 1);
+    expect_as_fresh(&s, images, 1, 4, 1);
+    expect_as_fresh(&s, images, 7, 6, -1);
+    expect_as_fresh(&s, images, 3, 2, 2);
+    expect_as_fresh(&s, images, 0, 0, 1);
+    expect_as_fresh(&s, images, 7, 0, 1);
+    mcs_saliency_close(&s);
+    for (int i = 0; i < 5; i++) mcs_image_free(&images[i]);
+}
+
+/* Opening takes the memory that is told before. Graphs are planned and memory is allocated by the first batch at the
+ * latest; every batch runs the image tower and the
+ * map once, and the bottleneck once a step. */
+Test(saliency, a_hundred_images_are_planned_once)
+{
+    enum { N = 100, PAIRS = 8, EMBED = 16, BATCHES = (N + PAIRS - 1) / PAIRS };
+    struct saliency_options o = mcs_saliency_defaults();
+    static struct saliency_case cases[N];
+    struct image images[5];
+    struct saliency s;
+    int64_t bytes;
+    some_images(images);
+    for (int i = 0; i < N; i++) {
+        cases[i] = some_case(images, i);
+        cases[i].text = some_texts[0];
+    }
+    o.copies = 2, o.steps = 3, o.null_texts = nulls, o.n_null = 2;
+    OK(mcs_saliency_bytes(&model, &o, &bytes));
+    support_count(&device);
+    OK(mcs_saliency_open(&s, &model, &o));
+    const int64_t host = PAIRS * (3 * SIDE * SIDE + ALL + 2 * EMBED) + 2 * EMBED;
+    cr_expect_eq(bytes, support_counts.alloc_bytes + 4 * host);
+    cr_expect_eq(support_counts.n_prepared, s.graph->n_steps + s.image_graph->n_steps + s.map_graph->n_steps);
+    OK(mcs_saliency_run(&s, cases, PAIRS, NULL, 0)); /* plans the texts' graph too */
+    const struct support_counts before = support_counts;
+    OK(mcs_saliency_run(&s, cases + PAIRS, N - PAIRS, NULL, 0));
+    cr_expect_eq(support_counts.n_prepared, before.n_prepared);
+    cr_expect_eq(support_counts.n_allocs, before.n_allocs);
+    cr_expect_eq(s.image_exec->n_runs, BATCHES);
+    cr_expect_eq(s.exec->n_runs, BATCHES * 2);
+    cr_expect_eq(s.map_exec->n_runs, BATCHES);
+    mcs_saliency_close(&s);
+    for (int i = 0; i < N; i++) mcs_map_free(&cases[i].map);
+    for (int i = 0; i < 5; i++) mcs_image_free(&images[i]);
+}
+
+/* One of 32 images cannot be prepared: scaled to 32 pixels across, it would be 96,000 high. The others run once, in one
+ * batch, with the same results as without it. */
+Test(saliency, a_bad_image_is_left_out_of_its_batch)
+{
+    enum { N = 32, BAD = 13 };
+    struct saliency_options o = mcs_saliency_defaults();
+    struct saliency_case cases[N], good[N];
+    struct failure_list failures = {0};
+    struct image images[5], thin;
+    struct saliency s;
+    some_images(images);
+    OK(mcs_image_alloc(&thin, 1, 3000, 1));
+    for (int i = 0; i < N; i++) cases[i] = some_case(images, i);
+    memcpy(good, cases, BAD * sizeof *good);
+    memcpy(good + BAD, cases + BAD + 1, (N - 1 - BAD) * sizeof *good);
+    cases[BAD].image = &thin, cases[BAD].stem = "thin";
+    o.pairs = N, o.copies = 2, o.steps = 3, o.view = CLIP_VIEW_CROP;
+    OK(mcs_saliency_open(&s, &model, &o));
+    OK(mcs_saliency_run(&s, cases, N, &failures, 0));
+    cr_expect(s.image_exec->n_runs == 1 && s.exec->n_runs == 2 && s.map_exec->n_runs == 1);
+    cr_assert_eq(failures.n, 1);
+    cr_expect_str_eq(failures.items[0].stem, "thin");
+    cr_expect(strstr(failures.items[0].reason, "32 x 96000"), "%s", failures.items[0].reason);
+    cr_expect(cases[BAD].status == MCS_E_DATA && !cases[BAD].map.values);
+    OK(mcs_saliency_run(&s, good, N - 1, NULL, 0));
+    for (int i = 0, k = 0; i < N; i++) {
+        if (i == BAD) continue;
+        cr_expect_arr_eq(cases[i].map.values, good[k].map.values, SIDE * SIDE * sizeof(float), "case %d", i);
+        mcs_map_free(&cases[i].map);
+        mcs_map_free(&good[k++].map);
+    }
+    cr_expect_eq(mcs_saliency_run(&s, cases, N, NULL, 0), MCS_E_DATA); /* without a list it ends the run */
+    mcs_error_clear();
+    mcs_saliency_close(&s);
+    mcs_failures_free(&failures);
+    mcs_image_free(&thin);
+    for (int i = 0; i < 5; i++) mcs_image_free(&images[i]);
 }
 
 /* ---- the map of tokens ---- */

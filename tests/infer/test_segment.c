@@ -4,6 +4,7 @@
 #include "infer/segment.h"
 #include "tests/support/support_golden.h"
 #include "tests/support/support_segment.h"
+#include "tests/support/support_sessions.h"
 #include "tests/support/support_shell.h"
 
 #include <criterion/criterion.h>
@@ -36,8 +37,8 @@ Test(segment, the_saliency_stage_follows_its_form)
         s.view = release ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
         s.steps = o.saliency.steps = 3;
         cr_expect(o.coarse.form == form[MCS_FORM_COARSE] && o.sam.form == form[MCS_FORM_SAM]);
-        OK(mcs_segment_run(&segment_clip, NULL, &o, &c, 1, 0));
-        OK(mcs_saliency_run(&segment_clip, &s, &alone, 1, NULL, 0, NULL, NULL, 0));
+        OK(segment_once(&segment_clip, NULL, &o, &c, 1));
+        OK(saliency_once(&segment_clip, &s, &alone, 1));
         cr_expect_arr_eq(c.map.values, alone.map.values, SEGMENT_PIXELS * sizeof(float));
         maps[release] = alone.map.values;
         mcs_segment_case_free(&c);
@@ -125,7 +126,7 @@ Test(segment, iou_is_the_mean_over_the_boxes)
         .image = "a", .width = SEGMENT_WIDTH, .height = SEGMENT_HEIGHT, .n_components = 2, .components = two};
     const struct sam_case one = {&img, &boxes};
     struct sam_result r;
-    OK(mcs_segment_sam(&segment_sam, &o, &c, 1, 0));
+    OK(mcs_segment_sam(&segment_sam, &o.sam, &c, 1, NULL, 0));
     OK(mcs_sam_segment(&segment_sam, &o.sam, &one, 1, &r));
     cr_assert_eq(r.n_prompts, 2);
     cr_expect_float_eq(c.iou, ((double)r.prompts[0].iou + (double)r.prompts[1].iou) / 2, 1e-6);
@@ -256,8 +257,8 @@ Test(segment, options_of_sam_on_a_folder)
 
 /* ---- one image at fault ---- */
 
-/* An image of 60000 x 1 pixels can be read, but cannot be resized to the model's input, which fails the whole batch.
- * Each other image is then done alone, with the same result as without the faulty one. */
+/* An image of 60000 x 1 pixels can be read, but cannot be resized to the model's input. It is left out of its batch,
+ * and the others get the same result as without it. */
 Test(segment, a_batch_with_one_bad_image_loses_that_one_only)
 {
     struct image thin;
@@ -279,6 +280,34 @@ Test(segment, a_batch_with_one_bad_image_loses_that_one_only)
     expect("for f in a b c; do cmp u/$f.png v/$f.png || exit 9; done; ls v/b2.*", 2, "");
     expect("mkdir only; cp bad/b2.png only; mcsam saliency -m clip -i only --text tumor --form release -o w", 65,
            "1 of 1");
+}
+
+/* 31 images and a bad one in batches of 32 or 8. The trace tells how often each graph was planned and run: the
+ * bottleneck steps - 1 = 2 times a batch, the image tower once. */
+Test(segment, a_bad_image_does_not_run_its_batch_again)
+{
+    static const char *const lines[] = {"saliency -m clip --pairs 32", "saliency -m clip",
+                                        "segment --clip clip --sam sam --pairs 32", "segment --clip clip --sam sam"};
+    struct image thin;
+    OK(mcs_image_alloc(&thin, 60000, 1, 1));
+    expect("mkdir many; for i in $(seq 10 40); do cp img/b.png many/$i.png; done", 0, "");
+    OK(mcs_image_write_png(shell_path("many/20b.png"), &thin));
+    mcs_image_free(&thin);
+    for (int i = 0; i < 4; i++) {
+        const int batches = i % 2 ? 4 : 1;
+        char line[512], want[64];
+        snprintf(line, sizeof line,
+                 "rm -rf r; mcsam %s -i many --text tumor --steps 3 --copies 2 --form release --trace t.json -o r",
+                 lines[i]);
+        expect(line, 3, "");
+        expect("cut -d, -f1 r/failures.csv | tr '\\n' ' '", 0, "case 20b ");
+        expect("ls r/??.png | wc -l", 0, "31");
+        snprintf(want, sizeof want, "1 graph, %d runs\n1 graph, %d runs", 2 * batches, batches);
+        expect("for s in 'cosine m2ib.fit\",\"cat\":\"forward' 'conv visual.trunk.patch_embed.proj'; do grep \"$s\" "
+               "t.json "
+               "> s; echo $(grep -c . s) graph, $(grep -o 'runs\":[0-9]*' s | cut -d: -f2) runs; done",
+               0, want);
+    }
 }
 
 /* ---- dry runs ---- */

@@ -286,7 +286,7 @@ Test(demo_parts, segmentation_takes_the_demos_options)
     cr_expect(s.saliency.layer == 1 && s.saliency.beta == 0.75f && s.saliency.steps == 13 && s.saliency.copies == 6);
     cr_expect(s.saliency.seed == 41 && s.coarse.seed == 41);
     cr_expect((int)s.coarse.rank == 2 && s.coarse.min_confidence == 0.25f && s.coarse.grow_px == 9);
-    cr_expect(s.null_texts == mcs_demo_null_prompts && s.n_null == DEMO_NULL_PROMPTS);
+    cr_expect(s.saliency.null_texts == mcs_demo_null_prompts && s.saliency.n_null == DEMO_NULL_PROMPTS);
     cr_expect(s.coarse.keep == want.coarse.keep && s.sam.grow_px == want.sam.grow_px);
 }
 

@@ -5,6 +5,7 @@
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
 #include "tests/support/support_figures.h"
+#include "tests/support/support_sessions.h"
 #include "train/cmd/demo_command.h"
 
 #include <criterion/criterion.h>
@@ -130,7 +131,7 @@ static void segment_test(struct sam_model *sam, struct segment_case *cases)
         cases[i] = (struct segment_case){.image = &run.test.cases[i].image,
                                          .text = run.test.cases[i].sample->lesion[0].prompt4,
                                          .stem = run.test.cases[i].stem};
-    OK(mcs_segment_run(&run.clip, sam, &o, cases, run.test.n, 0));
+    OK(segment_once(&run.clip, sam, &o, cases, run.test.n));
 }
 
 static void make_test(int n)
@@ -219,7 +220,7 @@ Test(demo_stages, controls)
         cases[i] =
             (struct segment_case){.image = &c->image, .text = c->sample->lesion[i % 2].prompt4, .stem = stems[i]};
     }
-    OK(mcs_segment_run(&run.clip, &run.sam, &o, cases, 2 * N, 0));
+    OK(segment_once(&run.clip, &run.sam, &o, cases, 2 * N));
     OK(mcs_demo_control(&run));
     for (int i = 0; i < 2 * N; i++) {
         const struct demo_sample *s = run.two.cases[i / 2].sample;
@@ -262,7 +263,7 @@ static void check_labels(int wanted, int n_expected)
         cases[n++] = (struct segment_case){.image = &c->image, .text = c->sample->lesion[0].prompt4, .stem = c->stem};
     }
     cr_assert_eq(n, n_expected);
-    OK(mcs_segment_run(&run.clip, &run.sam, &o, cases, n, 0));
+    OK(segment_once(&run.clip, &run.sam, &o, cases, n));
     OK(mcs_demo_labels(&run));
     cr_assert_eq(run.n_labelled, n);
     for (int i = 0; i < n; i++) {

@@ -25,8 +25,8 @@ struct segment_options mcs_demo_segment_options(const struct demo_options *o)
     s.coarse.rank = (enum mcs_coarse_rank)o->rank;
     s.coarse.min_confidence = (float)o->min_confidence;
     s.coarse.grow_px = (int)o->grow;
-    s.null_texts = mcs_demo_null_prompts;
-    s.n_null = DEMO_NULL_PROMPTS;
+    s.saliency.null_texts = mcs_demo_null_prompts;
+    s.saliency.n_null = DEMO_NULL_PROMPTS;
     return s;
 }
 
@@ -231,6 +231,17 @@ static enum mcs_status make_cases(const struct demo_set *set, struct segment_cas
     return MCS_OK;
 }
 
+/* Segments all cases of a stage; sam NULL: stops after the coarse masks. */
+static enum mcs_status segment(struct demo_run *run, struct sam_model *sam, struct segment_case *cases, int n)
+{
+    const struct segment_options o = mcs_demo_segment_options(run->o);
+    struct segment_session s;
+    MCS_TRY(mcs_segment_open(&s, &run->clip, sam, &o));
+    const enum mcs_status st = mcs_segment_run(&s, cases, n, NULL, 1);
+    mcs_segment_close(&s);
+    return st;
+}
+
 /* Scores the saliency map as a mask, thresholded at 0.5. */
 static enum mcs_status score_saliency(struct demo_run *run, enum demo_stage stage, const struct segment_case *cases)
 {
@@ -267,10 +278,9 @@ static void free_cases(struct segment_case *cases, int n)
 
 enum mcs_status mcs_demo_saliency_before(struct demo_run *run)
 {
-    const struct segment_options o = mcs_demo_segment_options(run->o);
     struct segment_case *cases;
     MCS_TRY(make_cases(&run->test, &cases));
-    enum mcs_status st = mcs_segment_run(&run->clip, NULL, &o, cases, run->test.n, 1);
+    enum mcs_status st = segment(run, NULL, cases, run->test.n);
     if (st == MCS_OK) st = score_saliency(run, STAGE_SALIENCY_START, cases);
     free_cases(cases, run->test.n);
     return st;
@@ -278,9 +288,8 @@ enum mcs_status mcs_demo_saliency_before(struct demo_run *run)
 
 enum mcs_status mcs_demo_zero_shot(struct demo_run *run)
 {
-    const struct segment_options o = mcs_demo_segment_options(run->o);
     MCS_TRY(make_cases(&run->test, &run->segmented));
-    MCS_TRY(mcs_segment_run(&run->clip, &run->sam, &o, run->segmented, run->test.n, 1));
+    MCS_TRY(segment(run, &run->sam, run->segmented, run->test.n));
     MCS_TRY(score_saliency(run, STAGE_SALIENCY, run->segmented));
     for (int s = STAGE_POST; s <= STAGE_SAM; s++) MCS_TRY(score_masks(run, (enum demo_stage)s, run->segmented));
     for (int i = 0; i < run->test.n; i++) run->r.presence[i] = (double)run->segmented[i].presence;
@@ -332,7 +341,6 @@ done:
 enum mcs_status mcs_demo_control(struct demo_run *run)
 {
     const int n = 2 * run->two.n;
-    struct segment_options o = mcs_demo_segment_options(run->o);
     struct segment_case *cases = calloc((size_t)n + 1, sizeof *cases);
     char(*stems)[40] = calloc((size_t)n + 1, sizeof *stems);
     enum mcs_status st = MCS_OK;
@@ -343,7 +351,7 @@ enum mcs_status mcs_demo_control(struct demo_run *run)
         cases[i] =
             (struct segment_case){.image = &c->image, .text = c->sample->lesion[i % 2].prompt4, .stem = stems[i]};
     }
-    if (n) MCS_TRY_GOTO(mcs_segment_run(&run->clip, &run->sam, &o, cases, n, 1), st, done);
+    if (n) MCS_TRY_GOTO(segment(run, &run->sam, cases, n), st, done);
     run->r.prompt_dice = run->r.other_dice = n ? 0 : NAN;
     for (int i = 0; i < n; i++) {
         const struct demo_sample *s = run->two.cases[i / 2].sample;
@@ -364,7 +372,6 @@ done:
 enum mcs_status mcs_demo_labels(struct demo_run *run)
 {
     struct demo_set some = {.cases = calloc((size_t)run->train.n + 1, sizeof *some.cases)};
-    const struct segment_options o = mcs_demo_segment_options(run->o);
     run->labelled = mcs_arena_alloc(&run->arena, (size_t)(run->train.n + 1) * sizeof *run->labelled);
     run->label = mcs_arena_alloc(&run->arena, (size_t)(run->train.n + 1) * sizeof *run->label);
     struct segment_case *cases = NULL;
@@ -378,7 +385,7 @@ enum mcs_status mcs_demo_labels(struct demo_run *run)
         }
     run->n_labelled = some.n;
     MCS_TRY_GOTO(make_cases(&some, &cases), st, done);
-    MCS_TRY_GOTO(mcs_segment_run(&run->clip, &run->sam, &o, cases, some.n, 1), st, done);
+    MCS_TRY_GOTO(segment(run, &run->sam, cases, some.n), st, done);
     for (int i = 0; i < some.n; i++) {
         run->label[i] = mcs_arena_alloc(&run->arena, DEMO_PIXELS);
         MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, done);
