@@ -67,6 +67,8 @@ void mcs_ensemble_close(struct ensemble *e)
     for (int i = 0; e->weights && i < UNET_MAX_CHECKPOINTS; i++) free(e->weights[i]);
     free(e->weights);
     free(e->checkpoint);
+    mcs_sliding_close(&e->sliding);
+    mcs_device_scratch_free(&e->results);
     if (e->model.params) mcs_unet_model_close(&e->model);
     *e = (struct ensemble){0};
 }
@@ -78,14 +80,6 @@ static int n_members(const struct ensemble *e, enum ensemble_choice choice)
     return members;
 }
 
-/* The choices and the maps that a run returns. */
-struct wanted {
-    const enum ensemble_choice *choices;
-    int n_choices;
-    double threshold;
-    const struct ensemble_maps *maps;
-};
-
 static enum mcs_status use_weights(struct ensemble *e, int i)
 {
     struct device *d = e->model.device;
@@ -93,20 +87,20 @@ static enum mcs_status use_weights(struct ensemble *e, int i)
                               e->model.params->n_values * (int64_t)sizeof(float));
 }
 
-static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s, const struct wanted *w,
-                                           float *const *prob)
+static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s, const enum ensemble_choice *choices,
+                                           int n_choices, float *const *prob)
 {
     int begun[ENSEMBLE_MAX_CHOICES] = {0};
     for (int i = 0; i < e->n; i++) {
         MCS_TRY(use_weights(e, i));
         MCS_TRY(mcs_sliding_enqueue(s));
-        for (int g = 0; g < w->n_choices; g++) {
-            if (!mcs_ensemble_includes(e, w->choices[g], i)) continue;
+        for (int g = 0; g < n_choices; g++) {
+            if (!mcs_ensemble_includes(e, choices[g], i)) continue;
             const struct softmax_args a = {.n = (int)s->n,
                                            .classes = (int)e->model.plans.net.classes,
                                            .first = !begun[g]++,
                                            .pixels = s->height * s->width,
-                                           .share = 1 / (float)n_members(e, w->choices[g]),
+                                           .share = 1 / (float)n_members(e, choices[g]),
                                            .logits = s->logits,
                                            .prob = prob[g]};
             MCS_TRY(e->model.device->backend->device_ops->softmax(e->model.device, &a));
@@ -115,57 +109,50 @@ static enum mcs_status enqueue_checkpoints(struct ensemble *e, struct sliding *s
     return MCS_OK;
 }
 
-/* Enqueues all work on the device; the host waits only for the results. */
-static enum mcs_status run(struct ensemble *e, struct sliding *s, const struct wanted *w)
+/* Loads the images into e->sliding, which is opened again if their size or the options have changed. */
+static enum mcs_status load(struct ensemble *e, const struct sliding_options *o, const float *images, int64_t n,
+                            int64_t height, int64_t width)
 {
-    struct device *d = e->model.device;
-    const int64_t pixels = s->n * s->height * s->width, classes = e->model.plans.net.classes;
-    float *prob[ENSEMBLE_MAX_CHOICES] = {0};
-    void *bits = NULL, *labels = NULL, *p;
-    enum mcs_status st;
-    MCS_TRY_GOTO(d->backend->alloc(d, pixels * (int64_t)sizeof(float), &bits), st, done);
-    MCS_TRY_GOTO(d->backend->alloc(d, pixels, &labels), st, done);
-    for (int g = 0; g < w->n_choices; g++) {
-        MCS_TRY_GOTO(d->backend->alloc(d, pixels * classes * (int64_t)sizeof(float), &p), st, done);
-        prob[g] = p;
-    }
-    MCS_TRY_GOTO(enqueue_checkpoints(e, s, w, prob), st, done);
-    for (int g = 0; g < w->n_choices; g++) {
-        const struct ensemble_maps *m = &w->maps[g];
-        const struct prob_maps_args a = {.n = (int)s->n,
-                                         .classes = (int)classes,
-                                         .pixels = s->height * s->width,
-                                         .threshold = w->threshold,
-                                         .prob = prob[g],
-                                         .bits = m->bits ? bits : NULL,
-                                         .labels = m->labels ? labels : NULL,
-                                         .bad = s->bad};
-        MCS_TRY_GOTO(d->backend->device_ops->prob_maps(d, &a), st, done);
-        if (!g) MCS_TRY_GOTO(mcs_sliding_check(s), st, done); /* no maps are returned of logits that are not finite */
-        if (m->bits) MCS_TRY_GOTO(d->backend->download(d, m->bits, bits, pixels * (int64_t)sizeof(float)), st, done);
-        if (m->labels) MCS_TRY_GOTO(d->backend->download(d, m->labels, labels, pixels), st, done);
-        if (m->prob)
-            MCS_TRY_GOTO(d->backend->download(d, m->prob, prob[g], pixels * classes * (int64_t)sizeof(float)), st,
-                         done);
-    }
-    st = MCS_OK;
-done:
-    for (int g = 0; g < w->n_choices; g++) d->backend->free(d, prob[g]);
-    d->backend->free(d, bits);
-    d->backend->free(d, labels);
-    return st;
+    struct sliding *s = &e->sliding;
+    const int same_options = s->o.step == o->step && s->o.mirror == o->mirror && s->o.batch == o->batch;
+    if (s->model && same_options && s->height == height && s->width == width && n > 0 && n <= s->capacity)
+        return mcs_sliding_load(s, images, n);
+    mcs_sliding_close(s);
+    return mcs_sliding_open(s, &e->model, o, images, n, height, width);
 }
 
 enum mcs_status mcs_ensemble_run(struct ensemble *e, const struct sliding_options *o, const float *images, int64_t n,
                                  int64_t height, int64_t width, const enum ensemble_choice *choices, int n_choices,
                                  double threshold, const struct ensemble_maps *maps)
 {
-    const struct wanted w = {choices, n_choices, threshold, maps};
-    struct sliding s = {0};
-    MCS_TRY(mcs_sliding_open(&s, &e->model, o, images, n, height, width));
-    const enum mcs_status st = run(e, &s, &w);
-    mcs_sliding_close(&s);
-    return st;
+    struct sliding *s = &e->sliding;
+    struct device *d = e->model.device;
+    const int64_t pixels = n * height * width, classes = e->model.plans.net.classes, word = sizeof(float);
+    float *prob[ENSEMBLE_MAX_CHOICES] = {0};
+    MCS_TRY(load(e, o, images, n, height, width));
+    e->results.device = d;
+    MCS_TRY(mcs_device_scratch(&e->results, pixels * ((n_choices * classes + 1) * word + 1)));
+    for (int g = 0; g < n_choices; g++) prob[g] = (float *)e->results.p + g * pixels * classes;
+    float *bits = (float *)e->results.p + n_choices * pixels * classes;
+    uint8_t *labels = (uint8_t *)(bits + pixels);
+    MCS_TRY(enqueue_checkpoints(e, s, choices, n_choices, prob));
+    for (int g = 0; g < n_choices; g++) {
+        const struct ensemble_maps *m = &maps[g];
+        const struct prob_maps_args a = {.n = (int)n,
+                                         .classes = (int)classes,
+                                         .pixels = height * width,
+                                         .threshold = threshold,
+                                         .prob = prob[g],
+                                         .bits = m->bits ? bits : NULL,
+                                         .labels = m->labels ? labels : NULL,
+                                         .bad = s->bad};
+        MCS_TRY(d->backend->device_ops->prob_maps(d, &a));
+        if (!g) MCS_TRY(mcs_sliding_check(s)); /* no maps are returned of logits that are not finite */
+        if (m->bits) MCS_TRY(d->backend->download(d, m->bits, bits, pixels * word));
+        if (m->labels) MCS_TRY(d->backend->download(d, m->labels, labels, pixels));
+        if (m->prob) MCS_TRY(d->backend->download(d, m->prob, prob[g], pixels * classes * word));
+    }
+    return MCS_OK;
 }
 
 enum mcs_status mcs_ensemble_predict(struct ensemble *e, const struct sliding_options *o, const float *images,

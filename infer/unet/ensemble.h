@@ -12,6 +12,8 @@ struct ensemble {
     int n;                              /* checkpoints */
     struct unet_checkpoint *checkpoint; /* in order of their steps */
     float **weights;                    /* of each checkpoint, laid out as params->data, on the host */
+    struct sliding sliding;             /* the windows of the last run, kept while the size of the images stays */
+    struct device_scratch results;
 };
 /* Reads a run folder and the checkpoints that at least one of the choices includes. E_NOINPUT, E_DATA. Freed with
  * mcs_ensemble_close. */

@@ -98,7 +98,7 @@ static enum mcs_status on_device(struct device *d, int64_t n, const void *src, v
     return src ? d->backend->upload(d, p, src, 4 * n) : MCS_OK;
 }
 
-static enum mcs_status alloc_all(struct sliding *s, const float *images, const float *gaussian, const float *weights)
+static enum mcs_status alloc_all(struct sliding *s, const float *gaussian, const float *weights)
 {
     struct device *d = s->model->device;
     const int64_t *patch = s->model->plans.patch, area = s->padded[0] * s->padded[1], items = n_items(s);
@@ -107,36 +107,50 @@ static enum mcs_status alloc_all(struct sliding *s, const float *images, const f
     enum mcs_status st;
     MCS_REQUIRE(list, MCS_E_NOMEM, "no memory for %lld windows", (long long)items);
     for (int64_t i = 0; i < items; i++) list[i] = window_at(s, i);
-    MCS_TRY_GOTO(on_device(d, s->n * area * channels, images, &s->images), st, done);
+    MCS_TRY_GOTO(on_device(d, s->n * area * channels, NULL, &s->images), st, done);
     MCS_TRY_GOTO(on_device(d, patch[0] * patch[1], gaussian, &s->gaussian), st, done);
     MCS_TRY_GOTO(on_device(d, area, weights, &s->weights), st, done);
     MCS_TRY_GOTO(on_device(d, items * (int64_t)(sizeof *list / 4), list, &s->list), st, done);
     MCS_TRY_GOTO(on_device(d, s->n * area * classes, NULL, &s->sums), st, done);
     MCS_TRY_GOTO(on_device(d, s->n * s->height * s->width * classes, NULL, &s->logits), st, done);
     MCS_TRY_GOTO(on_device(d, 1, NULL, &s->bad), st, done);
-    st = d->backend->zero(d, s->bad, sizeof *s->bad);
 done:
     free(list);
     return st;
 }
 
-/* Images with zeros around them, the windows' weights and their sums, computed on the host. */
-static enum mcs_status fill_memory(struct sliding *s, const float *images)
+/* The windows' weights and their sums, computed on the host; memory for everything. */
+static enum mcs_status make_memory(struct sliding *s)
 {
-    const int64_t *patch = s->model->plans.patch, window = patch[0] * patch[1], area = s->padded[0] * s->padded[1],
-                  channels = s->model->plans.net.in_channels;
-    float *padded = floats(s->n * area * channels), *gaussian = floats(window), *weights = floats(area);
+    const int64_t *patch = s->model->plans.patch;
+    float *gaussian = floats(patch[0] * patch[1]), *weights = floats(s->padded[0] * s->padded[1]);
     enum mcs_status st;
-    MCS_REQUIRE_GOTO(gaussian && padded && weights, MCS_E_NOMEM, st, done, "no memory for %lld images of %lld x %lld",
-                     (long long)s->n, (long long)s->width, (long long)s->height);
+    MCS_REQUIRE_GOTO(gaussian && weights, MCS_E_NOMEM, st, done, "no memory for windows");
     mcs_sliding_gaussian(patch[0], patch[1], gaussian);
-    place_images(s, images, channels, padded);
     sum_weights(s, gaussian, weights);
-    st = alloc_all(s, padded, gaussian, weights);
+    st = alloc_all(s, gaussian, weights);
 done:
-    free(padded);
     free(gaussian);
     free(weights);
+    return st;
+}
+
+enum mcs_status mcs_sliding_load(struct sliding *s, const float *images, int64_t n)
+{
+    struct device *d = s->model->device;
+    const int64_t channels = s->model->plans.net.in_channels, values = n * s->padded[0] * s->padded[1] * channels;
+    MCS_REQUIRE(n > 0 && n <= s->capacity, MCS_E_USAGE, "%lld images at once; want 1 to %lld", (long long)n,
+                (long long)s->capacity);
+    s->n = n;
+    MCS_TRY(d->backend->zero(d, s->bad, sizeof *s->bad));
+    if (s->padded[0] == s->height && s->padded[1] == s->width)
+        return d->backend->upload(d, s->images, images, values * (int64_t)sizeof *images);
+    float *padded = floats(values);
+    MCS_REQUIRE(padded, MCS_E_NOMEM, "no memory for %lld images of %lld x %lld", (long long)n, (long long)s->width,
+                (long long)s->height);
+    place_images(s, images, channels, padded);
+    const enum mcs_status st = d->backend->upload(d, s->images, padded, values * (int64_t)sizeof *padded);
+    free(padded);
     return st;
 }
 
@@ -145,7 +159,7 @@ enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const 
 {
     const int64_t *patch = m->plans.patch;
     enum mcs_status st;
-    *s = (struct sliding){.model = m, .o = *o, .n = n, .height = height, .width = width};
+    *s = (struct sliding){.model = m, .o = *o, .n = n, .capacity = n, .height = height, .width = width};
     MCS_REQUIRE(o->step > 0 && o->step <= 1, MCS_E_USAGE, "a step of %g windows cannot be: want above 0 and at most 1",
                 o->step);
     MCS_REQUIRE(n > 0 && height > 0 && width > 0 && o->batch > 0, MCS_E_USAGE, "there is nothing to predict");
@@ -162,8 +176,10 @@ enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const 
     MCS_REQUIRE_GOTO(s->n_y > 0 && s->n_x > 0, MCS_E_USAGE, st, failed,
                      "a step of %g makes more than %d windows along an axis", o->step, MAX_WINDOWS);
     s->batch = n_items(s) < o->batch ? n_items(s) : o->batch;
-    MCS_TRY_GOTO(fill_memory(s, images), st, failed);
+    if (m->exec && m->image->dim[0] > s->batch && m->image->dim[0] <= o->batch) s->batch = m->image->dim[0];
+    MCS_TRY_GOTO(make_memory(s), st, failed);
     MCS_TRY_GOTO(mcs_unet_model_compile(m, s->batch), st, failed);
+    MCS_TRY_GOTO(mcs_sliding_load(s, images, n), st, failed);
     return MCS_OK;
 failed:
     mcs_sliding_close(s);

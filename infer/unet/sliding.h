@@ -25,7 +25,7 @@ void mcs_sliding_gaussian(int64_t height, int64_t width, float *weight);
 struct sliding {
     struct unet_model *model;
     struct sliding_options o;
-    int64_t n, height, width;     /* of the images */
+    int64_t n, capacity, height, width; /* n <= capacity images of one size */
     int64_t padded[2], before[2]; /* size after zero padding to at least a patch, and the padding before the image */
     int64_t *start_y, *start_x;   /* (n_y), (n_x): the windows' first rows and columns in the padded image */
     int n_y, n_x;
@@ -37,14 +37,18 @@ struct sliding {
     float *logits;               /* (n, height, width, classes) */
     uint32_t *bad;               /* one flag, 1: a logit is not finite */
 };
-/* images (n, height, width, channels), normalised. E_USAGE: options out of range. Freed with mcs_sliding_close. */
+/* images (n, height, width, channels), normalised. If the model's graph is compiled for a larger batch that o allows,
+ * it is used as it is. E_USAGE: options out of range. Freed with mcs_sliding_close. */
 enum mcs_status mcs_sliding_open(struct sliding *s, struct unet_model *m, const struct sliding_options *o,
                                  const float *images, int64_t n, int64_t height, int64_t width);
+/* Replaces the images by n others of their size; n <= s->capacity, the number at opening. */
+enum mcs_status mcs_sliding_load(struct sliding *s, const float *images, int64_t n);
 /* Predicts with the model's current weights: logits (n, height, width, classes). E_DATA: a logit that is not finite. */
 enum mcs_status mcs_sliding_run(struct sliding *s, float *logits);
 /* The same into s->logits, without waiting; the caller then calls mcs_sliding_check. */
 enum mcs_status mcs_sliding_enqueue(struct sliding *s);
-enum mcs_status mcs_sliding_check(struct sliding *s); /* waits; E_DATA: since the opening a logit was not finite */
+/* Waits. E_DATA: since the images were loaded a logit was not finite. */
+enum mcs_status mcs_sliding_check(struct sliding *s);
 void mcs_sliding_close(struct sliding *s);
 
 #endif
