@@ -15,72 +15,75 @@ struct clip_session {
     struct exec *exec;
     struct tensor *image, *out;
     struct clip_text text;
-    int32_t *ids, *position, *key, *offset; /* host buffers of a text session */
-    float *host;                            /* host buffer of one batch: images or embeddings */
 };
 
-void mcs_clip_session_free(struct clip_session *p)
+/* Host memory of one batch. */
+struct clip_batch {
+    float *images, *out;
+    int32_t *ids, *position, *key, offset[TEXT_BATCH + 1];
+};
+
+static void session_free(struct clip_session *p)
 {
     if (!p) return;
     mcs_exec_free(p->exec);
     mcs_graph_free(p->graph);
-    free(p->ids);
-    free(p->position);
-    free(p->key);
-    free(p->offset);
-    free(p->host);
     free(p);
 }
 
-/* Compiles the recorded graph and allocates the shared memory, also if the allocation failed for an earlier graph. */
-static enum mcs_status make_exec(struct clip_model *m, struct clip_session *p)
+void mcs_clip_sessions_close(struct clip_model *m)
 {
-    m->memory.device = m->device;
-    if (!p->exec) MCS_TRY(mcs_exec_new_in(&m->memory, p->graph, &p->exec));
-    return mcs_exec_memory_alloc(&m->memory);
+    session_free(m->image_session);
+    for (size_t i = 0; i < sizeof m->text_session / sizeof *m->text_session; i++) session_free(m->text_session[i]);
+    mcs_exec_memory_free(&m->memory);
+    if (m->batch) free(m->batch->images);
+    if (m->batch) free(m->batch->ids);
+    free(m->batch);
 }
 
-static enum mcs_status image_session_new(struct clip_model *m, struct clip_session *p)
+static enum mcs_status batch_alloc(struct clip_model *m)
 {
-    const int64_t s = m->config.image_size;
-    p->graph = mcs_graph_new(m->params, m->device->activations);
-    p->image = mcs_input(p->graph, "image", MCS_F32, MCS_DIMS(IMAGE_BATCH, s, s, 3));
-    p->out = mcs_keep(mcs_clip_image(p->graph, p->image, &m->config));
-    p->host = calloc((size_t)(IMAGE_BATCH * (s * s * 3 + m->config.embed)), sizeof(float));
-    MCS_REQUIRE(p->host, MCS_E_NOMEM, "no memory for a batch of images");
+    const size_t pixels = (size_t)m->config.image_size * (size_t)m->config.image_size * 3,
+                 rows = (size_t)TEXT_BATCH * (size_t)m->config.context + TEXT_BUCKET;
+    struct clip_batch *b = m->batch ? m->batch : calloc(1, sizeof *b);
+    MCS_REQUIRE(b, MCS_E_NOMEM, "no memory for a batch");
+    m->batch = b;
+    if (!b->images) b->images = calloc(IMAGE_BATCH * pixels + (size_t)(TEXT_BATCH * m->config.embed), sizeof(float));
+    if (!b->ids) b->ids = calloc(3 * rows, sizeof *b->ids);
+    MCS_REQUIRE(b->images && b->ids, MCS_E_NOMEM, "no memory for a batch of images and texts");
+    b->out = b->images + IMAGE_BATCH * pixels;
+    b->position = b->ids + rows;
+    b->key = b->position + rows;
     return MCS_OK;
 }
 
-static enum mcs_status text_session_new(struct clip_model *m, int64_t rows, struct clip_session *p)
-{
-    const size_t capacity = (size_t)TEXT_BATCH * (size_t)m->config.context + TEXT_BUCKET;
-    p->graph = mcs_graph_new(m->params, m->device->activations);
-    p->text = mcs_clip_text_inputs(p->graph, TEXT_BATCH, rows);
-    p->out = mcs_keep(mcs_clip_text(p->graph, &p->text, &m->config, 0));
-    p->ids = malloc(capacity * sizeof *p->ids);
-    p->position = calloc(capacity, sizeof *p->position);
-    p->key = calloc(capacity, sizeof *p->key);
-    p->offset = calloc(TEXT_BATCH + 1, sizeof *p->offset);
-    p->host = calloc((size_t)(TEXT_BATCH * m->config.embed), sizeof *p->host);
-    MCS_REQUIRE(p->ids && p->position && p->key && p->offset && p->host, MCS_E_NOMEM, "no memory for a batch of texts");
-    return MCS_OK;
-}
-
-/* Makes *slot ready to run; an empty slot gets a text graph of `rows` token rows, or the image graph if rows is 0. On
- * failure the slot is emptied. */
+/* Makes *slot ready to run; an empty slot gets a text graph of `rows` token rows, or the image graph if rows is 0. The
+ * shared memory is allocated also if that failed for an earlier graph. On failure the slot is emptied. */
 static enum mcs_status session_in(struct clip_model *m, struct clip_session **slot, int64_t rows)
 {
-    enum mcs_status st = MCS_OK;
-    if (!*slot) {
-        *slot = calloc(1, sizeof **slot);
-        MCS_REQUIRE(*slot, MCS_E_NOMEM, "no memory for a compiled graph");
-        st = rows ? text_session_new(m, rows, *slot) : image_session_new(m, *slot);
+    const int64_t s = m->config.image_size;
+    struct clip_session *p = *slot;
+    enum mcs_status st;
+    if (!m->batch || !m->batch->out) MCS_TRY(batch_alloc(m));
+    if (!p) {
+        p = *slot = calloc(1, sizeof *p);
+        MCS_REQUIRE(p, MCS_E_NOMEM, "no memory for a compiled graph");
+        p->graph = mcs_graph_new(m->params, m->device->activations);
+        if (rows)
+            p->text = mcs_clip_text_inputs(p->graph, TEXT_BATCH, rows);
+        else
+            p->image = mcs_input(p->graph, "image", MCS_F32, MCS_DIMS(IMAGE_BATCH, s, s, 3));
+        p->out = mcs_keep(rows ? mcs_clip_text(p->graph, &p->text, &m->config, 0)
+                               : mcs_clip_image(p->graph, p->image, &m->config));
+        m->memory.device = m->device;
+        MCS_TRY_GOTO(mcs_exec_new_in(&m->memory, p->graph, &p->exec), st, failed);
     }
-    if (st == MCS_OK) st = make_exec(m, *slot);
-    if (st == MCS_OK) return st;
-    mcs_clip_session_free(*slot);
+    MCS_TRY_GOTO(mcs_exec_memory_alloc(&m->memory), st, failed);
+    return MCS_OK;
+failed:
+    session_free(*slot);
     *slot = NULL;
-    return mcs_trace(st, __FILE__, __LINE__);
+    return st;
 }
 
 int64_t mcs_clip_text_bucket(int64_t n_rows)
@@ -92,18 +95,14 @@ int64_t mcs_clip_text_bucket(int64_t n_rows)
  * and replaces another bucket's graph there. */
 static enum mcs_status text_session(struct clip_model *m, int64_t n_rows, struct clip_session **session)
 {
-    const int n_slots = (int)(sizeof m->text_session / sizeof *m->text_session);
-    const int64_t rows = mcs_clip_text_bucket(n_rows);
-    int slot = -1;
-    for (int i = 0; i < n_slots && slot < 0; i++)
-        if (m->text_session[i] && m->text_session[i]->text.ids->dim[0] == rows) slot = i;
-    if (slot < 0) {
-        slot = (int)(rows / TEXT_BUCKET % n_slots);
-        mcs_clip_session_free(m->text_session[slot]);
-        m->text_session[slot] = NULL;
+    const int64_t n_slots = sizeof m->text_session / sizeof *m->text_session, rows = mcs_clip_text_bucket(n_rows);
+    struct clip_session **slot = &m->text_session[rows / TEXT_BUCKET % n_slots];
+    if (*slot && (*slot)->text.ids->dim[0] != rows) {
+        session_free(*slot);
+        *slot = NULL;
     }
-    MCS_TRY(session_in(m, &m->text_session[slot], rows));
-    *session = m->text_session[slot];
+    MCS_TRY(session_in(m, slot, rows));
+    *session = *slot;
     return MCS_OK;
 }
 
@@ -157,16 +156,16 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
 {
     MCS_TRY(session_in(m, &m->image_session, 0));
     struct clip_session *p = m->image_session;
+    struct clip_batch *b = m->batch;
     const int64_t one = (int64_t)m->config.image_size * m->config.image_size * 3;
     const int embed = m->config.embed;
-    float *out = p->host + IMAGE_BATCH * one;
     for (int at = 0; at < n; at += IMAGE_BATCH) {
         const int count = n - at < IMAGE_BATCH ? n - at : IMAGE_BATCH;
-        memcpy(p->host, images + at * one, (size_t)(count * one) * sizeof *images);
-        MCS_TRY(mcs_exec_set(p->exec, p->image, p->host));
+        if (count < IMAGE_BATCH) memcpy(b->images, images + at * one, (size_t)(count * one) * sizeof *images);
+        MCS_TRY(mcs_exec_set(p->exec, p->image, count < IMAGE_BATCH ? b->images : images + at * one));
         MCS_TRY(mcs_exec_forward(p->exec));
-        MCS_TRY(mcs_exec_get(p->exec, p->out, out));
-        memcpy(dst + (int64_t)at * embed, out, (size_t)(count * embed) * sizeof *dst);
+        MCS_TRY(mcs_exec_get(p->exec, p->out, b->out));
+        memcpy(dst + (int64_t)at * embed, b->out, (size_t)(count * embed) * sizeof *dst);
     }
     if (normalise) normalise_rows(dst, n, embed);
     return MCS_OK;
@@ -196,11 +195,8 @@ enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *cons
 enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *texts, int n, int normalise, float *dst)
 {
     const int embed = m->config.embed;
-    const size_t capacity = (size_t)TEXT_BATCH * (size_t)m->config.context;
-    int32_t *ids = malloc(4 * capacity * sizeof *ids), offset[TEXT_BATCH + 1];
-    MCS_REQUIRE(ids, MCS_E_NOMEM, "no memory for a batch of texts");
-    int32_t *position = ids + capacity, *key = position + capacity;
-    enum mcs_status st = MCS_OK;
+    if (!m->batch || !m->batch->out) MCS_TRY(batch_alloc(m));
+    struct clip_batch *b = m->batch;
     for (int at = 0; at < n; at += TEXT_BATCH) {
         const int count = n - at < TEXT_BATCH ? n - at : TEXT_BATCH;
         const char *batch[TEXT_BATCH];
@@ -208,23 +204,17 @@ enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *te
         struct clip_session *p;
         for (int i = 0; i < TEXT_BATCH; i++)
             batch[i] = i < count ? texts[at + i] : ""; /* the last batch is padded with empty texts */
-        MCS_TRY_GOTO(mcs_clip_pack_texts(m, batch, NULL, TEXT_BATCH, ids, position, key, offset, &rows), st, done);
-        MCS_TRY_GOTO(text_session(m, rows, &p), st, done);
-        const int64_t padded = p->text.ids->dim[0];
-        memset(p->ids, 0xFF, (size_t)padded * sizeof *ids); /* -1: padding row */
-        memset(p->position, 0, (size_t)padded * sizeof *ids);
-        memcpy(p->ids, ids, (size_t)rows * sizeof *ids);
-        memcpy(p->position, position, (size_t)rows * sizeof *ids);
-        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.ids, p->ids), st, done);
-        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.position, p->position), st, done);
-        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.key, p->key), st, done); /* zeros: dropout is off */
-        MCS_TRY_GOTO(mcs_exec_set(p->exec, p->text.offset, offset), st, done);
-        MCS_TRY_GOTO(mcs_exec_forward(p->exec), st, done);
-        MCS_TRY_GOTO(mcs_exec_get(p->exec, p->out, p->host), st, done);
-        memcpy(dst + (int64_t)at * embed, p->host, (size_t)(count * embed) * sizeof *dst);
+        MCS_TRY(mcs_clip_pack_texts(m, batch, NULL, TEXT_BATCH, b->ids, b->position, b->key, b->offset, &rows));
+        MCS_TRY(text_session(m, rows, &p));
+        for (int64_t i = rows; i < p->text.ids->dim[0]; i++) b->ids[i] = -1, b->position[i] = b->key[i] = 0;
+        MCS_TRY(mcs_exec_set(p->exec, p->text.ids, b->ids));
+        MCS_TRY(mcs_exec_set(p->exec, p->text.position, b->position));
+        MCS_TRY(mcs_exec_set(p->exec, p->text.key, b->key)); /* not read: dropout is off */
+        MCS_TRY(mcs_exec_set(p->exec, p->text.offset, b->offset));
+        MCS_TRY(mcs_exec_forward(p->exec));
+        MCS_TRY(mcs_exec_get(p->exec, p->out, b->out));
+        memcpy(dst + (int64_t)at * embed, b->out, (size_t)(count * embed) * sizeof *dst);
     }
     if (normalise) normalise_rows(dst, n, embed);
-done:
-    free(ids);
-    return st;
+    return MCS_OK;
 }

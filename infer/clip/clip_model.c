@@ -93,10 +93,7 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
 
 void mcs_clip_model_close(struct clip_model *m)
 {
-    mcs_clip_session_free(m->image_session);
-    for (size_t i = 0; i < sizeof m->text_session / sizeof *m->text_session; i++)
-        mcs_clip_session_free(m->text_session[i]);
-    mcs_exec_memory_free(&m->memory);
+    mcs_clip_sessions_close(m);
     mcs_params_free(m->params);
     mcs_tokenizer_close(m->tokenizer);
     memset(m, 0, sizeof *m);

@@ -21,7 +21,8 @@ struct clip_model {
     char folder[MCS_PATH_BYTES];
     char sha256[65]; /* of the weights file; "" for random weights */
     /* Compiled graphs, made at first use. */
-    struct clip_session *image_session, *text_session[4];
+    struct clip_session *image_session, *text_session[16];
+    struct clip_batch *batch;  /* host memory that they share */
     struct exec_memory memory; /* shared by them */
 };
 

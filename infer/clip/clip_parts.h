@@ -6,6 +6,7 @@
 
 /* Writes folder/open_clip_config.json. */
 enum mcs_status mcs_clip_config_write(const char *folder, const struct clip_config *c);
-void mcs_clip_session_free(struct clip_session *p);
+/* Frees the compiled graphs and their memory. */
+void mcs_clip_sessions_close(struct clip_model *m);
 
 #endif

@@ -146,6 +146,27 @@ Test(alloc, sam_training, .timeout = 60)
     mcs_sam_model_close(&m);
 }
 
+/* Twenty images: a full batch and a padded one. (The tokenizer of texts allocates.) */
+Test(alloc, embeddings, .timeout = 60)
+{
+    enum { IMAGES = 20, CALLS = 3 };
+    const struct clip_config c = tiny_clip_config();
+    const int64_t pixels = (int64_t)c.image_size * c.image_size * 3;
+    float *images = calloc((size_t)(IMAGES * pixels), sizeof *images),
+          *out = malloc((size_t)(IMAGES * c.embed) * sizeof *out);
+    struct clip_model m;
+    cr_assert(images && out);
+    OK(mcs_clip_model_new(&c, VOCABULARY, 1, &cpu, NULL, &m));
+    for (int i = 0; i < CALLS; i++) {
+        counting = i > 0;
+        OK(mcs_clip_embed_images(&m, images, IMAGES, 1, out));
+    }
+    expect("embeddings", CALLS - 1, 0);
+    mcs_clip_model_close(&m);
+    free(images);
+    free(out);
+}
+
 /* ---- M2IB ---- */
 
 static void after_step(void *context, int step, const float *alpha)
