@@ -1,6 +1,6 @@
 /* The products of attention's blocks: oneDNN's sgemm, and loops for a few queries. */
-#include "engine/cpu/op_attention.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/op_attention.h"
 #include "engine/cpu/simd.h"
 
 #include <string.h>

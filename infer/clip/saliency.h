@@ -19,13 +19,13 @@ struct saliency_options {
     float lr;   /* Adam's */
     uint64_t seed;
     enum clip_view view; /* WHOLE: paper, CROP: release (centre crop, map stretched over the image) */
-    const float *noise;  /* (steps, copies, tokens, channels), the same for every pair; NULL = drawn by (seed, case,
-                            step, copy) */
-    int pairs;           /* optimised together */
+    /* (steps, copies, tokens, channels), the same for every pair; NULL = drawn by (seed, case, step, copy) */
+    const float *noise;
+    int pairs;                     /* optimised together */
     const char *const *null_texts; /* prompts without a finding ("normal brain"), for the presence score */
     int n_null;
-    void (*on_alpha)(void *ctx, int step, const float *alpha); /* NULL, or called after each step with the batch's
-                                                                  alpha (pairs,tokens,channels), for tests */
+    /* NULL, or called after each step with the batch's alpha (pairs, tokens, channels), for tests */
+    void (*on_alpha)(void *ctx, int step, const float *alpha);
     void *on_alpha_ctx;
 };
 struct saliency_options mcs_saliency_defaults(void);
@@ -36,9 +36,10 @@ struct saliency_case {
     const char *text, *stem; /* stem: for the list of failures */
     uint32_t key;
     enum mcs_status status; /* out: OK, or why the case failed */
-    struct map2
-        map;        /* out: of the image's size, 0..1; a constant map is all 0. Freed by the caller with mcs_map_free */
-    float presence; /* out: cosine(image, text) - mean cosine(image, null texts); without null texts the cosine alone */
+    /* out: of the image's size, 0..1; a constant map is all 0. Freed by the caller with mcs_map_free */
+    struct map2 map;
+    /* out: cosine(image, text) - mean cosine(image, null texts); without null texts the cosine alone */
+    float presence;
 };
 
 /* A session: graphs over one set of weights, planned once, and their memory.

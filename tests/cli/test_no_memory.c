@@ -174,9 +174,15 @@ static enum mcs_status map_of_an_image(void)
     struct saliency_options o = mcs_saliency_defaults();
     struct saliency_case one = {.image = &img, .text = "a bright lesion", .key = 5};
     static const char *const nulls[] = {"the right side"};
+    struct saliency s;
     o.steps = 3, o.copies = 2, o.pairs = 1;
+    o.null_texts = nulls, o.n_null = 1;
     for (int i = 0; i < 20 * 18; i++) pixels[i] = (uint8_t)(i * 7 % 251);
-    const enum mcs_status st = mcs_saliency_run(&opened, &o, &one, 1, nulls, 1, NULL, NULL, 0);
+    enum mcs_status st = mcs_saliency_open(&s, &opened, &o);
+    if (st == MCS_OK) {
+        st = mcs_saliency_run(&s, &one, 1, NULL, 0);
+        mcs_saliency_close(&s);
+    }
     mcs_map_free(&one.map);
     return st;
 }
@@ -196,7 +202,7 @@ Test(no_memory, a_model_is_opened)
     walk("CLIP", open_clip);
 }
 
-/* The model keeps its compiled graphs from one call to the next; after a failure it is as usable as before. */
+/* A session is opened, used and closed; after a failure the model is as usable as before. */
 Test(no_memory, a_saliency_map_is_computed)
 {
     OK(mcs_clip_model_open(clip, &cpu, &opened));
