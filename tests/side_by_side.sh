@@ -49,19 +49,25 @@ median() { sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : 
 figures() {
     sed -E -e '/"seconds_by_stage": \{/,/\}/d' -e 's/"(seconds|peak_memory_bytes|version)": *("[^"]*"|[-0-9.e+]+),?//g' "$1"
 }
-# compare A B: of two run folders; says what differs. timeline.json holds measured memory alone.
+# compare A B: of two run folders; says what differs, or is in one of them alone. timeline.json holds measured memory alone.
 compare() {
     local a=$1 b=$2 d f n=0 bad=0
     while read -r d; do
-        [ -n "$(find "$a/$d" -maxdepth 1 -type f \( -name '*.h5' -o -name '*.safetensors' -o -name '*.npy' -o -name '*.png' -o -name '*.jpg' -o -name '*.nii*' \) -print -quit)" ] || continue
+        [ -n "$(find "$a/$d" "$b/$d" -maxdepth 1 -type f \( -name '*.h5' -o -name '*.safetensors' -o -name '*.npy' -o -name '*.png' -o -name '*.jpg' -o -name '*.nii*' \) -print -quit 2>&1)" ] || continue
         n=$((n + 1))
         "$work/after/build/mcsam" diff "$a/$d" "$b/$d" --tolerance 0 >"$work/diff.log" 2>&1 || { bad=1; echo "differs: $d"; cat "$work/diff.log"; }
-    done < <(cd "$a" && find . -type d)
+    done < <(in_either "$a" "$b" -type d)
     while read -r f; do
         cmp -s <(figures "$a/$f") <(figures "$b/$f") || { bad=1; echo "differs: $f"; diff <(figures "$a/$f") <(figures "$b/$f") | head -n 4 || true; }
-    done < <(cd "$a" && find . -type f \( -name '*.json' -o -name '*.csv' -o -name '*.jsonl' \) ! -name timeline.json)
+    done < <(in_either "$a" "$b" -type f \( -name '*.json' -o -name '*.csv' -o -name '*.jsonl' \) ! -name timeline.json)
     echo "compared: $n folders of arrays, maps and masks"
     [ $n -gt 0 ] && [ $bad = 0 ]
+}
+# in_either A B TEST...: what find sees in one of two folders or in both.
+in_either() {
+    local a=$1 b=$2
+    shift 2
+    { (cd "$a" && find . "$@"); (cd "$b" && find . "$@"); } | sort -u
 }
 
 for side in before after; do
