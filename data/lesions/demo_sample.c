@@ -176,7 +176,7 @@ void mcs_demo_lesion_sample(const struct demo_atlas *atlas, const struct demo_co
     for (int i = 0; i < s->n_lesions; i++) {
         struct demo_lesion *l = &s->lesion[i];
         const struct demo_words w = words_of(l, s->level);
-        if (s->n_lesions > 1 || i == 0) outline_distance(&outline[i], distance);
+        outline_distance(&outline[i], distance);
         measure(l, s, s->truth[i], distance);
         mcs_demo_prompt(&w, 1, l->prompt1);
         mcs_demo_prompt(&w, 3, l->prompt3);

@@ -2,6 +2,7 @@
 #include "data/lesions/demo_start.h"
 #include "engine/base/log.h"
 #include "engine/base/path.h"
+#include "engine/base/text_cut.h"
 #include "engine/model/layers.h"
 #include "train/clip/clip_train.h"
 #include "train/demo/start_models.h"
@@ -151,18 +152,22 @@ static enum mcs_status fill_batch(void *ctx, int64_t step, struct clip_batch *b)
     const struct clip_config *c = &m->model.config;
     const int64_t pixels = (int64_t)c->image_size * c->image_size * 3;
     enum mcs_status failure = MCS_OK;
+    char message[256] = "";
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < m->o->batch; i++) {
         const uint32_t id = (uint32_t)(step * m->o->batch + i);
         mcs_demo_clip_start(&m->atlas, &m->o->data, (uint64_t)m->o->seed, id, &m->samples[i]);
         const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, m->samples[i].image};
         const enum mcs_status st = mcs_clip_prepare(c, &img, CLIP_VIEW_WHOLE, b->images + i * pixels);
-        if (st != MCS_OK) failure = st;
         b->texts[i] = m->samples[i].caption;
         b->sample[i] = (int32_t)(id & 0xFFFFF); /* must be below 2^21 */
         set_targets(m, (int)i);
+        if (st == MCS_OK) continue;
+#pragma omp critical /* error messages are per thread: keep the first for the caller's */
+        if (failure == MCS_OK) failure = st, mcs_text_cut(message, sizeof message, "%s", mcs_error_message());
+        mcs_error_clear();
     }
-    return failure;
+    return failure == MCS_OK ? MCS_OK : MCS_FAIL(failure, "%s", message);
 }
 
 /* Weight of a word: log of its inverse frequency in captions, scaled to mean 1 over the words in use. */
