@@ -39,7 +39,6 @@ static struct clip_config clip_config(int small)
 static void build_clip_image(struct bench_network *n, int64_t batch, int small, int train)
 {
     const struct clip_config c = clip_config(small);
-    (void)train;
     result(n, mcs_clip_image(n->graph, image_input(n, batch, c.image_size, 3), &c));
 }
 
@@ -78,7 +77,6 @@ static struct sam_config sam_config(int small)
 static void build_sam_encoder(struct bench_network *n, int64_t batch, int small, int train)
 {
     const struct sam_config c = sam_config(small);
-    (void)train;
     result(n, mcs_sam_encode(n->graph, image_input(n, batch, c.image_size, 3), &c));
 }
 
@@ -88,7 +86,6 @@ static void build_sam(struct bench_network *n, int64_t batch, int small, int tra
     const struct sam_config c = sam_config(small);
     struct graph *g = n->graph;
     const int64_t rows = 2 * batch, dim[2] = {rows, 2};
-    (void)train;
     float *corner = mcs_arena_alloc(&g->arena, (size_t)(2 * rows) * sizeof *corner);
     for (int64_t i = 0; corner && i < 2 * rows; i++) corner[i] = i % 4 < 2 ? 0.25f : 0.75f;
     const struct sam_prompt prompt = {.n = batch,

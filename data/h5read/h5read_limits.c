@@ -48,8 +48,6 @@ void mcs_h5read_allow(int64_t bytes, int64_t chunk_bytes)
 #ifndef MCS_SANITIZE
     /* A compressed chunk, and the chunk itself in a buffer that doubles while it grows. */
     limit_soft(RLIMIT_DATA, FIRST_BYTES + 4 * chunk_bytes);
-#else
-    (void)chunk_bytes;
 #endif
 }
 

@@ -27,8 +27,6 @@ struct fd_file {
 static H5FD_t *open_file(const char *name, unsigned flags, hid_t access, haddr_t largest)
 {
     const struct fd_source *source = H5Pget_driver_info(access);
-    (void)name;
-    (void)largest;
     if (!source || (*source->opens)++ || (flags & H5F_ACC_RDWR)) return NULL;
     struct fd_file *f = calloc(1, sizeof *f);
     if (!f) return NULL;
@@ -45,35 +43,29 @@ static herr_t close_file(H5FD_t *f)
 
 static herr_t query(const H5FD_t *f, unsigned long *flags)
 {
-    (void)f;
     *flags = 0;
     return 0;
 }
 
 static haddr_t get_allocated(const H5FD_t *f, H5FD_mem_t type)
 {
-    (void)type;
     return ((const struct fd_file *)f)->allocated;
 }
 
 static herr_t set_allocated(H5FD_t *f, H5FD_mem_t type, haddr_t allocated)
 {
-    (void)type;
     ((struct fd_file *)f)->allocated = allocated;
     return 0;
 }
 
 static haddr_t get_end(const H5FD_t *f, H5FD_mem_t type)
 {
-    (void)type;
     return ((const struct fd_file *)f)->size;
 }
 
 static herr_t read_bytes(H5FD_t *driver, H5FD_mem_t type, hid_t transfer, haddr_t at, size_t n, void *dst)
 {
     const struct fd_file *f = (const struct fd_file *)driver;
-    (void)type;
-    (void)transfer;
     if (at > f->size || n > f->size - at) return -1;
     for (char *to = dst; n > 0;) {
         const ssize_t got = pread(f->fd, to, n < (size_t)1 << 30 ? n : (size_t)1 << 30, (off_t)at);
@@ -88,12 +80,6 @@ static herr_t read_bytes(H5FD_t *driver, H5FD_mem_t type, hid_t transfer, haddr_
 
 static herr_t write_bytes(H5FD_t *f, H5FD_mem_t type, hid_t transfer, haddr_t at, size_t n, const void *src)
 {
-    (void)f;
-    (void)type;
-    (void)transfer;
-    (void)at;
-    (void)n;
-    (void)src;
     return -1;
 }
 

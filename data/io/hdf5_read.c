@@ -38,7 +38,6 @@ void mcs_hdf5_leave(void)
 
 static herr_t copy_description(unsigned n, const H5E_error2_t *e, void *user)
 {
-    (void)n;
     if (e->desc) snprintf(user, HDF5_REASON_BYTES, "%s", e->desc);
     return 0;
 }
@@ -301,7 +300,6 @@ struct listing {
 static herr_t collect(hid_t at, const char *name, const H5O_info_t *info, void *user)
 {
     struct listing *l = user;
-    (void)at;
     if (info->type != H5O_TYPE_DATASET) return 0;
     const size_t n = strlen(name);
     if (n > HDF5_MAX_NAME || l->names->n >= HDF5_MAX_DATASETS)

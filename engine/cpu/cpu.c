@@ -21,7 +21,6 @@ static void touch_pages(char *p, size_t bytes)
 
 static enum mcs_status cpu_alloc(struct device *d, int64_t bytes, void **p)
 {
-    (void)d;
     MCS_TRY(mcs_memory_check_as(MCS_E_NOMEM, bytes, "the tensors on the CPU; use a smaller batch"));
     const size_t rounded = ((size_t)bytes + 63) / 64 * 64;
     *p = aligned_alloc(64, rounded ? rounded : 64);
@@ -33,7 +32,6 @@ static enum mcs_status cpu_alloc(struct device *d, int64_t bytes, void **p)
 /* The batch that fits follows by division: by_batch is proportional to the batch. */
 static enum mcs_status cpu_check_memory(struct device *d, int64_t fixed, int64_t by_batch, int64_t batch)
 {
-    (void)d;
     if (mcs_memory_check_as(MCS_E_NOMEM, fixed + by_batch, "a batch of %lld on the CPU", (long long)batch) == MCS_OK)
         return MCS_OK;
     const int64_t left = mcs_memory_left() - fixed, fits = by_batch > 0 && left > 0 ? left / (by_batch / batch + 1) : 0;
@@ -43,27 +41,23 @@ static enum mcs_status cpu_check_memory(struct device *d, int64_t fixed, int64_t
 
 static void cpu_free(struct device *d, void *p)
 {
-    (void)d;
     free(p);
 }
 
 static enum mcs_status cpu_copy(struct device *d, void *dst, const void *src, int64_t bytes)
 {
-    (void)d;
     memcpy(dst, src, (size_t)bytes);
     return MCS_OK;
 }
 
 static enum mcs_status cpu_zero(struct device *d, void *dst, int64_t bytes)
 {
-    (void)d;
     memset(dst, 0, (size_t)bytes);
     return MCS_OK;
 }
 
 static enum mcs_status cpu_sync(struct device *d)
 {
-    (void)d;
     return MCS_OK;
 }
 

@@ -46,7 +46,6 @@ void mcs_cpu_device_ops_close(struct device *d)
 
 static enum mcs_status copy(struct device *d, const struct tensor *from, float *to)
 {
-    (void)d;
     MCS_REQUIRE(from->dt == MCS_F32, MCS_E_SHAPE, "%s: the cpu backend copies float32 alone", from->name);
     memcpy(to, from->data, (size_t)mcs_bytes(from));
     return MCS_OK;
@@ -54,7 +53,6 @@ static enum mcs_status copy(struct device *d, const struct tensor *from, float *
 
 static enum mcs_status noise(struct device *d, const struct noise_args *a)
 {
-    (void)d;
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t k = 0; k < a->n_keys; k++)
         for (int64_t c = 0; c < a->copies; c++) {
@@ -67,7 +65,6 @@ static enum mcs_status noise(struct device *d, const struct noise_args *a)
 static enum mcs_status adam(struct device *d, const struct adam_args *a)
 {
     const float t = (float)a->step, c1 = 1 - powf(0.9f, t), c2 = sqrtf(1 - powf(0.999f, t)), rate = a->lr / c1;
-    (void)d;
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < a->n; i++) {
         const float g = a->g[i];
@@ -113,7 +110,6 @@ static enum mcs_status saliency_map(struct device *d, const struct saliency_map_
 static enum mcs_status windows_cut(struct device *d, const struct windows_args *a)
 {
     const int64_t h = a->window_height, w = a->window_width, c = a->channels;
-    (void)d;
     for (int i = 0; i < a->count; i++) {
         const struct sliding_window *from = &a->list[i];
         float *window = (float *)a->values->data + i * h * w * c;
@@ -134,7 +130,6 @@ static enum mcs_status windows_cut(struct device *d, const struct windows_args *
 static enum mcs_status windows_paste(struct device *d, const struct windows_args *a)
 {
     const int64_t h = a->window_height, w = a->window_width, c = a->channels;
-    (void)d;
     for (int i = 0; i < a->count; i++) {
         const struct sliding_window *at = &a->list[i];
         const float *window = (const float *)a->values->data + i * h * w * c;
@@ -154,7 +149,6 @@ static enum mcs_status windows_mean(struct device *d, const struct windows_mean_
 {
     const int64_t c = a->channels, area = (int64_t)a->padded[0] * a->padded[1];
     float *to = a->logits, bad = 0;
-    (void)d;
     for (int i = 0; i < a->n; i++)
         for (int y = 0; y < a->height; y++)
             for (int x = 0; x < a->width; x++, to += c) {
@@ -172,7 +166,6 @@ static enum mcs_status windows_mean(struct device *d, const struct windows_mean_
 static enum mcs_status softmax(struct device *d, const struct softmax_args *a)
 {
     const int64_t classes = a->classes, pixels = a->pixels;
-    (void)d;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < a->n * pixels; i++) {
         const float *x = a->logits + i * classes;
@@ -187,7 +180,6 @@ static enum mcs_status softmax(struct device *d, const struct softmax_args *a)
 
 static enum mcs_status prob_maps(struct device *d, const struct prob_maps_args *a)
 {
-    (void)d;
     for (int64_t i = 0; i < a->n; i++) {
         const float *prob = a->prob + i * a->classes * a->pixels;
         if (a->labels) mcs_prob_labels(prob, a->classes, a->pixels, a->threshold, a->labels + i * a->pixels);
@@ -207,7 +199,6 @@ static enum mcs_status coarse(struct device *d, const struct coarse_args *a)
     struct threshold_result *r = &a->found->level;
     struct component_list list;
     enum mcs_mask_state state;
-    (void)d;
     *a->found = (struct coarse_found){0};
     if (mcs_threshold_check(a->map, n) != MCS_OK) {
         mcs_error_clear();
@@ -227,7 +218,6 @@ static enum mcs_status coarse(struct device *d, const struct coarse_args *a)
 static enum mcs_status coarse_keep(struct device *d, const struct coarse_args *a)
 {
     const int64_t n = (int64_t)a->height * a->width;
-    (void)d;
     for (int64_t i = 0; i < n; i++) a->mask[i] = a->labels[i] <= a->most_label ? a->keep[a->labels[i]] : 0;
     return MCS_OK;
 }

@@ -63,14 +63,12 @@ static _Thread_local double last_norm; /* of this thread's last update: a rank i
 
 enum mcs_status mcs_cpu_optim_norm(struct device *d, double *norm)
 {
-    (void)d;
     *norm = last_norm;
     return MCS_OK;
 }
 
 enum mcs_status mcs_cpu_optim_update(struct device *d, const struct optim_update *u)
 {
-    (void)d;
     const struct optim_options *o = u->o;
     last_norm = sqrt(sum_squares(u->g, u->ranges, u->n_ranges));
     if (!isfinite(last_norm)) return MCS_OK;

@@ -84,7 +84,6 @@ static enum mcs_status cuda_check_memory(struct device *d, int64_t fixed, int64_
 
 static void cuda_free(struct device *d, void *p)
 {
-    (void)d;
     if (p) (void)cudaFree(p);
 }
 

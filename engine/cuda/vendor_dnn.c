@@ -233,7 +233,6 @@ void mcs_dnn_plan_free(struct dnn_plan *p)
 enum mcs_status mcs_dnn_plan(struct cuda_device *c, const struct dnn_conv *a, struct dnn_plan **plan,
                              size_t *workspace_bytes, char *why, size_t n)
 {
-    (void)c, (void)a;
     *plan = NULL;
     *workspace_bytes = 0;
     snprintf(why, n, "built without cuDNN: no cudnn.h beside the CUDA headers");
@@ -242,16 +241,13 @@ enum mcs_status mcs_dnn_plan(struct cuda_device *c, const struct dnn_conv *a, st
 enum mcs_status mcs_dnn_run(struct cuda_device *c, const struct dnn_plan *plan, const void *first, const void *second,
                             void *result, void *workspace)
 {
-    (void)c, (void)plan, (void)first, (void)second, (void)result, (void)workspace;
     return MCS_FAIL(MCS_E_BACKEND, "built without cuDNN");
 }
 void mcs_dnn_plan_free(struct dnn_plan *plan)
 {
-    (void)plan;
 }
 void mcs_dnn_close(struct cuda_device *c)
 {
-    (void)c;
 }
 
 #endif

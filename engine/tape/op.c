@@ -94,7 +94,6 @@ static enum mcs_status norm_affine(const char *where, struct tensor *const *in)
 static enum mcs_status shape_layernorm(const char *where, struct tensor *const *in, const void *attr,
                                        struct tensor *out)
 {
-    (void)attr;
     MCS_TRY(norm_affine(where, in));
     like(&out[0], in[0]);
     set_shape(&out[1], DIMS(mcs_rows(in[0]), 2));
@@ -104,7 +103,6 @@ static enum mcs_status shape_layernorm(const char *where, struct tensor *const *
 static enum mcs_status shape_instance_norm(const char *where, struct tensor *const *in, const void *attr,
                                            struct tensor *out)
 {
-    (void)attr;
     WANT(in[0]->nd >= 3, "%s: instance norm wants (N,sp...,C), got %d dimensions", where, in[0]->nd);
     MCS_TRY(norm_affine(where, in));
     like(&out[0], in[0]);
@@ -114,8 +112,6 @@ static enum mcs_status shape_instance_norm(const char *where, struct tensor *con
 
 static enum mcs_status shape_same(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)where;
-    (void)attr;
     like(out, in[0]);
     return MCS_OK;
 }
@@ -125,7 +121,6 @@ static enum mcs_status shape_same(const char *where, struct tensor *const *in, c
 
 static enum mcs_status shape_add(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)attr;
     const struct tensor *a = in[0], *b = in[1];
     WANT(b->nd <= a->nd, "%s: add: the second operand has more dimensions than the first", where);
     for (int i = 0; i < b->nd; i++)
@@ -201,7 +196,6 @@ static enum mcs_status shape_unwindow(const char *where, struct tensor *const *i
 
 static enum mcs_status shape_gather(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)attr;
     WANT(in[1]->nd == 1, "%s: gather wants an int32 vector of row numbers", where);
     set_shape(out, DIMS(in[1]->dim[0], mcs_last(in[0])));
     out->dt = in[0]->dt;
@@ -234,8 +228,6 @@ static enum mcs_status shape_concat(const char *where, struct tensor *const *in,
 
 static enum mcs_status shape_l2norm(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)where;
-    (void)attr;
     like(&out[0], in[0]);
     set_shape(&out[1], DIMS(mcs_rows(in[0])));
     return MCS_OK;
@@ -268,7 +260,6 @@ static enum mcs_status shape_dropout(const char *where, struct tensor *const *in
 static enum mcs_status shape_bottleneck(const char *where, struct tensor *const *in, const void *attr,
                                         struct tensor *out)
 {
-    (void)attr;
     const struct tensor *x = in[0], *noise = in[2];
     WANT(x->nd == 3 && same_shape(x, in[1]) && noise->nd == 3 && noise->dim[1] == x->dim[1] &&
              noise->dim[2] == x->dim[2] && noise->dim[0] % x->dim[0] == 0,
@@ -281,7 +272,6 @@ static enum mcs_status shape_bottleneck(const char *where, struct tensor *const 
 
 static enum mcs_status shape_cosine(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)attr;
     WANT(in[0]->nd == 2 && in[1]->nd == 2 && in[0]->dim[1] == in[1]->dim[1] && in[0]->dim[0] % in[1]->dim[0] == 0,
          "%s: cosine wants (N,D) and (M,D) with N a multiple of M", where);
     set_shape(&out[0], DIMS(in[0]->dim[0]));
@@ -291,7 +281,6 @@ static enum mcs_status shape_cosine(const char *where, struct tensor *const *in,
 
 static enum mcs_status shape_dice_ce(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)attr;
     const struct tensor *x = in[0], *t = in[1];
     WANT(x->nd >= 3 && mcs_last(x) >= 2 && mcs_count(t) == mcs_rows(x) && t->dim[0] == x->dim[0],
          "%s: dice_ce wants logits (N,sp...,C) with C >= 2 and an int32 target (N,sp...)", where);
@@ -313,7 +302,6 @@ static enum mcs_status shape_resize(const char *where, struct tensor *const *in,
 static enum mcs_status shape_fourier_pe(const char *where, struct tensor *const *in, const void *attr,
                                         struct tensor *out)
 {
-    (void)attr;
     WANT(in[0]->nd == 2 && in[0]->dim[1] == 2 && in[2]->nd == 2 && in[2]->dim[0] == 2,
          "%s: fourier_pe wants coords (n,2) and a matrix (2,F)", where);
     WANT(!in[1] || is_vector(in[1], in[0]->dim[0]), "%s: fourier_pe wants a label a row", where);
@@ -323,7 +311,6 @@ static enum mcs_status shape_fourier_pe(const char *where, struct tensor *const 
 
 static enum mcs_status shape_bmm_nt(const char *where, struct tensor *const *in, const void *attr, struct tensor *out)
 {
-    (void)attr;
     const struct tensor *a = in[0], *b = in[1];
     WANT(a->nd == 3 && b->nd == 3 && a->dim[0] == b->dim[0] && a->dim[2] == b->dim[2],
          "%s: bmm_nt wants (B,M,K) and (B,N,K)", where);
@@ -334,7 +321,6 @@ static enum mcs_status shape_bmm_nt(const char *where, struct tensor *const *in,
 static enum mcs_status shape_mask_loss(const char *where, struct tensor *const *in, const void *attr,
                                        struct tensor *out)
 {
-    (void)attr;
     WANT(in[0]->nd == 2 && same_shape(in[0], in[1]) && is_vector(in[2], in[0]->dim[0]),
          "%s: mask_loss wants logits and target (B,n) and a weight a mask", where);
     set_shape(&out[0], DIMS(1));
@@ -346,7 +332,6 @@ static enum mcs_status shape_mask_loss(const char *where, struct tensor *const *
 static enum mcs_status shape_pointwise_loss(const char *where, struct tensor *const *in, const void *attr,
                                             struct tensor *out)
 {
-    (void)attr;
     WANT(mcs_count(in[0]) == mcs_count(in[1]) && (!in[2] || mcs_count(in[2]) == mcs_count(in[0])),
          "%s: prediction, target and weight must have as many elements", where);
     set_shape(out, DIMS(1));

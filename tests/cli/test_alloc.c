@@ -81,13 +81,11 @@ static enum mcs_status fill_pairs(void *context, int64_t step, struct clip_batch
 static int no_loss(void *context, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
                    float weight[CLIP_MAX_EXTRA], const char *name[CLIP_MAX_EXTRA])
 {
-    (void)context, (void)g, (void)n, (void)loss, (void)weight, (void)name;
     return 0;
 }
 
 static enum mcs_status inputs_are_set(void *context, int session, struct exec *e)
 {
-    (void)context, (void)session, (void)e;
     counting = fills >= WARM && fills + 1 < STEPS;
     return MCS_OK;
 }
@@ -120,7 +118,6 @@ enum { SIZE = 32, IMAGES = 2 };
 
 static enum mcs_status draw(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
-    (void)context, (void)seed;
     counting = 0;
     if (step > WARM && index == 0) counted_steps++;
     memset(s->image, 60, SIZE * SIZE);
@@ -171,7 +168,6 @@ Test(alloc, embeddings, .timeout = 60)
 
 static void after_step(void *context, int step, const float *alpha)
 {
-    (void)alpha;
     const struct saliency_options *o = context;
     if (counting) counted_steps++;
     counting = step + 3 < o->steps; /* after the last update the map is allocated */

@@ -36,7 +36,6 @@ static const struct mcs_option table[] = {
 };
 static enum mcs_status run(const void *o)
 {
-    (void)o;
     return MCS_OK;
 }
 static const struct mcs_verb verb = {

@@ -111,7 +111,6 @@ Test(file, temporary_names_differ)
 
 static enum mcs_status die(void *context, struct ranks *r)
 {
-    (void)context;
     if (r->rank == 0) kill(getpid(), SIGKILL);
     pause();
     return MCS_OK;
@@ -120,7 +119,6 @@ static enum mcs_status die(void *context, struct ranks *r)
 /* Says that it is ready, then waits for the file "go". */
 static enum mcs_status wait_for_go(void *context, struct ranks *r)
 {
-    (void)context;
     if (r->rank) return MCS_OK;
     cr_assert_eq(mcs_file_write(in_folder("ready"), "", 0), MCS_OK);
     while (!mcs_file_exists(in_folder("go"))) usleep(1000);
@@ -130,7 +128,6 @@ static enum mcs_status wait_for_go(void *context, struct ranks *r)
 
 static enum mcs_status nothing(void *context, struct ranks *r)
 {
-    (void)context;
     return mcs_folder_exists(r->folder) ? MCS_OK : MCS_E_FAIL;
 }
 

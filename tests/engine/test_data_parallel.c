@@ -257,7 +257,6 @@ static enum mcs_status run_unlike(void *ctx, struct ranks *r)
     float weight = 1;
     double value;
     int32_t target[BATCH / 2 * VOXELS] = {0};
-    (void)ctx;
     MCS_TRY(test_device_open(r->local_rank, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c);
     mcs_data_parallel_begin(&dp, c, g);

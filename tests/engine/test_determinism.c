@@ -203,7 +203,6 @@ Test(determinism, a_case_does_not_depend_on_other_cases, .timeout = 60)
 
 static void expect_close_case(const char *what, int number, const struct result *a, const struct result *b)
 {
-    (void)number;
     expect_close(what, a, b);
 }
 

@@ -149,7 +149,6 @@ static enum mcs_status collectives(void *ctx, struct ranks *r)
           *want = malloc((size_t)r->size * N * sizeof *want);
     int bad = 0;
     enum mcs_status st;
-    (void)ctx;
     MCS_TRY(test_device_open(r->local_rank, &d));
     MCS_TRY_GOTO(mcs_comm_open(&(struct comm_options){.ranks = r}, &d, &c), st, done);
     MCS_REQUIRE_GOTO(!strcmp(c->ops->name, test_comm_name), MCS_E_FAIL, st, done, "by %s", c->ops->name);
@@ -223,7 +222,6 @@ static enum mcs_status late(void *ctx, struct ranks *r)
 {
     struct device d;
     struct comm *c = NULL;
-    (void)ctx;
     MCS_TRY(test_device_open(r->local_rank, &d));
     enum mcs_status st = mcs_comm_open(&(struct comm_options){.ranks = r, .timeout_s = 0.2}, &d, &c);
     if (st == MCS_OK && r->rank == 1) usleep(1500000);
@@ -370,7 +368,6 @@ static enum mcs_status other_options(void *ctx, struct ranks *r)
 {
     struct device d;
     struct comm *c = NULL;
-    (void)ctx;
     MCS_TRY(mcs_cpu_open(1, &d));
     const enum mcs_status st =
         mcs_comm_open(&(struct comm_options){.ranks = r, .same = r->rank == 1 ? "lr: 2" : "lr: 1"}, &d, &c);

@@ -107,7 +107,6 @@ static enum mcs_status with_comm(void *of, struct ranks *r)
 
 static enum mcs_status say_timeouts(struct comm *c, float *x, char *said)
 {
-    (void)x;
     snprintf(said, 512, "%g %g %d %d %s", c->timeout_s, c->heartbeat_timeout_s, mcs_comm_rank(c), mcs_comm_size(c),
              c->ops->name);
     return mcs_comm_barrier(c, "end");
@@ -259,7 +258,6 @@ static enum mcs_status alone(void *of, struct ranks *r)
 
 static enum mcs_status warns(void *of, struct ranks *r)
 {
-    (void)of;
     mcs_warn("rank %d", r->rank);
     return MCS_OK;
 }

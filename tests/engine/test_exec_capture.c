@@ -36,7 +36,6 @@ static void note(const char *format, ...)
 
 static enum mcs_status begin_run(struct device *d, const struct run_state *run)
 {
-    (void)d;
     run_seen = run;
     note("b ");
     return run_fails;
@@ -44,14 +43,12 @@ static enum mcs_status begin_run(struct device *d, const struct run_state *run)
 
 static enum mcs_status capture_begin(struct device *d)
 {
-    (void)d;
     note("( ");
     return begin_fails;
 }
 
 static enum mcs_status capture_end(struct device *d, void **captured)
 {
-    (void)d;
     note(") ");
     if (end_fails != MCS_OK) return end_fails;
     recording[++n_recordings] = 1;
@@ -68,14 +65,12 @@ static int number_of(void *captured)
 
 static enum mcs_status replay(struct device *d, void *captured)
 {
-    (void)d;
     note("r%d ", number_of(captured));
     return MCS_OK;
 }
 
 static void captured_free(struct device *d, void *captured)
 {
-    (void)d;
     const int i = number_of(captured);
     note("f%d ", i);
     recording[i] = 0;

@@ -93,7 +93,6 @@ Test(messages, what_is_printed)
 
 static void *say(void *unused)
 {
-    (void)unused;
     mcs_log("from another thread");
     return NULL;
 }

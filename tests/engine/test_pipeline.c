@@ -25,7 +25,6 @@ struct watched {
 static void watch(void *ctx, int step, const float *alpha)
 {
     struct watched *w = ctx;
-    (void)step;
     memcpy(w->alpha[w->n++], alpha, sizeof *w->alpha);
 }
 

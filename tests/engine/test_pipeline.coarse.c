@@ -15,7 +15,6 @@
 static enum mcs_status score_places(void *context, const char *stem, const struct component_list *list,
                                     const int32_t *labels, int width, int height, float *scores)
 {
-    (void)stem;
     ++*(int *)context;
     for (int k = 0; k < list->n; k++) {
         int sum = 0;

@@ -95,7 +95,6 @@ static struct {
 
 static void *run_rendezvous(void *unused)
 {
-    (void)unused;
     real.st = mcs_rendezvous(&real.m, &real.r, "the same", real.timeout_s, real.unique_id);
     snprintf(real.message, sizeof real.message, "%s", mcs_error_message());
     mcs_error_clear();

@@ -80,7 +80,6 @@ static struct scene mirrored(const struct scene *from)
 
 static enum mcs_status draw(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
-    (void)seed, (void)step;
     const struct scene *scene = (const struct scene *)context + index;
     memcpy(s->image, scene->image, PIXELS);
     memcpy(s->mask, scene->mask, (size_t)scene->n * PIXELS);

@@ -137,7 +137,6 @@ static void backward(struct row *r, double lse, double size)
     const double *q = at(&s->in[0], r->qrow, qc), *dy = s->dout[0].v + r->qrow * a->heads * hd + r->head * hd;
     double dot = 0, dot_size = 0;
     const double dlse = s->dout[1].v ? s->dout[1].v[r->qrow * a->heads + r->head] : 0;
-    (void)lse;
     for (int64_t j = 0; j < r->nk; j++)
         for (int64_t l = 0; l < hd; l++) {
             const double t = r->p[j] * r->keep[j] * dy[l] * at(&s->in[2], r->krow + j, vc)[l];

@@ -17,5 +17,4 @@ void ref_fourier_pe_fwd(const struct ref_step *s)
 
 void ref_fourier_pe_bwd(const struct ref_step *s)
 {
-    (void)s;
 }

@@ -21,7 +21,6 @@ int __lsan_is_turned_off(void)
 
 ReportHook(PRE_ALL)(struct criterion_test_set *tests)
 {
-    (void)tests;
     is_runner = 1;
 }
 #endif

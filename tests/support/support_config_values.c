@@ -23,7 +23,6 @@ static const struct mcs_option values_table[] = {
 
 static enum mcs_status values_run(const void *o)
 {
-    (void)o;
     return MCS_OK;
 }
 

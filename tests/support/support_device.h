@@ -28,11 +28,9 @@ static inline const char *test_reports(void)
 static const char *const test_comm_name __attribute__((unused)) = "memory";
 static inline void test_devices(int n)
 {
-    (void)n;
 }
 static inline enum mcs_status test_device_open(int index, struct device *d)
 {
-    (void)index;
     return mcs_cpu_open(1, d);
 }
 static inline const char *test_reports(void)

@@ -13,7 +13,6 @@ struct block_head {
 
 static enum mcs_status alloc_guarded(struct device *d, int64_t bytes, void **p)
 {
-    (void)d;
     const size_t rounded = ((size_t)bytes + 2 * GUARD + 63) / 64 * 64;
     MCS_REQUIRE(!fail_at || --fail_at, MCS_E_NOMEM, "no memory: the test wants it so");
     struct block_head *head = aligned_alloc(64, rounded);
@@ -30,7 +29,6 @@ static enum mcs_status alloc_guarded(struct device *d, int64_t bytes, void **p)
 
 static void free_guarded(struct device *d, void *p)
 {
-    (void)d;
     if (!p) return;
     struct block_head *head = (struct block_head *)p - 1;
     const uint8_t *after = (uint8_t *)p + head->bytes;

@@ -169,7 +169,6 @@ struct sam_config tiny_sam_config(void)
 /* An image with a rectangle whose place and size depend on the key. */
 static enum mcs_status draw_sam(void *context, uint64_t seed, uint32_t step, uint32_t index, struct sam_train_sample *s)
 {
-    (void)context;
     const struct mcs_rng r = {.seed = seed, .site = mcs_rng_site("tests.sam"), .sample = index, .step = step};
     const int size = tiny_sam_config().image_size, w = 8 + (int)mcs_rng_below(r, 0, 6),
               h = 8 + (int)mcs_rng_below(r, 1, 6), x = (int)mcs_rng_below(r, 2, (uint32_t)(size - w)),

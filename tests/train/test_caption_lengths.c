@@ -48,7 +48,6 @@ static int tokens_of(int64_t step, int64_t item)
 
 static enum mcs_status fill(void *ctx, int64_t step, struct clip_batch *b)
 {
-    (void)ctx;
     for (int64_t i = 0; i < b->n; i++) {
         const int64_t item = b->first + i;
         mcs_rng_fill_normal((struct mcs_rng){9, 2, (uint32_t)item, (uint32_t)step}, b->images + i * PIXELS, PIXELS);
@@ -112,7 +111,6 @@ static struct clip_train_options options(const struct job *job, struct comm *c)
 
 static enum mcs_status train(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
-    (void)rank;
     const struct clip_train_options o = options(job, c);
     return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL}, NULL);
 }
@@ -259,7 +257,6 @@ static enum mcs_status fill_auxiliary(void *ctx, int session, struct exec *e)
 
 static enum mcs_status train_auxiliary(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
-    (void)rank;
     const struct clip_train_options o = options(job, c);
     struct auxiliary f = {.weight = job->weight};
     return mcs_clip_train(m, &o, &(struct clip_source){fill, NULL},
@@ -308,7 +305,6 @@ static enum mcs_status fill_measured(void *ctx, int64_t step, struct clip_batch 
 
 static enum mcs_status train_measured(const struct job *job, struct comm *c, struct clip_model *m, int rank)
 {
-    (void)rank;
     const struct clip_train_options o = options(job, c);
     struct train_memory memory;
     MCS_TRY(mcs_clip_train_memory(m, &o, &memory));

@@ -19,7 +19,6 @@
 ReportHook(PRE_ALL)(struct criterion_test_set *tests)
 {
     static char folder[] = "/tmp/mcs_demo_XXXXXX";
-    (void)tests;
     if (!mkdtemp(folder) || setenv("MCS_TEST_DEMO", folder, 1)) return;
     if (demo_shell("cd %s && %s demo -o %s/run/seed3 " DEMO " >%s/log 2>&1", MCS_SOURCE_DIR, MCS_BINARY, folder,
                    folder))
@@ -28,7 +27,6 @@ ReportHook(PRE_ALL)(struct criterion_test_set *tests)
 
 ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 {
-    (void)stats;
     const char *folder = getenv("MCS_TEST_DEMO");
     if (folder) demo_shell("rm -rf %s", folder);
 }

@@ -82,13 +82,11 @@ static int white_disc(int y, int x)
 
 static int dark_grey(int y, int x)
 {
-    (void)y, (void)x;
     return 120;
 }
 
 static int light_grey(int y, int x)
 {
-    (void)y, (void)x;
     return 136;
 }
 
