@@ -24,7 +24,8 @@ struct table {
 
 static enum mcs_status add(struct table *t, const char *const key[KEYS], double median, const char *path, int line)
 {
-    MCS_REQUIRE(median > 0 && isfinite(median), MCS_E_DATA, "%s:%d: a median of %g s cannot be", path, line, median);
+    MCS_REQUIRE(median > 0 && isfinite(median), MCS_E_DATA, "%s:%d: a median of %g s; want a positive number", path,
+                line, median);
     if ((t->n & (t->n - 1)) == 0) { /* capacity doubles */
         struct entry *more = realloc(t->row, (size_t)(t->n ? 2 * t->n : 1) * sizeof *more);
         MCS_REQUIRE(more, MCS_E_NOMEM, "%s: no memory for its rows", path);

@@ -48,7 +48,7 @@ static struct sam_config vit_h(void)
 enum mcs_status mcs_sam_config_check(const char *path, const struct sam_config *c)
 {
 #define X(name)                                                                                                        \
-    MCS_REQUIRE(c->name > 0 && c->name <= 1 << 16, MCS_E_DATA, "%s: %s is %d, which cannot be", path, #name, c->name);
+    MCS_REQUIRE(c->name > 0 && c->name <= 1 << 16, MCS_E_DATA, "%s: %s is %d; want 1 to 65536", path, #name, c->name);
     CONFIG_LIST(X)
 #undef X
     MCS_REQUIRE(c->depth <= 256, MCS_E_DATA, "%s: depth %d is more than this program plans for", path, c->depth);

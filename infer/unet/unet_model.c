@@ -17,7 +17,7 @@ static enum mcs_status check_plans(const char *where, const struct unet_plans *p
     MCS_REQUIRE(c->n_stages >= 2 && c->n_stages <= UNET_MAX_STAGES, MCS_E_DATA, "%s: %d stages; 2 to %d are possible",
                 where, c->n_stages, UNET_MAX_STAGES);
     MCS_REQUIRE(c->in_channels > 0 && c->in_channels <= 1024 && c->classes >= 2 && c->classes <= 256, MCS_E_DATA,
-                "%s: %d channels and %d classes cannot be", where, c->in_channels, c->classes);
+                "%s: %d channels and %d classes; want 1 to 1024 and 2 to 256", where, c->in_channels, c->classes);
     int64_t divisor[2] = {1, 1};
     for (int s = 0; s < c->n_stages; s++) {
         MCS_REQUIRE(c->features[s] > 0 && c->features[s] <= MAX_FEATURES && c->n_conv[s] > 0 && c->n_conv[s] <= 32,

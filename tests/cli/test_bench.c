@@ -75,8 +75,8 @@ Test(bench, bad_files_and_words)
         {"model,op,what,pass,median_s\nm,conv,a,b,1\n", "no column shape"},
         {HEAD "m,conv,stem,forward\n", "bad:2: 4 columns, the first line has 7"},
         {HEAD "m,conv,stem,forward,4x4,0,fast\n", "'fast' is no time"},
-        {HEAD "m,conv,stem,forward,4x4,0,-1\n", "cannot be"},
-        {HEAD "m,conv,stem,forward,4x4,0,nan\n", "cannot be"},
+        {HEAD "m,conv,stem,forward,4x4,0,-1\n", "want a positive number"},
+        {HEAD "m,conv,stem,forward,4x4,0,nan\n", "want a positive number"},
         {HEAD "m,conv,\"stem\n", "columns"},
         {HEAD "x,conv,stem,forward,4x4,0,1\n", "no row in common"},
         {"{\"median_s\": 1}\n", "no text \"model\""},
@@ -84,7 +84,7 @@ Test(bench, bad_files_and_words)
         {"{\"threads\": 1}\n[1]\n", "bad:2: no JSON object"},
         {"{\"model\": \"m\", \"op\": \"conv\", \"what\": \"a\", \"pass\": \"b\", \"shape\": \"c\", \"median_s\": "
          "\"1\"}\n",
-         "cannot be"},
+         "want a positive number"},
     };
     shell_write("a.csv", base);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -432,8 +432,8 @@ enum mcs_status mcs_sam_train(struct sam_model *m, const struct sam_train_option
                         .smooth_iou = -1};
     MCS_TRY(check_options(o));
     MCS_TRY(mcs_process_group_check_batch(size, o->images));
-    MCS_REQUIRE(c->image_size % mcs_sam_side(c) == 0, MCS_E_USAGE, "a mask of %d does not divide an image of %d",
-                mcs_sam_side(c), c->image_size);
+    MCS_REQUIRE(c->image_size % mcs_sam_side(c) == 0, MCS_E_USAGE,
+                "image_size %d is not a multiple of the masks' side, %d", c->image_size, mcs_sam_side(c));
     enum mcs_status st = trainer_open(&t);
     if (st == MCS_OK)
         st = mcs_training_run(&(struct training){.task = &task,

@@ -205,7 +205,7 @@ enum mcs_status mcs_unet_loader_open(struct unet_loader *l)
 {
     MCS_REQUIRE(l->cases->n > 0, MCS_E_USAGE, "there is nothing to draw a batch from");
     MCS_REQUIRE(l->batch > 0 && l->height > 0 && l->width > 0, MCS_E_USAGE,
-                "a batch of %d patches of %d x %d cannot be", l->batch, l->height, l->width);
+                "a batch of %d patches of %d x %d; each number must be at least 1", l->batch, l->height, l->width);
     if (!l->n) l->first = 0, l->n = l->batch;
     MCS_REQUIRE(l->first >= 0 && l->n > 0 && l->first + l->n <= l->batch, MCS_E_USAGE,
                 "items %d to %d are no part of a batch of %d", l->first, l->first + l->n - 1, l->batch);
