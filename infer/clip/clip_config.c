@@ -33,7 +33,7 @@ static enum mcs_status check_config(const char *path, const struct clip_config *
                             c->v_mlp,   c->vocab,      c->context, c->positions, c->t_width, c->t_depth,
                             c->t_heads, c->t_mlp,      c->t_proj,  c->types};
     for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
-        MCS_REQUIRE(positive[i] > 0 && positive[i] <= 1 << 20, MCS_E_DATA, "%s: a size is %d; want 1 to 1048576", path,
+        MCS_REQUIRE(positive[i] > 0 && positive[i] <= 1 << 20, MCS_E_DATA, "%s: a size of %d; want 1 to 1048576", path,
                     positive[i]);
     MCS_REQUIRE(c->image_size % c->patch == 0, MCS_E_DATA, "%s: image_size %d is not a multiple of the patch size %d",
                 path, c->image_size, c->patch);
