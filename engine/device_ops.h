@@ -146,6 +146,10 @@ struct device_ops {
         .coarse = coarse, .coarse_keep = coarse_keep, .masks = masks, .augment = augment,                              \
     }
 
+/* Allocates device memory and stores its address in the pointer at `to`, of any object type; not cleared. Released by
+ * the backend's free. E_NOMEM: *to is unchanged. */
+enum mcs_status mcs_device_alloc(struct device *d, int64_t bytes, void *to);
+
 /* Scratch memory of a device that a caller keeps from call to call. mcs_device_scratch makes it at least `bytes` large;
  * if it has to grow, its contents are lost. New memory is not cleared. {.device = d} holds none. E_NOMEM. */
 struct device_scratch {

@@ -17,14 +17,6 @@ struct saliency_options mcs_saliency_defaults(void)
         .layer = -1, .beta = 1, .steps = 10, .copies = 10, .lr = 1, .view = CLIP_VIEW_WHOLE, .pairs = 8};
 }
 
-static enum mcs_status device_alloc(struct device *d, int64_t bytes, void *to)
-{
-    void *p = NULL;
-    MCS_TRY(d->backend->alloc(d, bytes, &p));
-    memcpy(to, &p, sizeof p);
-    return MCS_OK;
-}
-
 /* Values of the batch's alpha, and of its images. */
 static int64_t alpha_values(const struct saliency *s)
 {
@@ -140,8 +132,8 @@ static enum mcs_status alloc_all(struct saliency *s)
     MCS_TRY(alloc_host(s));
     MCS_TRY(mcs_exec_memory_alloc(&s->memory));
     MCS_TRY(mcs_exec_memory_alloc(&s->map_memory));
-    MCS_TRY(device_alloc(d, 2 * alpha_values(s) * (int64_t)sizeof *s->moments, &s->moments));
-    MCS_TRY(device_alloc(d, s->o.pairs * (int64_t)sizeof *s->keys, &s->keys));
+    MCS_TRY(mcs_device_alloc(d, 2 * alpha_values(s) * (int64_t)sizeof *s->moments, &s->moments));
+    MCS_TRY(mcs_device_alloc(d, s->o.pairs * (int64_t)sizeof *s->keys, &s->keys));
     MCS_TRY(fill_seed(s->exec, s->b.fit->grad, -1.0f / (float)s->o.copies));
     return fill_seed(s->exec, s->b.kl->grad, s->o.beta);
 }

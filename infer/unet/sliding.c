@@ -92,9 +92,9 @@ static struct sliding_window window_at(const struct sliding *s, int64_t i)
 /* Memory of the device for n values of 4 bytes, filled from src where it is given. */
 static enum mcs_status on_device(struct device *d, int64_t n, const void *src, void *to)
 {
-    void *p = NULL;
-    MCS_TRY(d->backend->alloc(d, 4 * n, &p));
-    memcpy(to, &p, sizeof p); /* whatever the pointer's type */
+    void *p;
+    MCS_TRY(mcs_device_alloc(d, 4 * n, to));
+    memcpy(&p, to, sizeof p);
     return src ? d->backend->upload(d, p, src, 4 * n) : MCS_OK;
 }
 
