@@ -4,7 +4,8 @@
 # Builds both (AFTER: the working tree unless named), runs `demo --quick` of each with one seed, and compares every array, map, mask
 # and checkpoint by `mcsam diff --tolerance 0`, and the figures of summary.json and cases.csv by their text (times, peak memory and the
 # version excepted). Then times pairs, one after the other in turns: N quick demos (default 0 more than the one of each) and N runs of
-# `bench models` (default 0); prints the medians of the ratios AFTER / BEFORE. Exit 1 where anything differs.
+# `bench models --seconds 0` of biomedclip and of nnunet_2d at batch 1, N / 3 of sam_vit_b_encoder, which takes a minute (default 0);
+# prints the medians of the ratios AFTER / BEFORE. Exit 1 where anything differs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 demos=0 models=0 work='' commits=()
@@ -88,8 +89,10 @@ pairs() {
         rm -rf "$work/pair"/*
         awk -v a="$a" -v b="$b" 'BEGIN { print b / a }'
     done >"$work/ratios"
-    echo "$what: after / before: median $(median <"$work/ratios") of $n pairs"
+    echo "$what: after / before: median $(median <"$work/ratios") of $n pairs ($(sort -g "$work/ratios" | tr '\n' ' '))"
 }
 pairs "quick demo" "$demos" demo --quick --seed 1 --out OUT
-pairs "bench models" "$models" bench models -o OUT
+pairs "bench models, biomedclip" "$models" bench models -m biomedclip --batch 1 --seconds 0 -o OUT
+pairs "bench models, nnunet_2d" "$models" bench models -m nnunet_2d --batch 1 --seconds 0 -o OUT
+pairs "bench models, sam_vit_b_encoder" $((models / 3)) bench models -m sam_vit_b_encoder --seconds 0 -o OUT
 [ $differs = 0 ] && echo "same: every array, map, mask and score" || { echo "not the same"; exit 1; }
