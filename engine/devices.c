@@ -36,6 +36,7 @@ static const struct host_api host = {.fail = mcs_vfail,
 static void engine_folder(char folder[MCS_PATH_BYTES])
 {
     Dl_info engine, program;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): getauxval returns addresses as integers
     const void *headers = (const void *)getauxval(AT_PHDR); /* they lie in the program */
     char *path = NULL;
     if (dladdr(names, &engine) && dladdr(headers, &program))

@@ -18,8 +18,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* ABOVE_ALL_FIXED: lowest descriptor that is passed in, above the helper's fixed ones (H5_FD_*). */
 enum { MAX_ENVIRONMENT = 32, ABOVE_ALL_FIXED = 16 };
 

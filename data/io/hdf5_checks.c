@@ -35,9 +35,10 @@ static int resolve_soft(hid_t file, char path[PATH_BYTES], size_t end, size_t n_
     if (H5Lget_val(file, link, target, PATH_BYTES, H5P_DEFAULT) < 0 || !memchr(target, 0, n_bytes)) return 0;
     while (group > 0 && path[group - 1] != '/') group--;
     if (target[0] == '/') group = 0;
-    if (group + strlen(target) + strlen(rest) >= PATH_BYTES) return 0;
-    memcpy(path + group, target, strlen(target));
-    memcpy(path + group + strlen(target), rest, strlen(rest) + 1);
+    const size_t n_target = strlen(target);
+    if (group + n_target + strlen(rest) >= PATH_BYTES) return 0;
+    memmove(path + group, target, n_target + 1);
+    memcpy(path + group + n_target, rest, strlen(rest) + 1);
     return 1;
 }
 

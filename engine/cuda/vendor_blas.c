@@ -58,7 +58,8 @@ static enum mcs_status describe(const struct blas_matmul *p, struct blas_plan *p
     BLAS(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &op_a, sizeof op_a));
     if (p->bias) {
         const cudaDataType_t type = type_of(p->out);
-        const void *aligned = (const void *)(uintptr_t)ALIGNED; /* the heuristic reads only the pointer's alignment */
+        static _Alignas(ALIGNED) const char place;
+        const void *aligned = &place; /* the heuristic reads only the pointer's alignment */
         BLAS(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias));
         BLAS(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
         BLAS(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &aligned, sizeof aligned));

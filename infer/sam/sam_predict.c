@@ -126,9 +126,11 @@ static enum mcs_status buffers_alloc(const struct sam_config *c, int64_t tokens,
     return MCS_OK;
 }
 
+// NOLINTBEGIN(readability-non-const-parameter): the results are written through struct predicted
 enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embeddings, const struct sam_frame *frames,
                                           int n_images, const struct sam_prompts *prompts, int n, float *low_res,
                                           int *place, float *iou)
+// NOLINTEND(readability-non-const-parameter)
 {
     struct predicted to = {.low_res = low_res, .iou = iou, .place = place};
     struct predict_buffers b = {0};
