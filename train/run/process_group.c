@@ -55,17 +55,18 @@ done:
 }
 
 /* Runs the single rank of a process that a launcher started. */
-static enum mcs_status run_launched(struct member *m, struct ranks *r)
+static enum mcs_status run_launched(struct member *m, const struct ranks *found)
 {
+    struct ranks r = *found; /* with a folder that lives as long as this call */
     char folder[MCS_PATH_BYTES];
-    if (m->o->dry_run) return r->rank ? MCS_OK : run_member(m, r);
+    if (m->o->dry_run) return r.rank ? MCS_OK : run_member(m, &r);
     MCS_TRY(mcs_path_room(m->o->run));
     MCS_TRY(mcs_folder_make(m->o->run));
     MCS_TRY(mcs_path(folder, "%s/.ranks", m->o->run));
-    r->folder = folder;
-    if (r->rank) mcs_log_mute_here(1);
-    mcs_log("%d ranks by %s", r->size, r->launcher);
-    return run_member(m, r);
+    r.folder = folder;
+    if (r.rank) mcs_log_mute_here(1);
+    mcs_log("%d ranks by %s", r.size, r.launcher);
+    return run_member(m, &r);
 }
 
 enum mcs_status mcs_process_group_run(const struct process_group_options *o,
