@@ -64,7 +64,9 @@ Test(image, files)
     }
     mcs_image_free(&b);
     unlink(path);
+    memset(&b, 0x55, sizeof b); /* an image that could not be read is empty, and may be freed */
     cr_assert_eq(mcs_image_read(path, 0, &b), MCS_E_NOINPUT);
+    cr_assert(!b.pixels && !b.width && !b.height && !b.channels);
     mcs_error_clear();
     cr_assert_eq(mcs_image_read("/tmp", 0, &b), MCS_E_IO);
     mcs_error_clear();
@@ -165,6 +167,14 @@ Test(image, png_damage_is_refused)
         big_endian(bytes + 29, crc32_of(bytes + 12, 17));
         cr_assert_eq(mcs_image_decode("huge.png", bytes, n, 0, &b), MCS_E_DATA, "size %d", (int)i);
         cr_assert(!b.pixels);
+        mcs_error_clear();
+    }
+    for (uint32_t more = 0; more < 2; more++) { /* as many pixels as deflate can pack into n bytes, and a row more */
+        big_endian(bytes + 16, 1032 / 3);
+        big_endian(bytes + 20, 3 * ((uint32_t)n + more));
+        big_endian(bytes + 29, crc32_of(bytes + 12, 17));
+        cr_assert_eq(mcs_image_decode("deep.png", bytes, n, 0, &b), MCS_E_DATA);
+        cr_assert_eq(strstr(mcs_error_message(), "cannot hold") != NULL, more == 1, "%s", mcs_error_message());
         mcs_error_clear();
     }
     free(bytes);
@@ -313,7 +323,9 @@ Test(image, crop)
     cr_assert_arr_eq(b.pixels, a.pixels + 3 * (2 * 10 + 3), 21);
     cr_assert_arr_eq(b.pixels + 3 * 7 * 5, a.pixels + 3 * (7 * 10 + 3), 21);
     mcs_image_free(&b);
+    memset(&b, 0x55, sizeof b);
     cr_assert_eq(mcs_image_crop(&a, 4, 2, 7, 6, &b), MCS_E_SHAPE);
+    cr_assert(!b.pixels && !b.width && !b.height && !b.channels);
     mcs_error_clear();
     mcs_image_free(&a);
 }

@@ -93,6 +93,7 @@ Test(text_cut, ends_with_a_whole_character)
                  {"abcd", 4, "abc"},
                  {"ab\u00e9", 5, "ab\u00e9"},
                  {"ab\u00e9", 4, "ab"},
+                 {"a\u00e9b", 4, "a\u00e9"},
                  {"a\u20ac", 4, "a"},
                  {"a\u20acb", 5, "a\u20ac"},
                  {"\U0001f600", 4, ""},

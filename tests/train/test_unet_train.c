@@ -171,6 +171,34 @@ Test(unet_train, learns_and_predicts, .timeout = 120)
     mcs_unet_cases_free(&cases);
 }
 
+/* The released form keeps two checkpoints after some steps; the list names each with its cycle and place. */
+Test(unet_train, checkpoints_of_one_step, .timeout = 120)
+{
+    struct unet_cases cases;
+    struct unet_checkpoint list[UNET_MAX_CHECKPOINTS];
+    struct cycle_checkpoint at[CYCLE_MAX_AT_ONCE];
+    int n, found = 0, most = 0;
+    make_cases(&cases);
+    struct unet_train_options o = options_of(test_folder, 24, 1);
+    o.cycle.form = MCS_RELEASE;
+    o.cycle.cycles = 1;
+    o.cycle.gamma = 0.5;
+    cr_assert_eq(train(&cases, &o, NULL), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_unet_checkpoints_read(test_folder, list, &n), MCS_OK);
+    for (int64_t step = 1; step <= o.cycle.epochs; step++) {
+        const int here = mcs_cycle_checkpoints(&o.cycle, step, at);
+        most = here > most ? here : most;
+        for (int i = 0; i < here; i++, found++) {
+            cr_assert_lt(found, n);
+            cr_expect_str_eq(list[found].file, at[i].file);
+            cr_expect(list[found].cycle == at[i].cycle && list[found].index == at[i].index && list[found].step == step);
+        }
+    }
+    cr_expect_eq(found, n);
+    cr_expect_gt(most, 1);
+    mcs_unet_cases_free(&cases);
+}
+
 static char *contents(const char *run, const char *name)
 {
     char path[256], *text;
