@@ -37,7 +37,7 @@ static int resolve_soft(hid_t file, char path[PATH_BYTES], size_t end, size_t n_
     if (target[0] == '/') group = 0;
     const size_t n_target = strlen(target);
     if (group + n_target + strlen(rest) >= PATH_BYTES) return 0;
-    memmove(path + group, target, n_target + 1);
+    memcpy(path + group, target, n_target + 1);
     memcpy(path + group + n_target, rest, strlen(rest) + 1);
     return 1;
 }

@@ -1,5 +1,6 @@
 /* data/io/hdf5_checks.c called directly on files in memory: how soft links are resolved, at the limits of length and
- * number; chunks at their largest; each layout and filter that is taken or refused. */
+ * number; chunks at their largest; each layout and filter that is taken or refused. And how a store's texts are
+ * stored, seen by the HDF5 library. */
 #include "data/io/hdf5_library.h"
 #include "data/io/store.h"
 
@@ -74,28 +75,6 @@ static void refused(enum mcs_status st, const char *what, const char *part)
 #define REFUSED(name, part) refused(mcs_hdf5_check_path("f", file, name), name, part)
 
 /* ---- soft links ---- */
-
-/* Texts of a store fill their width and are padded with zeros, without a terminating zero. */
-Test(hdf5_checks, texts_of_a_store)
-{
-    char path[] = "/tmp/mcs_texts_XXXXXX";
-    const char *const names[] = {"a", "four"};
-    struct store *s;
-    close(mkstemp(path));
-    unlink(path);
-    OK(mcs_store_create(path, &s));
-    OK(mcs_store_put_texts(s, "names", 2, names));
-    OK(mcs_store_commit(s));
-    const hid_t f = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), set = H5Dopen2(f, "names", H5P_DEFAULT),
-                type = H5Dget_type(set);
-    cr_expect_eq(H5Tget_size(type), 4);
-    cr_expect_eq(H5Tget_strpad(type), H5T_STR_NULLPAD);
-    cr_expect_eq(H5Tget_cset(type), H5T_CSET_UTF8);
-    H5Tclose(type);
-    H5Dclose(set);
-    H5Fclose(f);
-    unlink(path);
-}
 
 Test(hdf5_checks, where_soft_links_lead)
 {
@@ -294,4 +273,28 @@ Test(hdf5_checks, filters)
         }
         H5Pclose(properties);
     }
+}
+
+/* ---- texts ---- */
+
+/* Texts of a store fill their width and are padded with zeros, without a terminating zero. */
+Test(hdf5_checks, texts_of_a_store)
+{
+    char path[] = "/tmp/mcs_texts_XXXXXX";
+    const char *const names[] = {"a", "four"};
+    struct store *s;
+    close(mkstemp(path));
+    unlink(path);
+    OK(mcs_store_create(path, &s));
+    OK(mcs_store_put_texts(s, "names", 2, names));
+    OK(mcs_store_commit(s));
+    const hid_t f = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), set = H5Dopen2(f, "names", H5P_DEFAULT),
+                type = H5Dget_type(set);
+    cr_expect_eq(H5Tget_size(type), 4);
+    cr_expect_eq(H5Tget_strpad(type), H5T_STR_NULLPAD);
+    cr_expect_eq(H5Tget_cset(type), H5T_CSET_UTF8);
+    H5Tclose(type);
+    H5Dclose(set);
+    H5Fclose(f);
+    unlink(path);
 }
