@@ -146,34 +146,6 @@ int32_t mcs_tokenizer_id(const struct tokenizer *tok, const char *piece)
     return find(tok, hash_more(hash_seed, piece, n), "", piece, n);
 }
 
-/* Sorts a run of marks by combining class, stable (canonical ordering). Insertion sort for the few marks of real text;
- * a long run uses counting sort by class, so that no text takes quadratic time. */
-static enum mcs_status order_marks(struct codes *text)
-{
-    int64_t n = text->n;
-    for (int64_t first = 0, after; first < n; first = after + 1) {
-        for (after = first; after < n && mcs_unicode_combining_class(text->v[after]); after++) continue;
-        if (after - first > 64) {
-            char seen[256] = {0};
-            for (int64_t i = first; i < after; i++) seen[mcs_unicode_combining_class(text->v[i])] = 1;
-            for (int order = 1; order < 256; order++)
-                for (int64_t i = first; seen[order] && i < after; i++)
-                    if (mcs_unicode_combining_class(text->v[i]) == order) MCS_TRY(mcs_codes_add(text, text->v[i]));
-            memcpy(text->v + first, text->v + n, (size_t)(after - first) * sizeof *text->v);
-            text->n = n;
-            continue;
-        }
-        for (int64_t i = first + 1; i < after; i++) {
-            uint32_t code = text->v[i];
-            int order = mcs_unicode_combining_class(code);
-            int64_t k = i;
-            for (; k > first && mcs_unicode_combining_class(text->v[k - 1]) > order; k--) text->v[k] = text->v[k - 1];
-            text->v[k] = code;
-        }
-    }
-    return MCS_OK;
-}
-
 /* BertNormalizer: clean, spaces around ideographs, canonical decomposition, marks (Mn) dropped, lower case. */
 static enum mcs_status normalise(const uint32_t *src, int64_t n, struct codes *dst)
 {
@@ -188,7 +160,7 @@ static enum mcs_status normalise(const uint32_t *src, int64_t n, struct codes *d
         if (kind == MCS_CODE_IDEOGRAPH) MCS_TRY(mcs_codes_add(dst, ' '));
     }
     int64_t kept = 0;
-    MCS_TRY(order_marks(dst));
+    MCS_TRY(mcs_codes_order_marks(dst, mcs_unicode_combining_class));
     for (int64_t i = 0; i < dst->n; i++)
         if (mcs_unicode_kind(dst->v[i]) != MCS_CODE_MARK) dst->v[kept++] = mcs_unicode_lower(dst->v[i]);
     dst->n = kept;

@@ -25,6 +25,8 @@ enum mcs_code_kind mcs_unicode_kind(uint32_t code);
 uint32_t mcs_unicode_lower(uint32_t code);
 /* Canonical combining class; 0 for a starter. */
 int mcs_unicode_combining_class(uint32_t code);
+/* Category Nd. */
+int mcs_unicode_is_decimal(uint32_t code);
 /* Full canonical decomposition of one code point (itself when it has none); returns its length, 1 to 4. */
 int mcs_unicode_decompose(uint32_t code, uint32_t dst[4]);
 /* The compatibility decomposition of a code point if that is one code point, else the code point itself; maps
@@ -38,6 +40,10 @@ struct codes {
 };
 enum mcs_status mcs_codes_add(struct codes *c, uint32_t code);
 void mcs_codes_free(struct codes *c);
+/* Sorts each run of marks by combining class, stable (canonical ordering), in time linear in the text. */
+enum mcs_status mcs_codes_order_marks(struct codes *text, int (*class_of)(uint32_t code));
+/* Normal form C, in place. */
+enum mcs_status mcs_codes_compose(struct codes *text);
 
 /* Reads one code point from n_bytes > 0 bytes; returns its length in bytes, 0 when it is not UTF-8 (overlong,
  * surrogate, above U+10FFFF, truncated). */
@@ -49,12 +55,10 @@ enum mcs_status mcs_utf8_decode(const char *bytes, int64_t n_bytes, const char *
 /* The code points as a malloc'ed text with a NUL. */
 enum mcs_status mcs_utf8_encode(const struct codes *src, char **text);
 
-/* open_clip's cleaning before the tokenizer (ftfy.fix_text, html.unescape twice, white space runs to one space,
- * trimmed), in place. Implemented: HTML's named and numeric characters, curly quotes, Latin ligatures and digraphs,
- * half-width and full-width forms, terminal escapes, C0 controls, C1 controls as cp1252. UTF-8 that was decoded as
- * cp1252 is repaired in lines that consist of such text and whose repair gives Latin-1, Greek or general punctuation
- * ("Â°", "Î¼", "â€™"). Not implemented: ftfy's statistics for other encodings, partial repair of lines, lost bytes and
- * upper-cased names (&EACUTE;). NFC is left out: the tokenizer decomposes. */
+/* open_clip's cleaning before the tokenizer, in place: ftfy.fix_text (6.3), html.unescape twice, white space runs to
+ * one space, trimmed. All steps of ftfy.fix_text with its default configuration, line by line: HTML's characters,
+ * text decoded with the wrong encoding (mojibake.h), C1 controls as cp1252, Latin ligatures and digraphs, half-width
+ * and full-width forms, curly quotes, line breaks, terminal escapes, controls, normal form C. */
 enum mcs_status mcs_text_clean(struct codes *text);
 
 /* The tables of the functions above; sorted by code point or name. */
@@ -64,14 +68,15 @@ struct unicode_range {
 };
 struct unicode_entity {
     const char *name; /* without '&'; with ';' unless HTML allows it to be omitted */
-    uint32_t to[2];   /* the second is 0 when there is one */
+    uint32_t to[3];   /* those after the last are 0 */
 };
 extern const struct unicode_range mcs_unicode_kinds[];        /* enum mcs_code_kind; in no range: MCS_CODE_LETTER */
 extern const struct unicode_range mcs_unicode_classes[];      /* combining class where it is not libutf8proc's */
 extern const struct unicode_range mcs_unicode_undecomposed[]; /* code points that the reference does not decompose */
 extern const struct unicode_range mcs_unicode_lowers[]; /* lower case - code point where it is not libutf8proc's */
 extern const struct unicode_entity mcs_unicode_entities[];
+extern const struct unicode_entity mcs_unicode_upper_entities[]; /* names in capitals that ftfy reads as well */
 extern const int mcs_unicode_n_kinds, mcs_unicode_n_classes, mcs_unicode_n_undecomposed, mcs_unicode_n_lowers;
-extern const int mcs_unicode_n_entities;
+extern const int mcs_unicode_n_entities, mcs_unicode_n_upper_entities;
 
 #endif

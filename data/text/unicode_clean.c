@@ -1,9 +1,15 @@
 /* The cleaning that open_clip applies before the tokenizer, step by step as ftfy 6 and Python's html.unescape define
  * it. Each step reads one array of code points and writes another. */
+#include "data/text/mojibake.h"
 #include "data/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum {
+    LINE_CODES = 1000000, /* ftfy's max_decode_length: a longer line is taken in parts */
+    MAX_TURNS = 100
+};
 
 /* cp1252 bytes 0x80..0x9F; the five undefined ones map to themselves, as in browsers. */
 static const uint16_t cp1252[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
@@ -39,12 +45,12 @@ static int by_name(const void *name, const void *entity)
 
 /* Decodes one HTML character reference at s[0] == '&' into `to`; returns the number of code points it spans (0: none).
  * `strict` follows ftfy: only letters and digits, with the semicolon, the whole name known; else html.unescape. */
-static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[2])
+static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[3])
 {
     int64_t i = 1;
     char name[40];
 
-    to[0] = to[1] = 0;
+    to[0] = to[1] = to[2] = 0;
     if (n > 2 && s[1] == '#') {
         int hex = s[2] == 'x' || s[2] == 'X';
         uint32_t value = 0;
@@ -76,9 +82,10 @@ static int64_t reference(const uint32_t *s, int64_t n, int strict, uint32_t to[2
         name[m] = 0;
         const struct unicode_entity *e =
             bsearch(name, mcs_unicode_entities, (size_t)mcs_unicode_n_entities, sizeof *e, by_name);
+        if (!e && strict)
+            e = bsearch(name, mcs_unicode_upper_entities, (size_t)mcs_unicode_n_upper_entities, sizeof *e, by_name);
         if (e) {
-            to[0] = e->to[0];
-            to[1] = e->to[1];
+            memcpy(to, e->to, sizeof e->to);
             return 1 + m;
         }
         if (strict) break;
@@ -90,61 +97,16 @@ static enum mcs_status unescape(const struct codes *src, int strict, struct code
 {
     dst->n = 0;
     for (int64_t i = 0; i < src->n;) {
-        uint32_t to[2];
+        uint32_t to[3];
         int64_t span = src->v[i] == '&' ? reference(src->v + i, src->n - i, strict, to) : 0;
         if (span == 0) {
             MCS_TRY(mcs_codes_add(dst, src->v[i++]));
             continue;
         }
-        for (int k = 0; k < 2; k++)
+        for (int k = 0; k < 3; k++)
             if (to[k]) MCS_TRY(mcs_codes_add(dst, to[k]));
         i += span;
     }
-    return MCS_OK;
-}
-
-/* The cp1252 (or Latin-1) byte of a code point; -1 when none. */
-static int byte_of(uint32_t c)
-{
-    if (c < 0x100) return (int)c;
-    for (int i = 0; i < 32; i++)
-        if (cp1252[i] == c) return 0x80 + i;
-    return -1;
-}
-
-/* Characters that a repair may produce: their broken form does not occur in correct text. */
-static int is_repair(uint32_t c)
-{
-    return (c >= 0xA0 && c < 0x100) || (c >= 0x370 && c < 0x400) || (c >= 0x2000 && c < 0x2300) || c == 0xFEFF ||
-           (c >= 0xFB00 && c < 0xFB07);
-}
-
-/* Repairs a line that consists of UTF-8 decoded as cp1252; copies any other line. */
-static enum mcs_status repair(const struct codes *src, struct codes *dst)
-{
-    int found = 0;
-    dst->n = 0;
-    for (int64_t i = 0; i < src->n;) {
-        char b[4];
-        int n = 0;
-        uint32_t code;
-        for (; n < 4 && i + n < src->n; n++) {
-            int byte = byte_of(src->v[i + n]);
-            if (byte < 0) break;
-            b[n] = (char)byte;
-        }
-        int used = n ? mcs_utf8_read(b, n, &code) : 0;
-        if (used == 0 || (used > 1 && !is_repair(code))) {
-            found = 0;
-            break;
-        }
-        found |= used > 1;
-        MCS_TRY(mcs_codes_add(dst, code));
-        i += used;
-    }
-    if (found) return MCS_OK;
-    dst->n = 0;
-    for (int64_t i = 0; i < src->n; i++) MCS_TRY(mcs_codes_add(dst, src->v[i]));
     return MCS_OK;
 }
 
@@ -164,8 +126,8 @@ static int is_control(uint32_t c)
            (c >= 0xFFF9 && c < 0xFFFD);
 }
 
-/* The steps of ftfy that look at single code points: C1 controls, ligatures, widths, quotes, terminal escapes,
- * controls. CR LF, CR and the other line breaks become a line feed. */
+/* The steps of ftfy that look at single code points: C1 controls, ligatures, widths, quotes. CR LF, CR and the other
+ * line breaks become a line feed. */
 static enum mcs_status fix_characters(const struct codes *src, struct codes *dst)
 {
     dst->n = 0;
@@ -192,15 +154,25 @@ static enum mcs_status fix_characters(const struct codes *src, struct codes *dst
         if (c == 0x2BC || (c >= 0x2018 && c < 0x201C)) c = '\'';
         if (c == '\r' && i + 1 < src->n && src->v[i + 1] == '\n') continue;
         if (c == '\r' || c == 0x2028 || c == 0x2029 || c == 0x85) c = '\n';
-        if (c == 0x1B && i + 1 < src->n && src->v[i + 1] == '[') { /* ESC [ numbers letter */
+        MCS_TRY(mcs_codes_add(dst, c));
+    }
+    return MCS_OK;
+}
+
+/* Removes terminal escapes (ESC [ numbers letter), and controls. */
+static enum mcs_status remove_controls(const struct codes *src, struct codes *dst)
+{
+    dst->n = 0;
+    for (int64_t i = 0; i < src->n; i++) {
+        if (src->v[i] == 0x1B && i + 1 < src->n && src->v[i + 1] == '[') {
             int64_t k = i + 2;
-            while (k < src->n && (is_digit(src->v[k], 0) || src->v[k] == ';')) k++;
+            while (k < src->n && (mcs_unicode_is_decimal(src->v[k]) || src->v[k] == ';')) k++;
             if (k < src->n && is_alnum(src->v[k])) {
                 i = k;
                 continue;
             }
         }
-        if (!is_control(c)) MCS_TRY(mcs_codes_add(dst, c));
+        if (!is_control(src->v[i])) MCS_TRY(mcs_codes_add(dst, src->v[i]));
     }
     return MCS_OK;
 }
@@ -230,36 +202,67 @@ static int is_blank(uint32_t c)
     return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || mcs_unicode_kind(c) == MCS_CODE_SPACE;
 }
 
+static enum mcs_status append(struct codes *dst, const struct codes *src)
+{
+    for (int64_t i = 0; i < src->n; i++) MCS_TRY(mcs_codes_add(dst, src->v[i]));
+    return MCS_OK;
+}
+
+/* ftfy's fix_and_explain: its steps in its order, until none changes the line. */
+static enum mcs_status fix_line(struct codes *line, int entities)
+{
+    enum mcs_status st = MCS_OK;
+    struct codes was = {0}, next = {0};
+
+    for (int turn = 0; turn < MAX_TURNS; turn++) {
+        was.n = 0;
+        MCS_TRY_GOTO(append(&was, line), st, done);
+        if (entities) {
+            MCS_TRY_GOTO(unescape(line, 1, &next), st, done);
+            swap(line, &next);
+        }
+        MCS_TRY_GOTO(mcs_mojibake_fix(line), st, done);
+        MCS_TRY_GOTO(fix_characters(line, &next), st, done);
+        MCS_TRY_GOTO(remove_controls(&next, line), st, done);
+        MCS_TRY_GOTO(mcs_codes_compose(line), st, done);
+        if (same(&was, line)) break;
+    }
+done:
+    mcs_codes_free(&was);
+    mcs_codes_free(&next);
+    return st;
+}
+
+/* ftfy.fix_text: each line for itself. From a line with '<' on the text is taken for markup, whose entities are kept.
+ */
+static enum mcs_status fix_text(const struct codes *text, struct codes *out)
+{
+    enum mcs_status st = MCS_OK;
+    struct codes line = {0};
+    int entities = 1;
+
+    for (int64_t i = 0; i < text->n;) {
+        line.n = 0;
+        do {
+            if (text->v[i] == '<') entities = 0;
+            MCS_TRY_GOTO(mcs_codes_add(&line, text->v[i]), st, done);
+        } while (text->v[i++] != '\n' && i < text->n && line.n < LINE_CODES);
+        MCS_TRY_GOTO(fix_line(&line, entities), st, done);
+        MCS_TRY_GOTO(append(out, &line), st, done);
+    }
+done:
+    mcs_codes_free(&line);
+    return st;
+}
+
 enum mcs_status mcs_text_clean(struct codes *text)
 {
     enum mcs_status st = MCS_OK;
-    struct codes line = {0}, next = {0}, out = {0};
-    int entities = 1;
+    struct codes fixed = {0}, next = {0};
 
     if (!is_ascii_plain(text)) {
-        for (int64_t i = 0; i < text->n;) {
-            line.n = 0;
-            do {
-                if (text->v[i] == '<')
-                    entities = 0; /* markup: its entities are kept until the whole text is read as HTML */
-                MCS_TRY_GOTO(mcs_codes_add(&line, text->v[i]), st, done);
-            } while (text->v[i++] != '\n' && i < text->n);
-            for (int stable = 0, turn = 0; !stable && turn < 100; turn++) { /* until no step changes the line */
-                int64_t before = out.n;
-                for (int64_t k = 0; k < line.n; k++) MCS_TRY_GOTO(mcs_codes_add(&out, line.v[k]), st, done);
-                if (entities) {
-                    MCS_TRY_GOTO(unescape(&line, 1, &next), st, done);
-                    swap(&line, &next);
-                }
-                MCS_TRY_GOTO(repair(&line, &next), st, done);
-                MCS_TRY_GOTO(fix_characters(&next, &line), st, done);
-                struct codes was = {out.v + before, out.n - before, 0};
-                stable = same(&was, &line);
-                out.n = before;
-            }
-            for (int64_t k = 0; k < line.n; k++) MCS_TRY_GOTO(mcs_codes_add(&out, line.v[k]), st, done);
-        }
-        MCS_TRY_GOTO(unescape(&out, 0, &next), st, done);
+        MCS_TRY_GOTO(fix_text(text, &fixed), st, done);
+        MCS_TRY_GOTO(unescape(&fixed, 0, &next), st, done);
         MCS_TRY_GOTO(unescape(&next, 0, text), st, done);
     }
     int64_t n = 0;
@@ -271,8 +274,7 @@ enum mcs_status mcs_text_clean(struct codes *text)
     }
     text->n = n && text->v[n - 1] == ' ' ? n - 1 : n;
 done:
-    mcs_codes_free(&line);
+    mcs_codes_free(&fixed);
     mcs_codes_free(&next);
-    mcs_codes_free(&out);
     return st;
 }

@@ -55,6 +55,11 @@ uint32_t mcs_unicode_normal_width(uint32_t code)
     return n == 1 ? (uint32_t)part : code;
 }
 
+int mcs_unicode_is_decimal(uint32_t code)
+{
+    return utf8proc_category((int32_t)code) == UTF8PROC_CATEGORY_ND;
+}
+
 enum mcs_status mcs_codes_add(struct codes *c, uint32_t code)
 {
     if (c->n == c->capacity) {
@@ -72,6 +77,66 @@ void mcs_codes_free(struct codes *c)
 {
     free(c->v);
     memset(c, 0, sizeof *c);
+}
+
+/* Sorts a run of marks by combining class, stable (canonical ordering). Insertion sort for the few marks of real text;
+ * a long run uses counting sort by class, so that no text takes quadratic time. */
+enum mcs_status mcs_codes_order_marks(struct codes *text, int (*class_of)(uint32_t code))
+{
+    int64_t n = text->n;
+    for (int64_t first = 0, after; first < n; first = after + 1) {
+        for (after = first; after < n && class_of(text->v[after]); after++) continue;
+        if (after - first > 64) {
+            char seen[256] = {0};
+            for (int64_t i = first; i < after; i++) seen[class_of(text->v[i])] = 1;
+            for (int order = 1; order < 256; order++)
+                for (int64_t i = first; seen[order] && i < after; i++)
+                    if (class_of(text->v[i]) == order) MCS_TRY(mcs_codes_add(text, text->v[i]));
+            memcpy(text->v + first, text->v + n, (size_t)(after - first) * sizeof *text->v);
+            text->n = n;
+            continue;
+        }
+        for (int64_t i = first + 1; i < after; i++) {
+            uint32_t code = text->v[i];
+            int order = class_of(code);
+            int64_t k = i;
+            for (; k > first && class_of(text->v[k - 1]) > order; k--) text->v[k] = text->v[k - 1];
+            text->v[k] = code;
+        }
+    }
+    return MCS_OK;
+}
+
+static int current_class(uint32_t code)
+{
+    return utf8proc_get_property((int32_t)code)->combining_class;
+}
+
+enum mcs_status mcs_codes_compose(struct codes *text)
+{
+    enum mcs_status st = MCS_OK;
+    struct codes out = {0};
+    int plain = 1; /* below U+0300 nothing composes */
+
+    for (int64_t i = 0; i < text->n && plain; i++) plain = text->v[i] < 0x300;
+    if (plain) return MCS_OK;
+    for (int64_t i = 0; i < text->n; i++) {
+        int32_t parts[4];
+        int unused = 0;
+        const int64_t n = utf8proc_decompose_char((int32_t)text->v[i], parts, 4, UTF8PROC_DECOMPOSE, &unused);
+        if (n < 1 || n > 4) {
+            MCS_TRY_GOTO(mcs_codes_add(&out, text->v[i]), st, done);
+            continue;
+        }
+        for (int k = 0; k < n; k++) MCS_TRY_GOTO(mcs_codes_add(&out, (uint32_t)parts[k]), st, done);
+    }
+    MCS_TRY_GOTO(mcs_codes_order_marks(&out, current_class), st, done);
+    out.n = utf8proc_normalize_utf32((utf8proc_int32_t *)out.v, out.n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+    text->n = 0;
+    for (int64_t i = 0; i < out.n; i++) MCS_TRY_GOTO(mcs_codes_add(text, out.v[i]), st, done);
+done:
+    mcs_codes_free(&out);
+    return st;
 }
 
 int mcs_utf8_read(const char *bytes, int64_t n_bytes, uint32_t *code)

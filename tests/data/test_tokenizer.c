@@ -57,6 +57,47 @@ Test(tokenizer, ids_equal_the_reference)
     cr_assert_eq(wrong, 0, "%d texts differ from the reference", wrong);
 }
 
+/* open_clip's cleaning, on lines of varied text: wrong encodings, HTML, controls, widths, marks. */
+Test(tokenizer, cleaned_texts_equal_the_reference)
+{
+    int wrong = 0;
+    json_t *rows = json_load_file(GOLDEN "text_clean.json", 0, NULL);
+    cr_assert_gt(json_array_size(rows), 400);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *text = json_string_value(json_array_get(json_array_get(rows, i), 0)),
+                   *want = json_string_value(json_array_get(json_array_get(rows, i), 1));
+        struct codes codes = {0};
+        char *got;
+        cr_assert_eq(mcs_utf8_decode(text, (int64_t)strlen(text), "text", &codes), MCS_OK);
+        cr_assert_eq(mcs_text_clean(&codes), MCS_OK);
+        cr_assert_eq(mcs_utf8_encode(&codes, &got), MCS_OK);
+        if (strcmp(got, want) != 0 && wrong++ < 10)
+            fprintf(stderr, "line %zu: \"%s\"\n  want \"%s\"\n  got  \"%s\"\n", i, text, want, got);
+        free(got);
+        mcs_codes_free(&codes);
+    }
+    json_decref(rows);
+    cr_assert_eq(wrong, 0, "%d lines differ from the reference", wrong);
+}
+
+/* A line whose repair nests, one with thousands of suspicious characters, and a run of marks: all in linear time. */
+Test(tokenizer, hostile_lines_are_cleaned_quickly, .timeout = 20)
+{
+    static const char *const parts[] = {"\u00C3\u0192",        "\u00E2\u20AC\u2122", "\u00C3 ",
+                                        "\u00EF\u00BF\u00BD?", "a\u0301\u0327",      "&amp;"};
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+        const int n = 20000;
+        const size_t length = strlen(parts[k]);
+        char *text = malloc((size_t)n * length + 1);
+        struct codes codes = {0};
+        for (int i = 0; i < n; i++) memcpy(text + (size_t)i * length, parts[k], length);
+        cr_assert_eq(mcs_utf8_decode(text, (int64_t)((size_t)n * length), "text", &codes), MCS_OK);
+        cr_assert_eq(mcs_text_clean(&codes), MCS_OK);
+        mcs_codes_free(&codes);
+        free(text);
+    }
+}
+
 /* The text of make_tokenizer.py for a code point: alone between letters, and among marks that must be reordered. */
 static int code_text(uint32_t p, char *dst)
 {
