@@ -1,53 +1,127 @@
 #include "infer/weights.h"
 
 #include "data/io/file.h"
-#include "data/io/safetensors.h"
+#include "data/weights/weight_file.h"
+#include "data/weights/weight_write.h"
 #include "engine/base/log.h"
+#include "engine/base/text_cut.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct safetensor *find(const struct safetensors *file, const char *name)
+/* ---- what fits ---- */
+
+/* A scalar may be stored as () or (1). */
+static int same_shape(const struct tensor *t, const struct weight_tensor *s)
 {
-    static const char *const prefixes[] = {"", "module.", "model."};
-    char full[512];
-    for (int i = 0; i < 3; i++) {
-        snprintf(full, sizeof full, "%s%s", prefixes[i], name);
-        const struct safetensor *t = mcs_safetensors_find(file, full);
-        if (t) return t;
-    }
-    return NULL;
+    const int64_t one = 1;
+    return mcs_array_same_shape(t->nd, t->dim, s->nd, s->dims) ||
+           (t->nd == 0 && mcs_array_same_shape(1, &one, s->nd, s->dims));
 }
 
-static enum mcs_status read_one(const struct safetensors *file, const char *path, const struct params *p,
-                                const struct tensor *t)
+void mcs_weights_compare(const struct weight_file *file, const struct params *p, struct weights_difference *d)
 {
-    const struct safetensor *s = find(file, t->name);
-    MCS_REQUIRE(s, MCS_E_DATA, "%s: has no tensor %s; is it a file of this model?", path, t->name);
-    const int64_t n = mcs_count(t), one = 1;
-    float *host = malloc((size_t)n * sizeof *host);
-    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for %s", t->name);
-    const int scalar = t->nd == 0 && s->nd == 1;
-    enum mcs_status st = mcs_safetensors_read_f32(file, s->name, scalar ? 1 : t->nd, scalar ? &one : t->dim, host);
-    if (st == MCS_OK) st = p->device->backend->upload(p->device, t->data, host, n * (int64_t)sizeof *host);
+    int found = 0;
+    memset(d, 0, sizeof *d);
+    for (int i = 0; i < p->n; i++) {
+        const struct tensor *t = p->t[i];
+        const struct weight_tensor *s = mcs_weight_file_find(file, t->name);
+        char line[256], have[96], want[96];
+        found += s != NULL;
+        mcs_array_shape_text(t->nd, t->dim, want, sizeof want);
+        if (!s) {
+            if (d->missing++ < WEIGHTS_LISTED) mcs_text_cut(line, sizeof line, "%s %s is missing", t->name, want);
+        } else if (!mcs_weight_is_float(s->type)) {
+            mcs_text_cut(line, sizeof line, "%s is of type %s, want floats", t->name, mcs_array_type_name(s->type));
+            if (d->misshapen++ >= WEIGHTS_LISTED) continue;
+        } else if (!same_shape(t, s)) {
+            mcs_text_cut(line, sizeof line, "%s is %s, want %s", t->name,
+                         mcs_array_shape_text(s->nd, s->dims, have, sizeof have), want);
+            if (d->misshapen++ >= WEIGHTS_LISTED) continue;
+        } else {
+            continue;
+        }
+        if (!s && d->missing > WEIGHTS_LISTED) continue;
+        const size_t n = strlen(d->text);
+        mcs_text_cut(d->text + n, sizeof d->text - n, "%s%s", n ? "; " : "", line);
+    }
+    d->extra = mcs_weight_file_count(file) - found;
+}
+
+static enum mcs_status check(const struct weight_file *file, const struct params *p)
+{
+    struct weights_difference d;
+    mcs_weights_compare(file, p, &d);
+    MCS_REQUIRE(
+        !d.missing && !d.misshapen, MCS_E_DATA,
+        "%s: does not fit this model: %d tensors are missing, %d of another shape or type, %d are not part of it "
+        "(%s%s); `mcsam info` says which model a file is",
+        mcs_weight_file_path(file), d.missing, d.misshapen, d.extra, d.text,
+        d.missing > WEIGHTS_LISTED || d.misshapen > WEIGHTS_LISTED ? "; ..." : "");
+    if (d.extra)
+        mcs_warn("%s: %d tensors are not part of this model and were not read", mcs_weight_file_path(file), d.extra);
+    return MCS_OK;
+}
+
+/* ---- reading ---- */
+
+static enum mcs_status read_one(const struct weight_file *file, const struct params *p, const struct tensor *t,
+                                float *host)
+{
+    const struct weight_tensor *s = mcs_weight_file_find(file, t->name);
+    MCS_TRY(mcs_weight_file_read_f32(file, s->name, s->nd, s->dims, host));
+    return p->device->backend->upload(p->device, t->data, host, mcs_count(t) * (int64_t)sizeof *host);
+}
+
+static enum mcs_status read_all(const struct weight_file *file, struct params *p)
+{
+    int64_t largest = 1;
+    MCS_TRY(check(file, p));
+    for (int i = 0; i < p->n; i++)
+        if (mcs_count(p->t[i]) > largest) largest = mcs_count(p->t[i]);
+    float *host = malloc((size_t)largest * sizeof *host); /* of one tensor at a time */
+    MCS_REQUIRE(host, MCS_E_NOMEM, "no memory for the largest tensor of %s", mcs_weight_file_path(file));
+    enum mcs_status st = MCS_OK;
+    for (int i = 0; i < p->n && st == MCS_OK; i++) st = read_one(file, p, p->t[i], host);
     free(host);
     return st;
 }
 
+/* The file's hash, taken by another thread while the weights are read. */
+struct hash_job {
+    const struct weight_file *file;
+    char *hex, message[512];
+    enum mcs_status st;
+};
+
+static void *hash(void *p)
+{
+    struct hash_job *job = p;
+    job->st = mcs_weight_file_sha256(job->file, job->hex);
+    mcs_text_cut(job->message, sizeof job->message, "%s", mcs_error_message()); /* messages are kept by thread */
+    return NULL;
+}
+
 enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha256)
 {
-    struct safetensors *file;
-    enum mcs_status st = MCS_OK;
-    MCS_TRY(mcs_safetensors_open(path, &file));
-    for (int i = 0; i < p->n; i++) MCS_TRY_GOTO(read_one(file, path, p, p->t[i]), st, done);
-    if (mcs_safetensors_count(file) > p->n)
-        mcs_warn("%s: %d tensors are not part of this model and were not read", path,
-                 mcs_safetensors_count(file) - p->n);
-    if (sha256) MCS_TRY_GOTO(mcs_file_sha256(path, sha256), st, done);
-done:
-    mcs_safetensors_close(file);
+    struct weight_file *file;
+    pthread_t thread;
+    MCS_TRY(mcs_weight_file_open(path, &file));
+    struct hash_job job = {.file = file, .hex = sha256};
+    const int started = sha256 && pthread_create(&thread, NULL, hash, &job) == 0;
+    enum mcs_status st = read_all(file, p);
+    if (started) {
+        pthread_join(thread, NULL);
+        if (st == MCS_OK && job.st != MCS_OK) st = MCS_FAIL(job.st, "%s", job.message);
+    } else if (sha256 && st == MCS_OK) {
+        st = mcs_weight_file_sha256(file, sha256);
+    }
+    mcs_weight_file_close(file);
     return st;
 }
+
+/* ---- writing ---- */
 
 /* Copies all parameters to one host array in the order of params. Freed by the caller. */
 static enum mcs_status download(const struct params *p, float **host)
@@ -65,7 +139,7 @@ enum mcs_status mcs_weights_write(const char *path, const struct params *p, int 
 {
     float *host;
     MCS_TRY(download(p, &host));
-    struct safetensor_out *out = calloc((size_t)p->n + 1, sizeof *out);
+    struct weight_out *out = calloc((size_t)p->n + 1, sizeof *out);
     if (!out) {
         free(host);
         return MCS_FAIL(MCS_E_NOMEM, "%s: no memory for a list of %d tensors", path, p->n);
@@ -74,7 +148,7 @@ enum mcs_status mcs_weights_write(const char *path, const struct params *p, int 
     for (int i = 0; i < p->n; i++) {
         const struct tensor *t = p->t[i];
         if (skip_prefix && !strncmp(t->name, skip_prefix, strlen(skip_prefix))) continue;
-        struct safetensor_out *o = &out[n++];
+        struct weight_out *o = &out[n++];
         o->name = t->name;
         o->type = half ? MCS_ARRAY_F16 : MCS_ARRAY_F32;
         o->nd = t->nd;
@@ -82,7 +156,9 @@ enum mcs_status mcs_weights_write(const char *path, const struct params *p, int 
         o->values = host + t->offset / (int64_t)sizeof(float);
     }
     const char *const meta[][2] = {{"format", "pt"}, {"mcsam", note ? note : ""}};
-    const enum mcs_status st = mcs_safetensors_write(path, n, out, 2, meta);
+    const enum mcs_status st = mcs_file_has_ending(path, ".pt;.pth;.bin")
+                                   ? mcs_torch_write(path, n, out, NULL)
+                                   : mcs_safetensors_write(path, n, out, 2, meta);
     free(out);
     free(host);
     return st;

@@ -1,16 +1,29 @@
-/* Reads and writes a model's weights as safetensors files with the tensor names of the reference implementation. */
+/* Reads and writes a model's weights with the tensor names of the reference implementation. */
 #ifndef MCS_WEIGHTS_H
 #define MCS_WEIGHTS_H
 
 #include "engine/backend.h"
 #include "engine/tape/graph.h"
 
-/* Reads every parameter and buffer of p from the file. E_DATA: one is missing or has another shape; the message names
- * it. Unknown tensors are counted in a warning; a prefix "module." or "model." of a name is ignored. sha256 (65 bytes)
- * receives the file's hash; may be NULL. Scalars may be stored as () or (1). */
+struct weight_file;
+
+/* How a file differs from a model. text: the first WEIGHTS_LISTED missing and misshapen tensors, in the model's order,
+ * for a message. misshapen: of another shape, or of a type that is not a float. */
+enum { WEIGHTS_LISTED = 4 };
+struct weights_difference {
+    int missing, misshapen, extra;
+    char text[1024];
+};
+/* p need not be allocated. */
+void mcs_weights_compare(const struct weight_file *file, const struct params *p, struct weights_difference *d);
+
+/* Reads every parameter and buffer of p from a file of any kind (data/weights/weight_file.h). E_DATA: some are missing
+ * or of another shape; one message counts them all and names the first ones. Unknown tensors are counted in a warning.
+ * sha256 (65 bytes) receives the file's hash; may be NULL. Scalars may be stored as () or (1). */
 enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha256);
-/* Writes every parameter and buffer whose name does not start with skip_prefix (NULL: all), atomically. half: float16.
- * `note` is stored in the metadata ("mcsam": how the file was made). */
+/* Writes every parameter and buffer whose name does not start with skip_prefix (NULL: all), atomically: PyTorch's zip
+ * where the path ends in .pt, .pth or .bin, else safetensors. half: float16. `note` is stored in safetensors' metadata
+ * ("mcsam": how the file was made). */
 enum mcs_status mcs_weights_write(const char *path, const struct params *p, int half, const char *skip_prefix,
                                   const char *note);
 /* SHA-256 of all parameters in order of name: names, shapes, float32 bytes. It depends on the tensors, not on the file

@@ -5,7 +5,7 @@
 #include "data/io/array.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
-#include "data/io/safetensors.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/escape.h"
 #include "engine/base/input.h"
 #include "engine/base/log.h"
@@ -106,13 +106,13 @@ static enum mcs_status info_volume(const char *path, json_t **out)
 
 static enum mcs_status info_safetensors(const char *path, const char *filter, json_t **out)
 {
-    struct safetensors *file = NULL;
-    MCS_TRY(mcs_safetensors_open(path, &file));
+    struct weight_file *file = NULL;
+    MCS_TRY(mcs_weight_file_open(path, &file));
     json_t *list = json_array();
     int64_t values = 0, bytes = 0;
-    const int n = mcs_safetensors_count(file);
+    const int n = mcs_weight_file_count(file);
     for (int i = 0; i < n; i++) {
-        const struct safetensor *t = mcs_safetensors_at(file, i);
+        const struct weight_tensor *t = mcs_weight_file_at(file, i);
         values += t->n_values;
         bytes += t->n_bytes;
         if (filter && !strstr(t->name, filter)) continue;
@@ -123,7 +123,7 @@ static enum mcs_status info_safetensors(const char *path, const char *filter, js
     }
     *out = json_pack("{s:s, s:i, s:I, s:I, s:o}", "format", "safetensors", "arrays", n, "values", (json_int_t)values,
                      "bytes", (json_int_t)bytes, "list", list);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
     return MCS_OK;
 }
 

@@ -1,4 +1,4 @@
-/* The element types of arrays in files (safetensors, HDF5, .npy). */
+/* The element types of arrays in files (weights, HDF5, .npy). */
 #ifndef MCS_ARRAY_H
 #define MCS_ARRAY_H
 
@@ -14,7 +14,10 @@ enum { MCS_ARRAY_MAX_ND = 8 };
     X(F64, 8, "F64")                                                                                                   \
     X(U8, 1, "U8")                                                                                                     \
     X(I32, 4, "I32")                                                                                                   \
-    X(I64, 8, "I64")
+    X(I64, 8, "I64")                                                                                                   \
+    X(I16, 2, "I16")                                                                                                   \
+    X(I8, 1, "I8")                                                                                                     \
+    X(BOOL, 1, "BOOL")
 
 enum mcs_array_type {
 #define X(name, bytes, word) MCS_ARRAY_##name,

@@ -131,3 +131,8 @@ enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int compressed, con
                 why ? mcs_file_write_error(why) : "disk full");
     return MCS_OK;
 }
+
+uint32_t mcs_crc32(uint32_t crc, const void *bytes, int64_t n_bytes)
+{
+    return (uint32_t)crc32_z(crc, bytes, (size_t)n_bytes);
+}

@@ -35,4 +35,7 @@ enum mcs_status mcs_gzip_finish(struct gzip_input *in, int64_t max_bytes);
 enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int compressed, const void *head, int64_t head_bytes,
                                const void *body, int64_t body_bytes);
 
+/* CRC-32 (of gzip and zip) of more bytes; begin with crc 0. */
+uint32_t mcs_crc32(uint32_t crc, const void *bytes, int64_t n_bytes);
+
 #endif

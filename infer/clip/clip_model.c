@@ -1,6 +1,7 @@
 #include "infer/clip/clip_model.h"
 
 #include "data/io/file.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/path.h"
 #include "engine/model/layers.h"
 #include "infer/clip/clip_parts.h"
@@ -10,7 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors", "model.safetensors"};
+/* open_clip's names, then Hugging Face's; the first one is written. */
+static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors",
+                                           "model.safetensors",
+                                           "model.safetensors.index.json",
+                                           "open_clip_pytorch_model.bin",
+                                           "pytorch_model.bin",
+                                           "pytorch_model.bin.index.json",
+                                           NULL};
 
 /* Declares the parameters of both towers by recording their graphs once at the smallest shapes. */
 static enum mcs_status name_params(struct clip_model *m,
@@ -61,12 +69,9 @@ enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
     MCS_TRY(mcs_clip_config_read(folder, &c));
     MCS_TRY(mcs_path(vocab, "%s/vocab.txt", folder));
-    MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[0]));
-    if (!mcs_file_exists(path)) MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[1]));
+    MCS_TRY(mcs_weight_folder_find(folder, WEIGHT_FILES, path));
     enum mcs_status st = make(&c, vocab, d, NULL, m);
     if (st == MCS_OK) st = mcs_path(m->folder, "%s", folder);
-    if (st == MCS_OK && !mcs_file_exists(path))
-        st = MCS_FAIL(MCS_E_NOINPUT, "%s: has neither %s nor %s", folder, WEIGHT_FILES[0], WEIGHT_FILES[1]);
     if (st == MCS_OK) st = mcs_weights_read(path, m->params, m->sha256);
     if (st != MCS_OK) mcs_clip_model_close(m);
     return st;

@@ -1,7 +1,7 @@
 /* A CLIP model in a folder; embeddings of images and texts.
  *
- * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), vocab.txt and open_clip_model.safetensors, as
- * open_clip's `local-dir:` reads them. mcsam adds keys to vision_cfg and text_cfg for sizes that open_clip does not
+ * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), vocab.txt and the weights, as open_clip's
+ * `local-dir:` reads them: open_clip_model.safetensors, open_clip_pytorch_model.bin, or Hugging Face's names. mcsam adds keys to vision_cfg and text_cfg for sizes that open_clip does not
  * store there (width, depth, heads, ...); if they are missing, BiomedCLIP's sizes are assumed. */
 #ifndef MCS_CLIP_MODEL_H
 #define MCS_CLIP_MODEL_H

@@ -6,8 +6,8 @@
 #include "data/io/bounds.h"
 #include "data/io/file.h"
 #include "data/io/npy.h"
-#include "data/io/safetensors.h"
 #include "data/io/store.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/memory.h"
 #include "engine/base/stop.h"
 
@@ -131,24 +131,24 @@ done:
 
 static enum mcs_status read_safetensors(const char *path, struct content *c)
 {
-    struct safetensors *file;
+    struct weight_file *file;
     enum mcs_status st = MCS_OK;
-    MCS_TRY(mcs_safetensors_open(path, &file));
-    for (int i = 0; i < mcs_safetensors_count(file) && st == MCS_OK; i++) {
-        const struct safetensor *t = mcs_safetensors_at(file, i);
+    MCS_TRY(mcs_weight_file_open(path, &file));
+    for (int i = 0; i < mcs_weight_file_count(file) && st == MCS_OK; i++) {
+        const struct weight_tensor *t = mcs_weight_file_at(file, i);
         struct array *a;
         MCS_TRY_GOTO(add(c, t->name, t->nd, t->dims, &a), st, done);
-        const int whole = t->type == MCS_ARRAY_I64 || t->type == MCS_ARRAY_I32 || t->type == MCS_ARRAY_U8;
+        const int whole = mcs_weight_is_whole(t->type);
         void *raw = malloc((size_t)(a->n + 1) * 8);
         MCS_REQUIRE_GOTO(raw, MCS_E_NOMEM, st, done, "%s: no memory", path);
-        st = whole ? mcs_safetensors_read_i64(file, t->name, t->nd, t->dims, raw)
-                   : mcs_safetensors_read_f32(file, t->name, t->nd, t->dims, raw);
+        st = whole ? mcs_weight_file_read_i64(file, t->name, t->nd, t->dims, raw)
+                   : mcs_weight_file_read_f32(file, t->name, t->nd, t->dims, raw);
         for (int64_t k = 0; st == MCS_OK && k < a->n; k++)
             a->values[k] = whole ? (double)((int64_t *)raw)[k] : (double)((float *)raw)[k];
         free(raw);
     }
 done:
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
     return st;
 }
 

@@ -1,6 +1,6 @@
 /* The sizes of a SAM model: known ones, sam_config.json, and those of a weights file. */
 #include "data/io/json.h"
-#include "data/io/safetensors.h"
+#include "data/weights/weight_file.h"
 #include "infer/sam/sam_plan.h"
 
 #include <stdlib.h>
@@ -119,23 +119,28 @@ enum mcs_status mcs_sam_config_write(const char *path, const struct sam_config *
     return mcs_json_write(root, JSON_INDENT(1), "%s", path);
 }
 
+int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c)
+{
+    const struct sam_config known[] = {mcs_sam_vit_b(), vit_l(), vit_h()};
+    const struct weight_tensor *t = mcs_weight_file_find(file, "image_encoder.pos_embed");
+    for (int k = 0; t && k < 3; k++)
+        if (t->nd == 4 && t->dims[1] == 64 && t->dims[2] == 64 && t->dims[3] == known[k].width) {
+            *c = known[k];
+            return 1;
+        }
+    return 0;
+}
+
 enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c)
 {
-    static const char *const names[] = {"image_encoder.pos_embed", "module.image_encoder.pos_embed"};
-    const struct sam_config known[] = {mcs_sam_vit_b(), vit_l(), vit_h()};
-    struct safetensors *file;
-    int found = 0;
-    MCS_TRY(mcs_safetensors_open(path, &file));
-    for (int i = 0; i < 2 && !found; i++) {
-        const struct safetensor *t = mcs_safetensors_find(file, names[i]);
-        for (int k = 0; t && k < 3; k++)
-            if (t->nd == 4 && t->dims[1] == 64 && t->dims[2] == 64 && t->dims[3] == known[k].width) {
-                *c = known[k];
-                found = 1;
-            }
-    }
-    mcs_safetensors_close(file);
-    MCS_REQUIRE(found, MCS_E_DATA,
-                "%s: not SAM's ViT-B, -L or -H by its image_encoder.pos_embed; put a sam_config.json beside it", path);
+    struct weight_file *file;
+    MCS_TRY(mcs_weight_file_open(path, &file));
+    const int found = mcs_sam_config_known(file, c);
+    mcs_weight_file_close(file);
+    MCS_REQUIRE(
+        found, MCS_E_DATA,
+        "%s: not SAM's ViT-B, -L or -H by its image_encoder.pos_embed; put a sam_config.json beside it, and see "
+        "`mcsam info` for which model it is",
+        path);
     return MCS_OK;
 }

@@ -1,6 +1,7 @@
 #include "infer/sam/sam_model.h"
 
 #include "data/io/file.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/path.h"
 #include "engine/model/layers.h"
 #include "infer/sam/sam_plan.h"
@@ -8,6 +9,9 @@
 
 #include <stdio.h>
 #include <string.h>
+
+static const char *const WEIGHT_FILES[] = {"sam.safetensors", "model.safetensors", "model.safetensors.index.json",
+                                           "pytorch_model.bin", NULL};
 
 /* Declares all parameters, the mask prompt's included, and allocates them. */
 static enum mcs_status name_params(struct sam_model *m, struct device *d)
@@ -41,12 +45,15 @@ enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sa
 {
     char config[MCS_PATH_BYTES];
     *m = (struct sam_model){0};
-    MCS_TRY(mcs_path(m->path, mcs_folder_exists(path) ? "%s/sam.safetensors" : "%s", path));
+    if (mcs_folder_exists(path))
+        MCS_TRY(mcs_weight_folder_find(path, WEIGHT_FILES, m->path));
+    else
+        MCS_TRY(mcs_path(m->path, "%s", path));
     const char *slash = strrchr(m->path, '/');
     MCS_TRY(mcs_path(config, "%.*ssam_config.json", slash ? (int)(slash - m->path) + 1 : 0, m->path));
     MCS_REQUIRE(mcs_file_exists(m->path), MCS_E_NOINPUT,
-                "%s: no such file; a SAM model is a safetensors file, or a "
-                "folder with sam.safetensors and sam_config.json",
+                "%s: no such file; a SAM model is a file of weights (sam_vit_b_01ec64.pth, medsam_vit_b.pth, "
+                "safetensors), or a folder with one",
                 m->path);
     MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config)
                                     : mcs_sam_config_guess(m->path, &m->config));

@@ -37,9 +37,12 @@ struct sam_model {
 
 /* The sizes in a sam_config.json. E_NOINPUT; E_DATA: not JSON, or impossible sizes. */
 enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c);
-/* ViT-B, -L or -H by the width of the position table in a safetensors file. E_NOINPUT; E_DATA: none of them. */
+/* ViT-B, -L or -H by the width of the position table in a file of weights. E_NOINPUT; E_DATA: none of them. */
 enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c);
-/* path: a safetensors file of segment-anything's or MedSAM's tensors, or a folder with sam.safetensors. The sizes come
+struct weight_file;
+int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c); /* the same, 1 or 0 */
+/* path: a file of segment-anything's or MedSAM's tensors, of any kind of data/weights/weight_file.h, or a folder with
+ * one (sam.safetensors, model.safetensors ..., or the only file of weights in it). The sizes come
  * from sam_config.json beside it; without one the file must be ViT-B, -L or -H by the shape of its tensors. E_NOINPUT,
  * E_DATA (a tensor missing or of another shape, by name; impossible sizes), E_NOMEM. Release with mcs_sam_model_close;
  * after a failure the model holds nothing and may still be closed. */

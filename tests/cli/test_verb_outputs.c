@@ -3,8 +3,8 @@
 #include "data/image/volume.h"
 #include "data/io/file.h"
 #include "data/io/npy.h"
-#include "data/io/safetensors.h"
 #include "data/io/store.h"
+#include "data/weights/weight_write.h"
 #include "infer/unet/probability.h"
 #include "tests/support/support_expected.h"
 #include "tests/support/support_shell.h"
@@ -48,7 +48,7 @@ static void put_files(void)
 {
     const uint8_t grey[6] = {7, 9, 200, 7, 8, 9}, colour[12] = {10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120};
     const float values[6] = {1.5f, -2, NAN, 4, INFINITY, 0.5f}, none[2] = {NAN, -INFINITY};
-    struct safetensor_out out[] = {{"head.bias", MCS_ARRAY_F32, 1, {3}, values},
+    struct weight_out out[] = {{"head.bias", MCS_ARRAY_F32, 1, {3}, values},
                                    {"head.weight", MCS_ARRAY_F16, 2, {2, 3}, values},
                                    {"scale", MCS_ARRAY_F32, 0, {0}, values}};
     struct volume v = {.nx = 3, .ny = 1, .nz = 2, .spacing = {0.5f, 2, 3.25f}}, w = {.nx = 2, .ny = 1, .nz = 1};

@@ -2,15 +2,16 @@
 #include "data/image/image.h"
 #include "data/io/json.h"
 #include "data/io/npy.h"
-#include "data/io/safetensors.h"
 #include "data/text/pairs.h"
 #include "data/text/prompts.h"
 #include "data/text/tokenizer.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "tests/support/support_jpeg.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,7 +129,7 @@ Test(memory_readers, arrays)
 {
     char head[128] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 118, 0};
     struct npy a;
-    struct safetensors *f;
+    struct weight_file *f;
     memset(head + 10, ' ', 118);
     const int n = snprintf(head + 10, 118, "{'descr': '<f2', 'fortran_order': False, 'shape': (20971520,), }");
     head[10 + n] = ' ';
@@ -141,9 +142,7 @@ Test(memory_readers, arrays)
     cr_assert_eq(mcs_npy_read(path, &a), MCS_OK, "%s", mcs_error_message());
     mcs_npy_free(&a);
 
-    save_sparse("\x02\0\0\0\0\0\0\0{}", 10, 400 * MIB);
     allow(100 * MIB);
-    too_large(mcs_safetensors_open(path, &f), "safetensors: the file");
     /* A header of 3 MB that would take 300 MB in jansson. */
     int64_t n_bytes;
     char *text = repeated("\x01\x01\x01\x01\x01\x01\x01\x01{\"a\":[", "{},", "0]}", 1 << 20, &n_bytes);
@@ -151,7 +150,17 @@ Test(memory_readers, arrays)
     memcpy(text, &header_bytes, 8);
     save(text, n_bytes);
     free(text);
-    too_large(mcs_safetensors_open(path, &f), "safetensors: the header");
+    too_large(mcs_weight_file_open(path, &f), "safetensors: the header");
+    /* A pickle of 2 MB that would take 250 MB. */
+    text = repeated("\x80\x02(", "}", "t.", 1 << 21, &n_bytes);
+    save(text, n_bytes);
+    free(text);
+    struct pickle_source source = {open(path, O_RDONLY | O_CLOEXEC), path, 0, n_bytes};
+    struct pickle_value *root;
+    struct arena arena = {0};
+    too_large(mcs_pickle_read(&source, &arena, &root), "pickle");
+    mcs_arena_free(&arena);
+    close(source.fd);
 }
 
 Test(memory_readers, npy_header_is_bounded)

@@ -1,6 +1,7 @@
 /* safetensors: round trips in both widths, and each kind of damage refused with a clear message. */
 #include "data/io/file.h"
-#include "data/io/safetensors.h"
+#include "data/weights/weight_file.h"
+#include "data/weights/weight_write.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -8,17 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
-static char path[64];
+static char path[64]; /* ends with "x.safetensors" */
 
 static void setup(void)
 {
-    snprintf(path, sizeof path, "/tmp/mcs_safetensors_XXXXXX");
-    close(mkstemp(path));
+    snprintf(path, sizeof path, "/tmp/mcs_XXXXXX.x.safetensors");
+    close(mkstemps(path, 14));
 }
 
 static void teardown(void)
 {
     unlink(path);
+}
+
+/* Opens a file of these bytes. */
+static enum mcs_status parse_bytes(const void *bytes, int64_t n, struct weight_file **f)
+{
+    FILE *out = fopen(path, "wb");
+    cr_assert(out && fwrite(bytes, 1, (size_t)n, out) == (size_t)n && fclose(out) == 0);
+    return mcs_weight_file_open(path, f);
 }
 
 TestSuite(safetensors, .init = setup, .fini = teardown);
@@ -27,48 +36,48 @@ Test(safetensors, round_trip)
 {
     float a[6] = {1, -2.5f, 1e-30f, 3e38f, 0, 65504}, b[5] = {1, 0.1f, 65519.9f, 65520, 6e-8f}, c[1] = {7}, got[6];
     static const char *const meta[][2] = {{"format", "pt"}, {"seed", "17"}};
-    struct safetensor_out out[] = {{"vision.weight", MCS_ARRAY_F32, 2, {2, 3}, a},
-                                   {"half", MCS_ARRAY_F16, 1, {5}, b},
-                                   {"a scalar \"quoted\" \xc3\xa9", MCS_ARRAY_F32, 0, {0}, c},
-                                   {"empty", MCS_ARRAY_F32, 2, {0, 4}, NULL}};
-    struct safetensors *f;
+    struct weight_out out[] = {{"vision.weight", MCS_ARRAY_F32, 2, {2, 3}, a},
+                               {"half", MCS_ARRAY_F16, 1, {5}, b},
+                               {"a scalar \"quoted\" \xc3\xa9", MCS_ARRAY_F32, 0, {0}, c},
+                               {"empty", MCS_ARRAY_F32, 2, {0, 4}, NULL}};
+    struct weight_file *f;
     char first[65], second[65];
 
     cr_assert_eq(mcs_safetensors_write(path, 4, out, 2, meta), MCS_OK, "%s", mcs_error_message());
     mcs_file_sha256(path, first);
-    struct safetensor_out turned[] = {out[3], out[1], out[0], out[2]};
+    struct weight_out turned[] = {out[3], out[1], out[0], out[2]};
     cr_assert_eq(mcs_safetensors_write(path, 4, turned, 2, meta), MCS_OK);
     mcs_file_sha256(path, second);
     cr_assert_str_eq(first, second, "the order of the list shows in the file");
 
-    cr_assert_eq(mcs_safetensors_open(path, &f), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(mcs_safetensors_count(f), 4);
+    cr_assert_eq(mcs_weight_file_open(path, &f), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_weight_file_count(f), 4);
     for (int i = 1; i < 4; i++)
-        cr_assert_lt(strcmp(mcs_safetensors_at(f, i - 1)->name, mcs_safetensors_at(f, i)->name), 0);
-    cr_assert(!mcs_safetensors_at(f, 4) && !mcs_safetensors_find(f, "absent"));
-    cr_assert_str_eq(mcs_safetensors_metadata(f, "seed"), "17");
-    cr_assert(!mcs_safetensors_metadata(f, "absent"));
+        cr_assert_lt(strcmp(mcs_weight_file_at(f, i - 1)->name, mcs_weight_file_at(f, i)->name), 0);
+    cr_assert(!mcs_weight_file_at(f, 4) && !mcs_weight_file_find(f, "absent"));
+    cr_assert_str_eq(mcs_weight_file_metadata(f, "seed"), "17");
+    cr_assert(!mcs_weight_file_metadata(f, "absent"));
     int64_t shape[2] = {2, 3}, five = 5, wrong[2] = {3, 2}, none[2] = {0, 4};
-    cr_assert_eq(mcs_safetensors_read_f32(f, "vision.weight", 2, shape, got), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_f32(f, "vision.weight", 2, shape, got), MCS_OK);
     cr_assert_arr_eq(got, a, sizeof a);
-    cr_assert_eq(mcs_safetensors_read_f32(f, "half", 1, &five, got), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_f32(f, "half", 1, &five, got), MCS_OK);
     /* IEEE: 0.1 -> 0x2e66; 65519.9 -> the largest half; 65520 -> infinity; 6e-8 -> 2^-24 */
     cr_assert(got[0] == 1 && got[1] == 0x1.998p-4f && got[2] == 65504 && isinf(got[3]) && got[4] == 0x1p-24f);
-    cr_assert_eq(mcs_safetensors_read_f32(f, out[2].name, 0, NULL, got), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_f32(f, out[2].name, 0, NULL, got), MCS_OK);
     cr_assert_eq(got[0], 7);
-    cr_assert_eq(mcs_safetensors_read_f32(f, "empty", 2, none, got), MCS_OK);
-    cr_assert_eq(mcs_safetensors_read_f32(f, "vision.weight", 2, wrong, got), MCS_E_DATA);
+    cr_assert_eq(mcs_weight_file_read_f32(f, "empty", 2, none, got), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_f32(f, "vision.weight", 2, wrong, got), MCS_E_DATA);
     cr_assert(strstr(mcs_error_message(), "(2, 3)") && strstr(mcs_error_message(), "(3, 2)"), "%s",
               mcs_error_message());
     mcs_error_clear();
-    cr_assert_eq(mcs_safetensors_read_f32(f, "absent", 2, wrong, got), MCS_E_DATA);
+    cr_assert_eq(mcs_weight_file_read_f32(f, "absent", 2, wrong, got), MCS_E_DATA);
     cr_assert(strstr(mcs_error_message(), "absent"));
     mcs_error_clear();
-    cr_assert_eq(mcs_safetensors_read_i64(f, "half", 1, &five, &(int64_t){0}), MCS_E_DATA);
+    cr_assert_eq(mcs_weight_file_read_i64(f, "half", 1, &five, &(int64_t){0}), MCS_E_DATA);
     mcs_error_clear();
-    mcs_safetensors_close(f);
+    mcs_weight_file_close(f);
 
-    struct safetensor_out twice[] = {out[0], out[0]};
+    struct weight_out twice[] = {out[0], out[0]};
     cr_assert_eq(mcs_safetensors_write(path, 2, twice, 0, NULL), MCS_E_USAGE);
     mcs_error_clear();
     mcs_file_sha256(path, first);
@@ -96,7 +105,7 @@ Test(safetensors, all_halves)
 }
 
 /* A file from a header's text and n bytes of data. */
-static enum mcs_status parse(const char *header, int n, struct safetensors **f)
+static enum mcs_status parse(const char *header, int n, struct weight_file **f)
 {
     char bytes[4096] = {0};
     uint64_t len = strlen(header);
@@ -104,12 +113,12 @@ static enum mcs_status parse(const char *header, int n, struct safetensors **f)
     memcpy(bytes + 8, header, len);
     for (int i = 0; i < n; i++) bytes[8 + len + (size_t)i] = (char)(i + 1);
     mcs_error_clear();
-    return mcs_safetensors_parse("x.safetensors", bytes, (int64_t)(8 + len) + n, f);
+    return parse_bytes(bytes, (int64_t)(8 + len) + n, f);
 }
 
 Test(safetensors, other_types)
 {
-    struct safetensors *f;
+    struct weight_file *f;
     int64_t i64[2], two = 2, one = 1;
     float x[2];
     cr_assert_eq(parse("{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
@@ -117,15 +126,15 @@ Test(safetensors, other_types)
                        "\"c\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
                        8, &f),
                  MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(mcs_safetensors_read_i64(f, "a", 1, &two, i64), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_i64(f, "a", 1, &two, i64), MCS_OK);
     cr_assert(i64[0] == 1 && i64[1] == 2);
-    cr_assert_eq(mcs_safetensors_read_i64(f, "c", 1, &one, i64), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_i64(f, "c", 1, &one, i64), MCS_OK);
     cr_assert_eq(i64[0], 0x08070605);
-    cr_assert_eq(mcs_safetensors_read_f32(f, "b", 1, &one, x), MCS_OK);
+    cr_assert_eq(mcs_weight_file_read_f32(f, "b", 1, &one, x), MCS_OK);
     uint32_t bits;
     memcpy(&bits, x, 4);
     cr_assert_eq(bits, 0x04030000);
-    mcs_safetensors_close(f);
+    mcs_weight_file_close(f);
 }
 
 Test(safetensors, damage_is_refused)
@@ -164,7 +173,7 @@ Test(safetensors, damage_is_refused)
         {"{\"__metadata__\":5}", 0, "__metadata__"},
         {"{\"a\\u0000b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "header"},
     };
-    struct safetensors *f;
+    struct weight_file *f;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cr_assert_eq(parse(cases[i].header, cases[i].n, &f), MCS_E_DATA, "case %zu was taken", i);
@@ -177,12 +186,12 @@ Test(safetensors, damage_is_refused)
         char bytes[16] = {0};
         memcpy(bytes, &lengths[i], 8);
         mcs_error_clear();
-        cr_assert_eq(mcs_safetensors_parse("x", bytes, 16, &f), MCS_E_DATA);
+        cr_assert_eq(parse_bytes(bytes, 16, &f), MCS_E_DATA);
     }
     mcs_error_clear();
-    cr_assert_eq(mcs_safetensors_parse("x", "short", 5, &f), MCS_E_DATA);
+    cr_assert_eq(parse_bytes("short", 5, &f), MCS_E_DATA);
     mcs_error_clear();
-    cr_assert_eq(mcs_safetensors_open("/tmp/no/such.safetensors", &f), MCS_E_NOINPUT);
+    cr_assert_eq(mcs_weight_file_open("/tmp/no/such.safetensors", &f), MCS_E_NOINPUT);
     mcs_error_clear();
 }
 
@@ -190,8 +199,8 @@ Test(safetensors, damage_is_refused)
 Test(safetensors, hostile_bytes)
 {
     float a[3] = {1, 2, 3};
-    struct safetensor_out out[] = {{"a", MCS_ARRAY_F32, 1, {3}, a}, {"b.c", MCS_ARRAY_F16, 2, {1, 3}, a}};
-    struct safetensors *f;
+    struct weight_out out[] = {{"a", MCS_ARRAY_F32, 1, {3}, a}, {"b.c", MCS_ARRAY_F16, 2, {1, 3}, a}};
+    struct weight_file *f;
     char *bytes;
     int64_t n;
     int refusals = 0;
@@ -202,16 +211,15 @@ Test(safetensors, hostile_bytes)
         for (int k = 0; k < 8; k++) {
             bytes[at] = (char)(bytes[at] ^ 1 << k);
             mcs_error_clear();
-            if (mcs_safetensors_parse("x", bytes, n, &f) == MCS_OK)
-                mcs_safetensors_close(f);
+            if (parse_bytes(bytes, n, &f) == MCS_OK)
+                mcs_weight_file_close(f);
             else
                 refusals++;
             bytes[at] = (char)(bytes[at] ^ 1 << k);
         }
     for (int64_t cut = 0; cut < n; cut++) {
         mcs_error_clear();
-        cr_assert_eq(mcs_safetensors_parse("x", bytes, cut, &f), MCS_E_DATA, "%d of %d bytes were taken", (int)cut,
-                     (int)n);
+        cr_assert_eq(parse_bytes(bytes, cut, &f), MCS_E_DATA, "%d of %d bytes were taken", (int)cut, (int)n);
     }
     cr_assert_gt(refusals, 300);
     free(bytes);
@@ -224,12 +232,12 @@ Test(safetensors, reads_the_reference_library)
     int seen = 0;
     for (int i = 0; i < 4; i++) {
         char golden[512];
-        struct safetensors *f;
+        struct weight_file *f;
         snprintf(golden, sizeof golden, "%s/tests/golden/%s.safetensors", MCS_SOURCE_DIR, names[i]);
         if (!mcs_file_exists(golden)) continue;
-        cr_assert_eq(mcs_safetensors_open(golden, &f), MCS_OK, "%s", mcs_error_message());
-        cr_assert_gt(mcs_safetensors_count(f), 0);
-        mcs_safetensors_close(f);
+        cr_assert_eq(mcs_weight_file_open(golden, &f), MCS_OK, "%s", mcs_error_message());
+        cr_assert_gt(mcs_weight_file_count(f), 0);
+        mcs_weight_file_close(f);
         seen++;
     }
     if (!seen) cr_skip_test("no golden file here");
@@ -247,7 +255,7 @@ Test(safetensors, wide_numbers)
     char *bytes = malloc((size_t)total);
     float *floats = malloc(N * sizeof *floats);
     int64_t *whole = malloc(N * sizeof *whole);
-    struct safetensors *f;
+    struct weight_file *f;
     cr_assert(bytes && floats && whole);
     memcpy(bytes, &len, 8);
     memcpy(bytes + 8, header, len);
@@ -257,18 +265,18 @@ Test(safetensors, wide_numbers)
         memcpy(bytes + 8 + len + 8 * i, &x, 8);
         memcpy(bytes + 8 + len + 8 * (N + i), &k, 8);
     }
-    cr_assert_eq(mcs_safetensors_parse("x.safetensors", bytes, total, &f), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(mcs_safetensors_read_f32(f, "f", 1, &n, floats), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(mcs_safetensors_read_i64(f, "i", 1, &n, whole), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(parse_bytes(bytes, total, &f), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_weight_file_read_f32(f, "f", 1, &n, floats), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_weight_file_read_i64(f, "i", 1, &n, whole), MCS_OK, "%s", mcs_error_message());
     for (int i = 0; i < N; i++) {
         cr_assert_eq(floats[i], (float)((i % 2 ? -1 : 1) * ldexp(1 + i / 7.0, i % 40 - 20)), "value %d", i);
         cr_assert_eq(whole[i], (int64_t)i * 1234567890123 - 4000000000, "value %d", i);
     }
-    cr_expect_eq(mcs_safetensors_read_f32(f, "i", 1, &n, floats), MCS_E_DATA, "integers are no floats");
+    cr_expect_eq(mcs_weight_file_read_f32(f, "i", 1, &n, floats), MCS_E_DATA, "integers are no floats");
     mcs_error_clear();
-    cr_expect_eq(mcs_safetensors_read_i64(f, "f", 1, &n, whole), MCS_E_DATA, "floats are no integers");
+    cr_expect_eq(mcs_weight_file_read_i64(f, "f", 1, &n, whole), MCS_E_DATA, "floats are no integers");
     mcs_error_clear();
-    mcs_safetensors_close(f);
+    mcs_weight_file_close(f);
     free(bytes);
     free(floats);
     free(whole);
@@ -284,7 +292,7 @@ Test(safetensors, written_bytes)
     static const char *const meta[][2] = {{"k", "v"}}, *const bad_meta[][2] = {{"k", "\xff"}};
     const float x[3] = {1, -2, 0.5f};
     const uint16_t half[3] = {0x3c00, 0xc000, 0x3800};
-    struct safetensor_out out[] = {
+    struct weight_out out[] = {
         {"c", MCS_ARRAY_F32, 0, {0}, x + 2}, {"b", MCS_ARRAY_F32, 2, {1, 2}, x}, {"a", MCS_ARRAY_F16, 1, {3}, x}};
     const size_t padded = (sizeof header - 1 + 7) / 8 * 8;
     char *bytes;
@@ -306,12 +314,12 @@ Test(safetensors, written_bytes)
     cr_expect(n == 16 && memcmp(bytes, "\x8\0\0\0\0\0\0\0{}      ", 16) == 0);
     free(bytes);
 
-    const struct safetensor_out refused[] = {{"__metadata__", MCS_ARRAY_F32, 0, {0}, x},
-                                             {"\xff", MCS_ARRAY_F32, 0, {0}, x},
-                                             {"a", MCS_ARRAY_I64, 1, {1}, x},
-                                             {"a", MCS_ARRAY_BF16, 1, {1}, x},
-                                             {"a", MCS_ARRAY_F32, 1, {-1}, x},
-                                             {"a", MCS_ARRAY_F32, 9, {1}, x}};
+    const struct weight_out refused[] = {{"__metadata__", MCS_ARRAY_F32, 0, {0}, x},
+                                         {"\xff", MCS_ARRAY_F32, 0, {0}, x},
+                                         {"a", MCS_ARRAY_I64, 1, {1}, x},
+                                         {"a", MCS_ARRAY_BF16, 1, {1}, x},
+                                         {"a", MCS_ARRAY_F32, 1, {-1}, x},
+                                         {"a", MCS_ARRAY_F32, 9, {1}, x}};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         cr_expect_eq(mcs_safetensors_write(path, 1, &refused[i], 0, NULL), MCS_E_USAGE, "%zu", i);
         mcs_error_clear();
@@ -330,16 +338,16 @@ Test(safetensors, halves_in_parts)
     for (int i = 0; i < N; i++) x[i] = (float)(i % 2 ? -i : i);
     static const int64_t counts[] = {1, 1023, 1024, 1025, 2047, 2048, 2049, 2050};
     for (int i = 0; i < 8; i++) {
-        struct safetensor_out out = {"h", MCS_ARRAY_F16, 1, {counts[i]}, x};
-        struct safetensors *f;
+        struct weight_out out = {"h", MCS_ARRAY_F16, 1, {counts[i]}, x};
+        struct weight_file *f;
         cr_assert_eq(mcs_safetensors_write(path, 1, &out, 0, NULL), MCS_OK);
-        cr_assert_eq(mcs_safetensors_open(path, &f), MCS_OK, "%s", mcs_error_message());
+        cr_assert_eq(mcs_weight_file_open(path, &f), MCS_OK, "%s", mcs_error_message());
         memset(got, 0, sizeof got);
-        cr_assert_eq(mcs_safetensors_read_f32(f, "h", 1, &counts[i], got), MCS_OK);
+        cr_assert_eq(mcs_weight_file_read_f32(f, "h", 1, &counts[i], got), MCS_OK);
         for (int k = 0; k < N; k++)
             cr_assert(k < counts[i] ? fabsf(got[k] - x[k]) <= 1 && (k > 2048 || got[k] == x[k]) : got[k] == 0,
                       "%d of %d", k, (int)counts[i]);
-        cr_expect_eq(mcs_safetensors_at(f, 0)->n_bytes, 2 * counts[i]);
-        mcs_safetensors_close(f);
+        cr_expect_eq(mcs_weight_file_at(f, 0)->n_bytes, 2 * counts[i]);
+        mcs_weight_file_close(f);
     }
 }

@@ -1,11 +1,11 @@
 /* The contrastive op against the golden file (tests/golden/make_contrastive.py): float64 autograd on the published
  * formulas, and the released code's six steps written out. */
+#include "data/weights/weight_file.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "data/io/safetensors.h"
 #include "engine/backend.h"
 
 #define OK(expr) cr_assert_eq((expr), MCS_OK, "%s", mcs_error_message())
@@ -17,7 +17,7 @@ struct result {
     float loss, by_scale, *stats, *by_image, *by_text;
 };
 
-static struct safetensors *file;
+static struct weight_file *file;
 
 static struct tensor tensor(int nd, int64_t d0, int64_t d1, int64_t d2, void *data)
 {
@@ -30,7 +30,7 @@ static float *numbers(const char *key, int nd, const int64_t *dims)
     for (int i = 0; i < nd; i++) n *= dims[i];
     float *v = malloc((size_t)n * sizeof *v);
     cr_assert(v);
-    OK(mcs_safetensors_read_f32(file, key, nd, dims, v));
+    OK(mcs_weight_file_read_f32(file, key, nd, dims, v));
     return v;
 }
 
@@ -128,7 +128,7 @@ Test(contrastive, golden)
         {"release_uneven", 0, {0, 0.5f, 0.25f, 0, 1}},
     };
     static const int64_t batches[] = {2, 16, 257};
-    OK(mcs_safetensors_open(MCS_SOURCE_DIR "/tests/golden/contrastive.safetensors", &file));
+    OK(mcs_weight_file_open(MCS_SOURCE_DIR "/tests/golden/contrastive.safetensors", &file));
     for (int n = 0; n < 3; n++) {
         const int64_t b = batches[n];
         char key[128], base[96];
@@ -158,7 +158,7 @@ Test(contrastive, golden)
         }
         free(image), free(text);
     }
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 Test(contrastive, refusals)

@@ -1,5 +1,6 @@
 /* The same commands on the CPU and on the simulated GPU: compares their results on identical inputs. Skipped, with a
  * message, where the simulation was not built (it needs NVIDIA's headers). */
+#include "data/weights/weight_file.h"
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
@@ -8,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data/io/safetensors.h"
 #include "infer/sam/sam_model.h"
 #include "tests/support/support_tiny.h"
 
@@ -43,19 +43,19 @@ static void run(const char *line, const char *device, const char *precision, con
  * distance from the start. */
 static void distances(const char *start, const char *a, const char *b, double *apart, double *walked)
 {
-    struct safetensors *f[3];
+    struct weight_file *f[3];
     const char *path[3] = {start, a, b};
     double d = 0, w = 0;
     for (int i = 0; i < 3; i++)
-        cr_assert_eq(mcs_safetensors_open(tiny_path(work, "%s", path[i]), &f[i]), MCS_OK, "%s", mcs_error_message());
-    for (int i = 0; i < mcs_safetensors_count(f[1]); i++) {
-        const struct safetensor *t = mcs_safetensors_at(f[1], i);
+        cr_assert_eq(mcs_weight_file_open(tiny_path(work, "%s", path[i]), &f[i]), MCS_OK, "%s", mcs_error_message());
+    for (int i = 0; i < mcs_weight_file_count(f[1]); i++) {
+        const struct weight_tensor *t = mcs_weight_file_at(f[1], i);
         int64_t n = 1;
         for (int k = 0; k < t->nd; k++) n *= t->dims[k];
         float *v = malloc((size_t)(3 * n + 1) * sizeof *v);
         cr_assert(v);
         for (int k = 0; k < 3; k++)
-            cr_assert_eq(mcs_safetensors_read_f32(f[k], t->name, t->nd, t->dims, v + k * n), MCS_OK, "%s",
+            cr_assert_eq(mcs_weight_file_read_f32(f[k], t->name, t->nd, t->dims, v + k * n), MCS_OK, "%s",
                          mcs_error_message());
         for (int64_t k = 0; k < n; k++) {
             d += pow((double)v[2 * n + k] - (double)v[n + k], 2);
@@ -63,7 +63,7 @@ static void distances(const char *start, const char *a, const char *b, double *a
         }
         free(v);
     }
-    for (int i = 0; i < 3; i++) mcs_safetensors_close(f[i]);
+    for (int i = 0; i < 3; i++) mcs_weight_file_close(f[i]);
     *apart = sqrt(d);
     *walked = sqrt(w);
 }

@@ -5,10 +5,10 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/io/npy.h"
-#include "data/io/safetensors.h"
 #include "data/text/pairs.h"
 #include "data/text/prompts.h"
 #include "data/text/tokenizer.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/input.h"
 #include "engine/base/log.h"
 #include "engine/cli/config.h"
@@ -68,8 +68,8 @@ static enum mcs_status read_npy(const char *path)
 
 static enum mcs_status read_safetensors(const char *path)
 {
-    struct safetensors *f;
-    return mcs_safetensors_open(path, &f);
+    struct weight_file *f;
+    return mcs_weight_file_open(path, &f);
 }
 
 static enum mcs_status read_vocabulary(const char *path)

@@ -1,4 +1,5 @@
 /* The optimizers against torch's numbers (tests/golden/make_optim.py) and against a loop in double. */
+#include "data/weights/weight_file.h"
 #include "engine/optim.h"
 
 #include <criterion/criterion.h>
@@ -7,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "data/io/safetensors.h"
 #include "engine/backend.h"
 #include "engine/base/rng.h"
 #include "tests/golden/formula.h"
@@ -45,17 +45,17 @@ static void model_close(struct model *m)
 
 /* ---- golden ---- */
 
-static struct safetensors *golden;
+static struct weight_file *golden;
 static const char *const names[] = {"layer.weight", "layer.bias"};
 
 /* Compares with the file's F32 array. Each step rounds a few times: errors are relative to the element and to the
  * largest element, since a weight near zero is a difference. */
 static void expect_golden(const char *key, const float *got, int64_t n, double k)
 {
-    const struct safetensor *t = mcs_safetensors_find(golden, key);
+    const struct weight_tensor *t = mcs_weight_file_find(golden, key);
     cr_assert(t && t->n_values == n, "%s is not in the golden file", key);
     float want[64], most = 0;
-    OK(mcs_safetensors_read_f32(golden, key, t->nd, t->dims, want));
+    OK(mcs_weight_file_read_f32(golden, key, t->nd, t->dims, want));
     for (int64_t i = 0; i < n; i++) most = fmaxf(most, fabsf(want[i]));
     for (int64_t i = 0; i < n; i++)
         cr_expect(fabs((double)got[i] - want[i]) <= k * 0x1p-24 * most, "%s[%d] is %.9g, want %.9g", key, (int)i,
@@ -72,13 +72,13 @@ static void like_torch(const char *tag, const struct optim_options *o, double lr
     struct tensor *t[2] = {mcs_param(m.g, names[0], 2, (int64_t[]){5, 7}, zero),
                            mcs_param(m.g, names[1], 1, (int64_t[]){7}, zero)};
     model_alloc(&m);
-    OK(mcs_safetensors_open(MCS_SOURCE_DIR "/tests/golden/optim.safetensors", &golden));
+    OK(mcs_weight_file_open(MCS_SOURCE_DIR "/tests/golden/optim.safetensors", &golden));
     for (int i = 0; i < 2; i++) mcs_golden_weight(names[i], t[i]->dim, t[i]->nd, t[i]->data);
     OK(mcs_optim_new(m.p, o, NULL, &opt));
     for (int step = 0; step < 3; step++) {
         for (int i = 0; i < 2; i++) {
             snprintf(key, sizeof key, "grad.%d.%s", step, names[i]);
-            OK(mcs_safetensors_read_f32(golden, key, t[i]->nd, t[i]->dim, mcs_params_grad(m.p, t[i])));
+            OK(mcs_weight_file_read_f32(golden, key, t[i]->nd, t[i]->dim, mcs_params_grad(m.p, t[i])));
         }
         OK(mcs_optim_step(opt, lr, NULL));
         for (int i = 0; i < 2; i++) {
@@ -95,7 +95,7 @@ static void like_torch(const char *tag, const struct optim_options *o, double lr
     cr_expect_eq(opt->step, 3);
     cr_expect_eq(opt->v == NULL, v_name == NULL);
     mcs_optim_free(opt);
-    mcs_safetensors_close(golden);
+    mcs_weight_file_close(golden);
     model_close(&m);
 }
 
@@ -122,7 +122,7 @@ Test(optim, sgd_like_torch)
 Test(optim, clips_like_torch)
 {
     const struct optim_options o = {.kind = OPTIM_SGD, .clip_norm = 12};
-    OK(mcs_safetensors_open(MCS_SOURCE_DIR "/tests/golden/optim.safetensors", &golden));
+    OK(mcs_weight_file_open(MCS_SOURCE_DIR "/tests/golden/optim.safetensors", &golden));
     for (int over = 0; over < 2; over++) {
         struct model m;
         struct optim *opt;
@@ -141,7 +141,7 @@ Test(optim, clips_like_torch)
         }
         OK(mcs_optim_new(m.p, &o, NULL, &opt));
         OK(mcs_optim_step(opt, -1.0, &norm));
-        OK(mcs_safetensors_read_f32(golden, over ? "clip.over.norm" : "clip.under.norm", 1, (int64_t[]){1}, &want));
+        OK(mcs_weight_file_read_f32(golden, over ? "clip.over.norm" : "clip.under.norm", 1, (int64_t[]){1}, &want));
         cr_expect_float_eq(norm, want, 4 * 0x1p-24 * want);
         for (int i = 0; i < 2; i++) {
             snprintf(key, sizeof key, "clip.%s.%s", over ? "over" : "under", names[i]);
@@ -150,7 +150,7 @@ Test(optim, clips_like_torch)
         mcs_optim_free(opt);
         model_close(&m);
     }
-    mcs_safetensors_close(golden);
+    mcs_weight_file_close(golden);
 }
 
 /* ---- a larger model against a loop in double ---- */

@@ -3,7 +3,6 @@
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/npy.h"
-#include "data/io/safetensors.h"
 #include "data/io/store.h"
 #include "infer/coarse/boxes.h"
 #include "infer/unet/unet_model.h"
@@ -15,6 +14,7 @@
 #include <zlib.h>
 
 #include "data/io/file.h"
+#include "data/weights/weight_write.h"
 
 #define OK(expr) FUZZ_REQUIRE((expr) == MCS_OK, "%s", mcs_error_message())
 
@@ -270,10 +270,9 @@ static void make_arrays(void)
     put_npy("empty", 1, "<f4", 0, "(0, 5)", 0);
     put_npy("fortran", 1, "<f4", 1, "(1, 2)", 8);
     put_npy("big", 1, ">f4", 0, "(1,)", 4);
-    const struct safetensor_out out[] = {
-        {.name = "a.weight", .type = MCS_ARRAY_F32, .nd = 2, .dims = {2, 3}, .values = v},
-        {.name = "b", .type = MCS_ARRAY_F16, .nd = 1, .dims = {3}, .values = v},
-        {.name = "none", .type = MCS_ARRAY_F32, .nd = 2, .dims = {0, 7}, .values = v}};
+    const struct weight_out out[] = {{.name = "a.weight", .type = MCS_ARRAY_F32, .nd = 2, .dims = {2, 3}, .values = v},
+                                     {.name = "b", .type = MCS_ARRAY_F16, .nd = 1, .dims = {3}, .values = v},
+                                     {.name = "none", .type = MCS_ARRAY_F32, .nd = 2, .dims = {0, 7}, .values = v}};
     OK(mcs_safetensors_write(at("safetensors/written"), 3, out, 1, (const char *const[][2]){{"format", "pt"}}));
     OK(mcs_safetensors_write(at("safetensors/nothing"), 0, out, 0, NULL));
     struct bytes b = {.n = 0};
@@ -285,6 +284,35 @@ static void make_arrays(void)
     add(&b, head, sizeof head - 1);
     add(&b, "abcdefghijklmnopqrstuvwxyz", 23);
     put("safetensors", "types", b.v, b.n);
+}
+
+static void make_torch(void)
+{
+    const float v[6] = {1, -2, 3.5f, 0, 1e30f, 6};
+    const struct weight_out out[] = {{.name = "a", .type = MCS_ARRAY_F32, .nd = 2, .dims = {2, 3}, .values = v},
+                                     {.name = "b", .type = MCS_ARRAY_F16, .nd = 0, .values = v}};
+    struct bytes b = {.n = 0};
+    OK(mcs_torch_write(at("torch/written"), 2, out, NULL));
+    OK(mcs_torch_write(at("torch/wrapped"), 1, out, "state_dict"));
+    put_text("shards", "one", "{\"metadata\": {\"total_size\": 4}, \"weight_map\": {\"a\": \"1.safetensors\"}}");
+    static const char tensor[] = "\x80\x02}q\0X\1\0\0\0a"
+                                 "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\n"
+                                 "X\1\0\0\0"
+                                 "0X\3\0\0\0cpuK\4tQK\0(K\2K\2t(K\2K\1t\x89}tRs.",
+                      values[] = "\x80\x02(NK\7M\1\2J\xff\xff\xff\xff\x8a\2\1\2G@\0\0\0\0\0\0\0\x88\x89U\1a]q\0(h\0"
+                                 "cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\2\0\0\0i2\x85Rc_codecs\nencode\n"
+                                 "X\2\0\0\0abX\6\0\0\0latin1\x86R\x86Rctorch\ndevice\nX\3\0\0\0cpu\x85Rt.";
+    put("pickle", "tensor", tensor, sizeof tensor - 1);
+    put("pickle", "values", values, sizeof values - 1);
+    static const char magic[] = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\3.\x80\x02}.",
+                      keys[] = "\x80\x02]X\1\0\0\0"
+                               "0a.";
+    add(&b, magic, sizeof magic - 1);
+    add(&b, tensor, sizeof tensor - 1);
+    add(&b, keys, sizeof keys - 1);
+    add_little(&b, 4, 8);
+    add(&b, "ABCDEFGHIJKLMNOP", 16);
+    put("torch", "legacy", b.v, b.n);
 }
 
 static void make_stores(void)
@@ -388,6 +416,7 @@ int main(int argc, char **argv)
     make_jpeg();
     make_nifti();
     make_arrays();
+    make_torch();
     make_stores();
     make_texts();
     make_models();

@@ -1,6 +1,7 @@
 #include "tests/fuzz/support_fuzz.h"
 
 #include "data/image/image.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/newfile.h"
@@ -95,4 +96,34 @@ void fuzz_image(const char *path)
         fuzz_use(img.pixels, (size_t)img.width * (size_t)img.height * (size_t)img.channels);
         mcs_image_free(&img);
     }
+}
+
+static void check_tensor(const struct weight_file *f, const struct weight_tensor *t)
+{
+    enum { MOST = 1 << 20 }; /* a stride of 0 stands for any number of values */
+    int64_t n = 1;
+    FUZZ_REQUIRE(t->nd >= 0 && t->nd <= MCS_ARRAY_MAX_ND, "%d dimensions", t->nd);
+    for (int d = 0; d < t->nd; d++) n *= t->dims[d];
+    FUZZ_REQUIRE(n == t->n_values && n >= 0, "%lld values", (long long)t->n_values);
+    FUZZ_REQUIRE(mcs_weight_file_find(f, t->name) == t, "%s is found elsewhere", t->name);
+    if (n > MOST) return;
+    float *values = malloc((size_t)n * sizeof *values + 1);
+    int64_t *whole = malloc((size_t)n * sizeof *whole + 1);
+    FUZZ_REQUIRE(values && whole, "no memory");
+    if (fuzz_ended(mcs_weight_file_read_f32(f, t->name, t->nd, t->dims, values)))
+        fuzz_use(values, (size_t)n * sizeof *values);
+    if (fuzz_ended(mcs_weight_file_read_i64(f, t->name, t->nd, t->dims, whole)))
+        fuzz_use(whole, (size_t)n * sizeof *whole);
+    free(values);
+    free(whole);
+}
+
+void fuzz_weights(const char *path)
+{
+    struct weight_file *f;
+    if (!fuzz_ended(mcs_weight_file_open(path, &f))) return;
+    for (int i = 0; i < mcs_weight_file_count(f); i++) check_tensor(f, mcs_weight_file_at(f, i));
+    const char *note = mcs_weight_file_metadata(f, "format");
+    if (note) fuzz_use(note, strlen(note));
+    mcs_weight_file_close(f);
 }

@@ -2,6 +2,7 @@
  * reads back the same. */
 #include "data/io/file.h"
 #include "infer/clip/clip_model.h"
+#include "infer/weights.h"
 #include "tests/support/support_shell.h"
 #include "tests/support/support_tiny.h"
 
@@ -170,8 +171,14 @@ Test(clip_config, a_saved_model_is_the_same)
         expect("mv saved/open_clip_model.safetensors saved/model.safetensors || mv saved/model.safetensors saved/x", 0,
                "");
     }
+    OK(mcs_weights_write(shell_path("saved/open_clip_pytorch_model.bin"), m.params, 0, NULL, NULL));
+    OK(mcs_clip_model_open(shell_path("saved"), &d, &again)); /* PyTorch's file */
+    cr_expect_eq(memcmp(again.params->data, m.params->data, (size_t)m.params->n_values * sizeof(float)), 0);
+    mcs_clip_model_close(&again);
+    expect("rm saved/open_clip_pytorch_model.bin", 0, "");
     cr_expect_eq(mcs_clip_model_open(shell_path("saved"), &d, &again), MCS_E_NOINPUT);
-    cr_expect(strstr(mcs_error_message(), "saved: has neither open_clip_model.safetensors nor model.safetensors"));
+    cr_expect(
+        strstr(mcs_error_message(), "saved: has no weights: want open_clip_model.safetensors, model.safetensors, "));
     mcs_error_clear();
     cr_expect_eq(mcs_clip_model_open(shell_path("none"), &d, &again), MCS_E_NOINPUT);
     cr_expect(strstr(mcs_error_message(), "none: no such model folder"));

@@ -14,7 +14,7 @@
 enum { BATCH = 3, MAX_ROWS = 32, PADDED_ROWS = 30 };
 
 /* The golden file's padded ids (3,12) as packed rows, padded at the end to PADDED_ROWS. Returns the rows used. */
-static int pack(const struct safetensors *file, int32_t *ids, int32_t *position, int32_t *offset)
+static int pack(const struct weight_file *file, int32_t *ids, int32_t *position, int32_t *offset)
 {
     float *padded = golden_values(file, "input.ids", NULL);
     int row = 0;
@@ -36,7 +36,7 @@ static void set(struct exec *e, const struct tensor *t, const void *src)
     cr_assert(mcs_exec_set(e, t, src) == MCS_OK, "%s", mcs_error_message());
 }
 
-static void check_kept(struct exec *e, const struct safetensors *file, const struct tensor *t, const char *name,
+static void check_kept(struct exec *e, const struct weight_file *file, const struct tensor *t, const char *name,
                        double tolerance)
 {
     int64_t n;
@@ -55,7 +55,7 @@ static void check_clip(void)
     const struct clip_config c = golden_clip_config(2);
     struct device d;
     struct exec *e;
-    struct safetensors *file = golden_open("clip.safetensors");
+    struct weight_file *file = golden_open("clip.safetensors");
     cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p, MCS_F32);
@@ -106,7 +106,7 @@ static void check_clip(void)
     mcs_exec_free(e);
     mcs_graph_free(g);
     mcs_params_free(p);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
     mcs_cpu_close(&d);
 }
 
@@ -125,7 +125,7 @@ Test(clip, equals_open_clip_avx512)
 /* ---- M2IB ---- */
 
 /* KL by token, and the map at the image's size: the file's V.tokens and V.map. */
-static void check_map(struct exec *e, const struct m2ib *b, const struct safetensors *file, const char *beta_name)
+static void check_map(struct exec *e, const struct m2ib *b, const struct weight_file *file, const char *beta_name)
 {
     enum { SIDE = 4, IMAGE = 32 };
     char name[64];
@@ -148,7 +148,7 @@ static void check_m2ib(const char *beta_name, float beta)
     const struct clip_config c = golden_clip_config(4);
     struct device d;
     struct exec *e;
-    struct safetensors *file = golden_open("m2ib.safetensors");
+    struct weight_file *file = golden_open("m2ib.safetensors");
     cr_assert(mcs_cpu_open(0, &d) == MCS_OK);
     struct params *p = mcs_params_new();
     struct graph *g = mcs_graph_new(p, MCS_F32);
@@ -199,7 +199,7 @@ static void check_m2ib(const char *beta_name, float beta)
     mcs_exec_free(e);
     mcs_graph_free(g);
     mcs_params_free(p);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 Test(m2ib, gradient_of_each_step_equals_the_reference_beta_0_1)

@@ -80,7 +80,7 @@ static void watch(void *context, int step, const float *alpha)
  * most in the map (make_m2ib.py, run). The last roundings of alpha and of the map are added. */
 #define GRADIENT 1e-5
 
-static double gradient_error(const struct safetensors *file, const char *name)
+static double gradient_error(const struct weight_file *file, const char *name)
 {
     char key[64];
     snprintf(key, sizeof key, "%s.gradient", name);
@@ -90,7 +90,7 @@ static double gradient_error(const struct safetensors *file, const char *name)
     return error;
 }
 
-static void check_alpha(const struct safetensors *file, const char *name, const float *got)
+static void check_alpha(const struct weight_file *file, const char *name, const float *got)
 {
     char key[64];
     snprintf(key, sizeof key, "%s.alpha", name);
@@ -105,7 +105,7 @@ static void check_alpha(const struct safetensors *file, const char *name, const 
     free(gain);
 }
 
-static double map_error(const struct safetensors *file, const char *name)
+static double map_error(const struct weight_file *file, const char *name)
 {
     char key[64];
     snprintf(key, sizeof key, "%s.map.gain", name);
@@ -116,14 +116,14 @@ static double map_error(const struct safetensors *file, const char *name)
 }
 
 /* The map of CLIP's view, (SIDE, SIDE). */
-static float *wanted_map(const struct safetensors *file, const char *name)
+static float *wanted_map(const struct weight_file *file, const char *name)
 {
     char key[64];
     snprintf(key, sizeof key, "%s.map", name);
     return golden_values(file, key, NULL);
 }
 
-static void check_map(const struct safetensors *file, const char *name, const float *got)
+static void check_map(const struct weight_file *file, const char *name, const float *got)
 {
     float *want = wanted_map(file, name);
     const double error = map_error(file, name);
@@ -134,7 +134,7 @@ static void check_map(const struct safetensors *file, const char *name, const fl
 }
 
 /* A difference of two cosines of 16 features, each accurate to 1e-5 of the range (test_clip_model.c): 2e-5. */
-static void check_presence(const struct safetensors *file, const char *name, float got)
+static void check_presence(const struct weight_file *file, const char *name, float got)
 {
     char key[64];
     snprintf(key, sizeof key, "%s.presence", name);
@@ -170,7 +170,7 @@ static void run(const struct saliency_options *given, const struct image *img, s
  * rate 1. */
 Test(saliency, defaults_equal_the_reference_from_end_to_end)
 {
-    struct safetensors *file = golden_open("m2ib.safetensors");
+    struct weight_file *file = golden_open("m2ib.safetensors");
     struct saliency_options o = mcs_saliency_defaults();
     struct image img = picture("input.picture", SIDE);
     struct saliency_case one;
@@ -184,12 +184,12 @@ Test(saliency, defaults_equal_the_reference_from_end_to_end)
     mcs_map_free(&one.map);
     mcs_image_free(&img);
     free(noise);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 Test(saliency, another_beta_and_number_of_copies_equal_the_reference)
 {
-    struct safetensors *file = golden_open("m2ib.safetensors");
+    struct weight_file *file = golden_open("m2ib.safetensors");
     struct saliency_options o = mcs_saliency_defaults();
     struct image img = picture("input.picture", SIDE);
     struct saliency_case one;
@@ -202,7 +202,7 @@ Test(saliency, another_beta_and_number_of_copies_equal_the_reference)
     mcs_map_free(&one.map);
     mcs_image_free(&img);
     free(noise);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 /* The released view of a picture of 48 x 32: CLIP's input is its centre, columns 8 to 39; the centre's map, in 8 bits,
@@ -210,7 +210,7 @@ Test(saliency, another_beta_and_number_of_copies_equal_the_reference)
 Test(saliency, released_view_is_the_centres_map_stretched)
 {
     enum { WIDE = 48 };
-    struct safetensors *file = golden_open("m2ib.safetensors");
+    struct weight_file *file = golden_open("m2ib.safetensors");
     struct saliency_options o = mcs_saliency_defaults();
     struct image img = picture("input.wide", WIDE);
     struct saliency_case one;
@@ -232,7 +232,7 @@ Test(saliency, released_view_is_the_centres_map_stretched)
     mcs_map_free(&one.map);
     mcs_image_free(&img);
     free(noise);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 /* ---- drawn noise ---- */
@@ -282,7 +282,7 @@ Test(saliency, each_of_several_cases_is_as_it_is_alone)
     enum { N = 5 };
     static const char *const texts[N] = {"w44 w10", "w5 w6 w7", "w60", "w12 w13 w14 w15 w16", "w30 w31"};
     static const int widths[N] = {32, 40, 24, 32, 50};
-    struct safetensors *file = golden_open("m2ib.safetensors");
+    struct weight_file *file = golden_open("m2ib.safetensors");
     struct saliency_options o = mcs_saliency_defaults();
     struct image images[N];
     struct saliency_case many[N], one;
@@ -310,7 +310,7 @@ Test(saliency, each_of_several_cases_is_as_it_is_alone)
         mcs_map_free(&many[i].map);
         mcs_image_free(&images[i]);
     }
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 /* ---- sessions ---- */

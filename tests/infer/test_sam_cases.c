@@ -1,8 +1,8 @@
 /* Cases of several components as one mask, combined from single predictions as each form defines it, and the verb sam
  * on an image and on a folder. */
+
 #include "data/io/file.h"
 #include "data/io/npy.h"
-#include "data/io/safetensors.h"
 #include "engine/image/components.h"
 #include "infer/sam/sam_prompts.h"
 #include "tests/support/support_folder.h"

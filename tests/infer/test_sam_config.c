@@ -1,6 +1,6 @@
 /* SAM's sizes: the published models, each limit of sam_config.json, and a written file reads back. */
 #include "data/io/file.h"
-#include "data/io/safetensors.h"
+#include "data/weights/weight_write.h"
 #include "infer/sam/sam_model.h"
 #include "tests/support/support_ops.h"
 #include "tests/support/support_shell.h"
@@ -29,7 +29,7 @@ static void expect_sizes(const struct sam_config *c, const int *want, const int 
 /* A file with only a position table of these dimensions. */
 static const char *position_table(const char *name, int nd, const int64_t *dims)
 {
-    struct safetensor_out t = {.name = name, .type = MCS_ARRAY_F32, .nd = nd};
+    struct weight_out t = {.name = name, .type = MCS_ARRAY_F32, .nd = nd};
     int64_t n = 1;
     for (int i = 0; i < nd; i++) t.dims[i] = dims[i], n *= dims[i];
     float *values = calloc((size_t)n, sizeof *values);

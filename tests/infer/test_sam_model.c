@@ -1,6 +1,6 @@
 /* SAM's graphs against segment-anything (tests/golden/sam.safetensors): the encoder's stages, the position encoding,
  * every kind of prompt with all four masks and their predicted IoU, and the gradients of every parameter. */
-#include "data/io/safetensors.h"
+#include "data/weights/weight_file.h"
 #include "engine/model/sam.h"
 #include "engine/tape/exec.h"
 #include "engine/tape/grad.h"
@@ -24,18 +24,18 @@ enum { GRID = 8, EMBED = 16, SIDE = 32, FRAME = 64, MAX_TOKENS = 5 };
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 
-static struct safetensors *golden;
+static struct weight_file *golden;
 static struct device cpu;
 
 static void setup(void)
 {
     toy = golden_sam_config();
-    OK(mcs_safetensors_open(MCS_SOURCE_DIR "/tests/golden/sam.safetensors", &golden));
+    OK(mcs_weight_file_open(MCS_SOURCE_DIR "/tests/golden/sam.safetensors", &golden));
     OK(mcs_cpu_open(1, &cpu));
 }
 static void teardown(void)
 {
-    mcs_safetensors_close(golden);
+    mcs_weight_file_close(golden);
     mcs_cpu_close(&cpu);
 }
 TestSuite(sam_model, .init = setup, .fini = teardown);
@@ -43,10 +43,10 @@ TestSuite(sam_model, .init = setup, .fini = teardown);
 /* A golden array, malloc'ed; NULL if there is none. */
 static float *load(const char *name, int64_t *n)
 {
-    const struct safetensor *t = mcs_safetensors_find(golden, name);
+    const struct weight_tensor *t = mcs_weight_file_find(golden, name);
     if (!t) return NULL;
     float *v = malloc((size_t)t->n_values * sizeof *v);
-    OK(mcs_safetensors_read_f32(golden, name, t->nd, t->dims, v));
+    OK(mcs_weight_file_read_f32(golden, name, t->nd, t->dims, v));
     *n = t->n_values;
     return v;
 }
@@ -161,7 +161,7 @@ static void set_prompt(struct sam_graph *l, int n_points, int box)
     int64_t count;
     float *points = load("input.points", &count), *boxes = load("input.boxes", &count);
     int64_t labels[6];
-    OK(mcs_safetensors_read_i64(golden, "input.labels", 2, (int64_t[]){2, 3}, labels));
+    OK(mcs_weight_file_read_i64(golden, "input.labels", 2, (int64_t[]){2, 3}, labels));
     float coords[2 * MAX_TOKENS * 2];
     int32_t label[2 * MAX_TOKENS], kind[2 * MAX_TOKENS];
     int k = 0;

@@ -1,9 +1,11 @@
 /* SAM model files and predictions: saving and opening, preparation of images, all kinds of prompts in one call, masks
  * at the size of the image. Cases of several components and the verb: test_sam_cases.c. */
-#include "data/io/safetensors.h"
+#include "data/image/image.h"
+#include "data/weights/weight_file.h"
 #include "infer/sam/sam_prompts.h"
 #include "tests/golden/formula.h"
 #include "tests/support/support_folder.h"
+#include "tests/support/support_golden.h"
 #include "tests/support/support_ops.h"
 #include "tests/support/support_sam_run.h"
 
@@ -20,23 +22,11 @@ TestSuite(sam_run, .init = sam_run_open, .fini = sam_run_close);
 
 static float *load(const char *file, const char *name, int64_t *n)
 {
-    struct safetensors *f;
     char path[256];
-    snprintf(path, sizeof path, MCS_SOURCE_DIR "/tests/golden/%s.safetensors", file);
-    OK(mcs_safetensors_open(path, &f));
-    const struct safetensor *t = mcs_safetensors_find(f, name);
-    cr_assert(t, "%s", name);
-    float *v = malloc((size_t)t->n_values * sizeof *v);
-    if (t->type == MCS_ARRAY_I32)
-        for (int64_t i = 0; i < t->n_values; i++) {
-            int32_t k;
-            memcpy(&k, t->bytes + 4 * i, sizeof k);
-            v[i] = (float)k;
-        }
-    else
-        OK(mcs_safetensors_read_f32(f, name, t->nd, t->dims, v));
-    *n = t->n_values;
-    mcs_safetensors_close(f);
+    snprintf(path, sizeof path, "%s.safetensors", file);
+    struct weight_file *f = golden_open(path);
+    float *v = golden_values(f, name, n);
+    mcs_weight_file_close(f);
     return v;
 }
 
@@ -165,32 +155,37 @@ Test(sam_run, masks_at_the_pictures_size)
 /* Every picture of image.safetensors that the reference prepared. */
 Test(sam_run, pictures_are_prepared_as_the_reference_does)
 {
-    struct safetensors *f;
+    struct weight_file *f;
     int found = 0;
-    OK(mcs_safetensors_open(MCS_SOURCE_DIR "/tests/golden/image.safetensors", &f));
-    for (int i = 0; i < mcs_safetensors_count(f); i++) {
-        const struct safetensor *t = mcs_safetensors_at(f, i);
+    OK(mcs_weight_file_open(MCS_SOURCE_DIR "/tests/golden/image.safetensors", &f));
+    for (int i = 0; i < mcs_weight_file_count(f); i++) {
+        const struct weight_tensor *t = mcs_weight_file_at(f, i);
         int h, w, end = 0;
         char name[64];
         if (sscanf(t->name, "sam.%dx%d%n", &h, &w, &end) != 2 || t->name[end]) continue;
         snprintf(name, sizeof name, "input.3.%dx%d", h, w);
-        const struct safetensor *in = mcs_safetensors_find(f, name);
+        const struct weight_tensor *in = mcs_weight_file_find(f, name);
         cr_assert(in, "%s", name);
-        const struct image img = {w, h, 3, (uint8_t *)(uintptr_t)in->bytes};
+        float *pixels = golden_values(f, name, NULL);
+        struct image img;
+        OK(mcs_image_alloc(&img, w, h, 3));
+        for (int k = 0; k < 3 * w * h; k++) img.pixels[k] = (uint8_t)pixels[k];
+        free(pixels);
         struct sam_frame frame;
         float *got = malloc(3 * SAM_RUN_FRAME * SAM_RUN_FRAME * sizeof *got),
               *want = malloc(3 * SAM_RUN_FRAME * SAM_RUN_FRAME * sizeof *want);
         OK(mcs_sam_prepare(&sam_run_config, &img, got, &frame));
-        OK(mcs_safetensors_read_f32(f, t->name, t->nd, t->dims, want));
+        OK(mcs_weight_file_read_f32(f, t->name, t->nd, t->dims, want));
         for (int p = 0; p < SAM_RUN_FRAME * SAM_RUN_FRAME; p++)
             for (int k = 0; k < 3; k++) /* the reference divides in float32 too: the last bit at most */
                 cr_assert_float_eq(got[3 * p + k], want[k * SAM_RUN_FRAME * SAM_RUN_FRAME + p], 1e-6, "%s", t->name);
         cr_expect(frame.in_width == SAM_RUN_FRAME || frame.in_height == SAM_RUN_FRAME);
+        mcs_image_free(&img);
         free(got);
         free(want);
         found++;
     }
-    mcs_safetensors_close(f);
+    mcs_weight_file_close(f);
     cr_expect(found >= 2);
 }
 

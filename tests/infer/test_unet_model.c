@@ -32,7 +32,7 @@ static struct unet_config config_3d(void)
 }
 
 /* Largest value of a golden gradient. */
-static double size_of(const struct safetensors *file, const char *name)
+static double size_of(const struct weight_file *file, const char *name)
 {
     int64_t n;
     double most = 0;
@@ -47,7 +47,7 @@ static double size_of(const struct safetensors *file, const char *name)
  * at 1 to 2 units each. A bias before an instance norm has gradient 0 in exact arithmetic: its rounding error is
  * compared with 1e-5 of the gradient of its convolution's weights, which sums the same terms. Returns the number of
  * gradients. */
-static int check_gradients(const struct safetensors *file, const char *prefix, const struct params *p)
+static int check_gradients(const struct weight_file *file, const char *prefix, const struct params *p)
 {
     int n_checked = 0;
     for (int i = 0; i < p->n; i++) {
@@ -58,7 +58,7 @@ static int check_gradients(const struct safetensors *file, const char *prefix, c
         snprintf(name, sizeof name, "%sgrad.%s", prefix, p->t[i]->name);
         snprintf(weights, sizeof weights, "%sgrad.%.*sconv.weight", prefix, bias ? (int)(bias - p->t[i]->name) : 0,
                  p->t[i]->name);
-        if (!mcs_safetensors_find(file, name)) continue;
+        if (!mcs_weight_file_find(file, name)) continue;
         float *want = golden_values(file, name, &n);
         const float *got = mcs_params_grad(p, p->t[i]);
         cr_assert_eq(n, mcs_count(p->t[i]), "%s", name);
@@ -121,7 +121,7 @@ static void supervised_close(struct supervised *s)
 }
 
 /* The golden images, labels of every level and weights of the losses. */
-static void set_inputs(struct supervised *s, const struct safetensors *file)
+static void set_inputs(struct supervised *s, const struct weight_file *file)
 {
     const int64_t n_pixels = mcs_count(s->x);
     float *pixels = malloc((size_t)n_pixels * sizeof *pixels);
@@ -144,7 +144,7 @@ static void set_inputs(struct supervised *s, const struct safetensors *file)
 }
 
 /* Compares the outputs of every level; returns the weighted sum of the losses. */
-static double check_outputs(const struct supervised *s, const struct safetensors *file)
+static double check_outputs(const struct supervised *s, const struct weight_file *file)
 {
     double total = 0;
     for (int i = 0; i < s->n_out; i++) {
@@ -164,7 +164,7 @@ static double check_outputs(const struct supervised *s, const struct safetensors
 static void check(const char *golden, const struct unet_config *c, const int64_t *size, int n_grads, int batch_dice)
 {
     struct supervised s;
-    struct safetensors *file = golden_open(golden);
+    struct weight_file *file = golden_open(golden);
     const char *prefix = batch_dice ? "batch." : "sample.";
     char name[64];
     supervised_open(&s, c, size, batch_dice);
@@ -179,7 +179,7 @@ static void check(const char *golden, const struct unet_config *c, const int64_t
     cr_expect_eq(check_gradients(file, prefix, s.p), n_grads);
     free(want);
     supervised_close(&s);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 /* Parameters: 4 per convolution block (weight, bias, norm weight, norm bias), 2 per transposed convolution, 2 per

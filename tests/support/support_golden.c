@@ -8,31 +8,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct safetensors *golden_open(const char *name)
+struct weight_file *golden_open(const char *name)
 {
     char path[1024];
-    struct safetensors *file = NULL;
+    struct weight_file *file = NULL;
     snprintf(path, sizeof path, "%s/tests/golden/%s", MCS_SOURCE_DIR, name);
-    const enum mcs_status st = mcs_safetensors_open(path, &file);
+    const enum mcs_status st = mcs_weight_file_open(path, &file);
     cr_assert(st == MCS_OK, "%s", mcs_error_message());
     return file;
 }
 
-float *golden_values(const struct safetensors *file, const char *name, int64_t *n)
+float *golden_values(const struct weight_file *file, const char *name, int64_t *n)
 {
-    const struct safetensor *t = mcs_safetensors_find(file, name);
+    const struct weight_tensor *t = mcs_weight_file_find(file, name);
     cr_assert(t, "the golden file has no %s", name);
     float *v = malloc((size_t)t->n_values * sizeof *v + 1);
-    if (t->type == MCS_ARRAY_I32)
-        for (int64_t i = 0; i < t->n_values; i++) {
-            int32_t x;
-            memcpy(&x, t->bytes + 4 * i, 4);
-            v[i] = (float)x;
-        }
-    else if (t->type == MCS_ARRAY_U8)
-        for (int64_t i = 0; i < t->n_values; i++) v[i] = t->bytes[i];
-    else
-        cr_assert(mcs_safetensors_read_f32(file, name, t->nd, t->dims, v) == MCS_OK, "%s", mcs_error_message());
+    if (mcs_weight_is_whole(t->type)) {
+        int64_t *whole = malloc((size_t)t->n_values * sizeof *whole + 1);
+        cr_assert(whole && mcs_weight_file_read_i64(file, name, t->nd, t->dims, whole) == MCS_OK, "%s",
+                  mcs_error_message());
+        for (int64_t i = 0; i < t->n_values; i++) v[i] = (float)whole[i];
+        free(whole);
+    } else
+        cr_assert(mcs_weight_file_read_f32(file, name, t->nd, t->dims, v) == MCS_OK, "%s", mcs_error_message());
     if (n) *n = t->n_values;
     return v;
 }
@@ -93,14 +91,14 @@ float *golden_get(struct exec *e, const struct tensor *t)
     return v;
 }
 
-int golden_check_grads(const struct safetensors *file, const char *prefix, const struct params *p, double tolerance,
+int golden_check_grads(const struct weight_file *file, const char *prefix, const struct params *p, double tolerance,
                        double floor)
 {
     int n_compared = 0;
     for (int i = 0; i < p->n; i++) {
         char name[512];
         snprintf(name, sizeof name, "%sgrad.%s", prefix, p->t[i]->name);
-        if (!mcs_safetensors_find(file, name)) continue;
+        if (!mcs_weight_file_find(file, name)) continue;
         int64_t n;
         float *want = golden_values(file, name, &n), *got = malloc((size_t)n * sizeof *got);
         cr_assert_eq(n, mcs_count(p->t[i]));

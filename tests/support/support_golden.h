@@ -2,15 +2,15 @@
 #ifndef MCS_SUPPORT_GOLDEN_H
 #define MCS_SUPPORT_GOLDEN_H
 
-#include "data/io/safetensors.h"
+#include "data/weights/weight_file.h"
 #include "engine/model/clip.h"
 #include "engine/model/sam.h"
 #include "engine/tape/exec.h"
 
 /* Opens the golden file `name` of tests/golden; aborts the test if it cannot be read. */
-struct safetensors *golden_open(const char *name);
+struct weight_file *golden_open(const char *name);
 /* A tensor's values as float, malloc'ed; n receives their number. Aborts the test if it is missing. */
-float *golden_values(const struct safetensors *file, const char *name, int64_t *n);
+float *golden_values(const struct weight_file *file, const char *name, int64_t *n);
 /* Fills every parameter and buffer by the formula. */
 void golden_fill_params(struct params *p);
 /* The sizes of tests/golden/tiny_clip.py, with v_depth blocks in the image tower. */
@@ -31,7 +31,7 @@ void golden_check(const char *what, const float *got, const float *want, int64_t
 float *golden_get(struct exec *e, const struct tensor *t);
 /* Compares every `PREFIXgrad.NAME` of the file with params->grad: error / max(range, floor) <= tolerance. Returns the
  * number of compared gradients. */
-int golden_check_grads(const struct safetensors *file, const char *prefix, const struct params *p, double tolerance,
+int golden_check_grads(const struct weight_file *file, const char *prefix, const struct params *p, double tolerance,
                        double floor);
 
 #endif

@@ -48,7 +48,7 @@ static const double LR = 1e-3;
 static enum mcs_status golden_batch(void *context, int64_t step, struct clip_batch *b)
 {
     static char text[STEPS][BATCH][8 * MAX_WORDS];
-    const struct safetensors *file = context;
+    const struct weight_file *file = context;
     char name[32];
     cr_assert(b->first == 0 && b->n == BATCH && step < STEPS);
     snprintf(name, sizeof name, "input.images.%d", (int)step);
@@ -86,7 +86,7 @@ static double logged(const char *run, int step, const char *key)
 }
 
 /* golden: name of the file's values per step. The first and the last step are logged. */
-static void expect_logged(const char *run, const struct safetensors *file, const char *name, const char *key,
+static void expect_logged(const char *run, const struct weight_file *file, const char *name, const char *key,
                           const char *golden, double relative)
 {
     char full[64];
@@ -104,7 +104,7 @@ static void expect_logged(const char *run, const struct safetensors *file, const
  * the mean. Gradients agree to about 1e-6 of a tensor's largest, and Adam divides each element by its magnitude: an
  * element of a thousandth of the largest has an error of 1e-3. A key's bias has gradient 0 in exact arithmetic:
  * rounding gives 1e-8 / (1e-8 + eps), eps 1e-6. */
-static void expect_moved(const char *name, const struct safetensors *file, const struct params *p, const float *before)
+static void expect_moved(const char *name, const struct weight_file *file, const struct params *p, const float *before)
 {
     const double way = LR * (0.5 + 1 + 1 + 0.8535533905932737 + 0.5 + 0.1464466094067263);
     int n_tensors = 0;
@@ -134,7 +134,7 @@ static void expect_moved(const char *name, const struct safetensors *file, const
 
 static void check_golden(const char *name, const struct contrastive_attr *loss, float start, double clip_norm)
 {
-    struct safetensors *file = golden_open("clip_train.safetensors");
+    struct weight_file *file = golden_open("clip_train.safetensors");
     struct clip_config c = golden_clip_config(2);
     c.vocab = 0; /* the vocabulary file's */
     const struct clip_train_options o = {.batch = BATCH,
@@ -165,7 +165,7 @@ static void check_golden(const char *name, const struct contrastive_attr *loss, 
     expect_moved(name, file, m.params, before);
     free(before);
     mcs_clip_model_close(&m);
-    mcs_safetensors_close(file);
+    mcs_weight_file_close(file);
 }
 
 static const struct contrastive_attr infonce = {.a = 1},
