@@ -1,5 +1,5 @@
 /* BERT WordPiece: normalise, split into words, then the longest known piece first. */
-#include "data/text/tokenizer.h"
+#include "data/text/tokenizer_parts.h"
 
 #include "data/io/file.h"
 #include "data/text/unicode.h"
@@ -78,15 +78,32 @@ static enum mcs_status add_piece(struct tokenizer *tok, const char *path, char *
     return MCS_OK;
 }
 
-enum mcs_status mcs_tokenizer_open(const char *vocab_path, struct tokenizer **out)
+enum mcs_status mcs_tokenizer_open(const char *vocab_path, struct tokenizer **tok)
+{
+    char *text;
+    int64_t n_bytes;
+    *tok = NULL;
+    MCS_TRY(mcs_file_read(vocab_path, VOCAB_BYTES, &text, &n_bytes));
+    return mcs_tokenizer_from_text(vocab_path, text, n_bytes, tok);
+}
+
+int mcs_tokenizer_is_special(const char *token)
+{
+    for (int i = 0; i < N_SPECIAL; i++)
+        if (!strcmp(token, special_name[i])) return 1;
+    return 0;
+}
+
+enum mcs_status mcs_tokenizer_from_text(const char *vocab_path, char *text, int64_t n_bytes, struct tokenizer **out)
 {
     enum mcs_status st = MCS_OK;
-    int64_t n_bytes, n_lines = 1;
+    int64_t n_lines = 1;
     struct tokenizer *tok = calloc(1, sizeof *tok);
 
     *out = NULL;
+    if (!tok) free(text);
     MCS_REQUIRE(tok, MCS_E_NOMEM, "%s: no memory for the vocabulary", vocab_path);
-    MCS_TRY_GOTO(mcs_file_read(vocab_path, VOCAB_BYTES, &tok->bytes, &n_bytes), st, fail);
+    tok->bytes = text;
     for (int64_t i = 0; i < n_bytes; i++) n_lines += tok->bytes[i] == '\n';
     MCS_REQUIRE_GOTO(n_lines <= VOCAB_PIECES, MCS_E_DATA, st, fail, "%s: more than %d lines", vocab_path, VOCAB_PIECES);
     MCS_TRY_GOTO(mcs_memory_check(n_lines * (int64_t)(sizeof *tok->pieces + 4 * sizeof *tok->slots), "%s: %lld pieces",

@@ -21,6 +21,10 @@ struct tokenizer;
  * mask treats 0 as padding), or one of [UNK] [CLS] [SEP] missing. The last line may end with or without a line feed; CR
  * LF is accepted. */
 enum mcs_status mcs_tokenizer_open(const char *vocab_path, struct tokenizer **tok);
+/* The tokenizer of a model's folder: its tokenizer.json, else its vocab.txt, like transformers. E_DATA: tokenizer.json
+ * asks for a normalizer, pre-tokenizer, model, post-processor or added token that mcsam does not compute; the message
+ * names the key. */
+enum mcs_status mcs_tokenizer_open_folder(const char *folder, struct tokenizer **tok);
 void mcs_tokenizer_close(struct tokenizer *tok);
 
 /* Writes [CLS] pieces [SEP] and returns their number, 2 .. context_length, in n_tokens; ids holds context_length int32,

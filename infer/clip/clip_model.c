@@ -36,13 +36,12 @@ static enum mcs_status name_params(struct clip_model *m,
     return st;
 }
 
+/* The rest of a model whose tokenizer was opened from `vocab_path`. */
 static enum mcs_status make(const struct clip_config *c, const char *vocab_path, struct device *d,
                             void (*name_more)(struct graph *g, const struct clip_config *c), struct clip_model *m)
 {
-    memset(m, 0, sizeof *m);
     m->config = *c;
     m->device = d;
-    MCS_TRY(mcs_tokenizer_open(vocab_path, &m->tokenizer));
     m->config.vocab = mcs_tokenizer_n_pieces(m->tokenizer);
     MCS_REQUIRE(m->config.vocab == c->vocab || !c->vocab, MCS_E_DATA, "%s: has %d pieces, the model wants %d",
                 vocab_path, m->config.vocab, c->vocab);
@@ -55,6 +54,8 @@ enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *voca
                                    void (*name_more)(struct graph *g, const struct clip_config *c),
                                    struct clip_model *m)
 {
+    memset(m, 0, sizeof *m);
+    MCS_TRY(mcs_tokenizer_open(vocab_path, &m->tokenizer));
     enum mcs_status st = make(c, vocab_path, d, name_more, m);
     if (st == MCS_OK) st = mcs_params_init(m->params, seed);
     if (st != MCS_OK) mcs_clip_model_close(m);
@@ -64,23 +65,26 @@ enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *voca
 enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m)
 {
     struct clip_config c;
-    char path[MCS_PATH_BYTES], vocab[MCS_PATH_BYTES];
+    char path[MCS_PATH_BYTES];
     memset(m, 0, sizeof *m);
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
     MCS_TRY(mcs_clip_config_read(folder, &c));
-    MCS_TRY(mcs_path(vocab, "%s/vocab.txt", folder));
+    MCS_TRY(mcs_clip_tokenizer_config_check(folder));
     MCS_TRY(mcs_weight_folder_find(folder, WEIGHT_FILES, path));
-    enum mcs_status st = make(&c, vocab, d, NULL, m);
+    MCS_TRY(mcs_tokenizer_open_folder(folder, &m->tokenizer));
+    enum mcs_status st = make(&c, folder, d, NULL, m);
+    if (st == MCS_OK) st = mcs_clip_files_read(folder, &m->files);
+    m->files.config = m->config;
     if (st == MCS_OK) st = mcs_path(m->folder, "%s", folder);
     if (st == MCS_OK) st = mcs_weights_read(path, m->params, m->sha256);
     if (st != MCS_OK) mcs_clip_model_close(m);
     return st;
 }
 
-enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half)
+/* The files of a model that was not read from a folder. */
+static enum mcs_status write_new(const struct clip_model *m, const char *folder)
 {
     char path[MCS_PATH_BYTES];
-    MCS_TRY(mcs_folder_make(folder));
     MCS_TRY(mcs_clip_config_write(folder, &m->config));
     MCS_TRY(mcs_path(path, "%s/vocab.txt", folder));
     int64_t bytes = 0;
@@ -91,7 +95,15 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
     for (int i = 0; i < n; i++) at += sprintf(at, "%s\n", mcs_tokenizer_piece(m->tokenizer, i));
     const enum mcs_status st = mcs_file_write(path, vocab, bytes);
     free(vocab);
-    MCS_TRY(st);
+    return st;
+}
+
+enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half)
+{
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_folder_make(folder));
+    const int kept = m->files.n && !memcmp(&m->files.config, &m->config, sizeof m->config);
+    MCS_TRY(kept ? mcs_clip_files_write(&m->files, folder) : write_new(m, folder));
     MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[0]));
     return mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION);
 }
@@ -101,5 +113,6 @@ void mcs_clip_model_close(struct clip_model *m)
     mcs_clip_sessions_close(m);
     mcs_params_free(m->params);
     mcs_tokenizer_close(m->tokenizer);
+    mcs_clip_files_free(&m->files);
     memset(m, 0, sizeof *m);
 }

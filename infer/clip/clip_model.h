@@ -1,8 +1,12 @@
 /* A CLIP model in a folder; embeddings of images and texts.
  *
- * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), vocab.txt and the weights, as open_clip's
- * `local-dir:` reads them: open_clip_model.safetensors, open_clip_pytorch_model.bin, or Hugging Face's names. mcsam adds keys to vision_cfg and text_cfg for sizes that open_clip does not
- * store there (width, depth, heads, ...); if they are missing, BiomedCLIP's sizes are assumed. */
+ * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), tokenizer.json or vocab.txt, and the
+ * weights (open_clip_model.safetensors, open_clip_pytorch_model.bin, or Hugging Face's names), as open_clip's
+ * `local-dir:` reads them: a timm ViT (timm_model_name) and a BERT
+ * (hf_model_name, whose config.json is read where the folder or that path has one, else BERT base is assumed). A key
+ * that asks for something else is refused by name. Sizes that timm's name does not tell are in "mcsam_cfg":
+ * {"vision_cfg": {"width", "layers", "heads", "mlp_width", "patch_size"}, "text_cfg": {...}}, which open_clip does not
+ * read. A configuration without the two names is mcsam's own: it states the sizes in vision_cfg and text_cfg. */
 #ifndef MCS_CLIP_MODEL_H
 #define MCS_CLIP_MODEL_H
 
@@ -13,21 +17,34 @@
 #include "engine/model/clip.h"
 #include "engine/tape/exec.h"
 
+/* The configuration and tokenizer files of a model's folder, as they were read, and the configuration read from them.
+ */
+struct clip_files {
+    struct clip_config config;
+    int n;
+    struct {
+        const char *name;
+        char *bytes;
+        int64_t n_bytes;
+    } v[8];
+};
+
 struct clip_model {
     struct clip_config config;
     struct params *params;
     struct tokenizer *tokenizer;
     struct device *device;
     char folder[MCS_PATH_BYTES];
-    char sha256[65]; /* of the weights file; "" for random weights */
+    struct clip_files files; /* none for a new model */
+    char sha256[65];         /* of the weights file; "" for random weights */
     /* Compiled graphs, made at first use. */
     struct clip_session *image_session, *text_session[16];
     struct clip_batch *batch;  /* host memory that they share */
     struct exec_memory memory; /* shared by them */
 };
 
-/* Reads open_clip_config.json of a folder; missing keys get BiomedCLIP's sizes. E_NOINPUT; E_DATA: not JSON, no
- * model_cfg, impossible sizes. */
+/* Reads open_clip_config.json of a folder. E_NOINPUT; E_DATA: not JSON, no model_cfg, impossible sizes, or a key that
+ * changes the result and asks for something that mcsam does not compute; the message names it. */
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);
 /* Reads config, vocabulary and weights. E_NOINPUT, E_DATA (a tensor missing or of another shape, by name), E_NOMEM.
  * Freed with mcs_clip_model_close. */
@@ -39,7 +56,9 @@ enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *voca
                                    void (*name_more)(struct graph *g, const struct clip_config *c),
                                    struct clip_model *m);
 void mcs_clip_model_close(struct clip_model *m);
-/* Writes the folder: config, vocabulary and weights (half: float16), each file atomically. */
+/* Writes the folder: weights (half: float16) and the configuration and tokenizer files that the model was read from,
+ * byte for byte, so that open_clip loads it as it loaded the original; for a new model its configuration and
+ * vocabulary. Each file is written atomically. */
 enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half);
 
 /* How an image is resized to the network's S x S input. CROP: shorter edge to S (Pillow's bicubic), then a centre crop,

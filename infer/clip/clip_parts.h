@@ -2,10 +2,24 @@
 #ifndef MCS_CLIP_PARTS_H
 #define MCS_CLIP_PARTS_H
 
+#include "data/io/json.h"
 #include "infer/clip/clip_model.h"
 
 /* Writes folder/open_clip_config.json. */
 enum mcs_status mcs_clip_config_write(const char *folder, const struct clip_config *c);
+/* 1 where the configuration names a timm or Hugging Face model, as open_clip's does. */
+int mcs_clip_is_open_clip(const json_t *root);
+/* Reads open_clip's layout into c, which holds BiomedCLIP's sizes. E_DATA: names the key that is not supported. */
+enum mcs_status mcs_clip_open_clip_read(const char *path, const char *folder, const json_t *root,
+                                        struct clip_config *c);
+/* Reads mcsam's own keys of the two towers; objects may be NULL. E_DATA: an unknown key, or not a number, by name. */
+enum mcs_status mcs_clip_sizes_read(const char *path, const json_t *vision, const json_t *text, struct clip_config *c);
+/* E_DATA: tokenizer_config.json of the folder, if there is one, asks for another tokenizer; names the key. */
+enum mcs_status mcs_clip_tokenizer_config_check(const char *folder);
+/* Reads the configuration and tokenizer files of a folder, those that there are. Freed by _free, also after failure. */
+enum mcs_status mcs_clip_files_read(const char *folder, struct clip_files *files);
+enum mcs_status mcs_clip_files_write(const struct clip_files *files, const char *folder);
+void mcs_clip_files_free(struct clip_files *files);
 /* Frees the compiled graphs and their memory. */
 void mcs_clip_sessions_close(struct clip_model *m);
 

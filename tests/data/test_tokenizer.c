@@ -230,3 +230,68 @@ Test(tokenizer, bad_vocabularies)
     cr_assert_eq(ids[2], 1); /* "[" */
     mcs_tokenizer_close(t);
 }
+
+/* ---- tokenizer.json ---- */
+
+#define NORMALIZER                                                                                                     \
+    "\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": true, "            \
+    "\"strip_accents\": null, \"lowercase\": true}, "
+#define PRE "\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, "
+#define SPECIAL(name) "{\"SpecialToken\": {\"id\": \"" name "\", \"type_id\": 0}}"
+#define POST                                                                                                           \
+    "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [" SPECIAL(                                    \
+        "[CLS]") ", {\"Sequence\": {\"id\": "                                                                          \
+                 "\"A\", \"type_id\": 0}}, " SPECIAL("[SEP]") "]}, "
+#define VOCAB "{\"[PAD]\": 0, \"[UNK]\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"lung\": 5, \"##s\": 4}"
+#define MODEL(vocab)                                                                                                   \
+    "\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"continuing_subword_prefix\": \"##\", "           \
+    "\"max_input_chars_per_word\": 100, \"vocab\": " vocab "}"
+
+static enum mcs_status open_json(const char *text, struct tokenizer **t)
+{
+    char folder[] = "/tmp/mcs_tokenizer_XXXXXX", path[64];
+    cr_assert(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    cr_assert_eq(mcs_file_write(path, text, (int64_t)strlen(text)), MCS_OK);
+    const enum mcs_status st = mcs_tokenizer_open_folder(folder, t);
+    unlink(path);
+    rmdir(folder);
+    return st;
+}
+
+Test(tokenizer, tokenizer_json)
+{
+    struct tokenizer *t;
+    int32_t ids[8];
+    int n;
+    cr_assert_eq(open_json("{" NORMALIZER PRE POST MODEL(VOCAB) "}", &t), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_tokenizer_n_pieces(t), 6);
+    cr_assert_eq(mcs_tokenizer_encode(t, "Lungs x", 8, ids, &n), MCS_OK);
+    const int32_t want[] = {2, 5, 4, 1, 3};
+    cr_assert_eq(n, 5);
+    cr_assert_eq(memcmp(ids, want, sizeof want), 0);
+    mcs_tokenizer_close(t);
+    static const char *const bad[][2] = {
+        {"{" PRE POST MODEL(VOCAB) "}", "has no \"normalizer\""},
+        {"{\"normalizer\": {\"type\": \"Sequence\"}, " PRE POST MODEL(VOCAB) "}", "normalizer.type has another value"},
+        {"{\"normalizer\": {\"type\": \"BertNormalizer\", \"lowercase\": false}, " PRE POST MODEL(VOCAB) "}",
+         "normalizer.lowercase has another value; mcsam supports true"},
+        {"{" NORMALIZER "\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, " POST MODEL(VOCAB) "}", "pre_tokenizer.type"},
+        {"{" NORMALIZER PRE "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": []}, " MODEL(VOCAB) "}",
+         "post_processor.single: mcsam supports [CLS] text [SEP]"},
+        {"{" NORMALIZER PRE POST "\"model\": {\"type\": \"BPE\"}}", "model.type has another value"},
+        {"{" NORMALIZER PRE POST MODEL("{}") "}", "model.vocab has no pieces"},
+        {"{" NORMALIZER PRE POST MODEL("{\"[PAD]\": 0, \"a\": 0}") "}", "its id is not a number from 0 to 1"},
+        {"{" NORMALIZER PRE POST MODEL("{\"[PAD]\": 0, \"a\": 2}") "}", "\"a\": its id is not"},
+        {"{" NORMALIZER PRE POST MODEL("{\"[PAD]\": 0, \"[UNK]\": 1}") "}", "no line [CLS]"},
+        {"{\"added_tokens\": [{\"content\": \"<x>\"}], " NORMALIZER PRE POST MODEL(VOCAB) "}", "added_tokens: \"<x>\""},
+        {"{\"added_tokens\": [{\"content\": \"[SEP]\", \"lstrip\": true}], " NORMALIZER PRE POST MODEL(VOCAB) "}",
+         "[SEP] has \"lstrip\": true"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cr_expect_eq(open_json(bad[i][0], &t), MCS_E_DATA, "tokenizer.json %zu was taken", i);
+        cr_expect(strstr(mcs_error_message(), bad[i][1]), "want \"%s\": %s", bad[i][1], mcs_error_message());
+        cr_expect_null(t);
+        mcs_error_clear();
+    }
+}

@@ -3,13 +3,11 @@
 
 #include <string.h>
 
-FUZZ(vocabulary)
+static void use(struct tokenizer *t)
 {
     enum { CONTEXT = 16 };
-    struct tokenizer *t;
     int32_t ids[CONTEXT];
     int n;
-    if (!fuzz_ended(mcs_tokenizer_open(fuzz_file(data, size, "vocab.txt"), &t))) return;
     const int pieces = mcs_tokenizer_n_pieces(t);
     for (int i = 0; i < pieces; i++)
         FUZZ_REQUIRE(mcs_tokenizer_id(t, mcs_tokenizer_piece(t, i)) == i, "piece %d of %d is found elsewhere", i,
@@ -20,4 +18,12 @@ FUZZ(vocabulary)
     FUZZ_REQUIRE(n >= 2 && n <= CONTEXT, "%d tokens", n);
     for (int i = 0; i < n; i++) FUZZ_REQUIRE(ids[i] >= 0 && ids[i] < pieces, "id %d of %d", ids[i], pieces);
     mcs_tokenizer_close(t);
+}
+
+FUZZ(vocabulary)
+{
+    struct tokenizer *t;
+    if (fuzz_ended(mcs_tokenizer_open(fuzz_file(data, size, "vocab.txt"), &t))) use(t);
+    fuzz_file(data, size, "tokenizer.json");
+    if (fuzz_ended(mcs_tokenizer_open_folder(fuzz_folder(), &t))) use(t);
 }

@@ -337,6 +337,12 @@ static void make_texts(void)
 {
     put_text("vocabulary", "small", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nbright\nlesion\n##s\n,\n");
     put_text("vocabulary", "crlf", "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n\xe6\x96\xb0\r\n##\xcc\x81");
+    put_text("vocabulary", "tokenizer_json",
+             "{\"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, "
+             "\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \"cls\": [\"[CLS]\", 2]}, "
+             "\"added_tokens\": [{\"content\": \"[SEP]\"}], \"model\": {\"unk_token\": \"[UNK]\", "
+             "\"continuing_subword_prefix\": \"##\", \"max_input_chars_per_word\": 100, \"vocab\": {\"[PAD]\": 0, "
+             "\"[UNK]\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"a\": 4}}}");
     put_text("text", "plain", "A bright lesion, 3 cm!");
     put_text("text", "marks",
              "e\xcc\x81\xc3\xa9 &amp; &lt;b&gt; &#233; &notanentity; \xe6\x96\xb0\xe7\x97\x85 \xef\xac\x81");
@@ -402,6 +408,12 @@ static void make_models(void)
              "\"layers\": 1, \"heads\": 2, \"mlp_width\": 32, \"proj_width\": 12, \"dropout\": 0.1}}, "
              "\"preprocess_cfg\": {\"mean\": [0.5, 0.5, 0.5], "
              "\"std\": [0.3, 0.3, 0.3]}}");
+    put_text(
+        "model", "open_clip",
+        "{\"model_cfg\": {\"embed_dim\": 8, \"vision_cfg\": {\"timm_model_name\": \"vit_tiny_patch16_32\", "
+        "\"timm_pool\": \"\", \"image_size\": 32}, \"text_cfg\": {\"hf_model_name\": \"bert\", \"hf_tokenizer_name\": "
+        "\"bert\", \"hf_pooler_type\": \"cls_last_hidden_state_pooler\", \"context_length\": 9}}, \"preprocess_cfg\": "
+        "{\"size\": 32}, \"mcsam_cfg\": {\"text_cfg\": {\"layers\": 1}}}");
     put_text("model", "sam",
              "{\"image_size\": 32, \"patch\": 8, \"width\": 16, \"depth\": 2, \"heads\": 2, \"window\": 3, \"mlp\": "
              "32, \"embed\": 16, \"d_heads\": 2, "

@@ -92,11 +92,178 @@ Test(clip_config, missing_keys_get_biomedclips_sizes)
                  &c));
     cr_expect_eq(c.dropout, 0.25f);
     for (int k = 0; k < 3; k++) cr_expect(c.mean[k] == (k < 2 ? (float)(k + 1) : 3.5f) && c.std[k] == (float)(k + 4));
-    OK(read_text("{\"model_cfg\": {\"text_cfg\": {\"dropout\": \"x\", \"width\": 1.5}}, \"preprocess_cfg\": {\"mean\": "
-                 "[1, 2], \"std\": 7}}",
-                 &c)); /* another JSON type: ignored */
-    cr_expect(c.dropout == 0.1f && c.t_width == 768);
-    cr_expect(!memcmp(c.mean, mean, sizeof mean) && !memcmp(c.std, std, sizeof std));
+}
+
+static void refused(const char *text, const char *part)
+{
+    struct clip_config c;
+    cr_expect_eq(read_text(text, &c), MCS_E_DATA, "%s", text);
+    cr_expect(strstr(mcs_error_message(), part), "%s: %s", part, mcs_error_message());
+    mcs_error_clear();
+}
+
+/* mcsam's own layout knows its keys and their types. */
+Test(clip_config, other_types_and_keys_are_refused)
+{
+    refused("{\"model_cfg\": {\"text_cfg\": {\"dropout\": \"x\"}}}", "text_cfg.dropout");
+    refused("{\"model_cfg\": {\"text_cfg\": {\"width\": 1.5}}}", "text_cfg.width is not a whole number");
+    refused("{\"model_cfg\": {\"text_cfg\": {\"causal\": 1}}}", "text_cfg.causal: a key that mcsam does not support");
+    refused("{\"model_cfg\": {\"logit_bias\": 1}}", "model_cfg.logit_bias: a key");
+    refused("{\"model_cfg\": {}, \"preprocess_cfg\": {\"mean\": [1, 2]}}", "preprocess_cfg.mean is not three numbers");
+    refused("{\"model_cfg\": {}, \"preprocess_cfg\": {\"std\": [1, 2, \"x\"]}}", "preprocess_cfg.std is not three");
+    refused("{\"model_cfg\": 1}", "has no model_cfg");
+    refused(
+        "{\"model_cfg\": {\"embed_dim\": 512, \"vision_cfg\": {\"width\": 768, \"layers\": 12, \"patch_size\": 32}, "
+        "\"text_cfg\": {\"width\": 512, \"heads\": 8, \"layers\": 12}}}",
+        "OpenAI's towers are not supported");
+}
+
+/* open_clip_config.json of microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224, by its parts. */
+#define BERT "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+#define VISION                                                                                                         \
+    "\"timm_model_name\": \"vit_base_patch16_224\", \"timm_model_pretrained\": false, \"timm_pool\": \"\", "           \
+    "\"timm_proj\": "                                                                                                  \
+    "\"linear\", \"image_size\": 224"
+#define TEXT                                                                                                           \
+    "\"hf_model_name\": \"" BERT "\", \"hf_tokenizer_name\": \"" BERT "\", \"hf_proj_type\": \"mlp\", "                \
+    "\"hf_pooler_type\": \"cls_last_hidden_state_pooler\", \"context_length\": 256"
+#define CLIP_JSON(model, vision, text, preprocess, more)                                                               \
+    "{\"model_cfg\": {\"embed_dim\": 512" model ", \"vision_cfg\": {" vision "}, \"text_cfg\": {" text                 \
+    "}}, \"preprocess_cfg\": {" preprocess "}" more "}"
+
+Test(clip_config, biomedclip_as_downloaded)
+{
+    struct clip_config c, want = mcs_clip_biomed();
+    OK(read_text(
+        CLIP_JSON("", VISION, TEXT,
+                  "\"mean\": [0.48145466, 0.4578275, 0.40821073], \"std\": [0.26862954, 0.26130258, 0.27577711]", ""),
+        &c));
+    cr_expect_eq(memcmp(&c, &want, sizeof c), 0);
+    /* keys without effect on these towers, and the defaults written out */
+    OK(read_text(CLIP_JSON(", \"quick_gelu\": true, \"custom_text\": true",
+                           VISION ", \"layers\": 3, \"timm_drop\": 0.0",
+                           TEXT ", \"vocab_size\": 5, \"pool_type\": \"tok\", \"tokenizer_kwargs\": {}",
+                           "\"size\": [224, 224], \"mode\": \"RGB\", \"interpolation\": \"bicubic\", \"resize_mode\": "
+                           "\"shortest\", \"fill_color\": 0, \"mean\": null",
+                           ""),
+                 &c));
+    cr_expect_eq(memcmp(&c, &want, sizeof c), 0);
+    OK(read_text(CLIP_JSON("",
+                           "\"timm_model_name\": \"vit_large_patch32_384.augreg\", \"timm_pool\": \"token\", "
+                           "\"image_size\": 384",
+                           TEXT, "", ""),
+                 &c));
+    cr_expect(c.v_width == 1024 && c.v_depth == 24 && c.v_heads == 16 && c.v_mlp == 4096 && c.patch == 32 &&
+              c.image_size == 384);
+}
+
+Test(clip_config, what_open_clip_would_compute_otherwise_is_refused)
+{
+    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_224\", \"image_size\": 224", TEXT, "", ""),
+            "no vision_cfg.timm_pool, for which open_clip takes \"avg\"");
+    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_224\", \"timm_pool\": \"avg\"", TEXT, "", ""),
+            "vision_cfg.timm_pool is \"avg\"; mcsam supports \"\"|\"token\"");
+    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_clip_224\", \"timm_pool\": \"\"", TEXT, "", ""),
+            "timm_model_name is \"vit_base_patch16_clip_224\"");
+    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_384\", \"timm_pool\": \"\", \"image_size\": 224",
+                      TEXT, "", ""),
+            "vision_cfg.image_size is 224, but vit_base_patch16_384 takes images of 384");
+    refused(CLIP_JSON("", VISION ", \"timm_proj_bias\": true", TEXT, "", ""), "vision_cfg.timm_proj_bias is true");
+    refused(CLIP_JSON("", VISION ", \"magic\": 1", TEXT, "", ""),
+            "vision_cfg.magic: a key that mcsam does not support");
+    refused(CLIP_JSON("", VISION, "\"hf_model_name\": \"" BERT "\", \"hf_tokenizer_name\": \"x\"", "", ""),
+            "no text_cfg.hf_pooler_type, for which open_clip takes \"mean_pooler\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_pooler_type\": \"mean_pooler\"", "", ""),
+            "text_cfg.hf_pooler_type is \"mean_pooler\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_proj_type\": \"linear\"", "", ""),
+            "text_cfg.hf_proj_type is \"linear\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_tokenizer_name\": \"\"", "", ""), "text_cfg.hf_tokenizer_name is empty");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_model_name\": \"roberta-base\"", "", ""),
+            "text_cfg.hf_model_name is \"roberta-base\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"tokenizer_kwargs\": {\"strip_sep_token\":true}", "", ""),
+            "text_cfg.tokenizer_kwargs is {\"strip_sep_token\":true}");
+    refused(CLIP_JSON("", VISION, TEXT ", \"tokenizer_mode\": \"clips\"", "", ""),
+            "text_cfg.tokenizer_mode is \"clips\"");
+    refused(CLIP_JSON("", VISION, TEXT, "\"interpolation\": \"bilinear\"", ""), "interpolation is \"bilinear\"");
+    refused(CLIP_JSON("", VISION, TEXT, "\"resize_mode\": \"squash\"", ""), "resize_mode is \"squash\"");
+    refused(CLIP_JSON("", VISION, TEXT, "\"size\": 256", ""), "preprocess_cfg.size is 256, the image tower takes 224");
+    refused(CLIP_JSON(", \"init_logit_bias\": -10", VISION, TEXT, "", ""), "model_cfg.init_logit_bias is -10");
+    refused(CLIP_JSON(", \"multimodal_cfg\": {}", VISION, TEXT, "", ""), "model_cfg.multimodal_cfg: a key");
+    refused(CLIP_JSON("", VISION, "\"context_length\": 77, \"width\": 512, \"heads\": 8", "", ""),
+            "no text_cfg.hf_model_name: open_clip's own text tower is not supported");
+}
+
+/* The BERT's config.json in the folder, and the sizes of a ViT that timm's name does not tell. */
+Test(clip_config, sizes_beside_open_clips_keys)
+{
+    struct clip_config c;
+    const char *text =
+        CLIP_JSON("", "\"timm_model_name\": \"vit_golden\", \"timm_pool\": \"\", \"image_size\": 32", TEXT, "",
+                  ", \"mcsam_cfg\": {\"vision_cfg\": {\"width\": 32, \"layers\": 2, \"heads\": 2, "
+                  "\"mlp_width\": 128, \"patch_size\": 8}}");
+    shell_write("m/config.json",
+                "{\"model_type\": \"bert\", \"hidden_size\": 64, \"num_hidden_layers\": 3, "
+                "\"num_attention_heads\": 4, \"intermediate_size\": 96, \"max_position_embeddings\": 300, "
+                "\"type_vocab_size\": 1, \"vocab_size\": 77, \"layer_norm_eps\": 1e-6, "
+                "\"hidden_dropout_prob\": 0.25, \"attention_probs_dropout_prob\": 0.25}");
+    OK(read_text(text, &c));
+    cr_expect(c.v_width == 32 && c.v_depth == 2 && c.v_heads == 2 && c.v_mlp == 128 && c.patch == 8 &&
+              c.image_size == 32);
+    cr_expect(c.t_width == 64 && c.t_depth == 3 && c.t_heads == 4 && c.t_mlp == 96 && c.positions == 300 &&
+              c.types == 1 && c.vocab == 77 && c.t_eps == 1e-6f && c.dropout == 0.25f && c.t_proj == (64 + 512) / 2);
+    static const char *const bad[][2] = {{"{\"hidden_act\": \"relu\"}", "config.json: config.hidden_act is \"relu\""},
+                                         {"{\"model_type\": \"roberta\"}", "config.model_type is \"roberta\""},
+                                         {"{\"pad_token_id\": 1}", "config.pad_token_id is 1"},
+                                         {"{\"hidden_size\": \"x\"}", "config.hidden_size is not a whole number"},
+                                         {"{\"hidden_dropout_prob\": 0.1, \"attention_probs_dropout_prob\": 0}",
+                                          "attention_probs_dropout_prob differs"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        shell_write("m/config.json", bad[i][0]);
+        refused(text, bad[i][1]);
+    }
+}
+
+/* A model read from open_clip's layout is written with the files it was read from, byte for byte. */
+Test(clip_config, open_clips_files_are_kept)
+{
+    struct clip_config c = tiny_clip_config();
+    struct clip_model m, again;
+    struct device d;
+    c.t_proj = (c.t_width + c.embed) / 2;
+    OK(mcs_cpu_open(1, &d));
+    OK(mcs_clip_model_new(&c, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 5, &d, NULL, &m));
+    OK(mcs_clip_model_save(&m, shell_path("a"), 0));
+    const int vocab = m.config.vocab;
+    mcs_clip_model_close(&m);
+    char text[1024];
+    snprintf(
+        text, sizeof text,
+        "{\"model_cfg\": {\"embed_dim\": 8, \"vision_cfg\": {\"timm_model_name\": \"vit_tiny_x\", \"timm_pool\": \"\", "
+        "\"image_size\": 16}, \"text_cfg\": {\"hf_model_name\": \"bert\", \"hf_tokenizer_name\": \"bert\", "
+        "\"hf_pooler_type\": \"cls_last_hidden_state_pooler\", \"context_length\": 16}}, \"mcsam_cfg\": "
+        "{\"vision_cfg\": "
+        "{\"width\": 16, \"layers\": 3, \"heads\": 2, \"mlp_width\": 32, \"patch_size\": 8}, \"text_cfg\": {\"width\": "
+        "16, "
+        "\"layers\": 2, \"heads\": 2, \"mlp_width\": 32, \"positions\": 16, \"vocab_size\": %d}}}",
+        vocab);
+    shell_write("a/open_clip_config.json", text);
+    shell_write("a/tokenizer_config.json", "{\"do_lower_case\": true, \"model_max_length\": 512}");
+    shell_write("a/special_tokens_map.json", "{\"cls_token\": \"[CLS]\"}");
+    OK(mcs_clip_model_open(shell_path("a"), &d, &m));
+    OK(mcs_clip_model_save(&m, shell_path("b"), 0));
+    OK(mcs_clip_model_open(shell_path("b"), &d, &again));
+    cr_expect_eq(memcmp(again.params->data, m.params->data, (size_t)m.params->n_values * sizeof(float)), 0);
+    mcs_clip_model_close(&again);
+    mcs_clip_model_close(&m);
+    expect("for f in open_clip_config.json vocab.txt tokenizer_config.json special_tokens_map.json; do cmp a/$f b/$f "
+           "|| exit 1; "
+           "done; ls a | wc -l; ls b | wc -l",
+           0, "5\n5");
+    shell_write("a/tokenizer_config.json", "{\"do_lower_case\": false}");
+    cr_expect_eq(mcs_clip_model_open(shell_path("a"), &d, &m), MCS_E_DATA);
+    cr_expect(strstr(mcs_error_message(), "tokenizer.do_lower_case is false"), "%s", mcs_error_message());
+    mcs_error_clear();
+    mcs_cpu_close(&d);
 }
 
 /* From 1 to 2^20, if the other sizes allow it. */
