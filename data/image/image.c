@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t MAX_FILE_BYTES = (int64_t)1 << 30;
 static const int64_t MAX_PIXELS = (int64_t)1 << 28; /* 16384 x 16384: larger than any X-ray, small enough for memory */
 enum { MAX_SIDE = 1 << 16 };
 
@@ -101,7 +100,7 @@ enum mcs_status mcs_image_read(const char *path, int want_channels, struct image
     int64_t n_bytes;
 
     memset(img, 0, sizeof *img);
-    MCS_TRY(mcs_file_read(path, MAX_FILE_BYTES, &bytes, &n_bytes));
+    MCS_TRY(mcs_file_read(path, MCS_IMAGE_FILE_BYTES, &bytes, &n_bytes));
     enum mcs_status st = mcs_image_decode(path, bytes, n_bytes, want_channels, img);
     free(bytes);
     MCS_TRY(st);

@@ -13,6 +13,8 @@ struct image {
     uint8_t *pixels;
 };
 
+enum { MCS_IMAGE_FILE_BYTES = 1 << 30 }; /* a larger file is refused */
+
 /* Reads PNG or JPEG, recognised by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1
  * or 3 converts (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high
  * byte, with a warning. EXIF orientation is not applied. E_NOINPUT: no such file; E_DATA: not an image, damaged,
@@ -38,6 +40,21 @@ enum mcs_status mcs_image_resize(const struct image *src, int width, int height,
 /* Cuts the rectangle (x0, y0, width, height), which must lie inside src. */
 enum mcs_status mcs_image_crop(const struct image *src, int x0, int y0, int width, int height, struct image *dst);
 
+/* An image as Pillow's Image.open holds it, before convert("RGB"): a resize before that conversion differs for three
+ * kinds of PNG. alpha: (height,width,1) of PNGs with an alpha channel, else without pixels; a resize then multiplies by
+ * it, and divides afterwards. nearest: a palette, or grey of one bit, whose resize takes the nearest pixel whatever the
+ * filter. img is as mcs_image_read with want_channels 0 returns it, so that dropping alpha is the conversion. */
+struct stored_image {
+    struct image img, alpha;
+    int nearest;
+};
+/* Errors as mcs_image_read. Release with mcs_stored_free. */
+enum mcs_status mcs_image_read_stored(const char *path, struct stored_image *s);
+/* Pillow's Image.resize of the stored image, then convert("RGB") (or "L"): dst has img's channels. */
+enum mcs_status mcs_stored_resize(const struct stored_image *src, int width, int height, enum mcs_filter filter,
+                                  struct image *dst);
+void mcs_stored_free(struct stored_image *s);
+
 /* A 2-D float map, such as saliency. `values` is (height, width), owned by the map. */
 struct map2 {
     int width, height;
@@ -48,6 +65,8 @@ void mcs_map_free(struct map2 *m);
 
 /* The decoders of mcs_image_decode: one format each, channels as stored. */
 enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
+/* The alpha channel of a PNG that has one, (height,width,1). */
+enum mcs_status mcs_png_decode_alpha(const char *name, const void *bytes, int64_t n_bytes, struct image *alpha);
 enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
 /* E_DATA for sizes beyond the limit; called before anything is allocated. */
 enum mcs_status mcs_image_check_size(const char *name, int64_t width, int64_t height);

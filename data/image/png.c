@@ -58,6 +58,38 @@ done:
     return st;
 }
 
+enum mcs_status mcs_png_decode_alpha(const char *name, const void *bytes, int64_t n_bytes, struct image *alpha)
+{
+    enum mcs_status st = MCS_OK;
+    struct spng_ihdr ihdr;
+    uint8_t *rgba = NULL;
+    size_t n = 0;
+
+    memset(alpha, 0, sizeof *alpha);
+    spng_ctx *ctx = spng_ctx_new(0);
+    MCS_REQUIRE(ctx, MCS_E_NOMEM, "%s: no memory to read it", name);
+    int error = spng_set_chunk_limits(ctx, 1 << 24, 1 << 25);
+    if (!error) error = spng_set_png_buffer(ctx, bytes, (size_t)n_bytes);
+    if (!error) error = spng_get_ihdr(ctx, &ihdr);
+    if (!error) error = spng_decoded_image_size(ctx, SPNG_FMT_RGBA8, &n);
+    MCS_REQUIRE_GOTO(!error, MCS_E_DATA, st, done, "%s: damaged PNG: %s", name, spng_strerror(error));
+    MCS_TRY_GOTO(mcs_image_check_size(name, ihdr.width, ihdr.height), st, done);
+    MCS_TRY_GOTO(mcs_memory_check((int64_t)n + (int64_t)ihdr.width * ihdr.height, "%s: %u x %u pixels", name,
+                                  ihdr.width, ihdr.height),
+                 st, done);
+    MCS_TRY_GOTO(mcs_image_alloc(alpha, (int)ihdr.width, (int)ihdr.height, 1), st, done);
+    rgba = malloc(n);
+    MCS_REQUIRE_GOTO(rgba, MCS_E_NOMEM, st, done, "%s: no memory to read it", name);
+    error = spng_decode_image(ctx, rgba, n, SPNG_FMT_RGBA8, 0);
+    MCS_REQUIRE_GOTO(!error, MCS_E_DATA, st, done, "%s: truncated or damaged PNG: %s", name, spng_strerror(error));
+    for (size_t i = 0; i < n / 4; i++) alpha->pixels[i] = rgba[4 * i + 3];
+done:
+    free(rgba);
+    spng_ctx_free(ctx);
+    if (st != MCS_OK) mcs_image_free(alpha);
+    return st;
+}
+
 enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes)
 {
     enum mcs_status st = MCS_OK;

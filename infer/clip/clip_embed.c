@@ -108,19 +108,26 @@ static enum mcs_status text_session(struct clip_model *m, int64_t n_rows, struct
 
 /* ---- images ---- */
 
-enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
-                              struct image *dst)
+/* open_clip's resize (shorter edge to S) and centre crop. */
+static enum mcs_status crop_view(const struct clip_config *c, const struct stored_image *src, struct image *dst)
 {
-    const int s = c->image_size, w = img->width, h = img->height;
-    if (view == CLIP_VIEW_WHOLE) return mcs_image_resize(img, s, s, MCS_BICUBIC, dst);
+    const int s = c->image_size, w = src->img.width, h = src->img.height;
     struct image resized = {0};
     const int rw = w <= h ? s : (int)((int64_t)s * w / h), rh = h <= w ? s : (int)((int64_t)s * h / w);
-    enum mcs_status st = mcs_image_resize(img, rw, rh, MCS_BICUBIC, &resized);
+    enum mcs_status st = mcs_stored_resize(src, rw, rh, MCS_BICUBIC, &resized);
     /* round(difference / 2) as in Python: ties to even */
     const int dx = rw - s, dy = rh - s, x0 = dx / 2 + (dx % 4 == 3), y0 = dy / 2 + (dy % 4 == 3);
     if (st == MCS_OK) st = mcs_image_crop(&resized, x0, y0, s, s, dst);
     mcs_image_free(&resized);
     return st;
+}
+
+enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
+                              struct image *dst)
+{
+    const int s = c->image_size;
+    if (view == CLIP_VIEW_WHOLE) return mcs_image_resize(img, s, s, MCS_BICUBIC, dst);
+    return crop_view(c, &(struct stored_image){.img = *img}, dst);
 }
 
 void mcs_clip_normalise(const struct clip_config *c, const struct image *img, float *dst)
@@ -137,6 +144,17 @@ enum mcs_status mcs_clip_prepare(const struct clip_config *c, const struct image
 {
     struct image square = {0};
     MCS_TRY(mcs_clip_view(c, img, view, &square));
+    mcs_clip_normalise(c, &square, dst);
+    mcs_image_free(&square);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_clip_prepare_stored(const struct clip_config *c, const struct stored_image *src,
+                                        enum clip_view view, float *dst)
+{
+    struct image square = {0};
+    if (view == CLIP_VIEW_WHOLE) return mcs_clip_prepare(c, &src->img, view, dst);
+    MCS_TRY(crop_view(c, src, &square));
     mcs_clip_normalise(c, &square, dst);
     mcs_image_free(&square);
     return MCS_OK;
@@ -181,11 +199,12 @@ enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *cons
         int count;
         offset[i] = row;
         MCS_TRY(mcs_tokenizer_encode(m->tokenizer, texts[i], m->config.context, ids + row, &count));
-        for (int k = 0; k < count; k++) {
-            position[row + k] = k;
-            key[row + k] = (sample ? sample[i] : i) * 1024 + k;
+        for (int k = 0, first = row; k < count; k++) {
+            if (ids[first + k] == 0) continue; /* a literal [PAD]: masked as a key, so no other token sees it */
+            ids[row] = ids[first + k];
+            position[row] = k;
+            key[row++] = (sample ? sample[i] : i) * 1024 + k;
         }
-        row += count;
     }
     offset[n] = row;
     *n_rows = row;

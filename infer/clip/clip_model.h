@@ -66,6 +66,10 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
 enum clip_view { CLIP_VIEW_CROP, CLIP_VIEW_WHOLE };
 /* 8-bit image -> dst (S,S,3) normalised. Grey images are repeated over the channels. */
 enum mcs_status mcs_clip_prepare(const struct clip_config *c, const struct image *img, enum clip_view view, float *dst);
+/* The same from an image as it is stored. CROP is open_clip's order: resize, crop, then the conversion to RGB, which
+ * differs from mcs_clip_prepare for palettes, images of one bit and alpha. WHOLE converts first. */
+enum mcs_status mcs_clip_prepare_stored(const struct clip_config *c, const struct stored_image *src,
+                                        enum clip_view view, float *dst);
 /* The resized image as 8-bit pixels (S,S,channels of img), before normalisation. */
 enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *img, enum clip_view view,
                               struct image *dst);
@@ -78,7 +82,8 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
 /* n texts -> dst (n,embed). */
 enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *texts, int n, int normalise, float *dst);
 
-/* Packs the tokens of n texts without padding. ids, position, key: capacity n*context rows; offset: n+1. key =
+/* Packs the tokens of n texts without padding; a [PAD] that a text holds literally has no row either, though its
+ * position counts, since open_clip masks it. ids, position, key: capacity n*context rows; offset: n+1. key =
  * sample*1024 + position is a row's key for dropout; sample NULL: the text's index. *n_rows: rows used. */
 enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
                                     int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows);

@@ -58,10 +58,10 @@ static void embedding_free(struct embedding *e)
 
 static enum mcs_status prepare(const struct clip_config *c, const char *path, enum clip_view view, float *dst)
 {
-    struct image img = {0};
-    MCS_TRY(mcs_image_read(path, 0, &img));
-    const enum mcs_status st = mcs_clip_prepare(c, &img, view, dst);
-    mcs_image_free(&img);
+    struct stored_image img;
+    MCS_TRY(mcs_image_read_stored(path, &img));
+    const enum mcs_status st = mcs_clip_prepare_stored(c, &img, view, dst);
+    mcs_stored_free(&img);
     return st;
 }
 
@@ -143,7 +143,8 @@ done:
     return st;
 }
 
-/* Splits a text file in place into lines without LF or CR LF; the last line may lack its line end. */
+/* Splits a text file in place into lines without LF or CR LF; the last line may lack its line end. A line with a NUL
+ * byte becomes NULL. */
 static int split_lines(char *bytes, int64_t n_bytes, char ***lines)
 {
     int n = 0, capacity = 1;
@@ -153,9 +154,10 @@ static int split_lines(char *bytes, int64_t n_bytes, char ***lines)
     for (char *at = bytes, *end = bytes + n_bytes; at < end;) {
         char *stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop) stop = end;
+        const int is_text = !memchr(at, 0, (size_t)(stop - at));
         *stop = '\0';
         if (stop > at && stop[-1] == '\r') stop[-1] = '\0';
-        (*lines)[n++] = at;
+        (*lines)[n++] = is_text ? at : NULL;
         at = stop + 1;
     }
     return n;
@@ -170,6 +172,11 @@ static enum mcs_status embed_lines(const struct embed_command *c, struct clip_mo
     MCS_REQUIRE(b.out, MCS_E_NOMEM, "no memory for a batch of texts");
     MCS_TRY_GOTO(embedding_alloc(e, n, embed), st, done);
     for (int i = 0; i < n; i++) {
+        if (!lines[i]) {
+            st = MCS_FAIL(MCS_E_DATA, "line %d has a NUL byte, as UTF-16 has; save it as UTF-8", i + 1);
+            mcs_failures_add_held(failures, mcs_arena_printf(&e->arena, "%s:%d", c->texts, i + 1));
+            continue;
+        }
         const char *text = mcs_arena_strdup(&e->arena, lines[i]), *stem = mcs_arena_printf(&e->arena, "text %d", i + 1);
         MCS_TRY_GOTO(mcs_arena_status(&e->arena), st, done);
         const char *const list[2] = {text, NULL};
@@ -199,8 +206,6 @@ static enum mcs_status embed_texts(const struct embed_command *c, struct clip_mo
     int64_t n_bytes;
     enum mcs_status st;
     MCS_TRY(mcs_file_read(c->texts, MAX_TEXT_BYTES, &bytes, &n_bytes));
-    MCS_REQUIRE_GOTO(!memchr(bytes, 0, (size_t)n_bytes), MCS_E_DATA, st, done, "%s: has NUL bytes, want text",
-                     c->texts);
     const int bom = n_bytes >= 3 && !memcmp(bytes, "\xEF\xBB\xBF", 3) ? 3 : 0;
     const int n = *n_lines = split_lines(bytes + bom, n_bytes - bom, &lines);
     MCS_REQUIRE_GOTO(lines, MCS_E_NOMEM, st, done, "%s: no memory for its lines", c->texts);

@@ -361,3 +361,26 @@ Test(clip_config, a_saved_model_is_the_same)
     mcs_clip_model_close(&m);
     mcs_cpu_close(&d);
 }
+
+/* open_clip masks id 0 as a key, so a literal [PAD] changes nothing but the positions after it. */
+Test(clip_config, a_literal_pad_has_no_row)
+{
+    const struct clip_config c = tiny_clip_config();
+    static const char *const texts[] = {"lung [PAD][PAD] brain", "lung"};
+    static const int32_t want_position[] = {0, 1, 4, 5, 0, 1, 2}, want_offset[] = {0, 4, 7};
+    int32_t ids[32], position[32], key[32], offset[3];
+    int64_t rows;
+    struct clip_model m;
+    struct device d;
+    OK(mcs_cpu_open(1, &d));
+    OK(mcs_clip_model_new(&c, MCS_SOURCE_DIR "/tests/golden/tokenizer_vocab.txt", 5, &d, NULL, &m));
+    OK(mcs_clip_pack_texts(&m, texts, NULL, 2, ids, position, key, offset, &rows));
+    cr_assert_eq(rows, 7);
+    cr_expect_eq(memcmp(position, want_position, sizeof want_position), 0);
+    cr_expect_eq(memcmp(offset, want_offset, sizeof want_offset), 0);
+    const char *const want[] = {"[CLS]", "lung", "brain", "[SEP]", "[CLS]", "lung", "[SEP]"};
+    for (int i = 0; i < 7; i++) cr_expect_str_eq(mcs_tokenizer_piece(m.tokenizer, ids[i]), want[i]);
+    cr_expect(key[2] == 4 && key[4] == 1024);
+    mcs_clip_model_close(&m);
+    mcs_cpu_close(&d);
+}

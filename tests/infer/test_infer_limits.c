@@ -201,7 +201,11 @@ Test(infer_limits, lines_of_texts)
     expect_texts("\xEF\xBB\xBFlung", one, 1);
     expect_texts("lung\r\n", one, 1);
     expect("printf '\\357\\273\\277' > texts; mcsam embed -m clip --texts texts -o f.h5", 65, "texts: is empty");
-    expect("printf 'a\\0b' > texts; mcsam embed -m clip --texts texts -o f.h5", 65, "texts: has NUL bytes, want text");
+    expect_texts("lung\nbrain\n\xFF\xFEl\n", two, 2); /* a line that is not UTF-8 fails alone */
+    expect("printf 'lung\\na\\0b\\nbrain\\n' > texts; rm -f f.h5; mcsam embed -m clip --texts texts -o f.h5", 3,
+           "line 2 has a NUL byte, as UTF-16 has; save it as UTF-8");
+    expect("printf '\\377\\376l\\0\\n\\0b\\0' > texts; rm -f f.h5; mcsam embed -m clip --texts texts -o f.h5", 65,
+           "NUL byte");
 }
 
 /* ---- diff ---- */

@@ -66,8 +66,12 @@ def make_pairs():
     rows = [["filename", "Caption"]]
     for i in range(8):
         pixels = r.integers(0, 256, (40 + 3 * i, 50, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(images / f"{i}.png")
-        rows.append([f"{i}.png", f"chest ct image {i} shows a left lung nodule, 5&deg; it\u2019s \u00c2\u00b12 [SEP] mm"])
+        img = Image.fromarray(pixels)
+        if i in (1, 2):
+            img.putalpha(Image.fromarray(pixels[..., i]))
+        img = img.convert("LA") if i == 2 else img.quantize(50) if i == 3 else img.convert("1") if i == 4 else img
+        img.save(images / f"{i}.png")
+        rows.append([f"{i}.png", f"chest ct image {i} shows a left lung nodule, 5&deg; it\u2019s \u00c2\u00b12 [SEP] mm" + " [PAD] x" * (i % 3)])
     with open(work / "pairs.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(rows)
     (work / "texts.txt").write_text("\n".join(row[1] for row in rows[1:]) + "\n", encoding="utf-8")
