@@ -10,57 +10,53 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what fits ---- */
+/* ---- comparison ---- */
 
-/* A scalar may be stored as () or (1). */
-static int same_shape(const struct tensor *t, const struct weight_tensor *s)
+enum weights_fit mcs_weights_fit(const struct weight_file *file, const struct tensor *t, char line[WEIGHTS_LINE])
 {
+    const struct weight_tensor *s = mcs_weight_file_find(file, t->name);
     const int64_t one = 1;
-    return mcs_array_same_shape(t->nd, t->dim, s->nd, s->dims) ||
-           (t->nd == 0 && mcs_array_same_shape(1, &one, s->nd, s->dims));
-}
-
-void mcs_weights_compare(const struct weight_file *file, const struct params *p, struct weights_difference *d)
-{
-    int found = 0;
-    memset(d, 0, sizeof *d);
-    for (int i = 0; i < p->n; i++) {
-        const struct tensor *t = p->t[i];
-        const struct weight_tensor *s = mcs_weight_file_find(file, t->name);
-        char line[256], have[96], want[96];
-        found += s != NULL;
-        mcs_array_shape_text(t->nd, t->dim, want, sizeof want);
-        if (!s) {
-            if (d->missing++ < WEIGHTS_LISTED) mcs_text_cut(line, sizeof line, "%s %s is missing", t->name, want);
-        } else if (!mcs_weight_is_float(s->type)) {
-            mcs_text_cut(line, sizeof line, "%s is of type %s, want floats", t->name, mcs_array_type_name(s->type));
-            if (d->misshapen++ >= WEIGHTS_LISTED) continue;
-        } else if (!same_shape(t, s)) {
-            mcs_text_cut(line, sizeof line, "%s is %s, want %s", t->name,
-                         mcs_array_shape_text(s->nd, s->dims, have, sizeof have), want);
-            if (d->misshapen++ >= WEIGHTS_LISTED) continue;
-        } else {
-            continue;
-        }
-        if (!s && d->missing > WEIGHTS_LISTED) continue;
-        const size_t n = strlen(d->text);
-        mcs_text_cut(d->text + n, sizeof d->text - n, "%s%s", n ? "; " : "", line);
+    char have[96], want[96];
+    mcs_array_shape_text(t->nd, t->dim, want, sizeof want);
+    line[0] = 0;
+    if (!s) {
+        mcs_text_cut(line, WEIGHTS_LINE, "%s %s is missing", t->name, want);
+        return WEIGHTS_MISSING;
     }
-    d->extra = mcs_weight_file_count(file) - found;
+    if (!mcs_weight_is_float(s->type)) {
+        mcs_text_cut(line, WEIGHTS_LINE, "%s is of type %s, want floats", t->name, mcs_array_type_name(s->type));
+        return WEIGHTS_MISSHAPEN;
+    }
+    if (mcs_array_same_shape(t->nd, t->dim, s->nd, s->dims) ||
+        (t->nd == 0 && mcs_array_same_shape(1, &one, s->nd, s->dims)))
+        return WEIGHTS_FIT;
+    mcs_text_cut(line, WEIGHTS_LINE, "%s is %s, want %s", t->name,
+                 mcs_array_shape_text(s->nd, s->dims, have, sizeof have), want);
+    return WEIGHTS_MISSHAPEN;
 }
 
+/* E_DATA with all differences counted and the first ones named; a warning for tensors that the model has not. */
 static enum mcs_status check(const struct weight_file *file, const struct params *p)
 {
-    struct weights_difference d;
-    mcs_weights_compare(file, p, &d);
+    enum { LISTED = 4 };
+    int n[3] = {0}, listed = 0;
+    char text[LISTED * (WEIGHTS_LINE + 2)] = "", line[WEIGHTS_LINE];
+    for (int i = 0; i < p->n; i++) {
+        const enum weights_fit fit = mcs_weights_fit(file, p->t[i], line);
+        const size_t used = strlen(text);
+        if (n[fit]++ >= LISTED / 2 || fit == WEIGHTS_FIT) continue;
+        mcs_text_cut(text + used, sizeof text - used, "%s%s", used ? "; " : "", line);
+        listed++;
+    }
+    const int missing = n[WEIGHTS_MISSING], misshapen = n[WEIGHTS_MISSHAPEN],
+              extra = mcs_weight_file_count(file) - n[WEIGHTS_FIT] - misshapen;
     MCS_REQUIRE(
-        !d.missing && !d.misshapen, MCS_E_DATA,
-        "%s: does not fit this model: %d tensors are missing, %d of another shape or type, %d are not part of it "
-        "(%s%s); `mcsam info` says which model a file is",
-        mcs_weight_file_path(file), d.missing, d.misshapen, d.extra, d.text,
-        d.missing > WEIGHTS_LISTED || d.misshapen > WEIGHTS_LISTED ? "; ..." : "");
-    if (d.extra)
-        mcs_warn("%s: %d tensors are not part of this model and were not read", mcs_weight_file_path(file), d.extra);
+        !missing && !misshapen, MCS_E_DATA,
+        "%s: does not fit this model: %d tensors missing, %d of another shape or type, %d that it has not (%s%s); "
+        "`mcsam info` says which model a file is",
+        mcs_weight_file_path(file), missing, misshapen, extra, text, listed < missing + misshapen ? "; ..." : "");
+    if (extra)
+        mcs_warn("%s: %d tensors are not part of this model and were not read", mcs_weight_file_path(file), extra);
     return MCS_OK;
 }
 

@@ -7,19 +7,15 @@
 
 struct weight_file;
 
-/* How a file differs from a model. text: the first WEIGHTS_LISTED missing and misshapen tensors, in the model's order,
- * for a message. misshapen: of another shape, or of a type that is not a float. */
-enum { WEIGHTS_LISTED = 4 };
-struct weights_difference {
-    int missing, misshapen, extra;
-    char text[1024];
-};
-/* p need not be allocated. */
-void mcs_weights_compare(const struct weight_file *file, const struct params *p, struct weights_difference *d);
+/* Whether the file has the tensor of a parameter: with its shape (scalars may be stored as () or (1)) and a type that
+ * is a float. line: "NAME (2, 3) is missing", "NAME is (2, 3), want (3, 2)"; "" where it fits. */
+enum { WEIGHTS_LINE = 256 };
+enum weights_fit { WEIGHTS_FIT, WEIGHTS_MISSING, WEIGHTS_MISSHAPEN };
+enum weights_fit mcs_weights_fit(const struct weight_file *file, const struct tensor *t, char line[WEIGHTS_LINE]);
 
 /* Reads every parameter and buffer of p from a file of any kind (data/weights/weight_file.h). E_DATA: some are missing
  * or of another shape; one message counts them all and names the first ones. Unknown tensors are counted in a warning.
- * sha256 (65 bytes) receives the file's hash; may be NULL. Scalars may be stored as () or (1). */
+ * sha256 (65 bytes) receives the file's hash; may be NULL. */
 enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha256);
 /* Writes every parameter and buffer whose name does not start with skip_prefix (NULL: all), atomically: PyTorch's zip
  * where the path ends in .pt, .pth or .bin, else safetensors. half: float16. `note` is stored in safetensors' metadata

@@ -8,8 +8,8 @@
 
 enum { PROTOCOL = 1001 };
 
-/* Calls itself for what a value holds; bounded by PICKLE_MAX_DEPTH. Shared parts are seen once: `on_path` marks them.
- */
+/* Notes the type of every storage below v. Recursive, at most PICKLE_MAX_DEPTH levels; shared values are visited once:
+ * `on_path` marks them. */
 static enum mcs_status set_types(const struct weight_file *f, struct pickle_value *v, int n,
                                  struct torch_storage *storages, const enum mcs_array_type **types)
 {

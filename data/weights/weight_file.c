@@ -63,7 +63,7 @@ static int begins(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-/* E_DATA with what the file is instead, where that can be told. */
+/* E_DATA for a file of another kind that is recognised; the message names the kind. */
 static enum mcs_status check_other(const char *path, const uint8_t *head, int64_t n)
 {
     static const struct {
@@ -181,7 +181,7 @@ void mcs_weight_file_close(struct weight_file *f)
     free(f);
 }
 
-/* ---- what is in it ---- */
+/* ---- contents ---- */
 
 enum weight_kind mcs_weight_file_kind(const struct weight_file *f)
 {

@@ -61,8 +61,8 @@ const struct weight_tensor *mcs_weight_file_at(const struct weight_file *file, i
 const struct weight_tensor *mcs_weight_file_find(const struct weight_file *file, const char *name);
 /* safetensors' __metadata__ and the index's metadata; NULL: not there. */
 const char *mcs_weight_file_metadata(const struct weight_file *file, const char *key);
-/* The whole object of a PyTorch file, for what lies beside the weights; NULL for other kinds. The keys that led to the
- * weights ("state_dict"), and the prefix removed from all names; both "" where there are none. */
+/* The whole object of a PyTorch file, such as a checkpoint's epoch and optimizer; NULL for other kinds. The keys that
+ * led to the weights ("state_dict"), and the prefix removed from all names; both "" where there are none. */
 const struct pickle_value *mcs_weight_file_object(const struct weight_file *file);
 const char *mcs_weight_file_wrapper(const struct weight_file *file);
 const char *mcs_weight_file_prefix(const struct weight_file *file);

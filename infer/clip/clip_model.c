@@ -21,19 +21,24 @@ static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors",
                                            NULL};
 
 /* Declares the parameters of both towers by recording their graphs once at the smallest shapes. */
-static enum mcs_status name_params(struct clip_model *m,
+static enum mcs_status name_params(const struct clip_config *c, struct params *p,
                                    void (*name_more)(struct graph *g, const struct clip_config *c))
 {
-    const int s = m->config.image_size;
-    struct graph *g = mcs_graph_new(m->params, m->device->activations);
+    const int s = c->image_size;
+    struct graph *g = mcs_graph_new(p, MCS_F32); /* the weights are float32 whatever the activations are */
     mcs_clip_logit_scale(g);
-    mcs_clip_image(g, mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3)), &m->config);
+    mcs_clip_image(g, mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3)), c);
     const struct clip_text t = mcs_clip_text_inputs(g, 1, 2);
-    mcs_clip_text(g, &t, &m->config, 0);
-    if (name_more) name_more(g, &m->config);
+    mcs_clip_text(g, &t, c, 0);
+    if (name_more) name_more(g, c);
     const enum mcs_status st = mcs_graph_status(g);
     mcs_graph_free(g);
     return st;
+}
+
+enum mcs_status mcs_clip_params_declare(const struct clip_config *c, struct params *p)
+{
+    return name_params(c, p, NULL);
 }
 
 /* The rest of a model whose tokenizer was opened from `vocab_path`. */
@@ -46,7 +51,7 @@ static enum mcs_status make(const struct clip_config *c, const char *vocab_path,
     MCS_REQUIRE(m->config.vocab == c->vocab || !c->vocab, MCS_E_DATA, "%s: has %d pieces, the model wants %d",
                 vocab_path, m->config.vocab, c->vocab);
     m->params = mcs_params_new();
-    MCS_TRY(name_params(m, name_more));
+    MCS_TRY(name_params(&m->config, m->params, name_more));
     return mcs_params_alloc(m->params, d);
 }
 

@@ -43,6 +43,8 @@ struct clip_model {
     struct exec_memory memory; /* shared by them */
 };
 
+/* Declares the parameters of a model of these sizes in p, which is empty and stays without memory. E_SHAPE, E_NOMEM. */
+enum mcs_status mcs_clip_params_declare(const struct clip_config *c, struct params *p);
 /* Reads open_clip_config.json of a folder. E_NOINPUT; E_DATA: not JSON, no model_cfg, impossible sizes, or a key that
  * changes the result and asks for something that mcsam does not compute; the message names it. */
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);

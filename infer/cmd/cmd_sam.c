@@ -18,7 +18,8 @@
 
 static const struct mcs_option options[] = {
     {"model", 'm', MCS_FIELD(sam_command, model), .value = "CKPT", .required = 1,
-     .help = "file of weights, PyTorch's or safetensors (sam_config.json beside it, unless ViT-B, -L or -H), or a folder"},
+     .help =
+         "file of weights, PyTorch's or safetensors (sam_config.json beside it, unless ViT-B, -L or -H), or a folder"},
     {"input", 'i', MCS_FIELD(sam_command, input), .value = "IMGS", .required = 1,
      .help = "an image, or with --prompts-from a folder of images"},
     {"output", 'o', MCS_FIELD(sam_command, output), .value = "DIR", .required = 1,

@@ -13,22 +13,26 @@
 static const char *const WEIGHT_FILES[] = {"sam.safetensors", "model.safetensors", "model.safetensors.index.json",
                                            "pytorch_model.bin", NULL};
 
-/* Declares all parameters, the mask prompt's included, and allocates them. */
-static enum mcs_status name_params(struct sam_model *m, struct device *d)
+/* Declares all parameters, the mask prompt's included. */
+enum mcs_status mcs_sam_params_declare(const struct sam_config *c, struct params *p)
 {
-    const struct sam_config *c = &m->config;
     const int64_t one = 1, s = c->image_size;
-    m->device = m->work.device = m->masks.device = d;
-    m->params = mcs_params_new();
-    struct graph *g = mcs_graph_new(m->params, m->device->activations);
+    struct graph *g = mcs_graph_new(p, MCS_F32); /* the weights are float32 whatever the activations are */
     struct tensor *image = mcs_input(g, "image", MCS_F32, MCS_DIMS(1, s, s, 3));
     struct tensor *image_of = mcs_input(g, "image_of", MCS_I32, 1, &one);
     const struct sam_prompt prompt = mcs_sam_prompt_inputs(g, c, 1, 2, 1);
     mcs_sam_decode(g, mcs_sam_encode(g, image, c), image_of, &prompt, c);
-    enum mcs_status st = mcs_graph_status(g);
+    const enum mcs_status st = mcs_graph_status(g);
     mcs_graph_free(g);
-    if (st == MCS_OK) st = mcs_params_alloc(m->params, d);
     return st;
+}
+
+static enum mcs_status name_params(struct sam_model *m, struct device *d)
+{
+    m->device = m->work.device = m->masks.device = d;
+    m->params = mcs_params_new();
+    MCS_TRY(mcs_sam_params_declare(&m->config, m->params));
+    return mcs_params_alloc(m->params, d);
 }
 
 enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, struct device *d, struct sam_model *m)

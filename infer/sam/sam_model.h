@@ -35,6 +35,8 @@ struct sam_model {
     struct device_scratch work, masks; /* of mcs_sam_segment and mcs_sam_masks, kept from call to call */
 };
 
+/* Declares the parameters of a model of these sizes in p, which is empty and stays without memory. E_SHAPE, E_NOMEM. */
+enum mcs_status mcs_sam_params_declare(const struct sam_config *c, struct params *p);
 /* The sizes in a sam_config.json. E_NOINPUT; E_DATA: not JSON, or impossible sizes. */
 enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c);
 /* ViT-B, -L or -H by the width of the position table in a file of weights. E_NOINPUT; E_DATA: none of them. */

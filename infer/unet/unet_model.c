@@ -268,6 +268,17 @@ static enum mcs_status record(struct unet_model *m, int64_t batch)
     return MCS_OK;
 }
 
+enum mcs_status mcs_unet_params_declare(const struct unet_plans *plans, struct params *p)
+{
+    const int64_t dim[] = {1, plans->patch[0], plans->patch[1], plans->net.in_channels};
+    struct tensor *out[UNET_MAX_STAGES];
+    struct graph *g = mcs_graph_new(p, MCS_F32);
+    mcs_unet(g, mcs_input(g, "image", MCS_F32, 4, dim), &plans->net, 0, out);
+    const enum mcs_status st = mcs_graph_status(g);
+    mcs_graph_free(g);
+    return st;
+}
+
 enum mcs_status mcs_unet_model_new(const struct unet_plans *plans, uint64_t seed, struct device *d,
                                    struct unet_model *m)
 {

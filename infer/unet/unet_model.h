@@ -38,6 +38,9 @@ enum mcs_status mcs_unet_checkpoints_write(const char *folder, const struct unet
 /* *n: number of checkpoints; c has capacity UNET_MAX_CHECKPOINTS. E_NOINPUT, E_DATA (also file names with a folder). */
 enum mcs_status mcs_unet_checkpoints_read(const char *folder, struct unet_checkpoint *c, int *n);
 
+/* Declares the network's parameters in p, which is empty and stays without memory. E_SHAPE, E_NOMEM. */
+enum mcs_status mcs_unet_params_declare(const struct unet_plans *plans, struct params *p);
+
 /* A network: weights, random from `seed` until others are read, and the compiled graph for prediction. */
 struct unet_model {
     struct unet_plans plans;

@@ -67,15 +67,19 @@ Test(cli, info)
 {
     expect("mcsam info", 2, "FILE...");
     expect("mcsam info none.png", 66, "none.png");
-    expect("mcsam info .", 74, "is a folder");
+    expect("mcsam info .", 66, ".: has no weights: want open_clip_model.safetensors, ");
     expect("echo text > a.txt; mcsam info a.txt", 65, "a.txt: none of the kinds that are known");
     expect("printf '\\211PNG\\r\\n\\032\\n' > b.png; mcsam info b.png", 65, "b.png");
     expect("echo x > c.safetensors; echo y > d.nii; mcsam info c.safetensors d.nii", 65,
            "2 of 2 files could not be read");
     expect("h='{\"a\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]}}'; "
            "{ printf '\\100\\0\\0\\0\\0\\0\\0\\0%-64s' \"$h\"; printf '\\0\\0\\0\\0\\0\\0\\0\\0'; } > w.safetensors; "
-           "mcsam info w.safetensors",
-           0, "1 arrays, 2 values, 8 bytes\n  F32   (2, 1) a\n");
+           "mcsam info --tensors w.safetensors",
+           0, "safetensors, 1 tensors, 2 values, 8 bytes\n  model: not known\n");
+    expect("mcsam info --tensors w.safetensors", 0, "\n  F32   (2, 1) a\n");
+    expect("mcsam info " MCS_SOURCE_DIR "/data/demo/sam", 0, "model: the demo's SAM; all of its tensors are there");
+    expect("mcsam info " MCS_SOURCE_DIR "/tests/golden/weights/epoch_2.pt", 0,
+           "PyTorch, zip, 7 tensors, 17 values, 72 bytes\n  in: state_dict\n  prefix: module.\n  model: not known\n");
     expect("mcsam info --json --filter b w.safetensors", 0, "\"list\": []");
 }
 

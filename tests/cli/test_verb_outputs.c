@@ -49,8 +49,8 @@ static void put_files(void)
     const uint8_t grey[6] = {7, 9, 200, 7, 8, 9}, colour[12] = {10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120};
     const float values[6] = {1.5f, -2, NAN, 4, INFINITY, 0.5f}, none[2] = {NAN, -INFINITY};
     struct weight_out out[] = {{"head.bias", MCS_ARRAY_F32, 1, {3}, values},
-                                   {"head.weight", MCS_ARRAY_F16, 2, {2, 3}, values},
-                                   {"scale", MCS_ARRAY_F32, 0, {0}, values}};
+                               {"head.weight", MCS_ARRAY_F16, 2, {2, 3}, values},
+                               {"scale", MCS_ARRAY_F32, 0, {0}, values}};
     struct volume v = {.nx = 3, .ny = 1, .nz = 2, .spacing = {0.5f, 2, 3.25f}}, w = {.nx = 2, .ny = 1, .nz = 1};
     struct store *s;
     put_picture("grey.png", 3, 2, 1, grey);
@@ -67,7 +67,7 @@ static void put_files(void)
 Test(verb_outputs, info)
 {
     put_files();
-    expect_text("mcsam info grey.png colour.png v.nii.gz w.nii t.safetensors s.h5", 0, "info.txt");
+    expect_text("mcsam info --tensors grey.png colour.png v.nii.gz w.nii t.safetensors s.h5", 0, "info.txt");
     expect_text("mcsam info --json --filter head grey.png colour.png v.nii.gz w.nii t.safetensors s.h5", 0,
                 "info.json");
     expect_text("mcsam info --filter bias t.safetensors; mcsam info --json none.png grey.png", 3, "info_filter.txt");

@@ -1,4 +1,4 @@
-/* mcsam info FILE...: describes files: images, volumes, safetensors. */
+/* mcsam info FILE...: describes files: images, volumes, weights. */
 #include "data/image/image.h"
 #include "data/image/media.h"
 #include "data/image/volume.h"
@@ -11,6 +11,7 @@
 #include "engine/base/log.h"
 #include "engine/base/stop.h"
 #include "engine/cli/config.h"
+#include "infer/model_info.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,15 +24,17 @@ enum { MAX_ARGS = 10000 };
 struct info_options {
     struct mcs_common common;
     const char *filter;
+    int tensors;
 };
 
 static const struct mcs_option options[] = {
+    {"tensors", 0, MCS_FIELD(info_options, tensors), .help = "list the tensors of files of weights: type, shape, name"},
     {"filter", 0, MCS_FIELD(info_options, filter), .value = "TEXT",
-     .help = "list only arrays whose name has this text"},
+     .help = "list only tensors whose name has this text"},
     {0},
 };
 
-enum kind { KIND_UNKNOWN, KIND_PNG, KIND_JPEG, KIND_NIFTI, KIND_SAFETENSORS, KIND_HDF5 };
+enum kind { KIND_UNKNOWN, KIND_PNG, KIND_JPEG, KIND_NIFTI, KIND_WEIGHTS, KIND_HDF5 };
 
 /* Recognises a file by its content where the format has a signature, else by its name. */
 static enum mcs_status kind_of(const char *path, enum kind *kind)
@@ -53,8 +56,9 @@ static enum mcs_status kind_of(const char *path, enum kind *kind)
         *kind = KIND_HDF5;
     else if (mcs_media_is_volume(path) || mcs_file_has_ending(path, ".hdr"))
         *kind = KIND_NIFTI;
-    else if (mcs_file_has_ending(path, ".safetensors"))
-        *kind = KIND_SAFETENSORS;
+    else if (mcs_file_has_ending(path, ".safetensors;.pt;.pth;.bin;.ckpt;.index.json") ||
+             memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\x0a\x6c\xfc", 6) == 0)
+        *kind = KIND_WEIGHTS;
     return MCS_OK;
 }
 
@@ -104,10 +108,36 @@ static enum mcs_status info_volume(const char *path, json_t **out)
     return MCS_OK;
 }
 
-static enum mcs_status info_safetensors(const char *path, const char *filter, json_t **out)
+static json_t *names_of(const struct name_list *list)
 {
-    struct weight_file *file = NULL;
-    MCS_TRY(mcs_weight_file_open(path, &file));
+    json_t *names = json_array();
+    for (int i = 0; i < list->n; i++) json_array_append_new(names, mcs_json_text(list->v[i]));
+    return names;
+}
+
+/* The model, and the keys that are missing, misshapen and extra. */
+static enum mcs_status put_model(const struct weight_file *file, json_t *out)
+{
+    struct arena a = {0};
+    struct model_info info;
+    const enum mcs_status st = mcs_model_recognise(file, &a, &info);
+    json_t *model = json_object();
+    if (st == MCS_OK) {
+        json_object_set_new(model, "name", mcs_json_text(info.name));
+        if (info.note) json_object_set_new(model, "note", mcs_json_text(info.note));
+        if (info.compared) {
+            json_object_set_new(model, "missing", names_of(&info.missing));
+            json_object_set_new(model, "misshapen", names_of(&info.misshapen));
+            json_object_set_new(model, "extra", names_of(&info.extra));
+        }
+    }
+    json_object_set_new(out, "model", model);
+    mcs_arena_free(&a);
+    return st;
+}
+
+static void put_tensors(const struct weight_file *file, const struct info_options *opt, json_t *out)
+{
     json_t *list = json_array();
     int64_t values = 0, bytes = 0;
     const int n = mcs_weight_file_count(file);
@@ -115,42 +145,123 @@ static enum mcs_status info_safetensors(const char *path, const char *filter, js
         const struct weight_tensor *t = mcs_weight_file_at(file, i);
         values += t->n_values;
         bytes += t->n_bytes;
-        if (filter && !strstr(t->name, filter)) continue;
+        if (opt->filter ? !strstr(t->name, opt->filter) : !opt->tensors) continue;
         json_t *shape = json_array();
         for (int d = 0; d < t->nd; d++) json_array_append_new(shape, json_integer(t->dims[d]));
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:o}", "name", t->name, "type", mcs_array_type_name(t->type), "shape", shape));
+        json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", mcs_json_text(t->name), "type",
+                                              mcs_array_type_name(t->type), "shape", shape));
     }
-    *out = json_pack("{s:s, s:i, s:I, s:I, s:o}", "format", "safetensors", "arrays", n, "values", (json_int_t)values,
-                     "bytes", (json_int_t)bytes, "list", list);
+    json_object_set_new(out, "tensors", json_integer(n));
+    json_object_set_new(out, "values", json_integer(values));
+    json_object_set_new(out, "bytes", json_integer(bytes));
+    if (opt->filter || opt->tensors)
+        json_object_set_new(out, "list", list);
+    else
+        json_decref(list);
+}
+
+static enum mcs_status info_weights(const char *path, const struct info_options *opt, json_t **out)
+{
+    struct weight_file *file = NULL;
+    char hex[65];
+    MCS_TRY(mcs_weight_file_open(path, &file));
+    *out = json_pack("{s:s}", "format", mcs_weight_kind_name(mcs_weight_file_kind(file)));
+    put_tensors(file, opt, *out);
+    if (mcs_weight_file_wrapper(file)[0])
+        json_object_set_new(*out, "wrapper", mcs_json_text(mcs_weight_file_wrapper(file)));
+    if (mcs_weight_file_prefix(file)[0])
+        json_object_set_new(*out, "prefix", mcs_json_text(mcs_weight_file_prefix(file)));
+    enum mcs_status st = put_model(file, *out);
+    if (st == MCS_OK) st = mcs_weight_file_sha256(file, hex);
+    if (st == MCS_OK) json_object_set_new(*out, "sha256", json_string(hex));
     mcs_weight_file_close(file);
+    if (st == MCS_OK) return MCS_OK;
+    json_decref(*out);
+    *out = NULL;
+    return mcs_trace(st, __FILE__, __LINE__);
+}
+
+/* The weights in a model's folder, by the names of every model. */
+static enum mcs_status info_folder(const char *folder, const struct info_options *opt, json_t **out)
+{
+    static const char *const names[] = {"open_clip_model.safetensors",
+                                        "open_clip_pytorch_model.bin",
+                                        "sam.safetensors",
+                                        "model.safetensors",
+                                        "model.safetensors.index.json",
+                                        "pytorch_model.bin",
+                                        "pytorch_model.bin.index.json",
+                                        "checkpoint_final.pth",
+                                        NULL};
+    char path[MCS_PATH_BYTES];
+    MCS_TRY(mcs_weight_folder_find(folder, names, path));
+    MCS_TRY(info_weights(path, opt, out));
+    json_object_set_new(*out, "file", mcs_json_text(mcs_path_name(path)));
     return MCS_OK;
 }
 
-static enum mcs_status info_file(const char *path, const char *filter, json_t **out)
+static enum mcs_status info_file(const char *path, const struct info_options *opt, json_t **out)
 {
     enum kind kind = KIND_UNKNOWN;
+    if (mcs_folder_exists(path)) return info_folder(path, opt, out);
     MCS_TRY(kind_of(path, &kind));
     switch (kind) {
     case KIND_PNG: MCS_TRY(info_image(path, "PNG", out)); break;
     case KIND_JPEG: MCS_TRY(info_image(path, "JPEG", out)); break;
     case KIND_NIFTI: MCS_TRY(info_volume(path, out)); break;
-    case KIND_SAFETENSORS: MCS_TRY(info_safetensors(path, filter, out)); break;
+    case KIND_WEIGHTS: MCS_TRY(info_weights(path, opt, out)); break;
     case KIND_HDF5: *out = json_pack("{s:s}", "format", "HDF5"); break;
     case KIND_UNKNOWN:
-        return MCS_FAIL(MCS_E_DATA,
-                        "%s: none of the kinds that are known: PNG, JPEG, NIfTI (.nii, .nii.gz), .safetensors, HDF5",
-                        path);
+        return MCS_FAIL(
+            MCS_E_DATA,
+            "%s: none of the kinds that are known: PNG, JPEG, NIfTI (.nii, .nii.gz), weights (.safetensors, .pt, "
+            ".pth, .bin, .index.json), HDF5",
+            path);
     }
     MCS_REQUIRE(*out, MCS_E_NOMEM, "%s: no memory to describe it", path);
     return MCS_OK;
+}
+
+/* "  3 missing: a, b, c": at most ten names. */
+static void print_names(const json_t *model, const char *key)
+{
+    const json_t *names = json_object_get(model, key);
+    const size_t n = json_array_size(names);
+    if (!n) return;
+    printf("  %zu %s: ", n, key);
+    for (size_t i = 0; i < n && i < 10; i++)
+        printf("%s%s", i ? ", " : "", mcs_text_shown(json_string_value(json_array_get(names, i))));
+    printf(n > 10 ? ", ... (all with --json)\n" : "\n");
+}
+
+static void print_model(const json_t *o)
+{
+    const json_t *model = json_object_get(o, "model");
+    const char *name = json_string_value(json_object_get(model, "name")),
+               *note = json_string_value(json_object_get(model, "note"));
+    const int compared = json_object_get(model, "missing") != NULL;
+    if (json_object_get(o, "wrapper"))
+        printf("  in: %s\n", mcs_text_shown(json_string_value(json_object_get(o, "wrapper"))));
+    if (json_object_get(o, "prefix")) printf("  prefix: %s\n", json_string_value(json_object_get(o, "prefix")));
+    printf("  model: %s", name ? mcs_text_shown(name) : "not known");
+    if (note) printf("; %s", mcs_text_shown(note));
+    if (compared && !json_array_size(json_object_get(model, "missing")) &&
+        !json_array_size(json_object_get(model, "misshapen")))
+        printf("; all of its tensors are there");
+    printf("\n");
+    print_names(model, "missing");
+    print_names(model, "misshapen");
+    print_names(model, "extra");
+    printf("  sha256: %s\n", json_string_value(json_object_get(o, "sha256")));
 }
 
 static void print_text(const char *path, const json_t *o)
 {
     const json_t *size = json_object_get(o, "size"), *values = json_object_get(o, "values");
     const json_t *spacing = json_object_get(o, "spacing_mm"), *list = json_object_get(o, "list");
-    printf("%s: %s", mcs_text_shown(path), json_string_value(json_object_get(o, "format")));
+    const char *file = json_string_value(json_object_get(o, "file")); /* in a folder */
+    printf("%s%s%s: ", mcs_text_shown(path), file ? "/" : "", file ? file : "");
+    printf("%s", json_string_value(json_object_get(o, "format")));
     for (size_t d = 0; d < json_array_size(size); d++)
         printf("%s%lld", d ? " x " : ", ", (long long)json_integer_value(json_array_get(size, d)));
     if (json_object_get(o, "channels"))
@@ -163,10 +274,11 @@ static void print_text(const char *path, const json_t *o)
                json_number_value(json_object_get(values, "max")), json_number_value(json_object_get(values, "mean")));
     const json_int_t wrong = json_integer_value(json_object_get(values, "not_finite"));
     if (wrong) printf(", %lld not finite", (long long)wrong);
-    if (list)
-        printf(", %lld arrays, %lld values, %lld bytes", (long long)json_integer_value(json_object_get(o, "arrays")),
+    if (json_object_get(o, "tensors"))
+        printf(", %lld tensors, %lld values, %lld bytes", (long long)json_integer_value(json_object_get(o, "tensors")),
                (long long)json_integer_value(values), (long long)json_integer_value(json_object_get(o, "bytes")));
     printf("\n");
+    if (json_object_get(o, "model")) print_model(o);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *t = json_array_get(list, i), *shape = json_object_get(t, "shape");
         printf("  %-5s (", json_string_value(json_object_get(t, "type")));
@@ -189,7 +301,7 @@ static enum mcs_status run(const void *o)
             json_decref(all);
             return mcs_trace(stopped, __FILE__, __LINE__);
         }
-        const enum mcs_status st = info_file(files->v[i], opt->filter, &one);
+        const enum mcs_status st = info_file(files->v[i], opt, &one);
         if (st != MCS_OK && files->n == 1) {
             json_decref(all);
             return mcs_trace(st, __FILE__, __LINE__);
@@ -214,7 +326,7 @@ static enum mcs_status run(const void *o)
 }
 
 const struct mcs_verb mcs_verb_info = {.name = "info",
-                                       .line = "what is in a file: images, volumes, weights",
+                                       .line = "what is in a file: images, volumes, weights and their model",
                                        .options = options,
                                        .options_bytes = sizeof(struct info_options),
                                        .run = run,

@@ -1,0 +1,224 @@
+#include "infer/model_info.h"
+
+#include "data/io/file.h"
+#include "data/weights/weight_file.h"
+#include "engine/model/unet.h"
+#include "infer/clip/clip_model.h"
+#include "infer/sam/sam_plan.h"
+#include "infer/unet/unet_model.h"
+#include "infer/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- sizes that the tensors' shapes give ---- */
+
+/* Size d of a tensor of nd dimensions; 0 where it is not there, has another number of dimensions or is too large. */
+static int size_of(const struct weight_file *f, const char *name, int nd, int d)
+{
+    const struct weight_tensor *t = mcs_weight_file_find(f, name);
+    return t && t->nd == nd && t->dims[d] <= 1 << 20 ? (int)t->dims[d] : 0;
+}
+
+/* Number of blocks: the first k for which the name, formatted with k, is not there. */
+static int count_blocks(const struct weight_file *f, const char *before, const char *after)
+{
+    char name[128];
+    for (int k = 0;; k++) {
+        snprintf(name, sizeof name, "%s%d%s", before, k, after);
+        if (!mcs_weight_file_find(f, name)) return k;
+    }
+}
+
+/* The sizes of a CLIP of BiomedCLIP's form. Heads have no tensor; they do not matter for the shapes. 0: impossible. */
+static int clip_sizes(const struct weight_file *f, struct clip_config *c)
+{
+    static const char word[] = "text.transformer.embeddings.word_embeddings.weight";
+    *c = mcs_clip_biomed();
+    c->embed = size_of(f, "visual.head.proj.weight", 2, 0);
+    c->patch = size_of(f, "visual.trunk.patch_embed.proj.weight", 4, 3);
+    c->v_width = size_of(f, "visual.trunk.cls_token", 3, 2);
+    c->v_depth = count_blocks(f, "visual.trunk.blocks.", ".norm1.weight");
+    c->v_mlp = size_of(f, "visual.trunk.blocks.0.mlp.fc1.weight", 2, 0);
+    c->image_size = c->patch * (int)lround(sqrt(size_of(f, "visual.trunk.pos_embed", 3, 1) - 1.0));
+    c->vocab = size_of(f, word, 2, 0);
+    c->t_width = size_of(f, word, 2, 1);
+    c->positions = size_of(f, "text.transformer.embeddings.position_embeddings.weight", 2, 0);
+    c->types = size_of(f, "text.transformer.embeddings.token_type_embeddings.weight", 2, 0);
+    c->t_depth = count_blocks(f, "text.transformer.encoder.layer.", ".output.dense.weight");
+    c->t_mlp = size_of(f, "text.transformer.encoder.layer.0.intermediate.dense.weight", 2, 0);
+    c->t_proj = size_of(f, "text.proj.0.weight", 2, 0);
+    c->context = c->positions < c->context ? c->positions : c->context;
+    c->v_heads = c->t_heads = 1;
+    const int all[] = {c->embed,   c->patch,     c->v_width, c->v_depth, c->v_mlp, c->image_size, c->vocab,
+                       c->t_width, c->positions, c->types,   c->t_depth, c->t_mlp, c->t_proj};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] <= 0) return 0;
+    return c->image_size <= 4096 && c->v_depth <= 256 && c->t_depth <= 256;
+}
+
+/* ---- the models that are read ---- */
+
+static enum mcs_status recognise_clip(const struct weight_file *f, const char *folder, struct arena *a,
+                                      struct params *p, struct model_info *info)
+{
+    const struct clip_config b = mcs_clip_biomed();
+    struct clip_config c;
+    const char *config = mcs_arena_printf(a, "%s/open_clip_config.json", folder);
+    info->name = "CLIP of BiomedCLIP's form";
+    const int known = clip_sizes(f, &c);
+    if (known && c.v_width == b.v_width && c.v_depth == b.v_depth && c.vocab == b.vocab && c.t_depth == b.t_depth)
+        info->name = "BiomedCLIP";
+    else if (known && c.v_width == 128 && c.v_depth == 4 && c.image_size == 96 && c.t_depth == 2)
+        info->name = "the demo's CLIP";
+    else if (known)
+        info->name =
+            mcs_arena_printf(a,
+                             "CLIP of BiomedCLIP's form (image %d, patch %d, width %d, %d blocks; text width %d, "
+                             "%d layers)",
+                             c.image_size, c.patch, c.v_width, c.v_depth, c.t_width, c.t_depth);
+    const int has_config = mcs_file_exists(config), vocab = c.vocab;
+    if (has_config && mcs_clip_config_read(folder, &c) == MCS_OK) {
+        if (!c.vocab) c.vocab = vocab; /* that of vocab.txt */
+    } else if (!known) {
+        info->note = "sizes are missing, so its tensors are not compared";
+    } else {
+        clip_sizes(f, &c);
+        info->note = has_config ? mcs_arena_strdup(a, mcs_error_message())
+                                : "to use it put open_clip_config.json and the tokenizer's file beside it";
+    }
+    mcs_error_clear();
+    if (info->note && !known) return MCS_OK;
+    info->compared = 1;
+    return mcs_clip_params_declare(&c, p);
+}
+
+static enum mcs_status recognise_sam(const struct weight_file *f, const char *folder, struct arena *a, struct params *p,
+                                     struct model_info *info)
+{
+    const struct sam_config small = mcs_sam_small();
+    const char *config = mcs_arena_printf(a, "%s/sam_config.json", folder);
+    struct sam_config c;
+    if (mcs_file_exists(config)) {
+        MCS_TRY(mcs_sam_config_read(config, &c));
+        info->name = c.width == small.width && c.depth == small.depth && c.image_size == small.image_size
+                         ? "the demo's SAM"
+                         : "SAM by the sizes of sam_config.json";
+    } else if (mcs_sam_config_known(f, &c)) {
+        info->name = c.depth == 12   ? "SAM ViT-B (segment-anything's or MedSAM's)"
+                     : c.depth == 24 ? "SAM ViT-L (segment-anything's)"
+                                     : "SAM ViT-H (segment-anything's)";
+    } else {
+        info->name = "SAM of segment-anything's form, but neither ViT-B, -L nor -H";
+        info->note = "to use it put a sam_config.json with its sizes beside it";
+        return MCS_OK;
+    }
+    info->compared = 1;
+    return mcs_sam_params_declare(&c, p);
+}
+
+static enum mcs_status recognise_unet(const struct weight_file *f, const char *folder, struct arena *a,
+                                      struct params *p, struct model_info *info)
+{
+    const struct pickle_value *object = mcs_weight_file_object(f), *epoch = mcs_pickle_get(object, "current_epoch");
+    const char *trainer = mcs_pickle_text(mcs_pickle_get(object, "trainer_name"));
+    struct unet_plans plans;
+    info->name = trainer && epoch && epoch->kind == PICKLE_INT
+                     ? mcs_arena_printf(a, "nnU-Net's checkpoint (PlainConvUNet, %.100s, epoch %lld)", trainer,
+                                        (long long)epoch->i)
+                     : "nnU-Net's PlainConvUNet";
+    if (!mcs_file_exists(mcs_arena_printf(a, "%s/plans.json", folder))) {
+        info->note = "there is no plans.json beside it, so its tensors are not compared";
+        return MCS_OK;
+    }
+    if (mcs_unet_plans_read(folder, &plans) != MCS_OK) {
+        info->note = mcs_arena_printf(a, "not compared: %s", mcs_error_message());
+        mcs_error_clear();
+        return MCS_OK;
+    }
+    info->compared = 1;
+    return mcs_unet_params_declare(&plans, p);
+}
+
+/* ---- comparison ---- */
+
+static enum mcs_status new_list(struct arena *a, int n, struct name_list *list)
+{
+    list->v = mcs_arena_alloc(a, ((size_t)n + 1) * sizeof *list->v);
+    MCS_REQUIRE(list->v, MCS_E_NOMEM, "no memory for lists of tensors");
+    return MCS_OK;
+}
+
+static enum mcs_status compare(const struct weight_file *f, const struct params *p, struct arena *a,
+                               struct model_info *info)
+{
+    const int n = mcs_weight_file_count(f);
+    const struct weight_tensor *first = mcs_weight_file_at(f, 0);
+    char line[WEIGHTS_LINE];
+    MCS_TRY(new_list(a, p->n, &info->missing));
+    MCS_TRY(new_list(a, p->n, &info->misshapen));
+    MCS_TRY(new_list(a, n, &info->extra));
+    char *used = mcs_arena_alloc(a, (size_t)n + 1);
+    MCS_REQUIRE(used, MCS_E_NOMEM, "no memory for lists of tensors");
+    for (int i = 0; i < p->n; i++) {
+        const struct weight_tensor *t = mcs_weight_file_find(f, p->t[i]->name);
+        if (t) used[t - first] = 1;
+        switch (mcs_weights_fit(f, p->t[i], line)) {
+        case WEIGHTS_FIT: break;
+        case WEIGHTS_MISSING: info->missing.v[info->missing.n++] = mcs_arena_strdup(a, p->t[i]->name); break;
+        case WEIGHTS_MISSHAPEN: info->misshapen.v[info->misshapen.n++] = mcs_arena_strdup(a, line); break;
+        }
+    }
+    for (int i = 0; i < n; i++)
+        if (!used[i]) info->extra.v[info->extra.n++] = first[i].name;
+    return mcs_arena_status(a);
+}
+
+/* ---- recognition ---- */
+
+/* Models that this program does not read, by one of their tensors. */
+static const struct {
+    const char *tensor, *name;
+} others[] = {
+    {"text_model.embeddings.token_type_embedding.weight", "BiomedCLIP in the names of MedCLIP-SAMv2's port"},
+    {"vision_model.embeddings.class_embedding", "CLIP in Hugging Face's names"},
+    {"visual.conv1.weight", "OpenAI's CLIP"},
+    {"vision_encoder.patch_embed.projection.weight", "SAM in Hugging Face's names"},
+    {"image_encoder.trunk.patch_embed.proj.weight", "SAM 2"},
+    {"encoder.stem.convs.0.conv.weight", "nnU-Net's ResidualEncoderUNet"},
+    {"embeddings.word_embeddings.weight", "BERT alone"},
+    {"bert.embeddings.word_embeddings.weight", "BERT alone"},
+    {"cls_token", "a vision transformer of timm alone"},
+};
+
+enum mcs_status mcs_model_recognise(const struct weight_file *f, struct arena *a, struct model_info *info)
+{
+    static const struct {
+        const char *tensor;
+        enum mcs_status (*run)(const struct weight_file *f, const char *folder, struct arena *a, struct params *p,
+                               struct model_info *info);
+    } models[] = {{"visual.trunk.cls_token", recognise_clip},
+                  {"image_encoder.pos_embed", recognise_sam},
+                  {"encoder.stages.0.0.convs.0.conv.weight", recognise_unet}};
+    char folder[MCS_PATH_BYTES];
+    const char *name;
+    *info = (struct model_info){0};
+    MCS_TRY(mcs_path_split(mcs_weight_file_path(f), folder, &name));
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        if (!mcs_weight_file_find(f, models[i].tensor)) continue;
+        struct params *p = mcs_params_new();
+        MCS_REQUIRE(p, MCS_E_NOMEM, "no memory for a list of parameters");
+        enum mcs_status st = models[i].run(f, folder, a, p, info);
+        if (st == MCS_OK && info->compared) st = compare(f, p, a, info);
+        mcs_params_free(p);
+        return st;
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others && !info->name; i++)
+        if (mcs_weight_file_find(f, others[i].tensor)) {
+            info->name = others[i].name;
+            info->note = "not read by this program";
+        }
+    return mcs_arena_status(a);
+}
