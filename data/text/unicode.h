@@ -21,8 +21,9 @@ enum mcs_code_kind {
     MCS_CODE_PUNCTUATION
 };
 enum mcs_code_kind mcs_unicode_kind(uint32_t code);
-/* Simple lower case of one code point. */
+/* Simple lower case of one code point: the reference tokenizer's, and libutf8proc's own. */
 uint32_t mcs_unicode_lower(uint32_t code);
+uint32_t mcs_unicode_lower_current(uint32_t code);
 /* Canonical combining class; 0 for a starter. */
 int mcs_unicode_combining_class(uint32_t code);
 /* Category Nd. */

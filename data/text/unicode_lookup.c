@@ -55,6 +55,11 @@ uint32_t mcs_unicode_normal_width(uint32_t code)
     return n == 1 ? (uint32_t)part : code;
 }
 
+uint32_t mcs_unicode_lower_current(uint32_t code)
+{
+    return (uint32_t)utf8proc_tolower((int32_t)code);
+}
+
 int mcs_unicode_is_decimal(uint32_t code)
 {
     return utf8proc_category((int32_t)code) == UTF8PROC_CATEGORY_ND;

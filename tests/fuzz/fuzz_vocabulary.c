@@ -1,3 +1,4 @@
+#include "data/text/bpe.h"
 #include "data/text/tokenizer.h"
 #include "tests/fuzz/support_fuzz.h"
 
@@ -26,4 +27,12 @@ FUZZ(vocabulary)
     if (fuzz_ended(mcs_tokenizer_open(fuzz_file(data, size, "vocab.txt"), &t))) use(t);
     fuzz_file(data, size, "tokenizer.json");
     if (fuzz_ended(mcs_tokenizer_open_folder(fuzz_folder(), &t))) use(t);
+    struct bpe *b;
+    if (!fuzz_ended(mcs_bpe_open(fuzz_file(data, size, "merges.txt"), &b))) return;
+    int32_t ids[16];
+    int n;
+    FUZZ_REQUIRE(mcs_bpe_encode(b, "A bright lesion, unlike 3 others'!", 16, ids, &n) == MCS_OK, "%s",
+                 mcs_error_message());
+    for (int i = 0; i < n; i++) FUZZ_REQUIRE(ids[i] >= 0 && ids[i] < mcs_bpe_n_ids(b), "id %d", ids[i]);
+    mcs_bpe_close(b);
 }

@@ -337,6 +337,7 @@ static void make_texts(void)
 {
     put_text("vocabulary", "small", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nbright\nlesion\n##s\n,\n");
     put_text("vocabulary", "crlf", "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n\xe6\x96\xb0\r\n##\xcc\x81");
+    put_text("vocabulary", "merges", "#version: 0.2\nl e\nle s\nn</w> t\ni o\nio n</w>\n");
     put_text("vocabulary", "tokenizer_json",
              "{\"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, "
              "\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \"cls\": [\"[CLS]\", 2]}, "
