@@ -134,7 +134,8 @@ Test(unicode, every_width_and_every_numbered_character)
     for (uint32_t c = 0xFF01; c < 0xFFF0; c++) OK(mcs_codes_add(&all, c == 0xFFE3 ? ' ' : mcs_unicode_normal_width(c)));
     expect_hash("widths", all.v, all.n * 4, "c9958fc3881cd52f4621ffb724a0a812639afe0d98e923ece0d5ff1a6eaa72a9");
     all.n = 0;
-    for (uint32_t c = 1; c < 0x10000; c++) { /* alone between letters, literally and as a number */
+    /* alone between letters, literally and as a number; the hash is open_clip's (tests/ref/tokens/make_clean.py) */
+    for (uint32_t c = 1; c < 0x10000; c++) {
         if (c >= 0xD800 && c < 0xE000) continue;
         for (int way = 0; way < 3; way++) {
             char bytes[5] = {0};
@@ -150,7 +151,7 @@ Test(unicode, every_width_and_every_numbered_character)
         }
     }
     expect_hash("cleaned characters", all.v, all.n * 4,
-                "bbf8c134670ada63d70f0d6ae3d6e1be49e467dd1b07b7a01d36b68b4b781285");
+                "605172fa499944a240aa12e677682cf8c52f63ac5dfd8fb01c0f24e877be3110");
     mcs_codes_free(&all);
 }
 
@@ -178,9 +179,9 @@ Test(unicode, cleaning_by_example)
         {"a&#x10FFFF;&#x110000;b", "a\xEF\xBF\xBD"
                                    "b"},
         {"a&#99999999999999999999;", "a\xEF\xBF\xBD"},
-        {"caf\xC3\x83\xC2\xA9", "caf\xC3\xA9"},            /* UTF-8 decoded as Latin-1 */
-        {"don\xC3\xA2\xE2\x82\xAC\xE2\x84\xA2t", "don't"}, /* as cp1252, then the curly quote straightened */
-        {"\xC3\x83\xC2\xA9 \xE4\xB8\x80", "\xC3\x83\xC2\xA9 \xE4\xB8\x80"}, /* only a part of the line */
+        {"caf\xC3\x83\xC2\xA9", "caf\xC3\xA9"},                     /* UTF-8 decoded as Latin-1 */
+        {"don\xC3\xA2\xE2\x82\xAC\xE2\x84\xA2t", "don't"},          /* as cp1252, then the curly quote straightened */
+        {"\xC3\x83\xC2\xA9 \xE4\xB8\x80", "\xC3\xA9 \xE4\xB8\x80"}, /* a part of the line */
         {"\xE2\x80\x9C"
          "a\xE2\x80\x9D \xE2\x80\x98"
          "b\xE2\x80\x99",

@@ -1,7 +1,7 @@
 /* CLIP's sizes in open_clip_config.json: BiomedCLIP's values are the defaults, each key has limits, and a saved model
  * reads back the same. */
 #include "data/io/file.h"
-#include "infer/clip/clip_model.h"
+#include "infer/clip/clip_parts.h"
 #include "infer/weights.h"
 #include "tests/support/support_shell.h"
 #include "tests/support/support_tiny.h"
@@ -383,4 +383,16 @@ Test(clip_config, a_literal_pad_has_no_row)
     cr_expect(key[2] == 4 && key[4] == 1024);
     mcs_clip_model_close(&m);
     mcs_cpu_close(&d);
+}
+
+/* A new model of BiomedCLIP's sizes gets open_clip's layout, without a key that open_clip does not know. */
+Test(clip_config, biomedclips_sizes_are_written_as_open_clip_has_them)
+{
+    struct clip_config c = mcs_clip_biomed(), read;
+    c.dropout = 0.25f;
+    c.mean[1] = 0.5f;
+    OK(mcs_clip_config_write(shell_path("m"), &c));
+    OK(mcs_clip_config_read(shell_path("m"), &read));
+    cr_expect_eq(memcmp(&read, &c, sizeof c), 0);
+    expect("grep -c 'timm_model_name\\|hf_model_name\\|heads' m/open_clip_config.json", 0, "2");
 }
