@@ -416,6 +416,7 @@ static enum mcs_status take_opcode(struct pickle_machine *m, uint8_t opcode)
 static enum mcs_status run(struct pickle_machine *m, struct pickle_value **root)
 {
     uint8_t opcode;
+    MCS_TRY(grow(m, &m->stack, 0, &m->stack_capacity, sizeof *m->stack)); /* marks point into it, even when empty */
     for (;;) {
         MCS_TRY(take(m, &opcode, 1));
         if (opcode == OP_STOP) break;

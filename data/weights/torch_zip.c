@@ -37,17 +37,29 @@ static enum mcs_status check_byte_order(struct weight_file *f, const struct zip_
     return MCS_OK;
 }
 
-/* The checksum of the object: it says where all else lies. */
+/* An entry without a checksum (0: torch.serialization.set_crc32_options(False)) is taken as it is. */
 static enum mcs_status check_crc(const struct weight_file *f, const struct zip_entry *e)
 {
-    uint8_t part[4096];
+    enum { PART = 1 << 16 };
+    uint8_t *part = malloc(PART);
     uint32_t crc = 0;
-    for (int64_t i = 0; i < e->n_bytes; i += (int64_t)sizeof part) {
-        const int64_t n = e->n_bytes - i < (int64_t)sizeof part ? e->n_bytes - i : (int64_t)sizeof part;
-        MCS_TRY(mcs_input_read(f->parts[0].fd, f->path, part, n, e->at + i));
-        crc = mcs_crc32(crc, part, n);
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE(part, MCS_E_NOMEM, "%s: no memory to read it", f->path);
+    for (int64_t i = 0; i < e->n_bytes && e->crc && st == MCS_OK; i += PART) {
+        const int64_t n = e->n_bytes - i < PART ? e->n_bytes - i : PART;
+        st = mcs_input_read(f->parts[0].fd, f->path, part, n, e->at + i);
+        if (st == MCS_OK) crc = mcs_crc32(crc, part, n);
     }
-    MCS_REQUIRE(crc == e->crc, MCS_E_DATA, "%s: damaged: the checksum of %s differs", f->path, e->name);
+    free(part);
+    MCS_TRY(st);
+    MCS_REQUIRE(crc == e->crc, MCS_E_DATA, "%s: damaged: the checksum of %s differs; download it again", f->path,
+                e->name);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_weight_file_verify(const struct weight_file *f)
+{
+    for (int i = 0; i < f->n_entries; i++) MCS_TRY(check_crc(f, &f->entries[i]));
     return MCS_OK;
 }
 
@@ -58,6 +70,8 @@ enum mcs_status mcs_weight_torch_zip(struct weight_file *f)
     const char *stem;
     int n = 0;
     MCS_TRY(mcs_zip_read(f->parts[0].fd, f->path, f->parts[0].n_bytes, &f->arena, &d));
+    f->n_entries = d.n;
+    f->entries = d.entries;
     MCS_TRY(find_stem(f, &d, &stem));
     MCS_TRY(check_byte_order(f, &d, stem));
     const struct zip_entry *object = mcs_zip_find(&d, mcs_arena_printf(&f->arena, "%s/data.pkl", stem));

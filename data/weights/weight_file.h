@@ -15,7 +15,8 @@
  * would end this one by SIGBUS instead of an error.)
  *
  * Every byte of a file is treated as hostile: lengths, offsets, shapes and names are checked before they are used, and
- * nothing of a pickle is ever run. Checksums of a zip are compared for its pickle, not for the tensors' bytes. */
+ * nothing of a pickle is ever run. Opening compares the checksum of a zip's pickle; mcs_weight_file_verify those of the
+ * tensors. */
 #ifndef MCS_WEIGHT_FILE_H
 #define MCS_WEIGHT_FILE_H
 
@@ -80,6 +81,8 @@ enum mcs_status mcs_weight_file_read_f32(const struct weight_file *file, const c
                                          float *dst);
 enum mcs_status mcs_weight_file_read_i64(const struct weight_file *file, const char *name, int nd, const int64_t *dims,
                                          int64_t *dst);
+/* Compares the checksums of all entries of PyTorch's zip with their bytes; other kinds have none. E_DATA: damaged. */
+enum mcs_status mcs_weight_file_verify(const struct weight_file *file);
 /* The weights in a model's folder: the first of these names (NULL-ended) that is there, else the only file that ends in
  * .safetensors, .pt, .pth, .bin or .ckpt. E_NOINPUT: none, or several; E_IO. */
 enum mcs_status mcs_weight_folder_find(const char *folder, const char *const *names, char path[MCS_PATH_BYTES]);

@@ -21,6 +21,8 @@ struct weight_file {
     int n_meta;
     const char *(*meta)[2];      /* (n_meta) key, value */
     struct pickle_value *object; /* of a PyTorch file */
+    int n_entries;
+    const struct zip_entry *entries; /* (n_entries) of PyTorch's zip */
 };
 
 /* Readers: each fills tensors, and meta or object, from parts[0], which is open. */

@@ -172,6 +172,7 @@ static enum mcs_status info_weights(const char *path, const struct info_options 
     if (mcs_weight_file_prefix(file)[0])
         json_object_set_new(*out, "prefix", mcs_json_text(mcs_weight_file_prefix(file)));
     enum mcs_status st = put_model(file, *out);
+    if (st == MCS_OK) st = mcs_weight_file_verify(file);
     if (st == MCS_OK) st = mcs_weight_file_sha256(file, hex);
     if (st == MCS_OK) json_object_set_new(*out, "sha256", json_string(hex));
     mcs_weight_file_close(file);

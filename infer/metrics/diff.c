@@ -129,7 +129,7 @@ done:
     return st;
 }
 
-static enum mcs_status read_safetensors(const char *path, struct content *c)
+static enum mcs_status read_weights(const char *path, struct content *c)
 {
     struct weight_file *file;
     enum mcs_status st = MCS_OK;
@@ -187,7 +187,7 @@ static enum mcs_status read_content(const char *path, struct content *c)
 {
     MCS_REQUIRE(mcs_file_exists(path), MCS_E_NOINPUT, "%s: no such file or folder", path);
     if (mcs_file_has_ending(path, ".h5")) return read_h5(path, c);
-    if (mcs_file_has_ending(path, ".safetensors")) return read_safetensors(path, c);
+    if (mcs_file_has_ending(path, ".safetensors;.pt;.pth;.bin")) return read_weights(path, c);
     if (mcs_file_has_ending(path, ".npy")) return read_npy(path, c);
     if (mcs_media_is_volume(path)) return read_volume(path, c);
     if (mcs_media_is_image(path)) return read_image(path, c);

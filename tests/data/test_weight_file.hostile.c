@@ -117,6 +117,7 @@ Test(weight_hostile, opcodes)
         {"no STOP", TEXT("\x80\x02}"), "truncated"},
         {"two values", TEXT("\x80\x02}}."), "ends with 2 values"},
         {"no value", TEXT("\x80\x02."), "ends with 0 values"},
+        {"a tuple of nothing", TEXT("\x80\x02(t."), "its object is a tuple"},
         {"a mark left", TEXT("\x80\x02}(."), "damaged"},
         {"APPEND under a mark", TEXT("\x80\x02](Na."), "too few values for APPEND"},
         {"SETITEMS without a mark", TEXT("\x80\x02}u."), "without a mark"},
@@ -208,6 +209,15 @@ Test(weight_hostile, tensors)
     }
 }
 
+static void expect_made_sound(const struct made_file *m)
+{
+    struct weight_file *f;
+    made_save(m, path);
+    cr_assert_eq(mcs_weight_file_open(path, &f), MCS_OK);
+    cr_expect_eq(mcs_weight_file_verify(f), MCS_OK, "%s", mcs_error_message());
+    mcs_weight_file_close(f);
+}
+
 Test(weight_hostile, archives)
 {
     static struct made_file m;
@@ -255,6 +265,17 @@ Test(weight_hostile, archives)
     memcpy(c, &m, sizeof m);
     memset(c->v + c->n - 22 + 10, 0xff, 2); /* 65535 entries: zip64 records are expected */
     expect_refused(c, "zip64 without a record", "no zip64 record");
+    memcpy(c, &m, sizeof m);
+    memset(c->v + first + 16, 0, 4); /* torch.serialization.set_crc32_options(False) */
+    cr_expect_eq(open_made(c), MCS_OK, "%s", mcs_error_message());
+    memcpy(c, &m, sizeof m);
+    c->v[local + 30 + 8] ^= 1; /* a tensor's byte: found when it is asked for */
+    struct weight_file *f;
+    cr_expect_eq(open_made(c), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_weight_file_open(path, &f), MCS_OK);
+    fails_with(mcs_weight_file_verify(f), MCS_E_DATA, "the checksum of x/data/0 differs");
+    mcs_weight_file_close(f);
+    expect_made_sound(&m);
     for (size_t cut = 4; cut < m.n; cut++) {
         memcpy(c, &m, sizeof m);
         c->n = cut;
