@@ -96,6 +96,16 @@ void fuzz_image(const char *path)
         fuzz_use(img.pixels, (size_t)img.width * (size_t)img.height * (size_t)img.channels);
         mcs_image_free(&img);
     }
+    struct stored_image s;
+    if (!fuzz_ended(mcs_image_read_stored(path, &s))) return;
+    FUZZ_REQUIRE(!s.alpha.pixels || (s.alpha.width == s.img.width && s.alpha.height == s.img.height), "alpha %d x %d",
+                 s.alpha.width, s.alpha.height);
+    if (s.img.width <= 256 && s.img.height <= 256) {
+        FUZZ_REQUIRE(mcs_stored_resize(&s, 5, 7, MCS_BICUBIC, &img) == MCS_OK, "%s", mcs_error_message());
+        fuzz_use(img.pixels, (size_t)(5 * 7 * img.channels));
+        mcs_image_free(&img);
+    }
+    mcs_stored_free(&s);
 }
 
 static void check_tensor(const struct weight_file *f, const struct weight_tensor *t)
