@@ -1,7 +1,7 @@
 #include "infer/model_info.h"
 
 #include "data/io/file.h"
-#include "data/weights/weight_file.h"
+#include "data/weights/layout.h"
 #include "engine/model/unet.h"
 #include "infer/clip/clip_model.h"
 #include "infer/sam/sam_plan.h"
@@ -184,8 +184,8 @@ static const struct {
 } others[] = {
     {"text_model.embeddings.token_type_embedding.weight", "BiomedCLIP in the names of MedCLIP-SAMv2's port"},
     {"vision_model.embeddings.class_embedding", "CLIP in Hugging Face's names"},
-    {"visual.conv1.weight", "OpenAI's CLIP"},
     {"vision_encoder.patch_embed.projection.weight", "SAM in Hugging Face's names"},
+    {"visual.conv1.weight", "OpenAI's CLIP"},
     {"image_encoder.trunk.patch_embed.proj.weight", "SAM 2"},
     {"encoder.stem.convs.0.conv.weight", "nnU-Net's ResidualEncoderUNet"},
     {"embeddings.word_embeddings.weight", "BERT alone"},
@@ -193,7 +193,7 @@ static const struct {
     {"cls_token", "a vision transformer of timm alone"},
 };
 
-enum mcs_status mcs_model_recognise(const struct weight_file *f, struct arena *a, struct model_info *info)
+static enum mcs_status recognise(const struct weight_file *f, struct arena *a, struct model_info *info)
 {
     static const struct {
         const char *tensor;
@@ -220,5 +220,19 @@ enum mcs_status mcs_model_recognise(const struct weight_file *f, struct arena *a
             info->name = others[i].name;
             info->note = "not read by this program";
         }
+    return mcs_arena_status(a);
+}
+
+enum mcs_status mcs_model_recognise(const struct weight_file *f, struct arena *a, struct model_info *info)
+{
+    const enum weight_layout layout = mcs_weight_layout(f), reference = mcs_layout_reference(layout);
+    struct weight_file *view;
+    MCS_TRY(mcs_weight_view(f, reference, &view));
+    const enum mcs_status st = recognise(view, a, info);
+    for (int i = 0; st == MCS_OK && i < info->extra.n; i++) info->extra.v[i] = mcs_arena_strdup(a, info->extra.v[i]);
+    mcs_weight_file_close(view);
+    MCS_TRY(st);
+    if (info->name && layout != reference)
+        info->name = mcs_arena_printf(a, "%s, in %s", info->name, mcs_layout_text(layout));
     return mcs_arena_status(a);
 }

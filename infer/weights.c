@@ -1,7 +1,7 @@
 #include "infer/weights.h"
 
 #include "data/io/file.h"
-#include "data/weights/weight_file.h"
+#include "data/weights/layout.h"
 #include "data/weights/weight_write.h"
 #include "engine/base/log.h"
 #include "engine/base/text_cut.h"
@@ -103,7 +103,7 @@ enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha25
 {
     struct weight_file *file;
     pthread_t thread;
-    MCS_TRY(mcs_weight_file_open(path, &file));
+    MCS_TRY(mcs_weight_model_open(path, &file));
     struct hash_job job = {.file = file, .hex = sha256};
     const int started = sha256 && pthread_create(&thread, NULL, hash, &job) == 0;
     enum mcs_status st = read_all(file, p);

@@ -52,6 +52,11 @@ static void put_tuple(FILE *f, int n, const int64_t *v)
     putc('t', f);
 }
 
+static const char *const storage_names[MCS_ARRAY_N_TYPES] = {
+    [MCS_ARRAY_F32] = "Float", [MCS_ARRAY_F16] = "Half", [MCS_ARRAY_BF16] = "BFloat16", [MCS_ARRAY_F64] = "Double",
+    [MCS_ARRAY_U8] = "Byte",   [MCS_ARRAY_I32] = "Int",  [MCS_ARRAY_I64] = "Long",      [MCS_ARRAY_I16] = "Short",
+    [MCS_ARRAY_I8] = "Char",   [MCS_ARRAY_BOOL] = "Bool"};
+
 static void put_tensor(FILE *f, int index, const struct weight_out *t)
 {
     char key[16];
@@ -64,7 +69,7 @@ static void put_tensor(FILE *f, int index, const struct weight_out *t)
     put_text(f, t->name);
     fputs("ctorch._utils\n_rebuild_tensor_v2\n((", f);
     put_text(f, "storage");
-    fputs(t->type == MCS_ARRAY_F16 ? "ctorch\nHalfStorage\n" : "ctorch\nFloatStorage\n", f);
+    fprintf(f, "ctorch\n%sStorage\n", storage_names[t->type]);
     put_text(f, key);
     put_text(f, "cpu");
     put_int(f, mcs_array_count(t->nd, t->dims));

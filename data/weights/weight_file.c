@@ -115,7 +115,16 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct weight_tensor *)a)->name, ((const struct weight_tensor *)b)->name);
 }
 
-/* Removes prefixes that all names share, sorts the tensors, refuses a name that is there twice. */
+enum mcs_status mcs_weight_sort(struct weight_file *f)
+{
+    if (f->n) qsort(f->tensors, (size_t)f->n, sizeof *f->tensors, by_name);
+    for (int i = 1; i < f->n; i++)
+        MCS_REQUIRE(by_name(&f->tensors[i - 1], &f->tensors[i]) != 0, MCS_E_DATA, "%s: array %s is there twice",
+                    f->path, f->tensors[i].name);
+    return MCS_OK;
+}
+
+/* Removes prefixes that all names share, and sorts. */
 static enum mcs_status finish(struct weight_file *f)
 {
     size_t cut = 0;
@@ -131,11 +140,7 @@ static enum mcs_status finish(struct weight_file *f)
     }
     if (cut) f->prefix = mcs_arena_printf(&f->arena, "%.*s", (int)cut, f->tensors[0].name - cut);
     MCS_TRY(mcs_arena_status(&f->arena));
-    if (f->n) qsort(f->tensors, (size_t)f->n, sizeof *f->tensors, by_name);
-    for (int i = 1; i < f->n; i++)
-        MCS_REQUIRE(by_name(&f->tensors[i - 1], &f->tensors[i]) != 0, MCS_E_DATA, "%s: array %s is there twice",
-                    f->path, f->tensors[i].name);
-    return MCS_OK;
+    return mcs_weight_sort(f);
 }
 
 static enum mcs_status open_into(struct weight_file *f, const char *path)
@@ -174,10 +179,11 @@ enum mcs_status mcs_weight_file_open(const char *path, struct weight_file **file
 void mcs_weight_file_close(struct weight_file *f)
 {
     if (!f) return;
-    for (int i = 0; i < f->n_parts; i++)
+    for (int i = 0; i < f->n_parts && !f->base; i++)
         if (f->parts[i].fd >= 0) close(f->parts[i].fd);
     free(f->tensors);
     mcs_arena_free(&f->arena);
+    mcs_weight_file_close(f->owned);
     free(f);
 }
 

@@ -41,6 +41,9 @@ struct weight_tensor {
     int64_t n_values, n_bytes;                                 /* of the tensor: (n_values x bytes of the type) */
     int part;                                                  /* which of several files */
     int64_t offset;                                            /* of the first element, bytes from the file's start */
+    const struct weight_tensor
+        *pieces;  /* (n_pieces) of a joined tensor (layout.h): its rows are theirs, one after the */
+    int n_pieces; /* other, and strides, part and offset mean nothing; 0: not joined */
 };
 
 /* Opens a file, or an index of several (*.index.json), by its content.
@@ -81,6 +84,8 @@ enum mcs_status mcs_weight_file_read_f32(const struct weight_file *file, const c
                                          float *dst);
 enum mcs_status mcs_weight_file_read_i64(const struct weight_file *file, const char *name, int nd, const int64_t *dims,
                                          int64_t *dst);
+/* Reads a tensor of this file as it is, in row-major order: n_bytes. E_DATA, E_IO, E_NOMEM. */
+enum mcs_status mcs_weight_file_read_raw(const struct weight_file *file, const struct weight_tensor *t, void *dst);
 /* Compares the checksums of all entries of PyTorch's zip with their bytes; other kinds have none. E_DATA: damaged. */
 enum mcs_status mcs_weight_file_verify(const struct weight_file *file);
 /* The weights in a model's folder: the first of these names (NULL-ended) that is there, else the only file that ends in

@@ -11,7 +11,9 @@ struct weight_part {
 };
 
 struct weight_file {
-    struct arena arena; /* owns everything but the files and `tensors` */
+    struct arena arena;             /* owns everything but the files and `tensors` */
+    const struct weight_file *base; /* of a view: owns parts, meta, object and entries; NULL */
+    struct weight_file *owned;      /* base where it is closed with the view; NULL */
     const char *path, *wrapper, *prefix;
     enum weight_kind kind;
     int n_parts;
@@ -35,6 +37,8 @@ enum mcs_status mcs_weight_index(struct weight_file *f);
 enum mcs_status mcs_weight_reserve(struct weight_file *f, int64_t n);
 /* Memory of f's arena; E_NOMEM. */
 enum mcs_status mcs_weight_alloc(struct weight_file *f, int64_t bytes, void *dst);
+/* Sorts the tensors by name. E_DATA: one is there twice. */
+enum mcs_status mcs_weight_sort(struct weight_file *f);
 /* Fills n_values, n_bytes and row-major strides from type and dims. E_DATA: impossible sizes. */
 enum mcs_status mcs_weight_sizes(const struct weight_file *f, struct weight_tensor *t);
 

@@ -108,17 +108,12 @@ static void to_f32(enum mcs_array_type type, const void *src, int64_t n, float *
         for (int64_t i = 0; i < n; i++) dst[i] = (float)wide[i];
 }
 
-enum mcs_status mcs_weight_file_read_f32(const struct weight_file *f, const char *name, int nd, const int64_t *dims,
-                                         float *dst)
+static enum mcs_status read_f32(const struct weight_file *f, const struct weight_tensor *t, float *dst)
 {
-    const struct weight_tensor *t;
     struct elements e;
     enum mcs_status st = MCS_OK;
     double part[PART]; /* aligned for every type */
 
-    MCS_TRY(wanted(f, name, nd, dims, &t));
-    MCS_REQUIRE(mcs_weight_is_float(t->type), MCS_E_DATA, "%s: array %s has type %s, want floats", f->path, name,
-                mcs_array_type_name(t->type));
     MCS_TRY(elements_begin(f, t, &e));
     if (t->type == MCS_ARRAY_F32) {
         st = elements_take(&e, t->n_values, dst);
@@ -131,6 +126,41 @@ enum mcs_status mcs_weight_file_read_f32(const struct weight_file *f, const char
     }
     free(e.span);
     return st;
+}
+
+enum mcs_status mcs_weight_file_read_f32(const struct weight_file *f, const char *name, int nd, const int64_t *dims,
+                                         float *dst)
+{
+    const struct weight_tensor *t;
+    MCS_TRY(wanted(f, name, nd, dims, &t));
+    MCS_REQUIRE(mcs_weight_is_float(t->type), MCS_E_DATA, "%s: array %s has type %s, want floats", f->path, name,
+                mcs_array_type_name(t->type));
+    if (!t->n_pieces) return read_f32(f, t, dst);
+    for (int i = 0; i < t->n_pieces; i++) {
+        MCS_TRY(read_f32(f, &t->pieces[i], dst));
+        dst += t->pieces[i].n_values;
+    }
+    return MCS_OK;
+}
+
+static enum mcs_status read_raw(const struct weight_file *f, const struct weight_tensor *t, void *dst)
+{
+    struct elements e;
+    MCS_TRY(elements_begin(f, t, &e));
+    const enum mcs_status st = elements_take(&e, t->n_values, dst);
+    free(e.span);
+    return st;
+}
+
+enum mcs_status mcs_weight_file_read_raw(const struct weight_file *f, const struct weight_tensor *t, void *dst)
+{
+    uint8_t *to = dst;
+    if (!t->n_pieces) return read_raw(f, t, dst);
+    for (int i = 0; i < t->n_pieces; i++) {
+        MCS_TRY(read_raw(f, &t->pieces[i], to));
+        to += t->pieces[i].n_bytes;
+    }
+    return MCS_OK;
 }
 
 static int64_t whole_at(enum mcs_array_type type, const uint8_t *src)

@@ -2,8 +2,7 @@
 #ifndef MCS_WEIGHT_WRITE_H
 #define MCS_WEIGHT_WRITE_H
 
-#include "data/io/array.h"
-#include "engine/base/status.h"
+#include "data/weights/weight_file.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +13,10 @@ struct weight_out {
     int nd;
     int64_t dims[MCS_ARRAY_MAX_ND];
     const float *values; /* row-major */
+    /* Or, in place of values, a tensor of a file, which is read when it is written: its bytes as they are where `type`
+     * is its type, which may then be any; else its values as float32, rounded to `type`. */
+    const struct weight_file *file;
+    const struct weight_tensor *source;
 };
 
 /* safetensors, sorted by name; meta: n_meta pairs of key and value. E_USAGE: a name twice or "__metadata__", an
@@ -26,7 +29,8 @@ enum mcs_status mcs_safetensors_write(const char *path, int n, const struct weig
 enum mcs_status mcs_torch_write(const char *path, int n, const struct weight_out *tensors, const char *wrapper);
 
 /* For both writers. check: E_USAGE where a tensor cannot be written. put: writes the values as they lie in the file;
- * returns 1 if all were written, 0 with errno. crc: NULL, or a CRC-32 that is continued. */
+ * returns 1 if all were written, 0 with errno, and a message where the source could not be read. crc: NULL, or a CRC-32
+ * that is continued. */
 enum mcs_status mcs_weight_out_check(const char *path, const struct weight_out *t);
 int mcs_weight_out_put(FILE *f, const struct weight_out *t, uint32_t *crc);
 

@@ -1,6 +1,6 @@
 /* The sizes of a SAM model: known ones, sam_config.json, and those of a weights file. */
 #include "data/io/json.h"
-#include "data/weights/weight_file.h"
+#include "data/weights/layout.h"
 #include "infer/sam/sam_plan.h"
 
 #include <stdlib.h>
@@ -134,7 +134,7 @@ int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c)
 enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c)
 {
     struct weight_file *file;
-    MCS_TRY(mcs_weight_file_open(path, &file));
+    MCS_TRY(mcs_weight_model_open(path, &file));
     const int found = mcs_sam_config_known(file, c);
     mcs_weight_file_close(file);
     MCS_REQUIRE(

@@ -48,9 +48,10 @@ static void put_files(void)
 {
     const uint8_t grey[6] = {7, 9, 200, 7, 8, 9}, colour[12] = {10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120};
     const float values[6] = {1.5f, -2, NAN, 4, INFINITY, 0.5f}, none[2] = {NAN, -INFINITY};
-    struct weight_out out[] = {{"head.bias", MCS_ARRAY_F32, 1, {3}, values},
-                               {"head.weight", MCS_ARRAY_F16, 2, {2, 3}, values},
-                               {"scale", MCS_ARRAY_F32, 0, {0}, values}};
+    struct weight_out out[] = {
+        {.name = "head.bias", .type = MCS_ARRAY_F32, .nd = 1, .dims = {3}, .values = values},
+        {.name = "head.weight", .type = MCS_ARRAY_F16, .nd = 2, .dims = {2, 3}, .values = values},
+        {.name = "scale", .type = MCS_ARRAY_F32, .nd = 0, .dims = {0}, .values = values}};
     struct volume v = {.nx = 3, .ny = 1, .nz = 2, .spacing = {0.5f, 2, 3.25f}}, w = {.nx = 2, .ny = 1, .nz = 1};
     struct store *s;
     put_picture("grey.png", 3, 2, 1, grey);

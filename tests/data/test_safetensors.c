@@ -36,10 +36,10 @@ Test(safetensors, round_trip)
 {
     float a[6] = {1, -2.5f, 1e-30f, 3e38f, 0, 65504}, b[5] = {1, 0.1f, 65519.9f, 65520, 6e-8f}, c[1] = {7}, got[6];
     static const char *const meta[][2] = {{"format", "pt"}, {"seed", "17"}};
-    struct weight_out out[] = {{"vision.weight", MCS_ARRAY_F32, 2, {2, 3}, a},
-                               {"half", MCS_ARRAY_F16, 1, {5}, b},
-                               {"a scalar \"quoted\" \xc3\xa9", MCS_ARRAY_F32, 0, {0}, c},
-                               {"empty", MCS_ARRAY_F32, 2, {0, 4}, NULL}};
+    struct weight_out out[] = {{.name = "vision.weight", .type = MCS_ARRAY_F32, .nd = 2, .dims = {2, 3}, .values = a},
+                               {.name = "half", .type = MCS_ARRAY_F16, .nd = 1, .dims = {5}, .values = b},
+                               {.name = "a scalar \"quoted\" \xc3\xa9", .type = MCS_ARRAY_F32, .values = c},
+                               {.name = "empty", .type = MCS_ARRAY_F32, .nd = 2, .dims = {0, 4}, .values = NULL}};
     struct weight_file *f;
     char first[65], second[65];
 
@@ -199,7 +199,8 @@ Test(safetensors, damage_is_refused)
 Test(safetensors, hostile_bytes)
 {
     float a[3] = {1, 2, 3};
-    struct weight_out out[] = {{"a", MCS_ARRAY_F32, 1, {3}, a}, {"b.c", MCS_ARRAY_F16, 2, {1, 3}, a}};
+    struct weight_out out[] = {{.name = "a", .type = MCS_ARRAY_F32, .nd = 1, .dims = {3}, .values = a},
+                               {.name = "b.c", .type = MCS_ARRAY_F16, .nd = 2, .dims = {1, 3}, .values = a}};
     struct weight_file *f;
     char *bytes;
     int64_t n;
@@ -292,8 +293,9 @@ Test(safetensors, written_bytes)
     static const char *const meta[][2] = {{"k", "v"}}, *const bad_meta[][2] = {{"k", "\xff"}};
     const float x[3] = {1, -2, 0.5f};
     const uint16_t half[3] = {0x3c00, 0xc000, 0x3800};
-    struct weight_out out[] = {
-        {"c", MCS_ARRAY_F32, 0, {0}, x + 2}, {"b", MCS_ARRAY_F32, 2, {1, 2}, x}, {"a", MCS_ARRAY_F16, 1, {3}, x}};
+    struct weight_out out[] = {{.name = "c", .type = MCS_ARRAY_F32, .nd = 0, .dims = {0}, .values = x + 2},
+                               {.name = "b", .type = MCS_ARRAY_F32, .nd = 2, .dims = {1, 2}, .values = x},
+                               {.name = "a", .type = MCS_ARRAY_F16, .nd = 1, .dims = {3}, .values = x}};
     const size_t padded = (sizeof header - 1 + 7) / 8 * 8;
     char *bytes;
     uint64_t said;
@@ -314,12 +316,13 @@ Test(safetensors, written_bytes)
     cr_expect(n == 16 && memcmp(bytes, "\x8\0\0\0\0\0\0\0{}      ", 16) == 0);
     free(bytes);
 
-    const struct weight_out refused[] = {{"__metadata__", MCS_ARRAY_F32, 0, {0}, x},
-                                         {"\xff", MCS_ARRAY_F32, 0, {0}, x},
-                                         {"a", MCS_ARRAY_I64, 1, {1}, x},
-                                         {"a", MCS_ARRAY_BF16, 1, {1}, x},
-                                         {"a", MCS_ARRAY_F32, 1, {-1}, x},
-                                         {"a", MCS_ARRAY_F32, 9, {1}, x}};
+    const struct weight_out refused[] = {
+        {.name = "__metadata__", .type = MCS_ARRAY_F32, .nd = 0, .dims = {0}, .values = x},
+        {.name = "\xff", .type = MCS_ARRAY_F32, .nd = 0, .dims = {0}, .values = x},
+        {.name = "a", .type = MCS_ARRAY_I64, .nd = 1, .dims = {1}, .values = x},
+        {.name = "a", .type = MCS_ARRAY_BF16, .nd = 1, .dims = {1}, .values = x},
+        {.name = "a", .type = MCS_ARRAY_F32, .nd = 1, .dims = {-1}, .values = x},
+        {.name = "a", .type = MCS_ARRAY_F32, .nd = 9, .dims = {1}, .values = x}};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         cr_expect_eq(mcs_safetensors_write(path, 1, &refused[i], 0, NULL), MCS_E_USAGE, "%zu", i);
         mcs_error_clear();
@@ -338,7 +341,7 @@ Test(safetensors, halves_in_parts)
     for (int i = 0; i < N; i++) x[i] = (float)(i % 2 ? -i : i);
     static const int64_t counts[] = {1, 1023, 1024, 1025, 2047, 2048, 2049, 2050};
     for (int i = 0; i < 8; i++) {
-        struct weight_out out = {"h", MCS_ARRAY_F16, 1, {counts[i]}, x};
+        struct weight_out out = {.name = "h", .type = MCS_ARRAY_F16, .nd = 1, .dims = {counts[i]}, .values = x};
         struct weight_file *f;
         cr_assert_eq(mcs_safetensors_write(path, 1, &out, 0, NULL), MCS_OK);
         cr_assert_eq(mcs_weight_file_open(path, &f), MCS_OK, "%s", mcs_error_message());

@@ -145,11 +145,12 @@ Test(weight_file, checkpoint_of_nnunet)
 /* ---- writing ---- */
 
 static const float values[6] = {1, -2.5f, 1e-30f, 3e38f, 0, 65504};
-static const struct weight_out out[] = {{"z", MCS_ARRAY_F32, 2, {2, 3}, values},
-                                        {"half \xc3\xa9", MCS_ARRAY_F16, 1, {5}, values},
-                                        {"scalar", MCS_ARRAY_F32, 0, {0}, values + 1},
-                                        {"none", MCS_ARRAY_F32, 2, {0, 4}, NULL},
-                                        {"long", MCS_ARRAY_F16, 3, {1, 6, 1}, values}};
+static const struct weight_out out[] = {
+    {.name = "z", .type = MCS_ARRAY_F32, .nd = 2, .dims = {2, 3}, .values = values},
+    {.name = "half \xc3\xa9", .type = MCS_ARRAY_F16, .nd = 1, .dims = {5}, .values = values},
+    {.name = "scalar", .type = MCS_ARRAY_F32, .nd = 0, .dims = {0}, .values = values + 1},
+    {.name = "none", .type = MCS_ARRAY_F32, .nd = 2, .dims = {0, 4}, .values = NULL},
+    {.name = "long", .type = MCS_ARRAY_F16, .nd = 3, .dims = {1, 6, 1}, .values = values}};
 
 Test(weight_file, torch_round_trip)
 {
@@ -176,7 +177,8 @@ Test(weight_file, torch_round_trip)
 Test(weight_file, torch_write_refuses)
 {
     char path[512];
-    const struct weight_out twice[] = {out[0], out[1], out[0]}, whole = {"a", MCS_ARRAY_I64, 1, {1}, values};
+    const struct weight_out twice[] = {out[0], out[1], out[0]},
+                            whole = {.name = "a", .type = MCS_ARRAY_I64, .nd = 1, .dims = {1}, .values = values};
     snprintf(path, sizeof path, "%s/w.pt", test_folder);
     cr_expect_eq(mcs_torch_write(path, 3, twice, NULL), MCS_E_USAGE);
     mcs_error_clear();
@@ -209,9 +211,10 @@ Test(weight_file, several_files)
 {
     struct weight_file *f;
     char path[512], hex[65], again[65];
-    const struct weight_out a[] = {{"model.a", MCS_ARRAY_F32, 2, {2, 3}, values},
-                                   {"model.left", MCS_ARRAY_F32, 1, {1}, values}},
-                            b = {"model.b", MCS_ARRAY_F16, 1, {2}, values};
+    const struct weight_out a[] =
+        {{.name = "model.a", .type = MCS_ARRAY_F32, .nd = 2, .dims = {2, 3}, .values = values},
+         {.name = "model.left", .type = MCS_ARRAY_F32, .nd = 1, .dims = {1}, .values = values}},
+                            b = {.name = "model.b", .type = MCS_ARRAY_F16, .nd = 1, .dims = {2}, .values = values};
     snprintf(path, sizeof path, "%s/1.safetensors", test_folder);
     OK(mcs_safetensors_write(path, 2, a, 0, NULL));
     snprintf(path, sizeof path, "%s/2.bin", test_folder);

@@ -1,9 +1,10 @@
 /* Which model a file of weights is, and the one message about all tensors that are missing, misshapen or extra. */
 #include "data/io/file.h"
-#include "data/weights/weight_file.h"
+#include "data/weights/layout.h"
 #include "data/weights/weight_write.h"
 #include "infer/model_info.h"
 #include "infer/sam/sam_model.h"
+#include "infer/weights.h"
 #include "tests/support/support_folder.h"
 
 #include <criterion/criterion.h>
@@ -48,6 +49,44 @@ Test(model_info, models_of_the_demo)
     i = recognise(DEMO "sam/sam.safetensors");
     cr_expect_str_eq(i.name, "the demo's SAM");
     cr_expect(i.compared && !i.note && !i.missing.n && !i.misshapen.n && !i.extra.n);
+}
+
+/* The demo's SAM in Hugging Face's names: the same model, with the same weights. */
+Test(model_info, another_layout)
+{
+    struct weight_file *f, *view;
+    struct weight_out out[400];
+    struct device d;
+    struct sam_model a, b;
+    char *config, hex[2][65];
+    int64_t n_bytes;
+    OK(mcs_cpu_open(1, &d));
+    OK(mcs_weight_file_open(DEMO "sam/sam.safetensors", &f));
+    OK(mcs_weight_view(f, LAYOUT_HUGGINGFACE_SAM, &view));
+    const int n = mcs_weight_file_count(view);
+    cr_assert(n <= 400);
+    for (int i = 0; i < n; i++) {
+        const struct weight_tensor *t = mcs_weight_file_at(view, i);
+        out[i] = (struct weight_out){.name = t->name, .type = t->type, .nd = t->nd, .file = view, .source = t};
+        memcpy(out[i].dims, t->dims, sizeof t->dims);
+    }
+    OK(mcs_torch_write(in_folder("pytorch_model.bin"), n, out, NULL));
+    OK(mcs_file_read(DEMO "sam/sam_config.json", 1 << 16, &config, &n_bytes));
+    OK(mcs_file_write(in_folder("sam_config.json"), config, n_bytes));
+    free(config);
+    mcs_weight_file_close(view);
+    mcs_weight_file_close(f);
+    const struct model_info i = recognise(in_folder("pytorch_model.bin"));
+    cr_expect_str_eq(i.name, "the demo's SAM, in Hugging Face's names, SamModel");
+    cr_expect(i.compared && !i.missing.n && !i.misshapen.n && !i.extra.n);
+    OK(mcs_sam_model_open(test_folder, &d, &a));
+    OK(mcs_sam_model_open(DEMO "sam", &d, &b));
+    OK(mcs_weights_sha256(a.params, hex[0]));
+    OK(mcs_weights_sha256(b.params, hex[1]));
+    cr_expect_str_eq(hex[0], hex[1]);
+    mcs_sam_model_close(&a);
+    mcs_sam_model_close(&b);
+    mcs_device_close(&d);
 }
 
 /* A file with these tensors, all of zeros. */
