@@ -30,8 +30,8 @@ struct adam_args {
 };
 
 /* tokens (side, side) -> map (height, width), scaled to 0..1 by its minimum and maximum; a constant map becomes 0.
- * view_side 0 (form paper): bilinear to the size. Else (form release): bilinear to a square of view_side, scaled, cut
- * to 8 bits, nearest to the size. */
+ * view_side 0 (form paper): bilinear to the size. Else (form release): bilinear to a square of view_side, scaled,
+ * rounded to 8 bits (half to even), nearest to the size by OpenCV's index (mcs_nearest_index). */
 struct saliency_map_args {
     int side, view_side, height, width;
     const float *tokens;
@@ -86,7 +86,7 @@ struct coarse_found {
 struct coarse_args {
     enum threshold_kind cut;
     int height, width;
-    float value; /* of the fixed thresholds */
+    float value; /* of the fixed thresholds; of THRESHOLD_KMEANS_RELEASE the cut, which the host finds */
     const float *map;
     uint8_t *above;             /* (height, width) 0 or 1 */
     int32_t *labels;            /* (height, width) 0; 1 .. n */

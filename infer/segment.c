@@ -12,7 +12,7 @@ struct segment_options mcs_segment_defaults(const enum mcs_form form[MCS_FORM_ST
     struct segment_options o = {.saliency = mcs_saliency_defaults(),
                                 .coarse = mcs_coarse_defaults(form[MCS_FORM_COARSE]),
                                 .sam = mcs_sam_defaults(form[MCS_FORM_SAM])};
-    o.saliency.view = form[MCS_FORM_SALIENCY] == MCS_PAPER ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP;
+    o.saliency.view = form[MCS_FORM_SALIENCY] == MCS_PAPER ? CLIP_VIEW_WHOLE : CLIP_VIEW_PROCESSOR;
     return o;
 }
 

@@ -99,8 +99,8 @@ static enum mcs_status saliency_map(struct device *d, const struct saliency_map_
     scale_tokens(a, side, side, square);
     for (int y = 0; y < a->height; y++)
         for (int x = 0; x < a->width; x++) {
-            const int sx = (int)((int64_t)x * side / a->width), sy = (int)((int64_t)y * side / a->height);
-            a->map[(int64_t)y * a->width + x] = floorf(square[(int64_t)sy * side + sx] * 255) / 255;
+            const int sx = mcs_nearest_index(x, side, a->width), sy = mcs_nearest_index(y, side, a->height);
+            a->map[(int64_t)y * a->width + x] = rintf(square[(int64_t)sy * side + sx] * 255) / 255;
         }
     return MCS_OK;
 }

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BINS = MCS_THRESHOLD_BINS, RELEASE_SIDE = 256 };
+enum { BINS = MCS_THRESHOLD_BINS };
 
 struct histogram {
     float lo, hi;
@@ -144,36 +144,42 @@ void mcs_map_to_u8(const float *map, int64_t n, uint8_t *dst)
     }
 }
 
+/* The pixels whose level in the reduced map (256, 256) is above the cut, resized back. */
+static void cut_reduced(const uint8_t *small, float cut, int width, int height, uint8_t *mask,
+                        enum mcs_mask_state *state)
+{
+    int64_t n_set = 0;
+    for (int y = 0; y < height; y++) {
+        const uint8_t *row = small + (int64_t)mcs_nearest_index(y, MCS_RELEASE_SIDE, height) * MCS_RELEASE_SIDE;
+        for (int x = 0; x < width; x++)
+            n_set += mask[(int64_t)y * width + x] = row[mcs_nearest_index(x, MCS_RELEASE_SIDE, width)] > cut;
+    }
+    /* Resizing more than 256 x 256 pixels may skip the only bright ones, which leaves the mask empty. */
+    *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+}
+
 enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int height, uint8_t *mask, float *threshold,
                                              enum mcs_mask_state *state)
 {
-    int64_t n = (int64_t)width * height;
-    float lo, hi;
-    MCS_TRY(find_range(map, n, &lo, &hi));
-    mcs_map_to_u8(map, n, mask); /* mask is scratch for the 8-bit map until it is written below */
-    static _Thread_local uint8_t small[RELEASE_SIDE * RELEASE_SIDE];
-    int64_t count[BINS] = {0};
-    double sum[BINS] = {0};
-    for (int y = 0; y < RELEASE_SIDE; y++)
-        for (int x = 0; x < RELEASE_SIDE; x++) {
-            int sy = (int)((int64_t)y * height / RELEASE_SIDE), sx = (int)((int64_t)x * width / RELEASE_SIDE);
-            uint8_t v = small[y * RELEASE_SIDE + x] = mask[(int64_t)sy * width + sx];
-            count[v]++;
-            sum[v] += v;
-        }
-    if (count[small[0]] == RELEASE_SIDE * RELEASE_SIDE)
-        return constant_map((float)small[0] / 255.0f, n, mask, threshold, state);
-    double m0 = 0.0, m1 = 0.0;
-    int cut = best_cut(count, sum, &m0, &m1);
-    *threshold = (float)(0.5 * (m0 + m1) / 255.0);
-    int64_t n_set = 0;
-    for (int y = 0; y < height; y++)
-        for (int x = 0; x < width; x++) {
-            int sy = (int)((int64_t)y * RELEASE_SIDE / height), sx = (int)((int64_t)x * RELEASE_SIDE / width);
-            n_set += mask[(int64_t)y * width + x] = small[sy * RELEASE_SIDE + sx] > cut;
-        }
-    /* Resizing more than 256 x 256 pixels may skip the only bright ones, which leaves the mask empty. */
-    *state = n_set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    static _Thread_local uint8_t small[MCS_RELEASE_SIDE * MCS_RELEASE_SIDE];
+    int cut;
+    MCS_TRY(mcs_threshold_check(map, (int64_t)width * height));
+    mcs_kmeans_release_reduce(map, width, height, small);
+    mcs_kmeans_release_cut(small, &cut, threshold);
+    cut_reduced(small, (float)cut, width, height, mask, state);
+    if (cut == BINS - 1) *state = MCS_MASK_CONSTANT;
+    return MCS_OK;
+}
+
+/* By a cut that is known. */
+static enum mcs_status cut_release(const float *map, int width, int height, float cut, uint8_t *mask, float *threshold,
+                                   enum mcs_mask_state *state)
+{
+    static _Thread_local uint8_t small[MCS_RELEASE_SIDE * MCS_RELEASE_SIDE];
+    MCS_TRY(mcs_threshold_check(map, (int64_t)width * height));
+    mcs_kmeans_release_reduce(map, width, height, small);
+    cut_reduced(small, cut, width, height, mask, state);
+    *threshold = cut / 255.0f;
     return MCS_OK;
 }
 
@@ -205,7 +211,7 @@ enum mcs_status mcs_threshold(enum threshold_kind kind, float value, const float
     switch (kind) {
     case THRESHOLD_OTSU: return mcs_threshold_otsu(map, n, mask, threshold, state);
     case THRESHOLD_KMEANS: return mcs_threshold_kmeans(map, n, mask, threshold, state);
-    case THRESHOLD_KMEANS_RELEASE: return mcs_threshold_kmeans_release(map, width, height, mask, threshold, state);
+    case THRESHOLD_KMEANS_RELEASE: return cut_release(map, width, height, value, mask, threshold, state);
     case THRESHOLD_FIXED:
     case THRESHOLD_FIXED_RELEASE: break;
     }

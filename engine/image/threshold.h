@@ -34,14 +34,22 @@ enum mcs_status mcs_threshold_kmeans(const float *map, int64_t n, uint8_t *mask,
                                      enum mcs_mask_state *state);
 
 /* The released code's 2-means: the map times 255, rounded to 8 bits (half to even, clamped), resized to 256 x 256,
- * split into two classes, and the class image resized back. Both resizes are nearest with source index floor(i *
- * n_source / n), as in the image library of the released code; since both round down, the mask may shift by a pixel if
- * 256 is not a multiple of a side. The k-means with ten random starts is replaced by the exact search, whose sum of
- * squares is the least that k-means can reach. *threshold is the mean of the two class means, divided by 255. */
+ * split into two classes by scikit-learn 1.0.2's k-means with its ten random starts and its tolerance (see
+ * kmeans_release.c), and the class image resized back; both resizes by mcs_nearest_index. *threshold is the mean of the
+ * two class means, divided by 255. */
 enum mcs_status mcs_threshold_kmeans_release(const float *map, int width, int height, uint8_t *mask, float *threshold,
                                              enum mcs_mask_state *state);
+/* Its steps: map -> pixels (256, 256) in 8 bits; pixels -> *cut, the last level of the lower class, 255 where all
+ * levels are equal, and *threshold. */
+enum { MCS_RELEASE_SIDE = 256 };
+void mcs_kmeans_release_reduce(const float *map, int width, int height, uint8_t *pixels);
+void mcs_kmeans_release_cut(const uint8_t *pixels, int *cut, float *threshold);
+/* Source index of destination index i in OpenCV's INTER_NEAREST, from n_src to n_dst: floor(i * (1 / (n_dst / n_src)))
+ * in double, whose rounding makes it one less than floor(i * n_src / n_dst) for some sizes. */
+int mcs_nearest_index(int i, int n_src, int n_dst);
 
-/* The threshold of this kind; `value` is read by the two fixed kinds. THRESHOLD_FIXED_RELEASE compares the 8-bit map
+/* The threshold of this kind; `value` is read by the two fixed kinds and by THRESHOLD_KMEANS_RELEASE, for which it is
+ * the cut of mcs_kmeans_release_cut and *threshold is set to it / 255. THRESHOLD_FIXED_RELEASE compares the 8-bit map
  * divided by 255 with it, in double, as the released code does. */
 enum mcs_status mcs_threshold(enum threshold_kind kind, float value, const float *map, int width, int height,
                               uint8_t *mask, float *threshold, enum mcs_mask_state *state);

@@ -108,16 +108,22 @@ static enum mcs_status text_session(struct clip_model *m, int64_t n_rows, struct
 
 /* ---- images ---- */
 
-/* open_clip's resize (shorter edge to S) and centre crop. */
-static enum mcs_status crop_view(const struct clip_config *c, const struct stored_image *src, struct image *dst)
+/* First row or column of a centre crop that leaves `rest` out: half of it, rounded as Python's round (ties to even) in
+ * open_clip, down in CLIPImageProcessor. */
+static int crop_start(int rest, enum clip_view view)
+{
+    return rest / 2 + (view == CLIP_VIEW_CROP && rest % 4 == 3);
+}
+
+/* The shorter edge resized to S, then the centre crop. */
+static enum mcs_status crop_view(const struct clip_config *c, const struct stored_image *src, enum clip_view view,
+                                 struct image *dst)
 {
     const int s = c->image_size, w = src->img.width, h = src->img.height;
     struct image resized = {0};
     const int rw = w <= h ? s : (int)((int64_t)s * w / h), rh = h <= w ? s : (int)((int64_t)s * h / w);
     enum mcs_status st = mcs_stored_resize(src, rw, rh, MCS_BICUBIC, &resized);
-    /* round(difference / 2) as in Python: ties to even */
-    const int dx = rw - s, dy = rh - s, x0 = dx / 2 + (dx % 4 == 3), y0 = dy / 2 + (dy % 4 == 3);
-    if (st == MCS_OK) st = mcs_image_crop(&resized, x0, y0, s, s, dst);
+    if (st == MCS_OK) st = mcs_image_crop(&resized, crop_start(rw - s, view), crop_start(rh - s, view), s, s, dst);
     mcs_image_free(&resized);
     return st;
 }
@@ -127,7 +133,7 @@ enum mcs_status mcs_clip_view(const struct clip_config *c, const struct image *i
 {
     const int s = c->image_size;
     if (view == CLIP_VIEW_WHOLE) return mcs_image_resize(img, s, s, MCS_BICUBIC, dst);
-    return crop_view(c, &(struct stored_image){.img = *img}, dst);
+    return crop_view(c, &(struct stored_image){.img = *img}, view, dst);
 }
 
 void mcs_clip_normalise(const struct clip_config *c, const struct image *img, float *dst)
@@ -153,8 +159,8 @@ enum mcs_status mcs_clip_prepare_stored(const struct clip_config *c, const struc
                                         enum clip_view view, float *dst)
 {
     struct image square = {0};
-    if (view == CLIP_VIEW_WHOLE) return mcs_clip_prepare(c, &src->img, view, dst);
-    MCS_TRY(crop_view(c, src, &square));
+    if (view != CLIP_VIEW_CROP) return mcs_clip_prepare(c, &src->img, view, dst);
+    MCS_TRY(crop_view(c, src, view, &square));
     mcs_clip_normalise(c, &square, dst);
     mcs_image_free(&square);
     return MCS_OK;

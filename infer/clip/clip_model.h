@@ -64,12 +64,14 @@ void mcs_clip_model_close(struct clip_model *m);
 enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half);
 
 /* How an image is resized to the network's S x S input. CROP: shorter edge to S (Pillow's bicubic), then a centre crop,
- * as in open_clip. WHOLE: the whole image stretched to S x S. */
-enum clip_view { CLIP_VIEW_CROP, CLIP_VIEW_WHOLE };
+ * as in open_clip. WHOLE: the whole image stretched to S x S. PROCESSOR: as CROP, by transformers' CLIPImageProcessor,
+ * which the released saliency code uses: it rounds the crop's first row or column down, open_clip to the nearest even
+ * number, so they differ where (longer edge - S) mod 4 = 3. */
+enum clip_view { CLIP_VIEW_CROP, CLIP_VIEW_WHOLE, CLIP_VIEW_PROCESSOR };
 /* 8-bit image -> dst (S,S,3) normalised. Grey images are repeated over the channels. */
 enum mcs_status mcs_clip_prepare(const struct clip_config *c, const struct image *img, enum clip_view view, float *dst);
 /* The same from an image as it is stored. CROP is open_clip's order: resize, crop, then the conversion to RGB, which
- * differs from mcs_clip_prepare for palettes, images of one bit and alpha. WHOLE converts first. */
+ * differs from mcs_clip_prepare for palettes, images of one bit and alpha. The others convert first. */
 enum mcs_status mcs_clip_prepare_stored(const struct clip_config *c, const struct stored_image *src,
                                         enum clip_view view, float *dst);
 /* The resized image as 8-bit pixels (S,S,channels of img), before normalisation. */

@@ -18,7 +18,7 @@ struct saliency_options {
     int copies; /* noisy copies of each pair per step */
     float lr;   /* Adam's */
     uint64_t seed;
-    enum clip_view view; /* WHOLE: paper, CROP: release (centre crop, map stretched over the image) */
+    enum clip_view view; /* WHOLE: paper, PROCESSOR: release (centre crop, map stretched over the image) */
     /* (steps, copies, tokens, channels), the same for every pair; NULL = drawn by (seed, case, step, copy) */
     const float *noise;
     int pairs;                     /* optimised together */

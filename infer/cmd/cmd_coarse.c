@@ -82,7 +82,7 @@ static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_co
     MCS_REQUIRE(c->model && c->images && !c->text != !c->prompts, MCS_E_USAGE,
                 "--rank text asks a model: want --model DIR, --images DIR and one of --text and --prompts");
     MCS_TRY(mcs_clip_model_open(c->model, d, &r->clip));
-    r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
+    r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_PROCESSOR : CLIP_VIEW_WHOLE;
     return mcs_requests_read(&r->clip, c->images, MCS_IMAGE_ENDINGS, c->text, c->prompts, &r->without, &r->requests);
 }
 

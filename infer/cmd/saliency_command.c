@@ -25,18 +25,34 @@ static enum mcs_status read_noise(const char *path, const struct clip_config *c,
     return MCS_OK;
 }
 
+/* In the order of MCS_SALIENCY_PRESETS. The released code counts blocks from 0 too; its --vvar changes nothing. */
+static const struct preset {
+    const char *name;
+    int layer; /* -1: the last but one */
+    float beta;
+} presets[] = {{"none", -1, 1}, {"release-cli", 7, 0.1f}, {"release-brain", 9, 2}, {"release-breast", 9, 1}};
+
 enum mcs_status mcs_saliency_resolve(const struct mcs_common *common, const struct saliency_flags *f,
                                      const struct clip_model *m, int n, struct npy *noise, struct saliency_options *o)
 {
+    const struct preset *preset = &presets[f->preset];
+    const int release = common->form[MCS_FORM_SALIENCY] == MCS_RELEASE;
+    MCS_REQUIRE(
+        !f->preset || release, MCS_E_USAGE,
+        "--preset %s is for the released code's form; add --form release (or saliency=release), or give --layer "
+        "%d --beta %g instead",
+        preset->name, preset->layer, (double)preset->beta);
+    MCS_REQUIRE(f->beta >= 0 || f->beta == -1, MCS_E_USAGE, "--beta %g: want 0 or more, or -1 for the preset's",
+                f->beta);
     *o = mcs_saliency_defaults();
-    o->layer = (int)f->layer;
-    o->beta = (float)f->beta;
+    o->layer = f->layer < 0 ? preset->layer : (int)f->layer;
+    o->beta = f->beta < 0 ? preset->beta : (float)f->beta;
     o->lr = (float)f->lr;
     o->steps = (int)f->steps;
     o->copies = (int)f->copies;
     o->pairs = n > 0 && n < f->pairs ? n : (int)f->pairs; /* no larger batch than there are cases */
     o->seed = (uint64_t)common->seed;
-    o->view = common->form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_CROP : CLIP_VIEW_WHOLE;
+    o->view = release ? CLIP_VIEW_PROCESSOR : CLIP_VIEW_WHOLE;
     o->null_texts = f->null.v;
     o->n_null = f->null.n;
     for (int i = 0; i < f->null.n; i++) MCS_TRY(mcs_text_check(m, f->null.v[i]));

@@ -203,6 +203,20 @@ static enum mcs_status read_components(struct device *d, const struct coarse_arg
     return MCS_OK;
 }
 
+/* The released code's 2-means is found here, since its steps depend on the order of the pixels; the device applies it.
+ * Returns its threshold. */
+static enum mcs_status find_release_cut(const struct map2 *map, float *cut, float *threshold)
+{
+    uint8_t *small = malloc(MCS_RELEASE_SIDE * MCS_RELEASE_SIDE);
+    int level;
+    MCS_REQUIRE(small, MCS_E_NOMEM, "no memory for a reduced map");
+    mcs_kmeans_release_reduce(map->values, map->width, map->height, small);
+    mcs_kmeans_release_cut(small, &level, threshold);
+    *cut = (float)level;
+    free(small);
+    return MCS_OK;
+}
+
 /* Sets threshold, state and components of r. The thresholded mask and the labels stay on the device. */
 static enum mcs_status find_components(struct device_scratch *scratch, const struct map2 *map,
                                        const struct coarse_options *o, uint8_t *above, struct coarse_args *a,
@@ -211,13 +225,17 @@ static enum mcs_status find_components(struct device_scratch *scratch, const str
     struct device *d = scratch->device;
     const int64_t n = (int64_t)map->width * map->height;
     struct coarse_found found;
+    float release_threshold = 0;
     MCS_TRY(lay_out(scratch, map, o, a));
+    const int release = a->cut == THRESHOLD_KMEANS_RELEASE;
+    if (release) MCS_TRY(find_release_cut(map, &a->value, &release_threshold));
     MCS_TRY(d->backend->upload(d, (float *)a->map, map->values, n * (int64_t)sizeof *map->values));
     MCS_TRY(d->backend->device_ops->coarse(d, a));
     MCS_TRY(d->backend->download(d, &found, a->found, sizeof found));
     if (found.level.bad) MCS_TRY(mcs_threshold_check(map->values, n)); /* says where */
-    r->threshold = found.level.threshold;
-    r->state = found.level.constant ? MCS_MASK_CONSTANT : found.level.set ? MCS_MASK_OK : MCS_MASK_NOTHING;
+    const int constant = release ? a->value >= MCS_THRESHOLD_BINS - 1 : (int)found.level.constant;
+    r->threshold = release ? release_threshold : found.level.threshold;
+    r->state = constant ? MCS_MASK_CONSTANT : found.level.set ? MCS_MASK_OK : MCS_MASK_NOTHING;
     if (above) MCS_TRY(d->backend->download(d, above, a->above, n));
     MCS_TRY(read_components(d, a, found.n, &r->components));
     r->n_found = found.n;

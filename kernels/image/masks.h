@@ -14,10 +14,11 @@ extern "C" {
 /* ---- thresholds: engine/image/threshold.c ---- */
 
 enum { K_BINS = 256 };
-/* map (height, width) -> mask (height, width), 0 or 1. THRESHOLD_FIXED: map > value; THRESHOLD_FIXED_RELEASE: the same
- * of the map in 8 bits, as mcs_threshold. 2-means sums values rounded to integer multiples of at most 2^-31 of the
- * range, so that the order of atomics does not matter; class means are exact to 2^-32 of the range. counts (K_BINS):
- * the histogram, with all pixels of a constant map in bin 0, or NULL. Fewer than 2^31 pixels. */
+/* map (height, width) -> mask (height, width), 0 or 1. THRESHOLD_FIXED: map > value; THRESHOLD_FIXED_RELEASE and
+ * THRESHOLD_KMEANS_RELEASE: the same of the map in 8 bits and of its reduced copy, as mcs_threshold. 2-means sums
+ * values rounded to integer multiples of at most 2^-31 of the range, so that the order of atomics does not matter;
+ * class means are exact to 2^-32 of the range. counts (K_BINS): the histogram, with all pixels of a constant map in bin
+ * 0, or NULL. Fewer than 2^31 pixels. */
 struct k_threshold {
     enum threshold_kind kind;
     int height, width;

@@ -1,11 +1,12 @@
-/* Thresholds of a map from its histogram: range, counts, the best of 255 cuts, mask. Counts and the sums of 2-means are
+/* Thresholds of a map from its histogram: range, counts, the best of 255 cuts, mask. The cut of the released code's
+ * 2-means comes from the host. Counts and the sums of 2-means are
  * integers, so the order of atomics does not matter. The cut is found by the same operations in the same order as on
  * the CPU. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/masks.h"
+#include "kernels/image/nearest.cuh"
 
 constexpr int RELEASE_SIDE = 256;
-constexpr int64_t RELEASE_CELLS = (int64_t)RELEASE_SIDE * RELEASE_SIDE;
 
 struct range_part {
     float negative_low, high;
@@ -87,11 +88,11 @@ static DEV_INLINE int byte_of(float v)
     return v >= 255.0f ? 255 : v > 0.0f ? (int)v : 0;
 }
 
-/* The released code's reduced map: cell i of n is source pixel i * size / n. */
+/* The released code's reduced map: its pixel (y, x). */
 static DEV_INLINE int small_byte(const float *map, int height, int width, int y, int x)
 {
-    const int sy = (int)((int64_t)y * height / RELEASE_SIDE), sx = (int)((int64_t)x * width / RELEASE_SIDE);
-    return byte_of(map[(int64_t)sy * width + sx]);
+    return byte_of(
+        map[(int64_t)nearest_index(y, height, RELEASE_SIDE) * width + nearest_index(x, width, RELEASE_SIDE)]);
 }
 
 template <int KIND>
@@ -106,16 +107,12 @@ __global__ void __launch_bounds__(CHUNK_THREADS) threshold_histogram(struct k_th
     for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) count[k] = 0, sum[k] = 0;
     DEV_SYNC();
     for (int64_t i = first + threadIdx.x; i < last; i += CHUNK_THREADS) {
-        if constexpr (KIND == THRESHOLD_KMEANS_RELEASE) {
-            atomicAdd(&count[small_byte(a.map, a.height, a.width, (int)i / RELEASE_SIDE, (int)i % RELEASE_SIDE)], 1u);
-        } else {
-            const float v = a.map[i];
-            if (!(v >= low && v <= high)) continue; /* not finite */
-            const int k = low < high ? bin_of(edge, low, high, v) : 0;
-            atomicAdd(&count[k], 1u);
-            if constexpr (KIND == THRESHOLD_KMEANS)
-                atomicAdd(&sum[k], (unsigned long long)rint(((double)v - low) * b->scale));
-        }
+        const float v = a.map[i];
+        if (!(v >= low && v <= high)) continue; /* not finite */
+        const int k = low < high ? bin_of(edge, low, high, v) : 0;
+        atomicAdd(&count[k], 1u);
+        if constexpr (KIND == THRESHOLD_KMEANS)
+            atomicAdd(&sum[k], (unsigned long long)rint(((double)v - low) * b->scale));
     }
     DEV_SYNC();
     for (int k = (int)threadIdx.x; k < K_BINS; k += CHUNK_THREADS) {
@@ -127,9 +124,6 @@ __global__ void __launch_bounds__(CHUNK_THREADS) threshold_histogram(struct k_th
 
 static cudaError_t run_histogram(const struct k_threshold *a, int64_t n, struct bins *b, cudaStream_t s)
 {
-    if (a->kind == THRESHOLD_KMEANS_RELEASE)
-        return dev_launch(threshold_histogram<THRESHOLD_KMEANS_RELEASE>, chunks_of(RELEASE_CELLS), CHUNK_THREADS, 0, s,
-                          *a, RELEASE_CELLS, b);
     if (a->kind == THRESHOLD_KMEANS)
         return dev_launch(threshold_histogram<THRESHOLD_KMEANS>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
     return dev_launch(threshold_histogram<THRESHOLD_OTSU>, chunks_of(n), CHUNK_THREADS, 0, s, *a, n, b);
@@ -148,12 +142,12 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     const uint32_t count = b->count[k];
     const float low = r->low;
     if (a.counts) a.counts[k] = count;
-    if (a.kind == THRESHOLD_FIXED || a.kind == THRESHOLD_FIXED_RELEASE) return; /* uniform over the block */
+    if (a.kind != THRESHOLD_OTSU && a.kind != THRESHOLD_KMEANS) return; /* uniform over the block */
     number[k] = count;
     if (a.kind == THRESHOLD_OTSU)
         sum[k] = (double)count * (0.5 * ((double)b->edge[k] + b->edge[k + 1]) - low);
     else
-        sum[k] = a.kind == THRESHOLD_KMEANS ? (double)b->sum[k] / b->scale : (double)count * k;
+        sum[k] = (double)b->sum[k] / b->scale;
     DEV_SYNC();
     if (k == 0)
         for (int i = 1; i < K_BINS; i++) {
@@ -169,24 +163,14 @@ static __global__ void __launch_bounds__(K_BINS) threshold_cut(struct k_threshol
     double best_variance = -1;
     for (int i = 0; i < K_BINS - 1; i++)
         if (variance[i] > best_variance) best_variance = variance[i], best = i;
-    if (a.kind == THRESHOLD_KMEANS_RELEASE && best_variance < 0) { /* only one bin is filled */
-        int filled = 0;
-        while (number[filled] == 0) filled++;
-        r->constant = 1;
-        r->threshold = (float)filled / 255.0f;
-        return;
-    }
-    if (r->constant && a.kind != THRESHOLD_KMEANS_RELEASE) return;
-    r->constant = 0;
+    if (r->constant) return;
     r->cut = best;
     const double below = sum[best] / number[best],
                  above = (sum[K_BINS - 1] - sum[best]) / (number[K_BINS - 1] - number[best]);
     if (a.kind == THRESHOLD_OTSU)
         r->threshold = (float)(0.5 * ((double)b->edge[best] + b->edge[best + 1]));
-    else if (a.kind == THRESHOLD_KMEANS)
-        r->threshold = (float)(low + 0.5 * (below + above));
     else
-        r->threshold = (float)(0.5 * (below + above) / 255.0);
+        r->threshold = (float)(low + 0.5 * (below + above));
 }
 
 static DEV_INLINE bool inside_of(const struct k_threshold &a, const struct threshold_result &r, const float *edge,
@@ -198,8 +182,8 @@ static DEV_INLINE bool inside_of(const struct k_threshold &a, const struct thres
     case THRESHOLD_KMEANS: return bin_of(edge, r.low, r.high, v) > r.cut;
     case THRESHOLD_KMEANS_RELEASE: {
         const int y = (int)(i / a.width), x = (int)(i % a.width);
-        return small_byte(a.map, a.height, a.width, (int)((int64_t)y * RELEASE_SIDE / a.height),
-                          (int)((int64_t)x * RELEASE_SIDE / a.width)) > r.cut;
+        return (float)small_byte(a.map, a.height, a.width, nearest_index(y, RELEASE_SIDE, a.height),
+                                 nearest_index(x, RELEASE_SIDE, a.width)) > a.value;
     }
     case THRESHOLD_FIXED_RELEASE: return byte_of(v) / 255.0 > (double)a.value;
     default: return v > r.threshold;
@@ -230,14 +214,15 @@ size_t k_threshold_bytes(int height, int width)
 cudaError_t k_threshold_run(const struct k_threshold *a, cudaStream_t s)
 {
     const int64_t n = (int64_t)a->height * a->width;
-    const int fixed = a->kind == THRESHOLD_FIXED || a->kind == THRESHOLD_FIXED_RELEASE;
+    const int fixed = a->kind != THRESHOLD_OTSU && a->kind != THRESHOLD_KMEANS;
+    const float value = a->kind == THRESHOLD_KMEANS_RELEASE ? a->value / 255.0f : a->value;
     struct bins *b = (struct bins *)a->workspace;
     struct range_part *part = (struct range_part *)(b + 1);
     if (!n) return cudaSuccess;
     cudaError_t e = dev_launch(threshold_range_parts, chunks_of(n), CHUNK_THREADS, 0, s, a->map, n, part);
     if (e == cudaSuccess)
         e = dev_launch(threshold_range, 1, CHUNK_THREADS, 0, s, (const struct range_part *)part, (int)chunks_of(n),
-                       fixed, a->value, a->result, b);
+                       fixed, value, a->result, b);
     if (e == cudaSuccess && (!fixed || a->counts)) e = run_histogram(a, n, b, s);
     if (e == cudaSuccess && (!fixed || a->counts))
         e = dev_launch(threshold_cut, 1, K_BINS, 0, s, *a, (const struct bins *)b);

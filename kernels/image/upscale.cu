@@ -2,6 +2,7 @@
  * torch. */
 #include "kernels/common/chunks.cuh"
 #include "kernels/image/images.h"
+#include "kernels/image/nearest.cuh"
 
 constexpr int THREADS = 256;
 
@@ -119,9 +120,9 @@ static __global__ void __launch_bounds__(THREADS)
 {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i >= height * width) return;
-    const int sx = (int)((int64_t)(i % width) * side / width), sy = (int)((int64_t)(i / width) * side / height);
+    const int sx = nearest_index(i % width, side, width), sy = nearest_index(i / width, side, height);
     const float v = full[((int64_t)blockIdx.y * side + sy) * side + sx];
-    maps[(int64_t)blockIdx.y * height * width + i] = floorf(scaled(v, range[blockIdx.y]) * 255) / 255;
+    maps[(int64_t)blockIdx.y * height * width + i] = rintf(scaled(v, range[blockIdx.y]) * 255) / 255;
 }
 
 size_t k_saliency_map_bytes(const struct k_saliency_map *a)

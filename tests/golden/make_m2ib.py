@@ -94,17 +94,18 @@ def run(dtype, picture, beta, copies):
             "presence": F.cosine_similarity(image, text[0], dim=0) - nulls.mean()}
 
 
-out = {"noise": noise}
-for beta in (0.1, 2.0):
-    saliency(torch.float64, beta, out)
-    single = saliency(torch.float32, beta, {})
-    for k, v in single.items():
-        print(f"float32 run, {k}: {(v - out[k]).abs().max():.1e} of {out[k].abs().max():.1e}")
-square = pixels("input.picture", 3, IMAGE, IMAGE)
-wide = pixels("input.wide", 3, IMAGE, 48)  # its centre crop are columns 8 to 39
-for name, picture, beta, copies in (("run", square, 1.0, 10), ("few", square, 0.1, 3), ("wide", wide[:, :, 8:40], 1.0, 10)):
-    single = run(torch.float32, picture, beta, copies)
-    for k, v in run(torch.float64, picture, beta, copies).items():
-        out[f"{name}.{k}"] = v
-        print(f"float32 run, {name}.{k}: {(single[k] - v).abs().max():.1e} of {v.abs().max():.1e}")
-save("m2ib.safetensors", out)
+if __name__ == "__main__":
+    out = {"noise": noise}
+    for beta in (0.1, 2.0):
+        saliency(torch.float64, beta, out)
+        single = saliency(torch.float32, beta, {})
+        for k, v in single.items():
+            print(f"float32 run, {k}: {(v - out[k]).abs().max():.1e} of {out[k].abs().max():.1e}")
+    square = pixels("input.picture", 3, IMAGE, IMAGE)
+    wide = pixels("input.wide", 3, IMAGE, 48)  # its centre crop are columns 8 to 39
+    for name, picture, beta, copies in (("run", square, 1.0, 10), ("few", square, 0.1, 3), ("wide", wide[:, :, 8:40], 1.0, 10)):
+        single = run(torch.float32, picture, beta, copies)
+        for k, v in run(torch.float64, picture, beta, copies).items():
+            out[f"{name}.{k}"] = v
+            print(f"float32 run, {name}.{k}: {(single[k] - v).abs().max():.1e} of {v.abs().max():.1e}")
+    save("m2ib.safetensors", out)

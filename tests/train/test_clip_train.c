@@ -132,20 +132,25 @@ static void expect_moved(const char *name, const struct weight_file *file, const
     cr_expect_eq(n_tensors, 71);
 }
 
+static struct clip_train_options golden_options(const struct contrastive_attr *loss, double clip_norm)
+{
+    return (struct clip_train_options){.batch = BATCH,
+                                       .steps = STEPS,
+                                       .warmup = 2,
+                                       .lr = LR,
+                                       .weight_decay = 0.2,
+                                       .clip_norm = clip_norm,
+                                       .loss = *loss,
+                                       .run = tiny_path(folder, "run"),
+                                       .config = "golden"};
+}
+
 static void check_golden(const char *name, const struct contrastive_attr *loss, float start, double clip_norm)
 {
     struct weight_file *file = golden_open("clip_train.safetensors");
     struct clip_config c = golden_clip_config(2);
     c.vocab = 0; /* the vocabulary file's */
-    const struct clip_train_options o = {.batch = BATCH,
-                                         .steps = STEPS,
-                                         .warmup = 2,
-                                         .lr = LR,
-                                         .weight_decay = 0.2,
-                                         .clip_norm = clip_norm,
-                                         .loss = *loss,
-                                         .run = tiny_path(folder, "run"),
-                                         .config = "golden"};
+    const struct clip_train_options o = golden_options(loss, clip_norm);
     struct clip_model m;
     OK(mcs_clip_model_new(&c, tiny_path(folder, "vocab.txt"), 1, &cpu, NULL, &m));
     golden_fill_params(m.params);
@@ -174,6 +179,28 @@ static const struct contrastive_attr infonce = {.a = 1},
 Test(clip_train, infonce_with_clipped_gradients_equals_open_clip)
 {
     check_golden("infonce", &infonce, 2.6593f, 1);
+}
+
+/* The mean of both directions halves loss and gradient. */
+Test(clip_train, mean_of_both_directions_is_half_their_sum)
+{
+    double loss[2], norm[2];
+    struct weight_file *file = golden_open("clip_train.safetensors");
+    struct clip_config c = golden_clip_config(2);
+    c.vocab = 0; /* the vocabulary file's */
+    for (int mean = 0; mean < 2; mean++) {
+        struct clip_model m;
+        struct clip_train_options o = golden_options(&infonce, 1);
+        o.steps = 1, o.mean_directions = mean, o.run = tiny_path(folder, mean ? "mean" : "sum");
+        OK(mcs_clip_model_new(&c, tiny_path(folder, "vocab.txt"), 1, &cpu, NULL, &m));
+        golden_fill_params(m.params);
+        OK(mcs_clip_train(&m, &o, &(struct clip_source){golden_batch, file}, NULL));
+        loss[mean] = logged(o.run, 1, "loss"), norm[mean] = logged(o.run, 1, "gradient_norm");
+        mcs_clip_model_close(&m);
+    }
+    cr_expect_float_eq(loss[1], loss[0] / 2, 1e-6);
+    cr_expect_float_eq(norm[1], norm[0] / 2, 1e-6);
+    mcs_weight_file_close(file);
 }
 
 /* The log scale starts outside of its bounds, so it is clamped in the first step. */

@@ -55,7 +55,7 @@ static enum mcs_status record(struct clip_train_session *p, struct clip_model *m
     struct tensor *scale = o->loss.inv_tau > 0 ? NULL : mcs_clip_logit_scale(g);
     p->loss[0] = mcs_apply(g, OP_contrastive, "loss", (struct tensor *[]){p->image_out, p->text_out, scale}, &o->loss);
     p->loss_name[0] = "loss";
-    p->weight[0] = 1;
+    p->weight[0] = o->mean_directions ? 0.5f : 1;
     p->n_losses = 1;
     if (extra) p->n_losses += extra->build(extra->ctx, g, &n, p->loss + 1, p->weight + 1, p->loss_name + 1);
     MCS_TRY(mcs_graph_status(g));

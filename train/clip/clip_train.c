@@ -162,6 +162,7 @@ static enum mcs_status end_step(void *ctx, struct training_step *s)
                     "step %lld: %s is not finite; lower --lr, or look at the images of this batch",
                     (long long)s->step + 1, p->loss_name[i]);
     }
+    t->loss[0] *= p->weight[0]; /* the auxiliary losses are logged without their weights */
     s->loss = (double)t->loss[0];
     MCS_TRY(mcs_optim_end(t->optim, &s->norm));
     return t->o->loss.inv_tau > 0 ? MCS_OK : clamp_scale(t->model);

@@ -43,6 +43,7 @@ struct clip_train_options {
     int64_t batch, steps, warmup, checkpoint_every;
     double lr, weight_decay, clip_norm; /* AdamW, betas .9 .98, eps 1e-6 as in open_clip for ViTs; clip_norm 0: none */
     struct contrastive_attr loss;       /* inv_tau 0: learned temperature */
+    int mean_directions; /* the loss is the mean of image -> text and text -> image, as open_clip's; 0: their sum */
     uint64_t seed;
     int diagnose;       /* log the share of negatives that each form attracts */
     const char *run;    /* folder: checkpoint.h5, metrics.jsonl, events; created if necessary */

@@ -20,7 +20,7 @@ struct finetune_command {
     struct mcs_strings freeze;
     int64_t batch, epochs, steps, warmup, checkpoint_every, min_caption, gpus;
     double lr, weight_decay, clip_norm, beta, beta_text, crop;
-    int loss, diagnose;
+    int loss, directions, diagnose;
 };
 
 enum { LOSS_DHNNCE, LOSS_INFONCE, LOSS_DCL, LOSS_HNNCE };
@@ -43,6 +43,8 @@ static const struct mcs_option options[] = {
      .help = "captions of fewer characters are dropped (the paper drops below 20)"},
     {"loss", 0, MCS_FIELD(finetune_command, loss), .def = "dhnnce", .choices = "dhnnce|infonce|dcl|hnnce",
      .help = "contrastive loss"},
+    {"directions", 0, MCS_FIELD(finetune_command, directions), .def = "sum", .choices = "sum|mean",
+     .help = "the loss is the sum of image to text and text to image, or their mean (open_clip's)"},
     {"temperature", 0, MCS_FIELD(finetune_command, temperature), .def = "0.6", .value = "X",
      .help = "fixed, or 'learned' (starts at the model's)"},
     {"beta", 0, MCS_FIELD(finetune_command, beta), .def = "0.15", .lo = 0, .hi = 10, .value = "X",
@@ -131,6 +133,7 @@ static enum mcs_status train(const struct finetune_command *c, const struct proc
                                    .clip_norm = c->clip_norm,
                                    .seed = (uint64_t)c->common.seed,
                                    .diagnose = c->diagnose,
+                                   .mean_directions = c->directions == 1,
                                    .run = c->output,
                                    .config = config,
                                    .frozen = frozen,
