@@ -5,6 +5,10 @@
 
 #include "engine/tape/graph.h"
 
+/* How an image becomes the model's input, and a logit a mask: as segment-anything's SamPredictor or MedSAM's inference
+ * script does it (infer/sam/sam_model.h). */
+enum sam_preprocess { SAM_PREPROCESS_SAM, SAM_PREPROCESS_MEDSAM };
+
 enum { SAM_MAX_GLOBAL = 8, SAM_MASKS = 4 /* mask tokens: one for a single mask, three for multimask output */ };
 
 struct sam_config {
@@ -13,6 +17,7 @@ struct sam_config {
     int embed;                                               /* width of the image embedding and of the decoder */
     int d_heads, d_mlp, d_downsample; /* decoder (2 layers); its cross-attention has width embed / d_downsample */
     int mask_in;                      /* channels of the mask prompt before the last convolution */
+    enum sam_preprocess preprocess;   /* no graph depends on it */
 };
 struct sam_config mcs_sam_vit_b(void);        /* 314 tensors, 93,735,728 values; also MedSAM's */
 int mcs_sam_grid(const struct sam_config *c); /* side length of the embedding, image_size / patch */

@@ -42,6 +42,12 @@ static const struct mcs_option options[] = {
      .help = "components of the mask that stay, by area; 0: all (paper), as many as boxes.json has (release)"},
     {"multimask", 0, MCS_FIELD(sam_command, multimask),
      .help = "three masks: the one with the greatest predicted IoU (paper), their sum (release)"},
+    {"preprocess", 0, MCS_FIELD(sam_command, preprocess), .choices = "sam|medsam",
+     .help = "how images are prepared; by default as sam_config.json says, without one sam"},
+    {"save-embeddings", 0, MCS_FIELD(sam_command, embeddings.save), .value = "DIR",
+     .help = "write each image's embedding to DIR/STEM.safetensors"},
+    {"embeddings", 0, MCS_FIELD(sam_command, embeddings.load), .value = "DIR",
+     .help = "read them instead of encoding the images"},
     {0},
 };
 
@@ -178,9 +184,9 @@ static enum mcs_status predict(const struct sam_command *c, struct sam_model *m,
     struct device *d = m->device;
     const int64_t s = m->config.image_size, side = mcs_sam_side(&m->config), masks = SAM_MASKS * side * side,
                   bytes = r->n * masks * (int64_t)sizeof(float);
+    char stem[MCS_PATH_BYTES];
     float *pixels = mcs_arena_alloc(a, (size_t)(s * s * 3) * sizeof *pixels);
     MCS_TRY(mcs_arena_status(a));
-    MCS_TRY(mcs_sam_prepare(&m->config, img, pixels, &to->frame));
     to->low_res = mcs_arena_alloc(a, (size_t)bytes);
     to->place = mcs_arena_alloc(a, (size_t)r->n * sizeof *to->place);
     to->iou = mcs_arena_alloc(a, (size_t)(r->n * SAM_MASKS) * sizeof *to->iou);
@@ -190,7 +196,8 @@ static enum mcs_status predict(const struct sam_command *c, struct sam_model *m,
     MCS_TRY(mcs_device_scratch(&m->work, ((r->n + SAM_CHUNK) * masks + mcs_sam_embedding_values(&m->config)) *
                                              (int64_t)sizeof(float)));
     float *low_res = m->work.p, *embedding = low_res + (r->n + SAM_CHUNK) * masks;
-    MCS_TRY(mcs_sam_encode_on_device(m, pixels, 1, embedding));
+    mcs_file_stem(c->input, stem, sizeof stem);
+    MCS_TRY(mcs_sam_embed(m, &c->embeddings, (const char *const[]){stem}, &img, 1, pixels, &to->frame, embedding));
     MCS_TRY(mcs_sam_predict_on_device(m, embedding, &to->frame, 1, r->prompts, r->n, low_res, to->place, to->iou));
     MCS_TRY(make_masks(c, m, low_res, r->n, a, to));
     return d->backend->download(d, to->low_res, low_res, bytes);
@@ -281,13 +288,20 @@ done:
 
 static enum mcs_status check_paths(const struct sam_command *c)
 {
-    const struct run_output out = {c->output, c->prompts_from ? "*.png;sam.json;config.yaml;failures.csv"
-                                                              : "mask.png;low_res.npy;sam.json"};
+    const struct run_output out[] = {
+        {c->output, c->prompts_from ? "*.png;sam.json;config.yaml;failures.csv" : "mask.png;low_res.npy;sam.json"},
+        {c->embeddings.save, "*.safetensors"}};
     const struct run_input in[] = {{"--input", c->input, MCS_IMAGE_ENDINGS},
                                    {"--model", c->model, NULL},
                                    {"--mask", c->mask, NULL},
-                                   {"--prompts-from", c->prompts_from, NULL}};
-    return mcs_run_check_paths(&c->common.command, &out, 1, in, 4);
+                                   {"--prompts-from", c->prompts_from, NULL},
+                                   {"--embeddings", c->embeddings.load, "*.safetensors"}};
+    MCS_REQUIRE(!c->embeddings.load || !c->embeddings.save, MCS_E_USAGE,
+                "want one of --embeddings and --save-embeddings");
+    MCS_TRY(mcs_run_check_paths(&c->common.command, out, 2, in, 5));
+    MCS_REQUIRE(!c->embeddings.load || mcs_folder_exists(c->embeddings.load), MCS_E_NOINPUT,
+                "%s: no such folder of embeddings", c->embeddings.load);
+    return MCS_OK;
 }
 
 static enum mcs_status run(const void *command)
@@ -303,10 +317,11 @@ static enum mcs_status run(const void *command)
     MCS_TRY(check_paths(c));
     MCS_TRY(mcs_device_open(&c->common.device, &d));
     enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
+    if (st == MCS_OK) st = mcs_sam_preprocess_set(&m, c->preprocess);
     if (st == MCS_OK && c->common.dry_run)
         printf("%s, %lld values; image %d, embedding %d x %d\n", mcs_text_shown(m.path), (long long)m.params->n_values,
                m.config.image_size, mcs_sam_grid(&m.config), mcs_sam_grid(&m.config));
-    else if (st == MCS_OK)
+    else if (st == MCS_OK && (!c->embeddings.save || (st = mcs_folder_make(c->embeddings.save)) == MCS_OK))
         st = folder ? mcs_sam_folder(c, &m) : run_one(c, &m);
     mcs_sam_model_close(&m);
     mcs_device_close(&d);

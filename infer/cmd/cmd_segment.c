@@ -33,6 +33,8 @@ static const struct mcs_option options[] = {
      .help = "pixels added to each side of the boxes"},
     {"sam-prompts", 0, MCS_FIELD(segment_command, sam_prompts), .def = "boxes", .choices = "boxes|points|both",
      .help = "prompts for SAM, from the coarse mask"},
+    {"preprocess", 0, MCS_FIELD(segment_command, preprocess), .choices = "sam|medsam",
+     .help = "how SAM's images are prepared; by default as sam_config.json says, without one sam"},
     {"multimask", 0, MCS_FIELD(segment_command, multimask), .help = "the best of SAM's three masks by predicted IoU"},
     {"keep-stages", 0, MCS_FIELD(segment_command, keep_stages),
      .help = "write saliency and coarse masks too: saliency/ and coarse/"},
@@ -231,6 +233,7 @@ static enum mcs_status run(const void *options)
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
     MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
     MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
+    MCS_TRY_GOTO(mcs_sam_preprocess_set(&w.sam, c->preprocess), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, MCS_MEDIA_ENDINGS, c->text, c->prompts, &w.failures, &list), st,
                  done);
     int slices = 0; /* any volumes? The number of their slices is unknown before they are read */

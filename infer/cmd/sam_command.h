@@ -9,8 +9,9 @@
 
 struct sam_command {
     struct mcs_common common;
-    const char *model, *input, *output, *mask, *prompts_from;
+    const char *model, *input, *output, *mask, *prompts_from, *preprocess;
     struct mcs_strings box, point;
+    struct sam_embeddings embeddings;
     int64_t grow, keep;
     int multimask, prompts, boxes;
 };

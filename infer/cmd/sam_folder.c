@@ -15,8 +15,9 @@ enum { CHUNK = 16 /* images in memory at once, at most */ };
 
 json_t *mcs_sam_json_head(const struct sam_command *c, const struct sam_model *m, struct arena *a)
 {
-    return json_pack("{s:s, s:o, s:s, s:s, s:i}", "version", MCS_VERSION, "model", mcs_json_text(m->path), "sha256",
-                     m->sha256, "form", mcs_form_text(c->common.form, a), "seed", (int)c->common.seed);
+    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:i}", "version", MCS_VERSION, "model", mcs_json_text(m->path),
+                     "sha256", m->sha256, "preprocess", mcs_sam_preprocess_name(m->config.preprocess), "form",
+                     mcs_form_text(c->common.form, a), "seed", (int)c->common.seed);
 }
 
 struct folder_run {
@@ -122,7 +123,9 @@ static int read_case(struct folder_run *f, int i, struct image *img, struct sam_
     *c = (struct sam_case){img, b};
     *img = (struct image){0};
     if (mcs_case_name_check(f->c->output, file->stem, ".png") == MCS_OK &&
-        mcs_image_read(file->path, 3, img) == MCS_OK && mcs_sam_case_check(&f->o, c) == MCS_OK)
+        mcs_image_read(file->path, 3, img) == MCS_OK && mcs_sam_case_check(&f->o, c) == MCS_OK &&
+        (!f->c->embeddings.load ||
+         mcs_sam_embedding_read(f->c->embeddings.load, file->stem, f->model, img, NULL) == MCS_OK))
         return 1;
     mcs_failures_add_held(&f->failures, file->stem);
     mcs_image_free(img);
@@ -191,6 +194,7 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
     f.o.grow_px = (int)c->grow;
     f.o.keep = (int)c->keep;
     f.o.multimask = c->multimask;
+    f.o.embeddings = c->embeddings;
     MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
     MCS_TRY_GOTO(mcs_cases_list(c->input, MCS_IMAGE_ENDINGS, NULL, &f.images), st, done);
     MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output,

@@ -1,10 +1,12 @@
 /* The sizes of a SAM model: known ones, sam_config.json, and those of a weights file. */
 #include "data/io/json.h"
 #include "data/weights/layout.h"
+#include "engine/base/log.h"
 #include "infer/sam/sam_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct sam_config mcs_sam_small(void)
 {
@@ -65,6 +67,36 @@ enum mcs_status mcs_sam_config_check(const char *path, const struct sam_config *
     return MCS_OK;
 }
 
+static const char *const PREPROCESS[] = {[SAM_PREPROCESS_SAM] = "sam", [SAM_PREPROCESS_MEDSAM] = "medsam"};
+
+const char *mcs_sam_preprocess_name(enum sam_preprocess p)
+{
+    return PREPROCESS[p];
+}
+
+/* 1 and *p, or 0 for another word. */
+static int parse_preprocess(const char *word, enum sam_preprocess *p)
+{
+    for (int i = 0; word && i < 2; i++)
+        if (!strcmp(word, PREPROCESS[i])) {
+            *p = (enum sam_preprocess)i;
+            return 1;
+        }
+    return 0;
+}
+
+enum mcs_status mcs_sam_preprocess_set(struct sam_model *m, const char *word)
+{
+    const char *slash = strrchr(m->path, '/'), *name = slash ? slash + 1 : m->path;
+    if (word)
+        MCS_REQUIRE(parse_preprocess(word, &m->config.preprocess), MCS_E_USAGE, "preprocess '%s': want sam or medsam",
+                    word);
+    else if (m->config.preprocess == SAM_PREPROCESS_SAM && !strncasecmp(name, "medsam", 6))
+        mcs_warn("%s: images are prepared as for SAM; if these are MedSAM's weights, --preprocess medsam is right",
+                 m->path);
+    return MCS_OK;
+}
+
 static enum mcs_status parse_config(const char *path, const json_t *root, struct sam_config *c)
 {
     *c = mcs_sam_vit_b();
@@ -79,7 +111,9 @@ static enum mcs_status parse_config(const char *path, const json_t *root, struct
     }
     CONFIG_LIST(X)
 #undef X
-    const json_t *global = json_object_get(root, "global");
+    const json_t *global = json_object_get(root, "global"), *preprocess = json_object_get(root, "preprocess");
+    MCS_REQUIRE(!preprocess || parse_preprocess(json_string_value(preprocess), &c->preprocess), MCS_E_DATA,
+                "%s: preprocess must be \"sam\" or \"medsam\"", path);
     if (global) {
         MCS_REQUIRE(json_is_array(global) && json_array_size(global) <= SAM_MAX_GLOBAL, MCS_E_DATA,
                     "%s: global must be a list of at most %d blocks", path, SAM_MAX_GLOBAL);
@@ -116,6 +150,8 @@ enum mcs_status mcs_sam_config_write(const char *path, const struct sam_config *
 #undef X
     for (int i = 0; i < c->n_global; i++) json_array_append_new(global, json_integer(c->global[i]));
     json_object_set_new(root, "global", global);
+    if (c->preprocess != SAM_PREPROCESS_SAM)
+        json_object_set_new(root, "preprocess", json_string(PREPROCESS[c->preprocess]));
     return mcs_json_write(root, JSON_INDENT(1), "%s", path);
 }
 

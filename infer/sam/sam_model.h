@@ -59,15 +59,26 @@ enum mcs_status mcs_sam_model_save(const struct sam_model *m, const char *folder
 /* The demo's small SAM: 719,016 values, image 128, patch 8. */
 struct sam_config mcs_sam_small(void);
 
+/* "sam" or "medsam". */
+const char *mcs_sam_preprocess_name(enum sam_preprocess p);
+/* Sets m->config.preprocess by its name. NULL keeps it, with a warning where it is SAM's and the file's name begins
+ * with "medsam". E_USAGE: another word. */
+enum mcs_status mcs_sam_preprocess_set(struct sam_model *m, const char *word);
+
 /* Placement of an image in the model's S x S frame: scaled to in_width x in_height in the upper left corner. */
 struct sam_frame {
     int width, height;       /* of the image */
-    int in_width, in_height; /* in the frame; the longer one is S */
+    int in_width, in_height; /* in the frame; the longer one is S, with MedSAM both are */
 };
 
-/* 8-bit image -> dst (S,S,3): resized so that the longer side is S (Pillow's bilinear), normalised by SA-1B's mean and
- * standard deviation, zero-padded to the right and below. Grey is repeated over the channels. E_DATA an image without
- * pixels, E_NOMEM. */
+/* The frame of an image of this size, each side at least 1. */
+struct sam_frame mcs_sam_frame_of(const struct sam_config *c, int width, int height);
+
+/* 8-bit image -> dst (S,S,3), by c->preprocess. Grey is repeated over the channels.
+ * SAM: resized so that the longer side is S (Pillow's bilinear), normalised by SA-1B's mean and standard deviation,
+ * zero-padded to the right and below.
+ * MedSAM: resized to S x S by mcs_image_resize_spline, then (x - min) / (max - min) of the whole image.
+ * E_DATA an image without pixels, E_NOMEM. */
 enum mcs_status mcs_sam_prepare(const struct sam_config *c, const struct image *img, float *dst,
                                 struct sam_frame *frame);
 int64_t mcs_sam_embedding_values(const struct sam_config *c); /* grid * grid * embed */
@@ -102,7 +113,9 @@ enum mcs_status mcs_sam_predict_on_device(struct sam_model *m, const float *embe
                                           int *place, float *iou);
 
 /* low_res (side,side) -> logits of the image's size: bilinear to S x S, cropped to in_height x in_width, bilinear to
- * the image's size. dst is allocated; release with mcs_map_free. */
+ * the image's size. MedSAM: the probability, bilinear to the image's size, as tanh(logit / 2) / tanh(1 / 2), which is
+ * above 0, 1 and -1 where the probability is above that of these logits. dst is allocated; release with mcs_map_free.
+ */
 enum mcs_status mcs_sam_upscale(const struct sam_config *c, const float *low_res, const struct sam_frame *frame,
                                 struct map2 *dst);
 /* Of the four masks: 0, or with multimask the one of 1..3 with the greatest predicted IoU (the first of equals). */

@@ -30,12 +30,13 @@ static enum mcs_status check_prompt(const struct sam_prompts *p, int n_images)
 }
 
 /* Writes token k at (x, y) in image pixels: scaled to the frame in float64, rounded to float32, then (v + 0.5) / S in
- * float32, as segment-anything does. */
+ * float32, as segment-anything does. MedSAM divides by the image's size first. */
 static void put_token(const struct sam_config *c, const struct sam_frame *f, double x, double y, int label, int64_t k,
                       float *coords, int32_t *labels, int32_t *kinds)
 {
-    const float fx = (float)(x * ((double)f->in_width / f->width)),
-                fy = (float)(y * ((double)f->in_height / f->height));
+    const int medsam = c->preprocess == SAM_PREPROCESS_MEDSAM;
+    const float fx = (float)(medsam ? x / f->width * f->in_width : x * ((double)f->in_width / f->width)),
+                fy = (float)(medsam ? y / f->height * f->in_height : y * ((double)f->in_height / f->height));
     coords[2 * k] = (fx + 0.5f) / (float)c->image_size;
     coords[2 * k + 1] = (fy + 0.5f) / (float)c->image_size;
     labels[k] = label;

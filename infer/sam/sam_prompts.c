@@ -1,5 +1,7 @@
 #include "infer/sam/sam_prompts.h"
 
+#include "data/io/file.h"
+#include "engine/base/path.h"
 #include "engine/device_ops.h"
 #include "engine/image/components.h"
 
@@ -185,13 +187,21 @@ enum mcs_status mcs_sam_case_check(const struct sam_options *o, const struct sam
     return MCS_OK;
 }
 
+/* The file stem of a name, owned by the arena; NULL without memory (mcs_arena_status). */
+static const char *stem_of(struct arena *a, const char *name)
+{
+    char stem[MCS_PATH_BYTES];
+    mcs_file_stem(name, stem, sizeof stem);
+    return mcs_arena_strdup(a, stem);
+}
+
 static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_options *o, const struct sam_case *cases,
                                      int n, struct work *w, struct sam_result *results)
 {
-    const struct sam_config *c = &m->config;
-    const int64_t pixels = 3 * (int64_t)c->image_size * c->image_size;
-    int first[CHUNK], n_used = 0, slot[CHUNK];
+    int first[CHUNK], n_used = 0, slot[CHUNK], owner[CHUNK];
     struct sam_frame frames[CHUNK];
+    const struct image *images[CHUNK];
+    const char *stems[CHUNK];
     w->n = 0;
     for (int i = 0; i < n; i++) {
         struct sam_result *r = &results[i];
@@ -205,13 +215,16 @@ static enum mcs_status segment_chunk(struct sam_model *m, const struct sam_optio
         MCS_REQUIRE(r->mask && r->prompts, MCS_E_NOMEM, "no memory for a mask of %d x %d", img->width, img->height);
         w->frame[i] = (struct sam_frame){.width = img->width, .height = img->height};
         if (!r->n_prompts) continue; /* not encoded: no prompts */
-        MCS_TRY(mcs_sam_prepare(c, img, w->pixels + n_used * pixels, &w->frame[i]));
-        frames[n_used] = w->frame[i];
+        stems[n_used] = o->embeddings.load || o->embeddings.save ? stem_of(&w->arena, cases[i].prompts->image) : NULL;
+        images[n_used] = img;
+        owner[n_used] = i;
         slot[i] = n_used++;
     }
     if (!w->n) return MCS_OK;
     for (int i = 0; i < w->n; i++) w->prompts[i].image = slot[w->owner[i]];
-    MCS_TRY(mcs_sam_encode_on_device(m, w->pixels, n_used, w->embeddings));
+    MCS_TRY(mcs_arena_status(&w->arena));
+    MCS_TRY(mcs_sam_embed(m, &o->embeddings, stems, images, n_used, w->pixels, frames, w->embeddings));
+    for (int i = 0; i < n_used; i++) w->frame[owner[i]] = frames[i];
     MCS_TRY(
         mcs_sam_predict_on_device(m, w->embeddings, frames, n_used, w->prompts, w->n, w->low_res, w->place, w->iou));
     for (int i = 0; i < n; i++) MCS_TRY(finish_case(m, o, w, i, first[i], cases[i].prompts->n_components, &results[i]));

@@ -11,7 +11,7 @@
 
 #include "engine/base/form.h"
 #include "infer/coarse/boxes.h"
-#include "infer/sam/sam_model.h"
+#include "infer/sam/sam_embedding.h"
 
 enum sam_prompt_kind { SAM_BOXES, SAM_POINTS, SAM_BOTH };
 
@@ -21,6 +21,7 @@ struct sam_options {
     int merge_boxes; /* one box around all components */
     int grow_px;     /* pixels added to each side of a box, clipped to the image; negative shrinks */
     int multimask;
+    struct sam_embeddings embeddings; /* files of the images' embeddings, by the stem of the name in boxes.json */
     int keep; /* components of the mask kept, by area; 0: all (paper), as many as the coarse mask has (release) */
 };
 struct sam_options mcs_sam_defaults(enum mcs_form form); /* boxes, not merged, not grown, single mask, keep 0 */

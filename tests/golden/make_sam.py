@@ -74,4 +74,5 @@ for h, w in ((48, 37), (30, 100)):
     scale = FRAME / max(h, w)
     inner = int(h * scale + 0.5), int(w * scale + 0.5)
     out[f"upscaled.{h}x{w}"] = sam.postprocess_masks(out["box.low_res"][:1, :1], inner, (h, w))
-save("sam.safetensors", out)
+if __name__ == "__main__":
+    save("sam.safetensors", out)

@@ -260,6 +260,11 @@ Test(sam_verb, limits_of_its_options)
         {"--box 1,-5,2,-1", 2, "outside of the image"},
         {"--box -5,-5,0,0", 0, "1 prompts"},
         {"--box 39,29,99,99", 0, "1 prompts"},
+        {"--point nan,1,1", 2, "outside of the image"},
+        {"--point 1,2,nan", 2, "label 1 (inside) or 0 (outside)"},
+        {"--box nan,1,2,5", 2, "x0 <= x1"},
+        {"--box 1,1,inf,5", 2, "not finite"},
+        {"--box ", 2, "want x0,y0,x1,y1"},
         {"--box 3,1,2,5", 2, "x0 <= x1"},
         {"--box 1,5,2,4", 2, "y0 <= y1"},
         {"--box 1,2,3", 2, "want x0,y0,x1,y1"},
@@ -289,6 +294,42 @@ Test(sam_verb, limits_of_its_options)
     }
     expect("mkdir d; mcsam sam -m m -i d -o out --box 1,1,2,2", 2, "d is a folder: --prompts-from says");
     expect("mcsam sam -m m -i none -o out --prompts-from b.json", 66, "none");
+}
+
+/* One image is encoded once: the embedding that one run wrote serves another one's prompts. */
+Test(sam_verb, embeddings_from_files)
+{
+    expect("mcsam sam -m m -i a.png -o one --box 2,3,15,20 --save-embeddings e && ls e", 0, "a.safetensors");
+    expect("mcsam sam -m m -i a.png -o two --box 2,3,15,20 --embeddings e && cmp one/mask.png two/mask.png && cmp "
+           "one/low_res.npy two/low_res.npy",
+           0, "");
+    expect("mcsam sam -m m -i a.png -o three --box 2,3,15,20 --embeddings e --preprocess medsam", 65,
+           "another preparation (preprocess is sam, here medsam)");
+    expect("mcsam sam -m m -i a.png -o three --box 2,3,15,20 --embeddings e --save-embeddings e", 2, "want one of");
+    expect("mcsam sam -m m -i a.png -o three --box 2,3,15,20 --embeddings none", 66, "no such folder");
+    expect("cp a.png b.png; mcsam sam -m m -i b.png -o three --box 2,3,15,20 --embeddings e", 66,
+           "e/b.safetensors: no embedding of this image");
+    shell_write("b.json",
+                "{\"cases\": [{\"image\": \"a.png\", \"size\": [40, 30], \"components\": [{\"box\": [2, 3, 15, 20]}]}, "
+                "{\"image\": \"b.png\", \"size\": [40, 30], \"components\": [{\"box\": [2, 3, 15, 20]}]}]}");
+    expect("mkdir d; cp a.png b.png d; mcsam sam -m m -i d -o four --prompts-from b.json --embeddings e; echo $?; cat "
+           "four/failures.csv; cmp four/a.png one/mask.png",
+           0, "b,");
+    expect("mcsam sam -m m -i d -o five --prompts-from b.json --save-embeddings e && mcsam sam -m m -i d -o six "
+           "--prompts-from b.json --embeddings e && cmp five/a.png six/a.png",
+           0, "2 masks");
+}
+
+Test(sam_verb, preparation_of_medsam)
+{
+    expect("mcsam sam -m m -i a.png -o one --box 2,3,15,20 --preprocess medsam && cat one/sam.json", 0,
+           "\"preprocess\": \"medsam\"");
+    expect("mcsam sam -m m -i a.png -o two --box 2,3,15,20 && cat two/sam.json", 0, "\"preprocess\": \"sam\"");
+    expect("cmp one/low_res.npy two/low_res.npy", 1, "differ");
+    expect("mcsam sam -m m -i a.png -o two --box 2,3,15,20 --preprocess clip", 2, "clip");
+    expect("mkdir n; cp m/sam_config.json n; cp m/sam.safetensors n/MedSAM_vit_b.safetensors; mcsam sam -m n -i a.png "
+           "-o two --box 2,3,15,20",
+           0, "--preprocess medsam is right");
 }
 
 /* The released form prompts with the points of all components together: the verb's result equals one prediction with
