@@ -162,11 +162,18 @@ void mcs_attention_drop(const struct attention_shape *d, int64_t seq, int64_t he
     }
 }
 
+int64_t mcs_attention_n_keys(const struct attention_shape *d, const struct attention_span *p, int64_t i1)
+{
+    return d->a->causal && i1 < p->nk ? i1 : p->nk;
+}
+
 enum mcs_status mcs_attention_block_scores(const struct attention_shape *d, const struct attention_scratch *t,
-                                           const float *q, const float *k, int64_t m, int64_t j0, int64_t n)
+                                           const float *q, const float *k, int64_t i0, int64_t m, int64_t j0, int64_t n)
 {
     MCS_TRY(mcs_attention_gemm_nt(m, n, d->hd, d->scale, q, d->ldq, k + j0 * d->ldk, d->ldk, t->score, LD));
     if (d->gh) add_rel_pos(t->score, m, j0, n, t->rel_h, t->rel_w, d->gh, d->gw, mcs_attention_rel_w_pitch(d));
+    for (int64_t i = 0; d->a->causal && i < m; i++)
+        for (int64_t j = i0 + i < j0 ? 0 : i0 + i - j0 + 1; j < n; j++) t->score[i * LD + j] = -INFINITY;
     return MCS_OK;
 }
 

@@ -102,10 +102,11 @@ static enum mcs_status backward_block(const struct step *s, const struct attenti
         memset(t->drel_h, 0, (size_t)(m * d->gh) * 4);
         memset(t->drel_w, 0, (size_t)(m * mcs_attention_rel_w_pitch(d)) * 4);
     }
-    for (int64_t j = 0, kb = mcs_attention_block_keys(d); j < p.nk; j += kb) {
-        const int64_t n = p.nk - j < kb ? p.nk - j : kb;
+    const int64_t nk = mcs_attention_n_keys(d, &p, i0 + m);
+    for (int64_t j = 0, kb = mcs_attention_block_keys(d); j < nk; j += kb) {
+        const int64_t n = nk - j < kb ? nk - j : kb;
         const float *weight = t->score;
-        MCS_TRY(mcs_attention_block_scores(d, t, q, k, m, j, n));
+        MCS_TRY(mcs_attention_block_scores(d, t, q, k, i0, m, j, n));
         softmax_from_lse(t->score, m, n, lse, d->heads);
         if (d->a->dropout_p > 0 && dv) {
             mcs_attention_drop(d, seq, head, i0, m, j, n, t->score, t->dropped);

@@ -3,6 +3,9 @@
  * 2018). A block of scores is QB x KB and stays in the cache; nothing of size Nq x Nk is stored. Backward recomputes
  * the scores, block by block, from q, k and the kept log-sum-exps.
  *
+ * A causal mask: blocks of keys after a block's last query are left out, and scores of later keys in the others are
+ * -infinity. Every query sees key 0, so that no row of scores is without a finite one.
+ *
  * Work is divided by (sequence, head) backward and (sequence, head, block of queries) forward. Each unit runs on
  * one thread, so results do not depend on the number of threads. Gradients of the relative position tables are summed
  * in a fixed number of slots, then over the slots in order.
@@ -57,9 +60,10 @@ static enum mcs_status forward_block(const struct step *s, const struct attentio
     for (int64_t i = 0; i < m; i++) t->row_max[i] = -INFINITY, t->row_sum[i] = 0;
     if (p.nk == 0) memset(t->out, 0, (size_t)(m * d->hd) * 4);
     MCS_TRY(mcs_attention_block_rel_pos(d, t, s, q, i0, m));
-    for (int64_t j = 0, kb = mcs_attention_block_keys(d); j < p.nk; j += kb) {
-        const int64_t n = p.nk - j < kb ? p.nk - j : kb;
-        MCS_TRY(mcs_attention_block_scores(d, t, q, k, m, j, n));
+    const int64_t nk = mcs_attention_n_keys(d, &p, i0 + m);
+    for (int64_t j = 0, kb = mcs_attention_block_keys(d); j < nk; j += kb) {
+        const int64_t n = nk - j < kb ? nk - j : kb;
+        MCS_TRY(mcs_attention_block_scores(d, t, q, k, i0, m, j, n));
         online_softmax(t->score, m, n, t->row_max, t->row_sum, t->rescale);
         if (d->a->dropout_p > 0) mcs_attention_drop(d, seq, head, i0, m, j, n, t->score, t->score);
         if (j > 0) scale_rows(t->out, m, d->hd, t->rescale);

@@ -52,9 +52,13 @@ int64_t mcs_attention_block_keys(const struct attention_shape *d);
 /* rel_h and rel_w of the queries [i0, i0+m) at q, where the op has relative positions. */
 enum mcs_status mcs_attention_block_rel_pos(const struct attention_shape *d, const struct attention_scratch *t,
                                             const struct step *s, const float *q, int64_t i0, int64_t m);
-/* Scores of m queries and the keys [j0, j0+n) of a sequence, relative positions included. */
+/* Scores of the queries [i0, i0+m), the first of them at q, and the keys [j0, j0+n) of a sequence, relative positions
+ * included; -infinity where a causal mask hides the key. */
 enum mcs_status mcs_attention_block_scores(const struct attention_shape *d, const struct attention_scratch *t,
-                                           const float *q, const float *k, int64_t m, int64_t j0, int64_t n);
+                                           const float *q, const float *k, int64_t i0, int64_t m, int64_t j0,
+                                           int64_t n);
+/* Keys of a sequence that any of its queries [0, i1) sees: the first so many. */
+int64_t mcs_attention_n_keys(const struct attention_shape *d, const struct attention_span *p, int64_t i1);
 /* dst = src with dropped probabilities set to 0 and the others divided by 1 - p. */
 void mcs_attention_drop(const struct attention_shape *d, int64_t seq, int64_t head, int64_t i0, int64_t m, int64_t j0,
                         int64_t n, const float *src, float *dst);

@@ -31,6 +31,7 @@ static struct k_attention args(const struct step *s)
                                 .scale = a->scale,
                                 .dropout_p = a->dropout_p,
                                 .site = a->site,
+                                .causal = a->causal,
                                 .first_seq = a->first_seq,
                                 .run = mcs_cuda_run(s),
                                 .y = mcs_cuda_data(s->out[0]),

@@ -116,6 +116,7 @@ static enum mcs_status shape_same(const char *where, struct tensor *const *in, c
     return MCS_OK;
 }
 #define shape_gelu shape_same
+#define shape_quick_gelu shape_same
 #define shape_relu shape_same
 #define shape_softmax shape_same
 
@@ -154,6 +155,7 @@ static enum mcs_status shape_attention(const char *where, struct tensor *const *
              (long long)mcs_rows(q), (long long)mcs_rows(k), (long long)a->q_len, (long long)a->k_len);
     }
     WANT(!rel_h == !rel_w, "%s: attention: give both relative position tables or none", where);
+    WANT(!rel_h || !a->causal, "%s: attention: a causal mask does not go with relative positions", where);
     if (rel_h)
         WANT(!q_off && a->q_len == a->k_len && a->q_len == (int64_t)a->grid_h * a->grid_w && rel_h->nd == 2 &&
                  rel_w->nd == 2 && rel_h->dim[0] == 2 * a->grid_h - 1 && rel_w->dim[0] == 2 * a->grid_w - 1 &&

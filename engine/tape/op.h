@@ -32,6 +32,7 @@ struct attention_attr {
     float scale;                 /* 0 = 1/sqrt(head_dim) */
     float dropout_p;             /* of the probabilities, in training; 0 = none */
     uint32_t site;               /* key of the dropout's random numbers */
+    int causal;                  /* query i of a sequence sees its keys j <= i only; not with relative positions */
     int first_seq; /* number of the first sequence in the dropout's draws; not 0 in a later rank's share of a batch */
 };
 struct window_attr {

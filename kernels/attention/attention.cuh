@@ -125,6 +125,12 @@ template <int SHIFT> static DEV_INLINE int att_key(const struct k_attention &a, 
     }
 }
 
+/* The first key of a sequence of nk keys that query i of it does not see. */
+static DEV_INLINE int att_key_end(const struct k_attention &a, int i, int nk)
+{
+    return a.causal && i + 1 < nk ? i + 1 : nk;
+}
+
 /* Philox counters of one (sequence, head). */
 struct att_dropout {
     philox_key key;

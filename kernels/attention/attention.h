@@ -31,6 +31,7 @@ struct k_attention {
     int grid_h, grid_w;
     float scale, dropout_p;
     uint32_t site;
+    int causal;    /* query i of a sequence sees its keys j <= i only; without rel_h and rel_w */
     int first_seq; /* number of sequence 0 in the draws */
     const struct k_run *run;
     void *y;

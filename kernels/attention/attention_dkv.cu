@@ -208,6 +208,21 @@ static DEV_INLINE void softmax_bwd(const dkv_block<C> &b, const int (&key)[C::MT
     }
 }
 
+/* P^T = dS^T = 0 where a causal mask hides the key from the query. Queries i0 + 8 n + 0..15. */
+template <class C>
+static DEV_INLINE void mask_queries(const dkv_block<C> &b, int i0, int n, float (&prob)[C::MT][2][4],
+                                    float (&ds)[C::MT][2][4])
+{
+    const int behind = b.p.i0 + b.row0 + b.g - (i0 + 8 * n + 2 * b.t); /* of the first key to the first query */
+#pragma unroll
+    for (int m = 0; m < C::MT; m++)
+#pragma unroll
+        for (int e = 0; e < 2; e++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (behind + 16 * m + i / 2 * 8 > 8 * e + i % 2) prob[m][e][i] = ds[m][e][i] = 0;
+}
+
 /* dv += P^T dO and dk += dS^T Q, rows 8 n..8 n + 15 of the query tile. */
 template <class C>
 static DEV_INLINE void accumulate_dk_dv(const dkv_block<C> &b, int stage, int n, const float (&prob)[C::MT][2][4],
@@ -267,7 +282,9 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att_params
     int key[MT][2] = {};
 
     load_kv(b);
-    if (p.nq) load_q_do(b, 0, 0);
+    const int start =
+        !C::REL && x.a.causal ? p.i0 : 0; /* a multiple of BLOCK_Q: earlier queries see none of the keys */
+    if (start < p.nq) load_q_do(b, start, 0);
     dev_copy_commit();
     dev_copy_wait<0>();
     DEV_SYNC();
@@ -282,8 +299,8 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att_params
     if (DROP)
         for (int i = 0; i < 2 * MT; i++) key[i / 2][i % 2] = b.key(b.row0 + b.g + 8 * i);
 
-    for (int i0 = 0; i0 < p.nq; i0 += BLOCK_Q) {
-        const int stage = i0 / BLOCK_Q & 1;
+    for (int i0 = start; i0 < p.nq; i0 += BLOCK_Q) {
+        const int stage = (i0 - start) / BLOCK_Q & 1;
         dev_copy_wait<0>();
         DEV_SYNC();
         if (i0 + BLOCK_Q < p.nq) load_q_do(b, i0 + BLOCK_Q, stage ^ 1);
@@ -294,6 +311,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dkv(const att_params
             if constexpr (C::REL) init_scores(b, stage, n, s);
             add_kq_and_vdo(b, kf, vf, stage, n, s, dp);
             softmax_bwd(b, key, i0, stage, n, s, dp);
+            if (!C::REL && x.a.causal && i0 < p.i0 + C::BLOCK_K) mask_queries(b, i0, n, s, dp);
             accumulate_dk_dv(b, stage, n, s, dp, dk, dv);
         }
     }

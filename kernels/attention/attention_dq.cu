@@ -181,12 +181,14 @@ static DEV_INLINE void softmax_bwd(const dq_block<C> &b, att_key_tile at, int m,
     }
 }
 
-/* dS = 0 at columns without a key: the last tile of a sequence. */
-template <class C> static DEV_INLINE void mask_tail(const dq_block<C> &b, att_key_tile at, int n, float (&ds)[2][4])
+/* dS = 0 at columns without a key, in the last tile of a sequence, and at keys that a causal mask hides. */
+template <class C>
+static DEV_INLINE void mask_keys(const dq_block<C> &b, att_key_tile at, int m, int n, float (&ds)[2][4])
 {
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        if (att_key<C::SHIFT>(b.x.a, at, 8 * (n + i / 4) + 2 * b.t + i % 2, b.p.nk) < 0) ds[i / 4][i % 4] = 0;
+        if (at.x + 8 * (n + i / 4) + 2 * b.t + i % 2 >= att_key_end(b.x.a, b.query(m, i % 4 / 2), b.p.nk))
+            ds[i / 4][i % 4] = 0;
 }
 
 /* dbias_w += dS of n-tiles n and n + 1. */
@@ -346,7 +348,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att_params 
 #pragma unroll
             for (int kk = 0; kk < D / 16; kk++) load_frags(b, kk, qf[kk], dof[kk]);
         }
-        const int end = REL ? a.grid_h : p.nk;
+        const int end = REL ? a.grid_h : att_key_end(a, p.i0 + C::BLOCK_Q - 1, p.nk);
         int stage = 0;
         for (int from = 0; from < end; from += STEP, stage ^= 1) {
             if (from) {
@@ -357,7 +359,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att_params 
                 load_kv(b, REL ? att_key_tile{from + STEP, x0} : att_key_tile{0, from + STEP}, stage ^ 1);
             dev_copy_commit();
             const att_key_tile at = REL ? att_key_tile{from, x0} : att_key_tile{0, from};
-            const bool ragged = !REL && from + ATT_KEYS > p.nk;
+            const bool ragged = !REL && from + ATT_KEYS > att_key_end(a, p.i0, p.nk);
             float shift[MT][2]; /* bias_h - lse2 */
 #pragma unroll
             for (int i = 0; i < 2 * MT; i++) shift[i / 2][i % 2] = -lse2[i / 2][i % 2];
@@ -375,7 +377,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_dq(const att_params 
                         for (int h = 0; h < 2; h++) shift[m][h] = fmaf(bias[8 * h], b.factor, -lse2[m][h]);
                     }
                     softmax_bwd(b, at, m, n, s[m], shift[m], delta[m], dp[m]);
-                    if (ragged) mask_tail(b, at, n, dp[m]);
+                    if (ragged) mask_keys(b, at, m, n, dp[m]);
                     if constexpr (REL) accumulate_dbias_w(b, n, dp[m], dbias_wf);
                     att_frag_from_acc(dsf[m], dp[m]);
                 }

@@ -114,7 +114,7 @@ static DEV_INLINE float online_softmax(const att_params &x, const att_coord &p, 
         const int j = j0 + tx + 8 * b;
         s[b] *= x.scale2;
         if (x.a.rel_h && i < p.nq && j < p.nk) s[b] += rel_bias(x, bh, i, j);
-        if (j >= p.nk) s[b] = -INFINITY;
+        if (j >= att_key_end(x.a, i, p.nk)) s[b] = -INFINITY;
         new_max = fmaxf(new_max, s[b]);
     }
 #pragma unroll
@@ -164,7 +164,8 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS, 1) attention_f32
     att_dropout drop = {};
     if (a.dropout_p > 0) drop = att_dropout_of(x, p);
     load_rows<D>(qs, (const float *)a.q + p.q0 * a.q_ld + p.head * hd, a.q_ld, hd, x.aligned16, p.i0, p.nq);
-    for (int j0 = 0; j0 < p.nk; j0 += F) {
+    const int key_end = att_key_end(a, p.i0 + F - 1, p.nk);
+    for (int j0 = 0; j0 < key_end; j0 += F) {
         DEV_SYNC();
         load_rows<D>(ks, k, a.k_ld, hd, x.aligned16, j0, p.nk);
         load_rows<D>(vs, v, a.v_ld, hd, x.aligned16, j0, p.nk);
@@ -268,7 +269,8 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS, 1) attention_f32
         delta[h] = x.delta[(int64_t)p.head * a.q_rows + p.q0 + i];
     }
     float *const dbias_h = x.dbias_h + bh * a.grid_h * x.q_pad, *const dbias_w = x.dbias_w + bh * a.grid_w * x.q_pad;
-    for (int j0 = 0; j0 < p.nk; j0 += F) {
+    const int key_end = att_key_end(a, p.i0 + F - 1, p.nk);
+    for (int j0 = 0; j0 < key_end; j0 += F) {
         DEV_SYNC();
         load_rows<D>(ks, k, a.k_ld, hd, x.aligned16, j0, p.nk);
         load_rows<D>(vs, v, a.v_ld, hd, x.aligned16, j0, p.nk);
@@ -284,7 +286,7 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS, 1) attention_f32
                 float e = s[h][b] * x.scale2 - lse2[h];
                 if (a.rel_h && i < p.nq && j < p.nk) e += rel_bias(x, bh, i, j);
                 if (a.dropout_p > 0) dp[h][b] *= att_dropout_scale(x, drop, i, j);
-                s[h][b] = i < p.nq && j < p.nk ? exp2f(e) * (dp[h][b] - delta[h]) : 0.0f;
+                s[h][b] = i < p.nq && j < att_key_end(a, i, p.nk) ? exp2f(e) * (dp[h][b] - delta[h]) : 0.0f;
             }
         store_scores(ds, s, tx, ty);
         p_b<D>(dq, ds, ks, tx, ty); /* dq += dS K */
@@ -317,7 +319,7 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS, 1) attention_f32
     load_rows<D>(ks, (const float *)a.k + p.k0 * a.k_ld + p.head * hd, a.k_ld, hd, x.aligned16, p.i0, p.nk);
     load_rows<D>(vs, (const float *)a.v + p.k0 * a.v_ld + p.head * hd, a.v_ld, hd, x.aligned16, p.i0, p.nk);
     float dk[2][D / 8] = {}, dv[2][D / 8] = {};
-    for (int i0 = 0; i0 < p.nq; i0 += F) {
+    for (int i0 = a.causal ? p.i0 : 0; i0 < p.nq; i0 += F) {
         DEV_SYNC();
         load_rows<D>(qs, q, a.q_ld, hd, x.aligned16, i0, p.nq);
         load_rows<D>(dos, dy, y_ld, hd, x.aligned16_y, i0, p.nq);
@@ -333,7 +335,7 @@ template <int D> __global__ void __launch_bounds__(ATT_THREADS, 1) attention_f32
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const int j = p.i0 + ty + 16 * h;
-                const bool in = i < p.nq && j < p.nk;
+                const bool in = i < p.nq && j < att_key_end(a, i, p.nk);
                 float e = s[h][b] * x.scale2 - lse2;
                 if (a.rel_h && in) e += rel_bias(x, bh, i, j);
                 const float keep = a.dropout_p > 0 ? att_dropout_scale(x, drop, i, j) : 1.0f,

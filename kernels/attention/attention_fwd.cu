@@ -129,16 +129,19 @@ static DEV_INLINE void add_qk(const fwd_block<C> &b, unsigned (&qf)[HELD][C::MT]
     }
 }
 
-/* S = -inf at columns without a key: the last tile of a sequence. */
-template <class C> static DEV_INLINE void mask_tail(const fwd_block<C> &b, att_key_tile at, float (&s)[C::MT][C::N][4])
+/* S = -inf at columns without a key, in the last tile of a sequence, and at keys that a causal mask hides. */
+template <class C> static DEV_INLINE void mask_keys(const fwd_block<C> &b, att_key_tile at, float (&s)[C::MT][C::N][4])
 {
 #pragma unroll
-    for (int n = 0; n < C::N; n++)
+    for (int m = 0; m < C::MT; m++)
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            if (att_key<C::SHIFT>(b.x.a, at, 8 * n + 2 * b.t + i, b.p.nk) >= 0) continue;
+        for (int h = 0; h < 2; h++) {
+            const int end = att_key_end(b.x.a, b.query(m, h), b.p.nk) - at.x - 2 * b.t;
 #pragma unroll
-            for (int m = 0; m < C::MT; m++) s[m][n][i] = s[m][n][2 + i] = -INFINITY;
+            for (int n = 0; n < C::N; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    if (8 * n + i >= end) s[m][n][2 * h + i] = -INFINITY;
         }
 }
 
@@ -294,7 +297,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att_params
 #pragma unroll
             for (int kk = 0; kk < D / 16; kk++) load_q_frag(b, kk, qf[kk]);
         }
-        const int end = REL ? a.grid_h : p.nk;
+        const int end = REL ? a.grid_h : att_key_end(a, p.i0 + C::BLOCK_Q - 1, p.nk);
         int stage = 0;
         for (int from = 0; from < end; from += STEP, stage ^= 1) {
             if (from) {
@@ -308,7 +311,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 1) attention_fwd(const att_params
             float s[MT][C::N][4] = {};
             if constexpr (REL) init_scores(b, bias_wf, s);
             add_qk(b, qf, stage, s);
-            if (!REL && from + ATT_KEYS > p.nk) mask_tail(b, at, s);
+            if (!REL && from + ATT_KEYS > att_key_end(a, p.i0, p.nk)) mask_keys(b, at, s);
 #pragma unroll
             for (int m = 0; m < MT; m++)
 #pragma unroll

@@ -8,9 +8,10 @@
 extern "C" {
 #endif
 
-/* gelu: x, y, dy, dx (n); exact, by the error function. */
+/* gelu: x, y, dy, dx (n); exact, by the error function; quick: x sigmoid(1.702 x). */
 struct k_gelu {
     enum k_dtype dtype;
+    int quick;
     int64_t n;
     const void *x, *dy;
     void *y, *dx;

@@ -6,7 +6,8 @@
 
 #include <math.h>
 
-extern const struct op_impl mcs_cpu_gather, mcs_cpu_dice_ce, mcs_cpu_resize, mcs_cpu_gelu, mcs_cpu_relu;
+extern const struct op_impl mcs_cpu_gather, mcs_cpu_dice_ce, mcs_cpu_resize, mcs_cpu_gelu, mcs_cpu_quick_gelu,
+    mcs_cpu_relu;
 
 static struct tensor tensor(int nd, int64_t d0, int64_t d1, int64_t d2, int64_t d3, void *data)
 {
@@ -66,8 +67,9 @@ Test(op_inputs, resize)
 Test(op_inputs, activations_keep_nan)
 {
     enum { N = 37 };
-    const struct op_impl *const ops[] = {&mcs_cpu_gelu, &mcs_cpu_relu};
-    for (int k = 0; k < 2; k++)
+    const struct op_impl *const ops[] = {&mcs_cpu_gelu, &mcs_cpu_quick_gelu, &mcs_cpu_relu};
+    const enum mcs_op op[] = {OP_gelu, OP_quick_gelu, OP_relu};
+    for (int k = 0; k < 3; k++)
         for (int at = 0; at < N; at++) {
             float x[N], y[N], dy[N], dx[N];
             for (int i = 0; i < N; i++) x[i] = (float)(i % 5) - 2, dy[i] = 1, dx[i] = 0;
@@ -75,10 +77,10 @@ Test(op_inputs, activations_keep_nan)
             struct tensor tx = tensor(1, N, 0, 0, 0, x), ty = tensor(1, N, 0, 0, 0, y), tdy = tensor(1, N, 0, 0, 0, dy),
                           tdx = tensor(1, N, 0, 0, 0, dx);
             const struct step s = {
-                .op = k ? OP_relu : OP_gelu, .scope = "act", .in = {&tx}, .out = {&ty}, .dout = {&tdy}, .din = {&tdx}};
+                .op = op[k], .scope = "act", .in = {&tx}, .out = {&ty}, .dout = {&tdy}, .din = {&tdx}};
             expect(ops[k]->fwd(&s), MCS_OK);
             for (int i = 0; i < N; i++) cr_expect_eq(isnan(y[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
-            if (k == 1) continue; /* relu's gradient depends on y > 0 alone */
+            if (k == 2) continue; /* relu's gradient depends on y > 0 alone */
             expect(ops[k]->bwd(&s), MCS_OK);
             for (int i = 0; i < N; i++) cr_expect_eq(isnan(dx[i]) != 0, i == at, "op %d, %d of %d", k, i, at);
         }

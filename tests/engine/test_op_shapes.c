@@ -143,6 +143,7 @@ Test(op_shapes, every_input_and_output_has_a_type)
 Test(op_shapes, inputs_of_another_type_or_missing)
 {
     BAD(OP_gelu, IN(NULL), NULL, "gelu: input 0 is missing");
+    BAD(OP_quick_gelu, IN(I(7)), NULL, "quick_gelu: input 0 must be float");
     BAD(OP_relu, IN(I(7)), NULL, "relu: input 0 must be float");
     BAD(OP_linear, IN(F(3, 4), F(5, 4), I(5)), (&(struct linear_attr){0}), "linear: input 2 must be float");
 }
@@ -178,6 +179,7 @@ Test(op_shapes, inputs_without_a_gradient)
 Test(op_shapes, elementwise)
 {
     GOOD(OP_gelu, IN(H(2, 3, 4)), NULL, "2,3,4");
+    GOOD(OP_quick_gelu, IN(H(2, 3, 4)), NULL, "2,3,4");
     GOOD(OP_relu, IN(F(7)), NULL, "7");
     GOOD(OP_softmax, IN(F(1, 2, 3, 4, 5, 6)), NULL, "1,2,3,4,5,6");
     GOOD(OP_add, IN(H(2, 3, 4), F(2, 3, 4)), NULL, "2,3,4");
@@ -239,6 +241,10 @@ Test(op_shapes, attention_relative_positions)
     struct tensor *q = make(MCS_F32, DIMS(12, 8)), *h = make(MCS_F32, DIMS(3, 4)), *w = make(MCS_F32, DIMS(5, 4));
     static const char want[] = "relative positions want tables (2*2-1,4) and (2*3-1,4)";
     GOOD(OP_attention, IN(q, q, q, NULL, NULL, h, w), &a, "12,8|12,2");
+    a.causal = 1;
+    BAD(OP_attention, IN(q, q, q, NULL, NULL, h, w), &a, "a causal mask does not go with relative positions");
+    GOOD(OP_attention, IN(q, q, q), &a, "12,8|12,2");
+    a.causal = 0;
     BAD(OP_attention, IN(q, q, q, NULL, NULL, h, NULL), &a, "both relative position tables or none");
     BAD(OP_attention, IN(q, q, q, NULL, NULL, NULL, w), &a, "both relative position tables or none");
     BAD(OP_attention, IN(q, q, q, I(3), I(3), h, w), &a, want);

@@ -221,16 +221,16 @@ Test(tape, which_operands_are_bfloat16)
         enum mcs_op op;
         unsigned inputs; /* bits of those that can be bf16 */
         int output;      /* 1: output 0 is bf16 in a bf16 graph */
-    } rows[] = {{OP_linear, 1, 1},      {OP_conv, 1, 1},          {OP_conv_transpose, 1, 1},
-                {OP_layernorm, 1, 1},   {OP_instance_norm, 1, 1}, {OP_gelu, 1, 1},
-                {OP_relu, 1, 1},        {OP_add, 3, 1},           {OP_attention, 7, 1},
-                {OP_window, 1, 1},      {OP_unwindow, 1, 1},      {OP_gather, 1, 0},
-                {OP_concat, 15, 1},     {OP_dropout, 1, 1},       {OP_resize, 1, 1},
-                {OP_bmm_nt, 3, 1},      {OP_cast, 1, 0},          {OP_l2norm, 0, 0},
-                {OP_contrastive, 0, 0}, {OP_bottleneck, 0, 0},    {OP_cosine, 0, 0},
-                {OP_dice_ce, 0, 0},     {OP_softmax, 0, 0},       {OP_fourier_pe, 0, 0},
-                {OP_mask_loss, 0, 0},   {OP_mse, 0, 0},           {OP_bce, 0, 0},
-                {OP_attn_guide, 0, 0}};
+    } rows[] = {{OP_linear, 1, 1},     {OP_conv, 1, 1},          {OP_conv_transpose, 1, 1},
+                {OP_layernorm, 1, 1},  {OP_instance_norm, 1, 1}, {OP_gelu, 1, 1},
+                {OP_quick_gelu, 1, 1}, {OP_relu, 1, 1},          {OP_add, 3, 1},
+                {OP_attention, 7, 1},  {OP_window, 1, 1},        {OP_unwindow, 1, 1},
+                {OP_gather, 1, 0},     {OP_concat, 15, 1},       {OP_dropout, 1, 1},
+                {OP_resize, 1, 1},     {OP_bmm_nt, 3, 1},        {OP_cast, 1, 0},
+                {OP_l2norm, 0, 0},     {OP_contrastive, 0, 0},   {OP_bottleneck, 0, 0},
+                {OP_cosine, 0, 0},     {OP_dice_ce, 0, 0},       {OP_softmax, 0, 0},
+                {OP_fourier_pe, 0, 0}, {OP_mask_loss, 0, 0},     {OP_mse, 0, 0},
+                {OP_bce, 0, 0},        {OP_attn_guide, 0, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const enum mcs_op op = rows[i].op;
         const char *name = mcs_op_table[op].name;

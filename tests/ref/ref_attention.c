@@ -87,8 +87,14 @@ static void each_row(const struct ref_step *s, void (*f)(struct row *, double ls
         const int64_t k1 = s->in[4].v ? (int64_t)s->in[4].v[seq + 1] : k0 + a->k_len;
         for (int64_t head = 0; head < a->heads; head++)
             for (int64_t i = q0; i < q1; i++) {
-                struct row r = {
-                    .s = s, .a = a, .seq = seq, .head = head, .i = i - q0, .nk = k1 - k0, .qrow = i, .krow = k0};
+                struct row r = {.s = s,
+                                .a = a,
+                                .seq = seq,
+                                .head = head,
+                                .i = i - q0,
+                                .nk = a->causal && i - q0 + 1 < k1 - k0 ? i - q0 + 1 : k1 - k0,
+                                .qrow = i,
+                                .krow = k0};
                 r.scale = a->scale != 0 ? a->scale : 1 / sqrt(a->head_dim);
                 r.score = memory, r.size = memory + nk, r.p = memory + 2 * nk, r.keep = memory + 3 * nk;
                 double size, lse = lse_of(&r, &size);
