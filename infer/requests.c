@@ -13,7 +13,7 @@ enum mcs_status mcs_text_check(const struct clip_model *m, const char *text)
     int n_tokens, n_words = 0;
     int32_t *ids = malloc((size_t)m->config.context * sizeof *ids);
     MCS_REQUIRE(ids, MCS_E_NOMEM, "no memory to read a text");
-    const enum mcs_status st = mcs_tokenizer_encode(m->tokenizer, text, m->config.context, ids, &n_tokens);
+    const enum mcs_status st = mcs_clip_encode(m->tokenizer, &m->config, text, ids, &n_tokens);
     if (st == MCS_OK) n_words = n_tokens - 2; /* [CLS] and [SEP] */
     free(ids);
     MCS_TRY(st);

@@ -1,5 +1,5 @@
 /* Byte-pair encoding of OpenAI's CLIP. */
-#include "data/text/bpe.h"
+#include "data/text/bpe_parts.h"
 
 #include "data/io/gzip.h"
 
@@ -11,7 +11,8 @@ enum {
     N_BYTES = 512,              /* symbols of single bytes, within a word and at its end */
     FILE_BYTES = 16 << 20,
     LINE_BYTES = 1024,
-    SLOTS = 1 << 18 /* of either hash table: more than four times the merges */
+    SLOTS = 1 << 18, /* of either hash table: more than four times the merges */
+    WORD_KINDS = MCS_BPE_LETTER | MCS_BPE_NUMBER | MCS_BPE_SPACE
 };
 
 /* A piece of text: the file's characters that stand for its bytes, with "</w>" at the end of a word. */
@@ -34,7 +35,9 @@ struct bpe {
     struct merge *merges; /* (SLOTS) by pair */
 };
 
-static const char *const special_text[2] = {"<start_of_text>", "<end_of_text>"};
+/* open_clip's names, then transformers'. */
+static const char *const special_text[2][2] = {{"<start_of_text>", "<end_of_text>"},
+                                               {"<|startoftext|>", "<|endoftext|>"}};
 
 static int kind_of(uint32_t code)
 {
@@ -167,16 +170,13 @@ done:
     return st;
 }
 
-enum mcs_status mcs_bpe_open(const char *path, struct bpe **out)
+enum mcs_status mcs_bpe_from_text(const char *path, const char *text, int64_t n, struct bpe **out)
 {
     enum mcs_status st = MCS_OK;
-    char *text = NULL;
-    int64_t n = 0;
     struct bpe *b = calloc(1, sizeof *b);
 
     *out = NULL;
     MCS_REQUIRE(b, MCS_E_NOMEM, "%s: no memory for the merges", path);
-    MCS_TRY_GOTO(read_text(path, &text, &n), st, done);
     b->bytes = malloc((size_t)n + N_BYTES * 8);
     b->symbols = malloc((N_BYTES + N_MERGES) * sizeof *b->symbols);
     b->slots = malloc(SLOTS * sizeof *b->slots);
@@ -186,9 +186,19 @@ enum mcs_status mcs_bpe_open(const char *path, struct bpe **out)
     for (int i = 0; i < SLOTS; i++) b->slots[i] = b->merges[i].left = -1;
     st = add_merges(b, path, text, text + n, add_bytes(b, b->bytes));
 done:
-    free(text);
     if (st != MCS_OK) mcs_bpe_close(b);
     if (st == MCS_OK) *out = b;
+    return st;
+}
+
+enum mcs_status mcs_bpe_open(const char *path, struct bpe **out)
+{
+    char *text = NULL;
+    int64_t n = 0;
+    *out = NULL;
+    enum mcs_status st = read_text(path, &text, &n);
+    if (st == MCS_OK) st = mcs_bpe_from_text(path, text, n, out);
+    free(text);
     return st;
 }
 
@@ -207,6 +217,14 @@ int mcs_bpe_n_ids(const struct bpe *b)
     return N_BYTES + b->n_merges + 2;
 }
 
+int32_t mcs_bpe_id(const struct bpe *b, const char *piece)
+{
+    for (int k = 0; k < 4; k++)
+        if (!strcmp(piece, special_text[k / 2][k % 2])) return mcs_bpe_n_ids(b) - 2 + k % 2;
+    const int32_t symbol = b->slots[find_slot(b, piece, (int)strlen(piece))];
+    return symbol < 0 ? -1 : b->symbols[symbol].id;
+}
+
 /* ---- lower case ---- */
 
 /* A capital sigma at i ends a word: a cased character before it and none after it, ignorable ones aside. */
@@ -219,7 +237,8 @@ static int is_final_sigma(const struct codes *c, int64_t i)
     return k == c->n || !(kind_of(c->v[k]) & MCS_BPE_CASED);
 }
 
-static enum mcs_status lower(const struct codes *src, struct codes *dst)
+/* by_char: every character alone, as transformers does it; a capital sigma then never ends a word. */
+static enum mcs_status lower(const struct codes *src, int by_char, struct codes *dst)
 {
     for (int64_t i = 0; i < src->n; i++) {
         const uint32_t code = src->v[i];
@@ -227,7 +246,7 @@ static enum mcs_status lower(const struct codes *src, struct codes *dst)
             MCS_TRY(mcs_codes_add(dst, 'i'));
             MCS_TRY(mcs_codes_add(dst, 0x307));
         } else if (code == 0x3A3) {
-            MCS_TRY(mcs_codes_add(dst, is_final_sigma(src, i) ? 0x3C2 : 0x3C3));
+            MCS_TRY(mcs_codes_add(dst, !by_char && is_final_sigma(src, i) ? 0x3C2 : 0x3C3));
         } else {
             MCS_TRY(mcs_codes_add(dst, mcs_unicode_lower_current(code)));
         }
@@ -237,27 +256,30 @@ static enum mcs_status lower(const struct codes *src, struct codes *dst)
 
 /* ---- words ---- */
 
-/* The length of `text` at v; it is compared without case, for which U+017F is an s. 0: another text. */
-static int64_t match(const char *text, const uint32_t *v, int64_t n)
+/* The length of `text` at v, 0: another text. any_case: U+017F is an s too. */
+static int64_t match(const char *text, const uint32_t *v, int64_t n, int any_case)
 {
     int64_t i = 0;
     for (; text[i]; i++)
-        if (i >= n || (v[i] != (uint32_t)text[i] && !(text[i] == 's' && v[i] == 0x17F))) return 0;
+        if (i >= n || (v[i] != (uint32_t)text[i] && !(any_case && text[i] == 's' && v[i] == 0x17F))) return 0;
     return i;
 }
 
-/* The length of the word at v, by the first alternative of the reference's pattern that matches; 0: white space. */
-static int64_t word_length(const uint32_t *v, int64_t n)
+/* The length of the word at v, by the first alternative of the reference's pattern that matches; 0: white space. plain:
+ * transformers' pattern, for which U+0345 is no white space, which matches by case and has no special tokens (they were
+ * found before). */
+static int64_t word_length(const uint32_t *v, int64_t n, int plain)
 {
     static const char *const fixed[] = {
         "<start_of_text>", "<end_of_text>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
-    const int mask = MCS_BPE_LETTER | MCS_BPE_NUMBER | MCS_BPE_SPACE, first = kind_of(v[0]) & mask;
+    const int first = plain && v[0] == 0x345 ? 0 : kind_of(v[0]) & WORD_KINDS;
     int64_t length;
-    for (size_t k = 0; k < sizeof fixed / sizeof *fixed; k++)
-        if ((length = match(fixed[k], v, n))) return length;
+    for (size_t k = plain ? 2 : 0; k < sizeof fixed / sizeof *fixed; k++)
+        if ((length = match(fixed[k], v, n, !plain))) return length;
     if (first & MCS_BPE_SPACE) return 0;
     if (first & MCS_BPE_NUMBER) return 1;
-    for (length = 1; length < n && (kind_of(v[length]) & mask) == first;) length++;
+    for (length = 1; length < n; length++)
+        if ((plain && v[length] == 0x345 ? 0 : kind_of(v[length]) & WORD_KINDS) != first) break;
     return length;
 }
 
@@ -313,41 +335,35 @@ static int64_t encode_word(const struct bpe *b, const uint32_t *v, int64_t n, st
     return merge_symbols(b, s->symbol, s->rank, count);
 }
 
-/* Which special token the word is, -1: none. */
-static int special_at(const uint32_t *v, int64_t n)
+/* Which special token of a table stands at v, -1: none. */
+static int special_at(const char *const names[2], const uint32_t *v, int64_t n, int64_t *length)
 {
-    for (int k = 0; k < 2; k++) {
-        int64_t i = 0;
-        while (i < n && special_text[k][i] && v[i] == (uint32_t)special_text[k][i]) i++;
-        if (i == n && n && !special_text[k][i]) return k;
-    }
+    for (int k = 0; k < 2; k++)
+        if ((*length = match(names[k], v, n, 0))) return k;
     return -1;
 }
 
-static enum mcs_status encode(const struct bpe *b, const struct codes *text, int context, int32_t *ids, int *n_tokens)
+/* Appends the ids of the words of a text, up to `end` ids in all. plain: as in word_length. */
+static enum mcs_status add_words(const struct bpe *b, const struct codes *text, int plain, int end, int32_t *ids,
+                                 int *n)
 {
     struct word_scratch s = {malloc((size_t)(text->n * 4 + 1) * sizeof *s.symbol),
                              malloc((size_t)(text->n * 4 + 1) * sizeof *s.rank)};
-    const int32_t special[2] = {mcs_bpe_n_ids(b) - 2, mcs_bpe_n_ids(b) - 1};
-    int n = 0;
     enum mcs_status st = MCS_OK;
-
     MCS_REQUIRE_GOTO(s.symbol && s.rank, MCS_E_NOMEM, st, done, "no memory for a text of %lld characters",
                      (long long)text->n);
-    ids[n++] = special[0];
-    for (int64_t i = 0, length; i < text->n && n < context - 1; i += length ? length : 1) {
+    for (int64_t i = 0, length; i < text->n && *n < end; i += length ? length : 1) {
         const uint32_t *v = text->v + i;
-        length = word_length(v, text->n - i);
-        const int which = special_at(v, length);
+        int64_t whole;
+        length = word_length(v, text->n - i, plain);
+        const int which = plain ? -1 : special_at(special_text[0], v, length, &whole);
         if (which >= 0) {
-            ids[n++] = special[which];
+            ids[(*n)++] = mcs_bpe_n_ids(b) - 2 + which;
             continue;
         }
         const int64_t count = length ? encode_word(b, v, length, &s) : 0;
-        for (int64_t k = 0; k < count && n < context - 1; k++) ids[n++] = b->symbols[s.symbol[k]].id;
+        for (int64_t k = 0; k < count && *n < end; k++) ids[(*n)++] = b->symbols[s.symbol[k]].id;
     }
-    ids[n++] = special[1];
-    *n_tokens = n;
 done:
     free(s.symbol);
     free(s.rank);
@@ -358,14 +374,63 @@ enum mcs_status mcs_bpe_encode(const struct bpe *b, const char *text, int contex
 {
     enum mcs_status st = MCS_OK;
     struct codes raw = {0}, low = {0};
+    int n = 1;
 
     MCS_REQUIRE(context_length >= 2, MCS_E_USAGE, "a context of %d tokens: at least 2 are needed", context_length);
     MCS_TRY_GOTO(mcs_utf8_decode(text, (int64_t)strlen(text), "text", &raw), st, done);
     MCS_TRY_GOTO(mcs_text_clean(&raw), st, done);
-    MCS_TRY_GOTO(lower(&raw, &low), st, done);
-    st = encode(b, &low, context_length, ids, n_tokens);
+    MCS_TRY_GOTO(lower(&raw, 0, &low), st, done);
+    ids[0] = mcs_bpe_n_ids(b) - 2;
+    MCS_TRY_GOTO(add_words(b, &low, 0, context_length - 1, ids, &n), st, done);
+    ids[n++] = mcs_bpe_n_ids(b) - 1;
+    *n_tokens = n;
 done:
     mcs_codes_free(&raw);
     mcs_codes_free(&low);
+    return st;
+}
+
+/* The text between two special tokens: NFC, lower case, words. */
+static enum mcs_status add_part(const struct bpe *b, const uint32_t *v, int64_t length, int end, int32_t *ids, int *n)
+{
+    enum mcs_status st = MCS_OK;
+    struct codes part = {0}, low = {0};
+    for (int64_t i = 0; i < length; i++) MCS_TRY_GOTO(mcs_codes_add(&part, v[i]), st, done);
+    MCS_TRY_GOTO(mcs_codes_compose(&part), st, done);
+    MCS_TRY_GOTO(lower(&part, 1, &low), st, done);
+    st = add_words(b, &low, 1, end, ids, n);
+done:
+    mcs_codes_free(&part);
+    mcs_codes_free(&low);
+    return st;
+}
+
+enum mcs_status mcs_bpe_encode_raw(const struct bpe *b, const char *text, int context_length, int32_t *ids,
+                                   int *n_tokens)
+{
+    enum mcs_status st = MCS_OK;
+    struct codes raw = {0};
+    const int end = context_length - 1;
+    int n = 1;
+
+    MCS_REQUIRE(context_length >= 2, MCS_E_USAGE, "a context of %d tokens: at least 2 are needed", context_length);
+    MCS_TRY_GOTO(mcs_utf8_decode(text, (int64_t)strlen(text), "text", &raw), st, done);
+    ids[0] = mcs_bpe_n_ids(b) - 2;
+    for (int64_t from = 0, length; from < raw.n && n < end;) {
+        const int which = special_at(special_text[1], raw.v + from, raw.n - from, &length);
+        if (which >= 0) {
+            ids[n++] = mcs_bpe_n_ids(b) - 2 + which;
+            from += length;
+            continue;
+        }
+        int64_t to = from + 1;
+        while (to < raw.n && special_at(special_text[1], raw.v + to, raw.n - to, &length) < 0) to++;
+        MCS_TRY_GOTO(add_part(b, raw.v + from, to - from, end, ids, &n), st, done);
+        from = to;
+    }
+    ids[n++] = mcs_bpe_n_ids(b) - 1;
+    *n_tokens = n;
+done:
+    mcs_codes_free(&raw);
     return st;
 }

@@ -27,6 +27,18 @@ int mcs_bpe_n_ids(const struct bpe *bpe);
  * the text is that id. E_DATA: not UTF-8; E_USAGE: context_length below 2. */
 enum mcs_status mcs_bpe_encode(const struct bpe *bpe, const char *text, int context_length, int32_t *ids,
                                int *n_tokens);
+/* The same without the cleaning, as transformers' CLIPTokenizer does it: NFC, lower case by character, the special
+ * tokens are <|startoftext|> and <|endoftext|>. Letters and digits that Unicode added after its version 14 are such
+ * here, but not for transformers. */
+enum mcs_status mcs_bpe_encode_raw(const struct bpe *bpe, const char *text, int context_length, int32_t *ids,
+                                   int *n_tokens);
+/* The id of a piece as the files write it ("</w>" ends a word), or of a special token under either name; -1: none. */
+int32_t mcs_bpe_id(const struct bpe *bpe, const char *piece);
+
+/* The tokenizer of a model's folder: its tokenizer.json, else merges.txt (with vocab.json, if there is one), else
+ * bpe_simple_vocab_16e6.txt.gz or .txt. E_NOINPUT: none of them; E_DATA: ids that do not follow from the merges, or
+ * parts of tokenizer.json that mcsam does not compute, by name. */
+enum mcs_status mcs_bpe_open_folder(const char *folder, struct bpe **bpe);
 
 /* Properties of code points that decide where words end: bits of mcs_bpe_kinds' values. SPACE: white space and U+0345,
  * which the reference's pattern skips too. CASED and IGNORABLE decide whether a capital sigma ends a word (Unicode's

@@ -2,6 +2,7 @@
 #include "data/text/tokenizer_parts.h"
 
 #include "data/io/file.h"
+#include "data/text/bpe.h"
 #include "data/text/unicode.h"
 #include "engine/base/memory.h"
 
@@ -24,6 +25,7 @@ struct piece {
 };
 
 struct tokenizer {
+    struct bpe *bpe;      /* not NULL: byte-pair encoding, and of the rest only n_pieces counts */
     char *bytes;          /* the file, line ends replaced by NUL */
     struct piece *pieces; /* (n_pieces) by id */
     int32_t *slots;       /* (n_slots, a power of two) id or -1; linear probing */
@@ -94,6 +96,21 @@ int mcs_tokenizer_is_special(const char *token)
     return 0;
 }
 
+enum mcs_status mcs_tokenizer_open_bpe(const char *folder, struct tokenizer **out)
+{
+    struct tokenizer *tok = calloc(1, sizeof *tok);
+    *out = NULL;
+    MCS_REQUIRE(tok, MCS_E_NOMEM, "%s: no memory for a tokenizer", folder);
+    const enum mcs_status st = mcs_bpe_open_folder(folder, &tok->bpe);
+    if (st != MCS_OK) {
+        free(tok);
+        return st;
+    }
+    tok->n_pieces = mcs_bpe_n_ids(tok->bpe);
+    *out = tok;
+    return MCS_OK;
+}
+
 enum mcs_status mcs_tokenizer_from_text(const char *vocab_path, char *text, int64_t n_bytes, struct tokenizer **out)
 {
     enum mcs_status st = MCS_OK;
@@ -141,6 +158,7 @@ fail:
 void mcs_tokenizer_close(struct tokenizer *tok)
 {
     if (!tok) return;
+    mcs_bpe_close(tok->bpe);
     free(tok->bytes);
     free(tok->pieces);
     free(tok->slots);
@@ -154,12 +172,13 @@ int mcs_tokenizer_n_pieces(const struct tokenizer *tok)
 
 const char *mcs_tokenizer_piece(const struct tokenizer *tok, int32_t id)
 {
-    return id >= 0 && id < tok->n_pieces ? tok->pieces[id].text : NULL;
+    return tok->pieces && id >= 0 && id < tok->n_pieces ? tok->pieces[id].text : NULL;
 }
 
 int32_t mcs_tokenizer_id(const struct tokenizer *tok, const char *piece)
 {
     int n = (int)strlen(piece);
+    if (tok->bpe) return mcs_bpe_id(tok->bpe, piece);
     return find(tok, hash_more(hash_seed, piece, n), "", piece, n);
 }
 
@@ -281,12 +300,14 @@ done:
 enum mcs_status mcs_tokenizer_encode(const struct tokenizer *tok, const char *text, int context_length, int32_t *ids,
                                      int *n_tokens)
 {
+    if (tok->bpe) return mcs_bpe_encode(tok->bpe, text, context_length, ids, n_tokens);
     return encode(tok, text, 1, context_length, ids, n_tokens);
 }
 
 enum mcs_status mcs_tokenizer_encode_raw(const struct tokenizer *tok, const char *text, int context_length,
                                          int32_t *ids, int *n_tokens)
 {
+    if (tok->bpe) return mcs_bpe_encode_raw(tok->bpe, text, context_length, ids, n_tokens);
     return encode(tok, text, 0, context_length, ids, n_tokens);
 }
 

@@ -25,6 +25,9 @@ enum mcs_status mcs_tokenizer_open(const char *vocab_path, struct tokenizer **to
  * asks for a normalizer, pre-tokenizer, model, post-processor or added token that mcsam does not compute; the message
  * names the key. */
 enum mcs_status mcs_tokenizer_open_folder(const char *folder, struct tokenizer **tok);
+/* OpenAI CLIP's byte-pair encoding from a model's folder (mcs_bpe_open_folder); its texts begin and end with that
+ * tokenizer's special tokens instead of [CLS] and [SEP]. */
+enum mcs_status mcs_tokenizer_open_bpe(const char *folder, struct tokenizer **tok);
 void mcs_tokenizer_close(struct tokenizer *tok);
 
 /* Writes [CLS] pieces [SEP] and returns their number, 2 .. context_length, in n_tokens; ids holds context_length int32,
@@ -38,7 +41,7 @@ enum mcs_status mcs_tokenizer_encode_raw(const struct tokenizer *tok, const char
                                          int32_t *ids, int *n_tokens);
 
 int mcs_tokenizer_n_pieces(const struct tokenizer *tok);
-/* The piece with an id, owned by the tokenizer; NULL when there is none. */
+/* The piece with an id, owned by the tokenizer; NULL when there is none, and for a byte-pair encoding. */
 const char *mcs_tokenizer_piece(const struct tokenizer *tok, int32_t id);
 /* The id of a piece, -1 when there is none. */
 int32_t mcs_tokenizer_id(const struct tokenizer *tok, const char *piece);

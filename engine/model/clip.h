@@ -1,20 +1,35 @@
-/* CLIP as BiomedCLIP is built: a ViT image tower (timm) and a BERT text tower, projected into one space. Tensor names
- * and numerics are open_clip's (CustomTextCLIP): visual.trunk.*, visual.head.proj.weight, text.transformer.*,
- * text.proj.{0,2}.weight, logit_scale. */
+/* CLIP: an image and a text tower, projected into one space, in open_clip's tensor names and numerics.
+ *
+ * Image tower: timm's ViT, as BiomedCLIP has it (visual.trunk.*, visual.head.proj.weight), or OpenAI's (visual.conv1,
+ * visual.transformer.resblocks.*, visual.proj): no bias in the patch convolution, a norm before the blocks, q, k and v
+ * in in_proj_weight, a projection that is not transposed.
+ *
+ * Text tower: a BERT (text.transformer.*, text.proj.*), or OpenAI's (transformer.resblocks.*, text_projection, under
+ * "text." where custom_text is set): pre-norm blocks like the image tower's under a causal mask; the embedding is taken
+ * at the token that ends the text. Later tokens do not change it, so a packed caption ends there. */
 #ifndef MCS_CLIP_H
 #define MCS_CLIP_H
 
 #include "engine/tape/graph.h"
+
+/* The embedding of a tower: its first token; the mean of its patches (of its tokens, for a BERT); the first token
+ * through a BERT's pooler, tanh of a linear layer. */
+enum clip_pool { CLIP_POOL_FIRST, CLIP_POOL_MEAN, CLIP_POOL_TANH };
 
 struct clip_config { /* v_: image tower, t_: text tower */
     int embed;       /* width of the shared embedding space */
     int image_size, patch, v_width, v_depth, v_heads, v_mlp;
     float v_eps; /* 1e-6 */
     int vocab, context, positions, types, t_width, t_depth, t_heads, t_mlp;
-    int t_proj;    /* hidden width of the projection MLP */
+    int t_proj;    /* BERT: hidden width of the projection MLP; 0: a linear projection, -1: none */
     float t_eps;   /* 1e-12 */
     float dropout; /* of the text tower, in training */
     float mean[3], std[3];
+    int v_openai, t_openai;         /* OpenAI's towers instead of timm's and BERT */
+    int custom_text;                /* OpenAI's text tower: its names begin with "text." */
+    int v_quick_gelu, t_quick_gelu; /* QuickGELU instead of GELU */
+    enum clip_pool v_pool, t_pool;
+    int hugging_face; /* images and texts are prepared as by transformers, not as by open_clip */
 };
 /* BiomedCLIP-PubMedBERT_256-vit_base_patch16_224: 351 tensors, 195,902,721 values. */
 struct clip_config mcs_clip_biomed(void);
@@ -39,7 +54,8 @@ struct clip_text {
     struct tensor *ids;      /* (n_tokens) int32; -1 past the last caption */
     struct tensor *position; /* (n_tokens) int32, position in its caption */
     struct tensor *offset;   /* (n_texts+1) int32, first row of each caption */
-    struct tensor *key;      /* (n_tokens) int32, identifies the row in the dropout's random numbers */
+    struct tensor *key;      /* (n_tokens) int32, identifies the row in the dropout's random numbers. OpenAI's tower has
+                                no dropout: its first n_texts numbers are the captions' last rows */
     int first; /* number of the first text in the global batch, for the attention's dropout; not 0 on later ranks */
 };
 struct clip_text mcs_clip_text_inputs(struct graph *g, int64_t n_texts, int64_t n_tokens);

@@ -1,6 +1,8 @@
-/* The text tower: HF's BertModel, post-norm, its first token projected by an MLP (text.*), and the configurations. */
+/* The text tower: HF's BertModel, post-norm, its first token or their mean projected (text.*), or OpenAI's pre-norm
+ * transformer; and the configurations. */
 #include "engine/model/clip.h"
 
+#include "engine/model/clip_block.h"
 #include "engine/model/layers.h"
 
 #include <math.h>
@@ -64,7 +66,67 @@ static struct tensor *embeddings(struct graph *g, const struct clip_text *t, con
     return mcs_layernorm(g, x, c->t_eps, "LayerNorm");
 }
 
-struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *t, const struct clip_config *c, int train)
+/* open_clip's TextTransformer: causal, pooled at the last token of each caption. */
+static struct tensor *openai_text(struct graph *g, const struct clip_text *t, const struct clip_config *c)
+{
+    const int64_t n_texts = t->offset->dim[0] - 1;
+    const struct clip_block b = {.width = c->t_width,
+                                 .mlp = c->t_mlp,
+                                 .heads = c->t_heads,
+                                 .eps = c->t_eps,
+                                 .openai = 1,
+                                 .quick_gelu = c->t_quick_gelu,
+                                 .offset = t->offset};
+    const struct clip_rows last = {.n = n_texts, .index = mcs_alias(g, t->key, 1, &n_texts)};
+    if (c->custom_text) mcs_scope_begin(g, "text");
+    struct tensor *positions = mcs_param(g, "positional_embedding", MCS_DIMS(c->positions, c->t_width), EMBEDDING);
+    struct tensor *x = embed(g, t->ids, c->vocab, c->t_width, "token_embedding");
+    x = mcs_add(g, x, mcs_gather(g, positions, t->position));
+    for (int i = 0; i < c->t_depth; i++) {
+        mcs_scope_begin(g, "transformer.resblocks.%d", i);
+        x = i + 1 < c->t_depth ? mcs_clip_block(g, x, &b, NULL) : mcs_clip_block_rows(g, x, &b, &last, 0, NULL);
+        mcs_scope_end(g);
+    }
+    x = mcs_project(g, mcs_layernorm(g, x, c->t_eps, "ln_final"), c->embed, "text_projection");
+    if (c->custom_text) mcs_scope_end(g);
+    return x;
+}
+
+/* A constant (rows,cols) of 1 in its first and -1 in its second element. */
+static struct tensor *plus_minus(struct graph *g, int64_t rows, int64_t cols)
+{
+    static const float signs[] = {1, -1};
+    return mcs_constant(g, "signs", MCS_F32, 2, (int64_t[]){rows, cols}, signs);
+}
+
+/* BertPooler: tanh(linear(x)). tanh z = s0 - s1, s = softmax(z, -z). */
+static struct tensor *bert_pooler(struct graph *g, struct tensor *x, const struct clip_config *c)
+{
+    const int64_t n = x->dim[0], width = c->t_width;
+    const struct linear_attr all = {0};
+    mcs_scope_begin(g, "text.transformer.pooler");
+    x = mcs_linear(g, x, width, BIAS, "dense");
+    x = mcs_reshape(g, x, MCS_DIMS(n * width, 1));
+    x = mcs_apply(g, OP_linear, "both", (struct tensor *[]){x, plus_minus(g, 2, 1), NULL}, &all);
+    x = mcs_apply(g, OP_softmax, "softmax", &x, NULL);
+    x = mcs_apply(g, OP_linear, "tanh", (struct tensor *[]){x, plus_minus(g, 1, 2), NULL}, &all);
+    mcs_scope_end(g);
+    return mcs_reshape(g, x, MCS_DIMS(n, width));
+}
+
+/* HFTextEncoder.proj */
+static struct tensor *project_bert(struct graph *g, struct tensor *x, const struct clip_config *c)
+{
+    if (c->t_proj < 0) return x;
+    if (!c->t_proj) return mcs_linear(g, x, c->embed, NO_BIAS, "text.proj");
+    mcs_scope_begin(g, "text.proj");
+    x = mcs_gelu(g, mcs_linear(g, x, c->t_proj, NO_BIAS, "0"));
+    x = mcs_linear(g, x, c->embed, NO_BIAS, "2");
+    mcs_scope_end(g);
+    return x;
+}
+
+static struct tensor *bert_text(struct graph *g, const struct clip_text *t, const struct clip_config *c, int train)
 {
     const float p = train ? c->dropout : 0;
     const int64_t width = c->t_width, n_texts = t->offset->dim[0] - 1;
@@ -94,12 +156,14 @@ struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *t, const s
     }
     mcs_scope_end(g);
     /* The first n_texts offsets are the rows of the class tokens. */
-    x = mcs_gather(g, x, mcs_alias(g, t->offset, 1, &n_texts));
-    mcs_scope_begin(g, "text.proj");
-    x = mcs_gelu(g, mcs_linear(g, x, c->t_proj, NO_BIAS, "0"));
-    x = mcs_linear(g, x, c->embed, NO_BIAS, "2");
-    mcs_scope_end(g);
-    return x;
+    x = c->t_pool == CLIP_POOL_MEAN ? mcs_clip_mean(g, x, n_texts, c->t_heads, 0, t->offset)
+                                    : mcs_gather(g, x, mcs_alias(g, t->offset, 1, &n_texts));
+    return project_bert(g, c->t_pool == CLIP_POOL_TANH ? bert_pooler(g, x, c) : x, c);
+}
+
+struct tensor *mcs_clip_text(struct graph *g, const struct clip_text *t, const struct clip_config *c, int train)
+{
+    return c->t_openai ? openai_text(g, t, c) : bert_text(g, t, c, train);
 }
 
 struct tensor *mcs_clip_logit_scale(struct graph *g)

@@ -36,6 +36,25 @@ struct tensor *mcs_linear_rows(struct graph *g, struct tensor *x, int64_t n_out,
     return y;
 }
 
+struct tensor *mcs_linear_named(struct graph *g, struct tensor *x, int64_t n_out, int64_t row, int64_t rows,
+                                const char *weight, const char *bias, const char *name)
+{
+    const int64_t n_in = mcs_last(x);
+    struct tensor *w = mcs_param(g, weight, MCS_DIMS(n_out, n_in), mcs_init_fan_in(n_in));
+    struct tensor *b = mcs_param(g, bias, MCS_DIMS(n_out), (struct init){INIT_ZERO, 0});
+    return mcs_apply(g, OP_linear, name, (struct tensor *[]){x, w, b}, &(struct linear_attr){row, rows});
+}
+
+struct tensor *mcs_project(struct graph *g, struct tensor *x, int64_t n_out, const char *name)
+{
+    /* A transposed convolution of one tap: its weight (C,O,1,1) is not transposed either. */
+    const int64_t n_in = mcs_last(x), n = mcs_rows(x);
+    struct tensor *w = mcs_param(g, name, MCS_DIMS(n_in, n_out), mcs_init_fan_in(n_in));
+    struct tensor *in[] = {mcs_reshape(g, x, MCS_DIMS(n, 1, 1, n_in)), mcs_reshape(g, w, MCS_DIMS(n_in, n_out, 1, 1)),
+                           NULL};
+    return mcs_reshape(g, mcs_apply(g, OP_conv_transpose, name, in, &(struct conv_attr){.nsp = 2}), MCS_DIMS(n, n_out));
+}
+
 struct tensor *mcs_conv(struct graph *g, struct tensor *x, int64_t n_out, const int64_t *kernel, const int64_t *stride,
                         int same, int bias, struct init init, const char *name)
 {
@@ -101,6 +120,11 @@ struct tensor *mcs_instance_norm(struct graph *g, struct tensor *x, float eps, f
 struct tensor *mcs_gelu(struct graph *g, struct tensor *x)
 {
     return mcs_apply(g, OP_gelu, "gelu", &x, NULL);
+}
+
+struct tensor *mcs_quick_gelu(struct graph *g, struct tensor *x)
+{
+    return mcs_apply(g, OP_quick_gelu, "quick_gelu", &x, NULL);
 }
 
 struct tensor *mcs_relu(struct graph *g, struct tensor *x)

@@ -15,6 +15,12 @@ struct tensor *mcs_linear(struct graph *g, struct tensor *x, int64_t n_out, int 
 /* Only output rows [row, row+rows) of the layer with n_out outputs; its weight must be frozen in this graph. */
 struct tensor *mcs_linear_rows(struct graph *g, struct tensor *x, int64_t n_out, int64_t row, int64_t rows,
                                const char *name);
+/* The same with the parameters' names given, inside the current scope, as torch's MultiheadAttention has in_proj_weight
+ * and in_proj_bias; rows 0: all, and the weight may be trained. `name` is the output's. */
+struct tensor *mcs_linear_named(struct graph *g, struct tensor *x, int64_t n_out, int64_t row, int64_t rows,
+                                const char *weight, const char *bias, const char *name);
+/* x (n,K) times the parameter `name` (K,n_out), which is stored untransposed, unlike a linear layer's weight. */
+struct tensor *mcs_project(struct graph *g, struct tensor *x, int64_t n_out, const char *name);
 /* Channels-last convolution; nsp, 2 or 3, follows from x's dimensions. kernel, stride: nsp values; pad (kernel-1)/2
  * where `same` is not 0, else none. A 1x1 kernel with stride 1 is recorded as a linear. */
 struct tensor *mcs_conv(struct graph *g, struct tensor *x, int64_t n_out, const int64_t *kernel, const int64_t *stride,
@@ -25,6 +31,8 @@ struct init mcs_init_fan_in(int64_t fan_in); /* uniform in +-1/sqrt(fan_in) */
 struct tensor *mcs_layernorm(struct graph *g, struct tensor *x, float eps, const char *name);
 struct tensor *mcs_instance_norm(struct graph *g, struct tensor *x, float eps, float slope, const char *name);
 struct tensor *mcs_gelu(struct graph *g, struct tensor *x);
+/* x sigmoid(1.702 x): OpenAI's CLIP */
+struct tensor *mcs_quick_gelu(struct graph *g, struct tensor *x);
 struct tensor *mcs_relu(struct graph *g, struct tensor *x);
 struct tensor *mcs_add(struct graph *g, struct tensor *a, struct tensor *b);
 struct tensor *mcs_concat(struct graph *g, int axis, struct tensor *a, struct tensor *b, struct tensor *c,

@@ -1,6 +1,7 @@
 /* A CLIP model's open_clip_config.json: mcsam's own layout, which states every size, and open_clip's (clip_layout.c).
  */
 #include "data/io/bounds.h"
+#include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/path.h"
 #include "infer/clip/clip_parts.h"
@@ -77,9 +78,10 @@ static enum mcs_status get_three(const char *path, const json_t *o, const char *
 
 static enum mcs_status check_config(const char *path, const struct clip_config *c)
 {
-    const int positive[] = {c->embed,   c->image_size, c->patch,   c->v_width,   c->v_depth, c->v_heads,
-                            c->v_mlp,   c->vocab,      c->context, c->positions, c->t_width, c->t_depth,
-                            c->t_heads, c->t_mlp,      c->t_proj,  c->types};
+    const int positive[] = {c->embed,   c->image_size, c->patch,   c->v_width,
+                            c->v_depth, c->v_heads,    c->v_mlp,   c->vocab,
+                            c->context, c->positions,  c->t_width, c->t_depth,
+                            c->t_heads, c->t_mlp,      c->types,   c->t_proj > 0 ? c->t_proj : 1};
     for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
         MCS_REQUIRE(positive[i] > 0 && positive[i] <= 1 << 20, MCS_E_DATA, "%s: a size of %d; want 1 to 1048576", path,
                     positive[i]);
@@ -87,18 +89,13 @@ static enum mcs_status check_config(const char *path, const struct clip_config *
                 path, c->image_size, c->patch);
     MCS_REQUIRE(c->v_width % c->v_heads == 0 && c->t_width % c->t_heads == 0, MCS_E_DATA,
                 "%s: a width is not a multiple of its heads", path);
+    MCS_REQUIRE(c->t_proj >= 0 || c->t_openai || c->t_width == c->embed, MCS_E_DATA,
+                "%s: no projection, but the text model's width is %d and embed_dim %d", path, c->t_width, c->embed);
     MCS_REQUIRE(c->context >= 2, MCS_E_DATA, "%s: context_length %d: a text has at least its first and last token",
                 path, c->context);
     MCS_REQUIRE(c->context <= c->positions, MCS_E_DATA, "%s: context_length %d is longer than the %d positions", path,
                 c->context, c->positions);
     return MCS_OK;
-}
-
-/* open_clip's own towers, as its configurations of OpenAI's CLIP have them. */
-static int is_openai(const json_t *model)
-{
-    const json_t *v = json_object_get(model, "vision_cfg"), *t = json_object_get(model, "text_cfg");
-    return json_object_get(v, "width") && !json_object_get(v, "heads") && json_object_get(t, "heads");
 }
 
 static enum mcs_status read_root(const char *path, const char *folder, const json_t *root, struct clip_config *c)
@@ -108,28 +105,30 @@ static enum mcs_status read_root(const char *path, const char *folder, const jso
     if (mcs_clip_is_open_clip(root)) {
         MCS_TRY(mcs_clip_open_clip_read(path, folder, root, c));
     } else {
-        MCS_REQUIRE(!is_openai(model), MCS_E_DATA,
-                    "%s: vision_cfg has no timm_model_name and text_cfg no hf_model_name: OpenAI's towers are not "
-                    "supported",
-                    path);
         MCS_TRY(read_sizes(path, "model_cfg", model, c));
         MCS_TRY(mcs_clip_sizes_read(path, json_object_get(model, "vision_cfg"), json_object_get(model, "text_cfg"), c));
+        MCS_REQUIRE(c->t_proj > 0, MCS_E_DATA, "%s: a size of %d; want 1 to 1048576", path, c->t_proj);
     }
     MCS_TRY(get_three(path, pre, "mean", c->mean));
     MCS_TRY(get_three(path, pre, "std", c->std));
-    return check_config(path, c);
+    return MCS_OK;
 }
 
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c)
 {
-    char path[MCS_PATH_BYTES];
+    char path[MCS_PATH_BYTES], other[MCS_PATH_BYTES];
     json_t *root;
     MCS_TRY(mcs_path(path, "%s/open_clip_config.json", folder));
-    MCS_TRY(mcs_json_read(path, 1 << 20, 0, &root));
+    MCS_TRY(mcs_path(other, "%s/config.json", folder));
     *c = mcs_clip_biomed();
+    if (!mcs_file_exists(path) && mcs_file_exists(other)) {
+        MCS_TRY(mcs_clip_hugging_face_read(folder, c));
+        return check_config(other, c);
+    }
+    MCS_TRY(mcs_json_read(path, 1 << 20, 0, &root));
     const enum mcs_status st = read_root(path, folder, root, c);
     json_decref(root);
-    return st;
+    return st == MCS_OK ? check_config(path, c) : st;
 }
 
 /* BiomedCLIP's towers: the model that open_clip knows by its names. */

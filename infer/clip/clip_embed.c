@@ -115,14 +115,16 @@ static int crop_start(int rest, enum clip_view view)
     return rest / 2 + (view == CLIP_VIEW_CROP && rest % 4 == 3);
 }
 
-/* The shorter edge resized to S, then the centre crop. */
+/* The shorter edge resized to S, then the centre crop. transformers converts to RGB first. */
 static enum mcs_status crop_view(const struct clip_config *c, const struct stored_image *src, enum clip_view view,
                                  struct image *dst)
 {
     const int s = c->image_size, w = src->img.width, h = src->img.height;
     struct image resized = {0};
     const int rw = w <= h ? s : (int)((int64_t)s * w / h), rh = h <= w ? s : (int)((int64_t)s * h / w);
-    enum mcs_status st = mcs_stored_resize(src, rw, rh, MCS_BICUBIC, &resized);
+    const struct stored_image rgb = {.img = src->img};
+    enum mcs_status st = mcs_stored_resize(c->hugging_face ? &rgb : src, rw, rh, MCS_BICUBIC, &resized);
+    if (c->hugging_face) view = CLIP_VIEW_PROCESSOR;
     if (st == MCS_OK) st = mcs_image_crop(&resized, crop_start(rw - s, view), crop_start(rh - s, view), s, s, dst);
     mcs_image_free(&resized);
     return st;
@@ -197,22 +199,33 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
 
 /* ---- texts ---- */
 
+enum mcs_status mcs_clip_encode(const struct tokenizer *tokenizer, const struct clip_config *c, const char *text,
+                                int32_t *ids, int *n_tokens)
+{
+    return (c->hugging_face ? mcs_tokenizer_encode_raw : mcs_tokenizer_encode)(tokenizer, text, c->context, ids,
+                                                                               n_tokens);
+}
+
 enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
                                     int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows)
 {
+    const struct clip_config *c = &m->config;
+    const int end = c->t_openai ? c->vocab - 1 : -1, masked = c->t_openai || c->hugging_face ? -1 : 0;
     int32_t row = 0;
     for (int i = 0; i < n; i++) {
         int count;
         offset[i] = row;
-        MCS_TRY(mcs_tokenizer_encode(m->tokenizer, texts[i], m->config.context, ids + row, &count));
-        for (int k = 0, first = row; k < count; k++) {
-            if (ids[first + k] == 0) continue; /* a literal [PAD]: masked as a key, so no other token sees it */
+        MCS_TRY(mcs_clip_encode(m->tokenizer, c, texts[i], ids + row, &count));
+        for (int k = 0, first = row, ended = 0; k < count && !ended; k++) {
+            if (ids[first + k] == masked) continue; /* a literal [PAD]: masked as a key, so no other token sees it */
+            ended = ids[first + k] == end;
             ids[row] = ids[first + k];
             position[row] = k;
             key[row++] = (sample ? sample[i] : i) * 1024 + k;
         }
     }
     offset[n] = row;
+    for (int i = 0; i < n && c->t_openai; i++) key[i] = offset[i + 1] - 1;
     *n_rows = row;
     return MCS_OK;
 }
@@ -234,7 +247,7 @@ enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *te
         for (int64_t i = rows; i < p->text.ids->dim[0]; i++) b->ids[i] = -1, b->position[i] = b->key[i] = 0;
         MCS_TRY(mcs_exec_set(p->exec, p->text.ids, b->ids));
         MCS_TRY(mcs_exec_set(p->exec, p->text.position, b->position));
-        MCS_TRY(mcs_exec_set(p->exec, p->text.key, b->key)); /* not read: dropout is off */
+        MCS_TRY(mcs_exec_set(p->exec, p->text.key, b->key)); /* dropout is off: read by OpenAI's tower alone */
         MCS_TRY(mcs_exec_set(p->exec, p->text.offset, b->offset));
         MCS_TRY(mcs_exec_forward(p->exec));
         MCS_TRY(mcs_exec_get(p->exec, p->out, b->out));

@@ -8,8 +8,17 @@
 
 enum { FILE_BYTES = 64 << 20 };
 
-static const char *const names[] = {"open_clip_config.json", "vocab.txt",   "tokenizer.json",
-                                    "tokenizer_config.json", "config.json", "special_tokens_map.json"};
+static const char *const names[] = {"open_clip_config.json",
+                                    "vocab.txt",
+                                    "tokenizer.json",
+                                    "tokenizer_config.json",
+                                    "config.json",
+                                    "special_tokens_map.json",
+                                    "preprocessor_config.json",
+                                    "vocab.json",
+                                    "merges.txt",
+                                    "bpe_simple_vocab_16e6.txt.gz",
+                                    "bpe_simple_vocab_16e6.txt"};
 
 enum mcs_status mcs_clip_files_read(const char *folder, struct clip_files *files)
 {

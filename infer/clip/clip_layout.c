@@ -1,22 +1,15 @@
-/* A CLIP model's open_clip_config.json as open_clip 3 writes it, with a timm image tower and a BERT text tower
- * (CLIPVisionCfg, CLIPTextCfg, PreprocessCfg). A key that changes the result and asks for something else than mcsam's
- * towers is refused by name. */
-#include "data/io/bounds.h"
+/* A CLIP model's open_clip_config.json as open_clip 3 writes it (CLIPVisionCfg, CLIPTextCfg, PreprocessCfg): a timm
+ * image tower or OpenAI's, a BERT text tower or OpenAI's (clip_openai.c). A key that changes the result and asks for
+ * something else than mcsam's towers is refused by name. */
 #include "data/io/file.h"
 #include "engine/base/path.h"
+#include "infer/clip/clip_keys.h"
 #include "infer/clip/clip_parts.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* A key of an object. accepts: the JSON values that mcsam supports, separated by '|' (compact); NULL: any value, read
- * elsewhere or without effect on these towers. missing: what open_clip takes where the key is missing, if that is not
- * supported; NULL: it is. */
-struct key_rule {
-    const char *key, *accepts, *missing;
-};
-
-static const struct key_rule model_keys[] = {
+static const struct clip_key model_keys[] = {
     {"embed_dim", NULL, NULL},
     {"vision_cfg", NULL, NULL},
     {"text_cfg", NULL, NULL},
@@ -29,10 +22,10 @@ static const struct key_rule model_keys[] = {
     {"output_dict", NULL, NULL},
     {NULL, NULL, NULL},
 };
-static const struct key_rule vision_keys[] = {
+static const struct clip_key vision_keys[] = {
     {"timm_model_name", NULL, NULL},
     {"timm_model_pretrained", NULL, NULL},
-    {"timm_pool", "\"\"|\"token\"", "\"avg\""},
+    {"timm_pool", "\"\"|\"token\"|\"avg\"", NULL},
     {"timm_proj", "\"linear\"", NULL},
     {"timm_proj_bias", "false", NULL},
     {"timm_drop", "0|0.0", NULL},
@@ -42,12 +35,12 @@ static const struct key_rule vision_keys[] = {
     {"image_size", NULL, NULL},
     {NULL, NULL, NULL},
 };
-static const struct key_rule text_keys[] = {
+static const struct clip_key text_keys[] = {
     {"hf_model_name", NULL, NULL},
     {"hf_model_pretrained", NULL, NULL},
     {"hf_tokenizer_name", NULL, "OpenAI's BPE tokenizer"},
-    {"hf_proj_type", "\"mlp\"", NULL},
-    {"hf_pooler_type", "\"cls_last_hidden_state_pooler\"", "\"mean_pooler\""},
+    {"hf_proj_type", "\"mlp\"|\"linear\"|null", NULL},
+    {"hf_pooler_type", "\"cls_last_hidden_state_pooler\"|\"mean_pooler\"|\"cls_pooler\"", NULL},
     {"tokenizer_mode", "null|\"\"", NULL},
     {"tokenizer_kwargs", "null|{}|{\"clean\":\"whitespace\"}", NULL},
     {"output_tokens", "false", NULL},
@@ -55,13 +48,13 @@ static const struct key_rule text_keys[] = {
     {"vocab_size", NULL, NULL},
     {NULL, NULL, NULL},
 };
-static const struct key_rule preprocess_keys[] = {
+static const struct clip_key preprocess_keys[] = {
     {"mode", "\"RGB\"", NULL},
     {"interpolation", "\"bicubic\"", NULL},
     {"resize_mode", "\"shortest\"", NULL},
     {NULL, NULL, NULL},
 };
-static const struct key_rule bert_keys[] = {
+static const struct clip_key bert_keys[] = {
     {"model_type", "\"bert\"", NULL},
     {"hidden_act", "\"gelu\"", NULL},
     {"position_embedding_type", "\"absolute\"", NULL},
@@ -101,67 +94,8 @@ static const char *const other_towers[] = {
     "no_causal_mask",
     "proj_bias",
     "proj_type",
+    NULL,
 };
-
-static int is_other_tower(const char *key)
-{
-    for (size_t i = 0; i < sizeof other_towers / sizeof *other_towers; i++)
-        if (!strcmp(key, other_towers[i])) return 1;
-    return 0;
-}
-
-static int accepts(const char *list, const char *value)
-{
-    const size_t n = strlen(value);
-    for (const char *at = list; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
-        if (!strncmp(at, value, n) && (at[n] == '|' || !at[n])) return 1;
-    return 0;
-}
-
-/* Compares the values of an object with its rules. */
-static enum mcs_status check_values(const char *path, const char *group, const json_t *object,
-                                    const struct key_rule *rules)
-{
-    for (const struct key_rule *r = rules; r->key; r++) {
-        const json_t *v = json_object_get(object, r->key);
-        MCS_REQUIRE(v || !r->missing, MCS_E_DATA, "%s: no %s.%s, for which open_clip takes %s; mcsam supports %s", path,
-                    group, r->key, r->missing, r->accepts ? r->accepts : "the BERT tokenizer of the folder");
-        if (!v || !r->accepts) continue;
-        char value[160];
-        const size_t n =
-            json_dumpb(v, value, sizeof value - 1, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-        value[n < sizeof value ? n : 0] = '\0';
-        MCS_REQUIRE(accepts(r->accepts, value), MCS_E_DATA, "%s: %s.%s is %s; mcsam supports %s", path, group, r->key,
-                    *value ? value : "a long value", r->accepts);
-    }
-    return MCS_OK;
-}
-
-/* Refuses the first key without a rule. */
-static enum mcs_status check_keys(const char *path, const char *group, const json_t *object,
-                                  const struct key_rule *rules)
-{
-    for (void *it = json_object_iter((json_t *)object); it; it = json_object_iter_next((json_t *)object, it)) {
-        const char *key = json_object_iter_key(it);
-        const struct key_rule *r = rules;
-        while (r->key && strcmp(r->key, key) != 0) r++;
-        MCS_REQUIRE(r->key || is_other_tower(key), MCS_E_DATA, "%s: %s.%s: a key that mcsam does not support", path,
-                    group, key);
-    }
-    return MCS_OK;
-}
-
-static enum mcs_status get_size(const char *path, const char *group, const json_t *object, const char *key, int *dst)
-{
-    const json_t *v = json_object_get(object, key);
-    if (!v) return MCS_OK;
-    /* an image's size may be a pair */
-    if (json_is_array(v) && json_array_size(v) == 2 && json_equal(json_array_get(v, 0), json_array_get(v, 1)))
-        v = json_array_get(v, 0);
-    MCS_REQUIRE(json_is_integer(v) && mcs_size_to_int(json_integer_value(v), INT_MIN, INT_MAX, dst), MCS_E_DATA,
-                "%s: %s.%s is not a whole number", path, group, key);
-    return MCS_OK;
-}
 
 /* The sizes of timm's vit_SIZE_patchP_S; a suffix ".weights" names pretrained weights. */
 static enum mcs_status read_timm_name(const char *path, const json_t *vision, struct clip_config *c)
@@ -199,7 +133,7 @@ static enum mcs_status read_bert(const char *file, struct clip_config *c)
     json_t *root;
     enum mcs_status st = MCS_OK;
     MCS_TRY(mcs_json_read(file, 1 << 20, 0, &root));
-    MCS_TRY_GOTO(check_values(file, "config", root, bert_keys), st, done);
+    MCS_TRY_GOTO(mcs_clip_check_values(file, "config", root, bert_keys), st, done);
     const struct {
         const char *key;
         int *dst;
@@ -211,7 +145,7 @@ static enum mcs_status read_bert(const char *file, struct clip_config *c)
                  {"type_vocab_size", &c->types},
                  {"vocab_size", &c->vocab}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        MCS_TRY_GOTO(get_size(file, "config", root, sizes[i].key, sizes[i].dst), st, done);
+        MCS_TRY_GOTO(mcs_clip_get_size(file, "config", root, sizes[i].key, sizes[i].dst), st, done);
     const json_t *eps = json_object_get(root, "layer_norm_eps"), *p = json_object_get(root, "hidden_dropout_prob"),
                  *attention = json_object_get(root, "attention_probs_dropout_prob");
     if (json_is_number(eps)) c->t_eps = (float)json_number_value(eps);
@@ -245,18 +179,73 @@ static enum mcs_status read_hf_name(const char *path, const char *folder, const 
 static enum mcs_status read_preprocess(const char *path, const json_t *pre, struct clip_config *c)
 {
     int size = c->image_size;
-    MCS_TRY(check_values(path, "preprocess_cfg", pre, preprocess_keys));
-    MCS_TRY(get_size(path, "preprocess_cfg", pre, "size", &size));
+    MCS_TRY(mcs_clip_check_values(path, "preprocess_cfg", pre, preprocess_keys));
+    MCS_TRY(mcs_clip_get_size(path, "preprocess_cfg", pre, "size", &size));
     MCS_REQUIRE(size == c->image_size, MCS_E_DATA, "%s: preprocess_cfg.size is %d, the image tower takes %d", path,
                 size, c->image_size);
     return MCS_OK;
 }
 
+static int names(const json_t *tower, const char *key)
+{
+    const json_t *v = json_object_get(tower, key);
+    return v && !json_is_null(v) && !(json_is_string(v) && !*json_string_value(v));
+}
+
+/* open_clip's own two towers: its configurations have vision_cfg.width and text_cfg.heads. mcsam's own layout has
+ * vision_cfg.heads, which open_clip's has not. */
+static int is_openai(const json_t *vision, const json_t *text)
+{
+    return json_object_get(vision, "width") && !json_object_get(vision, "heads") && json_object_get(text, "heads");
+}
+
 int mcs_clip_is_open_clip(const json_t *root)
 {
     const json_t *model = json_object_get(root, "model_cfg");
-    return json_object_get(json_object_get(model, "vision_cfg"), "timm_model_name") ||
-           json_object_get(json_object_get(model, "text_cfg"), "hf_model_name");
+    const json_t *v = json_object_get(model, "vision_cfg"), *t = json_object_get(model, "text_cfg");
+    return names(v, "timm_model_name") || names(t, "hf_model_name") || is_openai(v, t);
+}
+
+static enum mcs_status read_timm(const char *path, const json_t *v, const json_t *own, struct clip_config *c)
+{
+    MCS_TRY(mcs_clip_check_keys(path, "vision_cfg", v, vision_keys, other_towers));
+    MCS_TRY(mcs_clip_check_values(path, "vision_cfg", v, vision_keys));
+    const json_t *pool = json_object_get(v, "timm_pool");
+    c->v_pool = !pool || !strcmp(json_string_value(pool), "avg") ? CLIP_POOL_MEAN : CLIP_POOL_FIRST;
+    const int given = json_object_get(own, "vision_cfg") != NULL;
+    if (!given) MCS_TRY(read_timm_name(path, v, c));
+    int size = c->image_size;
+    MCS_TRY(mcs_clip_get_size(path, "vision_cfg", v, "image_size", &size));
+    MCS_REQUIRE(given || size == c->image_size, MCS_E_DATA,
+                "%s: vision_cfg.image_size is %d, but %s takes images of %d", path, size,
+                json_string_value(json_object_get(v, "timm_model_name")), c->image_size);
+    c->image_size = size;
+    return MCS_OK;
+}
+
+static enum mcs_status read_hf(const char *path, const char *folder, const json_t *t, struct clip_config *c)
+{
+    MCS_TRY(mcs_clip_check_keys(path, "text_cfg", t, text_keys, other_towers));
+    MCS_TRY(mcs_clip_check_values(path, "text_cfg", t, text_keys));
+    const json_t *tokenizer = json_object_get(t, "hf_tokenizer_name"), *proj = json_object_get(t, "hf_proj_type");
+    MCS_REQUIRE(json_is_string(tokenizer) && *json_string_value(tokenizer), MCS_E_DATA,
+                "%s: text_cfg.hf_tokenizer_name is empty, for which open_clip takes OpenAI's BPE tokenizer; mcsam "
+                "supports the BERT tokenizer of the folder",
+                path);
+    MCS_TRY(read_hf_name(path, folder, t, c));
+    c->context = 77; /* open_clip's default */
+    MCS_TRY(mcs_clip_get_size(path, "text_cfg", t, "context_length", &c->context));
+    const char *pool = json_string_value(json_object_get(t, "hf_pooler_type"));
+    c->t_pool = !pool || !strcmp(pool, "mean_pooler") ? CLIP_POOL_MEAN
+                : !strcmp(pool, "cls_pooler")         ? CLIP_POOL_TANH
+                                                      : CLIP_POOL_FIRST;
+    c->t_proj = (c->t_width + c->embed) / 2;
+    if (proj) c->t_proj = json_is_null(proj) ? -1 : !strcmp(json_string_value(proj), "linear") ? 0 : c->t_proj;
+    MCS_REQUIRE(c->t_proj >= 0 || c->t_width == c->embed, MCS_E_DATA,
+                "%s: text_cfg.hf_proj_type is null, but the text model's width is %d and embed_dim %d; open_clip takes "
+                "equal ones only",
+                path, c->t_width, c->embed);
+    return MCS_OK;
 }
 
 enum mcs_status mcs_clip_open_clip_read(const char *path, const char *folder, const json_t *root, struct clip_config *c)
@@ -264,37 +253,24 @@ enum mcs_status mcs_clip_open_clip_read(const char *path, const char *folder, co
     const json_t *model = json_object_get(root, "model_cfg"), *pre = json_object_get(root, "preprocess_cfg"),
                  *own = json_object_get(root, "mcsam_cfg");
     const json_t *v = json_object_get(model, "vision_cfg"), *t = json_object_get(model, "text_cfg");
-    MCS_REQUIRE(json_object_get(v, "timm_model_name") && json_object_get(t, "hf_model_name"), MCS_E_DATA,
-                "%s: %s: open_clip's own %s tower is not supported; mcsam supports a timm ViT with a BERT", path,
-                json_object_get(v, "timm_model_name") ? "no text_cfg.hf_model_name" : "no vision_cfg.timm_model_name",
-                json_object_get(v, "timm_model_name") ? "text" : "image");
-    MCS_TRY(check_keys(path, "model_cfg", model, model_keys));
-    MCS_TRY(check_keys(path, "vision_cfg", v, vision_keys));
-    MCS_TRY(check_keys(path, "text_cfg", t, text_keys));
-    MCS_TRY(check_values(path, "model_cfg", model, model_keys));
-    MCS_TRY(check_values(path, "vision_cfg", v, vision_keys));
-    MCS_TRY(check_values(path, "text_cfg", t, text_keys));
-    const json_t *tokenizer = json_object_get(t, "hf_tokenizer_name");
-    MCS_REQUIRE(json_is_string(tokenizer) && *json_string_value(tokenizer), MCS_E_DATA,
-                "%s: text_cfg.hf_tokenizer_name is empty, for which open_clip takes OpenAI's BPE tokenizer; mcsam "
-                "supports the BERT tokenizer of the folder",
-                path);
-    MCS_TRY(get_size(path, "model_cfg", model, "embed_dim", &c->embed));
-    const int given = json_object_get(own, "vision_cfg") != NULL;
-    if (!given) MCS_TRY(read_timm_name(path, v, c));
-    MCS_TRY(read_hf_name(path, folder, t, c));
-    c->context = 77; /* open_clip's default */
-    MCS_TRY(get_size(path, "text_cfg", t, "context_length", &c->context));
-    int size = c->image_size;
-    MCS_TRY(get_size(path, "vision_cfg", v, "image_size", &size));
-    MCS_REQUIRE(given || size == c->image_size, MCS_E_DATA,
-                "%s: vision_cfg.image_size is %d, but %s takes images of %d", path, size,
-                json_string_value(json_object_get(v, "timm_model_name")), c->image_size);
-    c->image_size = size;
-    c->t_proj = (c->t_width + c->embed) / 2;
+    const int timm = names(v, "timm_model_name"), hf = names(t, "hf_model_name");
+    int quick_gelu;
+    MCS_TRY(mcs_clip_check_keys(path, "model_cfg", model, model_keys, NULL));
+    MCS_TRY(mcs_clip_check_values(path, "model_cfg", model, model_keys));
+    MCS_TRY(mcs_clip_get_size(path, "model_cfg", model, "embed_dim", &c->embed));
+    MCS_TRY(mcs_clip_get_flag(path, "model_cfg", model, "quick_gelu", &quick_gelu));
+    MCS_TRY(mcs_clip_get_flag(path, "model_cfg", model, "custom_text", &c->custom_text));
+    MCS_TRY(timm ? read_timm(path, v, own, c) : mcs_clip_openai_vision(path, v, quick_gelu, c));
+    MCS_TRY(hf ? read_hf(path, folder, t, c) : mcs_clip_openai_text(path, t, quick_gelu, c));
+    /* A BERT's names begin with "text." in any case; with both of OpenAI's towers, files are read in the other names
+     * (data/weights/layout.h). */
+    if (hf || !timm) c->custom_text = 0;
     if (own) {
-        MCS_TRY(mcs_clip_sizes_read(path, json_object_get(own, "vision_cfg"), json_object_get(own, "text_cfg"), c));
-        if (!json_object_get(json_object_get(own, "text_cfg"), "proj_width")) c->t_proj = (c->t_width + c->embed) / 2;
+        const int t_proj = c->t_proj;
+        MCS_TRY(mcs_clip_sizes_read(path, timm ? json_object_get(own, "vision_cfg") : NULL,
+                                    hf ? json_object_get(own, "text_cfg") : NULL, c));
+        if (t_proj > 0 && !json_object_get(json_object_get(own, "text_cfg"), "proj_width"))
+            c->t_proj = (c->t_width + c->embed) / 2;
     }
     return read_preprocess(path, pre, c);
 }
@@ -303,7 +279,7 @@ enum mcs_status mcs_clip_open_clip_read(const char *path, const char *folder, co
  * integer. */
 enum mcs_status mcs_clip_tokenizer_config_check(const char *folder)
 {
-    static const struct key_rule keys[] = {
+    static const struct clip_key keys[] = {
         {"do_lower_case", "true", NULL},
         {"tokenize_chinese_chars", "true", NULL},
         {"strip_accents", "null|true", NULL},
@@ -324,7 +300,7 @@ enum mcs_status mcs_clip_tokenizer_config_check(const char *folder)
     MCS_TRY(mcs_path(path, "%s/tokenizer_config.json", folder));
     if (!mcs_file_exists(path)) return MCS_OK;
     MCS_TRY(mcs_json_read(path, 4 << 20, JSON_DECODE_INT_AS_REAL, &root));
-    const enum mcs_status st = check_values(path, "tokenizer", root, keys);
+    const enum mcs_status st = mcs_clip_check_values(path, "tokenizer", root, keys);
     json_decref(root);
     return st;
 }

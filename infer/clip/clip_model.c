@@ -74,9 +74,10 @@ enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct
     memset(m, 0, sizeof *m);
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
     MCS_TRY(mcs_clip_config_read(folder, &c));
-    MCS_TRY(mcs_clip_tokenizer_config_check(folder));
+    if (!c.t_openai) MCS_TRY(mcs_clip_tokenizer_config_check(folder));
     MCS_TRY(mcs_weight_folder_find(folder, WEIGHT_FILES, path));
-    MCS_TRY(mcs_tokenizer_open_folder(folder, &m->tokenizer));
+    MCS_TRY(c.t_openai ? mcs_tokenizer_open_bpe(folder, &m->tokenizer)
+                       : mcs_tokenizer_open_folder(folder, &m->tokenizer));
     enum mcs_status st = make(&c, folder, d, NULL, m);
     if (st == MCS_OK) st = mcs_clip_files_read(folder, &m->files);
     m->files.config = m->config;

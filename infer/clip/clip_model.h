@@ -1,12 +1,18 @@
 /* A CLIP model in a folder; embeddings of images and texts.
  *
- * The folder holds open_clip_config.json (model_cfg, preprocess_cfg), tokenizer.json or vocab.txt, and the
- * weights (open_clip_model.safetensors, open_clip_pytorch_model.bin, or Hugging Face's names), as open_clip's
- * `local-dir:` reads them: a timm ViT (timm_model_name) and a BERT
- * (hf_model_name, whose config.json is read where the folder or that path has one, else BERT base is assumed). A key
- * that asks for something else is refused by name. Sizes that timm's name does not tell are in "mcsam_cfg":
- * {"vision_cfg": {"width", "layers", "heads", "mlp_width", "patch_size"}, "text_cfg": {...}}, which open_clip does not
- * read. A configuration without the two names is mcsam's own: it states the sizes in vision_cfg and text_cfg. */
+ * The folder holds a configuration, a tokenizer and the weights. A key of the configuration that asks for something
+ * that mcsam does not compute is refused by name.
+ *
+ * - open_clip_config.json (model_cfg, preprocess_cfg), as open_clip's `local-dir:` reads it. Image tower: timm's ViT
+ *   (timm_model_name) or OpenAI's (width, layers, ...). Text tower: a BERT (hf_model_name, whose config.json is read
+ * where the folder or that path has one, else BERT base is assumed; tokenizer.json or vocab.txt) or OpenAI's
+ * (tokenizer.json, merges.txt or bpe_simple_vocab_16e6.txt.gz). Sizes that timm's name does not tell are in
+ * "mcsam_cfg": {"vision_cfg":
+ *   {"width", "layers", "heads", "mlp_width", "patch_size"}, "text_cfg": {...}}, which open_clip does not read.
+ * - The same file in mcsam's own layout, which states all sizes (vision_cfg.heads tells it from OpenAI's towers).
+ * - config.json and preprocessor_config.json of transformers' CLIP, or of MedCLIP-SAMv2's port of BiomedCLIP.
+ *
+ * Weights: open_clip_model.safetensors, open_clip_pytorch_model.bin, or Hugging Face's names. */
 #ifndef MCS_CLIP_MODEL_H
 #define MCS_CLIP_MODEL_H
 
@@ -26,7 +32,7 @@ struct clip_files {
         const char *name;
         char *bytes;
         int64_t n_bytes;
-    } v[8];
+    } v[12];
 };
 
 struct clip_model {
@@ -86,9 +92,13 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
 /* n texts -> dst (n,embed). */
 enum mcs_status mcs_clip_embed_texts(struct clip_model *m, const char *const *texts, int n, int normalise, float *dst);
 
+/* The ids of a text, at most c->context (ids has room for them), as the model's reference makes them. */
+enum mcs_status mcs_clip_encode(const struct tokenizer *tokenizer, const struct clip_config *c, const char *text,
+                                int32_t *ids, int *n_tokens);
 /* Packs the tokens of n texts without padding; a [PAD] that a text holds literally has no row either, though its
  * position counts, since open_clip masks it. ids, position, key: capacity n*context rows; offset: n+1. key =
- * sample*1024 + position is a row's key for dropout; sample NULL: the text's index. *n_rows: rows used. */
+ * sample*1024 + position is a row's key for dropout; sample NULL: the text's index. OpenAI's tower: a text ends at its
+ * first end token, and the first n keys are the texts' last rows. *n_rows: rows used. */
 enum mcs_status mcs_clip_pack_texts(const struct clip_model *m, const char *const *texts, const int32_t *sample, int n,
                                     int32_t *ids, int32_t *position, int32_t *key, int32_t *offset, int64_t *n_rows);
 /* n_rows rounded up to the row count of a text graph. */

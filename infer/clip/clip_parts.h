@@ -7,11 +7,18 @@
 
 /* Writes folder/open_clip_config.json. */
 enum mcs_status mcs_clip_config_write(const char *folder, const struct clip_config *c);
-/* 1 where the configuration names a timm or Hugging Face model, as open_clip's does. */
+/* 1 where the configuration is open_clip's: it names a timm or Hugging Face model, or has the keys of OpenAI's towers.
+ */
 int mcs_clip_is_open_clip(const json_t *root);
 /* Reads open_clip's layout into c, which holds BiomedCLIP's sizes. E_DATA: names the key that is not supported. */
 enum mcs_status mcs_clip_open_clip_read(const char *path, const char *folder, const json_t *root,
                                         struct clip_config *c);
+/* open_clip's own towers, OpenAI's (clip_openai.c). E_DATA: names the key that is not supported. */
+enum mcs_status mcs_clip_openai_vision(const char *path, const json_t *vision, int quick_gelu, struct clip_config *c);
+enum mcs_status mcs_clip_openai_text(const char *path, const json_t *text, int quick_gelu, struct clip_config *c);
+/* Hugging Face's CLIP, or MedCLIP-SAMv2's port of BiomedCLIP: config.json of the folder and preprocessor_config.json,
+ * where there is one (clip_hugging_face.c). E_DATA: names the key that is not supported. */
+enum mcs_status mcs_clip_hugging_face_read(const char *folder, struct clip_config *c);
 /* Reads mcsam's own keys of the two towers; objects may be NULL. E_DATA: an unknown key, or not a number, by name. */
 enum mcs_status mcs_clip_sizes_read(const char *path, const json_t *vision, const json_t *text, struct clip_config *c);
 /* E_DATA: tokenizer_config.json of the folder, if there is one, asks for another tokenizer; names the key. */

@@ -112,10 +112,6 @@ Test(clip_config, other_types_and_keys_are_refused)
     refused("{\"model_cfg\": {}, \"preprocess_cfg\": {\"mean\": [1, 2]}}", "preprocess_cfg.mean is not three numbers");
     refused("{\"model_cfg\": {}, \"preprocess_cfg\": {\"std\": [1, 2, \"x\"]}}", "preprocess_cfg.std is not three");
     refused("{\"model_cfg\": 1}", "has no model_cfg");
-    refused(
-        "{\"model_cfg\": {\"embed_dim\": 512, \"vision_cfg\": {\"width\": 768, \"layers\": 12, \"patch_size\": 32}, "
-        "\"text_cfg\": {\"width\": 512, \"heads\": 8, \"layers\": 12}}}",
-        "OpenAI's towers are not supported");
 }
 
 /* open_clip_config.json of microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224, by its parts. */
@@ -159,10 +155,8 @@ Test(clip_config, biomedclip_as_downloaded)
 
 Test(clip_config, what_open_clip_would_compute_otherwise_is_refused)
 {
-    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_224\", \"image_size\": 224", TEXT, "", ""),
-            "no vision_cfg.timm_pool, for which open_clip takes \"avg\"");
-    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_224\", \"timm_pool\": \"avg\"", TEXT, "", ""),
-            "vision_cfg.timm_pool is \"avg\"; mcsam supports \"\"|\"token\"");
+    refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_224\", \"timm_pool\": \"map\"", TEXT, "", ""),
+            "vision_cfg.timm_pool is \"map\"; mcsam supports \"\"|\"token\"|\"avg\"");
     refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_clip_224\", \"timm_pool\": \"\"", TEXT, "", ""),
             "timm_model_name is \"vit_base_patch16_clip_224\"");
     refused(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_384\", \"timm_pool\": \"\", \"image_size\": 224",
@@ -171,12 +165,11 @@ Test(clip_config, what_open_clip_would_compute_otherwise_is_refused)
     refused(CLIP_JSON("", VISION ", \"timm_proj_bias\": true", TEXT, "", ""), "vision_cfg.timm_proj_bias is true");
     refused(CLIP_JSON("", VISION ", \"magic\": 1", TEXT, "", ""),
             "vision_cfg.magic: a key that mcsam does not support");
-    refused(CLIP_JSON("", VISION, "\"hf_model_name\": \"" BERT "\", \"hf_tokenizer_name\": \"x\"", "", ""),
-            "no text_cfg.hf_pooler_type, for which open_clip takes \"mean_pooler\"");
-    refused(CLIP_JSON("", VISION, TEXT ", \"hf_pooler_type\": \"mean_pooler\"", "", ""),
-            "text_cfg.hf_pooler_type is \"mean_pooler\"");
-    refused(CLIP_JSON("", VISION, TEXT ", \"hf_proj_type\": \"linear\"", "", ""),
-            "text_cfg.hf_proj_type is \"linear\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_pooler_type\": \"max_pooler\"", "", ""),
+            "text_cfg.hf_pooler_type is \"max_pooler\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_proj_type\": \"none\"", "", ""), "text_cfg.hf_proj_type is \"none\"");
+    refused(CLIP_JSON("", VISION, TEXT ", \"hf_proj_type\": null", "", ""),
+            "text_cfg.hf_proj_type is null, but the text model's width is 768 and embed_dim 512");
     refused(CLIP_JSON("", VISION, TEXT ", \"hf_tokenizer_name\": \"\"", "", ""), "text_cfg.hf_tokenizer_name is empty");
     refused(CLIP_JSON("", VISION, TEXT ", \"hf_model_name\": \"roberta-base\"", "", ""),
             "text_cfg.hf_model_name is \"roberta-base\"");
@@ -189,8 +182,145 @@ Test(clip_config, what_open_clip_would_compute_otherwise_is_refused)
     refused(CLIP_JSON("", VISION, TEXT, "\"size\": 256", ""), "preprocess_cfg.size is 256, the image tower takes 224");
     refused(CLIP_JSON(", \"init_logit_bias\": -10", VISION, TEXT, "", ""), "model_cfg.init_logit_bias is -10");
     refused(CLIP_JSON(", \"multimodal_cfg\": {}", VISION, TEXT, "", ""), "model_cfg.multimodal_cfg: a key");
-    refused(CLIP_JSON("", VISION, "\"context_length\": 77, \"width\": 512, \"heads\": 8", "", ""),
-            "no text_cfg.hf_model_name: open_clip's own text tower is not supported");
+}
+
+/* Other poolings and projections of timm's and BERT's towers, and open_clip's defaults for them. */
+Test(clip_config, poolings_and_projections)
+{
+    struct clip_config c;
+    OK(read_text(CLIP_JSON("", "\"timm_model_name\": \"vit_base_patch16_224\"",
+                           "\"hf_model_name\": \"" BERT "\", \"hf_tokenizer_name\": \"x\"", "", ""),
+                 &c));
+    cr_expect(c.v_pool == CLIP_POOL_MEAN && c.t_pool == CLIP_POOL_MEAN && c.t_proj == 640 && c.context == 77);
+    OK(read_text(
+        CLIP_JSON("", VISION, TEXT ", \"hf_proj_type\": \"linear\", \"hf_pooler_type\": \"cls_pooler\"", "", ""), &c));
+    cr_expect(c.v_pool == CLIP_POOL_FIRST && c.t_pool == CLIP_POOL_TANH && c.t_proj == 0);
+    OK(read_text("{\"model_cfg\": {\"embed_dim\": 768, \"vision_cfg\": {" VISION "}, \"text_cfg\": {" TEXT
+                 ", \"hf_proj_type\": null}}}",
+                 &c));
+    cr_expect_eq(c.t_proj, -1);
+}
+
+#define OPENAI_VISION "\"image_size\": 224, \"layers\": 12, \"width\": 768, \"patch_size\": 32"
+#define OPENAI_TEXT "\"context_length\": 77, \"vocab_size\": 49408, \"width\": 512, \"heads\": 8, \"layers\": 12"
+
+/* open_clip's ViT-B-32-quickgelu and ViT-L-14; mixed towers. */
+Test(clip_config, openais_towers)
+{
+    struct clip_config c;
+    OK(read_text(CLIP_JSON(", \"quick_gelu\": true", OPENAI_VISION, OPENAI_TEXT, "", ""), &c));
+    cr_expect(c.v_openai && c.t_openai && c.v_quick_gelu && c.t_quick_gelu && !c.custom_text && !c.hugging_face);
+    cr_expect(c.v_width == 768 && c.v_depth == 12 && c.v_heads == 12 && c.v_mlp == 3072 && c.patch == 32);
+    cr_expect(c.t_width == 512 && c.t_depth == 12 && c.t_heads == 8 && c.t_mlp == 2048 && c.context == 77 &&
+              c.positions == 77 && c.vocab == 49408 && c.embed == 512 && c.dropout == 0);
+    cr_expect(c.v_eps == 1e-5f && c.t_eps == 1e-5f && c.v_pool == CLIP_POOL_FIRST);
+    OK(read_text(CLIP_JSON(", \"custom_text\": true",
+                           OPENAI_VISION ", \"width\": 1024, \"layers\": 24, \"patch_size\": 14, \"mlp_ratio\": 2, "
+                                         "\"pool_type\": \"avg\", \"norm_kwargs\": {\"eps\": 1e-6}",
+                           OPENAI_TEXT ", \"pool_type\": \"eos\", \"eos_id\": 49407", "", ""),
+                 &c));
+    cr_expect(!c.v_quick_gelu && !c.t_quick_gelu && !c.custom_text && c.v_heads == 16 && c.v_mlp == 2048 &&
+              c.v_eps == 1e-6f && c.v_pool == CLIP_POOL_MEAN);
+    OK(read_text(CLIP_JSON(", \"custom_text\": true", VISION, OPENAI_TEXT, "", ""), &c));
+    cr_expect(c.custom_text && !c.v_openai);
+    OK(read_text(CLIP_JSON(", \"quick_gelu\": true", VISION, OPENAI_TEXT, "", ""), &c));
+    cr_expect(!c.v_openai && c.t_openai && !c.v_quick_gelu && c.t_quick_gelu && c.v_eps == 1e-6f);
+    OK(read_text(CLIP_JSON(", \"quick_gelu\": true", OPENAI_VISION, TEXT, "", ""), &c));
+    cr_expect(c.v_openai && !c.t_openai && c.v_quick_gelu && !c.t_quick_gelu && c.t_eps == 1e-12f);
+
+    static const char *const bad[][3] = {
+        {"\"layers\": [3, 4, 6, 3]", "", "vision_cfg.layers is a list: a ResNet with attention pooling"},
+        {"\"attentional_pool\": true", "", "vision_cfg.attentional_pool is true; mcsam supports false"},
+        {"\"no_ln_pre\": true", "", "vision_cfg.no_ln_pre is true"},
+        {"\"ls_init_value\": 1e-4", "", "vision_cfg.ls_init_value is"},
+        {"\"act_kwargs\": {\"approximate\": \"tanh\"}", "", "vision_cfg.act_kwargs is {\"approximate\":\"tanh\"}"},
+        {"\"norm_kwargs\": {\"bias\": false}", "", "vision_cfg.norm_kwargs.bias: a key"},
+        {"\"head_width\": 100", "", "vision_cfg.width 768 is not a multiple of head_width 100"},
+        {"\"width\": 0", "", "vision_cfg: a width of 0"},
+        {"\"mlp_ratio\": 1e9", "", "vision_cfg: a width of 768 with an mlp_ratio of 1e+09"},
+        {"\"magic\": 1", "", "vision_cfg.magic: a key that mcsam does not support"},
+        {"", "\"no_causal_mask\": true", "text_cfg.no_causal_mask is true"},
+        {"", "\"embed_cls\": true", "text_cfg.embed_cls is true"},
+        {"", "\"pool_type\": \"last\"", "text_cfg.pool_type is \"last\"; mcsam supports \"argmax\"|\"eos\""},
+        {"", "\"pool_type\": \"eos\"", "an eos_id of 2; mcsam supports 49407"},
+        {"", "\"proj_bias\": true", "text_cfg.proj_bias is true"},
+        {"", "\"hf_tokenizer_name\": \"xlm\"", "text_cfg.hf_tokenizer_name is \"xlm\""},
+        {"", "\"heads\": 7", "a width is not a multiple of its heads"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "{\"model_cfg\": {\"vision_cfg\": {" OPENAI_VISION "%s%s}, \"text_cfg\": {" OPENAI_TEXT "%s%s}}}",
+                 *bad[i][0] ? ", " : "", bad[i][0], *bad[i][1] ? ", " : "", bad[i][1]);
+        refused(text, bad[i][2]);
+    }
+    refused(CLIP_JSON(", \"quick_gelu\": 1", OPENAI_VISION, OPENAI_TEXT, "", ""),
+            "model_cfg.quick_gelu is neither true nor false");
+}
+
+static void hf_refused(const char *config, const char *images, const char *part)
+{
+    struct clip_config c;
+    shell_write("h/config.json", config);
+    shell_write("h/preprocessor_config.json", images);
+    cr_expect_eq(mcs_clip_config_read(shell_path("h"), &c), MCS_E_DATA, "%s %s", config, images);
+    cr_expect(strstr(mcs_error_message(), part), "%s: %s", part, mcs_error_message());
+    mcs_error_clear();
+}
+
+/* openai/clip-vit-large-patch14's files, by their keys that matter; MedCLIP-SAMv2's port of BiomedCLIP. */
+Test(clip_config, hugging_faces_files)
+{
+    struct clip_config c;
+    static const char images[] =
+        "{\"crop_size\": 224, \"do_center_crop\": true, \"do_normalize\": true, \"do_resize\": true, \"image_mean\": "
+        "[0.5, 0.25, 0.125], \"image_std\": [1, 2, 3], \"resample\": 3, \"size\": {\"shortest_edge\": 224}}";
+    OK(mcs_folder_make(shell_path("h")));
+    shell_write("h/config.json",
+                "{\"model_type\": \"clip\", \"projection_dim\": 768, \"text_config\": {\"hidden_size\": 768, "
+                "\"intermediate_size\": 3072, \"num_attention_heads\": 12, \"eos_token_id\": 2}, \"vision_config\": "
+                "{\"hidden_size\": 1024, \"intermediate_size\": 4096, \"num_attention_heads\": 16, "
+                "\"num_hidden_layers\": 24, \"patch_size\": 14, \"hidden_act\": \"gelu\"}}");
+    shell_write("h/preprocessor_config.json", images);
+    OK(mcs_clip_config_read(shell_path("h"), &c));
+    cr_expect(c.hugging_face && c.v_openai && c.t_openai && !c.v_quick_gelu && c.t_quick_gelu && c.embed == 768);
+    cr_expect(c.v_width == 1024 && c.v_depth == 24 && c.v_heads == 16 && c.v_mlp == 4096 && c.patch == 14);
+    cr_expect(c.t_width == 768 && c.t_depth == 12 && c.t_heads == 12 && c.t_mlp == 3072 && c.context == 77);
+    cr_expect(c.v_eps == 1e-5f && c.t_eps == 1e-5f && c.mean[1] == 0.25f && c.std[2] == 3 && c.vocab == 49408);
+    shell_write("h/config.json",
+                "{\"model_type\": \"clip\", \"projection_dim\": 512, \"text_config\": {\"model_type\": \"bert\", "
+                "\"hidden_act\": \"gelu\", \"hidden_size\": 768, \"layer_norm_eps\": 1e-12, \"vocab_size\": 30522, "
+                "\"position_embedding_type\": \"absolute\"}, \"text_projection_config\": {\"intermediate_size\": 640, "
+                "\"hidden_act\": \"gelu\"}, \"vision_config\": {\"hidden_act\": \"gelu\", \"hidden_size\": 768, "
+                "\"layer_norm_eps\": 1e-12, \"patch_size\": 16}}");
+    OK(mcs_clip_config_read(shell_path("h"), &c));
+    cr_expect(c.hugging_face && !c.v_openai && !c.t_openai && c.v_eps == 1e-12f && c.t_eps == 1e-12f &&
+              c.t_proj == 640);
+    cr_expect(c.v_depth == 12 && c.t_depth == 12 && c.positions == 512 && c.vocab == 30522 && c.dropout == 0.1f);
+
+    hf_refused("{\"model_type\": \"bert\"}", "{}", "has no vision_config and text_config");
+    hf_refused("{\"model_type\": \"siglip\", \"text_config\": {}, \"vision_config\": {}}", "{}",
+               "config.model_type is \"siglip\"");
+    hf_refused("{\"text_config\": {\"hidden_act\": \"relu\"}, \"vision_config\": {}}", "{}",
+               "text_config.hidden_act is \"relu\"; mcsam supports \"quick_gelu\"|\"gelu\"");
+    hf_refused("{\"text_config\": {\"eos_token_id\": 5}, \"vision_config\": {}}", "{}",
+               "text_config.eos_token_id is 5; mcsam supports 49407");
+    hf_refused("{\"text_config\": {}, \"vision_config\": {\"num_channels\": 1}}", "{}",
+               "vision_config.num_channels is 1");
+    hf_refused("{\"text_config\": {\"model_type\": \"bert\", \"hidden_act\": \"relu\"}, \"vision_config\": "
+               "{\"hidden_act\": \"gelu\"}}",
+               "{}", "text_config.hidden_act is \"relu\"; mcsam supports \"gelu\"");
+    static const char plain[] = "{\"text_config\": {}, \"vision_config\": {}}";
+    hf_refused(plain, "{\"do_center_crop\": false}", "preprocessor.do_center_crop is false");
+    hf_refused(plain, "{\"resample\": 2}", "preprocessor.resample is 2; mcsam supports 3");
+    hf_refused(plain, "{\"size\": 256}", "size: mcsam supports {\"shortest_edge\": 224}");
+    hf_refused(plain, "{\"size\": {\"height\": 224, \"width\": 224}}", "size: mcsam supports {\"shortest_edge\": 224}");
+    hf_refused(plain, "{\"crop_size\": {\"height\": 224, \"width\": 100}}", "crop_size: mcsam supports {\"height\"");
+    hf_refused(plain, "{\"image_mean\": [1, 2]}", "image_mean is not three numbers");
+    shell_write("h/preprocessor_config.json", "{}");
+    OK(mcs_clip_config_read(shell_path("h"), &c));
+    cr_expect(c.patch == 32 && c.v_quick_gelu && c.t_width == 512 && c.t_heads == 8 && c.t_mlp == 2048 &&
+              c.embed == 512);
 }
 
 /* The BERT's config.json in the folder, and the sizes of a ViT that timm's name does not tell. */

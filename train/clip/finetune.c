@@ -61,8 +61,7 @@ static enum mcs_status count_tokens(const struct pair_source *s, const struct to
 #pragma omp for schedule(dynamic, 64)
         for (int i = 0; i < s->pairs->n; i++) {
             const enum mcs_status st =
-                ids ? mcs_tokenizer_encode(tokenizer, s->pairs->v[i].caption, s->config->context, ids, &n_tokens[i])
-                    : MCS_E_NOMEM;
+                ids ? mcs_clip_encode(tokenizer, s->config, s->pairs->v[i].caption, ids, &n_tokens[i]) : MCS_E_NOMEM;
             if (st == MCS_OK) continue;
 #pragma omp critical(caption_error)
             if (failure == MCS_OK) {
