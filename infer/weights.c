@@ -84,35 +84,68 @@ static enum mcs_status read_all(const struct weight_file *file, struct params *p
     return st;
 }
 
-/* The file's hash, taken by another thread while the weights are read. */
-struct hash_job {
-    const struct weight_file *file;
-    char *hex, message[512];
+/* ---- the hash, beside reading and what follows ---- */
+
+struct weights_hash {
+    struct weight_file *file;
+    pthread_t thread;
+    int started; /* 0: no thread could be made; the hash is taken when it is asked for */
+    char hex[65], message[512];
     enum mcs_status st;
 };
 
 static void *hash(void *p)
 {
-    struct hash_job *job = p;
-    job->st = mcs_weight_file_sha256(job->file, job->hex);
-    mcs_text_cut(job->message, sizeof job->message, "%s", mcs_error_message()); /* messages are kept by thread */
+    struct weights_hash *h = p;
+    h->st = mcs_weight_file_sha256(h->file, h->hex);
+    mcs_text_cut(h->message, sizeof h->message, "%s", mcs_error_message()); /* messages are kept by thread */
     return NULL;
+}
+
+enum mcs_status mcs_weights_hash_end(struct weights_hash *h, char *hex)
+{
+    enum mcs_status st = MCS_OK;
+    if (!h) return MCS_OK;
+    if (h->started)
+        pthread_join(h->thread, NULL);
+    else if (hex)
+        h->st = mcs_weight_file_sha256(h->file, h->hex);
+    if (hex && h->st != MCS_OK) st = h->started ? MCS_FAIL(h->st, "%s", h->message) : h->st;
+    if (hex) memcpy(hex, h->hex, sizeof h->hex);
+    mcs_weight_file_close(h->file);
+    free(h);
+    return st;
+}
+
+enum mcs_status mcs_weights_read_hashing(const char *path, struct params *p, struct weights_hash **out)
+{
+    struct weights_hash *h = calloc(1, sizeof *h);
+    *out = NULL;
+    MCS_REQUIRE(h, MCS_E_NOMEM, "%s: no memory for a hash", path);
+    enum mcs_status st = mcs_weight_model_open(path, &h->file);
+    if (st != MCS_OK) {
+        free(h);
+        return st;
+    }
+    h->started = pthread_create(&h->thread, NULL, hash, h) == 0;
+    st = read_all(h->file, p);
+    if (st == MCS_OK)
+        *out = h;
+    else
+        (void)mcs_weights_hash_end(h, NULL);
+    return st;
 }
 
 enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha256)
 {
     struct weight_file *file;
-    pthread_t thread;
-    MCS_TRY(mcs_weight_model_open(path, &file));
-    struct hash_job job = {.file = file, .hex = sha256};
-    const int started = sha256 && pthread_create(&thread, NULL, hash, &job) == 0;
-    enum mcs_status st = read_all(file, p);
-    if (started) {
-        pthread_join(thread, NULL);
-        if (st == MCS_OK && job.st != MCS_OK) st = MCS_FAIL(job.st, "%s", job.message);
-    } else if (sha256 && st == MCS_OK) {
-        st = mcs_weight_file_sha256(file, sha256);
+    struct weights_hash *h;
+    if (sha256) {
+        MCS_TRY(mcs_weights_read_hashing(path, p, &h));
+        return mcs_weights_hash_end(h, sha256);
     }
+    MCS_TRY(mcs_weight_model_open(path, &file));
+    const enum mcs_status st = read_all(file, p);
     mcs_weight_file_close(file);
     return st;
 }

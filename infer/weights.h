@@ -17,6 +17,11 @@ enum weights_fit mcs_weights_fit(const struct weight_file *file, const struct te
  * or of another shape; one message counts them all and names the first ones. Unknown tensors are counted in a warning.
  * sha256 (65 bytes) receives the file's hash; may be NULL. */
 enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha256);
+/* The same, but *hash is still being taken by a thread when the call returns. It is ended by mcs_weights_hash_end,
+ * which waits for it, writes the hash to hex (65 bytes, or NULL) and frees it; NULL: does nothing. E_IO. */
+struct weights_hash;
+enum mcs_status mcs_weights_read_hashing(const char *path, struct params *p, struct weights_hash **hash);
+enum mcs_status mcs_weights_hash_end(struct weights_hash *hash, char *hex);
 /* Writes every parameter and buffer whose name does not start with skip_prefix (NULL: all), atomically: PyTorch's zip
  * where the path ends in .pt, .pth or .bin, else safetensors. half: float16. `note` is stored in safetensors' metadata
  * ("mcsam": how the file was made). */

@@ -129,7 +129,8 @@ enum mcs_status mcs_weight_safetensors(struct weight_file *f)
     MCS_TRY(mcs_input_read(file->fd, f->path, &header_bytes, 8, 0));
     MCS_REQUIRE(header_bytes <= (uint64_t)MAX_HEADER_BYTES, MCS_E_DATA,
                 "%s: no file of weights: as safetensors its header would have %llu bytes, and a file of torch.save "
-                "begins with PK",
+                "begins with PK; ONNX, TensorFlow and Flax files are not read: take the model's safetensors or PyTorch "
+                "file",
                 f->path, (unsigned long long)header_bytes);
     MCS_REQUIRE((int64_t)header_bytes <= file->n_bytes - 8, MCS_E_DATA,
                 "%s: truncated: a header of %llu bytes in a file of %lld", f->path, (unsigned long long)header_bytes,

@@ -93,6 +93,7 @@ static enum mcs_status find_kind(struct weight_file *f)
     static const uint8_t legacy[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
     uint8_t head[512] = {0};
     const int64_t n = f->parts[0].n_bytes < 512 ? f->parts[0].n_bytes : 512;
+    MCS_REQUIRE(n, MCS_E_DATA, "%s: is empty: the download did not give the file; download it again", f->path);
     MCS_TRY(mcs_input_read(f->parts[0].fd, f->path, head, n, 0));
     MCS_TRY(check_other(f->path, head, n));
     f->kind = n >= 4 && memcmp(head, "PK\3\4", 4) == 0                                  ? WEIGHT_TORCH_ZIP

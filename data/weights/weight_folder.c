@@ -25,8 +25,10 @@ enum mcs_status mcs_weight_folder_find(const char *folder, const char *const *na
         if (mcs_file_exists(path)) return MCS_OK;
     }
     MCS_TRY(mcs_folder_list(folder, ENDINGS, &files));
-    MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done, "%s: has no weights: want %s", folder,
-                     list_names(&arena, names));
+    MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done,
+                     "%s: has no weights: want %s; docs/models.md lists "
+                     "the files of each model",
+                     folder, list_names(&arena, names));
     MCS_REQUIRE_GOTO(files.n == 1, MCS_E_NOINPUT, st, done,
                      "%s: has several files of weights (%s, %s%s), none of a name that says which: want %s", folder,
                      files.names[0], files.names[1], files.n > 2 ? ", ..." : "", list_names(&arena, names));

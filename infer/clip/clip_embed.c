@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IMAGE_BATCH = 16, TEXT_BATCH = 32, TEXT_BUCKET = 128 };
+enum { IMAGE_BATCH = CLIP_IMAGE_BATCH, TEXT_BATCH = 32, TEXT_BUCKET = 128 };
 
 /* ---- compiled graphs ---- */
 
@@ -57,6 +57,12 @@ static enum mcs_status batch_alloc(struct clip_model *m)
     return MCS_OK;
 }
 
+/* Images of the image graph. */
+static int image_batch(const struct clip_model *m)
+{
+    return m->image_batch > 0 && m->image_batch < IMAGE_BATCH ? m->image_batch : IMAGE_BATCH;
+}
+
 /* Makes *slot ready to run; an empty slot gets a text graph of `rows` token rows, or the image graph if rows is 0. The
  * shared memory is allocated also if that failed for an earlier graph. On failure the slot is emptied. */
 static enum mcs_status session_in(struct clip_model *m, struct clip_session **slot, int64_t rows)
@@ -72,7 +78,7 @@ static enum mcs_status session_in(struct clip_model *m, struct clip_session **sl
         if (rows)
             p->text = mcs_clip_text_inputs(p->graph, TEXT_BATCH, rows);
         else
-            p->image = mcs_input(p->graph, "image", MCS_F32, MCS_DIMS(IMAGE_BATCH, s, s, 3));
+            p->image = mcs_input(p->graph, "image", MCS_F32, MCS_DIMS(image_batch(m), s, s, 3));
         p->out = mcs_keep(rows ? mcs_clip_text(p->graph, &p->text, &m->config, 0)
                                : mcs_clip_image(p->graph, p->image, &m->config));
         m->memory.device = m->device;
@@ -184,11 +190,11 @@ enum mcs_status mcs_clip_embed_images(struct clip_model *m, const float *images,
     struct clip_session *p = m->image_session;
     struct clip_batch *b = m->batch;
     const int64_t one = (int64_t)m->config.image_size * m->config.image_size * 3;
-    const int embed = m->config.embed;
-    for (int at = 0; at < n; at += IMAGE_BATCH) {
-        const int count = n - at < IMAGE_BATCH ? n - at : IMAGE_BATCH;
-        if (count < IMAGE_BATCH) memcpy(b->images, images + at * one, (size_t)(count * one) * sizeof *images);
-        MCS_TRY(mcs_exec_set(p->exec, p->image, count < IMAGE_BATCH ? b->images : images + at * one));
+    const int embed = m->config.embed, batch = (int)p->image->dim[0];
+    for (int at = 0; at < n; at += batch) {
+        const int count = n - at < batch ? n - at : batch;
+        if (count < batch) memcpy(b->images, images + at * one, (size_t)(count * one) * sizeof *images);
+        MCS_TRY(mcs_exec_set(p->exec, p->image, count < batch ? b->images : images + at * one));
         MCS_TRY(mcs_exec_forward(p->exec));
         MCS_TRY(mcs_exec_get(p->exec, p->out, b->out));
         memcpy(dst + (int64_t)at * embed, b->out, (size_t)(count * embed) * sizeof *dst);

@@ -67,12 +67,51 @@ enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *voca
     return st;
 }
 
+/* E_NOINPUT: no folder, or one without a configuration. */
+static enum mcs_status check_folder(const char *folder)
+{
+    static const char *const configs[] = {"open_clip_config.json", "config.json"};
+    char path[MCS_PATH_BYTES];
+    int found = 0;
+    MCS_REQUIRE(
+        mcs_folder_exists(folder) || !mcs_file_exists(folder), MCS_E_NOINPUT,
+        "%s: is a file; a CLIP model is a folder with its configuration, weights and vocabulary: docs/models.md "
+        "lists them",
+        folder);
+    MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
+    for (int i = 0; i < 2; i++) {
+        MCS_TRY(mcs_path(path, "%s/%s", folder, configs[i]));
+        found += mcs_file_exists(path);
+    }
+    MCS_REQUIRE(
+        found, MCS_E_NOINPUT,
+        "%s: has no open_clip_config.json, nor Hugging Face's config.json; docs/models.md lists the files of each "
+        "model",
+        folder);
+    return MCS_OK;
+}
+
 enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m)
+{
+    MCS_TRY(mcs_clip_model_open_hashing(folder, d, m));
+    const enum mcs_status st = mcs_clip_model_hash(m);
+    if (st != MCS_OK) mcs_clip_model_close(m);
+    return st;
+}
+
+enum mcs_status mcs_clip_model_hash(struct clip_model *m)
+{
+    struct weights_hash *hash = m->hash;
+    m->hash = NULL;
+    return mcs_weights_hash_end(hash, m->sha256);
+}
+
+enum mcs_status mcs_clip_model_open_hashing(const char *folder, struct device *d, struct clip_model *m)
 {
     struct clip_config c;
     char path[MCS_PATH_BYTES];
     memset(m, 0, sizeof *m);
-    MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such model folder", folder);
+    MCS_TRY(check_folder(folder));
     MCS_TRY(mcs_clip_config_read(folder, &c));
     if (!c.t_openai) MCS_TRY(mcs_clip_tokenizer_config_check(folder));
     MCS_TRY(mcs_weight_folder_find(folder, WEIGHT_FILES, path));
@@ -82,7 +121,7 @@ enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct
     if (st == MCS_OK) st = mcs_clip_files_read(folder, &m->files);
     m->files.config = m->config;
     if (st == MCS_OK) st = mcs_path(m->folder, "%s", folder);
-    if (st == MCS_OK) st = mcs_weights_read(path, m->params, m->sha256);
+    if (st == MCS_OK) st = mcs_weights_read_hashing(path, m->params, &m->hash);
     if (st != MCS_OK) mcs_clip_model_close(m);
     return st;
 }
@@ -116,6 +155,7 @@ enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *fold
 
 void mcs_clip_model_close(struct clip_model *m)
 {
+    (void)mcs_weights_hash_end(m->hash, NULL);
     mcs_clip_sessions_close(m);
     mcs_params_free(m->params);
     mcs_tokenizer_close(m->tokenizer);

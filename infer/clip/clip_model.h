@@ -35,6 +35,7 @@ struct clip_files {
     } v[12];
 };
 
+enum { CLIP_IMAGE_BATCH = 16 };
 struct clip_model {
     struct clip_config config;
     struct params *params;
@@ -42,7 +43,10 @@ struct clip_model {
     struct device *device;
     char folder[MCS_PATH_BYTES];
     struct clip_files files; /* none for a new model */
-    char sha256[65];         /* of the weights file; "" for random weights */
+    /* Images computed together: set before the first ones by a caller that has fewer in all; 0: CLIP_IMAGE_BATCH. */
+    int image_batch;
+    char sha256[65];           /* of the weights file; "" for random weights */
+    struct weights_hash *hash; /* being taken still: mcs_clip_model_open_hashing */
     /* Compiled graphs, made at first use. */
     struct clip_session *image_session, *text_session[16];
     struct clip_batch *batch;  /* host memory that they share */
@@ -57,6 +61,10 @@ enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);
 /* Reads config, vocabulary and weights. E_NOINPUT, E_DATA (a tensor missing or of another shape, by name), E_NOMEM.
  * Freed with mcs_clip_model_close. */
 enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m);
+/* The same, without waiting for the weights' SHA-256, which a thread takes meanwhile: m->sha256 is set by
+ * mcs_clip_model_hash, which waits for it (E_IO). */
+enum mcs_status mcs_clip_model_open_hashing(const char *folder, struct device *d, struct clip_model *m);
+enum mcs_status mcs_clip_model_hash(struct clip_model *m);
 /* A model from a config with random weights drawn from `seed`. vocab_path: a vocab.txt; c->vocab 0: as many entries as
  * the file has. name_more, if not NULL, may declare further parameters ("start...."), which are trained with the model
  * but not saved. */

@@ -15,14 +15,29 @@ static int64_t row_bytes(const struct embed_part *p)
     return (int64_t)p->embed * (int64_t)sizeof(float);
 }
 
-enum mcs_status mcs_embed_part_open(struct embed_part *p, struct run_folder *run, const char *output, int embed)
+/* folder/.OUT.h5.part */
+static enum mcs_status part_path(const char *output, char path[MCS_PATH_BYTES])
 {
     char folder[MCS_PATH_BYTES];
     const char *name;
+    MCS_TRY(mcs_path_split(output, folder, &name));
+    return mcs_path(path, "%s/.%s.part", folder, name);
+}
+
+int mcs_embed_part_exists(const char *output)
+{
+    char path[MCS_PATH_BYTES];
+    struct stat info;
+    const int found = part_path(output, path) == MCS_OK && lstat(path, &info) == 0;
+    mcs_error_clear();
+    return found;
+}
+
+enum mcs_status mcs_embed_part_open(struct embed_part *p, struct run_folder *run, const char *output, int embed)
+{
     struct stat info;
     *p = (struct embed_part){.run = run, .embed = embed, .fd = -1};
-    MCS_TRY(mcs_path_split(output, folder, &name));
-    MCS_TRY(mcs_path(p->path, "%s/.%s.part", folder, name));
+    MCS_TRY(part_path(output, p->path));
     p->fd = open(p->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     MCS_REQUIRE(p->fd >= 0 && fstat(p->fd, &info) == 0, MCS_E_IO, "%s: cannot write: %s", p->path, strerror(errno));
     MCS_REQUIRE(S_ISREG(info.st_mode), MCS_E_IO, "%s: cannot write: is no regular file", p->path);
@@ -34,7 +49,7 @@ int mcs_embed_part_take(struct embed_part *p, const char *stem, const struct run
 {
     json_t *result;
     char hex[65];
-    if (!mcs_run_case_done(p->run, stem, source, &result)) return 0;
+    if (p->fd < 0 || !mcs_run_case_done(p->run, stem, source, &result)) return 0;
     const json_t *number = json_object_get(result, "row");
     const char *want = json_string_value(json_object_get(result, "sha256"));
     const int64_t at = json_integer_value(number);

@@ -17,7 +17,9 @@ struct embed_part {
 };
 /* run: the open run folder of the output. E_IO. */
 enum mcs_status mcs_embed_part_open(struct embed_part *p, struct run_folder *run, const char *output, int embed);
-/* 1 if an earlier run computed this row; row (embed) receives it. */
+/* Whether an earlier run left rows beside this output. */
+int mcs_embed_part_exists(const char *output);
+/* 1 if an earlier run computed this row; row (embed) receives it. 0 where the part is not open. */
 int mcs_embed_part_take(struct embed_part *p, const char *stem, const struct run_source *source, float *row);
 /* Appends a row (embed), which is recorded at mcs_embed_part_flush. E_IO. */
 enum mcs_status mcs_embed_part_add(struct embed_part *p, const char *stem, const struct run_source *source,

@@ -20,7 +20,7 @@ enum { CHUNK = 64, MAX_TEXT_BYTES = 1 << 30 };
 struct embed_command {
     struct mcs_common common;
     const char *model, *images, *texts, *output;
-    int raw, whole;
+    int raw, whole, checksum;
 };
 
 static const struct mcs_option options[] = {
@@ -31,6 +31,8 @@ static const struct mcs_option options[] = {
     {"raw", 0, MCS_FIELD(embed_command, raw), .help = "embeddings without L2 normalisation"},
     {"whole", 0, MCS_FIELD(embed_command, whole),
      .help = "stretch the whole image over the square instead of cropping its centre"},
+    {"checksum", 0, MCS_FIELD(embed_command, checksum),
+     .help = "print a number per embedding, to compare with open_clip's: sum of e[0], -e[1], e[2], -e[3], .."},
     {0},
 };
 
@@ -65,6 +67,25 @@ static enum mcs_status prepare(const struct clip_config *c, const char *path, en
     return st;
 }
 
+/* The run's record and its part file. They need the weights' SHA-256, which is still being taken while the first batch
+ * is computed: without rows of an earlier run they are opened behind that batch. */
+struct record {
+    const struct embed_command *c;
+    struct clip_model *m;
+    struct run_folder *run;
+    struct embed_part part;
+};
+
+static enum mcs_status record_open(struct record *r)
+{
+    char more[128];
+    if (r->run) return MCS_OK;
+    MCS_TRY(mcs_clip_model_hash(r->m));
+    snprintf(more, sizeof more, "model_sha256: %s\n", r->m->sha256);
+    MCS_TRY(mcs_run_open_file(&r->c->common.command, r->c->output, more, &r->run));
+    return mcs_embed_part_open(&r->part, r->run, r->c->output, r->m->config.embed);
+}
+
 /* Rows computed in one batch. */
 struct batch {
     int n, row[CHUNK];         /* row indices in struct embedding */
@@ -80,8 +101,8 @@ static struct run_source source_of(const char *const list[2], int is_text)
 }
 
 /* Checks for a request to stop, computes the batch and appends its rows to the part file. */
-static enum mcs_status run_batch(const struct embed_command *c, struct clip_model *m, struct batch *b,
-                                 struct embed_part *part, struct embedding *e)
+static enum mcs_status run_batch(const struct embed_command *c, struct clip_model *m, struct batch *b, struct record *r,
+                                 struct embedding *e)
 {
     const int embed = m->config.embed;
     if (!b->n) return MCS_OK;
@@ -90,19 +111,20 @@ static enum mcs_status run_batch(const struct embed_command *c, struct clip_mode
         MCS_TRY(mcs_clip_embed_images(m, b->prepared, b->n, !c->raw, b->out));
     else
         MCS_TRY(mcs_clip_embed_texts(m, b->source, b->n, !c->raw, b->out));
+    MCS_TRY(record_open(r));
     for (int k = 0; k < b->n; k++) {
         const char *const list[2] = {b->source[k], NULL};
         const struct run_source source = source_of(list, !b->prepared);
         memcpy(e->values + (int64_t)b->row[k] * embed, b->out + (int64_t)k * embed, (size_t)embed * sizeof *b->out);
-        MCS_TRY(mcs_embed_part_add(part, b->stem[k], &source, b->out + (int64_t)k * embed));
+        MCS_TRY(mcs_embed_part_add(&r->part, b->stem[k], &source, b->out + (int64_t)k * embed));
     }
     b->n = 0;
-    return mcs_embed_part_flush(part);
+    return mcs_embed_part_flush(&r->part);
 }
 
 /* Embeds all images of the folder; images that cannot be read are failures and have no row. */
 static enum mcs_status embed_images(const struct embed_command *c, struct clip_model *m, const struct file_list *files,
-                                    struct failure_list *failures, struct embed_part *part, struct embedding *e)
+                                    struct failure_list *failures, struct record *r, struct embedding *e)
 {
     const int64_t pixels = (int64_t)m->config.image_size * m->config.image_size * 3;
     const int embed = m->config.embed;
@@ -119,7 +141,7 @@ static enum mcs_status embed_images(const struct embed_command *c, struct clip_m
         MCS_TRY_GOTO(mcs_arena_status(&e->arena), st, done);
         const char *const list[2] = {path, NULL};
         const struct run_source source = source_of(list, 0);
-        const int taken = mcs_embed_part_take(part, stem, &source, e->values + (int64_t)e->n * embed);
+        const int taken = mcs_embed_part_take(&r->part, stem, &source, e->values + (int64_t)e->n * embed);
         if (!taken) {
             st = prepare(&m->config, path, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, b.prepared + b.n * pixels);
             if (st == MCS_E_NOMEM) goto done;
@@ -131,10 +153,10 @@ static enum mcs_status embed_images(const struct embed_command *c, struct clip_m
         }
         e->names[e->n++] = mcs_text_encode(&e->arena, files->names[i]);
         if (b.n < CHUNK) continue;
-        MCS_TRY_GOTO(run_batch(c, m, &b, part, e), st, done);
+        MCS_TRY_GOTO(run_batch(c, m, &b, r, e), st, done);
         mcs_progress_set(&bar, i + 1);
     }
-    MCS_TRY_GOTO(run_batch(c, m, &b, part, e), st, done);
+    MCS_TRY_GOTO(run_batch(c, m, &b, r, e), st, done);
     mcs_progress_set(&bar, files->n);
     mcs_progress_end(&bar);
 done:
@@ -164,7 +186,7 @@ static int split_lines(char *bytes, int64_t n_bytes, char ***lines)
 }
 
 static enum mcs_status embed_lines(const struct embed_command *c, struct clip_model *m, char *const *lines, int n,
-                                   struct failure_list *failures, struct embed_part *part, struct embedding *e)
+                                   struct failure_list *failures, struct record *r, struct embedding *e)
 {
     const int embed = m->config.embed;
     struct batch b = {.out = malloc((size_t)(CHUNK * embed) * sizeof(float))};
@@ -181,7 +203,7 @@ static enum mcs_status embed_lines(const struct embed_command *c, struct clip_mo
         MCS_TRY_GOTO(mcs_arena_status(&e->arena), st, done);
         const char *const list[2] = {text, NULL};
         const struct run_source source = source_of(list, 1);
-        if (!mcs_embed_part_take(part, stem, &source, e->values + (int64_t)e->n * embed)) {
+        if (!mcs_embed_part_take(&r->part, stem, &source, e->values + (int64_t)e->n * embed)) {
             st = mcs_text_check(m, text);
             if (st == MCS_E_NOMEM) goto done;
             if (st != MCS_OK) {
@@ -191,16 +213,16 @@ static enum mcs_status embed_lines(const struct embed_command *c, struct clip_mo
             b.source[b.n] = text, b.stem[b.n] = stem, b.row[b.n++] = e->n;
         }
         e->names[e->n++] = text;
-        if (b.n == CHUNK) MCS_TRY_GOTO(run_batch(c, m, &b, part, e), st, done);
+        if (b.n == CHUNK) MCS_TRY_GOTO(run_batch(c, m, &b, r, e), st, done);
     }
-    st = run_batch(c, m, &b, part, e);
+    st = run_batch(c, m, &b, r, e);
 done:
     free(b.out);
     return st;
 }
 
 static enum mcs_status embed_texts(const struct embed_command *c, struct clip_model *m, struct failure_list *failures,
-                                   struct embed_part *part, int *n_lines, struct embedding *e)
+                                   struct record *r, int *n_lines, struct embedding *e)
 {
     char *bytes = NULL, **lines = NULL;
     int64_t n_bytes;
@@ -210,7 +232,7 @@ static enum mcs_status embed_texts(const struct embed_command *c, struct clip_mo
     const int n = *n_lines = split_lines(bytes + bom, n_bytes - bom, &lines);
     MCS_REQUIRE_GOTO(lines, MCS_E_NOMEM, st, done, "%s: no memory for its lines", c->texts);
     MCS_REQUIRE_GOTO(n, MCS_E_DATA, st, done, "%s: is empty, want a text a line", c->texts);
-    st = embed_lines(c, m, lines, n, failures, part, e);
+    st = embed_lines(c, m, lines, n, failures, r, e);
 done:
     free(lines);
     free(bytes);
@@ -253,6 +275,19 @@ done:
     return st;
 }
 
+static double checksum(const float *e, int embed)
+{
+    double sum = 0;
+    for (int i = 0; i < embed; i++) sum += i % 2 ? -(double)e[i] : (double)e[i];
+    return sum;
+}
+
+/* --checksum: a line "VALUE NAME" per embedding. */
+static void print_checksums(const struct embedding *e, int embed)
+{
+    for (int i = 0; i < e->n; i++) printf("%+.5f %s\n", checksum(e->values + (int64_t)i * embed, embed), e->names[i]);
+}
+
 static enum mcs_status check_paths(const struct embed_command *c)
 {
     struct arena a = {0};
@@ -272,41 +307,40 @@ static enum mcs_status run_all(const struct embed_command *c, struct clip_model 
 {
     struct failure_list failures = {0};
     struct embedding images = {0}, texts = {0};
-    struct embed_part part = {.fd = -1};
-    struct run_folder *run = NULL;
-    struct arena a = {0};
+    struct record r = {.c = c, .m = m, .part = {.fd = -1}};
     char folder[MCS_PATH_BYTES];
     const char *name;
     int n_lines = 0, written = 0;
     enum mcs_status st;
     MCS_TRY_GOTO(mcs_path_split(c->output, folder, &name), st, done);
-    MCS_TRY_GOTO(
-        mcs_run_open_file(&c->common.command, c->output, mcs_arena_printf(&a, "model_sha256: %s\n", m->sha256), &run),
-        st, done);
-    MCS_TRY_GOTO(mcs_embed_part_open(&part, run, c->output, m->config.embed), st, done);
-    st = c->images ? embed_images(c, m, files, &failures, &part, &images) : MCS_OK;
-    if (st == MCS_OK && c->texts) st = embed_texts(c, m, &failures, &part, &n_lines, &texts);
+    if (mcs_embed_part_exists(c->output)) MCS_TRY_GOTO(record_open(&r), st, done);
+    st = c->images ? embed_images(c, m, files, &failures, &r, &images) : MCS_OK;
+    if (st == MCS_OK && c->texts) st = embed_texts(c, m, &failures, &r, &n_lines, &texts);
     if (st == MCS_E_STOPPED) {
         mcs_error_clear();
         st = MCS_FAIL(MCS_E_STOPPED,
                       "stopped: %lld embeddings are finished and kept; run the same command again to go on",
-                      (long long)part.n_rows);
+                      (long long)r.part.n_rows);
     }
     if (st != MCS_OK) goto done;
-    if (part.n_taken) mcs_log("%d of %d embeddings were finished already", part.n_taken, images.n + texts.n);
+    if (r.part.n_taken) mcs_log("%d of %d embeddings were finished already", r.part.n_taken, images.n + texts.n);
+    MCS_TRY_GOTO(record_open(&r), st, done); /* no row was computed */
     if (images.n + texts.n) MCS_TRY_GOTO(write_store(c, m, &images, &texts), st, done);
     written = 1;
     printf(c->common.json ? "{\"images\": %d, \"texts\": %d, \"dimensions\": %d}\n"
                           : "%d images, %d texts, embeddings of %d values\n",
            images.n, texts.n, m->config.embed);
+    if (c->checksum) {
+        print_checksums(&images, m->config.embed);
+        print_checksums(&texts, m->config.embed);
+    }
     st = mcs_failures_finish(&failures, folder, files->n + n_lines);
 done:
-    mcs_embed_part_close(&part, written);
-    st = mcs_run_close(run, st);
+    mcs_embed_part_close(&r.part, written);
+    st = mcs_run_close(r.run, st);
     embedding_free(&images);
     embedding_free(&texts);
     mcs_failures_free(&failures);
-    mcs_arena_free(&a);
     return st;
 }
 
@@ -325,7 +359,8 @@ static enum mcs_status run(const void *options)
         MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done, "%s: no PNG or JPEG in it", c->images);
     }
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
-    MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
+    MCS_TRY_GOTO(mcs_clip_model_open_hashing(c->model, &d, &m), st, done);
+    if (files.n < CLIP_IMAGE_BATCH) m.image_batch = files.n;
     if (c->common.dry_run)
         printf(c->common.json ? "{\"images\": %d, \"dimensions\": %d}\n" : "%d images, embeddings of %d values\n",
                files.n, m.config.embed);

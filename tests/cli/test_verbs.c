@@ -120,6 +120,11 @@ Test(verbs, embed_writes_both_towers)
     cr_expect(n == 3 && !strcmp(names[1], "b.png"));
     mcs_store_texts_free(n, names);
     mcs_store_close(s);
+    double sum = 0; /* e[0] - e[1] + e[2] - .. of the second text, printed last */
+    char line[64];
+    for (int k = 0; k < EMBED; k++) sum += k % 2 ? -(double)texts[EMBED + k] : (double)texts[EMBED + k];
+    snprintf(line, sizeof line, "%+.5f normal brain", sum);
+    expect("rm out/e.h5; mcsam embed -m clip --images img --texts texts -o out/e.h5 --checksum", 0, line);
     expect("mcsam embed -m clip --images img --raw -o raw.h5", 0, "3 images");
     expect_array("raw.h5", "image_embeddings", 2, (int64_t[]){3, EMBED}, raw);
     for (int i = 0; i < 3; i++) {

@@ -407,7 +407,8 @@ Test(weight_hostile, other_files_are_named)
         {TEXT("<!DOCTYPE html><html>"), "a web page"},
         {TEXT("\x1f\x8b\x08"), "gunzip"},
         {TEXT("hello, this is no file of weights"), "want a safetensors file"},
-        {TEXT(""), "want a safetensors file"},
+        {TEXT("\x08\x03\x12\x07pytorch"), "no file of weights"},
+        {TEXT(""), "is empty: the download did not give the file"},
     };
     static struct made_file m;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

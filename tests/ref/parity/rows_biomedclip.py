@@ -66,6 +66,16 @@ for kind in FILES:
             return np.abs(embedded(context, kind)[what] - biomedclip.wanted(context)[index]).max()
 
 
+@row("checksum of an embedding", "embed --checksum, five texts", 1e-4)
+def _(context):
+    out = context.scratch("checksums") / "e.h5"
+    printed = context.call("embed", "-m", biomedclip.folder(context), "--texts", biomedclip.texts_file(context), "-o", out,
+                           "--checksum").splitlines()[-len(biomedclip.TEXTS):]
+    want = biomedclip.wanted(context)[1].astype(np.float64)
+    want = want[:, ::2].sum(1) - want[:, 1::2].sum(1)
+    return max(abs(float(line.split()[0]) - w) for line, w in zip(printed, want))
+
+
 for vocabulary in ("", "bpe"):
     @row("token ids", f"100,000 lines, {'BPE' if vocabulary else 'WordPiece'}", 0, " lines")
     def _(context, vocabulary=vocabulary):
