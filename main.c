@@ -42,7 +42,7 @@ static const struct {
     {"From text to mask", "finetune retrieve embed saliency coarse sam"},
     {"Weak supervision", "train predict ensemble uncertainty"},
     {"Results", "evaluate report diff replay"},
-    {"The program itself", "bench info devices"},
+    {"The program itself", "bench info convert devices"},
 };
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 

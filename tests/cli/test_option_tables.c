@@ -15,6 +15,7 @@
 #define VERBS(X)                                                                                                       \
     X(info, "nowhere")                                                                                                 \
     X(coarse, "-i nowhere -o out")                                                                                     \
+    X(convert, "nowhere -o out")                                                                                       \
     X(diff, "nowhere nowhere")                                                                                         \
     X(embed, "-m nowhere -i nowhere -o out.h5")                                                                        \
     X(ensemble, "-i nowhere -o out")                                                                                   \

@@ -1,4 +1,4 @@
-/* The whole output of info, diff, evaluate, uncertainty and ensemble, against tests/expected/verbs. */
+/* The whole output of info, convert, diff, evaluate, uncertainty and ensemble, against tests/expected/verbs. */
 #include "data/image/image.h"
 #include "data/image/volume.h"
 #include "data/io/file.h"
@@ -72,6 +72,22 @@ Test(verb_outputs, info)
     expect_text("mcsam info --json --filter head grey.png colour.png v.nii.gz w.nii t.safetensors s.h5", 0,
                 "info.json");
     expect_text("mcsam info --filter bias t.safetensors; mcsam info --json none.png grey.png", 3, "info_filter.txt");
+}
+
+/* ---- convert ---- */
+
+Test(verb_outputs, convert)
+{
+    cr_assert_eq(shell("cp -r " MCS_SOURCE_DIR "/data/demo/sam " MCS_SOURCE_DIR "/data/demo/clip ."), 0);
+    expect_text("mcsam convert sam -o hf --to huggingface && mcsam convert hf -o sam.pth --to segment-anything && "
+                "mcsam convert clip -o port --to medclip-samv2 --format torch --dry-run && "
+                "mcsam convert clip/open_clip_model.safetensors -o e.pt --to open_clip-checkpoint --half --json && "
+                "rm clip/vocab.txt && mcsam convert clip -o port --to medclip-samv2 && ls hf port && "
+                "mcsam diff sam/sam.safetensors sam.pth && mcsam info e.pt | tail -n +2 | head -3",
+                0, "convert.txt");
+    expect_text("mcsam convert sam -o sam/sam.safetensors; mcsam convert sam -o x --to medclip-samv2; "
+                "mcsam convert clip/open_clip_config.json -o x; mcsam convert clip -o nowhere/x.pt",
+                74, "convert_refused.txt");
 }
 
 /* ---- diff ---- */

@@ -1,9 +1,7 @@
 /* The layouts of one model's weights: names and shapes are those of the references (tests/golden/layouts.tsv), and a
  * file keeps every value, bit for bit, through any two of them. */
-#include "data/io/file.h"
-#include "data/weights/layout.h"
-#include "data/weights/weight_write.h"
 #include "tests/support/support_folder.h"
+#include "tests/support/support_layout.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -13,19 +11,6 @@
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 #define DEMO MCS_SOURCE_DIR "/data/demo/"
 
-static const char *const layout_ids[] = {
-#define X(name, family, word, text) #name,
-    WEIGHT_LAYOUT_LIST(X)
-#undef X
-};
-
-enum { MAX_TENSORS = 400, MAX_VALUES = 8192 };
-
-/* Tensors to write; names and values are kept by `arena`. */
-static struct weight_out tensors[MAX_TENSORS];
-static int n_tensors;
-static struct arena arena;
-
 static void setup(void)
 {
     test_folder_open("layout");
@@ -33,44 +18,11 @@ static void setup(void)
 
 static void teardown(void)
 {
-    mcs_arena_free(&arena);
+    layout_free();
     test_folder_close();
 }
 
 TestSuite(layout, .init = setup, .fini = teardown);
-
-/* The golden tensors of a layout into `tensors`; each value of the file is another number. */
-static void take_golden(int layout)
-{
-    char line[256], id[64], name[160], shape[32];
-    float value = 1;
-    FILE *f = fopen(MCS_SOURCE_DIR "/tests/golden/layouts.tsv", "r");
-    cr_assert(f);
-    n_tensors = 0;
-    while (fgets(line, sizeof line, f)) {
-        shape[0] = '\0';
-        cr_assert(sscanf(line, "%63[^\t]\t%159[^\t]\t%31[^\n]", id, name, shape) >= 2, "%s", line);
-        if (strcmp(id, layout_ids[layout]) != 0) continue;
-        struct weight_out *t = &tensors[n_tensors++];
-        *t = (struct weight_out){.name = mcs_arena_strdup(&arena, name), .type = MCS_ARRAY_F32};
-        for (char *at = shape; *at; at += strspn(at, ",")) t->dims[t->nd++] = strtol(at, &at, 10);
-        const int64_t n = mcs_array_count(t->nd, t->dims);
-        float *values = mcs_arena_alloc(&arena, (size_t)n * sizeof *values);
-        cr_assert(n <= MAX_VALUES && values && n_tensors < MAX_TENSORS);
-        for (int64_t i = 0; i < n; i++) values[i] = value++;
-        t->values = values;
-    }
-    fclose(f);
-    cr_assert(n_tensors > 30, "%s: %d", layout_ids[layout], n_tensors);
-}
-
-static struct weight_out *tensor(const char *name)
-{
-    for (int i = 0; i < n_tensors; i++)
-        if (!strcmp(tensors[i].name, name)) return &tensors[i];
-    cr_assert(0, "%s", name);
-    return NULL;
-}
 
 static const char *put_file(const char *name)
 {
@@ -81,9 +33,9 @@ static const char *put_file(const char *name)
 /* Writes a view's tensors. */
 static void put_view(const struct weight_file *view, const char *path)
 {
-    static struct weight_out out[MAX_TENSORS];
+    static struct weight_out out[LAYOUT_TENSORS];
     const int n = mcs_weight_file_count(view);
-    cr_assert(n < MAX_TENSORS);
+    cr_assert(n < LAYOUT_TENSORS);
     for (int i = 0; i < n; i++) {
         const struct weight_tensor *t = mcs_weight_file_at(view, i);
         out[i] = (struct weight_out){.name = t->name, .type = t->type, .nd = t->nd, .file = view, .source = t};
@@ -119,17 +71,6 @@ static void expect_golden(const char *path, const char *what)
     cr_expect_eq(mcs_weight_file_count(f), n_tensors, "%s: %d tensors, want %d", what, mcs_weight_file_count(f),
                  n_tensors);
     mcs_weight_file_close(f);
-}
-
-static void expect_same_bytes(const char *a, const char *b)
-{
-    char *x, *y;
-    int64_t nx, ny;
-    OK(mcs_file_read(a, 1 << 28, &x, &nx));
-    OK(mcs_file_read(b, 1 << 28, &y, &ny));
-    cr_expect(nx == ny && !memcmp(x, y, (size_t)nx), "%s and %s differ", a, b);
-    free(x);
-    free(y);
 }
 
 Test(layout, names_of_the_references)
@@ -174,7 +115,7 @@ Test(layout, there_and_back)
 static void read_all(const struct weight_file *f, const char *name, float *dst)
 {
     const struct weight_tensor *t = mcs_weight_file_find(f, name);
-    cr_assert(t && t->n_values <= MAX_VALUES, "%s", name);
+    cr_assert(t && t->n_values <= LAYOUT_VALUES, "%s", name);
     OK(mcs_weight_file_read_f32(f, name, t->nd, t->dims, dst));
 }
 
@@ -182,7 +123,7 @@ static void read_all(const struct weight_file *f, const char *name, float *dst)
 Test(layout, joined_and_transposed_values)
 {
     struct weight_file *view;
-    float joined[MAX_VALUES];
+    float joined[LAYOUT_VALUES];
     static const char *const parts[] = {"text_model.encoder.layers.0.self_attn.q_proj.weight",
                                         "text_model.encoder.layers.0.self_attn.k_proj.weight",
                                         "text_model.encoder.layers.0.self_attn.v_proj.weight"};
@@ -276,7 +217,7 @@ Test(layout, tensors_of_one_layout_only)
 Test(layout, files_that_contradict_themselves)
 {
     struct weight_file *f, *view;
-    const float x[MAX_VALUES] = {0};
+    const float x[LAYOUT_VALUES] = {0};
     take_golden(LAYOUT_HUGGINGFACE_CLIP);
     tensors[n_tensors++] = (struct weight_out){
         .name = "visual.class_embedding", .type = MCS_ARRAY_F32, .nd = 1, .dims = {12}, .values = x};
