@@ -23,7 +23,7 @@ static void for_all(void (*run)(const shape &, enum k_dtype))
     cr_expect_eq(cudasim_bytes_held(), 0);
 }
 
-static void gelu(const shape &s, enum k_dtype t)
+static void gelu_or_quick(const shape &s, enum k_dtype t, int quick)
 {
     const int64_t n = s.rows * s.n;
     values x = normals("x", n, t, 3), dy = normals("dy", n, t), old = normals("old", n, t), y((size_t)n), my((size_t)n);
@@ -35,18 +35,19 @@ static void gelu(const shape &s, enum k_dtype t)
     r.out[0] = tensor({n}, y, &my);
     r.dout[0] = tensor({n}, dy, nullptr);
     r.din[0] = tensor({n}, dx, &mdx);
-    ref_gelu_fwd(&r);
-    ref_gelu_bwd(&r);
+    (quick ? ref_quick_gelu_fwd : ref_gelu_fwd)(&r);
+    (quick ? ref_quick_gelu_bwd : ref_gelu_bwd)(&r);
     for (int seed = 0; seed < SEEDS; seed++) {
-        const std::string what = label("gelu", s, t, seed);
+        const std::string what = label(quick ? "quick_gelu" : "gelu", s, t, seed);
         cudasim_seed((uint64_t)seed);
         on_device gx((size_t)n, t, s.skew, &x), gdy((size_t)n, t, s.skew, &dy), gy((size_t)n, t, s.skew),
             gdx((size_t)n, t, s.skew);
-        k_gelu k = {t, n, gx.at(), gdy.at(), gy.at(), gdx.at(), 0};
+        k_gelu k = {t, quick, n, gx.at(), gdy.at(), gy.at(), gdx.at(), 0};
         cr_assert_eq(k_gelu_fwd(&k, NULL), cudaSuccess);
         cr_assert_eq(k_gelu_bwd(&k, NULL), cudaSuccess);
         expect_clean(what);
-        /* erfc: 2 roundings, and its argument's, scaled by the slope to 1 + x^2 (in mag); three products */
+        /* erfc: 2 roundings, and its argument's, scaled by the slope to 1 + x^2 (in mag); three products.
+         * QuickGELU: its sigmoid has 8 + 2 |v| (kernels/pointwise/gelu.cu), 1 + |v| is in mag; up to three products */
         check(what + " y", gy.get(), y, my, 12, t);
         check(what + " dx", gdx.get(), dx, mdx, 12, t);
         same(what, gy.get(), first_y);
@@ -59,6 +60,15 @@ static void gelu(const shape &s, enum k_dtype t)
         check(what + " dx added", gdx.get(), sum, size, 13, t);
         expect_clean(what);
     }
+}
+
+static void gelu(const shape &s, enum k_dtype t)
+{
+    gelu_or_quick(s, t, 0);
+}
+static void quick_gelu(const shape &s, enum k_dtype t)
+{
+    gelu_or_quick(s, t, 1);
 }
 
 static void l2norm(const shape &s, enum k_dtype t)
@@ -155,6 +165,10 @@ static void layernorm(const shape &s, enum k_dtype t)
 Test(kernels, gelu)
 {
     for_all(gelu);
+}
+Test(kernels, quick_gelu)
+{
+    for_all(quick_gelu);
 }
 Test(kernels, l2norm)
 {
