@@ -79,7 +79,8 @@ static enum mcs_status recognise_clip(const struct weight_file *f, const char *f
                              "CLIP of BiomedCLIP's form (image %d, patch %d, width %d, %d blocks; text width %d, "
                              "%d layers)",
                              c.image_size, c.patch, c.v_width, c.v_depth, c.t_width, c.t_depth);
-    const int has_config = mcs_file_exists(config), vocab = c.vocab;
+    const int has_config = mcs_file_exists(config) || mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder)),
+              vocab = c.vocab;
     if (has_config && mcs_clip_config_read(folder, &c) == MCS_OK) {
         if (!c.vocab) c.vocab = vocab; /* that of vocab.txt */
     } else if (!known) {
@@ -91,6 +92,55 @@ static enum mcs_status recognise_clip(const struct weight_file *f, const char *f
     }
     mcs_error_clear();
     if (info->note && !known) return MCS_OK;
+    info->compared = 1;
+    return mcs_clip_params_declare(&c, p);
+}
+
+/* The sizes of a CLIP with OpenAI's towers; 0: impossible. */
+static int openai_sizes(const struct weight_file *f, struct clip_config *c)
+{
+    *c = mcs_clip_biomed();
+    c->v_openai = c->t_openai = 1;
+    c->embed = size_of(f, "visual.proj", 2, 1);
+    c->patch = size_of(f, "visual.conv1.weight", 4, 3);
+    c->v_width = size_of(f, "visual.class_embedding", 1, 0);
+    c->v_depth = count_blocks(f, "visual.transformer.resblocks.", ".ln_1.weight");
+    c->v_mlp = size_of(f, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2, 0);
+    c->image_size = c->patch * (int)lround(sqrt(size_of(f, "visual.positional_embedding", 2, 0) - 1.0));
+    c->vocab = size_of(f, "token_embedding.weight", 2, 0);
+    c->t_width = size_of(f, "token_embedding.weight", 2, 1);
+    c->positions = c->context = size_of(f, "positional_embedding", 2, 0);
+    c->t_depth = count_blocks(f, "transformer.resblocks.", ".ln_1.weight");
+    c->t_mlp = size_of(f, "transformer.resblocks.0.mlp.c_fc.weight", 2, 0);
+    c->v_heads = c->t_heads = 1;
+    const int all[] = {c->embed, c->patch,   c->v_width,   c->v_depth, c->v_mlp, c->image_size,
+                       c->vocab, c->t_width, c->positions, c->t_depth, c->t_mlp};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] <= 0) return 0;
+    return c->image_size <= 4096 && c->v_depth <= 256 && c->t_depth <= 256;
+}
+
+static enum mcs_status recognise_openai(const struct weight_file *f, const char *folder, struct arena *a,
+                                        struct params *p, struct model_info *info)
+{
+    struct clip_config c, read;
+    info->name = "CLIP with OpenAI's towers";
+    if (!openai_sizes(f, &c)) {
+        info->note = "sizes are missing, so its tensors are not compared";
+        return MCS_OK;
+    }
+    info->name = mcs_arena_printf(a, "CLIP with OpenAI's towers, ViT-%s/%d (image %d; text width %d, %d layers)",
+                                  c.v_width == 768 && c.v_depth == 12    ? "B"
+                                  : c.v_width == 1024 && c.v_depth == 24 ? "L"
+                                                                         : "other",
+                                  c.patch, c.image_size, c.t_width, c.t_depth);
+    const int has_config = mcs_file_exists(mcs_arena_printf(a, "%s/open_clip_config.json", folder)) ||
+                           mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder));
+    if (!has_config)
+        info->note = "to use it put its configuration and the tokenizer's files beside it";
+    else if (mcs_clip_config_read(folder, &read) != MCS_OK)
+        info->note = mcs_arena_strdup(a, mcs_error_message());
+    mcs_error_clear();
     info->compared = 1;
     return mcs_clip_params_declare(&c, p);
 }
@@ -185,7 +235,6 @@ static const struct {
     {"text_model.embeddings.token_type_embedding.weight", "BiomedCLIP in the names of MedCLIP-SAMv2's port"},
     {"vision_model.embeddings.class_embedding", "CLIP in Hugging Face's names"},
     {"vision_encoder.patch_embed.projection.weight", "SAM in Hugging Face's names"},
-    {"visual.conv1.weight", "OpenAI's CLIP"},
     {"image_encoder.trunk.patch_embed.proj.weight", "SAM 2"},
     {"encoder.stem.convs.0.conv.weight", "nnU-Net's ResidualEncoderUNet"},
     {"embeddings.word_embeddings.weight", "BERT alone"},
@@ -200,6 +249,7 @@ static enum mcs_status recognise(const struct weight_file *f, struct arena *a, s
         enum mcs_status (*run)(const struct weight_file *f, const char *folder, struct arena *a, struct params *p,
                                struct model_info *info);
     } models[] = {{"visual.trunk.cls_token", recognise_clip},
+                  {"visual.conv1.weight", recognise_openai},
                   {"image_encoder.pos_embed", recognise_sam},
                   {"encoder.stages.0.0.convs.0.conv.weight", recognise_unet}};
     char folder[MCS_PATH_BYTES];

@@ -1,11 +1,10 @@
 /* Which model a file of weights is, and the one message about all tensors that are missing, misshapen or extra. */
 #include "data/io/file.h"
-#include "data/weights/layout.h"
-#include "data/weights/weight_write.h"
 #include "infer/model_info.h"
 #include "infer/sam/sam_model.h"
 #include "infer/weights.h"
 #include "tests/support/support_folder.h"
+#include "tests/support/support_layout.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -89,6 +88,28 @@ Test(model_info, another_layout)
     mcs_device_close(&d);
 }
 
+/* OpenAI's towers, alone and in a folder, in each layout. */
+Test(model_info, openai)
+{
+    static const int layouts[] = {LAYOUT_OPEN_CLIP_OPENAI, LAYOUT_OPEN_CLIP_CUSTOM, LAYOUT_HUGGINGFACE_CLIP};
+    static const char name[] = "CLIP with OpenAI's towers, ViT-other/8 (image 16; text width 8, 1 layers)";
+    for (int k = 0; k < 3; k++) {
+        take_golden(layouts[k]);
+        OK(mcs_safetensors_write(in_folder("w.safetensors"), n_tensors, tensors, 0, NULL));
+        const struct model_info i = recognise(in_folder("w.safetensors"));
+        cr_expect(!strncmp(i.name, name, sizeof name - 1), "%s", i.name);
+        cr_expect(k == 0 ? !i.name[sizeof name - 1] : strstr(i.name, ", in ") != NULL, "%s", i.name);
+        cr_expect(i.compared && !i.missing.n && !i.misshapen.n && !i.extra.n);
+        cr_expect_str_eq(i.note, "to use it put its configuration and the tokenizer's files beside it");
+    }
+    tensor("visual_projection.weight")->name = "own";
+    OK(mcs_safetensors_write(in_folder("w.safetensors"), n_tensors, tensors, 0, NULL));
+    OK(mcs_file_write(in_folder("config.json"), "{}", 2));
+    const struct model_info i = recognise(in_folder("w.safetensors"));
+    cr_expect(!i.compared && i.note);
+    layout_free();
+}
+
 /* A file with these tensors, all of zeros. */
 static const char *put_zeros(const char *name, int n, struct weight_out *t)
 {
@@ -123,7 +144,7 @@ Test(model_info, other_models)
     } rows[] = {
         {"vision_model.embeddings.class_embedding", "CLIP in Hugging Face's names", "not read by this program"},
         {"vision_encoder.patch_embed.projection.weight", "SAM in Hugging Face's names", "not read by this program"},
-        {"visual.conv1.weight", "OpenAI's CLIP", "not read by this program"},
+        {"visual.conv1.weight", "CLIP with OpenAI's towers", "sizes are missing, so its tensors are not compared"},
         {"visual.trunk.cls_token", "CLIP of BiomedCLIP's form", "sizes are missing, so its tensors are not compared"},
         {"image_encoder.pos_embed", "SAM of segment-anything's form, but neither ViT-B, -L nor -H",
          "to use it put a sam_config.json with its sizes beside it"},
