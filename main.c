@@ -39,7 +39,7 @@ static const struct {
     const char *title, *names;
 } groups[] = {
     {"Everything at once", "demo segment"},
-    {"From text to mask", "finetune retrieve embed saliency coarse sam"},
+    {"From text to mask", "finetune retrieve embed saliency coarse sam automask"},
     {"Weak supervision", "train predict ensemble uncertainty"},
     {"Results", "evaluate report diff replay"},
     {"The program itself", "bench info convert devices"},

@@ -29,6 +29,8 @@ void mcs_image_free(struct image *img);
 enum mcs_status mcs_image_write_png(const char *path, const struct image *img);
 /* The same for a mask (height, width): 255 where it is not 0. E_NOMEM, E_IO. */
 enum mcs_status mcs_image_write_mask(const char *path, const uint8_t *mask, int width, int height);
+/* The same for labels (height, width) as grey of 16 bits. E_NOMEM, E_IO. */
+enum mcs_status mcs_image_write_labels(const char *path, const uint16_t *labels, int width, int height);
 /* The PNG as a malloc'ed buffer, for the HTML report. */
 enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes);
 

@@ -1,5 +1,6 @@
 /* PNG through libspng. */
 #include "data/image/image.h"
+#include "data/io/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 
@@ -90,30 +91,48 @@ done:
     return st;
 }
 
-enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes)
+/* A malloc'ed PNG of these pixels, of n bytes. */
+static enum mcs_status encode(struct spng_ihdr *ihdr, const void *pixels, size_t n, uint8_t **bytes, int64_t *n_bytes)
 {
     enum mcs_status st = MCS_OK;
-    size_t n = 0;
+    size_t length = 0;
+
+    *bytes = NULL;
+    *n_bytes = 0;
+    spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
+    MCS_REQUIRE(ctx, MCS_E_NOMEM, "no memory to write a PNG");
+    int error = spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
+    if (!error) error = spng_set_ihdr(ctx, ihdr);
+    if (!error) error = spng_encode_image(ctx, pixels, n, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE);
+    if (!error) *bytes = spng_get_png_buffer(ctx, &length, &error);
+    MCS_REQUIRE_GOTO(!error && *bytes, MCS_E_FAIL, st, done, "cannot make a PNG: %s", spng_strerror(error));
+    *n_bytes = (int64_t)length;
+done:
+    spng_ctx_free(ctx);
+    return st;
+}
+
+enum mcs_status mcs_image_encode_png(const struct image *img, uint8_t **bytes, int64_t *n_bytes)
+{
     struct spng_ihdr ihdr = {.width = (uint32_t)img->width,
                              .height = (uint32_t)img->height,
                              .bit_depth = 8,
                              .color_type = img->channels == 1 ? SPNG_COLOR_TYPE_GRAYSCALE : SPNG_COLOR_TYPE_TRUECOLOR};
-
     *bytes = NULL;
     *n_bytes = 0;
     MCS_REQUIRE(img->pixels && (img->channels == 1 || img->channels == 3), MCS_E_SHAPE,
                 "a PNG of %d channels; want 1 or 3", img->channels);
-    spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
-    MCS_REQUIRE(ctx, MCS_E_NOMEM, "no memory to write a PNG");
-    int error = spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
-    if (!error) error = spng_set_ihdr(ctx, &ihdr);
-    if (!error)
-        error = spng_encode_image(ctx, img->pixels, (size_t)img->width * img->height * img->channels, SPNG_FMT_PNG,
-                                  SPNG_ENCODE_FINALIZE);
-    if (!error) *bytes = spng_get_png_buffer(ctx, &n, &error);
-    MCS_REQUIRE_GOTO(!error && *bytes, MCS_E_FAIL, st, done, "cannot make a PNG: %s", spng_strerror(error));
-    *n_bytes = (int64_t)n;
-done:
-    spng_ctx_free(ctx);
-    return st;
+    return encode(&ihdr, img->pixels, (size_t)img->width * img->height * img->channels, bytes, n_bytes);
+}
+
+enum mcs_status mcs_image_write_labels(const char *path, const uint16_t *labels, int width, int height)
+{
+    struct spng_ihdr ihdr = {
+        .width = (uint32_t)width, .height = (uint32_t)height, .bit_depth = 16, .color_type = SPNG_COLOR_TYPE_GRAYSCALE};
+    uint8_t *bytes;
+    int64_t n_bytes;
+    MCS_TRY(encode(&ihdr, labels, (size_t)width * (size_t)height * sizeof *labels, &bytes, &n_bytes));
+    const enum mcs_status st = mcs_file_write(path, bytes, n_bytes);
+    free(bytes);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }

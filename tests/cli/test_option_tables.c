@@ -14,6 +14,7 @@
 /* The verbs, each with arguments that name an input "nowhere". */
 #define VERBS(X)                                                                                                       \
     X(info, "nowhere")                                                                                                 \
+    X(automask, "-m nowhere -i nowhere -o out")                                                                        \
     X(coarse, "-i nowhere -o out")                                                                                     \
     X(convert, "nowhere -o out")                                                                                       \
     X(diff, "nowhere nowhere")                                                                                         \
