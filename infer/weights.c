@@ -102,6 +102,19 @@ static void *hash(void *p)
     return NULL;
 }
 
+/* With a small stack, since a limit on address space (ulimit -v) counts the default stack's 8 MiB; see
+ * engine/cpu/limits_cpu.c. */
+static int start(struct weights_hash *h)
+{
+    enum { STACK_BYTES = 256 << 10 };
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return 0;
+    const int started = pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 &&
+                        pthread_create(&h->thread, &attributes, hash, h) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
 enum mcs_status mcs_weights_hash_end(struct weights_hash *h, char *hex)
 {
     enum mcs_status st = MCS_OK;
@@ -127,7 +140,7 @@ enum mcs_status mcs_weights_read_hashing(const char *path, struct params *p, str
         free(h);
         return st;
     }
-    h->started = pthread_create(&h->thread, NULL, hash, h) == 0;
+    h->started = start(h);
     st = read_all(h->file, p);
     if (st == MCS_OK)
         *out = h;

@@ -3,13 +3,14 @@
 
 #include "engine/base/memory.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/resource.h>
 
 /* Memory apart from the threads' stacks. Measured as the smallest limit under which `train` and `predict` of a small
  * network run, minus the memory mapped at the start and the stacks: from 24 MiB with one thread to 52 MiB with 16
- * (oneDNN's generated code, one malloc arena per thread where the limit allows it). */
+ * (oneDNN's generated code). */
 enum { RESERVE_MIB = 64, GUARD_KIB = 64 /* guard area below each thread's stack */ };
 
 static enum mcs_status check(int resource, const char *flag, int64_t used, int64_t one, int threads)
@@ -35,6 +36,8 @@ enum mcs_status mcs_cpu_check_limits(int threads)
     size_t stack = 8 << 20; /* if the default cannot be read */
     const struct mcs_process_memory now = mcs_memory_of_process();
     if (now.mapped == 0) return MCS_OK; /* the system does not tell */
+    /* A malloc arena of a thread reserves 64 MiB of addresses, so threads share one where addresses are limited. */
+    if (mcs_memory_rlimit(RLIMIT_AS) < INT64_MAX) mallopt(M_ARENA_MAX, 1);
     if (pthread_getattr_default_np(&attributes) == 0) {
         pthread_attr_getstacksize(&attributes, &stack);
         pthread_attr_destroy(&attributes);
