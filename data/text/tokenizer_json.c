@@ -151,5 +151,7 @@ enum mcs_status mcs_tokenizer_open_folder(const char *folder, struct tokenizer *
     MCS_TRY(mcs_path(path, "%s/tokenizer.json", folder));
     if (mcs_file_exists(path)) return open_json(path, tok);
     MCS_TRY(mcs_path(path, "%s/vocab.txt", folder));
+    MCS_REQUIRE(mcs_file_exists(path), MCS_E_NOINPUT,
+                "%s: has neither tokenizer.json nor vocab.txt; docs/models.md lists the files of each model", folder);
     return mcs_tokenizer_open(path, tok);
 }

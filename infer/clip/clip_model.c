@@ -48,8 +48,9 @@ static enum mcs_status make(const struct clip_config *c, const char *vocab_path,
     m->config = *c;
     m->device = d;
     m->config.vocab = mcs_tokenizer_n_pieces(m->tokenizer);
-    MCS_REQUIRE(m->config.vocab == c->vocab || !c->vocab, MCS_E_DATA, "%s: has %d pieces, the model wants %d",
-                vocab_path, m->config.vocab, c->vocab);
+    MCS_REQUIRE(m->config.vocab == c->vocab || !c->vocab, MCS_E_DATA,
+                "%s: has %d pieces, the model wants %d: take the vocabulary of the same model", vocab_path,
+                m->config.vocab, c->vocab);
     m->params = mcs_params_new();
     MCS_TRY(name_params(&m->config, m->params, name_more));
     return mcs_params_alloc(m->params, d);

@@ -6,7 +6,8 @@ A row is a function that takes a Context and returns its error, a number:
     def _(context): return ...
 
 A row that cannot run here raises Missing("why"). Anything else it raises is a failure. `unit` is printed behind error and
-limit. A file rows_NAME.py in this folder is found by run.py; rows of several parameters are made in a loop."""
+limit. A file rows_NAME.py in this folder is found by run.py; rows of several parameters are made in a loop. A function under
+@several(quantity, case) yields rows of its own: (case, error or None, limit or None, whether it holds)."""
 import json
 import shutil
 import subprocess
@@ -25,6 +26,13 @@ class Missing(Exception):
 def row(quantity, case, limit, unit=""):
     def add(function):
         ROWS.append((quantity, case, limit, unit, function))
+        return function
+    return add
+
+
+def several(quantity, case):
+    def add(function):
+        ROWS.append((quantity, case, None, "", function))
         return function
     return add
 
@@ -96,7 +104,7 @@ def print_table(results, stream=print):
     head = ("quantity", "case", "error", "limit", "verdict", "s")
     lines = [head, tuple("---" for _ in head)]
     lines += [(r["quantity"], r["case"], "" if r["error"] is None else f"{r['error']:.2g}{r['unit']}",
-               f"{r['limit']:g}{r['unit']}", r["verdict"], f"{r['seconds']:.0f}") for r in results]
+               "" if r["limit"] is None else f"{r['limit']:g}{r['unit']}", r["verdict"], f"{r['seconds']:.0f}") for r in results]
     for line in lines:
         stream("| " + " | ".join(line) + " |")
     stream(f"{sum(r['verdict'] == 'holds' for r in results)} hold, "
@@ -111,6 +119,12 @@ def run_rows(context, only=""):
             continue
         begin, error = time.monotonic(), None
         try:
+            if limit is None:
+                for its_case, error, its_limit, holds in function(context):
+                    results.append({"quantity": quantity, "case": its_case, "error": error, "limit": its_limit, "unit": "",
+                                    "verdict": "holds" if holds else "FAILS", "seconds": time.monotonic() - begin})
+                    print(f"{quantity}, {its_case}: {error}, {results[-1]['verdict']}", flush=True)
+                continue
             error = float(function(context))
             verdict = "holds" if error <= limit else "FAILS"
         except (Missing, ImportError) as e:
