@@ -163,6 +163,13 @@ static enum mcs_status copy_files(struct convert_job *job, const char *const *na
     return MCS_OK;
 }
 
+static int has_file(const struct convert_result *r, const char *name)
+{
+    for (int i = 0; i < r->n_files; i++)
+        if (!strcmp(r->files[i], name)) return 1;
+    return 0;
+}
+
 /* Configuration and tokenizer. A layout that does not change keeps its files, byte for byte. */
 static enum mcs_status put_files(struct convert_job *job)
 {
@@ -187,12 +194,12 @@ static enum mcs_status put_files(struct convert_job *job)
     }
     if (sam) return MCS_OK;
     MCS_TRY(copy_files(job, tokenizer, &n));
-    if (!n)
-        r->note = r->to == LAYOUT_HUGGINGFACE_CLIP
-                      ? "no tokenizer lies beside the source: put vocab.json and merges.txt into the folder"
-                  : mcs_layout_family(r->to) == FAMILY_CLIP_BERT
-                      ? "no tokenizer lies beside the source: put vocab.txt or tokenizer.json into the folder"
-                      : NULL;
+    if (r->to == LAYOUT_HUGGINGFACE_CLIP && !has_file(r, "tokenizer.json") &&
+        !(has_file(r, "vocab.json") && has_file(r, "merges.txt")))
+        r->note =
+            "the source's folder has no tokenizer of transformers: put vocab.json and merges.txt into the new one";
+    if (mcs_layout_family(r->to) == FAMILY_CLIP_BERT && !has_file(r, "tokenizer.json") && !has_file(r, "vocab.txt"))
+        r->note = "the source's folder has no tokenizer: put vocab.txt or tokenizer.json into the new one";
     return MCS_OK;
 }
 

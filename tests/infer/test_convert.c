@@ -106,11 +106,17 @@ Test(convert, openai_to_hugging_face)
     struct convert_result r;
     put_openai();
     OK(convert_result(in_folder("src"), in_folder("hf"), "huggingface", &r));
-    cr_expect(r.n_tensors == 46 && r.n_files == 3 && !r.note);
+    cr_expect(r.n_tensors == 46 && r.n_files == 3);
+    cr_expect_str_eq(r.note,
+                     "the source's folder has no tokenizer of transformers: put vocab.json and merges.txt into the "
+                     "new one");
     cr_expect_eq(folder_n_entries(in_folder("hf")), 4);
     expect_file("hf/config.json", "convert/huggingface_clip.json");
     expect_file("hf/preprocessor_config.json", "convert/preprocessor.json");
     file_holds(in_folder("hf/merges.txt"), "#version: 0.2\na b\n");
+    put_text("src/vocab.json", "{}");
+    OK(convert_result(in_folder("src"), in_folder("hf_2"), "huggingface", &r));
+    cr_expect_null(r.note);
     OK(convert(in_folder("hf"), in_folder("back"), "open_clip"));
     expect_file("back/open_clip_config.json", "convert/open_clip_openai.json");
     OK(convert(in_folder("src"), in_folder("same.safetensors"), NULL)); /* the same but for the note in its header */
