@@ -1,15 +1,18 @@
 #include "infer/clip/clip_model.h"
 
 #include "data/io/file.h"
-#include "data/weights/weight_file.h"
+#include "data/weights/layout.h"
+#include "data/weights/weight_write.h"
 #include "engine/base/path.h"
 #include "engine/model/layers.h"
 #include "infer/clip/clip_parts.h"
 #include "infer/weights.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* open_clip's names, then Hugging Face's; the first one is written. */
 static const char *const WEIGHT_FILES[] = {"open_clip_model.safetensors",
@@ -144,14 +147,46 @@ static enum mcs_status write_new(const struct clip_model *m, const char *folder)
     return st;
 }
 
+/* folder/model.safetensors = the weights of `from` in transformers' names, or those of MedCLIP-SAMv2's port. */
+static enum mcs_status write_hugging_face(const struct clip_model *m, const char *from, const char *folder)
+{
+    static const char *const meta[][2] = {{"format", "pt"}};
+    char path[MCS_PATH_BYTES];
+    struct weight_file *file, *view = NULL;
+    struct weight_out *out = NULL;
+    MCS_TRY(mcs_path(path, "%s/model.safetensors", folder));
+    MCS_TRY(mcs_weight_file_open(from, &file));
+    enum mcs_status st =
+        mcs_weight_view(file, m->config.t_openai ? LAYOUT_HUGGINGFACE_CLIP : LAYOUT_MEDCLIP_SAMV2, &view);
+    const int n = st == MCS_OK ? mcs_weight_file_count(view) : 0;
+    if (st == MCS_OK) out = calloc((size_t)n + 1, sizeof *out);
+    if (st == MCS_OK && !out) st = MCS_FAIL(MCS_E_NOMEM, "%s: no memory for a list of %d tensors", path, n);
+    for (int i = 0; i < n && out; i++) {
+        const struct weight_tensor *t = mcs_weight_file_at(view, i);
+        out[i] = (struct weight_out){.name = t->name, .type = t->type, .nd = t->nd, .file = view, .source = t};
+        memcpy(out[i].dims, t->dims, sizeof t->dims);
+    }
+    if (st == MCS_OK) st = mcs_safetensors_write(path, n, out, 1, meta);
+    free(out);
+    mcs_weight_file_close(view);
+    mcs_weight_file_close(file);
+    return st;
+}
+
 enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half)
 {
     char path[MCS_PATH_BYTES];
     MCS_TRY(mcs_folder_make(folder));
     const int kept = m->files.n && !memcmp(&m->files.config, &m->config, sizeof m->config);
+    MCS_REQUIRE(kept || !m->config.t_openai, MCS_E_USAGE, "%s: a model with OpenAI's towers is written as it was read",
+                folder);
     MCS_TRY(kept ? mcs_clip_files_write(&m->files, folder) : write_new(m, folder));
     MCS_TRY(mcs_path(path, "%s/%s", folder, WEIGHT_FILES[0]));
-    return mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION);
+    MCS_TRY(mcs_weights_write(path, m->params, half, "start.", "CLIP by mcsam " MCS_VERSION));
+    if (!kept || !m->config.hugging_face) return MCS_OK;
+    MCS_TRY(write_hugging_face(m, path, folder));
+    MCS_REQUIRE(unlink(path) == 0, MCS_E_IO, "%s: cannot remove: %s", path, strerror(errno));
+    return MCS_OK;
 }
 
 void mcs_clip_model_close(struct clip_model *m)

@@ -73,7 +73,8 @@ enum mcs_status mcs_clip_model_new(const struct clip_config *c, const char *voca
                                    struct clip_model *m);
 void mcs_clip_model_close(struct clip_model *m);
 /* Writes the folder: weights (half: float16) and the configuration and tokenizer files that the model was read from,
- * byte for byte, so that open_clip loads it as it loaded the original; for a new model its configuration and
+ * byte for byte, so that open_clip loads it as it loaded the original, or transformers (then the weights are
+ * model.safetensors in its names); for a new model its configuration and
  * vocabulary. Each file is written atomically. */
 enum mcs_status mcs_clip_model_save(const struct clip_model *m, const char *folder, int half);
 

@@ -338,6 +338,13 @@ static void make_texts(void)
     put_text("vocabulary", "small", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nbright\nlesion\n##s\n,\n");
     put_text("vocabulary", "crlf", "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n\xe6\x96\xb0\r\n##\xcc\x81");
     put_text("vocabulary", "merges", "#version: 0.2\nl e\nle s\nn</w> t\ni o\nio n</w>\n");
+    put_text(
+        "vocabulary", "bpe_json",
+        "{\"normalizer\": {\"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Replace\"}, {\"type\": \"Lowercase\""
+        "}]}, \"pre_tokenizer\": {\"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"'s|'t|'re"
+        "|'ve|'m|'ll|'d|[\\\\p{L}]+|[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"}}, {\"type\": \"ByteLevel\"}]}, \"model\""
+        ": {\"type\": \"BPE\", \"end_of_word_suffix\": \"</w>\", \"merges\": [\"l e\", [\"le\", \"s\"]], \"vocab\": {"
+        "\"!\": 0, \"<|endoftext|>\": 515}}}");
     put_text("vocabulary", "tokenizer_json",
              "{\"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, "
              "\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \"cls\": [\"[CLS]\", 2]}, "
@@ -415,6 +422,17 @@ static void make_models(void)
         "\"timm_pool\": \"\", \"image_size\": 32}, \"text_cfg\": {\"hf_model_name\": \"bert\", \"hf_tokenizer_name\": "
         "\"bert\", \"hf_pooler_type\": \"cls_last_hidden_state_pooler\", \"context_length\": 9}}, \"preprocess_cfg\": "
         "{\"size\": 32}, \"mcsam_cfg\": {\"text_cfg\": {\"layers\": 1}}}");
+    put_text("model", "openai",
+             "{\"model_cfg\": {\"embed_dim\": 8, \"quick_gelu\": true, \"vision_cfg\": {\"image_size\": 16, \"layer"
+             "s\": 2, \"width\": 64, \"patch_size\": 8, \"mlp_ratio\": 2.5, \"norm_kwargs\": {\"eps\": 1e-6}}, \"tex"
+             "t_cfg\": {\"context_length\": 9, \"vocab_size\": 600, \"width\": 16, \"heads\": 2, \"layers\": 1, \"po"
+             "ol_type\": \"eos\", \"eos_id\": 599}}, \"preprocess_cfg\": {\"size\": [16, 16]}}");
+    put_text("model", "hugging_face",
+             "{\"model_type\": \"clip\", \"projection_dim\": 8, \"text_config\": {\"hidden_size\": 16, \"intermedia"
+             "te_size\": 32, \"num_attention_heads\": 2, \"num_hidden_layers\": 1, \"vocab_size\": 600, \"eos_to"
+             "ken_id\": 2}, \"vision_config\": {\"hidden_size\": 16, \"num_attention_heads\": 2, \"image_size\": "
+             "16, \"patch_size\": 8, \"hidden_act\": \"gelu\"}, \"size\": {\"shortest_edge\": 16}, \"crop_size\": 16"
+             ", \"image_mean\": [0.5, 0.5, 0.5]}");
     put_text("model", "sam",
              "{\"image_size\": 32, \"patch\": 8, \"width\": 16, \"depth\": 2, \"heads\": 2, \"window\": 3, \"mlp\": "
              "32, \"embed\": 16, \"d_heads\": 2, "

@@ -515,6 +515,84 @@ Test(clip_config, a_literal_pad_has_no_row)
     mcs_cpu_close(&d);
 }
 
+/* A folder with OpenAI's towers of toy size and 512 + 700 + 2 ids; text: open_clip's or Hugging Face's configuration.
+ */
+static void openai_folder(const char *config)
+{
+    struct clip_config c;
+    struct device d;
+    OK(mcs_folder_make(shell_path("o")));
+    expect("rm -f o/*; cp " MCS_SOURCE_DIR "/tests/golden/bpe_merges.txt o/merges.txt", 0, "");
+    shell_write(config,
+                strstr(config, "open_clip")
+                    ? "{\"model_cfg\": {\"embed_dim\": 8, \"vision_cfg\": {\"image_size\": 16, \"patch_size\": 8, "
+                      "\"width\": 16, \"head_width\": 8, \"layers\": 2}, \"text_cfg\": {\"width\": 16, "
+                      "\"heads\": 2, \"layers\": 2, \"context_length\": 16, \"vocab_size\": 1214}}}"
+                    : "{\"model_type\": \"clip\", \"projection_dim\": 8, \"vision_config\": {\"image_size\": 16, "
+                      "\"patch_size\": 8, \"hidden_size\": 16, \"intermediate_size\": 64, "
+                      "\"num_attention_heads\": 2, \"num_hidden_layers\": 2}, \"text_config\": {\"hidden_size\": 16, "
+                      "\"intermediate_size\": 64, \"num_attention_heads\": 2, \"num_hidden_layers\": 2, "
+                      "\"max_position_embeddings\": 16, \"vocab_size\": 1214}}");
+    OK(mcs_cpu_open(1, &d));
+    OK(mcs_clip_config_read(shell_path("o"), &c));
+    struct params *p = mcs_params_new();
+    OK(mcs_clip_params_declare(&c, p));
+    OK(mcs_params_alloc(p, &d));
+    OK(mcs_params_init(p, 3));
+    OK(mcs_weights_write(shell_path("o/open_clip_model.safetensors"), p, 0, NULL, NULL));
+    mcs_params_free(p);
+    mcs_cpu_close(&d);
+}
+
+/* OpenAI's captions end at the first end token, and the first keys are their last rows; id 0 is "!", not padding. A
+ * saved model reads back the same; it has Hugging Face's names where the folder was theirs. */
+Test(clip_config, openais_captions_and_folders)
+{
+    static const char *const texts[] = {"! <end_of_text> left", "<|endoftext|> <end_of_text>"};
+    for (int hf = 0; hf < 2; hf++) {
+        int32_t ids[64], position[64], key[64], offset[3];
+        int64_t rows;
+        struct clip_model m, again;
+        struct device d;
+        float embedding[2][16];
+        openai_folder(hf ? "o/config.json" : "o/open_clip_config.json");
+        OK(mcs_cpu_open(1, &d));
+        OK(mcs_clip_model_open(shell_path("o"), &d, &m));
+        OK(mcs_clip_pack_texts(&m, texts, NULL, 2, ids, position, key, offset, &rows));
+        cr_expect(key[0] == offset[1] - 1 && key[1] == offset[2] - 1 && rows == offset[2]);
+        cr_expect(ids[0] == 1212 && ids[key[0]] == 1213 && ids[key[1]] == 1213 && position[key[0]] == key[0]);
+        if (!hf) cr_expect(offset[1] == 3 && mcs_tokenizer_id(m.tokenizer, "!</w>") == ids[1]);
+        if (hf) cr_expect_eq(offset[2] - offset[1], 2); /* <|endoftext|> is the end here */
+        OK(mcs_clip_embed_texts(&m, texts, 2, 1, embedding[0]));
+        OK(mcs_clip_model_save(&m, shell_path("p"), 0));
+        expect("ls p | tr '\\n' ' '", 0,
+               hf ? "config.json merges.txt model.safetensors "
+                  : "merges.txt open_clip_config.json open_clip_model.safetensors ");
+        if (hf)
+            expect("mcs=p/model.safetensors; grep -a -c text_model.encoder.layers.1.self_attn.q_proj.weight $mcs", 0,
+                   "1");
+        OK(mcs_clip_model_open(shell_path("p"), &d, &again));
+        OK(mcs_clip_embed_texts(&again, texts, 2, 1, embedding[1]));
+        cr_expect_arr_eq(embedding[0], embedding[1], sizeof embedding[0]);
+        mcs_clip_model_close(&again);
+        m.config.dropout = 0.5f; /* another configuration than the folder's files */
+        cr_expect_eq(mcs_clip_model_save(&m, shell_path("q"), 0), MCS_E_USAGE);
+        mcs_error_clear();
+        mcs_clip_model_close(&m);
+        mcs_cpu_close(&d);
+        expect("rm -r p q", 0, "");
+    }
+    expect("rm o/merges.txt", 0, "");
+    struct clip_model m;
+    struct device d;
+    OK(mcs_cpu_open(1, &d));
+    cr_expect_eq(mcs_clip_model_open(shell_path("o"), &d, &m), MCS_E_NOINPUT);
+    cr_expect(strstr(mcs_error_message(), "o: no tokenizer: want tokenizer.json, merges.txt"), "%s",
+              mcs_error_message());
+    mcs_error_clear();
+    mcs_cpu_close(&d);
+}
+
 /* A new model of BiomedCLIP's sizes gets open_clip's layout, without a key that open_clip does not know. */
 Test(clip_config, biomedclips_sizes_are_written_as_open_clip_has_them)
 {
