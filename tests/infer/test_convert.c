@@ -269,6 +269,16 @@ Test(convert, nothing_is_overwritten)
     file_holds(in_folder("a"), "x");
     OK(mcs_file_sha256(weights, hex[1]));
     cr_expect_str_eq(hex[0], hex[1]);
+    /* a part of several files */
+    char index[8192] = "{\"weight_map\": {", *at = index + strlen(index);
+    for (int i = 0; i < n_tensors; i++)
+        at += sprintf(at, "%s\"%s\": \"1.safetensors\"", i ? ", " : "", tensors[i].name);
+    sprintf(at, "}}");
+    put_text("src/w.index.json", index);
+    OK(mcs_safetensors_write(in_folder("src/1.safetensors"), n_tensors, tensors, 0, NULL));
+    fails_with(convert(in_folder("src/w.index.json"), in_folder("src/1.safetensors"), NULL), MCS_E_USAGE,
+               "1.safetensors: is the input, which is not overwritten");
+    OK(convert(in_folder("src/w.index.json"), in_folder("joined.pt"), NULL));
     OK(mcs_folder_make(in_folder("empty")));
     OK(convert(in_folder("src"), in_folder("empty"), "huggingface"));
 }
