@@ -64,7 +64,8 @@ static enum mcs_status noise(struct device *d, const struct noise_args *a)
 
 static enum mcs_status adam(struct device *d, const struct adam_args *a)
 {
-    const float t = (float)a->step, c1 = 1 - powf(0.9f, t), c2 = sqrtf(1 - powf(0.999f, t)), rate = a->lr / c1;
+    /* in double: 1 - 0.999f has only five digits, an error that every update would have */
+    const float c2 = (float)sqrt(1 - pow(0.999, a->step)), rate = (float)((double)a->lr / (1 - pow(0.9, a->step)));
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < a->n; i++) {
         const float g = a->g[i];
