@@ -248,7 +248,9 @@ static enum mcs_status run_all(const struct automask_command *c, struct sam_mode
     MCS_TRY_GOTO(list_images(c->input, &r.images), st, done);
     if (c->embeddings.save) MCS_TRY_GOTO(mcs_folder_make(c->embeddings.save), st, done);
     MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output,
-                              mcs_arena_printf(&r.arena, "model_sha256: %s\n", m->sha256), &r.run),
+                              mcs_arena_printf(&r.arena, "model_sha256: %s\npreprocess: %s\n", m->sha256,
+                                               mcs_sam_preprocess_name(m->config.preprocess)),
+                              &r.run),
                  st, done);
     MCS_TRY_GOTO(mcs_run_save_config(r.run), st, done);
     MCS_TRY_GOTO(find_done(&r), st, done);

@@ -90,7 +90,8 @@ static enum mcs_status check_paths(const struct segment_command *c)
 static enum mcs_status start(struct segment_work *w, const struct request_list *list, struct arena *a)
 {
     const struct segment_command *c = w->c;
-    const char *more = mcs_arena_printf(a, "clip_sha256: %s\nsam_sha256: %s\n", w->clip.sha256, w->sam.sha256);
+    const char *more = mcs_arena_printf(a, "clip_sha256: %s\nsam_sha256: %s\nsam_preprocess: %s\n", w->clip.sha256,
+                                        w->sam.sha256, mcs_sam_preprocess_name(w->sam.config.preprocess));
     if (c->m2ib.noise) {
         char hex[65];
         MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
@@ -139,9 +140,10 @@ static enum mcs_status write_summary(struct segment_work *w, int n, int *n_empty
         *n_empty += is_empty(one);
         json_array_foreach(json_object_get(one, "slices"), k, slice) *n_empty += is_empty(slice);
     }
-    json_t *root = json_pack("{s:{s:s, s:s, s:s, s:I, s:s, s:s}, s:O}", "made_by", "verb", "segment", "version",
+    json_t *root = json_pack("{s:{s:s, s:s, s:s, s:I, s:s, s:s, s:s}, s:O}", "made_by", "verb", "segment", "version",
                              MCS_VERSION, "form", mcs_form_text(c->common.form, &a), "seed", (json_int_t)c->common.seed,
-                             "clip_sha256", w->clip.sha256, "sam_sha256", w->sam.sha256, "cases", cases);
+                             "clip_sha256", w->clip.sha256, "sam_sha256", w->sam.sha256, "preprocess",
+                             mcs_sam_preprocess_name(w->sam.config.preprocess), "cases", cases);
     st = mcs_json_write(root, JSON_INDENT(1) | JSON_REAL_PRECISION(7), "%s/summary.json", c->output);
     if (st == MCS_OK && c->keep_stages && json_array_size(boxes))
         st = mcs_boxes_write_json(folder_of(c, "/coarse/boxes.json", &a), boxes, NULL);

@@ -198,7 +198,9 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
     MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
     MCS_TRY_GOTO(mcs_cases_list(c->input, MCS_IMAGE_ENDINGS, NULL, &f.images), st, done);
     MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output,
-                              mcs_arena_printf(&f.arena, "model_sha256: %s\n", m->sha256), &f.run),
+                              mcs_arena_printf(&f.arena, "model_sha256: %s\npreprocess: %s\n", m->sha256,
+                                               mcs_sam_preprocess_name(m->config.preprocess)),
+                              &f.run),
                  st, done);
     MCS_TRY_GOTO(mcs_run_save_config(f.run), st, done);
     find_done(&f);

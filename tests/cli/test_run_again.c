@@ -130,6 +130,7 @@ Test(run_again, saliency)
     check("mcsam segment --clip clip --sam sam -i img --text lung --steps 2 --copies 2 --noise noise.npy -o seg",
           (const struct change[]){{"cp new.clip/* clip", "clip_sha256"},
                                   {"cp new.sam/* sam", "sam_sha256"},
+                                  {"sed -i '1s/{/{\"preprocess\": \"medsam\",/' sam/sam_config.json", "sam_preprocess"},
                                   {"cp new.npy noise.npy", "noise_sha256"},
                                   {0}});
 }

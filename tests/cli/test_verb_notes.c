@@ -241,6 +241,15 @@ Test(verb_notes, segment)
     cr_expect_eq(number("out/saliency/b.h5", "seed"), 6);
 }
 
+/* The preparation of SAM's images is an option, and noted. */
+Test(verb_notes, segment_with_medsam)
+{
+    expect("mcsam segment --clip clip --sam sam -i img/a.png --text lung --steps 2 --preprocess medsam -o out && cat "
+           "out/summary.json",
+           0, "\"preprocess\": \"medsam\"");
+    expect("mcsam segment --clip clip --sam sam -i img/a.png --text lung --preprocess clip -o none", 2, "");
+}
+
 Test(verb_notes, sam_on_a_folder)
 {
     shell_write("boxes.json",
