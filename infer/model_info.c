@@ -32,6 +32,14 @@ static int count_blocks(const struct weight_file *f, const char *before, const c
     }
 }
 
+/* 1: all n sizes are there, and the image and the depths are plausible. */
+static int plausible(const struct clip_config *c, const int *sizes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (sizes[i] <= 0) return 0;
+    return c->image_size <= 4096 && c->v_depth <= 256 && c->t_depth <= 256;
+}
+
 /* The sizes of a CLIP of BiomedCLIP's form. Heads have no tensor; they do not matter for the shapes. 0: impossible. */
 static int clip_sizes(const struct weight_file *f, struct clip_config *c)
 {
@@ -54,19 +62,22 @@ static int clip_sizes(const struct weight_file *f, struct clip_config *c)
     c->v_heads = c->t_heads = 1;
     const int all[] = {c->embed,   c->patch,     c->v_width, c->v_depth, c->v_mlp, c->image_size, c->vocab,
                        c->t_width, c->positions, c->types,   c->t_depth, c->t_mlp, c->t_proj};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i] <= 0) return 0;
-    return c->image_size <= 4096 && c->v_depth <= 256 && c->t_depth <= 256;
+    return plausible(c, all, sizeof all / sizeof *all);
 }
 
 /* ---- the models that are read ---- */
+
+static int has_clip_config(const char *folder, struct arena *a)
+{
+    return mcs_file_exists(mcs_arena_printf(a, "%s/open_clip_config.json", folder)) ||
+           mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder));
+}
 
 static enum mcs_status recognise_clip(const struct weight_file *f, const char *folder, struct arena *a,
                                       struct params *p, struct model_info *info)
 {
     const struct clip_config b = mcs_clip_biomed();
     struct clip_config c;
-    const char *config = mcs_arena_printf(a, "%s/open_clip_config.json", folder);
     info->name = "CLIP of BiomedCLIP's form";
     const int known = clip_sizes(f, &c);
     if (known && c.v_width == b.v_width && c.v_depth == b.v_depth && c.vocab == b.vocab && c.t_depth == b.t_depth)
@@ -79,8 +90,7 @@ static enum mcs_status recognise_clip(const struct weight_file *f, const char *f
                              "CLIP of BiomedCLIP's form (image %d, patch %d, width %d, %d blocks; text width %d, "
                              "%d layers)",
                              c.image_size, c.patch, c.v_width, c.v_depth, c.t_width, c.t_depth);
-    const int has_config = mcs_file_exists(config) || mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder)),
-              vocab = c.vocab;
+    const int has_config = has_clip_config(folder, a), vocab = c.vocab;
     if (has_config && mcs_clip_config_read(folder, &c) == MCS_OK) {
         if (!c.vocab) c.vocab = vocab; /* that of vocab.txt */
     } else if (!known) {
@@ -115,9 +125,7 @@ static int openai_sizes(const struct weight_file *f, struct clip_config *c)
     c->v_heads = c->t_heads = 1;
     const int all[] = {c->embed, c->patch,   c->v_width,   c->v_depth, c->v_mlp, c->image_size,
                        c->vocab, c->t_width, c->positions, c->t_depth, c->t_mlp};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i] <= 0) return 0;
-    return c->image_size <= 4096 && c->v_depth <= 256 && c->t_depth <= 256;
+    return plausible(c, all, sizeof all / sizeof *all);
 }
 
 static enum mcs_status recognise_openai(const struct weight_file *f, const char *folder, struct arena *a,
@@ -134,9 +142,7 @@ static enum mcs_status recognise_openai(const struct weight_file *f, const char 
                                   : c.v_width == 1024 && c.v_depth == 24 ? "L"
                                                                          : "other",
                                   c.patch, c.image_size, c.t_width, c.t_depth);
-    const int has_config = mcs_file_exists(mcs_arena_printf(a, "%s/open_clip_config.json", folder)) ||
-                           mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder));
-    if (!has_config)
+    if (!has_clip_config(folder, a))
         info->note = "to use it put its configuration and the tokenizer's files beside it";
     else if (mcs_clip_config_read(folder, &read) != MCS_OK)
         info->note = mcs_arena_strdup(a, mcs_error_message());
