@@ -22,16 +22,6 @@ static int size_of(const struct weight_file *f, const char *name, int nd, int d)
     return t && t->nd == nd && t->dims[d] <= 1 << 20 ? (int)t->dims[d] : 0;
 }
 
-/* Number of blocks: the first k for which the name, formatted with k, is not there. */
-static int count_blocks(const struct weight_file *f, const char *before, const char *after)
-{
-    char name[128];
-    for (int k = 0;; k++) {
-        snprintf(name, sizeof name, "%s%d%s", before, k, after);
-        if (!mcs_weight_file_find(f, name)) return k;
-    }
-}
-
 /* 1: all n sizes are there, and the image and the depths are plausible. */
 static int plausible(const struct clip_config *c, const int *sizes, size_t n)
 {
@@ -48,14 +38,14 @@ static int clip_sizes(const struct weight_file *f, struct clip_config *c)
     c->embed = size_of(f, "visual.head.proj.weight", 2, 0);
     c->patch = size_of(f, "visual.trunk.patch_embed.proj.weight", 4, 3);
     c->v_width = size_of(f, "visual.trunk.cls_token", 3, 2);
-    c->v_depth = count_blocks(f, "visual.trunk.blocks.", ".norm1.weight");
+    c->v_depth = mcs_weight_file_blocks(f, "visual.trunk.blocks.", ".norm1.weight");
     c->v_mlp = size_of(f, "visual.trunk.blocks.0.mlp.fc1.weight", 2, 0);
     c->image_size = c->patch * (int)lround(sqrt(size_of(f, "visual.trunk.pos_embed", 3, 1) - 1.0));
     c->vocab = size_of(f, word, 2, 0);
     c->t_width = size_of(f, word, 2, 1);
     c->positions = size_of(f, "text.transformer.embeddings.position_embeddings.weight", 2, 0);
     c->types = size_of(f, "text.transformer.embeddings.token_type_embeddings.weight", 2, 0);
-    c->t_depth = count_blocks(f, "text.transformer.encoder.layer.", ".output.dense.weight");
+    c->t_depth = mcs_weight_file_blocks(f, "text.transformer.encoder.layer.", ".output.dense.weight");
     c->t_mlp = size_of(f, "text.transformer.encoder.layer.0.intermediate.dense.weight", 2, 0);
     c->t_proj = size_of(f, "text.proj.0.weight", 2, 0);
     c->context = c->positions < c->context ? c->positions : c->context;
@@ -114,13 +104,13 @@ static int openai_sizes(const struct weight_file *f, struct clip_config *c)
     c->embed = size_of(f, "visual.proj", 2, 1);
     c->patch = size_of(f, "visual.conv1.weight", 4, 3);
     c->v_width = size_of(f, "visual.class_embedding", 1, 0);
-    c->v_depth = count_blocks(f, "visual.transformer.resblocks.", ".ln_1.weight");
+    c->v_depth = mcs_weight_file_blocks(f, "visual.transformer.resblocks.", ".ln_1.weight");
     c->v_mlp = size_of(f, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2, 0);
     c->image_size = c->patch * (int)lround(sqrt(size_of(f, "visual.positional_embedding", 2, 0) - 1.0));
     c->vocab = size_of(f, "token_embedding.weight", 2, 0);
     c->t_width = size_of(f, "token_embedding.weight", 2, 1);
     c->positions = c->context = size_of(f, "positional_embedding", 2, 0);
-    c->t_depth = count_blocks(f, "transformer.resblocks.", ".ln_1.weight");
+    c->t_depth = mcs_weight_file_blocks(f, "transformer.resblocks.", ".ln_1.weight");
     c->t_mlp = size_of(f, "transformer.resblocks.0.mlp.c_fc.weight", 2, 0);
     c->v_heads = c->t_heads = 1;
     const int all[] = {c->embed, c->patch,   c->v_width,   c->v_depth, c->v_mlp, c->image_size,

@@ -226,6 +226,15 @@ const struct weight_tensor *mcs_weight_file_find(const struct weight_file *f, co
     return t;
 }
 
+int mcs_weight_file_blocks(const struct weight_file *f, const char *before, const char *after)
+{
+    char name[160];
+    for (int k = 0;; k++) {
+        snprintf(name, sizeof name, "%s%d%s", before, k, after);
+        if (!mcs_weight_file_find(f, name)) return k;
+    }
+}
+
 const char *mcs_weight_file_metadata(const struct weight_file *f, const char *key)
 {
     for (int i = 0; i < f->n_meta; i++)

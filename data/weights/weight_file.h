@@ -63,6 +63,8 @@ int mcs_weight_file_count(const struct weight_file *file);
 const struct weight_tensor *mcs_weight_file_at(const struct weight_file *file, int i); /* by name; NULL: none */
 /* The tensor of this name, or of this name with one of the prefixes above; NULL: not there. */
 const struct weight_tensor *mcs_weight_file_find(const struct weight_file *file, const char *name);
+/* Number of blocks: the first k for which there is no tensor "{before}{k}{after}". */
+int mcs_weight_file_blocks(const struct weight_file *file, const char *before, const char *after);
 /* safetensors' __metadata__ and the index's metadata; NULL: not there. */
 const char *mcs_weight_file_metadata(const struct weight_file *file, const char *key);
 /* The whole object of a PyTorch file, such as a checkpoint's epoch and optimizer; NULL for other kinds. The keys that

@@ -19,13 +19,13 @@ static struct clip_facts bert_sizes(const struct convert_job *job)
     c.patch = mcs_convert_size(job, "visual.trunk.patch_embed.proj.weight", 3);
     c.v_tokens = mcs_convert_size(job, "visual.trunk.pos_embed", 1);
     c.v_width = mcs_convert_size(job, "visual.trunk.cls_token", 2);
-    c.v_layers = mcs_convert_blocks(job, "visual.trunk.blocks.", ".norm1.weight");
+    c.v_layers = mcs_weight_file_blocks(job->model, "visual.trunk.blocks.", ".norm1.weight");
     c.v_mlp = mcs_convert_size(job, "visual.trunk.blocks.0.mlp.fc1.weight", 0);
     c.vocab = mcs_convert_size(job, word, 0);
     c.t_width = mcs_convert_size(job, word, 1);
     c.positions = mcs_convert_size(job, "text.transformer.embeddings.position_embeddings.weight", 0);
     c.types = mcs_convert_size(job, "text.transformer.embeddings.token_type_embeddings.weight", 0);
-    c.t_layers = mcs_convert_blocks(job, "text.transformer.encoder.layer.", ".output.dense.weight");
+    c.t_layers = mcs_weight_file_blocks(job->model, "text.transformer.encoder.layer.", ".output.dense.weight");
     c.t_mlp = mcs_convert_size(job, "text.transformer.encoder.layer.0.intermediate.dense.weight", 0);
     c.t_proj = mcs_convert_size(job, "text.proj.0.weight", 0);
     return c;
@@ -38,12 +38,12 @@ static struct clip_facts openai_sizes(const struct convert_job *job)
     c.patch = mcs_convert_size(job, "visual.conv1.weight", 3);
     c.v_tokens = mcs_convert_size(job, "visual.positional_embedding", 0);
     c.v_width = mcs_convert_size(job, "visual.class_embedding", 0);
-    c.v_layers = mcs_convert_blocks(job, "visual.transformer.resblocks.", ".ln_1.weight");
+    c.v_layers = mcs_weight_file_blocks(job->model, "visual.transformer.resblocks.", ".ln_1.weight");
     c.v_mlp = mcs_convert_size(job, "visual.transformer.resblocks.0.mlp.c_fc.weight", 0);
     c.vocab = mcs_convert_size(job, "token_embedding.weight", 0);
     c.t_width = mcs_convert_size(job, "token_embedding.weight", 1);
     c.positions = mcs_convert_size(job, "positional_embedding", 0);
-    c.t_layers = mcs_convert_blocks(job, "transformer.resblocks.", ".ln_1.weight");
+    c.t_layers = mcs_weight_file_blocks(job->model, "transformer.resblocks.", ".ln_1.weight");
     c.t_mlp = mcs_convert_size(job, "transformer.resblocks.0.mlp.c_fc.weight", 0);
     return c;
 }

@@ -11,15 +11,6 @@ int mcs_convert_size(const struct convert_job *job, const char *name, int d)
     return t && d < t->nd && t->dims[d] <= 1 << 20 ? (int)t->dims[d] : 0;
 }
 
-int mcs_convert_blocks(const struct convert_job *job, const char *before, const char *after)
-{
-    char name[160];
-    for (int k = 0;; k++) {
-        snprintf(name, sizeof name, "%s%d%s", before, k, after);
-        if (!mcs_weight_file_find(job->model, name)) return k;
-    }
-}
-
 enum mcs_status mcs_convert_json(const struct convert_job *job, const char *name, const char **path, json_t **root)
 {
     *root = NULL;

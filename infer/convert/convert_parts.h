@@ -20,8 +20,6 @@ enum mcs_status mcs_convert_sam_config(struct convert_job *job);
 
 /* Size d of a tensor of the model; 0 where it is not there. */
 int mcs_convert_size(const struct convert_job *job, const char *name, int d);
-/* Blocks: the first k for which "BEFOREkAFTER" is not there. */
-int mcs_convert_blocks(const struct convert_job *job, const char *before, const char *after);
 /* Reads FOLDER/name of the source; *root NULL where it has none. *path: for messages. */
 enum mcs_status mcs_convert_json(const struct convert_job *job, const char *name, const char **path, json_t **root);
 /* Writes a JSON file of the target, unless this is a dry run; releases root. */

@@ -36,7 +36,7 @@ static struct sam_config sizes_of(const struct convert_job *job)
     c.width = mcs_convert_size(job, "image_encoder.pos_embed", 3);
     c.patch = mcs_convert_size(job, "image_encoder.patch_embed.proj.weight", 3);
     c.image_size = c.patch * mcs_convert_size(job, "image_encoder.pos_embed", 1);
-    c.depth = mcs_convert_blocks(job, "image_encoder.blocks.", ".norm1.weight");
+    c.depth = mcs_weight_file_blocks(job->model, "image_encoder.blocks.", ".norm1.weight");
     c.mlp = mcs_convert_size(job, "image_encoder.blocks.0.mlp.lin1.weight", 0);
     c.heads = quotient(c.width, mcs_convert_size(job, "image_encoder.blocks.0.attn.rel_pos_h", 1));
     c.embed = mcs_convert_size(job, "image_encoder.neck.0.weight", 0);
@@ -89,7 +89,7 @@ static enum mcs_status read_source(const struct convert_job *job, struct sam_con
     json_t *root;
     *c = sizes_of(job);
     MCS_TRY(mcs_arena_status(job->arena));
-    MCS_REQUIRE(mcs_convert_blocks(job, "mask_decoder.transformer.layers.", ".norm1.weight") == 2 &&
+    MCS_REQUIRE(mcs_weight_file_blocks(job->model, "mask_decoder.transformer.layers.", ".norm1.weight") == 2 &&
                     mcs_convert_size(job, "mask_decoder.mask_tokens.weight", 0) == SAM_MASKS,
                 MCS_E_DATA, "%s: a mask decoder of 2 layers and %d masks is supported",
                 mcs_weight_file_path(job->model), SAM_MASKS);
