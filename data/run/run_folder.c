@@ -23,7 +23,8 @@ struct run_folder {
     char name[NAME_MAX + 1];                           /* of the only file; "" for a folder */
     struct run_lock lock;
     struct run_record record;
-    const char *verb, *options; /* the options that affect results */
+    struct run_more late;       /* lines NULL: none */
+    const char *verb, *options; /* the options that affect results; NULL: not known yet */
     char options_hash[65];
     int made;        /* this run created the folder */
     int fd;          /* the record, for appending; -1: not open yet */
@@ -73,7 +74,7 @@ done:
 /* 1 for a case or options of this verb with other options than this run's. */
 static int is_outdated(const struct run_folder *run, const json_t *line)
 {
-    return !strcmp(mcs_record_get(line, "verb"), run->verb) &&
+    return run->options && !strcmp(mcs_record_get(line, "verb"), run->verb) &&
            strcmp(mcs_record_get(line, "options"), run->options_hash) != 0;
 }
 
@@ -124,8 +125,33 @@ static void warn_other_options(const struct run_folder *run)
     mcs_arena_free(&a);
 }
 
+/* Completes the run's options with the lines that may be known late. */
+static enum mcs_status complete_options(struct run_folder *run, const char *more)
+{
+    if (run->options) return MCS_OK;
+    if (run->late.lines) MCS_TRY(run->late.lines(run->late.context, &run->arena, &more));
+    const char *text = mcs_arena_printf(&run->arena, "%s%s", run->command->options, more ? more : "");
+    const char *options = mcs_options_filter(mcs_record_encode(&run->arena, text), 0, &run->arena);
+    MCS_TRY(mcs_arena_status(&run->arena));
+    mcs_sha256(options, (int64_t)strlen(options), run->options_hash);
+    run->options = options;
+    warn_other_options(run);
+    return MCS_OK;
+}
+
+static int has_cases(const struct run_folder *run)
+{
+    const char *key;
+    json_t *line;
+    json_object_foreach(run->record.cases, key, line)
+    {
+        if (!strcmp(mcs_record_get(line, "verb"), run->verb)) return 1;
+    }
+    return 0;
+}
+
 static enum mcs_status open_run(const struct mcs_command *command, const char *folder, const char *name,
-                                const char *more, struct run_folder **out)
+                                const char *more, struct run_more late, struct run_folder **out)
 {
     struct run_folder *run = calloc(1, sizeof *run);
     char lock[MCS_PATH_BYTES], what[MCS_PATH_BYTES];
@@ -134,6 +160,7 @@ static enum mcs_status open_run(const struct mcs_command *command, const char *f
     MCS_REQUIRE(run, MCS_E_NOMEM, "%s: no memory", folder);
     run->command = command;
     run->verb = command->verb;
+    run->late = late;
     run->fd = run->lock.fd = -1;
     run->waiting = json_array();
     MCS_TRY_GOTO(mcs_path_room(folder), st, fail);
@@ -149,11 +176,7 @@ static enum mcs_status open_run(const struct mcs_command *command, const char *f
     MCS_REQUIRE_GOTO(realpath(folder, run->real), MCS_E_IO, st, fail, "%s: cannot write: %s", folder, strerror(errno));
     MCS_TRY_GOTO(mcs_run_lock(lock, what, run->verb, &run->lock), st, fail);
     MCS_TRY_GOTO(mcs_record_read(run->path, &run->record), st, fail);
-    const char *text = mcs_arena_printf(&run->arena, "%s%s", command->options, more ? more : "");
-    run->options = mcs_options_filter(mcs_record_encode(&run->arena, text), 0, &run->arena);
-    MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, fail);
-    mcs_sha256(run->options, (int64_t)strlen(run->options), run->options_hash);
-    warn_other_options(run);
+    if (!late.lines || has_cases(run)) MCS_TRY_GOTO(complete_options(run, more), st, fail);
     pthread_mutex_lock(&guard);
     run->next = open_runs;
     open_runs = run;
@@ -172,7 +195,13 @@ fail:
 enum mcs_status mcs_run_open(const struct mcs_command *command, const char *folder, const char *more,
                              struct run_folder **run)
 {
-    return open_run(command, folder, "", more, run);
+    return open_run(command, folder, "", more, (struct run_more){0}, run);
+}
+
+enum mcs_status mcs_run_open_late(const struct mcs_command *command, const char *folder, struct run_more more,
+                                  struct run_folder **run)
+{
+    return open_run(command, folder, "", NULL, more, run);
 }
 
 enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char *path, const char *more,
@@ -181,7 +210,7 @@ enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char 
     char folder[MCS_PATH_BYTES];
     const char *name;
     MCS_TRY(mcs_path_split(path, folder, &name));
-    return open_run(command, folder, name, more, run);
+    return open_run(command, folder, name, more, (struct run_more){0}, run);
 }
 
 enum mcs_status mcs_run_save_config(struct run_folder *run)
@@ -309,6 +338,7 @@ enum mcs_status mcs_run_case_add(struct run_folder *run, const char *stem, const
     json_t *hashes = json_object();
     enum mcs_status st = MCS_OK;
     char hex[65];
+    MCS_TRY_GOTO(complete_options(run, NULL), st, done);
     for (; *files; files++) {
         MCS_TRY_GOTO(mcs_file_sha256(mcs_arena_printf(&a, "%s/%s", run->folder, *files), hex), st, done);
         json_object_set_new(hashes, mcs_record_encode(&a, *files), json_string(hex));

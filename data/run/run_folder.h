@@ -73,6 +73,14 @@ struct run_folder;
  * it). E_IO: the folder cannot be written, or its path is too long (mcs_path_room); then nothing is made. */
 enum mcs_status mcs_run_open(const struct mcs_command *command, const char *folder, const char *more,
                              struct run_folder **run);
+/* The same with lines that may be known late, such as the hash of weights that a thread is still taking: they are asked
+ * for here if the record has cases of this verb, else at the first mcs_run_case_add. context must outlive the run. */
+struct run_more {
+    enum mcs_status (*lines)(void *context, struct arena *arena, const char **lines);
+    void *context;
+};
+enum mcs_status mcs_run_open_late(const struct mcs_command *command, const char *folder, struct run_more more,
+                                  struct run_folder **run);
 /* The same for a verb that writes one file: lock and record belong to the file. */
 enum mcs_status mcs_run_open_file(const struct mcs_command *command, const char *path, const char *more,
                                   struct run_folder **run);

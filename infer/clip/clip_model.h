@@ -62,7 +62,7 @@ enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c);
  * Freed with mcs_clip_model_close. */
 enum mcs_status mcs_clip_model_open(const char *folder, struct device *d, struct clip_model *m);
 /* The same, without waiting for the weights' SHA-256, which a thread takes meanwhile: m->sha256 is set by
- * mcs_clip_model_hash, which waits for it (E_IO). */
+ * mcs_clip_model_hash, which waits for it (E_IO); later calls do nothing. */
 enum mcs_status mcs_clip_model_open_hashing(const char *folder, struct device *d, struct clip_model *m);
 enum mcs_status mcs_clip_model_hash(struct clip_model *m);
 /* A model from a config with random weights drawn from `seed`. vocab_path: a vocab.txt; c->vocab 0: as many entries as

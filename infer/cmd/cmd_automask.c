@@ -190,7 +190,8 @@ static enum mcs_status run_images(struct automask_run *r)
 
 static enum mcs_status write_summary(struct automask_run *r)
 {
-    const struct sam_model *m = r->model;
+    struct sam_model *m = r->model;
+    MCS_TRY(mcs_sam_model_hash(m));
     json_t *cases = json_array();
     json_int_t n_masks = 0;
     for (int i = 0; i < r->images.n; i++) {
@@ -247,10 +248,7 @@ static enum mcs_status run_all(const struct automask_command *c, struct sam_mode
     enum mcs_status st;
     MCS_TRY_GOTO(list_images(c->input, &r.images), st, done);
     if (c->embeddings.save) MCS_TRY_GOTO(mcs_folder_make(c->embeddings.save), st, done);
-    MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output,
-                              mcs_arena_printf(&r.arena, "model_sha256: %s\npreprocess: %s\n", m->sha256,
-                                               mcs_sam_preprocess_name(m->config.preprocess)),
-                              &r.run),
+    MCS_TRY_GOTO(mcs_run_open_late(&c->common.command, c->output, (struct run_more){mcs_sam_model_lines, m}, &r.run),
                  st, done);
     MCS_TRY_GOTO(mcs_run_save_config(r.run), st, done);
     MCS_TRY_GOTO(find_done(&r), st, done);
@@ -289,8 +287,9 @@ static enum mcs_status run(const void *command)
     struct sam_model m;
     MCS_TRY(check_paths(c));
     MCS_TRY(mcs_device_open(&c->common.device, &d));
-    enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
+    enum mcs_status st = mcs_sam_model_open_hashing(c->model, &d, &m);
     if (st == MCS_OK) st = mcs_sam_preprocess_set(&m, c->preprocess);
+    if (st == MCS_OK && (c->embeddings.load || c->embeddings.save)) st = mcs_sam_model_hash(&m); /* they name it */
     if (st == MCS_OK && c->common.dry_run)
         printf("%s: a grid of %lld x %lld points on each image\n", mcs_text_shown(m.path),
                (long long)c->points_per_side, (long long)c->points_per_side);

@@ -81,7 +81,7 @@ static enum mcs_status ranker_open(struct text_ranker *r, const struct coarse_co
 {
     MCS_REQUIRE(c->model && c->images && !c->text != !c->prompts, MCS_E_USAGE,
                 "--rank text asks a model: want --model DIR, --images DIR and one of --text and --prompts");
-    MCS_TRY(mcs_clip_model_open(c->model, d, &r->clip));
+    MCS_TRY(mcs_clip_model_open_hashing(c->model, d, &r->clip));
     r->view = c->common.form[MCS_FORM_SALIENCY] == MCS_RELEASE ? CLIP_VIEW_PROCESSOR : CLIP_VIEW_WHOLE;
     return mcs_requests_read(&r->clip, c->images, MCS_IMAGE_ENDINGS, c->text, c->prompts, &r->without, &r->requests);
 }
@@ -116,9 +116,11 @@ done:
     return st;
 }
 
-/* A line for the run's options: the hash of the model, images and prompts that --rank text uses. */
-static enum mcs_status ranker_hash_line(const struct text_ranker *r, struct arena *a, const char **more)
+/* A line for the run's options (struct run_more): the hash of the model, images and prompts that --rank text uses. */
+static enum mcs_status ranker_hash_line(void *context, struct arena *a, const char **more)
 {
+    struct text_ranker *r = context;
+    MCS_TRY(mcs_clip_model_hash(&r->clip));
     const char *all = mcs_arena_strdup(a, r->clip.sha256);
     char hex[65];
     for (int i = 0; i < r->requests.n; i++) {
@@ -159,8 +161,6 @@ static enum mcs_status run_all(const struct coarse_command *c, const struct coar
     struct text_ranker ranker = {0};
     const struct coarse_text_scorer scorer = {rank_case, &ranker};
     struct run_folder *run = NULL;
-    struct arena a = {0};
-    const char *more = NULL;
     int n_cases = 0, n_empty = 0;
     enum mcs_status st = MCS_OK;
     struct case_list cases; /* listed first, so that a faulty input folder fails before anything is written */
@@ -168,9 +168,12 @@ static enum mcs_status run_all(const struct coarse_command *c, const struct coar
     mcs_cases_free(&cases);
     if (by_text) {
         MCS_TRY_GOTO(ranker_open(&ranker, c, d), st, done);
-        MCS_TRY_GOTO(ranker_hash_line(&ranker, &a, &more), st, done);
+        MCS_TRY_GOTO(
+            mcs_run_open_late(&c->common.command, c->output, (struct run_more){ranker_hash_line, &ranker}, &run), st,
+            done);
+    } else {
+        MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, NULL, &run), st, done);
     }
-    MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, more, &run), st, done);
     MCS_TRY_GOTO(mcs_run_save_config(run), st, done);
     st = mcs_coarse_folder(d, c->input, c->output, o, by_text ? &scorer : NULL, run, &n_cases, &n_empty);
     if (st == MCS_OK || st == MCS_E_PARTIAL)
@@ -178,7 +181,6 @@ static enum mcs_status run_all(const struct coarse_command *c, const struct coar
 done:
     st = mcs_run_close(run, st);
     ranker_close(&ranker);
-    mcs_arena_free(&a);
     return st;
 }
 

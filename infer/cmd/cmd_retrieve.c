@@ -95,9 +95,10 @@ static enum mcs_status run(const void *options)
         return MCS_OK;
     }
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
-    MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
+    MCS_TRY_GOTO(mcs_clip_model_open_hashing(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_retrieve_some(&m, &pairs, c->whole ? CLIP_VIEW_WHOLE : CLIP_VIEW_CROP, &o, &failures, &n_used, &r),
                  st, done);
+    MCS_TRY_GOTO(mcs_clip_model_hash(&m), st, done);
     MCS_TRY_GOTO(print_result(c, &m, &pairs, n_used, &failures, &r), st, done);
     MCS_REQUIRE_GOTO(!failures.n, MCS_E_PARTIAL, st, done, "%d of %d pairs failed; the first: %s: %s", failures.n,
                      pairs.n, failures.items[0].stem, failures.items[0].reason);

@@ -49,6 +49,7 @@ static enum mcs_status write_case(struct work *w, const struct request *r, const
 {
     const struct saliency_command *c = w->c;
     struct arena a = {0};
+    MCS_TRY(mcs_clip_model_hash(w->model));
     MCS_TRY(mcs_saliency_write(&c->common, w->model, c->output, r->stem, &s->map, s->presence, r->text));
     const struct run_source source = {(const char *const[]){r->path, NULL}, (const char *const[]){r->text, NULL}};
     const char *files[] = {mcs_arena_printf(&a, "%s.h5", r->stem), mcs_arena_printf(&a, "%s.png", r->stem), NULL};
@@ -122,17 +123,25 @@ static enum mcs_status check_paths(const struct saliency_command *c)
     return mcs_run_check_paths(&c->common.command, &out, 1, in, 4);
 }
 
+/* Lines of the run's options that need the weights' hash (struct run_more). */
+static enum mcs_status hash_lines(void *context, struct arena *a, const char **lines)
+{
+    struct work *w = context;
+    MCS_TRY(mcs_clip_model_hash(w->model));
+    *lines = mcs_arena_printf(a, "model_sha256: %s\n", w->model->sha256);
+    if (w->c->m2ib.noise) {
+        char hex[65];
+        MCS_TRY(mcs_file_sha256(w->c->m2ib.noise, hex));
+        *lines = mcs_arena_printf(a, "%snoise_sha256: %s\n", *lines, hex);
+    }
+    return mcs_arena_status(a);
+}
+
 /* Opens the run folder and reads from its record which cases are finished. */
 static enum mcs_status start(struct work *w, const struct request_list *list, struct arena *a)
 {
     const struct saliency_command *c = w->c;
-    const char *more = mcs_arena_printf(a, "model_sha256: %s\n", w->model->sha256);
-    if (c->m2ib.noise) {
-        char hex[65];
-        MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
-        more = mcs_arena_printf(a, "%snoise_sha256: %s\n", more, hex);
-    }
-    MCS_TRY(mcs_run_open(&c->common.command, c->output, more, &w->run));
+    MCS_TRY(mcs_run_open_late(&c->common.command, c->output, (struct run_more){hash_lines, w}, &w->run));
     MCS_TRY(mcs_run_save_config(w->run));
     w->requests = list->v;
     w->finished = mcs_arena_alloc(a, (size_t)list->n + 1);
@@ -194,7 +203,7 @@ static enum mcs_status run(const void *options)
     MCS_REQUIRE(!c->text != !c->prompts, MCS_E_USAGE, "want one of --text and --prompts");
     MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
-    MCS_TRY_GOTO(mcs_clip_model_open(c->model, &d, &m), st, done);
+    MCS_TRY_GOTO(mcs_clip_model_open_hashing(c->model, &d, &m), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&m, c->input, MCS_IMAGE_ENDINGS, c->text, c->prompts, &w.failures, &list), st, done);
     MCS_TRY_GOTO(mcs_saliency_resolve(&c->common, &c->m2ib, &m, list.n, &noise, &w.o), st, done);
     st = c->common.dry_run ? plan(&w, list.n) : run_all(&w, &list);

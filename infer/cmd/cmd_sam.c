@@ -276,6 +276,7 @@ static enum mcs_status run_one(const struct sam_command *c, struct sam_model *m)
     MCS_TRY_GOTO(read_prompts(c, &m->config, &img, &a, &r), st, done);
     MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output, NULL, &run), st, done);
     MCS_TRY_GOTO(predict(c, m, &img, &r, &a, &prediction), st, done);
+    MCS_TRY_GOTO(mcs_sam_model_hash(m), st, done);
     MCS_TRY_GOTO(write_one(c, m, &r, &prediction, &a), st, done);
 done:
     st = mcs_run_close(run, st);
@@ -316,8 +317,9 @@ static enum mcs_status run(const void *command)
                 "%s: with --prompts-from, -i is a folder of images", c->input);
     MCS_TRY(check_paths(c));
     MCS_TRY(mcs_device_open(&c->common.device, &d));
-    enum mcs_status st = mcs_sam_model_open(c->model, &d, &m);
+    enum mcs_status st = mcs_sam_model_open_hashing(c->model, &d, &m);
     if (st == MCS_OK) st = mcs_sam_preprocess_set(&m, c->preprocess);
+    if (st == MCS_OK && (c->embeddings.load || c->embeddings.save)) st = mcs_sam_model_hash(&m); /* they name it */
     if (st == MCS_OK && c->common.dry_run)
         printf("%s, %lld values; image %d, embedding %d x %d\n", mcs_text_shown(m.path), (long long)m.params->n_values,
                m.config.image_size, mcs_sam_grid(&m.config), mcs_sam_grid(&m.config));

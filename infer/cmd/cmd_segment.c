@@ -86,18 +86,27 @@ static enum mcs_status check_paths(const struct segment_command *c)
     return st;
 }
 
+/* Lines of the run's options that need the weights' hashes (struct run_more). */
+static enum mcs_status hash_lines(void *context, struct arena *a, const char **lines)
+{
+    struct segment_work *w = context;
+    MCS_TRY(mcs_clip_model_hash(&w->clip));
+    MCS_TRY(mcs_sam_model_hash(&w->sam));
+    *lines = mcs_arena_printf(a, "clip_sha256: %s\nsam_sha256: %s\nsam_preprocess: %s\n", w->clip.sha256, w->sam.sha256,
+                              mcs_sam_preprocess_name(w->sam.config.preprocess));
+    if (w->c->m2ib.noise) {
+        char hex[65];
+        MCS_TRY(mcs_file_sha256(w->c->m2ib.noise, hex));
+        *lines = mcs_arena_printf(a, "%snoise_sha256: %s\n", *lines, hex);
+    }
+    return mcs_arena_status(a);
+}
+
 /* Opens the run folder, makes its sub-folders and reads the results of cases that an earlier run finished. */
 static enum mcs_status start(struct segment_work *w, const struct request_list *list, struct arena *a)
 {
     const struct segment_command *c = w->c;
-    const char *more = mcs_arena_printf(a, "clip_sha256: %s\nsam_sha256: %s\nsam_preprocess: %s\n", w->clip.sha256,
-                                        w->sam.sha256, mcs_sam_preprocess_name(w->sam.config.preprocess));
-    if (c->m2ib.noise) {
-        char hex[65];
-        MCS_TRY(mcs_file_sha256(c->m2ib.noise, hex));
-        more = mcs_arena_printf(a, "%snoise_sha256: %s\n", more, hex);
-    }
-    MCS_TRY(mcs_run_open(&c->common.command, c->output, more, &w->run));
+    MCS_TRY(mcs_run_open_late(&c->common.command, c->output, (struct run_more){hash_lines, w}, &w->run));
     if (c->keep_stages) {
         MCS_TRY(mcs_folder_make(folder_of(c, "/saliency", a)));
         MCS_TRY(mcs_folder_make(folder_of(c, "/coarse", a)));
@@ -129,8 +138,10 @@ static enum mcs_status write_summary(struct segment_work *w, int n, int *n_empty
 {
     const struct segment_command *c = w->c;
     struct arena a = {0};
-    json_t *cases = json_array(), *boxes = json_array();
     enum mcs_status st;
+    MCS_TRY(mcs_clip_model_hash(&w->clip));
+    MCS_TRY(mcs_sam_model_hash(&w->sam));
+    json_t *cases = json_array(), *boxes = json_array();
     *n_empty = 0;
     for (int i = 0; i < n; i++) {
         json_t *one = json_object_get(w->results[i], "case"), *box = json_object_get(w->results[i], "box"), *slice;
@@ -233,8 +244,8 @@ static enum mcs_status run(const void *options)
     MCS_REQUIRE_GOTO(!c->text != !c->prompts, MCS_E_USAGE, st, done, "want one of --text and --prompts");
     MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);
-    MCS_TRY_GOTO(mcs_clip_model_open(c->clip, &d, &w.clip), st, done);
-    MCS_TRY_GOTO(mcs_sam_model_open(c->sam, &d, &w.sam), st, done);
+    MCS_TRY_GOTO(mcs_clip_model_open_hashing(c->clip, &d, &w.clip), st, done);
+    MCS_TRY_GOTO(mcs_sam_model_open_hashing(c->sam, &d, &w.sam), st, done);
     MCS_TRY_GOTO(mcs_sam_preprocess_set(&w.sam, c->preprocess), st, done);
     MCS_TRY_GOTO(mcs_requests_read(&w.clip, c->input, MCS_MEDIA_ENDINGS, c->text, c->prompts, &w.failures, &list), st,
                  done);

@@ -167,8 +167,9 @@ static enum mcs_status segment_all(struct folder_run *f)
 
 static enum mcs_status write_folder(struct folder_run *f)
 {
-    json_t *root = mcs_sam_json_head(f->c, f->model, &f->arena), *cases = json_array();
     int n_empty = 0;
+    MCS_TRY(mcs_sam_model_hash(f->model));
+    json_t *root = mcs_sam_json_head(f->c, f->model, &f->arena), *cases = json_array();
     for (int i = 0; i < f->images.n; i++) {
         if (!f->results[i]) continue;
         json_array_append(cases, f->results[i]);
@@ -197,10 +198,7 @@ enum mcs_status mcs_sam_folder(const struct sam_command *c, struct sam_model *m)
     f.o.embeddings = c->embeddings;
     MCS_TRY_GOTO(mcs_boxes_read(c->prompts_from, &f.boxes), st, done);
     MCS_TRY_GOTO(mcs_cases_list(c->input, MCS_IMAGE_ENDINGS, NULL, &f.images), st, done);
-    MCS_TRY_GOTO(mcs_run_open(&c->common.command, c->output,
-                              mcs_arena_printf(&f.arena, "model_sha256: %s\npreprocess: %s\n", m->sha256,
-                                               mcs_sam_preprocess_name(m->config.preprocess)),
-                              &f.run),
+    MCS_TRY_GOTO(mcs_run_open_late(&c->common.command, c->output, (struct run_more){mcs_sam_model_lines, m}, &f.run),
                  st, done);
     MCS_TRY_GOTO(mcs_run_save_config(f.run), st, done);
     find_done(&f);

@@ -70,6 +70,7 @@ static enum mcs_status write_image_case(struct segment_work *w, const struct req
     char path[MCS_PATH_BYTES];
     if (c->keep_stages) {
         MCS_TRY(mcs_path(path, "%s/saliency", c->output));
+        MCS_TRY(mcs_clip_model_hash(&w->clip));
         MCS_TRY(mcs_saliency_write(&c->common, &w->clip, path, s->stem, &s->map, s->presence, s->text));
         MCS_TRY(mcs_path(path, "%s/coarse/%s.png", c->output, s->stem));
         MCS_TRY(mcs_image_write_mask(path, s->coarse_mask, width, height));

@@ -47,6 +47,30 @@ enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, str
 
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m)
 {
+    MCS_TRY(mcs_sam_model_open_hashing(path, d, m));
+    const enum mcs_status st = mcs_sam_model_hash(m);
+    if (st != MCS_OK) mcs_sam_model_close(m);
+    return st;
+}
+
+enum mcs_status mcs_sam_model_hash(struct sam_model *m)
+{
+    struct weights_hash *hash = m->hash;
+    m->hash = NULL;
+    return mcs_weights_hash_end(hash, m->sha256);
+}
+
+enum mcs_status mcs_sam_model_lines(void *model, struct arena *arena, const char **lines)
+{
+    struct sam_model *m = model;
+    MCS_TRY(mcs_sam_model_hash(m));
+    *lines = mcs_arena_printf(arena, "model_sha256: %s\npreprocess: %s\n", m->sha256,
+                              mcs_sam_preprocess_name(m->config.preprocess));
+    return mcs_arena_status(arena);
+}
+
+enum mcs_status mcs_sam_model_open_hashing(const char *path, struct device *d, struct sam_model *m)
+{
     char config[MCS_PATH_BYTES];
     *m = (struct sam_model){0};
     if (mcs_folder_exists(path))
@@ -62,7 +86,7 @@ enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sa
     MCS_TRY(mcs_file_exists(config) ? mcs_sam_config_read(config, &m->config)
                                     : mcs_sam_config_guess(m->path, &m->config));
     enum mcs_status st = name_params(m, d);
-    if (st == MCS_OK) st = mcs_weights_read(m->path, m->params, m->sha256);
+    if (st == MCS_OK) st = mcs_weights_read_hashing(m->path, m->params, &m->hash);
     if (st != MCS_OK) mcs_sam_model_close(m);
     return st;
 }
@@ -73,6 +97,7 @@ void mcs_sam_model_close(struct sam_model *m)
         next = p->next;
         mcs_sam_plan_free(p);
     }
+    (void)mcs_weights_hash_end(m->hash, NULL);
     mcs_exec_memory_free(&m->memory);
     mcs_device_scratch_free(&m->work);
     mcs_device_scratch_free(&m->masks);

@@ -28,7 +28,8 @@ struct sam_model {
     struct params *params;
     struct device *device;
     char path[MCS_PATH_BYTES];
-    char sha256[65]; /* of the weights file; "" for random weights */
+    char sha256[65];           /* of the weights file; "" for random weights */
+    struct weights_hash *hash; /* being taken still: mcs_sam_model_open_hashing */
     /* Compiled graphs, made at first use: encoders by batch size, decoders by prompts, tokens and mask prompt. */
     struct sam_plan *plans;
     struct exec_memory memory;         /* shared by them */
@@ -49,6 +50,13 @@ int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c); 
  * E_DATA (a tensor missing or of another shape, by name; impossible sizes), E_NOMEM. Release with mcs_sam_model_close;
  * after a failure the model holds nothing and may still be closed. */
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m);
+/* The same, without waiting for the weights' SHA-256, which a thread takes meanwhile: m->sha256 is set by
+ * mcs_sam_model_hash, which waits for it (E_IO); later calls do nothing. */
+enum mcs_status mcs_sam_model_open_hashing(const char *path, struct device *d, struct sam_model *m);
+enum mcs_status mcs_sam_model_hash(struct sam_model *m);
+/* The lines "model_sha256: ..." and "preprocess: ..." of a run's options; for struct run_more, whose context is the
+ * model. Owned by the arena. E_IO, E_NOMEM. */
+enum mcs_status mcs_sam_model_lines(void *model, struct arena *arena, const char **lines);
 /* A model of these sizes with random weights drawn from `seed`. */
 enum mcs_status mcs_sam_model_new(const struct sam_config *c, uint64_t seed, struct device *d, struct sam_model *m);
 void mcs_sam_model_close(struct sam_model *m);
