@@ -4,6 +4,7 @@
 #include "engine/base/rng.h"
 #include "engine/base/stop.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@ struct segment_options mcs_segment_defaults(const enum mcs_form form[MCS_FORM_ST
 {
     struct segment_options o = {.saliency = mcs_saliency_defaults(),
                                 .coarse = mcs_coarse_defaults(form[MCS_FORM_COARSE]),
-                                .sam = mcs_sam_defaults(form[MCS_FORM_SAM])};
+                                .sam = mcs_sam_defaults(form[MCS_FORM_SAM]),
+                                .min_presence = -INFINITY};
     o.saliency.view = form[MCS_FORM_SALIENCY] == MCS_PAPER ? CLIP_VIEW_WHOLE : CLIP_VIEW_PROCESSOR;
     return o;
 }
@@ -65,6 +67,10 @@ static enum mcs_status coarse(struct segment_session *s, struct segment_case *c)
     c->threshold_mask = calloc((size_t)w * (size_t)h, 1);
     c->coarse_mask = calloc((size_t)w * (size_t)h, 1);
     MCS_REQUIRE(c->threshold_mask && c->coarse_mask, MCS_E_NOMEM, "%s: no memory for its masks", c->stem);
+    if (c->presence < s->o.min_presence) {
+        c->coarse.state = MCS_MASK_ABSENT;
+        return MCS_OK;
+    }
     return mcs_coarse_mask(&s->scratch, &c->map, c->stem, &s->o.coarse, &scorer, c->threshold_mask, c->coarse_mask,
                            &c->coarse);
 }

@@ -19,6 +19,7 @@ struct segment_options {
     struct saliency_options saliency;
     struct coarse_options coarse;
     struct sam_options sam; /* its grow_px is added to coarse.grow_px: leave one of them 0 */
+    float min_presence; /* a case whose presence is lower gets empty masks, state MCS_MASK_ABSENT; -INFINITY: none */
 };
 /* Form paper: whole image, Otsu, components ranked by confidence, a box for each component. Form release: as the
  * released code. */

@@ -19,6 +19,7 @@ const char *mcs_mask_state_text(enum mcs_mask_state state)
     case MCS_MASK_CONSTANT: return "the map is constant";
     case MCS_MASK_NOTHING: return "nothing lies above the threshold";
     case MCS_MASK_FILTERED: return "no component passed the filters";
+    case MCS_MASK_ABSENT: return "the presence score is below the least one";
     }
     return "unknown";
 }

@@ -17,7 +17,8 @@ enum mcs_mask_state {
     MCS_MASK_OK,       /* there is foreground */
     MCS_MASK_CONSTANT, /* all map values are equal; the mask is all 0 */
     MCS_MASK_NOTHING,  /* no value is above the threshold */
-    MCS_MASK_FILTERED  /* no component passed the filters (infer/coarse/coarse.h) */
+    MCS_MASK_FILTERED, /* no component passed the filters (infer/coarse/coarse.h) */
+    MCS_MASK_ABSENT    /* the presence score is too low (infer/segment.h) */
 };
 const char *mcs_mask_state_text(enum mcs_mask_state state);
 

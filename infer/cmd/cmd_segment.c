@@ -29,6 +29,8 @@ static const struct mcs_option options[] = {
      .help = "components kept, 0: all"},
     {"min-confidence", 0, MCS_FIELD(segment_command, min_confidence), .def = "-1", .lo = -1, .hi = 1, .value = "C",
      .help = "least mean saliency of a component; -1: 0.5 (paper), 0 (release)"},
+    {"min-presence", 0, MCS_FIELD(segment_command, min_presence), .def = "-2", .lo = -2, .hi = 2, .value = "X",
+     .help = "an image whose presence score is lower gets an empty mask; -2: none does"},
     {"grow", 0, MCS_FIELD(segment_command, grow), .def = "0", .lo = -100000, .hi = 100000, .value = "PX",
      .help = "pixels added to each side of the boxes"},
     {"sam-prompts", 0, MCS_FIELD(segment_command, sam_prompts), .def = "boxes", .choices = "boxes|points|both",
@@ -51,6 +53,7 @@ static enum mcs_status resolve(struct segment_work *w, int n, struct npy *noise)
     if (c->threshold) MCS_TRY(mcs_coarse_parse_threshold(c->threshold, o));
     if (c->rank) MCS_TRY(mcs_coarse_parse_rank(c->rank, o));
     if (c->min_confidence >= 0.0) o->min_confidence = (float)c->min_confidence;
+    w->o.min_presence = (float)c->min_presence;
     o->keep = (int)c->keep;
     o->grow_px = (int)c->grow;
     o->seed = (uint64_t)c->common.seed;

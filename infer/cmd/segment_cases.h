@@ -14,7 +14,7 @@ struct segment_command {
     const char *clip, *sam, *input, *output, *text, *prompts, *threshold, *rank, *preprocess;
     struct saliency_flags m2ib;
     int64_t keep, grow;
-    double min_confidence;
+    double min_confidence, min_presence;
     int sam_prompts, multimask, keep_stages;
 };
 

@@ -255,6 +255,59 @@ Test(segment, options_of_sam_on_a_folder)
     mcs_image_free(&img);
 }
 
+/* ---- presence ---- */
+
+/* The presence scores of two images; with the greater one as the least allowed, only the image that has it keeps its
+ * masks, which are those of the run without a limit. */
+Test(segment, an_image_below_the_least_presence_gets_an_empty_mask)
+{
+    static const char *const nulls[] = {"normal brain"};
+    enum mcs_form form[MCS_FORM_STAGES] = {0};
+    struct segment_options o = mcs_segment_defaults(form);
+    struct image img[2];
+    struct segment_case c[2][2];
+    o.saliency.steps = 3;
+    o.saliency.null_texts = nulls;
+    o.saliency.n_null = 1;
+    o.coarse.min_confidence = 0;
+    for (int i = 0; i < 2; i++) segment_paint(&img[i], i);
+    for (int limit = 0; limit < 2; limit++) {
+        for (int i = 0; i < 2; i++)
+            c[limit][i] = (struct segment_case){.image = &img[i], .text = "brain tumor", .stem = i ? "b" : "a"};
+        OK(segment_once(&segment_clip, &segment_sam, &o, c[limit], 2));
+        o.min_presence = fmaxf(c[0][0].presence, c[0][1].presence);
+    }
+    const int high = c[0][1].presence > c[0][0].presence, low = !high;
+    cr_assert(c[0][0].presence != c[0][1].presence);
+    cr_assert(c[0][low].coarse.state == MCS_MASK_OK && memchr(c[0][low].mask, 1, SEGMENT_PIXELS));
+    cr_expect_arr_eq(c[1][high].mask, c[0][high].mask, SEGMENT_PIXELS);
+    cr_expect_eq(c[1][high].coarse.state, MCS_MASK_OK);
+    cr_expect(c[1][low].presence == c[0][low].presence && c[1][low].coarse.state == MCS_MASK_ABSENT);
+    cr_expect(c[1][low].coarse.n_boxes == 0 && c[1][low].iou == 0);
+    cr_expect(!memchr(c[1][low].mask, 1, SEGMENT_PIXELS) && !memchr(c[1][low].coarse_mask, 1, SEGMENT_PIXELS) &&
+              !memchr(c[1][low].threshold_mask, 1, SEGMENT_PIXELS));
+    for (int i = 0; i < 2; i++) {
+        mcs_segment_case_free(&c[0][i]);
+        mcs_segment_case_free(&c[1][i]);
+        mcs_image_free(&img[i]);
+    }
+}
+
+Test(segment, the_verb_says_that_presence_is_too_low)
+{
+    const char *line = "mcsam segment --clip clip --sam sam -i img --text tumor --null brain --steps 3 ";
+    char all[512];
+    snprintf(all, sizeof all, "%s -o plain; %s --min-presence 2 --keep-stages -o none", line, line);
+    expect(all, 0, "3 cases, 3 empty coarse masks");
+    expect("grep -c '\"empty\": \"the presence score is below the least one\"' none/summary.json", 0, "3");
+    expect("grep -c '\"reason\": \"the presence score is below the least one\"' none/coarse/boxes.json", 0, "3");
+    expect("grep '\"presence\"' plain/summary.json > p; grep '\"presence\"' none/summary.json > q; cmp p q", 0, "");
+    expect("cmp none/a.png none/coarse/a.png && cmp none/a.png none/b.png && cmp plain/a.png none/a.png; echo $?", 0,
+           "1");
+    snprintf(all, sizeof all, "%s --min-presence 2.1 -o never", line);
+    expect(all, 2, "");
+}
+
 /* ---- one image at fault ---- */
 
 /* An image of 60000 x 1 pixels can be read, but cannot be resized to the model's input. It is left out of its batch,
