@@ -224,18 +224,19 @@ static enum mcs_status compare(const struct weight_file *f, const struct params 
 
 /* ---- recognition ---- */
 
-/* Models that this program does not read, by one of their tensors. */
+/* Models, or parts of them, that are not recognised above, by one of their tensors. */
+static const char PART[] = "only a part of the model: the tensors that tell its sizes are missing";
 static const struct {
-    const char *tensor, *name;
+    const char *tensor, *name, *note; /* note NULL: not read by this program */
 } others[] = {
-    {"text_model.embeddings.token_type_embedding.weight", "BiomedCLIP in the names of MedCLIP-SAMv2's port"},
-    {"vision_model.embeddings.class_embedding", "CLIP in Hugging Face's names"},
-    {"vision_encoder.patch_embed.projection.weight", "SAM in Hugging Face's names"},
-    {"image_encoder.trunk.patch_embed.proj.weight", "SAM 2"},
-    {"encoder.stem.convs.0.conv.weight", "nnU-Net's ResidualEncoderUNet"},
-    {"embeddings.word_embeddings.weight", "BERT alone"},
-    {"bert.embeddings.word_embeddings.weight", "BERT alone"},
-    {"cls_token", "a vision transformer of timm alone"},
+    {"text_model.embeddings.token_type_embedding.weight", "BiomedCLIP in the names of MedCLIP-SAMv2's port", PART},
+    {"vision_model.embeddings.class_embedding", "CLIP in Hugging Face's names", PART},
+    {"vision_encoder.patch_embed.projection.weight", "SAM in Hugging Face's names", PART},
+    {"image_encoder.trunk.patch_embed.proj.weight", "SAM 2", NULL},
+    {"encoder.stem.convs.0.conv.weight", "nnU-Net's ResidualEncoderUNet", NULL},
+    {"embeddings.word_embeddings.weight", "BERT alone", NULL},
+    {"bert.embeddings.word_embeddings.weight", "BERT alone", NULL},
+    {"cls_token", "a vision transformer of timm alone", NULL},
 };
 
 static enum mcs_status recognise(const struct weight_file *f, struct arena *a, struct model_info *info)
@@ -264,7 +265,7 @@ static enum mcs_status recognise(const struct weight_file *f, struct arena *a, s
     for (size_t i = 0; i < sizeof others / sizeof *others && !info->name; i++)
         if (mcs_weight_file_find(f, others[i].tensor)) {
             info->name = others[i].name;
-            info->note = "not read by this program";
+            info->note = others[i].note ? others[i].note : "not read by this program";
         }
     return mcs_arena_status(a);
 }

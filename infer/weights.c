@@ -35,12 +35,29 @@ enum weights_fit mcs_weights_fit(const struct weight_file *file, const struct te
     return WEIGHTS_MISSHAPEN;
 }
 
+/* The first names of tensors that the model has not: "a, b, ...". */
+static const char *name_extra(const struct weight_file *file, const struct params *p, char text[WEIGHTS_LINE])
+{
+    enum { NAMED = 3 };
+    int n = 0;
+    text[0] = 0;
+    for (int i = 0; i < mcs_weight_file_count(file); i++) {
+        const char *name = mcs_weight_file_at(file, i)->name;
+        int known = 0;
+        for (int k = 0; k < p->n && !known; k++) known = !strcmp(p->t[k]->name, name);
+        if (known || n++ > NAMED) continue;
+        const size_t used = strlen(text);
+        mcs_text_cut(text + used, WEIGHTS_LINE - used, "%s%s", used ? ", " : "", n > NAMED ? "..." : name);
+    }
+    return text;
+}
+
 /* E_DATA with all differences counted and the first ones named; a warning for tensors that the model has not. */
 static enum mcs_status check(const struct weight_file *file, const struct params *p)
 {
     enum { LISTED = 4 };
     int n[3] = {0}, listed = 0;
-    char text[LISTED * (WEIGHTS_LINE + 2)] = "", line[WEIGHTS_LINE];
+    char text[LISTED * (WEIGHTS_LINE + 2)] = "", line[WEIGHTS_LINE], names[WEIGHTS_LINE];
     for (int i = 0; i < p->n; i++) {
         const enum weights_fit fit = mcs_weights_fit(file, p->t[i], line);
         const size_t used = strlen(text);
@@ -52,11 +69,13 @@ static enum mcs_status check(const struct weight_file *file, const struct params
               extra = mcs_weight_file_count(file) - n[WEIGHTS_FIT] - misshapen;
     MCS_REQUIRE(
         !missing && !misshapen, MCS_E_DATA,
-        "%s: does not fit this model: %d tensors missing, %d of another shape or type, %d that it has not (%s%s); "
+        "%s: does not fit this model: %d tensors missing, %d of another shape or type (%s%s), %d that it has not%s%s; "
         "`mcsam info` says which model a file is",
-        mcs_weight_file_path(file), missing, misshapen, extra, text, listed < missing + misshapen ? "; ..." : "");
+        mcs_weight_file_path(file), missing, misshapen, text, listed < missing + misshapen ? "; ..." : "", extra,
+        extra ? ": " : "", name_extra(file, p, names));
     if (extra)
-        mcs_warn("%s: %d tensors are not part of this model and were not read", mcs_weight_file_path(file), extra);
+        mcs_warn("%s: %d tensors are not part of this model and were not read: %s", mcs_weight_file_path(file), extra,
+                 name_extra(file, p, names));
     return MCS_OK;
 }
 

@@ -287,12 +287,15 @@ Test(clip_config, hugging_faces_files)
     cr_expect(c.v_width == 1024 && c.v_depth == 24 && c.v_heads == 16 && c.v_mlp == 4096 && c.patch == 14);
     cr_expect(c.t_width == 768 && c.t_depth == 12 && c.t_heads == 12 && c.t_mlp == 3072 && c.context == 77);
     cr_expect(c.v_eps == 1e-5f && c.t_eps == 1e-5f && c.mean[1] == 0.25f && c.std[2] == 3 && c.vocab == 49408);
-    shell_write("h/config.json",
-                "{\"model_type\": \"clip\", \"projection_dim\": 512, \"text_config\": {\"model_type\": \"bert\", "
-                "\"hidden_act\": \"gelu\", \"hidden_size\": 768, \"layer_norm_eps\": 1e-12, \"vocab_size\": 30522, "
-                "\"position_embedding_type\": \"absolute\"}, \"text_projection_config\": {\"intermediate_size\": 640, "
-                "\"hidden_act\": \"gelu\"}, \"vision_config\": {\"hidden_act\": \"gelu\", \"hidden_size\": 768, "
-                "\"layer_norm_eps\": 1e-12, \"patch_size\": 16}}");
+    shell_write(
+        "h/config.json",
+        "{\"model_type\": \"clip\", \"projection_dim\": 512, \"text_config\": {\"model_type\": \"bert\", "
+        "\"hidden_act\": \"gelu\", \"hidden_size\": 768, \"layer_norm_eps\": 1e-12, \"vocab_size\": 30522, "
+        "\"position_embedding_type\": \"absolute\", \"use_cache\": true, \"gradient_checkpointing\": false}, "
+        "\"text_config_dict\": {\"vocab_size\": 30522}, \"text_projection_config\": {\"intermediate_size\": 640, "
+        "\"hidden_act\": \"gelu\"}, \"text_projection_config_dict\": {}, \"auto_map\": {}, \"transformers_version\": "
+        "null, \"vision_config\": {\"hidden_act\": \"gelu\", \"hidden_size\": 768, \"qkv_bias\": true, "
+        "\"attention_probs_dropout_prob\": 0.0, \"layer_norm_eps\": 1e-12, \"patch_size\": 16}}");
     OK(mcs_clip_config_read(shell_path("h"), &c));
     cr_expect(c.hugging_face && !c.v_openai && !c.t_openai && c.v_eps == 1e-12f && c.t_eps == 1e-12f &&
               c.t_proj == 640);
@@ -310,8 +313,20 @@ Test(clip_config, hugging_faces_files)
     hf_refused("{\"text_config\": {\"model_type\": \"bert\", \"hidden_act\": \"relu\"}, \"vision_config\": "
                "{\"hidden_act\": \"gelu\"}}",
                "{}", "text_config.hidden_act is \"relu\"; mcsam supports \"gelu\"");
+    hf_refused("{\"text_config\": {\"model_type\": \"bert\"}, \"vision_config\": {\"qkv_bias\": false}}", "{}",
+               "vision_config.qkv_bias is false; mcsam supports true");
+    hf_refused("{\"text_config\": {\"pruned_heads\": {\"0\": [1]}}, \"vision_config\": {}}", "{}",
+               "text_config.pruned_heads is {\"0\":[1]}; mcsam supports {}");
+    hf_refused("{\"text_config\": {}, \"vision_config\": {\"qkv_bias\": true}}", "{}",
+               "vision_config.qkv_bias: a key that mcsam does not support");
+    hf_refused("{\"text_config\": {}, \"vision_config\": {}, \"pooling\": \"mean\"}", "{}",
+               "config.pooling: a key that mcsam does not support");
+    hf_refused("{\"text_config\": {\"rope_theta\": 1}, \"vision_config\": {}}", "{}",
+               "text_config.rope_theta: a key that mcsam does not support");
     static const char plain[] = "{\"text_config\": {}, \"vision_config\": {}}";
     hf_refused(plain, "{\"do_center_crop\": false}", "preprocessor.do_center_crop is false");
+    hf_refused(plain, "{\"do_sharpen\": true}", "preprocessor.do_sharpen: a key that mcsam does not support");
+    hf_refused(plain, "{\"do_pad\": true}", "preprocessor.do_pad is true; mcsam supports false");
     hf_refused(plain, "{\"resample\": 2}", "preprocessor.resample is 2; mcsam supports 3");
     hf_refused(plain, "{\"size\": 256}", "size: mcsam supports {\"shortest_edge\": 224}");
     hf_refused(plain, "{\"size\": {\"height\": 224, \"width\": 224}}", "size: mcsam supports {\"shortest_edge\": 224}");
