@@ -1,5 +1,7 @@
 /* JPEG through TurboJPEG: accurate DCT and smooth chroma upsampling, as Pillow decodes. */
+#include "data/image/exif.h"
 #include "data/image/image.h"
+#include "data/image/picture.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 
@@ -11,9 +13,12 @@
 enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img)
 {
     enum mcs_status st = MCS_OK;
-    int width = 0, height = 0, subsampling, colours;
+    int width = 0, height = 0, subsampling, colours, precision, orientation;
 
     memset(img, 0, sizeof *img);
+    mcs_jpeg_segments(bytes, n_bytes, &precision, &orientation);
+    MCS_REQUIRE(precision == 0 || precision == 8, MCS_E_DATA,
+                "%s: a JPEG of %d bits a channel; want 8: save it as a 16-bit PNG or TIFF", name, precision);
     tjhandle tj = tjInitDecompress();
     MCS_REQUIRE(tj, MCS_E_NOMEM, "%s: no memory to read it", name);
     int failed = tjDecompressHeader3(tj, bytes, (unsigned long)n_bytes, &width, &height, &subsampling, &colours);
@@ -41,4 +46,16 @@ done:
     tjDestroy(tj);
     if (st != MCS_OK) mcs_image_free(img);
     return st;
+}
+
+enum mcs_status mcs_jpeg_picture(const char *name, const void *bytes, int64_t n_bytes, struct picture *p)
+{
+    struct image img;
+    int precision;
+    memset(p, 0, sizeof *p);
+    MCS_TRY(mcs_jpeg_decode(name, bytes, n_bytes, &img));
+    /* The image's pixels become the picture's values. */
+    mcs_picture_of_image(p, &img);
+    mcs_jpeg_segments(bytes, n_bytes, &precision, &p->orientation);
+    return MCS_OK;
 }

@@ -334,11 +334,16 @@ static void swap_values(uint8_t *values, int bytes, int64_t n)
         }
 }
 
+void mcs_nifti_native(const struct nifti_header *h, void *values, int64_t n)
+{
+    if (h->swapped) swap_values(values, mcs_nifti_value_bytes(h), n);
+}
+
 void mcs_nifti_to_float(const struct nifti_header *h, void *src, int64_t n, float *dst)
 {
     const double slope = h->scl_slope, inter = h->scl_inter;
     const int scaled = slope != 1 || inter != 0;
-    if (h->swapped) swap_values(src, mcs_nifti_value_bytes(h), n);
+    mcs_nifti_native(h, src, n);
     switch (h->datatype) {
 #define X(code, c_type, name)                                                                                          \
     case code: {                                                                                                       \

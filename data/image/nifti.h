@@ -76,4 +76,12 @@ void mcs_nifti_to_float(const struct nifti_header *h, void *src, int64_t n, floa
  * infinite, or 1 km and more. */
 enum mcs_status mcs_nifti_spacing(const char *name, const struct nifti_header *h, float spacing[3]);
 
+/* The affine of voxel numbers to mm, RAS+, row-major (4,4): the sform where its code is above 0, else the qform where
+ * its code is, else 0 is returned and affine is left alone. Metres and microns become mm. When both are given and move
+ * a corner of the volume by more than a tenth of the smallest spacing apart, *apart_mm (NULL allowed) is the distance,
+ * else 0. spacing: of mcs_nifti_spacing. Formulas: nifti1.h, methods 2 and 3. */
+int mcs_nifti_affine(const struct nifti_header *h, const float spacing[3], double affine[16], double *apart_mm);
+/* Stored voxels of n, byte-swapped in place where the file has the other byte order. */
+void mcs_nifti_native(const struct nifti_header *h, void *values, int64_t n);
+
 #endif

@@ -2,6 +2,7 @@
 #include "data/image/volume.h"
 #include "data/image/media.h"
 #include "data/image/nifti.h"
+#include "data/image/picture.h"
 #include "data/io/bounds.h"
 #include "data/io/file.h"
 #include "data/io/gzip.h"
@@ -36,6 +37,13 @@ static enum mcs_status find_partner(const char *path, const char *ending, char p
 }
 
 /* ---- reading ---- */
+
+/* Where a file's voxels go: to a volume as float32, or to a picture as they are stored. */
+struct target {
+    struct nifti_header *header; /* owned until the file is read */
+    struct volume *volume;
+    struct picture *picture;
+};
 
 /* Extensions (histories, DICOM fields) are not kept; only their sizes are checked. They fill `left` bytes: a flag of
  * four, then {int32 bytes, int32 code, contents} one after the other, then padding. */
@@ -79,8 +87,9 @@ static int64_t part_voxels(int64_t n)
 }
 
 /* Checks the file's size against its header, before anything is allocated. */
-static enum mcs_status check_sizes(const struct gzip_input *in, const char *path, const struct nifti_header *h)
+static enum mcs_status check_sizes(const struct gzip_input *in, const char *path, const struct target *t)
 {
+    const struct nifti_header *h = t->header;
     const int64_t n = h->dim[1] * h->dim[2] * h->dim[3], file_bytes = mcs_gzip_file_bytes(in);
     const int64_t wanted = (int64_t)h->vox_offset + n * mcs_nifti_value_bytes(h);
     const int compressed = mcs_gzip_is_compressed(in);
@@ -90,25 +99,53 @@ static enum mcs_status check_sizes(const struct gzip_input *in, const char *path
     MCS_REQUIRE(compressed || file_bytes == wanted, MCS_E_DATA,
                 "%s: too long: %lld bytes, its header promises %lld: its sizes or type are not those of its voxels",
                 path, (long long)file_bytes, (long long)wanted);
-    return mcs_memory_check(mcs_size_mul(n, sizeof(float)) + part_voxels(n) * 8, "%s: %lld x %lld x %lld voxels", path,
+    const int64_t held = t->picture ? mcs_nifti_value_bytes(h) : (int64_t)sizeof(float);
+    return mcs_memory_check(mcs_size_mul(n, held) + part_voxels(n) * 8, "%s: %lld x %lld x %lld voxels", path,
                             (long long)h->dim[1], (long long)h->dim[2], (long long)h->dim[3]);
 }
 
+/* Space for the voxels of a volume, or a picture with their type. */
+static enum mcs_status make_room(const char *path, const struct target *t)
+{
+    const struct nifti_header *h = t->header;
+    const int64_t n = h->dim[1] * h->dim[2] * h->dim[3];
+    if (t->picture) {
+        static const struct {
+            int64_t datatype;
+            enum picture_type type;
+        } types[] = {{MCS_NIFTI_UINT8, MCS_PICTURE_U8},    {MCS_NIFTI_INT8, MCS_PICTURE_I8},
+                     {MCS_NIFTI_UINT16, MCS_PICTURE_U16},  {MCS_NIFTI_INT16, MCS_PICTURE_I16},
+                     {MCS_NIFTI_UINT32, MCS_PICTURE_U32},  {MCS_NIFTI_INT32, MCS_PICTURE_I32},
+                     {MCS_NIFTI_UINT64, MCS_PICTURE_U64},  {MCS_NIFTI_INT64, MCS_PICTURE_I64},
+                     {MCS_NIFTI_FLOAT32, MCS_PICTURE_F32}, {MCS_NIFTI_FLOAT64, MCS_PICTURE_F64}};
+        int k = 0;
+        while (types[k].datatype != h->datatype) k++; /* mcs_nifti_parse has checked it */
+        return mcs_picture_alloc(t->picture, path, h->dim[1], h->dim[2], h->dim[3], 1, types[k].type);
+    }
+    t->volume->values = malloc((size_t)n * sizeof(float));
+    MCS_REQUIRE(t->volume->values, MCS_E_NOMEM, "%s: no memory for %lld voxels", path, (long long)n);
+    return MCS_OK;
+}
+
 /* `in` is positioned at the first voxel. */
-static enum mcs_status read_voxels(struct gzip_input *in, const char *path, const struct nifti_header *h,
-                                   struct volume *v)
+static enum mcs_status read_voxels(struct gzip_input *in, const char *path, const struct target *t)
 {
     enum mcs_status st = MCS_OK;
+    const struct nifti_header *h = t->header;
     const int64_t slice = h->dim[1] * h->dim[2], n = slice * h->dim[3], value_bytes = mcs_nifti_value_bytes(h);
-    void *raw = malloc((size_t)part_voxels(n) * 8);
-    v->values = malloc((size_t)n * sizeof(float));
-    MCS_REQUIRE_GOTO(raw && v->values, MCS_E_NOMEM, st, done, "%s: no memory for %lld voxels", path, (long long)n);
+    void *raw = t->picture ? NULL : malloc((size_t)part_voxels(n) * 8);
+    MCS_REQUIRE(raw || t->picture, MCS_E_NOMEM, "%s: no memory for %lld voxels", path, (long long)n);
+    MCS_TRY_GOTO(make_room(path, t), st, done);
     for (int64_t i = 0; i < n; i += PART_VOXELS) {
         char what[64];
         const int64_t part = part_voxels(n - i);
+        void *to = t->picture ? (char *)t->picture->values + i * value_bytes : raw;
         snprintf(what, sizeof what, "slice %lld of %lld", (long long)(i / slice) + 1, (long long)h->dim[3]);
-        MCS_TRY_GOTO(mcs_gzip_read(in, raw, part * value_bytes, what), st, done);
-        mcs_nifti_to_float(h, raw, part, v->values + i);
+        MCS_TRY_GOTO(mcs_gzip_read(in, to, part * value_bytes, what), st, done);
+        if (t->picture)
+            mcs_nifti_native(h, to, part);
+        else
+            mcs_nifti_to_float(h, to, part, t->volume->values + i);
     }
     MCS_TRY_GOTO(mcs_gzip_finish(in, 0), st, done);
 done:
@@ -116,7 +153,8 @@ done:
     return st;
 }
 
-static enum mcs_status read_pair(struct gzip_input *header, const char *path, const char *header_path, struct volume *v)
+static enum mcs_status read_pair(struct gzip_input *header, const char *path, const char *header_path,
+                                 const struct target *t)
 {
     char image_path[MCS_PATH_BYTES];
     struct gzip_input *in = NULL;
@@ -127,59 +165,89 @@ static enum mcs_status read_pair(struct gzip_input *header, const char *path, co
     MCS_TRY(mcs_gzip_finish(header, MAX_EXTENSION_BYTES));
     MCS_TRY(find_partner(header_path, ".img", image_path));
     MCS_TRY(mcs_gzip_open(image_path, &in));
-    enum mcs_status st = check_sizes(in, image_path, v->header);
-    if (st == MCS_OK) st = mcs_gzip_skip(in, (int64_t)v->header->vox_offset, "what lies before its voxels");
-    if (st == MCS_OK) st = read_voxels(in, image_path, v->header, v);
+    enum mcs_status st = check_sizes(in, image_path, t);
+    if (st == MCS_OK) st = mcs_gzip_skip(in, (int64_t)t->header->vox_offset, "what lies before its voxels");
+    if (st == MCS_OK) st = read_voxels(in, image_path, t);
     mcs_gzip_close(in);
     return st;
 }
 
-/* path: the volume's name as given by the caller; header_path: the .nii or .hdr. */
-static enum mcs_status read_files(const char *path, const char *header_path, struct volume *v)
+/* path: the volume's name as given by the caller; header_path: the .nii or .hdr. spacing: in mm. */
+static enum mcs_status read_files(const char *path, const char *header_path, struct target *t, float spacing[3])
 {
     enum mcs_status st = MCS_OK;
     struct gzip_input *in = NULL;
-    v->header = calloc(1, sizeof *v->header);
-    MCS_REQUIRE(v->header, MCS_E_NOMEM, "%s: no memory to read it", path);
+    struct nifti_header *h = t->header = calloc(1, sizeof *t->header);
+    MCS_REQUIRE(h, MCS_E_NOMEM, "%s: no memory to read it", path);
     MCS_TRY(mcs_gzip_open(header_path, &in));
-    MCS_TRY_GOTO(read_header(in, header_path, v->header), st, done);
-    MCS_TRY_GOTO(mcs_nifti_spacing(header_path, v->header, v->spacing), st, done);
-    if (v->header->paired) {
-        MCS_TRY_GOTO(read_pair(in, path, header_path, v), st, done);
+    MCS_TRY_GOTO(read_header(in, header_path, h), st, done);
+    MCS_TRY_GOTO(mcs_nifti_spacing(header_path, h, spacing), st, done);
+    if (h->paired) {
+        MCS_TRY_GOTO(read_pair(in, path, header_path, t), st, done);
     } else {
-        const int64_t header_bytes = v->header->version == 1 ? MCS_NIFTI1_BYTES : MCS_NIFTI2_BYTES;
-        MCS_TRY_GOTO(check_sizes(in, header_path, v->header), st, done);
-        MCS_TRY_GOTO(skip_extensions(in, header_path, v->header, (int64_t)v->header->vox_offset - header_bytes), st,
-                     done);
-        MCS_TRY_GOTO(read_voxels(in, header_path, v->header, v), st, done);
+        const int64_t header_bytes = h->version == 1 ? MCS_NIFTI1_BYTES : MCS_NIFTI2_BYTES;
+        MCS_TRY_GOTO(check_sizes(in, header_path, t), st, done);
+        MCS_TRY_GOTO(skip_extensions(in, header_path, h, (int64_t)h->vox_offset - header_bytes), st, done);
+        MCS_TRY_GOTO(read_voxels(in, header_path, t), st, done);
     }
 done:
     mcs_gzip_close(in);
     return st;
 }
 
-enum mcs_status mcs_volume_read(const char *path, struct volume *v)
+static enum mcs_status read_target(const char *path, struct target *t, float spacing[3])
 {
-    enum mcs_status st = MCS_OK;
     char header_path[MCS_PATH_BYTES];
     struct gzip_input *in;
-
-    memset(v, 0, sizeof *v);
     /* Opened first, so that errors about a missing file or a folder use the given name. */
     MCS_TRY(mcs_gzip_open(path, &in));
     mcs_gzip_close(in);
-    const int image = mcs_file_has_ending(path, ".img;.img.gz");
-    MCS_REQUIRE(image || mcs_file_has_ending(path, MCS_VOLUME_ENDINGS ";.hdr;.hdr.gz"), MCS_E_DATA,
-                "%s: no NIfTI file by its name; want .nii, .nii.gz or .hdr with .img", path);
-    MCS_TRY(image ? find_partner(path, ".hdr", header_path) : mcs_path(header_path, "%s", path));
-    MCS_TRY_GOTO(read_files(path, header_path, v), st, failed);
+    MCS_TRY(mcs_file_has_ending(path, ".img;.img.gz") ? find_partner(path, ".hdr", header_path)
+                                                      : mcs_path(header_path, "%s", path));
+    return read_files(path, header_path, t, spacing);
+}
+
+enum mcs_status mcs_nifti_picture(const char *path, struct picture *p)
+{
+    struct target t = {.picture = p};
+    float spacing[3];
+    double apart_mm;
+    memset(p, 0, sizeof *p);
+    const enum mcs_status st = read_target(path, &t, spacing);
+    if (st != MCS_OK) {
+        free(t.header);
+        mcs_picture_free(p);
+        return mcs_trace(st, __FILE__, __LINE__);
+    }
+    p->header = t.header;
+    p->slope = t.header->scl_slope;
+    p->inter = t.header->scl_inter;
+    p->has_spacing = 1;
+    for (int i = 0; i < 3; i++) p->spacing[i] = spacing[i];
+    mcs_picture_plain_affine(p);
+    p->has_affine = mcs_nifti_affine(t.header, spacing, p->affine, &apart_mm);
+    if (!p->has_affine) mcs_picture_note(p, "neither sform nor qform: its axes are not known");
+    if (apart_mm > 0) mcs_picture_note(p, "its sform and qform differ by up to %.3g mm; the sform is taken", apart_mm);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_volume_read(const char *path, struct volume *v)
+{
+    struct target t = {.volume = v};
+    memset(v, 0, sizeof *v);
+    const int nifti = mcs_file_has_ending(path, MCS_VOLUME_ENDINGS ";.hdr;.hdr.gz;.img;.img.gz");
+    if (!nifti && mcs_file_exists(path))
+        return MCS_FAIL(MCS_E_DATA, "%s: no NIfTI file by its name; want .nii, .nii.gz or .hdr with .img", path);
+    const enum mcs_status st = read_target(path, &t, v->spacing);
+    v->header = t.header;
+    if (st != MCS_OK) {
+        mcs_volume_free(v);
+        return mcs_trace(st, __FILE__, __LINE__);
+    }
     v->nx = (int)v->header->dim[1];
     v->ny = (int)v->header->dim[2];
     v->nz = (int)v->header->dim[3];
     return MCS_OK;
-failed:
-    mcs_volume_free(v);
-    return st;
 }
 
 /* ---- in memory ---- */
