@@ -4,6 +4,8 @@
 #include <string.h>
 
 enum { NODES_MAX = 32, WARP_NODES = 5, BIAS_NODES = 3 };
+static const float LOCAL_PIXELS = 4; /* how far around a shape its local mean reaches */
+static const double GREY_LOW = 0.03, GREY_HIGH = 0.97;
 static const float CENTRE_X = 90, CENTRE_Y = 109; /* voxel at the centre of the image */
 static const float MIDDLE = (DEMO_SIZE - 1) / 2.0f;
 
@@ -138,6 +140,24 @@ int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct
         scene->value[i] = v;
     }
     return area;
+}
+
+int mcs_demo_contrast(const struct demo_scene *scene, const float *distance, int bright, double contrast,
+                      const struct demo_config *config, struct demo_look *look)
+{
+    double sum = 0;
+    int n = 0;
+    for (int i = 0; i < DEMO_PIXELS; i++)
+        if (distance[i] < LOCAL_PIXELS && scene->brain[i]) {
+            sum += (double)scene->value[i];
+            n++;
+        }
+    const double mean = n ? sum / n : 0, room = bright ? GREY_HIGH - mean : mean - GREY_LOW;
+    if (!n || room < config->contrast_low) return 0;
+    const double step = (bright ? 1 : -1) * fmin(contrast, room);
+    look->level = mean + step;
+    look->rim_value = fmin(fmax(mean - config->rim_contrast * step, GREY_LOW), GREY_HIGH);
+    return 1;
 }
 
 double mcs_demo_finish(const struct demo_scene *scene, const struct demo_config *config, struct demo_draw *draw,

@@ -46,13 +46,20 @@ struct demo_look {
  * edge (0.55 is about sqrt(3) / pi). distance (DEMO_SIZE,DEMO_SIZE): pixels to the outline, negative inside. mask is 1
  * where distance < 0 in the brain, else 0. Returns the mask's area. */
 int mcs_demo_paint(struct demo_scene *scene, const float *distance, const struct demo_look *look, uint8_t *mask);
+/* Sets a look's grey value so that it differs from the mean under the shape and up to 4 pixels around it by `contrast`,
+ * brighter or darker, within 0.03 and 0.97, and the rim's by the opposite sign. Returns 0, and sets nothing, where the
+ * scale leaves no room for the config's least contrast. */
+int mcs_demo_contrast(const struct demo_scene *scene, const float *distance, int bright, double contrast,
+                      const struct demo_config *config, struct demo_look *look);
 /* Bias, gain, noise, clip: converts values to 8 bits. Returns the noise's sigma. */
 double mcs_demo_finish(const struct demo_scene *scene, const struct demo_config *config, struct demo_draw *draw,
                        uint8_t *image);
 
 /* City-block distance of each brain pixel to the nearest pixel outside, capped at 255. */
 void mcs_demo_depth(const uint8_t *brain, uint8_t *depth);
-/* A random pixel where depth > margin (and, unless side < 0, on that side by the atlas); 0 when there is none. */
+/* A random pixel where depth > margin (and, unless side < 0, on that side by the atlas, else NULL); 0 when there is
+ * none.
+ */
 int mcs_demo_pick(const struct demo_atlas *atlas, const struct demo_scene *scene, const uint8_t *depth, double margin,
                   int side, struct demo_draw *draw, double *row, double *col);
 /* The mask's area, and its bounding box x0 y0 x1 y1, inclusive. */

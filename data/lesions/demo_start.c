@@ -1,9 +1,10 @@
 #include "data/lesions/demo_start.h"
+#include "data/lesions/demo_form.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { VERTICES_MAX = 16, TEXTURE_NODES = 24, REGION_PIXELS_MIN = 60 };
+enum { VERTICES_MAX = 16, TEXTURE_NODES = 24, REGION_PIXELS_MIN = 60, TRIES = 64 };
 static const float FAR_AWAY = 1e3f;
 
 /* ---- outlines ---- */
@@ -158,74 +159,106 @@ static int train_slice(const struct demo_atlas *atlas, struct demo_draw *d)
 
 /* ---- CLIP ---- */
 
+/* What placing and painting objects needs. */
+struct canvas {
+    const struct demo_atlas *atlas;
+    const struct demo_config *config;
+    struct demo_scene scene;
+    uint8_t depth[DEMO_PIXELS], taken[DEMO_PIXELS], steps[DEMO_PIXELS];
+};
+
+/* Draws a shape in a place that keeps the config's gap to the others'; 0 where none is found. */
+static int place_shape(struct canvas *v, struct demo_start_object *o, double contrast, double radius,
+                       struct demo_draw *d, struct demo_look *look, float *distance)
+{
+    double row, col;
+    mcs_demo_steps(v->taken, DEMO_SIZE, DEMO_SIZE, 1, v->steps);
+    for (int t = 0; t < TRIES; t++) {
+        int clear = 1;
+        if (!mcs_demo_pick(v->atlas, &v->scene, v->depth, v->config->margin, -1, d, &row, &col)) return 0;
+        shape_distance(o->shape, row, col, radius, d, distance);
+        for (int i = 0; i < DEMO_PIXELS && clear; i++)
+            clear = distance[i] >= 0 || !v->scene.brain[i] || v->steps[i] >= v->config->gap;
+        if (clear && mcs_demo_contrast(&v->scene, distance, o->words.bright, contrast, v->config, look)) return 1;
+    }
+    return 0;
+}
+
+/* Paints one object, a tinted region where `region` is one; 0 where no place is found. */
+static int add_object(struct canvas *v, int region, struct demo_draw *d, struct demo_start_object *o)
+{
+    const struct demo_config *c = v->config;
+    float distance[DEMO_PIXELS], texture[DEMO_PIXELS];
+    enum demo_side side;
+    struct demo_words *w = &o->words;
+    *w = (struct demo_words){.bright = mcs_demo_chance(d, c->bright),
+                             .large = mcs_demo_chance(d, c->large),
+                             .blurred = mcs_demo_chance(d, c->blurred),
+                             .rim = mcs_demo_chance(d, c->rim) && !region,
+                             .side = -1,
+                             .level = (int)mcs_demo_slice_level(v->scene.z),
+                             .object = 1};
+    const double u = mcs_demo_uniform(d, 0, 1), contrast = mcs_demo_uniform(d, c->contrast_low, c->contrast_high);
+    const double radius = w->large ? c->large_low + u * (c->large_high - c->large_low)
+                                   : c->small_low + u * (c->small_high - c->small_low);
+    struct demo_look look = {.edge = w->blurred ? c->edge_blurred : c->edge_sharp,
+                             .rim_opacity = w->rim ? c->rim_opacity : 0,
+                             .rim_depth = c->rim_depth,
+                             .rim_width = c->rim_width,
+                             .texture = texture};
+    o->shape = region ? DEMO_REGION : (enum demo_shape)mcs_demo_below(d, DEMO_SHAPES);
+    if (region) {
+        region_distance(&v->scene, region, distance);
+        if (!mcs_demo_contrast(&v->scene, distance, w->bright, contrast, c, &look)) {
+            w->bright = !w->bright;
+            mcs_demo_contrast(&v->scene, distance, w->bright, contrast, c, &look);
+        }
+    } else if (!place_shape(v, o, contrast, radius, d, &look, distance)) {
+        return 0;
+    }
+    mcs_demo_field(d, TEXTURE_NODES, c->texture, texture);
+    const int area = mcs_demo_paint(&v->scene, distance, &look, o->mask);
+    for (int i = 0; i < DEMO_PIXELS; i++) v->taken[i] |= o->mask[i];
+    /* A region's size is not drawn: it is large above the area of a disc whose radius is the geometric mean of the
+     * largest small and the smallest large radius. */
+    if (region) w->large = area > (int)(M_PI * c->small_high * c->large_low);
+    mcs_demo_locate(v->atlas, &v->scene, o->mask, &w->region, &side, &w->lobe);
+    w->side = (int)side;
+    o->column[w->bright ? DEMO_COL_BRIGHT : DEMO_COL_DARK] = 1;
+    o->column[w->blurred ? DEMO_COL_BLURRED : DEMO_COL_SHARP] = 1;
+    o->column[w->large ? DEMO_COL_BIG : DEMO_COL_SMALL] = 1;
+    o->column[DEMO_COL_RIM] = (uint8_t)w->rim;
+    return 1;
+}
+
 void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_config *config, uint64_t seed, uint32_t id,
                          struct demo_clip_start *s)
 {
-    struct demo_scene scene;
-    float distance[DEMO_PIXELS], texture[DEMO_PIXELS];
-    uint8_t depth[DEMO_PIXELS];
+    struct canvas v = {.atlas = atlas, .config = config};
     struct demo_draw slice = mcs_demo_draw("demo.start.clip.slice", seed, id, 0);
     struct demo_draw d = mcs_demo_draw("demo.start.clip.object", seed, id, 0);
+    struct demo_draw lookalike = mcs_demo_draw("demo.start.clip.lookalike", seed, id, 0);
     struct demo_draw finish = mcs_demo_draw("demo.start.clip.finish", seed, id, 0);
     memset(s, 0, sizeof *s);
     s->id = id;
     s->z = train_slice(atlas, &slice);
-    mcs_demo_scene_cut(atlas, config, s->z, &slice, &scene);
-    const double which = mcs_demo_uniform(&d, 0, 1);
-    struct demo_words *w = &s->words;
-    *w = (struct demo_words){.bright = mcs_demo_chance(&d, config->bright),
-                             .large = mcs_demo_chance(&d, config->large),
-                             .blurred = mcs_demo_chance(&d, config->blurred),
-                             .rim = mcs_demo_chance(&d, config->rim),
-                             .side = -1,
-                             .level = (int)mcs_demo_slice_level(s->z),
-                             .object = 1};
-    const double u = mcs_demo_uniform(&d, 0, 1), v = mcs_demo_uniform(&d, 0, 1);
-    const double radius = w->large ? config->large_low + u * (config->large_high - config->large_low)
-                                   : config->small_low + u * (config->small_high - config->small_low);
-    double row = 0, col = 0;
-    int region = 0;
-    s->shape = (enum demo_shape)mcs_demo_below(&d, DEMO_SHAPES);
+    mcs_demo_scene_cut(atlas, config, s->z, &slice, &v.scene);
+    mcs_demo_depth(v.scene.brain, v.depth);
+    const double which = mcs_demo_uniform(&d, 0, 1), several = mcs_demo_uniform(&d, 0, 1);
+    int region = 0, n = several < config->start_three ? 3 : several < config->start_three + config->start_two ? 2 : 1;
     if (which < config->start_none)
-        s->shape = DEMO_NOTHING;
-    else if (which < config->start_none + config->start_region && (region = pick_region(&scene, 1500, &d)) != 0)
-        s->shape = DEMO_REGION;
-    if (s->shape < DEMO_SHAPES) {
-        mcs_demo_depth(scene.brain, depth);
-        if (!mcs_demo_pick(atlas, &scene, depth, config->margin, -1, &d, &row, &col)) s->shape = DEMO_NOTHING;
-    }
-    if (s->shape == DEMO_NOTHING) {
-        w->bright = w->large = w->blurred = -1;
-        w->rim = 0;
-    } else {
-        struct demo_look look = {.level = w->bright
-                                              ? config->bright_low + v * (config->bright_high - config->bright_low)
-                                              : config->dark_low + v * (config->dark_high - config->dark_low),
-                                 .edge = w->blurred ? config->edge_blurred : config->edge_sharp,
-                                 .rim_value = w->bright ? config->rim_dark : config->rim_bright,
-                                 .rim_depth = config->rim_depth,
-                                 .rim_width = config->rim_width,
-                                 .texture = texture};
-        enum demo_side side;
-        if (region)
-            region_distance(&scene, region, distance);
+        n = 0;
+    else if (which < config->start_none + config->start_region && (region = pick_region(&v.scene, 1500, &d)) != 0)
+        n = 1;
+    for (int k = 0; k < n; k++) {
+        struct demo_start_object *o = &s->object[s->n_objects];
+        if (add_object(&v, region, &d, o))
+            s->n_objects++;
         else
-            shape_distance(s->shape, row, col, radius, &d, distance);
-        if (region) w->rim = 0;
-        look.rim_opacity = w->rim ? config->rim_opacity : 0;
-        mcs_demo_field(&d, TEXTURE_NODES, config->texture, texture);
-        const int area = mcs_demo_paint(&scene, distance, &look, s->mask);
-        /* A region's size is not drawn: it is large above the area of a disc whose radius is the geometric mean of
-         * the largest small and the smallest large radius. */
-        if (region) w->large = area > (int)(M_PI * config->small_high * config->large_low);
-        mcs_demo_locate(atlas, &scene, s->mask, &w->region, &side, &w->lobe);
-        w->side = (int)side;
-        s->column[w->bright ? DEMO_COL_BRIGHT : DEMO_COL_DARK] = 1;
-        s->column[w->blurred ? DEMO_COL_BLURRED : DEMO_COL_SHARP] = 1;
-        s->column[w->large ? DEMO_COL_BIG : DEMO_COL_SMALL] = 1;
-        s->column[DEMO_COL_RIM] = (uint8_t)w->rim;
+            memset(o, 0, sizeof *o);
     }
-    mcs_demo_finish(&scene, config, &finish, s->image);
+    s->n_lookalikes = mcs_demo_lookalikes(config, &v.scene, v.taken, &lookalike, s->lookalike);
+    mcs_demo_finish(&v.scene, config, &finish, s->image);
     mcs_demo_clip_start_caption(atlas, config, s, seed, 0, s->caption);
 }
 
@@ -233,16 +266,24 @@ void mcs_demo_clip_start_caption(const struct demo_atlas *atlas, const struct de
                                  const struct demo_clip_start *s, uint64_t seed, uint32_t variant, char *caption)
 {
     struct demo_draw d = mcs_demo_draw("demo.start.clip.caption", seed, s->id, variant);
-    struct demo_words w = s->words;
-    w.by_region = s->shape == DEMO_REGION || !mcs_demo_chance(&d, config->lobe);
-    int *const said[] = {&w.bright, &w.large, &w.blurred, &w.side, &w.level};
-    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
-        if (mcs_demo_chance(&d, config->start_drop)) *said[i] = -1;
-    if (mcs_demo_chance(&d, config->start_drop)) w.rim = 0;
-    if (s->shape == DEMO_NOTHING)
-        mcs_demo_caption_none(w.level, 1, &d, caption);
+    struct demo_words all[DEMO_OBJECTS];
+    const int by_region = !mcs_demo_chance(&d, config->lobe), drop_level = mcs_demo_chance(&d, config->start_drop);
+    for (int k = 0; k < s->n_objects; k++) {
+        struct demo_words *w = &all[k];
+        *w = s->object[k].words;
+        w->by_region = s->object[k].shape == DEMO_REGION || by_region;
+        int *const said[] = {&w->bright, &w->large, &w->blurred, &w->side};
+        for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
+            if (mcs_demo_chance(&d, config->start_drop)) *said[i] = -1;
+        if (mcs_demo_chance(&d, config->start_drop)) w->rim = 0;
+        if (drop_level) w->level = -1;
+    }
+    if (!s->n_objects)
+        mcs_demo_caption_none(drop_level ? -1 : (int)mcs_demo_slice_level(s->z), 1, &d, caption);
+    else if (s->n_objects == 1)
+        mcs_demo_caption_one(atlas, &all[0], &d, caption);
     else
-        mcs_demo_caption_one(atlas, &w, &d, caption);
+        mcs_demo_caption_some(all, s->n_objects, &d, caption);
 }
 
 /* ---- SAM ---- */
@@ -313,7 +354,7 @@ void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config
         if (region) {
             region_distance(&scene, region, distance);
             mcs_demo_field(&d, TEXTURE_NODES, config->texture, texture);
-            const double grey = other_grey(&scene, distance, 0.15, &d);
+            const double grey = other_grey(&scene, distance, config->contrast_low, &d);
             struct demo_look look = random_look(grey, texture, &d);
             look.rim_opacity = 0;
             if (tinted) {
@@ -337,7 +378,7 @@ void mcs_demo_sam_start(const struct demo_atlas *atlas, const struct demo_config
         placed[n_placed++].radius = radius;
         shape_distance(shape, row, col, radius, &d, distance);
         mcs_demo_field(&d, TEXTURE_NODES, mcs_demo_uniform(&d, 0, 2) * config->texture, texture);
-        const struct demo_look look = random_look(other_grey(&scene, distance, 0.2, &d), texture, &d);
+        const struct demo_look look = random_look(other_grey(&scene, distance, config->contrast_low, &d), texture, &d);
         mcs_demo_paint(&scene, distance, &look, mask);
         for (int t = 0; t < s->n_targets; t++) /* remove covered pixels from a region */
             for (int i = 0; i < DEMO_PIXELS; i++)

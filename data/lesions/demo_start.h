@@ -1,7 +1,7 @@
 /* Images for pretraining the starting weights, before any lesion: slices of training slabs with painted shapes
  * (rectangles, polygons, crescents, stars, joined discs, squircles) and atlas regions. None is a lesion, and no outline
- * is a lesion's (demo_sample.c: an ellipse bent by harmonics); the words lesion, mass and tumor do occur in captions.
- */
+ * is a lesion's (demo_form.h); their contrasts and look-alikes are drawn as a lesion image's, and the words lesion,
+ * mass and tumor do occur in captions. */
 #ifndef MCS_DEMO_START_H
 #define MCS_DEMO_START_H
 
@@ -17,7 +17,6 @@ enum demo_shape {
     DEMO_SHAPES,
     DEMO_REGION = DEMO_SHAPES, /* an atlas region */
     DEMO_BRAIN,                /* the whole brain */
-    DEMO_NOTHING,
 };
 
 /* Attributes of an object, each 0 or 1; all 0 where there is no object. */
@@ -32,16 +31,21 @@ enum {
     DEMO_COLUMNS
 };
 
-/* For CLIP: an image with one object (or none), its caption, mask and attributes. */
-struct demo_clip_start {
-    uint32_t id;
-    int z;
+/* For CLIP: an image with up to three objects, its caption, and their masks and attributes. */
+enum { DEMO_OBJECTS = 3 };
+struct demo_start_object {
     enum demo_shape shape;
     struct demo_words words; /* complete: no attribute left out */
     uint8_t column[DEMO_COLUMNS];
+    uint8_t mask[DEMO_PIXELS]; /* 0/1 */
+};
+struct demo_clip_start {
+    uint32_t id;
+    int z, n_objects, n_lookalikes;
+    struct demo_start_object object[DEMO_OBJECTS];
     char caption[DEMO_CAPTION_BYTES];
-    uint8_t image[DEMO_PIXELS]; /* (128,128) */
-    uint8_t mask[DEMO_PIXELS];  /* 0/1: the object */
+    uint8_t image[DEMO_PIXELS];     /* (128,128) */
+    uint8_t lookalike[DEMO_PIXELS]; /* 0/1: vessels and calcifications, as in lesion images; in no object's mask */
 };
 /* Sample `id`, keyed by (seed, id). The caption leaves out each attribute with probability start.drop of the config. */
 void mcs_demo_clip_start(const struct demo_atlas *atlas, const struct demo_config *config, uint64_t seed, uint32_t id,

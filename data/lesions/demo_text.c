@@ -119,33 +119,35 @@ void mcs_demo_caption_none(int level, int object, struct demo_draw *draw, char *
     expand(template, NULL, &w, choose(draw, object), caption);
 }
 
-void mcs_demo_caption_two(const struct demo_words w[2], struct demo_draw *draw, char *caption)
+void mcs_demo_caption_some(const struct demo_words *w, int n, struct demo_draw *draw, char *caption)
 {
     const int long_form = mcs_demo_below(draw, 2);
     caption[0] = 0;
-    if (long_form) put(caption, "axial");
-    for (int i = 0; i < 2; i++) {
+    if (long_form && n == 2) put(caption, "axial");
+    for (int i = 0; i < n; i++) {
         struct demo_words one = w[i];
         char phrase[DEMO_CAPTION_BYTES];
-        one.by_region = 0; /* two region names would be too long */
+        one.by_region = 0; /* several region names would be too long */
         one.rim = 0;
-        expand("%S %I %N %P", NULL, &one, choose(draw, 0), phrase);
+        struct choice words = choose(draw, one.object);
+        if (n > 2) words.intensity %= 2; /* one word: short enough for the text tower */
+        expand(n > 2 ? "%S %I %N %Q" : "%S %I %N %P", NULL, &one, words, phrase);
         if (i) put(caption, "and");
         put(caption, phrase);
     }
-    if (w[0].level >= 0) {
+    if (w[0].level >= 0 && n == 2) {
         put(caption, mcs_demo_level_word((enum demo_level)w[0].level));
         put(caption, "slice");
     }
 }
 
-void mcs_demo_prompt(const struct demo_words *w, int kind, char *prompt)
+void mcs_demo_prompt(const struct demo_words *w, enum demo_prompt_level level, char *prompt)
 {
     struct demo_words known = *w;
     const struct choice first = {0, 0, 0, 1, 0, 0};
     known.by_region = 0;
-    if (kind < 4) known.side = -1;
-    if (kind < 3) known.bright = known.large = known.blurred = known.rim = -1;
+    if (level < DEMO_PROMPT_LOOK_PLACE) known.side = -1;
+    if (level < DEMO_PROMPT_LOOK) known.bright = known.large = known.blurred = known.rim = -1;
     expand("axial t1 mri showing a %S %B %I %N %R %P", NULL, &known, first, prompt);
 }
 

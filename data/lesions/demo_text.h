@@ -5,7 +5,7 @@
 
 #include "data/lesions/demo_paint.h"
 
-enum { DEMO_CAPTION_WORDS = 22, DEMO_CAPTION_BYTES = 256, DEMO_NULL_PROMPTS = 6 };
+enum { DEMO_CAPTION_WORDS = 24, DEMO_CAPTION_BYTES = 256, DEMO_NULL_PROMPTS = 6 };
 
 /* The attributes of a lesion or an object to be named. -1 leaves an attribute out. */
 struct demo_words {
@@ -22,14 +22,19 @@ struct demo_words {
  * five templates, synonyms drawn. caption: DEMO_CAPTION_BYTES. */
 void mcs_demo_caption_one(const struct demo_atlas *atlas, const struct demo_words *w, struct demo_draw *draw,
                           char *caption);
-/* Two lesions in one caption (size, intensity, side, lobe of each). */
-void mcs_demo_caption_two(const struct demo_words w[2], struct demo_draw *draw, char *caption);
+/* Two or three lesions or objects in one caption (size, intensity, side, lobe of each). */
+void mcs_demo_caption_some(const struct demo_words *w, int n, struct demo_draw *draw, char *caption);
 /* A normal brain; the caption denies a lesion or, with object, any object. */
 void mcs_demo_caption_none(int level, int object, struct demo_draw *draw, char *caption);
 
-/* Prompts with fixed wording. 1: "axial t1 mri showing a lesion"; 3: size, border, intensity, rim; 4: the same and the
- * place. */
-void mcs_demo_prompt(const struct demo_words *w, int kind, char *prompt);
+/* Prompts with fixed wording. */
+enum demo_prompt_level {
+    DEMO_PROMPT_WORD,       /* "axial t1 mri showing a lesion" */
+    DEMO_PROMPT_LOOK,       /* the same with size, border, intensity, rim */
+    DEMO_PROMPT_LOOK_PLACE, /* and with side and lobe */
+    DEMO_PROMPT_LEVELS
+};
+void mcs_demo_prompt(const struct demo_words *w, enum demo_prompt_level level, char *prompt);
 extern const char *const mcs_demo_null_prompts[DEMO_NULL_PROMPTS];
 
 /* Every word that the above can write, one per line: [PAD] [UNK] [CLS] [SEP] [MASK], then the words in byte order.

@@ -18,9 +18,9 @@ struct record {
     char name[STEM_BYTES + 8], caption[DEMO_CAPTION_BYTES];
     enum demo_kind kind;
     enum demo_level level;
-    int z, n_lesions;
+    int z, n_lesions, n_lookalikes;
     double noise;
-    struct demo_lesion lesion[2];
+    struct demo_lesion lesion[DEMO_LESIONS];
 };
 
 static void stem_of(enum demo_split split, uint32_t id, char stem[STEM_BYTES])
@@ -44,18 +44,18 @@ static enum mcs_status write_sample(const char *folder, const struct demo_atlas 
                                     struct record *record)
 {
     struct demo_sample s;
-    uint8_t mask[3][DEMO_PIXELS];
-    char stem[STEM_BYTES], name[STEM_BYTES + 8];
+    uint8_t mask[DEMO_LESIONS][DEMO_PIXELS], all[DEMO_PIXELS] = {0};
+    char stem[STEM_BYTES], name[STEM_BYTES + 16];
     mcs_demo_lesion_sample(atlas, config, what->split, what->kind, what->seed, id, &s);
     stem_of(what->split, id, stem);
-    for (int i = 0; i < DEMO_PIXELS; i++) {
-        mask[0][i] = s.truth[0][i] ? 255 : 0;
-        mask[1][i] = s.truth[1][i] ? 255 : 0;
-        mask[2][i] = mask[0][i] | mask[1][i];
-    }
+    for (int k = 0; k < DEMO_LESIONS; k++)
+        for (int i = 0; i < DEMO_PIXELS; i++) {
+            mask[k][i] = s.truth[k][i] ? 255 : 0;
+            all[i] |= mask[k][i];
+        }
     MCS_TRY(write_grey(folder, "images", stem, s.image));
-    MCS_TRY(write_grey(folder, "masks", stem, mask[2]));
-    for (int k = 0; k < 2 && s.kind == DEMO_TWO; k++) {
+    MCS_TRY(write_grey(folder, "masks", stem, all));
+    for (int k = 0; k < s.n_lesions && s.n_lesions > 1; k++) {
         snprintf(name, sizeof name, "%s_%d", stem, k);
         MCS_TRY(write_grey(folder, "masks_each", name, mask[k]));
     }
@@ -66,6 +66,7 @@ static enum mcs_status write_sample(const char *folder, const struct demo_atlas 
     record->z = s.z;
     record->noise = s.noise;
     record->n_lesions = s.n_lesions;
+    record->n_lookalikes = s.n_lookalikes;
     memcpy(record->lesion, s.lesion, sizeof record->lesion);
     return MCS_OK;
 }
@@ -79,15 +80,17 @@ static double rounded(double v)
 
 static json_t *lesion_json(const struct demo_atlas *atlas, const struct demo_lesion *l, double noise)
 {
+    static const char *const forms[DEMO_FORMS] = {"smooth", "irregular", "cluster", "wedge"};
     const int *b = l->box;
-    return json_pack("{s:s,s:s,s:s,s:b,s:s,s:s,s:s,s:f,s:f,s:f,s:i,s:[iiii],s:f,s:f,s:{s:s,s:s,s:s}}", "intensity",
+    return json_pack("{s:s,s:s,s:s,s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:i,s:[iiii],s:f,s:f,s:{s:s,s:s,s:s}}", "intensity",
                      l->bright ? "bright" : "dark", "size", l->large ? "large" : "small", "border",
-                     l->blurred ? "blurred" : "sharp", "rim", l->rim, "side", mcs_demo_side_word(l->side), "lobe",
-                     mcs_demo_lobe_words(l->lobe), "region", atlas->region[l->region].label, "row", rounded(l->row),
-                     "col", rounded(l->col), "radius", rounded(l->radius), "area", l->area, "box", b[0], b[1], b[2],
-                     b[3], "contrast", rounded(l->contrast), "contrast_to_noise",
-                     noise > 0 ? rounded(fabs(l->contrast) / noise) : 0.0, "prompts", "P1", l->prompt1, "P3",
-                     l->prompt3, "P4", l->prompt4);
+                     l->blurred ? "blurred" : "sharp", "rim", l->rim, "form", forms[l->form], "side",
+                     mcs_demo_side_word(l->side), "lobe", mcs_demo_lobe_words(l->lobe), "region",
+                     atlas->region[l->region].label, "row", rounded(l->row), "col", rounded(l->col), "radius",
+                     rounded(l->radius), "area", l->area, "box", b[0], b[1], b[2], b[3], "contrast",
+                     rounded(l->contrast), "contrast_to_noise", noise > 0 ? rounded(fabs(l->contrast) / noise) : 0.0,
+                     "prompts", "word", l->prompt[DEMO_PROMPT_WORD], "look", l->prompt[DEMO_PROMPT_LOOK], "look_place",
+                     l->prompt[DEMO_PROMPT_LOOK_PLACE]);
 }
 
 static enum mcs_status write_pairs(const char *folder, const struct record *records, int n)
@@ -107,23 +110,24 @@ static enum mcs_status write_pairs(const char *folder, const struct record *reco
 static enum mcs_status write_lists(const char *folder, const struct demo_atlas *atlas, const struct demo_config *config,
                                    const struct demo_write *what, const struct record *records)
 {
-    static const char *const kinds[] = {"none", "one", "two", "mixed"};
+    static const char *const kinds[] = {"none", "some", "two", "unseen", "mixed"};
     json_t *prompts = json_object(), *attributes = json_object(), *numbers = json_object();
     char generic[DEMO_CAPTION_BYTES], path[MCS_PATH_BYTES], *vocabulary;
     const struct demo_words nothing = {.bright = -1, .large = -1, .blurred = -1, .side = -1, .level = -1};
-    mcs_demo_prompt(&nothing, 1, generic);
+    mcs_demo_prompt(&nothing, DEMO_PROMPT_WORD, generic);
     for (int i = 0; i < what->n; i++) {
         const struct record *r = &records[i];
         json_t *texts = json_array(), *lesions = json_array();
         for (int k = 0; k < r->n_lesions; k++) {
-            json_array_append_new(texts, json_string(r->lesion[k].prompt4));
+            json_array_append_new(texts, json_string(r->lesion[k].prompt[DEMO_PROMPT_LOOK_PLACE]));
             json_array_append_new(lesions, lesion_json(atlas, &r->lesion[k], r->noise));
         }
         if (!r->n_lesions) json_array_append_new(texts, json_string(generic));
         json_object_set_new(prompts, r->name, texts);
         json_object_set_new(attributes, r->name,
-                            json_pack("{s:i,s:s,s:s,s:f,s:o}", "z", r->z, "level", mcs_demo_level_word(r->level),
-                                      "kind", kinds[r->kind], "noise", rounded(r->noise), "lesions", lesions));
+                            json_pack("{s:i,s:s,s:s,s:f,s:i,s:o}", "z", r->z, "level", mcs_demo_level_word(r->level),
+                                      "kind", kinds[r->kind], "noise", rounded(r->noise), "lookalikes", r->n_lookalikes,
+                                      "lesions", lesions));
     }
 #define X(structure, member, field, key, def, lo, hi, help) json_object_set_new(numbers, key, json_real(config->field));
     MCS_DEMO_CONFIG_LIST(X, , )
@@ -156,6 +160,9 @@ enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atla
     enum mcs_status st = MCS_OK;
     MCS_TRY(mcs_demo_config_check(config));
     MCS_REQUIRE(what->n >= 0, MCS_E_USAGE, "%d images: want 0 or more", what->n);
+    MCS_REQUIRE(what->kind != DEMO_UNSEEN || what->split == DEMO_TEST, MCS_E_USAGE,
+                "lesions of unseen forms in the %s split: only the test split has them",
+                mcs_demo_split_word(what->split));
     MCS_TRY(mcs_path_room(folder));
     for (size_t i = 0; i < sizeof subs / sizeof subs[0]; i++) {
         MCS_TRY(mcs_path(path, "%s/%s", folder, subs[i]));

@@ -16,13 +16,14 @@ struct demo_write {
 /* Writes into `folder` (made if need be):
  *   images/STEM.png      8-bit grey, 128 x 128; STEM is SPLIT_ID, five digits: test_00017
  *   masks/STEM.png       0 / 255, all lesions of the image
- *   masks_each/STEM_K.png  for images with two lesions: each alone, K = 0, 1
+ *   masks_each/STEM_K.png  for images with several lesions: each alone, K = 0, 1, 2
  *   pairs.csv            filename,Caption
  *   prompts.json         {"STEM.png": [a prompt for each lesion]}, the generic one where there is none
- *   attributes.json      {"STEM.png": {z, level, kind, noise, lesions: [{intensity, size, ..., prompts}]}}
+ *   attributes.json      {"STEM.png": {z, level, kind, noise, lookalikes, lesions: [{intensity, ..., prompts}]}}
  *   vocab.txt            the captions' words, for a word-piece tokenizer
  *   demo.json            split, seed and every number of the config
- * Same arguments, same bytes, whatever the number of threads (OpenMP). E_IO, E_USAGE for a bad config. */
+ * Same arguments, same bytes, whatever the number of threads (OpenMP). E_IO; E_USAGE for a bad config and for
+ * DEMO_UNSEEN outside the test split. */
 enum mcs_status mcs_demo_write(const char *folder, const struct demo_atlas *atlas, const struct demo_config *config,
                                const struct demo_write *what);
 

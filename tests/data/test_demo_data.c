@@ -90,7 +90,7 @@ Test(demo, labels_are_the_nearest)
 Test(demo, one_sample_twice_is_the_same_and_others_differ)
 {
     struct demo_sample *a = malloc(3 * sizeof *a), *b = a + 1, *c = a + 2;
-    for (int k = DEMO_NONE; k <= DEMO_MIXED; k++) {
+    for (int k = 0; k < DEMO_KINDS; k++) {
         memset(a, 1, sizeof *a);
         mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)k, 7, 41, a);
         mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)k, 7, 42, c);
@@ -130,49 +130,21 @@ Test(demo, captions_are_short_and_in_the_vocabulary)
     cr_assert_eq(mcs_demo_vocabulary(&demo_data_atlas, &vocabulary, &n_words), MCS_OK);
     cr_assert_eq(strncmp(vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n", 32), 0);
     cr_assert(n_words > 80 && n_words < 140, "%d words", n_words);
-    for (uint32_t i = 0; i < 200; i++) {
-        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, (enum demo_kind)(i % 3), 3, i, s);
+    for (uint32_t i = 0; i < 400; i++) {
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, (enum demo_kind)(i % 4), 3, i, s);
         for (uint32_t v = 0; v < 8; v++) {
             mcs_demo_lesion_caption(&demo_data_atlas, &demo_data_config, s, 3, v, caption);
             if (v == 0) cr_assert_str_eq(caption, s->caption);
             if (count_words(caption) > longest) longest = count_words(caption);
             cr_assert(in_vocabulary(vocabulary, caption), "%s", caption);
         }
-        for (int k = 0; k < s->n_lesions; k++) cr_assert(in_vocabulary(vocabulary, s->lesion[k].prompt4));
+        for (int k = 0; k < s->n_lesions; k++)
+            for (int p = 0; p < DEMO_PROMPT_LEVELS; p++) cr_assert(in_vocabulary(vocabulary, s->lesion[k].prompt[p]));
     }
     cr_assert_leq(longest, DEMO_CAPTION_WORDS);
     for (int i = 0; i < DEMO_NULL_PROMPTS; i++) cr_assert(in_vocabulary(vocabulary, mcs_demo_null_prompts[i]));
     if (getenv("MCS_SHOW")) fprintf(stderr, "%d words, longest caption %d\n%s\n", n_words, longest, vocabulary);
     free(vocabulary);
-    free(s);
-}
-
-Test(demo, lesions_are_what_their_config_says)
-{
-    struct demo_sample *s = malloc(sizeof *s);
-    double area = 0, bright = 0, contrast = 0, cnr = 0;
-    int n = 400, small_large[2] = {0};
-    const double start = seconds();
-    for (int i = 0; i < n; i++) {
-        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
-        const struct demo_lesion *l = &s->lesion[0];
-        cr_assert_gt(l->area, 20);
-        for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] || s->brain[p]);
-        area += l->area;
-        bright += l->bright;
-        contrast += fabs(l->contrast);
-        cnr += fabs(l->contrast) / s->noise;
-        small_large[l->large] += l->area;
-        cr_assert_eq(mcs_demo_slice_split(s->z), DEMO_TEST);
-        if (i < 12 && getenv("MCS_SHOW")) fprintf(stderr, "%s | %s\n", s->caption, l->prompt4);
-    }
-    if (getenv("MCS_SHOW"))
-        fprintf(stderr, "%.3f ms a sample, mean area %.1f, bright %.3f, contrast %.3f, CNR %.1f\n",
-                1e3 * (seconds() - start) / n, area / n, bright / n, contrast / n, cnr / n);
-    /* The study's mean is 390 pixels; a lesion's area has a standard deviation of about 270, so a mean of 400 areas has
-     * about 14. */
-    cr_assert(area / n > 320 && area / n < 440, "mean area %.1f", area / n);
-    cr_assert(fabs(bright / n - 0.5) < 0.1);
     free(s);
 }
 
@@ -249,7 +221,7 @@ Test(demo, lesions_are_not_found_without_a_model)
     double bright[3] = {0}, dark[3] = {0}, centre = 0, seen = 0;
     for (int i = 0; i < n; i++) {
         double d[3];
-        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, DEMO_ONE, 1, (uint32_t)i, s);
+        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TEST, DEMO_SOME, 1, (uint32_t)i, s);
         const int t = otsu(s->image);
         components(s->image, s->truth[0], t, 1, d);
         for (int k = 0; k < 3; k++) bright[k] += d[k] / n;
@@ -272,7 +244,7 @@ Test(demo, lesions_are_not_found_without_a_model)
     cr_assert(bright[0] < 0.35 && bright[1] < 0.35 && bright[2] < 0.35);
     cr_assert(dark[0] < 0.35 && dark[1] < 0.35);
     cr_assert_lt(centre, 0.35);
-    cr_assert_gt(seen / n, 0.9); /* nor is it noise: contrast above one sigma */
+    cr_assert_gt(seen / n, 0.85); /* nor is it noise: contrast above one sigma, but for lesions with a rim */
     free(s);
 }
 
@@ -286,7 +258,7 @@ Test(demo, two_lesions_differ_in_look_and_side)
         mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_VALIDATION, DEMO_TWO, 5, (uint32_t)i, s);
         cr_assert_eq(s->n_lesions, 2);
         cr_assert_neq(s->lesion[0].bright, s->lesion[1].bright);
-        cr_assert_str_neq(s->lesion[0].prompt4, s->lesion[1].prompt4);
+        cr_assert_str_neq(s->lesion[0].prompt[DEMO_PROMPT_LOOK_PLACE], s->lesion[1].prompt[DEMO_PROMPT_LOOK_PLACE]);
         for (int p = 0; p < DEMO_PIXELS; p++)
             cr_assert(!(s->truth[0][p] && s->truth[1][p]), "sample %d: masks touch", i);
         opposite_sides += (s->lesion[0].side == DEMO_LEFT && s->lesion[1].side == DEMO_RIGHT) ||
@@ -301,20 +273,7 @@ Test(demo, two_lesions_differ_in_look_and_side)
     cr_assert_gt(opposite_sides, 8 * n / 10); /* the others are on the midline */
     mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_VALIDATION, DEMO_NONE, 5, 1, s);
     cr_assert_eq(s->n_lesions, 0);
-    for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] && !s->truth[1][p]);
-    free(s);
-}
-
-Test(demo, mixed_kinds_come_in_their_shares)
-{
-    struct demo_sample *s = malloc(sizeof *s);
-    int count[3] = {0}, n = 500;
-    for (int i = 0; i < n; i++) {
-        mcs_demo_lesion_sample(&demo_data_atlas, &demo_data_config, DEMO_TRAIN, DEMO_MIXED, 1, (uint32_t)i, s);
-        count[s->kind]++;
-    }
-    /* binomial: 50 +- 6.7 and 25 +- 4.9; four deviations */
-    cr_assert(abs(count[DEMO_NONE] - 50) < 27 && abs(count[DEMO_TWO] - 25) < 20, "%d none, %d two", count[0], count[2]);
+    for (int p = 0; p < DEMO_PIXELS; p++) cr_assert(!s->truth[0][p] && !s->truth[1][p] && !s->truth[2][p]);
     free(s);
 }
 
@@ -324,25 +283,38 @@ Test(demo, clip_start)
 {
     struct demo_clip_start *s = malloc(2 * sizeof *s);
     char *vocabulary, caption[DEMO_CAPTION_BYTES];
-    int shapes[DEMO_NOTHING + 1] = {0}, n = 300;
+    int shapes[DEMO_BRAIN] = {0}, number[DEMO_OBJECTS + 1] = {0}, n = 400, lookalikes = 0;
     cr_assert_eq(mcs_demo_vocabulary(&demo_data_atlas, &vocabulary, NULL), MCS_OK);
     const double start = seconds();
     for (int i = 0; i < n; i++) {
+        uint8_t taken[DEMO_PIXELS] = {0};
         mcs_demo_clip_start(&demo_data_atlas, &demo_data_config, 2, (uint32_t)i, s);
-        shapes[s->shape]++;
         cr_assert_eq(mcs_demo_slice_split(s->z), DEMO_TRAIN);
         cr_assert(in_vocabulary(vocabulary, s->caption), "%s", s->caption);
         cr_assert_leq(count_words(s->caption), DEMO_CAPTION_WORDS);
-        int area = 0, columns = 0;
-        for (int p = 0; p < DEMO_PIXELS; p++) area += s->mask[p];
-        for (int k = 0; k < DEMO_COL_RIM; k++) columns += s->column[k];
-        cr_assert_eq(columns, s->shape == DEMO_NOTHING ? 0 : 3);
-        cr_assert(s->shape == DEMO_NOTHING ? area == 0 : area > 15, "sample %d: %d pixels", i, area);
+        number[s->n_objects]++;
+        lookalikes += s->n_lookalikes;
+        for (int k = 0; k < s->n_objects; k++) {
+            const struct demo_start_object *o = &s->object[k];
+            int area = 0, columns = 0;
+            shapes[o->shape]++;
+            for (int p = 0; p < DEMO_PIXELS; p++) {
+                area += o->mask[p];
+                cr_assert(!o->mask[p] || !(taken[p] || s->lookalike[p]), "sample %d", i);
+                taken[p] |= o->mask[p];
+            }
+            for (int j = 0; j < DEMO_COL_RIM; j++) columns += o->column[j];
+            cr_assert_eq(columns, 3);
+            cr_assert_gt(area, 15, "sample %d: %d pixels", i, area);
+        }
     }
     if (getenv("MCS_SHOW")) fprintf(stderr, "CLIP start %.3f ms a sample\n", 1e3 * (seconds() - start) / n);
     for (int k = 0; k < DEMO_SHAPES; k++) cr_assert_gt(shapes[k], n / 20);
-    cr_assert(shapes[DEMO_NOTHING] > n / 20 && shapes[DEMO_REGION] > n / 10);
-    mcs_demo_clip_start(&demo_data_atlas, &demo_data_config, 2, 299, s + 1);
+    /* none in 0.12, three in 0.10 of the 0.68 with shapes (the others have a tinted region); four deviations */
+    cr_assert(abs(number[0] - 48) < 27 && abs(number[3] - 27) < 21, "%d none, %d three", number[0], number[3]);
+    cr_assert(number[2] > n / 10 && shapes[DEMO_REGION] > n / 10);
+    cr_assert_gt(lookalikes, 2 * n);
+    mcs_demo_clip_start(&demo_data_atlas, &demo_data_config, 2, 399, s + 1);
     cr_assert_eq(memcmp(s, s + 1, sizeof *s), 0);
     mcs_demo_clip_start_caption(&demo_data_atlas, &demo_data_config, s, 2, 0, caption);
     cr_assert_str_eq(caption, s->caption);
@@ -353,7 +325,7 @@ Test(demo, clip_start)
 Test(demo, sam_start)
 {
     struct demo_sam_start *s = malloc(2 * sizeof *s);
-    int n = 300, targets = 0, little = 0, by_shape[DEMO_NOTHING] = {0};
+    int n = 300, targets = 0, little = 0, by_shape[DEMO_BRAIN + 1] = {0};
     const double start = seconds();
     for (int i = 0; i < n; i++) {
         mcs_demo_sam_start(&demo_data_atlas, &demo_data_config, 2, (uint32_t)i, s);

@@ -66,7 +66,8 @@ Test(demo, written_twice_with_other_threads_is_the_same)
     snprintf(path, sizeof path, "%s/masks/test_00004.png", folder[0]);
     cr_assert_eq(mcs_image_read(path, 1, &img), MCS_OK);
     cr_assert(img.width == DEMO_SIZE && img.height == DEMO_SIZE);
-    for (int i = 0; i < DEMO_PIXELS; i++) cr_assert_eq(img.pixels[i], s->truth[0][i] | s->truth[1][i] ? 255 : 0);
+    for (int i = 0; i < DEMO_PIXELS; i++)
+        cr_assert_eq(img.pixels[i], s->truth[0][i] | s->truth[1][i] | s->truth[2][i] ? 255 : 0);
     mcs_image_free(&img);
     const struct demo_cell cell = {s->image, {s->truth[0], s->truth[1]}};
     snprintf(path, sizeof path, "%s/sheet.png", folder[0]);
@@ -117,7 +118,7 @@ Test(demo, bad_config_is_refused)
     char path[] = "/tmp/mcs_demo_config_XXXXXX";
     struct demo_config c = demo_data_config;
     static const char *const bad[] = {"lesion:\n  small-lwo: 5\n", "lesion:\n  small-low: 9\n",
-                                      "share:\n  without: 1.5\n", "share:\n  without: 0.7\n  two: 0.6\n",
+                                      "share:\n  without: 1.5\n", "share:\n  two: 0.7\n  three: 0.6\n",
                                       "image:\n  noise-low: many\n"};
     close(mkstemp(path));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -134,9 +135,17 @@ Test(demo, bad_config_is_refused)
 Test(demo, a_file_in_the_folders_place_is_an_error)
 {
     char path[] = "/tmp/mcs_demo_file_XXXXXX";
-    const struct demo_write what = {.split = DEMO_TEST, .kind = DEMO_ONE, .seed = 1, .n = 2};
+    const struct demo_write what = {.split = DEMO_TEST, .kind = DEMO_SOME, .seed = 1, .n = 2};
     close(mkstemp(path));
     cr_assert_eq(mcs_demo_write(path, &demo_data_atlas, &demo_data_config, &what), MCS_E_IO);
     cr_assert(strstr(mcs_error_message(), path));
     unlink(path);
+}
+
+Test(demo, unseen_forms_are_refused_outside_the_test_split)
+{
+    const struct demo_write what = {.split = DEMO_VALIDATION, .kind = DEMO_UNSEEN, .seed = 1, .n = 1};
+    cr_assert_eq(mcs_demo_write("/tmp/mcs_demo_never_made", &demo_data_atlas, &demo_data_config, &what), MCS_E_USAGE);
+    cr_assert(strstr(mcs_error_message(), "validation"), "%s", mcs_error_message());
+    cr_assert_neq(access("/tmp/mcs_demo_never_made", F_OK), 0);
 }

@@ -55,7 +55,7 @@ static void score(uint32_t id, const struct demo_config *config, double dsc[3], 
     struct sam_prompts prompt[3] = {{.has_box = 1}, {.has_box = 1}, {.has_box = 1}};
     const int64_t side = mcs_sam_side(&model.config);
     struct sam_frame frame;
-    mcs_demo_lesion_sample(&atlas, config, DEMO_VALIDATION, DEMO_ONE, SEED, id, &s);
+    mcs_demo_lesion_sample(&atlas, config, DEMO_VALIDATION, DEMO_SOME, SEED, id, &s);
     const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, s.image};
     OK(mcs_sam_prepare(&model.config, &img, pixels, &frame));
     OK(mcs_sam_encode_images(&model, pixels, 1, embedding));

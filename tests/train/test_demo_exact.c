@@ -81,18 +81,20 @@ static void put_sample(FILE *f, const struct demo_config *c, enum demo_split spl
     static struct demo_sample s;
     char caption[DEMO_CAPTION_BYTES];
     mcs_demo_lesion_sample(&atlas, c, split, kind, seed, id, &s);
-    fprintf(f, "%s kind %d seed %d id %u: kind %d level %d z %d lesions %d noise %.9g\n", mcs_demo_split_word(split),
-            (int)kind, (int)seed, s.id, (int)s.kind, (int)s.level, s.z, s.n_lesions, s.noise);
+    fprintf(f, "%s kind %d seed %d id %u: kind %d level %d z %d lesions %d lookalikes %d noise %.9g\n",
+            mcs_demo_split_word(split), (int)kind, (int)seed, s.id, (int)s.kind, (int)s.level, s.z, s.n_lesions,
+            s.n_lookalikes, s.noise);
     put_moments(f, "image", s.image, DEMO_SIZE, DEMO_PIXELS);
     put_moments(f, "brain", s.brain, DEMO_SIZE, DEMO_PIXELS);
     put_moments(f, "label", s.label, DEMO_SIZE, DEMO_PIXELS);
+    put_moments(f, "lookalike", s.lookalike, DEMO_SIZE, DEMO_PIXELS);
     for (int k = 0; k < s.n_lesions; k++) {
         const struct demo_lesion *l = &s.lesion[k];
-        fprintf(f, "  bright %d large %d blurred %d rim %d side %d lobe %d region %d\n", l->bright, l->large,
-                l->blurred, l->rim, (int)l->side, (int)l->lobe, l->region);
+        fprintf(f, "  form %d bright %d large %d blurred %d rim %d side %d lobe %d region %d\n", (int)l->form,
+                l->bright, l->large, l->blurred, l->rim, (int)l->side, (int)l->lobe, l->region);
         fprintf(f, "  at %.9g %.9g radius %.9g grey %.9g contrast %.5g area %d box %d %d %d %d\n", l->row, l->col,
                 l->radius, l->grey, l->contrast, l->area, l->box[0], l->box[1], l->box[2], l->box[3]);
-        fprintf(f, "  %s\n  %s\n  %s\n", l->prompt1, l->prompt3, l->prompt4);
+        fprintf(f, "  %s\n  %s\n  %s\n", l->prompt[0], l->prompt[1], l->prompt[2]);
         put_moments(f, "truth", s.truth[k], DEMO_SIZE, DEMO_PIXELS);
     }
     for (uint32_t v = 0; v < 6; v++) {
@@ -104,18 +106,19 @@ static void put_sample(FILE *f, const struct demo_config *c, enum demo_split spl
 static void put_samples(FILE *f)
 {
     struct demo_config c = mcs_demo_config_default();
-    for (uint32_t id = 0; id < 8; id++) put_sample(f, &c, DEMO_TRAIN, DEMO_ONE, 3, id);
+    for (uint32_t id = 0; id < 8; id++) put_sample(f, &c, DEMO_TRAIN, DEMO_SOME, 3, id);
     for (uint32_t id = 0; id < 12; id++) put_sample(f, &c, DEMO_TEST, DEMO_TWO, 5, id);
     for (uint32_t id = 0; id < 3; id++) put_sample(f, &c, DEMO_VALIDATION, DEMO_NONE, 7, id);
+    for (uint32_t id = 0; id < 8; id++) put_sample(f, &c, DEMO_TEST, DEMO_UNSEEN, 8, id);
     c.without = 0.3, c.two = 0.3;
     for (uint32_t id = 0; id < 8; id++) put_sample(f, &c, DEMO_TRAIN, DEMO_MIXED, 11, id);
     c.large_low = 25, c.large_high = 30, c.large = 0.9; /* two of these hardly fit, so places are drawn repeatedly */
     for (uint32_t id = 0; id < 6; id++) put_sample(f, &c, DEMO_TEST, DEMO_TWO, 2, id);
     c.margin = 40; /* few or no slices have such a place */
     for (uint32_t id = 0; id < 6; id++) put_sample(f, &c, DEMO_TEST, DEMO_TWO, 4, id);
-    for (uint32_t id = 0; id < 4; id++) put_sample(f, &c, DEMO_TEST, DEMO_ONE, 4, id);
+    for (uint32_t id = 0; id < 4; id++) put_sample(f, &c, DEMO_TEST, DEMO_SOME, 4, id);
     c.rim = 1, c.margin = 2, c.large = 0, c.lobe = 0, c.shift_mm = 20;
-    for (uint32_t id = 0; id < 6; id++) put_sample(f, &c, DEMO_VALIDATION, DEMO_ONE, 6, id);
+    for (uint32_t id = 0; id < 6; id++) put_sample(f, &c, DEMO_VALIDATION, DEMO_SOME, 6, id);
 }
 
 /* ---- starting images ---- */
@@ -125,14 +128,17 @@ static void put_clip_start(FILE *f, const struct demo_config *c, uint64_t seed, 
     static struct demo_clip_start s;
     char caption[DEMO_CAPTION_BYTES];
     mcs_demo_clip_start(&atlas, c, seed, id, &s);
-    const struct demo_words *w = &s.words;
-    fprintf(f, "clip seed %d id %u z %d shape %d: %d %d %d %d side %d level %d lobe %d region %d object %d\n ",
-            (int)seed, s.id, s.z, (int)s.shape, w->bright, w->large, w->blurred, w->rim, w->side, w->level,
-            (int)w->lobe, w->region, w->object);
-    for (int k = 0; k < DEMO_COLUMNS; k++) fprintf(f, " %d", s.column[k]);
-    fputc('\n', f);
+    fprintf(f, "clip seed %d id %u z %d objects %d lookalikes %d\n", (int)seed, s.id, s.z, s.n_objects, s.n_lookalikes);
     put_moments(f, "image", s.image, DEMO_SIZE, DEMO_PIXELS);
-    put_moments(f, "mask", s.mask, DEMO_SIZE, DEMO_PIXELS);
+    for (int k = 0; k < s.n_objects; k++) {
+        const struct demo_start_object *o = &s.object[k];
+        const struct demo_words *w = &o->words;
+        fprintf(f, "  shape %d: %d %d %d %d side %d level %d lobe %d region %d object %d\n ", (int)o->shape, w->bright,
+                w->large, w->blurred, w->rim, w->side, w->level, (int)w->lobe, w->region, w->object);
+        for (int j = 0; j < DEMO_COLUMNS; j++) fprintf(f, " %d", o->column[j]);
+        fputc('\n', f);
+        put_moments(f, "mask", o->mask, DEMO_SIZE, DEMO_PIXELS);
+    }
     for (uint32_t v = 0; v < 4; v++) {
         mcs_demo_clip_start_caption(&atlas, c, &s, seed, v, caption);
         fprintf(f, "  %s\n", caption);

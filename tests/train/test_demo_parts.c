@@ -68,7 +68,7 @@ static void make_run(struct demo_run *run, struct demo_options *o, struct demo_c
         struct demo_lesion *l = &samples[i].lesion[0];
         *l = (struct demo_lesion){
             .bright = i & 1, .large = i == 3, .blurred = i != 2, .rim = i > 1, .area = 100 + 11 * i};
-        snprintf(l->prompt4, sizeof l->prompt4, "prompt of %d", i);
+        snprintf(l->prompt[DEMO_PROMPT_LOOK_PLACE], DEMO_CAPTION_BYTES, "prompt of %d", i);
         snprintf(samples[i].caption, sizeof samples[i].caption, "caption of %d", i);
         cases[i] = (struct demo_case){.sample = &samples[i]};
         snprintf(cases[i].stem, sizeof cases[i].stem, "test_%05d", i);
@@ -330,7 +330,7 @@ static void check_sets(struct demo_options *o, enum demo_split split, const char
     cr_expect(run.train.n == o->train_images && run.test.n == o->test_images && run.two.n == o->two_images &&
               run.none.n == o->none_images);
     cr_expect(same_set(&run.train, o, DEMO_TRAIN, DEMO_MIXED, "train"));
-    cr_expect(same_set(&run.test, o, split, DEMO_ONE, word));
+    cr_expect(same_set(&run.test, o, split, DEMO_SOME, word));
     cr_expect(same_set(&run.two, o, split, DEMO_TWO, word));
     cr_expect(same_set(&run.none, o, split, DEMO_NONE, word));
     for (int k = 0; k < 4; k++) cr_expect_eq(n_images(names[k]), wanted[k], "%s: %d", names[k], n_images(names[k]));
@@ -414,7 +414,7 @@ static void check_baselines(const struct demo_options *o, int n)
                                         "blob in the centre"};
     struct demo_run run = {.o = o};
     double total = 0;
-    cr_assert_eq(mcs_demo_set_make(&atlas, o, DEMO_TEST, DEMO_ONE, n, &run.test), MCS_OK);
+    cr_assert_eq(mcs_demo_set_make(&atlas, o, DEMO_TEST, DEMO_SOME, n, &run.test), MCS_OK);
     cr_assert_eq(mcs_demo_baselines(&run), MCS_OK, "%s", mcs_error_message());
     cr_assert_eq(run.r.n_baselines, 5);
     for (int b = 0; b < 5; b++) {

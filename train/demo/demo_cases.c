@@ -108,11 +108,11 @@ enum mcs_status mcs_demo_make_data(struct demo_run *run)
     const enum demo_split split = o->evaluate ? DEMO_VALIDATION : DEMO_TEST;
     const int n_test = (int)(o->test_images > o->retrieval_images ? o->test_images : o->retrieval_images);
     MCS_TRY(write_folder(run, "train", DEMO_TRAIN, DEMO_MIXED, (int)o->train_images));
-    MCS_TRY(write_folder(run, "test", split, DEMO_ONE, n_test));
+    MCS_TRY(write_folder(run, "test", split, DEMO_SOME, n_test));
     MCS_TRY(write_folder(run, "test_two", split, DEMO_TWO, (int)o->two_images));
     MCS_TRY(write_folder(run, "test_none", split, DEMO_NONE, (int)o->none_images));
     MCS_TRY(mcs_demo_set_make(&run->atlas, o, DEMO_TRAIN, DEMO_MIXED, (int)o->train_images, &run->train));
-    MCS_TRY(mcs_demo_set_make(&run->atlas, o, split, DEMO_ONE, (int)o->test_images, &run->test));
+    MCS_TRY(mcs_demo_set_make(&run->atlas, o, split, DEMO_SOME, (int)o->test_images, &run->test));
     MCS_TRY(mcs_demo_set_make(&run->atlas, o, split, DEMO_TWO, (int)o->two_images, &run->two));
     MCS_TRY(mcs_demo_set_make(&run->atlas, o, split, DEMO_NONE, (int)o->none_images, &run->none));
     for (int s = 0; s < DEMO_STAGES; s++) MCS_TRY(mcs_demo_score_new(run->test.n, &run->r.stage[s]));

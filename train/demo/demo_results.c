@@ -182,8 +182,8 @@ static json_t *case_json(const struct demo_run *run, int i)
     const struct demo_case *c = &run->test.cases[i];
     const struct demo_results *r = &run->r;
     json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o}", "stem", c->stem, "caption", c->sample->caption, "prompt",
-                          c->sample->lesion[0].prompt4, "uncertainty_score", mcs_json_number(r->score[i]), "presence",
-                          mcs_json_number(r->presence[i]));
+                          c->sample->lesion[0].prompt[DEMO_PROMPT_LOOK_PLACE], "uncertainty_score",
+                          mcs_json_number(r->score[i]), "presence", mcs_json_number(r->presence[i]));
     json_object_set_new(o, "image", json_sprintf("data/test/images/%s.png", c->stem));
     json_object_set_new(o, "truth", json_sprintf("data/test/masks/%s.png", c->stem));
     json_object_set_new(o, "entropy", json_sprintf("stages/entropy/%s.png", c->stem));

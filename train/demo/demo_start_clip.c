@@ -15,7 +15,8 @@
 enum {
     GUIDED_HEADS = 3,    /* heads per block whose attention is guided; the others stay free */
     WORD_SAMPLES = 2000, /* captions from which the words' frequencies are estimated */
-    FIRST_WORD = 5       /* id of the first word, after the special tokens */
+    FIRST_WORD = 5,      /* id of the first word, after the special tokens */
+    TOKENS_MAX = 1 + 12 * 12
 };
 
 struct clip_config mcs_demo_clip_config(void)
@@ -108,7 +109,7 @@ static enum mcs_status fill_losses(void *ctx, int session, struct exec *e)
     return mcs_exec_set(e, p->guided, m->guided);
 }
 
-/* Share of each patch that the object covers, in the model's view of the image. */
+/* Share of each patch that an object covers, in the model's view of the image. */
 static void patch_coverage(const struct clip_config *c, const uint8_t *mask, float *coverage)
 {
     const int side = c->image_size / c->patch;
@@ -136,14 +137,23 @@ static void set_targets(struct maker *m, int i)
         for (int k = 0; k < n; k++)
             if (ids[k] >= FIRST_WORD) words[ids[k]] = 1;
     memcpy(m->weights + (int64_t)i * c->vocab, m->word_weight, (size_t)c->vocab * sizeof(float));
-    patch_coverage(c, s->mask, coverage);
-    for (int64_t t = 0; t < tokens; t++)
-        for (int k = 0; k < DEMO_COLUMNS; k++) {
-            const int64_t at = ((int64_t)i * tokens + t) * DEMO_COLUMNS + k;
-            m->dense[at] = coverage[t] * (float)s->column[k];
-            m->dense_weight[at] = t ? 1 + 4 * coverage[t] : 0; /* larger for object patches, since they are few */
+    float *dense = m->dense + i * tokens * DEMO_COLUMNS, *weight = m->dense_weight + i * tokens * DEMO_COLUMNS;
+    memset(coverage, 0, (size_t)tokens * sizeof *coverage);
+    memset(dense, 0, (size_t)(tokens * DEMO_COLUMNS) * sizeof *dense);
+    for (int o = 0; o < s->n_objects; o++) {
+        float one[TOKENS_MAX];
+        patch_coverage(c, s->object[o].mask, one);
+        for (int64_t t = 0; t < tokens; t++) {
+            coverage[t] = fminf(1, coverage[t] + one[t]);
+            for (int k = 0; k < DEMO_COLUMNS; k++)
+                dense[t * DEMO_COLUMNS + k] += one[t] * (float)s->object[o].column[k]; /* objects do not overlap */
         }
-    m->guided[i] = s->shape == DEMO_NOTHING ? 0 : 1.0f / (float)m->o->batch;
+    }
+    for (int64_t t = 0; t < tokens; t++)
+        for (int k = 0; k < DEMO_COLUMNS; k++)
+            weight[t * DEMO_COLUMNS + k] =
+                t ? 1 + 4 * coverage[t] : 0; /* larger for object patches, since they are few */
+    m->guided[i] = s->n_objects ? 1.0f / (float)m->o->batch : 0;
 }
 
 static enum mcs_status fill_batch(void *ctx, int64_t step, struct clip_batch *b)

@@ -60,7 +60,7 @@ static enum mcs_status score_one(struct sam_model *model, const struct maker *m,
 {
     struct sam_frame frame;
     float iou[3 * SAM_MASKS];
-    mcs_demo_lesion_sample(&m->atlas, m->config, DEMO_VALIDATION, DEMO_ONE, seed, id, s);
+    mcs_demo_lesion_sample(&m->atlas, m->config, DEMO_VALIDATION, DEMO_SOME, seed, id, s);
     const struct image img = {DEMO_SIZE, DEMO_SIZE, 1, s->image};
     const int64_t side = mcs_sam_side(&model->config);
     MCS_TRY(mcs_sam_prepare(&model->config, &img, pixels, &frame));

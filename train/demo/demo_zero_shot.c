@@ -226,8 +226,9 @@ static enum mcs_status make_cases(const struct demo_set *set, struct segment_cas
     struct segment_case *c = *cases = calloc((size_t)set->n + 1, sizeof *c);
     MCS_REQUIRE(c, MCS_E_NOMEM, "no memory for %d cases", set->n);
     for (int i = 0; i < set->n; i++)
-        c[i] = (struct segment_case){
-            .image = &set->cases[i].image, .text = set->cases[i].sample->lesion[0].prompt4, .stem = set->cases[i].stem};
+        c[i] = (struct segment_case){.image = &set->cases[i].image,
+                                     .text = set->cases[i].sample->lesion[0].prompt[DEMO_PROMPT_LOOK_PLACE],
+                                     .stem = set->cases[i].stem};
     return MCS_OK;
 }
 
@@ -348,8 +349,8 @@ enum mcs_status mcs_demo_control(struct demo_run *run)
     for (int i = 0; i < n; i++) {
         const struct demo_case *c = &run->two.cases[i / 2];
         snprintf(stems[i], sizeof *stems, "%s_prompt%d", c->stem, i % 2);
-        cases[i] =
-            (struct segment_case){.image = &c->image, .text = c->sample->lesion[i % 2].prompt4, .stem = stems[i]};
+        cases[i] = (struct segment_case){
+            .image = &c->image, .text = c->sample->lesion[i % 2].prompt[DEMO_PROMPT_LOOK_PLACE], .stem = stems[i]};
     }
     if (n) MCS_TRY_GOTO(segment(run, &run->sam, cases, n), st, done);
     run->r.prompt_dice = run->r.other_dice = n ? 0 : NAN;
@@ -379,7 +380,7 @@ enum mcs_status mcs_demo_labels(struct demo_run *run)
     MCS_TRY_GOTO(mcs_arena_status(&run->arena), st, done);
     MCS_REQUIRE_GOTO(some.cases, MCS_E_NOMEM, st, done, "no memory for %d cases", run->train.n);
     for (int i = 0; i < run->train.n && some.n < run->o->label_images; i++)
-        if (run->train.cases[i].sample->kind == DEMO_ONE) {
+        if (run->train.cases[i].sample->kind == DEMO_SOME) {
             run->labelled[some.n] = i;
             some.cases[some.n++] = run->train.cases[i];
         }
