@@ -3,38 +3,58 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Scratch for one line: heights of the parabolas, and for each segment of the envelope its apex and start. */
-struct line {
-    double *f, *begin;
-    int *apex;
-};
-
-/* One line, in place, of n cells `stride` apart: f(q) -> min over p of f(p) + (spacing (q - p))^2. Parabolas of
- * infinite height are skipped, which avoids inf - inf; a line of infinities is not changed. */
-static void envelope(double *v, int64_t n, int64_t stride, double spacing, struct line s)
+/* Parabolas of infinite height are skipped, which avoids inf - inf. */
+int mcs_distance_line(int n, double spacing, struct distance_line *s)
 {
-    double sq = spacing * spacing;
-    int top = -1;
-    for (int64_t q = 0; q < n; q++) {
-        double fq = s.f[q] = v[q * stride];
+    const double sq = spacing * spacing;
+    int last = -1;
+    for (int q = 0; q < n; q++) {
+        const double fq = s->height[q];
         if (isinf(fq)) continue;
         double from = -INFINITY;
-        while (top >= 0) {
-            int p = s.apex[top];
-            from = ((fq - s.f[p]) / sq + (double)q * q - (double)p * p) / (2.0 * (double)(q - p));
-            if (from > s.begin[top]) break;
-            top--;
+        while (last >= 0) {
+            const int p = s->apex[last];
+            from = ((fq - s->height[p]) / sq + (double)q * q - (double)p * p) / (2.0 * (double)(q - p));
+            if (from > s->begin[last]) break;
+            last--;
         }
-        if (top < 0) from = -INFINITY;
-        s.apex[++top] = (int)q;
-        s.begin[top] = from;
+        if (last < 0) from = -INFINITY;
+        s->apex[++last] = q;
+        s->begin[last] = from;
     }
-    if (top < 0) return;
-    int k = 0;
-    for (int64_t q = 0; q < n; q++) {
-        while (k < top && s.begin[k + 1] < (double)q) k++;
-        double d = (double)(q - s.apex[k]);
-        v[q * stride] = sq * d * d + s.f[s.apex[k]];
+    if (last < 0) return 0;
+    for (int q = 0, k = 0; q < n; q++) {
+        while (k < last && s->begin[k + 1] < (double)q) k++;
+        s->nearest[q] = s->apex[k];
+    }
+    return 1;
+}
+
+enum mcs_status mcs_distance_line_alloc(struct distance_line *s, int n)
+{
+    *s = (struct distance_line){0};
+    s->height = malloc((size_t)n * (2 * sizeof(double) + 2 * sizeof(int)));
+    MCS_REQUIRE(s->height, MCS_E_NOMEM, "no memory for a line of %d cells", n);
+    s->begin = s->height + n;
+    s->apex = (int *)(s->begin + n);
+    s->nearest = s->apex + n;
+    return MCS_OK;
+}
+
+void mcs_distance_line_free(struct distance_line *s)
+{
+    free(s->height);
+    *s = (struct distance_line){0};
+}
+
+/* One line, in place, of n cells `stride` apart: f(q) -> min over p of f(p) + (spacing (q - p))^2. */
+static void along(double *v, int n, int64_t stride, double spacing, struct distance_line *s)
+{
+    for (int q = 0; q < n; q++) s->height[q] = v[q * stride];
+    if (!mcs_distance_line(n, spacing, s)) return;
+    for (int q = 0; q < n; q++) {
+        const double d = (double)(q - s->nearest[q]);
+        v[q * stride] = spacing * spacing * d * d + s->height[s->nearest[q]];
     }
 }
 
@@ -44,25 +64,18 @@ enum mcs_status mcs_distance_transform(const uint8_t *sites, int nx, int ny, int
     MCS_REQUIRE(nx > 0 && ny > 0 && nz > 0, MCS_E_SHAPE, "distance transform of %d x %d x %d cells", nx, ny, nz);
     int64_t n = (int64_t)nx * ny * nz;
     int longest = nx > ny ? (nx > nz ? nx : nz) : (ny > nz ? ny : nz);
-    struct line s = {0};
-    s.f = malloc((size_t)longest * sizeof *s.f);
-    s.begin = malloc((size_t)longest * sizeof *s.begin);
-    s.apex = malloc((size_t)longest * sizeof *s.apex);
-    enum mcs_status st = MCS_OK;
-    MCS_REQUIRE_GOTO(s.f && s.begin && s.apex, MCS_E_NOMEM, st, done, "no memory for a line of %d cells", longest);
+    struct distance_line s;
+    MCS_TRY(mcs_distance_line_alloc(&s, longest));
     for (int64_t i = 0; i < n; i++) distance[i] = sites[i] ? 0.0 : INFINITY;
-    for (int64_t row = 0; row < (int64_t)ny * nz; row++) envelope(distance + row * nx, nx, 1, spacing[0], s);
+    for (int64_t row = 0; row < (int64_t)ny * nz; row++) along(distance + row * nx, nx, 1, spacing[0], &s);
     if (ny > 1) {
         for (int z = 0; z < nz; z++)
-            for (int x = 0; x < nx; x++) envelope(distance + (int64_t)z * ny * nx + x, ny, nx, spacing[1], s);
+            for (int x = 0; x < nx; x++) along(distance + (int64_t)z * ny * nx + x, ny, nx, spacing[1], &s);
     }
     if (nz > 1) {
-        for (int64_t i = 0; i < (int64_t)ny * nx; i++) envelope(distance + i, nz, (int64_t)ny * nx, spacing[2], s);
+        for (int64_t i = 0; i < (int64_t)ny * nx; i++) along(distance + i, nz, (int64_t)ny * nx, spacing[2], &s);
     }
     for (int64_t i = 0; i < n; i++) distance[i] = sqrt(distance[i]);
-done:
-    free(s.f);
-    free(s.begin);
-    free(s.apex);
-    return st;
+    mcs_distance_line_free(&s);
+    return MCS_OK;
 }

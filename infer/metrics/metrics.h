@@ -30,7 +30,7 @@ struct surface_element {
     double distance, size;
 };
 struct surface {
-    int n;
+    int64_t n;
     double total; /* sum of sizes */
     struct surface_element *elements;
 };
@@ -47,7 +47,15 @@ enum mcs_surface_kind {
  * pred, ref (height, width). Release with mcs_surface_free. E_SHAPE, E_NOMEM. */
 enum mcs_status mcs_surface_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
                                     const double spacing[2], enum mcs_surface_kind kind, struct surface_pair *s);
+/* The same in a volume (nz, ny, nx) of sizes n {x, y, z}: each corner between 2 x 2 x 2 voxels that are not all equal
+ * is an element, its size the area of the marching-cubes triangles in it (infer/metrics/surface_size.h). A volume of
+ * one slice has surfaces above and below it. */
+enum mcs_status mcs_surface_measure_volume(const uint8_t *pred, const uint8_t *ref, const int n[3],
+                                           const double spacing[3], struct surface_pair *s);
 void mcs_surface_free(struct surface_pair *s);
+/* NSD of MCS_SURFACE_SLICE in memory of 2 bytes a pixel: no list of elements. NaN if both masks are empty. */
+enum mcs_status mcs_surface_slice_nsd(const uint8_t *pred, const uint8_t *ref, int width, int height, double tolerance,
+                                      double *nsd);
 /* Normalised surface distance (NSD), also called surface Dice at a tolerance: the share of both surfaces that is within
  * `tolerance` of the other one. */
 double mcs_surface_nsd(const struct surface_pair *s, double tolerance);
