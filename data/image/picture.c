@@ -3,6 +3,7 @@
 
 #include "data/image/image.h"
 #include "data/image/nifti.h"
+#include "data/image/picture_parts.h"
 #include "data/io/bounds.h"
 #include "data/io/file.h"
 #include "data/io/gzip.h"
@@ -65,6 +66,26 @@ static int is_nifti(const char *path, const struct head *h)
     return mcs_file_has_ending(path, ".nii;.nii.gz;.hdr;.hdr.gz;.img;.img.gz");
 }
 
+static int is_tiff(const char *path, const struct head *h)
+{
+    return begins(h, "II*\0", 4) || begins(h, "MM\0*", 4) || begins(h, "II+\0", 4) || begins(h, "MM\0+", 4);
+}
+
+static int is_j2k(const char *path, const struct head *h)
+{
+    return begins(h, "\0\0\0\x0cjP  \r\n\x87\n", 12) || begins(h, "\xff\x4f\xff\x51", 4);
+}
+
+/* With the preamble of PS3.10, or without it, which begins with an element of group 2 or 8 of a few bytes. */
+static int is_dicom(const char *path, const struct head *h)
+{
+    const uint8_t *b = h->bytes;
+    if (h->gzip || h->n < 132) return 0;
+    if (!memcmp(b + 128, "DICM", 4)) return 1;
+    const int typed = b[4] >= 'A' && b[4] <= 'Z' && b[5] >= 'A' && b[5] <= 'Z';
+    return (b[0] == 2 || b[0] == 8) && !b[1] && b[2] <= 0x20 && !b[3] && (typed || (!b[5] && !b[6] && !b[7]));
+}
+
 static enum mcs_status read_bytes(const char *path, struct picture *p,
                                   enum mcs_status (*decode)(const char *, const void *, int64_t, struct picture *))
 {
@@ -89,6 +110,11 @@ static enum mcs_status read_jpeg(const char *path, const struct picture_choice *
 static enum mcs_status read_nifti(const char *path, const struct picture_choice *choice, struct picture *p)
 {
     return mcs_nifti_picture(path, p);
+}
+
+static enum mcs_status read_helped(const char *path, const struct picture_choice *choice, struct picture *p)
+{
+    return mcs_helped_picture(path, p, NULL);
 }
 
 /* (height, width) or (depth, height, width). A last axis of 3 or 4 could be colours or columns: refused. */
@@ -121,10 +147,9 @@ static const struct reader {
     int (*takes)(const char *path, const struct head *h);
     enum mcs_status (*read)(const char *path, const struct picture_choice *choice, struct picture *p);
 } readers[] = {
-    {"PNG", is_png, read_png},
-    {"JPEG", is_jpeg, read_jpeg},
-    {"npy", is_npy, read_npy},
-    {"NIfTI", is_nifti, read_nifti},
+    {"PNG", is_png, read_png},          {"JPEG", is_jpeg, read_jpeg}, {"TIFF", is_tiff, read_helped},
+    {"JPEG 2000", is_j2k, read_helped}, {"npy", is_npy, read_npy},    {"NIfTI", is_nifti, read_nifti},
+    {"DICOM", is_dicom, read_helped},
 };
 enum { N_READERS = sizeof readers / sizeof *readers };
 

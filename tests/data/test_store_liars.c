@@ -1,5 +1,6 @@
 /* Programs in place of the helper that reads HDF5 files: missing, of another version, hanging, or lying, as one
  * controlled by a hostile file could. Each of them costs only the file. */
+#include "data/helper/helper.h"
 #include "data/io/file.h"
 #include "data/io/h5_helper.h"
 #include "data/io/h5_protocol.h"
@@ -44,7 +45,7 @@ static void put_script(const char *text)
  * shared memory. */
 static void put_liar(const struct h5_reply *reply, const char *memory, size_t n_bytes)
 {
-    struct h5_hello hello = {.request_bytes = sizeof(struct h5_request), .reply_bytes = sizeof(struct h5_reply)};
+    struct helper_hello hello = {.request_bytes = sizeof(struct h5_request), .reply_bytes = sizeof(struct h5_reply)};
     static const struct h5_reply good = {0};
     memcpy(hello.magic, H5_MAGIC, sizeof hello.magic);
     snprintf(hello.version, sizeof hello.version, "%s", MCS_VERSION);
@@ -106,7 +107,7 @@ Test(store_liars, one_of_another_version_or_that_hangs_is_refused)
     fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     put_script("#!/bin/sh\nexit 0\n");
     fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
-    mcs_h5_helper_timeout_ms = 200;
+    mcs_helper_timeout_ms = 200;
     put_script("#!/bin/sh\nexec sleep 60\n");
     fails_with(mcs_store_open(in_folder("a.h5"), &s), MCS_E_FAIL, "does not answer, or is not of mcsam");
     put_script("no program\n");
@@ -124,7 +125,7 @@ Test(store_liars, a_file_that_makes_it_hang_is_damaged)
              test_folder);
     put_script(script);
     OK(mcs_store_open(in_folder("a.h5"), &s));
-    mcs_h5_helper_timeout_ms = 200;
+    mcs_helper_timeout_ms = 200;
     fails_with(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "the HDF5 library failed on it (it took too long)");
     fails_with(mcs_store_get_number(s, "number", &x), MCS_E_DATA, "failed on it before");
     mcs_store_close(s);

@@ -32,7 +32,7 @@ if ! { cmake -S . -B build-fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMA
     grep -E -A8 'error|FAILED' $log | head -n 40 >&2 || tail -n 20 $log >&2
     exit 1
 fi
-# The helper program that reads HDF5 runs as it is installed, without the sanitizers, which its limits on memory exclude.
+# The helper programs run as they are installed, without the sanitizers, which its limits on memory exclude.
 [ ! -x build/mcsam-h5read ] || export MCSAM_LIBEXEC=$PWD/build
 export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export LSAN_OPTIONS=suppressions=$PWD/tests/leaks.supp:print_suppressions=0

@@ -1,12 +1,14 @@
 #include "tests/fuzz/support_fuzz.h"
 
 #include "data/image/image.h"
+#include "data/image/picture.h"
 #include "data/weights/weight_file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/newfile.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -106,6 +108,27 @@ void fuzz_image(const char *path)
         mcs_image_free(&img);
     }
     mcs_stored_free(&s);
+}
+
+void fuzz_picture(const char *path)
+{
+    struct picture p;
+    float values[64];
+    if (!fuzz_ended(mcs_picture_read(path, NULL, &p))) return;
+    const int64_t n = mcs_picture_count(&p), some = n < 64 ? n : 64;
+    FUZZ_REQUIRE(p.nx > 0 && p.ny > 0 && p.nz > 0 && p.channels >= 1 && p.channels <= 4, "%d x %d x %d x %d", p.nx,
+                 p.ny, p.nz, p.channels);
+    FUZZ_REQUIRE(isfinite(p.slope) && isfinite(p.inter) && p.orientation >= 1 && p.orientation <= 8, "%g %g %d",
+                 p.slope, p.inter, p.orientation);
+    for (int k = 0; k < 3; k++) FUZZ_REQUIRE(p.spacing[k] > 0, "axis %d: %g mm", k, p.spacing[k]);
+    FUZZ_REQUIRE(p.format && strlen(p.notes) < sizeof p.notes, "no format");
+    fuzz_use(p.values, (size_t)n * (size_t)mcs_picture_type_bytes(p.type));
+    if (p.n_palette) fuzz_use(p.palette, (size_t)p.n_palette * 6);
+    mcs_picture_to_float(&p, n - some, some, values);
+    fuzz_use(values, (size_t)some * sizeof *values);
+    FUZZ_REQUIRE(mcs_picture_upright(&p) == MCS_OK && p.orientation == 1, "%s", mcs_error_message());
+    fuzz_use(p.values, (size_t)n * (size_t)mcs_picture_type_bytes(p.type));
+    mcs_picture_free(&p);
 }
 
 static void check_tensor(const struct weight_file *f, const struct weight_tensor *t)

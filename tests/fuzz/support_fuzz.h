@@ -37,6 +37,8 @@ char *fuzz_as_text(const uint8_t *data, size_t size);
 int fuzz_ended(enum mcs_status st);
 /* Reads the file as an image with the stored number of channels and with 3, and checks the result. */
 void fuzz_image(const char *path);
+/* Reads the file as a picture, and checks every number in it. */
+void fuzz_picture(const char *path);
 /* Opens a file of weights of any kind and reads every tensor. */
 void fuzz_weights(const char *path);
 /* Reads all bytes, so that sanitizers detect uninitialised memory and accesses out of bounds. */

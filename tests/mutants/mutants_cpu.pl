@@ -27,7 +27,7 @@ $| = 1;
 my @folders = ('engine', 'engine/cpu', 'data', 'infer', 'train');
 sub folder_of { my ($f) = @_; return $f =~ m{^engine/cpu/} ? 'engine/cpu' : $f =~ s{/.*}{}r }
 
-my @sources = grep { !m{^engine/cuda/|^data/h5read/} } map { glob "$_/*.c $_/*/*.c" } qw(engine data infer train);
+my @sources = grep { !m{^engine/cuda/|^data/(?:h5read|imageread)/} } map { glob "$_/*.c $_/*/*.c" } qw(engine data infer train);
 my @only = map { s{^\./}{}r } @ARGV;
 for my $f (@only) { die "mutants: $f: no such source of the CPU side\n" unless grep { $_ eq $f } @sources }
 my %source = map { $_ => source(slurp($_)) } @sources;

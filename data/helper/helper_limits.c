@@ -1,4 +1,4 @@
-#include "data/h5read/h5read_limits.h"
+#include "data/helper/helper_limits.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +39,7 @@ static int limit_hard(int what, int64_t value)
     return setrlimit(what, &r) == 0;
 }
 
-void mcs_h5read_allow(int64_t bytes, int64_t chunk_bytes)
+void mcs_helper_allow(int64_t bytes, int64_t chunk_bytes)
 {
     struct rusage used = {0};
     getrusage(RUSAGE_SELF, &used);
@@ -117,7 +117,7 @@ static void die_first(void)
     close(fd);
 }
 
-int mcs_h5read_limit(void)
+int mcs_helper_limit(void)
 {
     static const int left_to_mcsam[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGPIPE};
     sigset_t none;
@@ -130,7 +130,7 @@ int mcs_h5read_limit(void)
 #ifndef MCS_SANITIZE
     if (!limit_hard(RLIMIT_DATA, MOST_BYTES)) return 0;
 #endif
-    mcs_h5read_allow(0, 0);
+    mcs_helper_allow(0, 0);
     filter_calls();
     return 1;
 }
