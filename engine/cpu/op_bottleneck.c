@@ -1,6 +1,6 @@
 /* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): t = s x + (1-s) noise, s = sigmoid(alpha), and per element
- * the KL divergence of N(s x, (1-s)^2) from N(0,1) = softplus(alpha) - 1/2 + ((s x)^2 + (1-s)^2) / 2, since -ln(1-s) =
- * softplus(alpha). */
+ * the KL divergence of N(s x, (1-s)^2) from N(0,1) = -ln(1-s) - 1/2 + ((s x)^2 + (1-s)^2) / 2 = softplus(alpha) - s +
+ * (s^2 + (s x)^2) / 2. The last form loses no digits where s is small, as it is in a map's background. */
 #include "engine/cpu/op_common.h"
 
 struct dims {
@@ -29,15 +29,17 @@ MCS_INLINE float gate(float alpha, float *q, float *softplus)
 MCS_CLONES static float token_fwd(const float *restrict x, const float *restrict alpha, const float *noise, float *t,
                                   int64_t copies, int64_t stride, int64_t n)
 {
-    float sum = 0;
+    double sum = 0;
     for (int64_t c = 0; c < n; c += TILE) {
         const int64_t m = n - c < TILE ? n - c : TILE;
-        float sx[TILE], q[TILE], part = 0;
+        float sx[TILE], q[TILE];
+        double part = 0;
 #pragma omp simd reduction(+ : part)
         for (int64_t i = 0; i < m; i++) {
             float softplus;
-            sx[i] = gate(alpha[c + i], &q[i], &softplus) * x[c + i];
-            part += softplus + 0.5f * (sx[i] * sx[i] + q[i] * q[i] - 1.0f);
+            const float s = gate(alpha[c + i], &q[i], &softplus);
+            sx[i] = s * x[c + i];
+            part += (double)(softplus - s + 0.5f * (s * s + sx[i] * sx[i]));
         }
         sum += part;
         for (int64_t k = 0; k < copies; k++) {
@@ -47,7 +49,7 @@ MCS_CLONES static float token_fwd(const float *restrict x, const float *restrict
             for (int64_t i = 0; i < m; i++) y[i] = sx[i] + q[i] * e[i];
         }
     }
-    return sum;
+    return (float)sum;
 }
 
 static enum mcs_status fwd(const struct step *s)

@@ -1,7 +1,7 @@
 /* M2IB's information bottleneck (Wang, Rudner, Wilson 2023): y = s x + (1-s) noise, s = sigmoid(alpha), and for each
- * element the KL divergence of N(s x, (1-s)^2) from N(0,1) = softplus(alpha) - 1/2 + ((s x)^2 + (1-s)^2) / 2, because
- * -ln(1-s) = softplus(alpha). One pass per direction: one block per token; a thread handles all copies of an element,
- * so the gate is computed once. */
+ * element the KL divergence of N(s x, (1-s)^2) from N(0,1) = -ln(1-s) - 1/2 + ((s x)^2 + (1-s)^2) / 2
+ * = softplus(alpha) - s + (s^2 + (s x)^2) / 2, which loses no digits where s is small. One pass per direction: one
+ * block per token; a thread handles all copies of an element, so the gate is computed once. */
 #include "kernels/common/rows.cuh"
 #include "kernels/common/sums.cuh"
 #include "kernels/loss/losses.h"
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(SUM_THREADS) bottleneck_fwd(const float *x, co
             const gate g = gate_of(q.v[j]);
             sx.v[j] *= g.s;
             q.v[j] = g.q;
-            sum += (double)(g.softplus + 0.5f * (sx.v[j] * sx.v[j] + g.q * g.q - 1.0f));
+            sum += (double)(g.softplus - g.s + 0.5f * (g.s * g.s + sx.v[j] * sx.v[j]));
         }
         for (int64_t k = 0; k < copies; k++) {
             pack<V> e = pack_load<V>(noise + o + k * t * c + i);

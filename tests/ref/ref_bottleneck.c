@@ -12,8 +12,9 @@ void ref_bottleneck_fwd(const struct ref_step *s)
             for (int64_t c = 0; c < c_n; c++) {
                 const int64_t e = (p * t_n + t) * c_n + c;
                 const double l = 1 / (1 + exp(-s->in[1].v[e])), q = 1 / (1 + exp(s->in[1].v[e])), x = s->in[0].v[e];
-                sum += -0.5 * (1 + log(q * q) - l * x * l * x - q * q);
-                mag += 0.5 * (1 + fabs(log(q * q)) + l * x * l * x + q * q);
+                const double nats = l < 0.5 ? -log1p(-l) : -log(q); /* -ln(1 - l) */
+                sum += nats - l + 0.5 * (l * l + l * x * l * x);
+                mag += nats + l + 0.5 * (l * l + l * x * l * x);
                 for (int64_t k = 0; k < copies; k++) {
                     const int64_t o = ((p * copies + k) * t_n + t) * c_n + c;
                     s->out[0].v[o] = l * x + q * s->in[2].v[o];
