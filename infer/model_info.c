@@ -136,6 +136,8 @@ static enum mcs_status recognise_openai(const struct weight_file *f, const char 
         info->note = "to use it put its configuration and the tokenizer's files beside it";
     else if (mcs_clip_config_read(folder, &read) != MCS_OK)
         info->note = mcs_arena_strdup(a, mcs_error_message());
+    else if (read.v_openai && read.t_openai)
+        c = read; /* its sizes are compared with the tensors' */
     mcs_error_clear();
     info->compared = 1;
     return mcs_clip_params_declare(&c, p);

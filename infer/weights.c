@@ -35,16 +35,17 @@ enum weights_fit mcs_weights_fit(const struct weight_file *file, const struct te
     return WEIGHTS_MISSHAPEN;
 }
 
-/* The first names of tensors that the model has not: "a, b, ...". */
+/* The first names of tensors that the model has not: "a, b, ...". A model's name may have a prefix in the file. */
 static const char *name_extra(const struct weight_file *file, const struct params *p, char text[WEIGHTS_LINE])
 {
     enum { NAMED = 3 };
     int n = 0;
     text[0] = 0;
     for (int i = 0; i < mcs_weight_file_count(file); i++) {
-        const char *name = mcs_weight_file_at(file, i)->name;
+        const struct weight_tensor *s = mcs_weight_file_at(file, i);
+        const char *name = s->name;
         int known = 0;
-        for (int k = 0; k < p->n && !known; k++) known = !strcmp(p->t[k]->name, name);
+        for (int k = 0; k < p->n && !known; k++) known = mcs_weight_file_find(file, p->t[k]->name) == s;
         if (known || n++ > NAMED) continue;
         const size_t used = strlen(text);
         mcs_text_cut(text + used, WEIGHTS_LINE - used, "%s%s", used ? ", " : "", n > NAMED ? "..." : name);
@@ -81,11 +82,23 @@ static enum mcs_status check(const struct weight_file *file, const struct params
 
 /* ---- reading ---- */
 
+/* A value that is infinite or no number makes all that the model computes the same. */
+static enum mcs_status check_finite(const struct weight_file *file, const struct tensor *t, const float *values)
+{
+    const int64_t n = mcs_count(t), bad = mcs_count_not_finite(values, n);
+    MCS_REQUIRE(!bad, MCS_E_DATA,
+                "%s: %s: %lld of its %lld values are NaN or infinite: a training that diverged, float16 that was too "
+                "narrow, or a damaged file; take an earlier checkpoint, or the file as published",
+                mcs_weight_file_path(file), t->name, (long long)bad, (long long)n);
+    return MCS_OK;
+}
+
 static enum mcs_status read_one(const struct weight_file *file, const struct params *p, const struct tensor *t,
                                 float *host)
 {
     const struct weight_tensor *s = mcs_weight_file_find(file, t->name);
     MCS_TRY(mcs_weight_file_read_f32(file, s->name, s->nd, s->dims, host));
+    MCS_TRY(check_finite(file, t, host));
     return p->device->backend->upload(p->device, t->data, host, mcs_count(t) * (int64_t)sizeof *host);
 }
 

@@ -14,7 +14,8 @@ enum weights_fit { WEIGHTS_FIT, WEIGHTS_MISSING, WEIGHTS_MISSHAPEN };
 enum weights_fit mcs_weights_fit(const struct weight_file *file, const struct tensor *t, char line[WEIGHTS_LINE]);
 
 /* Reads every parameter and buffer of p from a file of any kind (data/weights/weight_file.h). E_DATA: some are missing
- * or of another shape; one message counts them all and names the first ones. Unknown tensors are counted in a warning.
+ * or of another shape (one message counts them all and names the first ones), or a value is NaN or infinite. Unknown
+ * tensors are counted in a warning.
  * sha256 (65 bytes) receives the file's hash; may be NULL. */
 enum mcs_status mcs_weights_read(const char *path, struct params *p, char *sha256);
 /* The same, but *hash is still being taken by a thread when the call returns. It is ended by mcs_weights_hash_end,

@@ -108,3 +108,11 @@ void mcs_bfloat_to_float(const uint16_t *src, int64_t n, float *dst)
 {
     for (int64_t i = 0; i < n; i++) dst[i] = as_float((uint32_t)src[i] << 16);
 }
+
+/* By bits, without a branch: as fast as the values can be read, whatever the compiler assumes of NaN. */
+int64_t mcs_count_not_finite(const float *src, int64_t n)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) count += (as_bits(src[i]) & 0x7f800000u) == 0x7f800000u;
+    return count;
+}

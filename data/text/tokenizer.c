@@ -121,6 +121,10 @@ enum mcs_status mcs_tokenizer_from_text(const char *vocab_path, char *text, int6
     if (!tok) free(text);
     MCS_REQUIRE(tok, MCS_E_NOMEM, "%s: no memory for the vocabulary", vocab_path);
     tok->bytes = text;
+    MCS_REQUIRE_GOTO(n_bytes < 3 || memcmp(text, "\xef\xbb\xbf", 3) != 0, MCS_E_DATA, st, fail,
+                     "%s: begins with a byte order mark, which would be part of its first piece: save it as UTF-8 "
+                     "without one, or take the published file",
+                     vocab_path);
     for (int64_t i = 0; i < n_bytes; i++) n_lines += tok->bytes[i] == '\n';
     MCS_REQUIRE_GOTO(n_lines <= VOCAB_PIECES, MCS_E_DATA, st, fail, "%s: more than %d lines", vocab_path, VOCAB_PIECES);
     MCS_TRY_GOTO(mcs_memory_check(n_lines * (int64_t)(sizeof *tok->pieces + 4 * sizeof *tok->slots), "%s: %lld pieces",

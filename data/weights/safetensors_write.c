@@ -77,12 +77,13 @@ enum mcs_status mcs_safetensors_write(const char *path, int n, const struct weig
     f = fopen(out.path, "wbe");
     MCS_REQUIRE_GOTO(f, MCS_E_IO, st, done, "%s: cannot write: %s", path, strerror(errno));
     int good = fwrite(&text_bytes, 8, 1, f) == 1 && fwrite(text, 1, (size_t)text_bytes, f) == text_bytes;
-    for (int i = 0; i < n && good; i++) good = mcs_weight_out_put(f, sorted[i], NULL);
     int error = errno;
+    for (int i = 0; i < n && good && st == MCS_OK; i++) st = mcs_weight_out_put(f, path, sorted[i], NULL);
     if (fclose(f) != 0 && good) {
         good = 0;
         error = errno;
     }
+    if (st != MCS_OK) goto done;
     MCS_REQUIRE_GOTO(good, MCS_E_IO, st, done, "%s: cannot write: %s", path, mcs_file_write_error(error));
     MCS_TRY_GOTO(mcs_file_commit(&out), st, done);
 done:

@@ -194,9 +194,8 @@ static void put_bytes(FILE *f, struct entry *e, const char *name, const void *by
     fwrite(bytes, 1, n_bytes, f);
 }
 
-/* Returns 1, or 0 with errno. */
-static int put_archive(FILE *f, int n, const struct weight_out *tensors, const char *pickle, size_t pickle_bytes,
-                       struct entry *entries)
+static enum mcs_status put_archive(FILE *f, const char *path, int n, const struct weight_out *tensors,
+                                   const char *pickle, size_t pickle_bytes, struct entry *entries)
 {
     struct entry *e = entries;
     int64_t at = 0;
@@ -206,11 +205,12 @@ static int put_archive(FILE *f, int n, const struct weight_out *tensors, const c
         snprintf(e->name, sizeof e->name, "archive/data/%d", i);
         e->n_bytes = mcs_array_count(tensors[i].nd, tensors[i].dims) * mcs_array_type_bytes(tensors[i].type);
         put_local(f, e, &at);
-        if (!mcs_weight_out_put(f, &tensors[i], &e->crc)) return 0;
+        MCS_TRY(mcs_weight_out_put(f, path, &tensors[i], &e->crc));
     }
     put_bytes(f, e++, "version", "3\n", 2, &at);
     put_directory(f, n + FIXED, entries, at);
-    return !ferror(f);
+    MCS_REQUIRE(!ferror(f), MCS_E_IO, "%s: cannot write: %s", path, mcs_file_write_error(errno));
+    return MCS_OK;
 }
 
 /* Writes the checksums into the local headers. Returns 1, or 0 with errno. */
@@ -262,11 +262,9 @@ enum mcs_status mcs_torch_write(const char *path, int n, const struct weight_out
     MCS_TRY_GOTO(mcs_file_begin(path, &out), st, done);
     f = fopen(out.path, "wbe");
     MCS_REQUIRE_GOTO(f, MCS_E_IO, st, done, "%s: cannot write: %s", path, strerror(errno));
-    int good = put_archive(f, n, tensors, pickle, pickle_bytes, entries), error = errno;
-    if (fclose(f) != 0 && good) {
-        good = 0;
-        error = errno;
-    }
+    st = put_archive(f, path, n, tensors, pickle, pickle_bytes, entries);
+    int good = fclose(f) == 0, error = errno;
+    if (st != MCS_OK) goto done;
     if (good && !patch_checksums(out.fd, n + FIXED, entries)) {
         good = 0;
         error = errno;

@@ -88,10 +88,15 @@ enum mcs_status mcs_weight_file_read_i64(const struct weight_file *file, const c
                                          int64_t *dst);
 /* Reads a tensor of this file as it is, in row-major order: n_bytes. E_DATA, E_IO, E_NOMEM. */
 enum mcs_status mcs_weight_file_read_raw(const struct weight_file *file, const struct weight_tensor *t, void *dst);
+/* *count: values of a tensor of floats that are NaN or infinite as float32; 0 for other types, and for views that have
+ * more values than the file (then nothing is read). E_DATA, E_IO, E_NOMEM. */
+enum mcs_status mcs_weight_file_not_finite(const struct weight_file *file, const struct weight_tensor *t,
+                                           int64_t *count);
 /* Compares the checksums of all entries of PyTorch's zip with their bytes; other kinds have none. E_DATA: damaged. */
 enum mcs_status mcs_weight_file_verify(const struct weight_file *file);
 /* The weights in a model's folder: the first of these names (NULL-ended) that is there, else the only file that ends in
- * .safetensors, .pt, .pth, .bin or .ckpt. E_NOINPUT: none, or several; E_IO. */
+ * .safetensors, .pt, .pth, .bin or .ckpt, else the only index of several (.index.json). E_NOINPUT: none, or several;
+ * E_IO. */
 enum mcs_status mcs_weight_folder_find(const char *folder, const char *const *names, char path[MCS_PATH_BYTES]);
 
 /* 1 where read_f32 takes tensors of this type, and 1 where read_i64 does. */

@@ -143,6 +143,45 @@ enum mcs_status mcs_weight_file_read_f32(const struct weight_file *f, const char
     return MCS_OK;
 }
 
+/* Fewer values than the span from the first to the last one has: no value is counted often. */
+static int is_spread(const struct weight_tensor *t)
+{
+    int64_t last = 0;
+    for (int d = 0; d < t->nd; d++) last += (t->dims[d] - 1) * t->strides[d];
+    return t->n_values <= last + 1;
+}
+
+static enum mcs_status count_not_finite(const struct weight_file *f, const struct weight_tensor *t, int64_t *count)
+{
+    struct elements e;
+    enum mcs_status st = MCS_OK;
+    double part[PART]; /* aligned for every type */
+    float values[PART];
+    if (!t->n_values || !is_spread(t)) return MCS_OK;
+    MCS_TRY(elements_begin(f, t, &e));
+    for (int64_t i = 0; i < t->n_values && st == MCS_OK; i += PART) {
+        const int64_t n = t->n_values - i < PART ? t->n_values - i : PART;
+        st = elements_take(&e, n, part);
+        if (st != MCS_OK) break;
+        if (t->type == MCS_ARRAY_F32)
+            memcpy(values, part, (size_t)n * sizeof *values);
+        else
+            to_f32(t->type, part, n, values);
+        *count += mcs_count_not_finite(values, n);
+    }
+    free(e.span);
+    return st;
+}
+
+enum mcs_status mcs_weight_file_not_finite(const struct weight_file *f, const struct weight_tensor *t, int64_t *count)
+{
+    *count = 0;
+    if (!mcs_weight_is_float(t->type)) return MCS_OK;
+    if (!t->n_pieces) return count_not_finite(f, t, count);
+    for (int i = 0; i < t->n_pieces; i++) MCS_TRY(count_not_finite(f, &t->pieces[i], count));
+    return MCS_OK;
+}
+
 static enum mcs_status read_raw(const struct weight_file *f, const struct weight_tensor *t, void *dst)
 {
     struct elements e;

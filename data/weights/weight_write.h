@@ -20,18 +20,19 @@ struct weight_out {
 };
 
 /* safetensors, sorted by name; meta: n_meta pairs of key and value. E_USAGE: a name twice or "__metadata__", an
- * unsupported type; E_IO, E_NOMEM. */
+ * unsupported type; E_DATA: a finite value of a source is beyond float16; E_IO, E_NOMEM. */
 enum mcs_status mcs_safetensors_write(const char *path, int n, const struct weight_out *tensors, int n_meta,
                                       const char *const (*meta)[2]);
 /* PyTorch's zip, as torch.save(OrderedDict(...), path) writes it: torch.load(path, weights_only=True) reads it. The
  * tensors keep their order. wrapper: the dictionary becomes the value of this key in another one ("state_dict"); NULL:
- * none. E_USAGE: a name twice, an unsupported type; E_IO, E_NOMEM. */
+ * none. E_USAGE: a name twice, an unsupported type; E_DATA: a finite value of a source is beyond float16; E_IO,
+ * E_NOMEM. */
 enum mcs_status mcs_torch_write(const char *path, int n, const struct weight_out *tensors, const char *wrapper);
 
-/* For both writers. check: E_USAGE where a tensor cannot be written. put: writes the values as they lie in the file;
- * returns 1 if all were written, 0 with errno, and a message where the source could not be read. crc: NULL, or a CRC-32
- * that is continued. */
+/* For both writers. check: E_USAGE where a tensor cannot be written. put: writes the values as they lie in the file,
+ * which messages call `path`. E_DATA: a finite value of a source is beyond float16; E_IO, and the errors of reading the
+ * source. crc: NULL, or a CRC-32 that is continued. */
 enum mcs_status mcs_weight_out_check(const char *path, const struct weight_out *t);
-int mcs_weight_out_put(FILE *f, const struct weight_out *t, uint32_t *crc);
+enum mcs_status mcs_weight_out_put(FILE *f, const char *path, const struct weight_out *t, uint32_t *crc);
 
 #endif

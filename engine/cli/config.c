@@ -29,6 +29,8 @@ static enum mcs_status check_words(const struct config_parse *p)
                 v->args ? "want " : "it takes options only", v->args ? v->args : "");
     MCS_REQUIRE(!v->args || common->args.n >= v->min_args, MCS_E_USAGE, "%s: want %s (mcsam %s --help)", v->name,
                 v->args, v->name);
+    for (int i = 0; i < common->args.n; i++)
+        MCS_REQUIRE(common->args.v[i][0], MCS_E_USAGE, "%s: word %d is empty, want %s", v->name, i + 1, v->args);
     return MCS_OK;
 }
 

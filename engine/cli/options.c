@@ -194,6 +194,9 @@ enum mcs_status mcs_option_set(struct config_parse *p, int row, const char *text
     errno = 0;
     switch (o->type) {
     case MCS_OPT_STRING:
+        /* An empty path would become "/NAME" further on. A prompt may be empty: its verb decides. */
+        MCS_REQUIRE(text[0] || !o->value || !strcmp(o->value, "TEXT"), MCS_E_USAGE, "%s: is empty, want %s", where,
+                    o->value);
         if (o->choices) MCS_TRY(set_choice(o, text, where, field));
         *(const char **)field = from == FROM_FILE ? mcs_text_decode(p->arena, text) : mcs_arena_strdup(p->arena, text);
         return MCS_OK;

@@ -4,6 +4,7 @@
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/path.h"
+#include "infer/clip/clip_keys.h"
 #include "infer/clip/clip_parts.h"
 
 #include <stddef.h>
@@ -78,13 +79,30 @@ static enum mcs_status get_three(const char *path, const json_t *o, const char *
 
 static enum mcs_status check_config(const char *path, const struct clip_config *c)
 {
-    const int positive[] = {c->embed,   c->image_size, c->patch,   c->v_width,
-                            c->v_depth, c->v_heads,    c->v_mlp,   c->vocab,
-                            c->context, c->positions,  c->t_width, c->t_depth,
-                            c->t_heads, c->t_mlp,      c->types,   c->t_proj > 0 ? c->t_proj : 1};
+    const struct {
+        const char *what;
+        int size;
+    } positive[] = {
+        {"width of embeddings", c->embed},
+        {"image", c->image_size},
+        {"patch", c->patch},
+        {"image tower's width", c->v_width},
+        {"image tower's number of blocks", c->v_depth},
+        {"image tower's number of heads", c->v_heads},
+        {"image tower's MLP", c->v_mlp},
+        {"vocabulary", c->vocab},
+        {"text's length", c->context},
+        {"number of positions", c->positions},
+        {"text tower's width", c->t_width},
+        {"text tower's number of layers", c->t_depth},
+        {"text tower's number of heads", c->t_heads},
+        {"text tower's MLP", c->t_mlp},
+        {"number of token types", c->types},
+        {"text projection", c->t_proj > 0 ? c->t_proj : 1},
+    };
     for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
-        MCS_REQUIRE(positive[i] > 0 && positive[i] <= 1 << 20, MCS_E_DATA, "%s: a size of %d; want 1 to 1048576", path,
-                    positive[i]);
+        MCS_REQUIRE(positive[i].size > 0 && positive[i].size <= 1 << 20, MCS_E_DATA,
+                    "%s: a size of %d (%s); want 1 to 1048576", path, positive[i].size, positive[i].what);
     MCS_REQUIRE(c->image_size % c->patch == 0, MCS_E_DATA, "%s: image_size %d is not a multiple of the patch size %d",
                 path, c->image_size, c->patch);
     MCS_REQUIRE(c->v_width % c->v_heads == 0 && c->t_width % c->t_heads == 0, MCS_E_DATA,
@@ -111,7 +129,7 @@ static enum mcs_status read_root(const char *path, const char *folder, const jso
     }
     MCS_TRY(get_three(path, pre, "mean", c->mean));
     MCS_TRY(get_three(path, pre, "std", c->std));
-    return MCS_OK;
+    return mcs_clip_check_normalisation(path, c->mean, c->std);
 }
 
 enum mcs_status mcs_clip_config_read(const char *folder, struct clip_config *c)

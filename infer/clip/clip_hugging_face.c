@@ -260,7 +260,8 @@ static enum mcs_status read_images(const char *path, const json_t *o, struct cli
     MCS_TRY(check_side(path, o, "size", shortest, c->image_size));
     MCS_TRY(check_side(path, o, "crop_size", both, c->image_size));
     MCS_TRY(read_three(path, o, "image_mean", c->mean));
-    return read_three(path, o, "image_std", c->std);
+    MCS_TRY(read_three(path, o, "image_std", c->std));
+    return mcs_clip_check_normalisation(path, c->mean, c->std);
 }
 
 static enum mcs_status read_root(const char *path, const json_t *root, struct clip_config *c)

@@ -83,3 +83,12 @@ enum mcs_status mcs_clip_get_flag(const char *path, const char *group, const jso
     *dst = json_is_true(v);
     return MCS_OK;
 }
+
+enum mcs_status mcs_clip_check_normalisation(const char *path, const float mean[3], const float std[3])
+{
+    for (int i = 0; i < 3; i++)
+        MCS_REQUIRE(isfinite(mean[i]) && isfinite(std[i]) && std[i] > 0, MCS_E_DATA,
+                    "%s: images are normalised by (value - %g) / %g; want a finite mean and a deviation above 0", path,
+                    (double)mean[i], (double)std[i]);
+    return MCS_OK;
+}

@@ -25,5 +25,7 @@ enum mcs_status mcs_clip_get_number(const char *path, const char *group, const j
                                     double *dst);
 /* 1 where the key is true, 0 where it is false or missing; E_DATA: another value. */
 enum mcs_status mcs_clip_get_flag(const char *path, const char *group, const json_t *object, const char *key, int *dst);
+/* E_DATA: no number to subtract from an image's values and divide them by. */
+enum mcs_status mcs_clip_check_normalisation(const char *path, const float mean[3], const float std[3]);
 
 #endif

@@ -160,6 +160,24 @@ static void put_tensors(const struct weight_file *file, const struct info_option
         json_decref(list);
 }
 
+/* Tensors with values that are NaN or infinite: no model can use them. */
+static enum mcs_status put_not_finite(const struct weight_file *file, json_t *out)
+{
+    json_t *names = json_array();
+    enum mcs_status st = MCS_OK;
+    for (int i = 0; i < mcs_weight_file_count(file) && st == MCS_OK; i++) {
+        const struct weight_tensor *t = mcs_weight_file_at(file, i);
+        int64_t count;
+        st = mcs_weight_file_not_finite(file, t, &count);
+        if (st == MCS_OK && count) json_array_append_new(names, mcs_json_text(t->name));
+    }
+    if (json_array_size(names))
+        json_object_set_new(out, "not_finite", names);
+    else
+        json_decref(names);
+    return st;
+}
+
 static enum mcs_status info_weights(const char *path, const struct info_options *opt, json_t **out)
 {
     struct weight_file *file = NULL;
@@ -173,6 +191,7 @@ static enum mcs_status info_weights(const char *path, const struct info_options 
         json_object_set_new(*out, "prefix", mcs_json_text(mcs_weight_file_prefix(file)));
     enum mcs_status st = put_model(file, *out);
     if (st == MCS_OK) st = mcs_weight_file_verify(file);
+    if (st == MCS_OK) st = put_not_finite(file, *out);
     if (st == MCS_OK) st = mcs_weight_file_sha256(file, hex);
     if (st == MCS_OK) json_object_set_new(*out, "sha256", json_string(hex));
     mcs_weight_file_close(file);
@@ -224,12 +243,12 @@ static enum mcs_status info_file(const char *path, const struct info_options *op
 }
 
 /* "  3 missing: a, b, c": at most ten names. */
-static void print_names(const json_t *model, const char *key)
+static void print_names(const json_t *o, const char *key, const char *text)
 {
-    const json_t *names = json_object_get(model, key);
+    const json_t *names = json_object_get(o, key);
     const size_t n = json_array_size(names);
     if (!n) return;
-    printf("  %zu %s: ", n, key);
+    printf("  %zu %s: ", n, text);
     for (size_t i = 0; i < n && i < 10; i++)
         printf("%s%s", i ? ", " : "", mcs_text_shown(json_string_value(json_array_get(names, i))));
     printf(n > 10 ? ", ... (all with --json)\n" : "\n");
@@ -250,9 +269,10 @@ static void print_model(const json_t *o)
         !json_array_size(json_object_get(model, "misshapen")))
         printf("; all of its tensors are there");
     printf("\n");
-    print_names(model, "missing");
-    print_names(model, "misshapen");
-    print_names(model, "extra");
+    print_names(model, "missing", "missing");
+    print_names(model, "misshapen", "misshapen");
+    print_names(model, "extra", "extra");
+    print_names(o, "not_finite", "with values that are NaN or infinite");
     printf("  sha256: %s\n", json_string_value(json_object_get(o, "sha256")));
 }
 

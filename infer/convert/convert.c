@@ -11,6 +11,10 @@
 #include <unistd.h>
 
 static const char WEIGHT_ENDINGS[] = ".safetensors;.pt;.pth;.bin";
+/* Names that a new folder would not have: kinds of files that are asked for by mistake. */
+static const char OTHER_ENDINGS[] =
+    ".ckpt;.h5;.hdf5;.keras;.onnx;.gguf;.ggml;.npz;.npy;.pkl;.msgpack;.tflite;.pb;.json;"
+    ".txt;.zip;.tar;.gz;.safetensor;.st";
 
 /* ---- source ---- */
 
@@ -123,6 +127,9 @@ static enum mcs_status choose_target(struct convert_job *job, const struct weigh
 {
     const struct convert_options *o = job->options;
     const int is_file = mcs_file_has_ending(o->dst, WEIGHT_ENDINGS) && !mcs_folder_exists(o->dst);
+    MCS_REQUIRE(!mcs_file_has_ending(o->dst, OTHER_ENDINGS) || mcs_folder_exists(o->dst), MCS_E_USAGE,
+                "%s: files of this kind are not written: want a name that ends in one of %s, or a folder", o->dst,
+                WEIGHT_ENDINGS);
     const int ending_torch = is_file && !mcs_file_has_ending(o->dst, ".safetensors");
     const int usual = is_file ? ending_torch : job->result->to == LAYOUT_SEGMENT_ANYTHING;
     *torch = o->format ? !strcmp(o->format, "torch") : usual;

@@ -67,6 +67,7 @@ Test(cli, info)
 {
     expect("mcsam info", 2, "FILE...");
     expect("mcsam info none.png", 66, "none.png");
+    expect("mcsam info none.png ''", 2, "info: word 2 is empty, want FILE...");
     expect("mcsam info .", 66, ".: has no weights: want open_clip_model.safetensors, ");
     expect("echo text > a.txt; mcsam info a.txt", 65, "a.txt: none of the kinds that are known");
     expect("printf '\\211PNG\\r\\n\\032\\n' > b.png; mcsam info b.png", 65, "b.png");
@@ -81,6 +82,9 @@ Test(cli, info)
     expect("mcsam info " MCS_SOURCE_DIR "/tests/golden/weights/epoch_2.pt", 0,
            "PyTorch, zip, 7 tensors, 17 values, 72 bytes\n  in: state_dict\n  prefix: module.\n  model: not known\n");
     expect("mcsam info --json --filter b w.safetensors", 0, "\"list\": []");
+    expect("printf '\\0\\0\\200\\177' | dd of=w.safetensors bs=1 seek=76 conv=notrunc status=none; mcsam info "
+           "w.safetensors",
+           0, "  1 with values that are NaN or infinite: a\n"); /* its second number is infinite */
 }
 
 Test(cli, one_error_line_and_no_trace_unless_asked)

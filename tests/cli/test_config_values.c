@@ -241,8 +241,9 @@ Test(config_values, spellings)
     cr_expect_str_eq(values_got.input, "--fill", "the word behind an option is its value");
     GOOD("--input=a=b");
     cr_expect_str_eq(values_got.input, "a=b");
-    GOOD("--input= --kind=bc --rank=confidence --learning-rate=-0.5");
-    cr_expect_str_eq(values_got.input, "");
+    BAD("--input=", "try: --input: is empty, want DIR");
+    GOOD("--input== --kind=bc --rank=confidence --learning-rate=-0.5");
+    cr_expect_str_eq(values_got.input, "=");
     cr_expect_str_eq(values_got.kind, "bc");
     cr_expect_eq(values_got.rank, 0);
     cr_expect_eq(values_got.rate, -0.5);

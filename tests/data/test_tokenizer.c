@@ -209,7 +209,7 @@ Test(tokenizer, bad_vocabularies)
         {"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\na\n", "lines 5 and 7"},
         {"[PAD]\n[UNK]\n[CLS]\n[SEP]\n\nb\n", "line 5 is empty"},
         {"[PAD]\n[UNK]\n[CLS]\n[SEP]\ncaf\xE9\n", "line 5 is not UTF-8"},
-        {"\xEF\xBB\xBF[PAD]\n[UNK]\n[CLS]\n[SEP]\n", "no line [PAD]"},
+        {"\xEF\xBB\xBF[PAD]\n[UNK]\n[CLS]\n[SEP]\n", "begins with a byte order mark"},
     };
     struct tokenizer *t;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -332,6 +332,8 @@ Test(clip_config, hugging_faces_files)
     hf_refused(plain, "{\"size\": {\"height\": 224, \"width\": 224}}", "size: mcsam supports {\"shortest_edge\": 224}");
     hf_refused(plain, "{\"crop_size\": {\"height\": 224, \"width\": 100}}", "crop_size: mcsam supports {\"height\"");
     hf_refused(plain, "{\"image_mean\": [1, 2]}", "image_mean is not three numbers");
+    hf_refused(plain, "{\"image_std\": [0.5, 0, 0.5]}",
+               "preprocessor_config.json: images are normalised by (value - 0.457828) / 0; want");
     shell_write("h/preprocessor_config.json", "{}");
     OK(mcs_clip_config_read(shell_path("h"), &c));
     cr_expect(c.patch == 32 && c.v_quick_gelu && c.t_width == 512 && c.t_heads == 8 && c.t_mlp == 2048 &&

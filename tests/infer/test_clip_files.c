@@ -105,11 +105,14 @@ Test(clip_files, impossible_sizes)
         "s/\"layers\": 3/\"layers\": -1/",
         "s/\"image_size\": 16/\"image_size\": 16777216/",
         "s/model_cfg/model/",
+        "s/\"std\": [^,]*,/\"std\": [0,/", /* images would be divided by it */
+        "s/\"std\": [^,]*,/\"std\": [-0.5,/",
+        "s/\"mean\": [^,]*,/\"mean\": [1e300,/", /* infinite as float32 */
     };
     for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
         char line[512];
         snprintf(line, sizeof line,
-                 "rm -rf bad; cp -r clip bad; sed -i '%s' bad/open_clip_config.json; cmp -s bad/open_clip_config.json "
+                 "rm -rf bad; cp -r clip bad; sed -zi '%s' bad/open_clip_config.json; cmp -s bad/open_clip_config.json "
                  "clip/open_clip_config.json && exit 9; echo x > t; mcsam embed -m bad --texts t -o e.h5",
                  edits[i]);
         expect(line, 65, "bad/open_clip_config.json");

@@ -7,6 +7,7 @@
 #include "tests/support/support_layout.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,6 +207,33 @@ Test(convert, half_and_dry_run)
     mcs_weight_file_close(f);
 }
 
+/* float16 ends at 65504, and 65520 is the first number that rounds to infinity: nothing is written then. A value that
+ * is infinite already stays. */
+Test(convert, half_of_numbers_beyond_float16)
+{
+    struct convert_result r;
+    put_openai();
+    struct weight_out *t = tensor("text_projection");
+    float *values = (float *)t->values;
+    const char *const names[] = {"half.safetensors", "half.pt"};
+    for (int k = 0; k < 4; k++) {
+        values[1] = k < 2 ? -65519.0F : k == 2 ? 65520.0F : 1e30F;
+        if (k == 1) values[1] = INFINITY;
+        OK(mcs_safetensors_write(in_folder("src/open_clip_model.safetensors"), n_tensors, tensors, 0, NULL));
+        for (int i = 0; i < 2; i++) {
+            const struct convert_options o = {.src = in_folder("src"), .dst = in_folder(names[i]), .half = 1};
+            const enum mcs_status st = mcs_convert(&o, &arena, &r);
+            if (k < 2) {
+                cr_expect_eq(st, MCS_OK, "%s", mcs_error_message());
+                cr_assert_eq(unlink(in_folder(names[i])), 0);
+            } else {
+                fails_with(st, MCS_E_DATA, "array text_projection has the value");
+                cr_expect(!mcs_file_exists(in_folder(names[i])));
+            }
+        }
+    }
+}
+
 /* ---- refusals ---- */
 
 Test(convert, all_differences_in_one_message)
@@ -266,6 +294,12 @@ Test(convert, nothing_is_overwritten)
                "src: has files already; want a new or empty folder");
     put_text("a", "x");
     fails_with(convert(in_folder("src"), in_folder("a"), "huggingface"), MCS_E_USAGE, "a: is a file; want a folder");
+    static const char *const others[] = {"a.ckpt", "a.onnx", "a.H5", "a.json", "a.safetensor"};
+    for (int i = 0; i < 5; i++) { /* not a folder of that name */
+        fails_with(convert(in_folder("src"), in_folder(others[i]), NULL), MCS_E_USAGE,
+                   "files of this kind are not written: want a name that ends in one of .safetensors;.pt;.pth;.bin");
+        cr_expect(!mcs_folder_exists(in_folder(others[i])));
+    }
     file_holds(in_folder("a"), "x");
     OK(mcs_file_sha256(weights, hex[1]));
     cr_expect_str_eq(hex[0], hex[1]);

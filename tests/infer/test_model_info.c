@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OK(call) cr_assert((call) == MCS_OK, "%s (%s)", mcs_error_message(), mcs_error_trace())
 #define DEMO MCS_SOURCE_DIR "/data/demo/"
@@ -102,6 +103,23 @@ Test(model_info, openai)
         cr_expect(i.compared && !i.missing.n && !i.misshapen.n && !i.extra.n);
         cr_expect_str_eq(i.note, "to use it put its configuration and the tokenizer's files beside it");
     }
+    /* a configuration that says other sizes than the tensors have */
+    static const char config[] =
+        "{\"model_cfg\": {\"embed_dim\": 5, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 12, "
+        "\"head_width\": 6, \"patch_size\": 8, \"mlp_ratio\": 2.0}, \"text_cfg\": {\"context_length\": 5, "
+        "\"vocab_size\": 11, \"width\": 8, \"heads\": 2, \"layers\": 1, \"mlp_ratio\": 2.0}}}";
+    OK(mcs_file_write(in_folder("open_clip_config.json"), config, sizeof config - 1));
+    take_golden(LAYOUT_OPEN_CLIP_OPENAI);
+    OK(mcs_safetensors_write(in_folder("w.safetensors"), n_tensors, tensors, 0, NULL));
+    struct model_info said = recognise(in_folder("w.safetensors"));
+    cr_expect(!said.note && !said.missing.n);
+    cr_assert_eq(said.misshapen.n, 2);
+    cr_expect_str_eq(said.misshapen.v[0], "visual.proj is (12, 4), want (12, 5)");
+    cr_expect_str_eq(said.misshapen.v[1], "text_projection is (8, 4), want (8, 5)");
+    OK(mcs_file_write(in_folder("open_clip_config.json"), "{", 1));
+    cr_expect(strstr(recognise(in_folder("w.safetensors")).note, "open_clip_config.json:1: not JSON"));
+    cr_assert_eq(unlink(in_folder("open_clip_config.json")), 0);
+    take_golden(LAYOUT_HUGGINGFACE_CLIP);
     tensor("visual_projection.weight")->name = "own";
     OK(mcs_safetensors_write(in_folder("w.safetensors"), n_tensors, tensors, 0, NULL));
     OK(mcs_file_write(in_folder("config.json"), "{}", 2));
@@ -231,6 +249,11 @@ Test(model_info, weights_of_a_folder)
     OK(mcs_file_write(in_folder("c.pt"), "x", 1));
     fails_with(mcs_weight_folder_find(test_folder, names, path), MCS_E_NOINPUT,
                "several files of weights (c.pt, sam_vit_b_01ec64.pth)");
+    OK(mcs_file_write(in_folder("c.pt.index.json"), "x", 1)); /* says which files belong together */
+    OK(mcs_weight_folder_find(test_folder, names, path));
+    cr_expect_str_eq(mcs_path_name(path), "c.pt.index.json");
+    OK(mcs_file_write(in_folder("d.pt.index.json"), "x", 1));
+    fails_with(mcs_weight_folder_find(test_folder, names, path), MCS_E_NOINPUT, "several files of weights (c.pt, ");
     OK(mcs_file_write(in_folder("b.bin"), "x", 1));
     OK(mcs_weight_folder_find(test_folder, names, path));
     cr_expect_str_eq(mcs_path_name(path), "b.bin");
