@@ -14,6 +14,8 @@ struct start_command {
     const char *output, *atlas;
     int64_t steps, batch, checkpoint_every, gpus;
     double lr;
+    int recipe;
+    const char *from;
     struct demo_config data;
 };
 
@@ -30,6 +32,11 @@ static const struct mcs_option options[] = {
      .help = "peak learning rate, cosine to 0"},
     {"checkpoint-every", 0, MCS_FIELD(start_command, checkpoint_every), .def = "200", .lo = 0, .hi = 1000000,
      .value = "N", .help = "steps between checkpoints, 0: only at the end"},
+    {"recipe", 0, MCS_FIELD(start_command, recipe), .def = "masks", .choices = "masks|captions|tokens",
+     .help =
+         "what clip learns from: objects' masks too, image-caption pairs alone, or these with a loss on patch tokens"},
+    {"from", 0, MCS_FIELD(start_command, from), .value = "DIR",
+     .help = "clip: continue from this model folder; words that it lacks start at random"},
     MCS_GPUS_OPTION(start_command),
     MCS_DEMO_CONFIG_OPTIONS(start_command, data){0},
 };
@@ -53,6 +60,8 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *group)
                                              .checkpoint_every = c->checkpoint_every,
                                              .lr = c->lr,
                                              .data = c->data,
+                                             .recipe = (enum demo_recipe)c->recipe,
+                                             .from = c->from,
                                              .device = group->device,
                                              .comm = group->comm};
     return makes_clip(c) ? mcs_demo_start_clip(&start) : mcs_demo_start_sam(&start);
@@ -63,6 +72,8 @@ static enum mcs_status run(const void *o)
     const struct start_command *c = o;
     const char *what = c->common.args.v[0];
     MCS_REQUIRE(makes_clip(c) || !strcmp(what, "sam"), MCS_E_USAGE, "demo-start makes 'clip' or 'sam', not '%s'", what);
+    MCS_REQUIRE(makes_clip(c) || (!c->from && c->recipe == DEMO_RECIPE_MASKS), MCS_E_USAGE,
+                "demo-start sam: --recipe and --from are for clip");
     if (c->common.dry_run) {
         printf(c->common.json ? "{\"steps\": %lld, \"batch\": %lld}\n" : "%lld steps of %lld images\n",
                (long long)c->steps, (long long)c->batch);
@@ -71,8 +82,8 @@ static enum mcs_status run(const void *o)
     struct arena arena = {0};
     struct rank_command r = {.command = c, .common = &c->common, .output = c->output, .gpus = c->gpus};
     const struct run_output out[] = {{c->output, "*"}, {mcs_arena_printf(&arena, "%s/model", c->output), "*"}};
-    const struct run_input in = {"--atlas", c->atlas, ""};
-    enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 2, &in, 1);
+    const struct run_input in[] = {{"--atlas", c->atlas, ""}, {"--from", c->from, ""}};
+    enum mcs_status st = mcs_run_check_paths(&c->common.command, out, 2, in, 2);
     if (st == MCS_OK) st = mcs_rank_command_run(&r, run_rank);
     mcs_arena_free(&arena);
     return st;

@@ -45,7 +45,7 @@ struct clip_config mcs_demo_clip_config(void)
 
 /* Inputs of the auxiliary losses in one session. */
 struct loss_inputs {
-    struct tensor *words, *word_weight, *dense, *dense_weight, *coverage, *guided;
+    struct tensor *words, *word_weight, *dense, *dense_weight, *coverage, *guided; /* NULL: not in the recipe */
 };
 
 struct maker {
@@ -59,13 +59,84 @@ struct maker {
     int n_sessions;
 };
 
-/* Declares the heads' parameters by the same calls as build_losses. */
-static void name_heads(struct graph *g, const struct clip_config *c)
+static struct tensor *image_words(struct graph *g, struct tensor *embedding, const struct clip_config *c)
 {
-    struct tensor *image = mcs_input(g, "start.image", MCS_F32, MCS_DIMS(1, c->embed));
-    struct tensor *tokens = mcs_input(g, "start.tokens", MCS_F32, MCS_DIMS(1, c->v_width));
-    mcs_linear(g, image, c->vocab, BIAS, "start.words");
-    mcs_linear(g, tokens, DEMO_COLUMNS, BIAS, "start.dense");
+    return mcs_linear(g, embedding, c->vocab, BIAS, "start.words");
+}
+
+static struct tensor *attributes(struct graph *g, struct tensor *tokens)
+{
+    return mcs_linear(g, tokens, DEMO_COLUMNS, BIAS, "start.dense");
+}
+
+/* Logits of the vocabulary's words (batch,vocab) from the patches: each word has a query, attends to the patches, and a
+ * small network, the same for all words, turns the result into a logit. tokens (batch,T,width), the class token first,
+ * left out. */
+static struct tensor *token_words(struct graph *g, struct tensor *tokens, const struct clip_config *c, int64_t batch)
+{
+    const int64_t n = mcs_clip_tokens(c), patches = n - 1, vocab = c->vocab, width = c->v_width;
+    int32_t *row = malloc((size_t)(batch * (vocab > patches ? vocab : patches)) * sizeof *row);
+    if (!row) {
+        if (g->status == MCS_OK) g->status = MCS_E_NOMEM;
+        return tokens;
+    }
+    for (int64_t i = 0; i < batch * patches; i++) row[i] = (int32_t)(i / patches * n + 1 + i % patches);
+    struct tensor *x = mcs_gather(g, tokens, mcs_constant(g, "start.patches", MCS_I32, MCS_DIMS(batch * patches), row));
+    for (int64_t i = 0; i < batch * vocab; i++) row[i] = (int32_t)(i % vocab);
+    struct tensor *table = mcs_param(g, "start.queries", MCS_DIMS(vocab, width), (struct init){INIT_NORMAL, 0.02f});
+    struct tensor *query = mcs_gather(g, table, mcs_constant(g, "start.rows", MCS_I32, MCS_DIMS(batch * vocab), row));
+    free(row);
+    x = mcs_linear(g, x, 2 * width, BIAS, "start.keys");
+    const struct attention_attr a = {
+        .heads = c->v_heads, .head_dim = c->v_width / c->v_heads, .v_col = width, .q_len = vocab, .k_len = patches};
+    struct tensor *found =
+        mcs_apply(g, OP_attention, "start.attention", (struct tensor *[]){query, x, x, NULL, NULL, NULL, NULL}, &a);
+    struct tensor *h = mcs_gelu(g, mcs_linear(g, mcs_add(g, found, query), width, BIAS, "start.judge"));
+    return mcs_reshape(g, mcs_linear(g, h, 1, BIAS, "start.verdict"), MCS_DIMS(batch, vocab));
+}
+
+/* A recipe's heads declare their parameters by the same calls as build_losses. */
+static void name_mask_heads(struct graph *g, const struct clip_config *c)
+{
+    const int64_t tokens = mcs_clip_tokens(c);
+    image_words(g, mcs_input(g, "start.image", MCS_F32, MCS_DIMS(1, c->embed)), c);
+    struct tensor *x = mcs_input(g, "start.tokens", MCS_F32, MCS_DIMS(1, tokens, c->v_width));
+    attributes(g, x);
+}
+
+static void name_token_heads(struct graph *g, const struct clip_config *c)
+{
+    const int64_t tokens = mcs_clip_tokens(c);
+    image_words(g, mcs_input(g, "start.image", MCS_F32, MCS_DIMS(1, c->embed)), c);
+    token_words(g, mcs_input(g, "start.tokens", MCS_F32, MCS_DIMS(1, tokens, c->v_width)), c, 1);
+}
+
+static void name_word_head(struct graph *g, const struct clip_config *c)
+{
+    image_words(g, mcs_input(g, "start.image", MCS_F32, MCS_DIMS(1, c->embed)), c);
+}
+
+/* The losses that see masks. Returns their number. */
+static int build_mask_losses(const struct maker *m, struct graph *g, const struct clip_nodes *n, struct loss_inputs *p,
+                             struct tensor **loss, float *weight, const char **name)
+{
+    const struct clip_config *c = &m->model.config;
+    const int64_t batch = m->o->batch, tokens = mcs_clip_tokens(c);
+    p->dense = mcs_input(g, "start.dense.target", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
+    p->dense_weight = mcs_input(g, "start.dense.weight", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
+    p->coverage = mcs_input(g, "start.coverage", MCS_F32, MCS_DIMS(batch, tokens));
+    p->guided = mcs_input(g, "start.guided", MCS_F32, MCS_DIMS(batch));
+    const struct guide_attr guide = {
+        .heads = c->v_heads, .head_dim = c->v_width / c->v_heads, .heads_used = GUIDED_HEADS};
+    struct tensor *dense = attributes(g, n->tokens);
+    loss[0] = mcs_apply(g, OP_bce, "start.dense.loss", (struct tensor *[]){dense, p->dense, p->dense_weight}, NULL);
+    name[0] = "dense", weight[0] = 4;
+    for (int i = 0; i < 2; i++) {
+        loss[1 + i] = mcs_apply(g, OP_attn_guide, i ? "start.guide.1" : "start.guide.0",
+                                (struct tensor *[]){n->qkv[i], p->coverage, p->guided}, &guide);
+        name[1 + i] = i ? "guide_last" : "guide_before", weight[1 + i] = 0.25f;
+    }
+    return 3;
 }
 
 static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, struct tensor *loss[CLIP_MAX_EXTRA],
@@ -73,28 +144,19 @@ static int build_losses(void *ctx, struct graph *g, const struct clip_nodes *n, 
 {
     struct maker *m = ctx;
     const struct clip_config *c = &m->model.config;
-    const int64_t batch = m->o->batch, tokens = mcs_clip_tokens(c);
+    const int64_t batch = m->o->batch;
     struct loss_inputs *p = &m->inputs[m->n_sessions++];
     p->words = mcs_input(g, "start.words.target", MCS_F32, MCS_DIMS(batch, c->vocab));
     p->word_weight = mcs_input(g, "start.words.weight", MCS_F32, MCS_DIMS(batch, c->vocab));
-    p->dense = mcs_input(g, "start.dense.target", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
-    p->dense_weight = mcs_input(g, "start.dense.weight", MCS_F32, MCS_DIMS(batch, tokens, DEMO_COLUMNS));
-    p->coverage = mcs_input(g, "start.coverage", MCS_F32, MCS_DIMS(batch, tokens));
-    p->guided = mcs_input(g, "start.guided", MCS_F32, MCS_DIMS(batch));
-    const struct guide_attr guide = {
-        .heads = c->v_heads, .head_dim = c->v_width / c->v_heads, .heads_used = GUIDED_HEADS};
-    struct tensor *words = mcs_linear(g, n->image_embedding, c->vocab, BIAS, "start.words");
-    struct tensor *dense = mcs_linear(g, n->tokens, DEMO_COLUMNS, BIAS, "start.dense");
+    struct tensor *words = image_words(g, n->image_embedding, c);
     loss[0] = mcs_apply(g, OP_bce, "start.words.loss", (struct tensor *[]){words, p->words, p->word_weight}, NULL);
-    loss[1] = mcs_apply(g, OP_bce, "start.dense.loss", (struct tensor *[]){dense, p->dense, p->dense_weight}, NULL);
     name[0] = "words", weight[0] = 4;
-    name[1] = "dense", weight[1] = 4;
-    for (int i = 0; i < 2; i++) {
-        loss[2 + i] = mcs_apply(g, OP_attn_guide, i ? "start.guide.1" : "start.guide.0",
-                                (struct tensor *[]){n->qkv[i], p->coverage, p->guided}, &guide);
-        name[2 + i] = i ? "guide_last" : "guide_before", weight[2 + i] = 0.25f;
-    }
-    return 4;
+    if (m->o->recipe == DEMO_RECIPE_MASKS) return 1 + build_mask_losses(m, g, n, p, loss + 1, weight + 1, name + 1);
+    if (m->o->recipe == DEMO_RECIPE_CAPTIONS) return 1;
+    struct tensor *found = token_words(g, n->tokens, c, batch);
+    loss[1] = mcs_apply(g, OP_bce, "start.tokens.loss", (struct tensor *[]){found, p->words, p->word_weight}, NULL);
+    name[1] = "token_words", weight[1] = 4;
+    return 2;
 }
 
 static enum mcs_status fill_losses(void *ctx, int session, struct exec *e)
@@ -103,6 +165,7 @@ static enum mcs_status fill_losses(void *ctx, int session, struct exec *e)
     const struct loss_inputs *p = &m->inputs[session];
     MCS_TRY(mcs_exec_set(e, p->words, m->words));
     MCS_TRY(mcs_exec_set(e, p->word_weight, m->weights));
+    if (!p->dense) return MCS_OK;
     MCS_TRY(mcs_exec_set(e, p->dense, m->dense));
     MCS_TRY(mcs_exec_set(e, p->dense_weight, m->dense_weight));
     MCS_TRY(mcs_exec_set(e, p->coverage, m->coverage));
@@ -224,12 +287,14 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     struct maker m = {.o = o};
     struct clip_config c = mcs_demo_clip_config();
     char path[MCS_PATH_BYTES];
+    static void (*const heads[])(struct graph *, const struct clip_config *) = {name_mask_heads, name_word_head,
+                                                                                name_token_heads};
     MCS_REQUIRE(!o->comm, MCS_E_USAGE, "demo-start clip: its auxiliary losses need a single rank; drop --gpus");
     MCS_TRY(mcs_demo_atlas_load(o->atlas, &m.atlas));
     MCS_TRY(mcs_folder_make(o->out));
     MCS_TRY(mcs_path(path, "%s/vocab.txt", o->out));
     MCS_TRY(write_vocabulary(&m.atlas, path));
-    MCS_TRY(mcs_clip_model_new(&c, path, (uint64_t)o->seed, o->device, name_heads, &m.model));
+    MCS_TRY(mcs_clip_model_new(&c, path, (uint64_t)o->seed, o->device, heads[o->recipe], &m.model));
     c = m.model.config;
     const int64_t tokens = mcs_clip_tokens(&c), dense = tokens * DEMO_COLUMNS;
     const int64_t counts[] = {c.vocab,          o->batch * c.vocab, o->batch * c.vocab,
@@ -256,6 +321,7 @@ enum mcs_status mcs_demo_start_clip(const struct demo_start_options *o)
     const struct clip_extra extra = {build_losses, fill_losses, &m};
     enum mcs_status st = mcs_arena_status(&arena);
     if (!made) st = MCS_FAIL(MCS_E_NOMEM, "no memory for a batch of %lld images", (long long)o->batch);
+    if (st == MCS_OK && o->from) st = mcs_demo_start_from(o->from, &m.model);
     if (st == MCS_OK) st = weigh_words(&m);
     if (st == MCS_OK) st = mcs_clip_train(&m.model, &train, &source, &extra);
     if (st == MCS_OK) st = mcs_path(path, "%s/model", o->out);
