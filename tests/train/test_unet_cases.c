@@ -146,7 +146,7 @@ Test(unet_train, bad_cases)
     cr_expect_eq(mcs_unet_loader_open(&l), MCS_E_USAGE, "nothing to draw from");
     mcs_error_clear();
     mcs_unet_cases_free(&c);
-    cr_expect_eq(mcs_unet_cases_read(&c, test_folder, test_folder, 0, 2), MCS_E_NOINPUT, "an empty folder");
+    cr_expect_eq(mcs_unet_cases_read(&c, test_folder, test_folder, 0, 2, NULL), MCS_E_NOINPUT, "an empty folder");
     mcs_error_clear();
     mcs_image_free(&img);
     mcs_unet_cases_free(&c);

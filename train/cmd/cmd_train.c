@@ -13,11 +13,11 @@
 
 struct train_command {
     struct mcs_common common;
-    const char *images, *labels, *output, *patch;
+    const char *images, *labels, *output, *patch, *ignore_label;
     int64_t classes, channels, stages, features, max_features, batch, epochs, iterations, cycles, checkpoints,
         checkpoint_every, gpus;
     double lr, restart_lr, weight_decay, clip_norm, gamma, late, foreground;
-    int optimizer, no_deep_supervision, no_batch_dice, no_augmentation;
+    int optimizer, no_deep_supervision, no_batch_dice, no_augmentation, resample, merge_labels;
 };
 
 enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW };
@@ -26,11 +26,16 @@ static const struct mcs_option options[] = {
     {"images", 'i', MCS_FIELD(train_command, images), .value = "DIR", .required = 1,
      .help = "images: PNG, JPEG, or NIfTI, whose slices are then the cases"},
     {"labels", 'l', MCS_FIELD(train_command, labels), .value = "DIR", .required = 1,
-     .help = "masks of the same stems; with two classes all that is not 0 is foreground"},
+     .help = "masks of the same stems; a label is the number stored; with two classes 0 and one other number"},
     {"output", 'o', MCS_FIELD(train_command, output), .value = "DIR", .required = 1,
      .help = "run folder: plans.json, weights of each cycle, metrics.jsonl, checkpoint.h5"},
     {"classes", 0, MCS_FIELD(train_command, classes), .def = "2", .lo = 2, .hi = UNET_MAX_CLASSES, .value = "N",
      .help = "classes, background included"},
+    {"ignore-label", 0, MCS_FIELD(train_command, ignore_label), .value = "N",
+     .help = "label whose pixels count in no loss, such as 255 or -1"},
+    {"merge-labels", 0, MCS_FIELD(train_command, merge_labels), .help = "two classes: all labels but 0 are one"},
+    {"resample", 0, MCS_FIELD(train_command, resample),
+     .help = "take labels on another grid than their image by the nearest voxel"},
     {"channels", 0, MCS_FIELD(train_command, channels), .def = "0", .lo = 0, .hi = 3, .value = "N",
      .help = "1 or 3: read images as grey or colour; 0: as the first one is"},
     {"patch", 0, MCS_FIELD(train_command, patch), .value = "HxW",
@@ -160,7 +165,11 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *group)
     struct unet_model m = {0};
     struct arena arena = {0};
     enum mcs_status st;
-    MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes), st, done);
+    struct unet_label_options labels = {.resample = c->resample};
+    MCS_TRY(mcs_label_rule_parse(c->ignore_label, &labels.rule));
+    labels.rule.merge = c->merge_labels;
+    MCS_TRY_GOTO(mcs_unet_cases_read(&cases, c->images, c->labels, (int)c->channels, (int)c->classes, &labels), st,
+                 done);
     MCS_TRY_GOTO(make_plans(c, &cases, &plans), st, done);
     MCS_TRY_GOTO(mcs_process_group_check_batch(group->size, plans.batch), st, done);
     MCS_TRY_GOTO(mcs_unet_model_new(&plans, (uint64_t)c->common.seed, group->device, &m), st, done);

@@ -1,9 +1,6 @@
 #include "train/unet/unet_data.h"
 
-#include "data/image/media.h"
-#include "data/image/volume.h"
-#include "engine/base/log.h"
-#include "infer/cases.h"
+#include "data/image/labels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -42,6 +39,7 @@ static enum mcs_status add(struct unet_cases *c, const char *name, const uint8_t
     struct unet_case *one = &c->items[c->n];
     *one = (struct unet_case){.height = height, .width = width};
     for (int64_t i = 0; i < n; i++) {
+        if (labels[i] == MCS_LABEL_IGNORED) continue;
         MCS_REQUIRE(labels[i] < c->classes, MCS_E_DATA, "%s: a label of %d where there are %d classes", name, labels[i],
                     c->classes);
         one->n_of_class[labels[i]]++;
@@ -105,98 +103,6 @@ enum mcs_status mcs_unet_cases_add_volume(struct unet_cases *c, const char *name
         set_moments(one, 0, mean, variance);
     }
     return MCS_OK;
-}
-
-/* ---- folders ---- */
-
-/* Two classes: nonzero is foreground (above 127 in a JPEG, whose black is not exactly 0). More: the rounded value; 255,
- * which `add` refuses, for a value that is no uint8. */
-static uint8_t class_of(float value, int classes, int jpeg)
-{
-    if (classes == 2) return value > (jpeg ? 127.0f : 0.0f);
-    return value >= 0 && value < 255 ? (uint8_t)lrintf(value) : 255;
-}
-
-static enum mcs_status read_volumes(struct unet_cases *c, const char *image_path, const char *label_path)
-{
-    struct volume image = {0}, label = {0};
-    uint8_t *labels = NULL;
-    enum mcs_status st;
-    MCS_TRY_GOTO(mcs_volume_read(image_path, &image), st, done);
-    MCS_TRY_GOTO(mcs_volume_read(label_path, &label), st, done);
-    MCS_REQUIRE_GOTO(image.nx == label.nx && image.ny == label.ny && image.nz == label.nz, MCS_E_DATA, st, done,
-                     "%s is %d x %d x %d, but its label %s is %d x %d x %d", image_path, image.nx, image.ny, image.nz,
-                     label_path, label.nx, label.ny, label.nz);
-    const int64_t n = (int64_t)image.nx * image.ny * image.nz;
-    labels = malloc((size_t)n);
-    MCS_REQUIRE_GOTO(labels, MCS_E_NOMEM, st, done, "%s: no memory for its labels", label_path);
-    for (int64_t i = 0; i < n; i++) labels[i] = class_of(label.values[i], c->classes, 0);
-    MCS_TRY_GOTO(mcs_unet_cases_add_volume(c, image_path, image.values, labels, image.nz, image.ny, image.nx), st,
-                 done);
-done:
-    mcs_volume_free(&image);
-    mcs_volume_free(&label);
-    free(labels);
-    return st;
-}
-
-static enum mcs_status read_images(struct unet_cases *c, const char *image_path, const char *label_path)
-{
-    struct image image = {0}, label = {0};
-    const int jpeg = mcs_media_is_lossy(label_path);
-    enum mcs_status st;
-    MCS_TRY_GOTO(mcs_image_read(image_path, c->channels, &image), st, done);
-    if (!c->channels) c->channels = image.channels;
-    MCS_TRY_GOTO(mcs_image_read(label_path, 1, &label), st, done);
-    MCS_REQUIRE_GOTO(image.width == label.width && image.height == label.height, MCS_E_DATA, st, done,
-                     "%s is %d x %d, but its label %s is %d x %d", image_path, image.width, image.height, label_path,
-                     label.width, label.height);
-    for (int64_t i = 0; i < (int64_t)label.width * label.height; i++)
-        label.pixels[i] = class_of(label.pixels[i], c->classes, jpeg);
-    MCS_TRY_GOTO(mcs_unet_cases_add_image(c, image_path, &image, label.pixels), st, done);
-done:
-    mcs_image_free(&image);
-    mcs_image_free(&label);
-    return st;
-}
-
-static enum mcs_status read_pairs(struct unet_cases *c, const struct case_list *images, const struct case_list *labels)
-{
-    int without = 0, pairs = 0;
-    for (int i = 0; i < images->n; i++) {
-        const struct case_file *a = &images->files[i], *b = mcs_cases_find(labels, a->stem);
-        if (!b) {
-            without++;
-            continue;
-        }
-        pairs++;
-        MCS_REQUIRE(mcs_media_is_volume(a->name) == mcs_media_is_volume(b->name), MCS_E_DATA,
-                    "%s and %s: an image and a volume", a->path, b->path);
-        if (mcs_media_is_volume(a->name) && !c->channels) c->channels = 1;
-        MCS_TRY(mcs_media_is_volume(a->name) ? read_volumes(c, a->path, b->path) : read_images(c, a->path, b->path));
-    }
-    MCS_REQUIRE(pairs, MCS_E_DATA, "no image has a label with the same stem");
-    if (without) mcs_warn("%d images have no label and are not used", without);
-    if (labels->n > pairs) mcs_warn("%d labels have no image and are not used", labels->n - pairs);
-    return MCS_OK;
-}
-
-enum mcs_status mcs_unet_cases_read(struct unet_cases *c, const char *images, const char *labels, int channels,
-                                    int classes)
-{
-    struct case_list a = {0}, b = {0};
-    enum mcs_status st;
-    mcs_unet_cases_init(c, channels, classes);
-    MCS_REQUIRE(classes >= 2 && classes <= UNET_MAX_CLASSES, MCS_E_USAGE, "2 to %d classes are possible, not %d",
-                UNET_MAX_CLASSES, classes);
-    MCS_TRY_GOTO(mcs_cases_list(images, MCS_MEDIA_ENDINGS, NULL, &a), st, done);
-    MCS_TRY_GOTO(mcs_cases_list(labels, MCS_MEDIA_ENDINGS, NULL, &b), st, done);
-    MCS_TRY_GOTO(read_pairs(c, &a, &b), st, done);
-done:
-    mcs_cases_free(&a);
-    mcs_cases_free(&b);
-    if (st != MCS_OK) mcs_unet_cases_free(c);
-    return st;
 }
 
 /* ---- batches ---- */
@@ -281,7 +187,7 @@ static void copy_patch(const struct unet_cases *cases, const struct unet_case *c
         for (int x = 0; x < patch->width; x++) {
             const int64_t sx = x + corner[1], at = sy * c->width + sx;
             const int inside = sy >= 0 && sy < c->height && sx >= 0 && sx < c->width;
-            label[x] = inside ? c->labels[at] : -1;
+            label[x] = inside && c->labels[at] != MCS_LABEL_IGNORED ? c->labels[at] : -1;
             for (int k = 0; k < ch; k++) {
                 const float v = !inside ? 0 : c->bytes ? c->bytes[at * ch + k] : c->values[at * ch + k];
                 to[x * ch + k] = inside ? (v - c->mean[k]) * c->inverse_sd[k] : 0;

@@ -7,6 +7,7 @@
 #define MCS_UNET_DATA_H
 
 #include "data/image/image.h"
+#include "data/image/labels.h"
 #include "train/unet/augment.h"
 
 enum { UNET_MAX_CHANNELS = 4, UNET_MAX_CLASSES = 16 };
@@ -15,7 +16,7 @@ struct unet_case {
     int height, width;
     uint8_t *bytes;  /* (height, width, channels), or NULL; owned */
     float *values;   /* the same as float32 before normalisation, or NULL; owned */
-    uint8_t *labels; /* (height, width), less than classes; owned */
+    uint8_t *labels; /* (height, width), less than classes, or MCS_LABEL_IGNORED; owned */
     float mean[UNET_MAX_CHANNELS], inverse_sd[UNET_MAX_CHANNELS];
     int64_t n_of_class[UNET_MAX_CLASSES]; /* pixels of each class */
 };
@@ -33,12 +34,18 @@ enum mcs_status mcs_unet_cases_add_image(struct unet_cases *c, const char *name,
 /* Adds every slice of values (depth, height, width), one channel. Also E_DATA: a value that is not finite. */
 enum mcs_status mcs_unet_cases_add_volume(struct unet_cases *c, const char *name, const float *values,
                                           const uint8_t *labels, int depth, int height, int width);
+/* Labels are read by data/image/labels.h. resample: a label on another grid than its image is taken by the nearest
+ * voxel; otherwise it is refused. */
+struct unet_label_options {
+    struct label_rule rule;
+    int resample;
+};
 /* Initialises *c with all pairs of image and label files (PNG, JPEG, NIfTI) that have one stem. channels 0: as many as
- * the first image has. Labels: for two classes nonzero is foreground (above 127 in a JPEG), for more classes the value
- * is the class. E_NOINPUT: a folder is missing or empty; E_DATA: no pairs, or a pair that does not match. Files without
- * a partner are warned about. */
+ * the first image has. A label's voxels are those of its image in world coordinates: a volume stored with other axes is
+ * turned, and said. E_NOINPUT: a folder is missing or empty; E_DATA: no pairs, a pair that does not match, or a JPEG
+ * that EXIF turns. Files without a partner are warned about. options NULL: none. */
 enum mcs_status mcs_unet_cases_read(struct unet_cases *c, const char *images, const char *labels, int channels,
-                                    int classes);
+                                    int classes, const struct unet_label_options *options);
 
 /* Samples batches from the cases. */
 struct unet_loader {
@@ -52,7 +59,7 @@ struct unet_loader {
     void *memory;
     struct augment_draw *draws; /* (n) */
     float *patches;             /* (n, loader_size, channels), before augmentation */
-    int32_t *patch_labels;      /* (n, loader_size), -1 beyond the image */
+    int32_t *patch_labels;      /* (n, loader_size), -1 beyond the image and where the label is to be ignored */
 };
 /* The caller sets the fields up to seed; this allocates the buffers. E_USAGE: no cases, or a size below 1. E_NOMEM. */
 enum mcs_status mcs_unet_loader_open(struct unet_loader *l);

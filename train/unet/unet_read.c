@@ -1,0 +1,134 @@
+/* Images and labels of two folders as training cases. */
+#include "data/image/exif.h"
+#include "data/image/media.h"
+#include "data/image/nifti.h"
+#include "data/image/picture.h"
+#include "data/image/volume.h"
+#include "data/io/file.h"
+#include "engine/base/log.h"
+#include "infer/cases.h"
+#include "train/unet/unet_data.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The label's file on the image's grid as classes (nz, ny, nx), malloc'ed. */
+static enum mcs_status read_classes(const struct unet_cases *c, const char *image_path, const struct grid *grid,
+                                    const char *label_path, const struct unet_label_options *o, uint8_t **classes)
+{
+    struct label_map m;
+    enum mcs_status st;
+    *classes = NULL;
+    MCS_TRY(mcs_labels_read(label_path, &o->rule, &m));
+    MCS_REQUIRE_GOTO(m.turned == 1, MCS_E_DATA, st, done,
+                     "%s: a label with EXIF orientation %d; store image and label upright, as they are shown",
+                     label_path, m.turned);
+    MCS_TRY_GOTO(mcs_labels_to_grid(&m, label_path, grid, image_path, o->resample), st, done);
+    if (m.notes[0]) mcs_warn("%s: %s", label_path, m.notes);
+    *classes = malloc((size_t)grid->n[0] * (size_t)grid->n[1] * (size_t)grid->n[2]);
+    MCS_REQUIRE_GOTO(*classes, MCS_E_NOMEM, st, done, "%s: no memory for its labels", label_path);
+    MCS_TRY_GOTO(mcs_labels_to_classes(&m, label_path, &o->rule, c->classes, *classes), st, done);
+done:
+    mcs_labels_free(&m);
+    return st;
+}
+
+static enum mcs_status read_volumes(struct unet_cases *c, const char *image_path, const char *label_path,
+                                    const struct unet_label_options *o)
+{
+    struct volume image = {0};
+    uint8_t *classes = NULL;
+    enum mcs_status st;
+    MCS_TRY_GOTO(mcs_volume_read(image_path, &image), st, done);
+    struct grid grid = {{image.nx, image.ny, image.nz}, 1, 0, {0}, {0}};
+    double apart_mm = 0;
+    for (int i = 0; i < 3; i++) grid.spacing[i] = (double)image.spacing[i];
+    grid.has_affine = mcs_nifti_affine(image.header, image.spacing, grid.affine, &apart_mm);
+    if (apart_mm > 0)
+        mcs_warn("%s: its sform and qform differ by up to %.3g mm; the sform is taken", image_path, apart_mm);
+    MCS_TRY_GOTO(read_classes(c, image_path, &grid, label_path, o, &classes), st, done);
+    MCS_TRY_GOTO(mcs_unet_cases_add_volume(c, image_path, image.values, classes, image.nz, image.ny, image.nx), st,
+                 done);
+done:
+    mcs_volume_free(&image);
+    free(classes);
+    return st;
+}
+
+/* E_DATA: a JPEG that is shown turned, while its label has no orientation: training would be on the wrong pixels. */
+static enum mcs_status check_upright(const char *path)
+{
+    const char *format;
+    char *bytes;
+    int64_t n_bytes;
+    int precision, orientation;
+    if (!mcs_picture_known(path, &format) || strcmp(format, "JPEG") != 0) return MCS_OK;
+    MCS_TRY(mcs_file_read(path, MCS_IMAGE_FILE_BYTES, &bytes, &n_bytes));
+    mcs_jpeg_segments((const uint8_t *)bytes, n_bytes, &precision, &orientation);
+    free(bytes);
+    MCS_REQUIRE(orientation == 1, MCS_E_DATA,
+                "%s: EXIF orientation %d says that it is shown turned, and its label has no orientation: store the "
+                "image upright, as it is shown",
+                path, orientation);
+    return MCS_OK;
+}
+
+static enum mcs_status read_images(struct unet_cases *c, const char *image_path, const char *label_path,
+                                   const struct unet_label_options *o)
+{
+    struct image image = {0};
+    uint8_t *classes = NULL;
+    enum mcs_status st;
+    MCS_TRY_GOTO(check_upright(image_path), st, done);
+    MCS_TRY_GOTO(mcs_image_read(image_path, c->channels, &image), st, done);
+    if (!c->channels) c->channels = image.channels;
+    const struct grid grid = {{image.width, image.height, 1}, 0, 0, {1, 1, 1}, {0}};
+    MCS_TRY_GOTO(read_classes(c, image_path, &grid, label_path, o, &classes), st, done);
+    MCS_TRY_GOTO(mcs_unet_cases_add_image(c, image_path, &image, classes), st, done);
+done:
+    mcs_image_free(&image);
+    free(classes);
+    return st;
+}
+
+static enum mcs_status read_pairs(struct unet_cases *c, const struct case_list *images, const struct case_list *labels,
+                                  const struct unet_label_options *o)
+{
+    int without = 0, pairs = 0;
+    for (int i = 0; i < images->n; i++) {
+        const struct case_file *a = &images->files[i], *b = mcs_cases_find(labels, a->stem);
+        if (!b) {
+            without++;
+            continue;
+        }
+        pairs++;
+        MCS_REQUIRE(mcs_media_is_volume(a->name) == mcs_media_is_volume(b->name), MCS_E_DATA,
+                    "%s and %s: an image and a volume", a->path, b->path);
+        if (mcs_media_is_volume(a->name) && !c->channels) c->channels = 1;
+        MCS_TRY(mcs_media_is_volume(a->name) ? read_volumes(c, a->path, b->path, o)
+                                             : read_images(c, a->path, b->path, o));
+    }
+    MCS_REQUIRE(pairs, MCS_E_DATA, "no image has a label with the same stem");
+    if (without) mcs_warn("%d images have no label and are not used", without);
+    if (labels->n > pairs) mcs_warn("%d labels have no image and are not used", labels->n - pairs);
+    return MCS_OK;
+}
+
+enum mcs_status mcs_unet_cases_read(struct unet_cases *c, const char *images, const char *labels, int channels,
+                                    int classes, const struct unet_label_options *options)
+{
+    static const struct unet_label_options none;
+    struct case_list a = {0}, b = {0};
+    enum mcs_status st;
+    mcs_unet_cases_init(c, channels, classes);
+    MCS_REQUIRE(classes >= 2 && classes <= UNET_MAX_CLASSES, MCS_E_USAGE, "2 to %d classes are possible, not %d",
+                UNET_MAX_CLASSES, classes);
+    MCS_TRY_GOTO(mcs_cases_list(images, MCS_MEDIA_ENDINGS, NULL, &a), st, done);
+    MCS_TRY_GOTO(mcs_cases_list(labels, MCS_MEDIA_ENDINGS, NULL, &b), st, done);
+    MCS_TRY_GOTO(read_pairs(c, &a, &b, options ? options : &none), st, done);
+done:
+    mcs_cases_free(&a);
+    mcs_cases_free(&b);
+    if (st != MCS_OK) mcs_unet_cases_free(c);
+    return st;
+}
