@@ -154,14 +154,19 @@ static enum mcs_status recognise_sam(const struct weight_file *f, const char *fo
         info->name = c.width == small.width && c.depth == small.depth && c.image_size == small.image_size
                          ? "the demo's SAM"
                          : "SAM by the sizes of sam_config.json";
-    } else if (mcs_sam_config_known(f, &c)) {
+    } else if (!mcs_sam_config_known(f, &c)) {
+        if (!mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder))) {
+            info->name = "SAM of segment-anything's form, but neither ViT-B, -L nor -H";
+            info->note = "to use it put a sam_config.json with its sizes beside it";
+            return MCS_OK;
+        }
+        MCS_TRY(mcs_sam_config_source(f, info->hugging_face, folder, &c));
+        info->name = mcs_arena_printf(a, "SAM (image %d, patch %d, width %d, %d blocks)", c.image_size, c.patch,
+                                      c.width, c.depth);
+    } else {
         info->name = c.depth == 12   ? "SAM ViT-B (segment-anything's or MedSAM's)"
                      : c.depth == 24 ? "SAM ViT-L (segment-anything's)"
                                      : "SAM ViT-H (segment-anything's)";
-    } else {
-        info->name = "SAM of segment-anything's form, but neither ViT-B, -L nor -H";
-        info->note = "to use it put a sam_config.json with its sizes beside it";
-        return MCS_OK;
     }
     info->compared = 1;
     return mcs_sam_params_declare(&c, p);
@@ -253,7 +258,6 @@ static enum mcs_status recognise(const struct weight_file *f, struct arena *a, s
                   {"encoder.stages.0.0.convs.0.conv.weight", recognise_unet}};
     char folder[MCS_PATH_BYTES];
     const char *name;
-    *info = (struct model_info){0};
     MCS_TRY(mcs_path_split(mcs_weight_file_path(f), folder, &name));
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         if (!mcs_weight_file_find(f, models[i].tensor)) continue;
@@ -276,6 +280,7 @@ enum mcs_status mcs_model_recognise(const struct weight_file *f, struct arena *a
 {
     const enum weight_layout layout = mcs_weight_layout(f), reference = mcs_layout_reference(layout);
     struct weight_file *view;
+    *info = (struct model_info){.hugging_face = layout == LAYOUT_HUGGINGFACE_SAM || layout == LAYOUT_HUGGINGFACE_CLIP};
     MCS_TRY(mcs_weight_view(f, reference, &view));
     const enum mcs_status st = recognise(view, a, info);
     for (int i = 0; st == MCS_OK && i < info->extra.n; i++) info->extra.v[i] = mcs_arena_strdup(a, info->extra.v[i]);

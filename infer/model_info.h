@@ -16,6 +16,7 @@ struct name_list {
 struct model_info {
     const char *name; /* "BiomedCLIP", "SAM ViT-B (segment-anything's or MedSAM's)"; NULL: not known */
     const char *note; /* which verbs take the file, or why none does; NULL */
+    int hugging_face; /* the file has transformers' names */
     int compared;     /* the lists are filled: the model's tensors are known */
     struct name_list missing, misshapen, extra; /* misshapen: with both shapes; extra: names of the file */
 };

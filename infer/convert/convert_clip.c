@@ -134,8 +134,8 @@ static enum mcs_status read_open_clip_openai(const char *path, const json_t *roo
     MCS_TRY(only_keys(path, "model_cfg", model, model_keys));
     MCS_TRY(only_keys(path, "vision_cfg", v, vision_keys));
     MCS_TRY(only_keys(path, "text_cfg", t, text_keys));
-    MCS_TRY(mcs_convert_int(path, "vision_cfg", v, "head_width", &head_width));
-    MCS_TRY(mcs_convert_int(path, "text_cfg", t, "heads", &c->t_heads));
+    MCS_TRY(mcs_json_key_int(path, "vision_cfg", v, "head_width", &head_width));
+    MCS_TRY(mcs_json_key_int(path, "text_cfg", t, "heads", &c->t_heads));
     c->v_heads = c->v_width / head_width;
     c->quick_gelu = json_is_true(json_object_get(model, "quick_gelu"));
     const struct {
@@ -148,11 +148,11 @@ static enum mcs_status read_open_clip_openai(const char *path, const json_t *roo
                 {"text_cfg", "layers", c->t_layers}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const json_t *o = rows[i].group[0] == 'm' ? model : rows[i].group[0] == 'v' ? v : t;
-        MCS_TRY(mcs_convert_agree(path, rows[i].group, o, rows[i].key, rows[i].size));
+        MCS_TRY(mcs_json_key_agree(path, rows[i].group, o, rows[i].key, rows[i].size));
     }
-    MCS_TRY(mcs_convert_only(path, "preprocess_cfg", pre, "interpolation", "\"bicubic\""));
-    MCS_TRY(mcs_convert_only(path, "preprocess_cfg", pre, "resize_mode", "\"shortest\""));
-    MCS_TRY(mcs_convert_only(path, "preprocess_cfg", pre, "mode", "\"RGB\""));
+    MCS_TRY(mcs_json_key_only(path, "preprocess_cfg", pre, "interpolation", "\"bicubic\""));
+    MCS_TRY(mcs_json_key_only(path, "preprocess_cfg", pre, "resize_mode", "\"shortest\""));
+    MCS_TRY(mcs_json_key_only(path, "preprocess_cfg", pre, "mode", "\"RGB\""));
     MCS_TRY(read_three(path, pre, "mean", c->mean));
     return read_three(path, pre, "std", c->std);
 }
@@ -162,10 +162,10 @@ static enum mcs_status read_tower(const char *path, const char *group, const jso
                                   int *heads, double *eps)
 {
     MCS_REQUIRE(json_is_object(o), MCS_E_DATA, "%s: has no %s", path, group);
-    MCS_TRY(mcs_convert_agree(path, group, o, "hidden_size", width));
-    MCS_TRY(mcs_convert_agree(path, group, o, "num_hidden_layers", layers));
-    MCS_TRY(mcs_convert_agree(path, group, o, "intermediate_size", mlp));
-    MCS_TRY(mcs_convert_int(path, group, o, "num_attention_heads", heads));
+    MCS_TRY(mcs_json_key_agree(path, group, o, "hidden_size", width));
+    MCS_TRY(mcs_json_key_agree(path, group, o, "num_hidden_layers", layers));
+    MCS_TRY(mcs_json_key_agree(path, group, o, "intermediate_size", mlp));
+    MCS_TRY(mcs_json_key_int(path, group, o, "num_attention_heads", heads));
     const json_t *e = json_object_get(o, "layer_norm_eps");
     MCS_REQUIRE(!e || json_is_number(e), MCS_E_DATA, "%s: %s.layer_norm_eps is not a number", path, group);
     if (e) *eps = json_number_value(e);
@@ -180,16 +180,16 @@ static enum mcs_status read_hugging(const char *path, const json_t *root, int be
     double v_eps = c->v_eps, t_eps = c->t_eps;
     c->v_heads = 12; /* transformers' defaults */
     c->t_heads = bert ? 12 : 8;
-    MCS_TRY(mcs_convert_only(path, "config", root, "model_type", "\"clip\""));
+    MCS_TRY(mcs_json_key_only(path, "config", root, "model_type", "\"clip\""));
     MCS_TRY(read_tower(path, "vision_config", v, c->v_width, c->v_layers, c->v_mlp, &c->v_heads, &v_eps));
     MCS_TRY(read_tower(path, "text_config", t, c->t_width, c->t_layers, c->t_mlp, &c->t_heads, &t_eps));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "image_size", c->image_size));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "patch_size", c->patch));
-    MCS_TRY(mcs_convert_agree(path, "text_config", t, "vocab_size", c->vocab));
-    MCS_TRY(mcs_convert_agree(path, "text_config", t, "max_position_embeddings", c->positions));
-    MCS_TRY(mcs_convert_agree(path, "config", root, "projection_dim", c->embed));
-    MCS_TRY(mcs_convert_only(path, "vision_config", v, "hidden_act", acts));
-    MCS_TRY(mcs_convert_only(path, "text_config", t, "hidden_act", acts));
+    MCS_TRY(mcs_json_key_agree(path, "vision_config", v, "image_size", c->image_size));
+    MCS_TRY(mcs_json_key_agree(path, "vision_config", v, "patch_size", c->patch));
+    MCS_TRY(mcs_json_key_agree(path, "text_config", t, "vocab_size", c->vocab));
+    MCS_TRY(mcs_json_key_agree(path, "text_config", t, "max_position_embeddings", c->positions));
+    MCS_TRY(mcs_json_key_agree(path, "config", root, "projection_dim", c->embed));
+    MCS_TRY(mcs_json_key_only(path, "vision_config", v, "hidden_act", acts));
+    MCS_TRY(mcs_json_key_only(path, "text_config", t, "hidden_act", acts));
     const char *act[2];
     for (int i = 0; i < 2; i++) act[i] = json_string_value(json_object_get(i ? t : v, "hidden_act"));
     const int quick[2] = {!act[0] || !strcmp(act[0], "quick_gelu"), !act[1] || !strcmp(act[1], "quick_gelu")};
@@ -217,7 +217,7 @@ static enum mcs_status read_preprocessor(struct convert_job *job, struct clip_fa
                                    {"do_rescale", "true"}, {"resample", "3"},          {"size", sides},
                                    {"crop_size", sides}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        MCS_TRY_GOTO(mcs_convert_only(path, "preprocessor", root, rows[i][0], rows[i][1]), st, done);
+        MCS_TRY_GOTO(mcs_json_key_only(path, "preprocessor", root, rows[i][0], rows[i][1]), st, done);
     MCS_TRY_GOTO(read_three(path, root, "image_mean", c->mean), st, done);
     MCS_TRY_GOTO(read_three(path, root, "image_std", c->std), st, done);
 done:

@@ -4,6 +4,7 @@
 
 #include "data/io/json.h"
 #include "infer/convert/convert.h"
+#include "infer/json_keys.h"
 
 struct convert_job {
     const struct convert_options *options;
@@ -24,13 +25,5 @@ int mcs_convert_size(const struct convert_job *job, const char *name, int d);
 enum mcs_status mcs_convert_json(const struct convert_job *job, const char *name, const char **path, json_t **root);
 /* Writes a JSON file of the target, unless this is a dry run; releases root. */
 enum mcs_status mcs_convert_put(struct convert_job *job, json_t *root, const char *name);
-
-/* E_DATA where the object has the key with another whole number than the tensors' `size`. */
-enum mcs_status mcs_convert_agree(const char *path, const char *group, const json_t *object, const char *key, int size);
-/* Reads a whole number of 1..65536; a key that is not there leaves *dst. E_DATA. */
-enum mcs_status mcs_convert_int(const char *path, const char *group, const json_t *object, const char *key, int *dst);
-/* E_DATA where the object has the key with another value than one of `accepts` (JSON, compact, separated by '|'). */
-enum mcs_status mcs_convert_only(const char *path, const char *group, const json_t *object, const char *key,
-                                 const char *accepts);
 
 #endif

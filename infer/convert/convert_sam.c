@@ -1,114 +1,9 @@
-/* SAM's configuration: mcsam's sam_config.json, and config.json and preprocessor_config.json of transformers
- * (SamConfig, SamImageProcessor). Almost all of it follows from the tensors. */
-#include "data/io/file.h"
+/* SAM's configuration for another program: mcsam's sam_config.json, and config.json and preprocessor_config.json of
+ * transformers (SamConfig, SamImageProcessor). */
 #include "infer/convert/convert_parts.h"
 #include "infer/sam/sam_plan.h"
 
 #include <string.h>
-
-/* ---- source ---- */
-
-/* a / b, or 0. */
-static int quotient(int a, int b)
-{
-    return b ? a / b : 0;
-}
-
-/* Blocks with attention over the whole image have relative positions for the whole grid. */
-static void read_blocks(const struct convert_job *job, struct sam_config *c)
-{
-    const int grid = quotient(c->image_size, c->patch);
-    c->n_global = 0;
-    c->window = 0;
-    for (int k = 0; k < c->depth; k++) {
-        const char *name = mcs_arena_printf(job->arena, "image_encoder.blocks.%d.attn.rel_pos_h", k);
-        const int rows = mcs_convert_size(job, name, 0);
-        if (rows != 2 * grid - 1)
-            c->window = (rows + 1) / 2;
-        else if (c->n_global < SAM_MAX_GLOBAL)
-            c->global[c->n_global++] = k;
-    }
-}
-
-static struct sam_config sizes_of(const struct convert_job *job)
-{
-    struct sam_config c = mcs_sam_vit_b();
-    c.width = mcs_convert_size(job, "image_encoder.pos_embed", 3);
-    c.patch = mcs_convert_size(job, "image_encoder.patch_embed.proj.weight", 3);
-    c.image_size = c.patch * mcs_convert_size(job, "image_encoder.pos_embed", 1);
-    c.depth = mcs_weight_file_blocks(job->model, "image_encoder.blocks.", ".norm1.weight");
-    c.mlp = mcs_convert_size(job, "image_encoder.blocks.0.mlp.lin1.weight", 0);
-    c.heads = quotient(c.width, mcs_convert_size(job, "image_encoder.blocks.0.attn.rel_pos_h", 1));
-    c.embed = mcs_convert_size(job, "image_encoder.neck.0.weight", 0);
-    c.mask_in = mcs_convert_size(job, "prompt_encoder.mask_downscaling.3.weight", 0);
-    c.d_mlp = mcs_convert_size(job, "mask_decoder.transformer.layers.0.mlp.lin1.weight", 0);
-    c.d_downsample = quotient(
-        c.embed, mcs_convert_size(job, "mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight", 0));
-    read_blocks(job, &c);
-    return c;
-}
-
-/* What transformers would compute differently from segment-anything, or with other sizes than the tensors'. */
-static enum mcs_status check_hugging(const char *path, const json_t *root, struct sam_config *c)
-{
-    const json_t *v = json_object_get(root, "vision_config"), *p = json_object_get(root, "prompt_encoder_config"),
-                 *d = json_object_get(root, "mask_decoder_config");
-    MCS_TRY(mcs_convert_only(path, "config", root, "model_type", "\"sam\""));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "hidden_size", c->width));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "num_hidden_layers", c->depth));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "num_attention_heads", c->heads));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "image_size", c->image_size));
-    MCS_TRY(mcs_convert_agree(path, "vision_config", v, "patch_size", c->patch));
-    if (c->window) MCS_TRY(mcs_convert_agree(path, "vision_config", v, "window_size", c->window));
-    MCS_TRY(mcs_convert_only(path, "vision_config", v, "hidden_act", "\"gelu\""));
-    MCS_TRY(mcs_convert_only(path, "prompt_encoder_config", p, "hidden_act", "\"gelu\""));
-    MCS_TRY(mcs_convert_only(path, "mask_decoder_config", d, "hidden_act", "\"relu\""));
-    const json_t *global = json_object_get(v, "global_attn_indexes");
-    int same = !global || json_array_size(global) == (size_t)c->n_global;
-    for (int i = 0; global && same && i < c->n_global; i++)
-        same = json_integer_value(json_array_get(global, (size_t)i)) == c->global[i];
-    MCS_REQUIRE(same, MCS_E_DATA,
-                "%s: vision_config.global_attn_indexes are not the blocks whose tensors are for the whole image", path);
-    return mcs_convert_int(path, "mask_decoder_config", d, "num_attention_heads", &c->d_heads);
-}
-
-static enum mcs_status check_own(const char *path, struct sam_config *c)
-{
-    struct sam_config said;
-    MCS_TRY(mcs_sam_config_read(path, &said));
-    c->d_heads = said.d_heads;
-    if (!c->window) c->window = said.window;
-    MCS_REQUIRE(!memcmp(&said, c, sizeof said), MCS_E_DATA, "%s: its sizes are not those of the tensors", path);
-    return MCS_OK;
-}
-
-static enum mcs_status read_source(const struct convert_job *job, struct sam_config *c)
-{
-    struct sam_config known;
-    const char *path, *own = mcs_arena_printf(job->arena, "%s/sam_config.json", job->src_folder);
-    json_t *root;
-    *c = sizes_of(job);
-    MCS_TRY(mcs_arena_status(job->arena));
-    MCS_REQUIRE(mcs_weight_file_blocks(job->model, "mask_decoder.transformer.layers.", ".norm1.weight") == 2 &&
-                    mcs_convert_size(job, "mask_decoder.mask_tokens.weight", 0) == SAM_MASKS,
-                MCS_E_DATA, "%s: a mask decoder of 2 layers and %d masks is supported",
-                mcs_weight_file_path(job->model), SAM_MASKS);
-    if (mcs_file_exists(own)) return check_own(own, c);
-    MCS_TRY(mcs_convert_json(job, "config.json", &path, &root));
-    if (root) {
-        const enum mcs_status st = check_hugging(path, root, c);
-        json_decref(root);
-        MCS_TRY(st);
-    } else {
-        MCS_REQUIRE(mcs_sam_config_known(job->model, &known), MCS_E_DATA,
-                    "%s: not SAM's ViT-B, -L or -H, so its sam_config.json or config.json must lie beside it",
-                    mcs_weight_file_path(job->model));
-    }
-    if (!c->window) c->window = mcs_sam_vit_b().window;
-    return mcs_sam_config_check(mcs_weight_file_path(job->model), c);
-}
-
-/* ---- target ---- */
 
 static json_t *vision_json(const struct convert_job *job, const struct sam_config *c)
 {
@@ -156,7 +51,7 @@ enum mcs_status mcs_convert_sam_config(struct convert_job *job)
 {
     struct sam_config c, known;
     struct convert_result *r = job->result;
-    MCS_TRY(read_source(job, &c));
+    MCS_TRY(mcs_sam_config_source(job->model, r->from == LAYOUT_HUGGINGFACE_SAM, job->src_folder, &c));
     if (r->to == LAYOUT_HUGGINGFACE_SAM) {
         MCS_TRY(mcs_convert_put(job, config_json(job, &c), "config.json"));
         return mcs_convert_put(job, preprocessor_json(&c), "preprocessor_config.json");

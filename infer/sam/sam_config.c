@@ -1,6 +1,6 @@
 /* The sizes of a SAM model: known ones, sam_config.json, and those of a weights file. */
 #include "data/io/json.h"
-#include "data/weights/layout.h"
+#include "data/weights/weight_file.h"
 #include "engine/base/log.h"
 #include "infer/sam/sam_plan.h"
 
@@ -165,18 +165,4 @@ int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c)
             return 1;
         }
     return 0;
-}
-
-enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c)
-{
-    struct weight_file *file;
-    MCS_TRY(mcs_weight_model_open(path, &file));
-    const int found = mcs_sam_config_known(file, c);
-    mcs_weight_file_close(file);
-    MCS_REQUIRE(
-        found, MCS_E_DATA,
-        "%s: not SAM's ViT-B, -L or -H by its image_encoder.pos_embed; put a sam_config.json beside it, and see "
-        "`mcsam info` for which model it is",
-        path);
-    return MCS_OK;
 }

@@ -40,13 +40,21 @@ struct sam_model {
 enum mcs_status mcs_sam_params_declare(const struct sam_config *c, struct params *p);
 /* The sizes in a sam_config.json. E_NOINPUT; E_DATA: not JSON, or impossible sizes. */
 enum mcs_status mcs_sam_config_read(const char *path, struct sam_config *c);
-/* ViT-B, -L or -H by the width of the position table in a file of weights. E_NOINPUT; E_DATA: none of them. */
+/* The sizes of a file of weights without sam_config.json: ViT-B, -L or -H by the width of its position table, or those
+ * of its tensors where transformers' config.json lies beside it. E_NOINPUT; E_DATA: neither, or config.json contradicts
+ * the tensors or asks for a function that is not SAM's. */
 enum mcs_status mcs_sam_config_guess(const char *path, struct sam_config *c);
 struct weight_file;
-int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c); /* the same, 1 or 0 */
+/* 1 and the sizes where the width of the position table is ViT-B's, -L's or -H's, else 0. */
+int mcs_sam_config_known(const struct weight_file *file, struct sam_config *c);
+/* The sizes of a model's tensors (in segment-anything's names), which the configuration in `folder` must agree with:
+ * sam_config.json, else config.json where hugging_face (transformers wrote the weights) or the sizes are no published
+ * model's. E_DATA: they do not, there is none, or impossible sizes. */
+enum mcs_status mcs_sam_config_source(const struct weight_file *model, int hugging_face, const char *folder,
+                                      struct sam_config *c);
 /* path: a file of segment-anything's or MedSAM's tensors, of any kind of data/weights/weight_file.h, or a folder with
  * one (sam.safetensors, model.safetensors ..., or the only file of weights in it). The sizes come
- * from sam_config.json beside it; without one the file must be ViT-B, -L or -H by the shape of its tensors. E_NOINPUT,
+ * from sam_config.json beside it; without one, as mcs_sam_config_guess finds them. E_NOINPUT,
  * E_DATA (a tensor missing or of another shape, by name; impossible sizes), E_NOMEM. Release with mcs_sam_model_close;
  * after a failure the model holds nothing and may still be closed. */
 enum mcs_status mcs_sam_model_open(const char *path, struct device *d, struct sam_model *m);

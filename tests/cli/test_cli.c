@@ -79,6 +79,9 @@ Test(cli, info)
            0, "safetensors, 1 tensors, 2 values, 8 bytes\n  model: not known\n");
     expect("mcsam info --tensors w.safetensors", 0, "\n  F32   (2, 1) a\n");
     expect("mcsam info " MCS_SOURCE_DIR "/data/demo/sam", 0, "model: the demo's SAM; all of its tensors are there");
+    expect("mcsam convert " MCS_SOURCE_DIR "/data/demo/sam -o hf --to huggingface && mcsam info hf", 0,
+           "model: SAM (image 128, patch 8, width 96, 4 blocks), in Hugging Face's names, SamModel; all of its tensors "
+           "are there");
     expect("mcsam info " MCS_SOURCE_DIR "/tests/golden/weights/epoch_2.pt", 0,
            "PyTorch, zip, 7 tensors, 17 values, 72 bytes\n  in: state_dict\n  prefix: module.\n  model: not known\n");
     expect("mcsam info --json --filter b w.safetensors", 0, "\"list\": []");

@@ -2,6 +2,7 @@
  * transformers and segment-anything load the results: tests/ref/convert_models.py. */
 #include "data/io/file.h"
 #include "infer/convert/convert.h"
+#include "infer/sam/sam_plan.h"
 #include "tests/support/support_expected.h"
 #include "tests/support/support_folder.h"
 #include "tests/support/support_layout.h"
@@ -181,6 +182,17 @@ Test(convert, sam_to_hugging_face)
     expect_file("hf/preprocessor_config.json", "convert/preprocessor_sam.json");
     OK(convert(in_folder("hf"), in_folder("back"), "segment-anything"));
     expect_same_bytes(in_folder("back/sam_config.json"), DEMO "sam/sam_config.json");
+    struct sam_config read, own; /* transformers' folder is read as it is */
+    OK(mcs_sam_config_guess(in_folder("hf/model.safetensors"), &read));
+    OK(mcs_sam_config_read(DEMO "sam/sam_config.json", &own));
+    cr_expect(!memcmp(&read, &own, sizeof read));
+    /* MedSAM's preparation of images is no size: transformers' files do not have it */
+    OK(mcs_folder_make(in_folder("medsam")));
+    OK(convert(DEMO "sam", in_folder("medsam/w.safetensors"), NULL));
+    own.preprocess = SAM_PREPROCESS_MEDSAM;
+    OK(mcs_sam_config_write(in_folder("medsam/sam_config.json"), &own));
+    OK(convert(in_folder("medsam"), in_folder("medsam_hf"), "huggingface"));
+    expect_file("medsam_hf/config.json", "convert/huggingface_sam.json");
     OK(convert(in_folder("back/sam.pth"), in_folder("a.safetensors"), NULL));
     OK(convert(DEMO "sam", in_folder("b.safetensors"), NULL));
     expect_same_bytes(in_folder("a.safetensors"), in_folder("b.safetensors"));
@@ -331,7 +343,7 @@ Test(convert, configurations_that_are_refused)
         {"\"heads\": 2", "\"heads\": 3", "2 and 3 heads do not divide the widths 12 and 8"},
         {"\"head_width\": 6", "\"head_width\": 24", "0 and 2 heads do not divide"},
         {"\"preprocess_cfg\": {", "\"preprocess_cfg\": {\"resize_mode\": \"squash\", ",
-         "preprocess_cfg.resize_mode is \"squash\"; for a conversion want \"shortest\""},
+         "preprocess_cfg.resize_mode is \"squash\"; want \"shortest\""},
         {"[0.5, 0.25, 0.125]", "[0.5, 0.25]", "mean is not three numbers"},
         {"{\"model_cfg\"", "[{\"model_cfg\"", "not JSON"},
     };
@@ -350,14 +362,13 @@ Test(convert, configurations_that_are_refused)
 Test(convert, hugging_face_configurations_that_are_refused)
 {
     static const char *const rows[][4] = {
-        {"config.json", "\"quick_gelu\"", "\"relu\"", "hidden_act is \"relu\"; for a conversion want"},
+        {"config.json", "\"quick_gelu\"", "\"relu\"", "hidden_act is \"relu\"; want"},
         {"config.json", "\"quick_gelu\"", "\"gelu\"", "the towers have different activations"},
         {"config.json", "\"layer_norm_eps\": 1e-5", "\"layer_norm_eps\": 1e-6", "layer_norm_eps is 1e-06 and 1e-05"},
         {"config.json", "\"projection_dim\": 4", "\"projection_dim\": 5",
          "config.projection_dim is 5, but the tensors have 4"},
         {"config.json", "\"clip\"", "\"siglip\"", "config.model_type is \"siglip\""},
-        {"preprocessor_config.json", "\"resample\": 3", "\"resample\": 2",
-         "preprocessor.resample is 2; for a conversion want 3"},
+        {"preprocessor_config.json", "\"resample\": 3", "\"resample\": 2", "preprocessor.resample is 2; want 3"},
         {"preprocessor_config.json", "\"shortest_edge\": 16", "\"shortest_edge\": 17",
          "preprocessor.size is {\"shortest_edge\":17}"},
         {"preprocessor_config.json", "\"do_center_crop\": true", "\"do_center_crop\": false",
@@ -388,11 +399,14 @@ Test(convert, sam_configurations_that_are_refused)
         OK(convert(DEMO "sam", in_folder("hf"), "huggingface"));
         edit("hf/config.json", rows[i][0], rows[i][1]);
         fails_with(convert(in_folder("hf"), in_folder("dst"), "segment-anything"), MCS_E_DATA, rows[i][2]);
+        struct sam_config c; /* nor does `sam` read it */
+        fails_with(mcs_sam_config_guess(in_folder("hf/model.safetensors"), &c), MCS_E_DATA, rows[i][2]);
         remove_files("hf");
     }
     OK(convert(DEMO "sam", in_folder("src/w.pth"), NULL));
     fails_with(convert(in_folder("src"), in_folder("dst"), "huggingface"), MCS_E_DATA,
-               "w.pth: not SAM's ViT-B, -L or -H, so its sam_config.json or config.json must lie beside it");
+               "w.pth: not SAM's ViT-B, -L or -H, so its sam_config.json, or the config.json of transformers, must lie "
+               "beside it");
     put_text("src/sam_config.json", "{\"image_size\": 128}");
     fails_with(convert(in_folder("src"), in_folder("dst"), "huggingface"), MCS_E_DATA,
                "sam_config.json: its sizes are not those of the tensors");

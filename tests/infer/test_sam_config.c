@@ -67,7 +67,8 @@ Test(sam_config, published_models_by_their_width)
         const char *path = i < 4 ? position_table("image_encoder.pos_embed", i < 3 ? 4 : 3, bad[i])
                                  : position_table("pos_embed", 4, (const int64_t[]){1, 64, 64, 768});
         cr_expect_eq(mcs_sam_config_guess(path, &c), MCS_E_DATA, "%d", i);
-        cr_expect(strstr(mcs_error_message(), "put a sam_config.json beside it"), "%s", mcs_error_message());
+        cr_expect(strstr(mcs_error_message(), "so its sam_config.json, or the config.json of transformers, must lie"),
+                  "%s", mcs_error_message());
         mcs_error_clear();
     }
     cr_expect_eq(mcs_sam_config_guess(shell_path("none"), &c), MCS_E_NOINPUT);
