@@ -115,11 +115,22 @@ static void write_caution(FILE *out, const struct run_files *r)
         "are axial, the front on top, the subject's left on the left.</p>\n"
         "<p><b>What the figures mean:</b> the parts of the pipeline work together on a real MRI, and each stage can "
         "be compared with the one before it, on slices that no training has seen. The lesions' true masks were used "
-        "to measure, and on other slices to choose settings; only the ceiling was trained on them.</p>\n"
+        "to measure, on other slices to choose settings and to tune the rules, and to train the network on true masks "
+        "where there is one.</p>\n"
         "<p><b>What they do not mean:</b> they say nothing about patients, other scanners or real lesions, and they "
         "cannot be compared with published figures. All slices share one anatomy, which makes the task easier than "
         "it would be on new people. For research only; not a medical device.</p>\n",
         out);
+    const char *start = mcs_report_string(r->summary, "start");
+    if (start)
+        fprintf(
+            out,
+            "<p><b>What the models had seen before:</b> SAM was trained on masks of made objects in slices of the "
+            "same brain that are not measured. %s</p>\n",
+            !strcmp(start, "masks")
+                ? "CLIP was trained on such masks too, of objects with the lesions' own grey values, sizes, borders "
+                  "and rims: no CLIP from elsewhere has that."
+                : "CLIP was trained on pairs of image and caption alone.");
     const char *split = mcs_report_string(r->summary, "split");
     if (split && strcmp(split, "test") != 0)
         mcs_html_wrap(out, "<p><b>Not the test slices:</b> the figures of this run come from the slices named ", split,
@@ -137,12 +148,16 @@ static FILE *fact(FILE *out, int *n)
 static void write_head(FILE *out, const struct run_files *r)
 {
     const char *version = mcs_report_string(r->summary, "version"), *form = mcs_report_string(r->summary, "form");
+    const char *start = mcs_report_string(r->summary, "start");
     const double seed = mcs_report_number(r->summary, "seed"), seconds = mcs_report_number(r->summary, "seconds");
     const double n_images = mcs_report_number(r->summary, "test_images");
     int n = 0;
     fputs("<h1>From a text to a mask: report of a run</h1>\n", out);
     if (version) mcs_html_textf(fact(out, &n), "mcsam %s", version);
     if (form) mcs_html_textf(fact(out, &n), "form %s", form);
+    if (start) mcs_html_textf(fact(out, &n), "start: CLIP trained with %s", start);
+    if (json_is_true(json_object_get(r->summary, "quick")))
+        mcs_html_textf(fact(out, &n), "quick: a fifth of the training");
     if (isfinite(seed)) mcs_html_textf(fact(out, &n), "seed %.0f", seed);
     if (isfinite(seconds)) mcs_html_textf(fact(out, &n), "took %.1f minutes", seconds / 60);
     if (isfinite(n_images)) mcs_html_textf(fact(out, &n), "measured on %.0f images", n_images);
@@ -161,26 +176,41 @@ static void write_head(FILE *out, const struct run_files *r)
     X(mask, "3. From a text to a mask",                                                                                \
       "The model is asked which parts of the image matter for a text (saliency). A threshold makes a coarse "          \
       "mask, its best connected part is boxed, and SAM draws the mask in the box.",                                    \
-      mcs_report_control(out, r->summary))                                                                             \
-    X(network, "4. A network trained on these masks",                                                                  \
+      write_mask(out, r))                                                                                              \
+    X(healthy, "4. Healthy images and unseen lesions", "", write_healthy(out, r))                                      \
+    X(network, "5. A network trained on these masks",                                                                  \
       "The masks of the training images, made from text as above, are taken for true (pseudo-labels), and a "          \
       "U-Net is trained on them. It then needs no text.",                                                              \
       write_network(out, r))                                                                                           \
-    X(uncertainty, "5. Uncertainty",                                                                                   \
+    X(uncertainty, "6. Uncertainty",                                                                                   \
       "Where the network's checkpoints are unsure or disagree, the entropy of their mean is high. A useful "           \
       "map is high where the mask is wrong.",                                                                          \
       mcs_report_uncertainty(out, r->summary))                                                                         \
-    X(cost, "6. Time and memory", "", write_cost(out, r))                                                              \
+    X(cost, "7. Time and memory", "", write_cost(out, r))                                                              \
     X(glossary, "Words", "", write_glossary(out))                                                                      \
     X(made, "How this run was made", "", write_made(out, r))
 
 static void write_data(FILE *out, const struct run_files *r)
 {
     if (is_demo(r))
-        fputs("<p>Slices of one MRI, deformed, shaded and made noisy at random; most get a lesion. A caption says what "
-              "it is and where. Test slices come from parts of the brain that training never saw.</p>\n",
-              out);
+        fputs(
+            "<p>Slices of one MRI, deformed, shaded and made noisy at random; most get one lesion or more, all may get "
+            "vessels and calcifications that are none. A caption says what is there and where. Test slices come from "
+            "parts of the brain that training never saw; some hold lesions of forms that it never saw.</p>\n",
+            out);
     mcs_report_data(out, r->summary);
+}
+
+static void write_mask(FILE *out, const struct run_files *r)
+{
+    mcs_report_prompts(out, r->summary);
+    mcs_report_control(out, r->summary);
+}
+
+static void write_healthy(FILE *out, const struct run_files *r)
+{
+    mcs_report_healthy(out, r->summary);
+    mcs_report_unseen(out, r->summary);
 }
 
 static void write_finetune(FILE *out, const struct run_files *r)
@@ -225,8 +255,8 @@ static void write_glossary(FILE *out)
         "higher, the less sure.</dd>\n"
         "<dt>Recall</dt><dd>The share of cases in which the right partner is found.</dd>\n"
         "<dt>AUROC</dt><dd>How well a score separates two groups: 0.5 is guessing, 1 is perfect.</dd>\n"
-        "<dt>95 % interval</dt><dd>The range that would hold the mean in 95 of 100 repetitions; figures whose ranges "
-        "overlap widely may differ by chance.</dd>\n"
+        "<dt>95 % interval</dt><dd>Of a mean over images: the middle 95 % of the means of images drawn again and again "
+        "from the same ones (bootstrap). It says nothing about other training seeds.</dd>\n"
         "<dt>Presence score</dt><dd>How much more an image is like the prompt than like texts that say there is no "
         "lesion.</dd>\n"
         "</dl>\n",

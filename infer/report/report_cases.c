@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHOWN = 12, N_WORST = 6, N_MIDDLE = 3, N_BEST = 3, MAX_SIDE = 512 };
+enum { SHOWN = 12, N_WORST = 6, N_MIDDLE = 3, N_BEST = 3, N_OTHERS = 4, MAX_SIDE = 512 };
 
 /* ---- pictures ---- */
 
@@ -144,9 +144,18 @@ struct panel {
 static const struct panel panels[] = {
     {"image", "Image", NULL},         {"saliency", "Saliency", "saliency"}, {"coarse", "Coarse mask", "coarse"},
     {"sam", "SAM mask", "sam"},       {"network", "Network", "network"},    {"truth", "Truth", NULL},
-    {"entropy", "Uncertainty", NULL},
+    {"entropy", "Uncertainty", NULL}, {"truth_all", "All lesions", NULL},
 };
-enum { N_PANELS = sizeof panels / sizeof *panels, P_IMAGE = 0, P_SALIENCY = 1, P_TRUTH = 5, P_ENTROPY = 6 };
+/* P_ALL is read, but not shown: the truth of the network, which has no prompt. */
+enum {
+    N_PANELS = sizeof panels / sizeof *panels,
+    P_IMAGE = 0,
+    P_SALIENCY = 1,
+    P_NETWORK = 4,
+    P_TRUTH = 5,
+    P_ENTROPY = 6,
+    P_ALL = 7
+};
 
 struct case_pictures {
     int id; /* of the image element in the page */
@@ -184,7 +193,7 @@ static void write_heat(FILE *out, const struct case_pictures *p, int k)
 
 static void write_panel(FILE *out, const struct case_pictures *p, int k, const json_t *item)
 {
-    const struct image *img = &p->img[k], *truth = &p->img[P_TRUTH];
+    const struct image *img = &p->img[k], *truth = &p->img[k == P_NETWORK && p->img[P_ALL].pixels ? P_ALL : P_TRUTH];
     fputs("<figure>", out);
     if (!img->pixels) {
         mcs_html_wrap(out, "<div class=\"none\">", p->why[k], "</div>");
@@ -210,7 +219,7 @@ static void write_panel(FILE *out, const struct case_pictures *p, int k, const j
         const double dsc = mcs_report_number(json_object_get(item, "dsc"), panels[k].dsc);
         if (isfinite(dsc))
             fprintf(out, " <b>DSC %.2f</b>", dsc);
-        else
+        else if (json_object_get(item, "dsc"))
             fputs(" <b>DSC: none</b>", out);
     }
     if (k == P_ENTROPY && isfinite(mcs_report_number(item, "uncertainty_score")))
@@ -218,7 +227,8 @@ static void write_panel(FILE *out, const struct case_pictures *p, int k, const j
     fputs("</figcaption></figure>\n", out);
 }
 
-static void write_case(FILE *out, const char *folder, const json_t *item, int id)
+/* is_other: a case without all of the pipeline's pictures. */
+static void write_case(FILE *out, const char *folder, const json_t *item, int id, int is_other)
 {
     struct case_pictures p = {.id = id};
     const char *stem = mcs_report_string(item, "stem"), *caption = mcs_report_string(item, "caption");
@@ -234,15 +244,25 @@ static void write_case(FILE *out, const char *folder, const json_t *item, int id
     if (caption || isfinite(presence)) fputs("<p class=\"soft\">", out);
     if (caption) mcs_html_textf(out, "Caption: %.600s", caption);
     if (isfinite(presence)) fprintf(out, "%sPresence score: %.3f", caption ? " &middot; " : "", presence);
+    if (isfinite(presence) && json_is_false(json_object_get(item, "passed")))
+        fputs(", below the threshold: no mask is given", out);
     if (caption || isfinite(presence)) fputs("</p>\n", out);
     fputs("<div class=\"panels\">\n", out);
     read_pictures(folder, item, &p);
-    for (int k = 0; k < N_PANELS; k++) write_panel(out, &p, k, item);
+    for (int k = 0; k < P_ALL; k++)
+        if (!is_other || mcs_report_string(item, panels[k].key)) write_panel(out, &p, k, item);
     for (int k = 0; k < N_PANELS; k++) mcs_image_free(&p.img[k]);
     fputs("</div></article>\n", out);
 }
 
 /* ---- which cases ---- */
+
+/* "test", "healthy" or "unseen". */
+static const char *group_of(const json_t *item)
+{
+    const char *group = mcs_report_string(item, "group");
+    return group ? group : "test";
+}
 
 struct ranked {
     const json_t *item;
@@ -268,7 +288,7 @@ static int by_dsc(const void *a, const void *b)
 
 static void write_group(FILE *out, const char *folder, const struct ranked *r, size_t first, size_t n, int *id)
 {
-    for (size_t i = first; i < first + n; i++) write_case(out, folder, r[i].item, (*id)++);
+    for (size_t i = first; i < first + n; i++) write_case(out, folder, r[i].item, (*id)++, 0);
 }
 
 /* Histogram of the cases' DSC in ten bins, since a mean does not show whether a few cases fail or all are mediocre. */
@@ -297,21 +317,47 @@ static void write_intro(FILE *out)
         out);
 }
 
+/* The worst cases of another group: of healthy images those whose mask passed the threshold and then those of the
+ * greatest presence, of unseen forms those of the least DSC. */
+static void write_others(FILE *out, const char *folder, const json_t *cases, const char *group, const char *heading,
+                         int *id)
+{
+    struct ranked *r = calloc(json_array_size(cases) + 1, sizeof *r);
+    size_t n = 0;
+    if (!r) return;
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *item = json_array_get(cases, i);
+        if (strcmp(group_of(item), group) != 0) continue;
+        const double presence = mcs_report_number(item, "presence"),
+                     dsc = mcs_report_number(json_object_get(item, "dsc"), "sam");
+        r[n++] = (struct ranked){
+            item, isfinite(dsc) ? dsc : -presence - 10 * json_is_true(json_object_get(item, "passed")), i};
+    }
+    qsort(r, n, sizeof *r, by_dsc);
+    if (n) {
+        fprintf(out, "<h3>%s</h3>\n<p>The %zu worst of %zu.</p>\n", heading, n < N_OTHERS ? n : N_OTHERS, n);
+        for (size_t i = 0; i < n && i < N_OTHERS; i++) write_case(out, folder, r[i].item, (*id)++, 1);
+    }
+    free(r);
+}
+
 void mcs_report_cases(FILE *out, const char *folder, const json_t *cases)
 {
-    const size_t n = json_array_size(cases);
-    struct ranked *r = calloc(n + 1, sizeof *r);
+    const size_t n_all = json_array_size(cases);
+    size_t n = 0;
+    struct ranked *r = calloc(n_all + 1, sizeof *r);
     size_t rated = 0;
     int id = 0;
-    if (!n || !r) {
+    if (!n_all || !r) {
         mcs_report_missing(out, "No cases to show: cases.json is missing, empty or not readable.");
         free(r);
         return;
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n_all; i++) {
         const json_t *item = json_array_get(cases, i);
-        r[i] = (struct ranked){item, ranking_dsc(item), i};
-        rated += isfinite(r[i].dsc);
+        if (strcmp(group_of(item), "test") != 0) continue;
+        r[n] = (struct ranked){item, ranking_dsc(item), i};
+        rated += isfinite(r[n++].dsc);
     }
     qsort(r, n, sizeof *r, by_dsc);
     write_intro(out);
@@ -334,4 +380,6 @@ void mcs_report_cases(FILE *out, const char *folder, const json_t *cases)
         write_spread(out, r, rated);
     }
     free(r);
+    write_others(out, folder, cases, "healthy", "Healthy images", &id);
+    write_others(out, folder, cases, "unseen", "Lesions of forms that no training saw", &id);
 }

@@ -30,10 +30,16 @@ static void write_tiles(FILE *out, const json_t *s)
     const double network = mcs_report_number(find_row(stages, "stage", "network"), "dsc");
     const double before = mcs_report_number(json_object_get(retrieval, "before"), "i2t_r1");
     const double after = mcs_report_number(json_object_get(retrieval, "after"), "i2t_r1");
-    const double presence = mcs_report_number(json_object_get(s, "control"), "presence_auroc");
+    const double asked = mcs_report_number(json_object_get(s, "healthy"), "presence_auroc");
+    const double presence =
+        isfinite(asked) ? asked : mcs_report_number(json_object_get(s, "control"), "presence_auroc");
+    const double rule = mcs_report_number(find_row(json_object_get(s, "baselines"), "name", "rule_words_sam"), "dsc");
+    const double other = mcs_report_number(json_object_get(s, "shuffled"), "zero_shot");
     const double error = mcs_report_number(json_object_get(s, "uncertainty"), "error_auroc");
     fputs("<div class=\"tiles\">\n", out);
     tile(out, sam, "mean DSC of the mask made from a text alone (saliency, then SAM)");
+    tile(out, rule, "the same of a rule that reads the prompt's words and looks at grey values, its box into SAM");
+    tile(out, other, "the same when asked for another image's lesion");
     tile(out, network, "mean DSC of the network trained on such masks, without any hand-drawn one");
     if (isfinite(before) && isfinite(after))
         fprintf(
@@ -50,24 +56,33 @@ static void write_stage_chart(FILE *out, const json_t *stages, const json_t *bas
 {
     const size_t n_stages = json_array_size(stages), n = n_stages + json_array_size(baselines);
     struct chart_bar *bars = calloc(n + 1, sizeof *bars);
+    int has_truth = 0;
     if (!bars) return;
     for (size_t i = 0; i < n; i++) {
         const int is_stage = i < n_stages;
         const json_t *row = is_stage ? json_array_get(stages, i) : json_array_get(baselines, i - n_stages);
-        const char *name = mcs_report_string(row, is_stage ? "stage" : "name");
-        const enum chart_bar_kind kind = is_stage                              ? CHART_BAR
-                                         : name && strcasestr(name, "ceiling") ? CHART_BAR_OUTLINE
-                                                                               : CHART_BAR_QUIET;
-        bars[i] = mcs_report_bar(name ? name : "?", row, "dsc", kind);
+        const char *name = mcs_report_string(row, is_stage ? "stage" : "name"),
+                   *label = is_stage ? name : mcs_report_string(row, "label");
+        const int on_truth = !is_stage && name && (strcasestr(name, "ceiling") || !strcmp(name, "true_masks"));
+        has_truth |= on_truth;
+        bars[i] = mcs_report_bar(label  ? label
+                                 : name ? name
+                                        : "?",
+                                 row, "dsc",
+                                 is_stage   ? CHART_BAR
+                                 : on_truth ? CHART_BAR_OUTLINE
+                                            : CHART_BAR_QUIET);
     }
     const struct chart_frame f = {
         .title = "Overlap with the true lesion after each stage",
         .x_label = "mean DSC over the test images",
         .y_lo = 0,
         .y_hi = 1,
-        .note =
-            "Blue: the pipeline's stages in order. Grey: what needs no model, for comparison. Dashed: the same network "
-            "trained on the true masks. Whiskers: 95 % intervals."};
+        .note = has_truth
+                    ? "Blue: the pipeline's stages in order. Grey: rules and wrong prompts, for comparison. Dashed: "
+                      "the same network trained on the true masks. Whiskers: 95 % intervals."
+                    : "Blue: the pipeline's stages in order. Grey: rules and wrong prompts, for comparison. "
+                      "Whiskers: 95 % intervals."};
     mcs_chart_bars(out, &f, bars, (int)n, "");
     free(bars);
 }
@@ -75,13 +90,15 @@ static void write_stage_chart(FILE *out, const json_t *stages, const json_t *bas
 static void write_stage_table(FILE *out, const json_t *stages)
 {
     double before = NAN;
-    int n_worse = 0;
+    int n_worse = 0, any_compared = 0;
     fputs("<div class=\"wide\"><table>\n<tr><th>Stage</th><th class=\"n\">DSC <span class=\"soft\">(95 % "
           "interval)</span></th><th class=\"n\">change</th><th class=\"n\">NSD</th><th class=\"n\">IoU</th></tr>\n",
           out);
     for (size_t i = 0; i < json_array_size(stages); i++) {
         const json_t *row = json_array_get(stages, i);
-        const double dsc = mcs_report_number(row, "dsc"), change = dsc - before;
+        const double dsc = mcs_report_number(row, "dsc"), compared = mcs_report_number(row, "before"),
+                     change = dsc - (isfinite(compared) ? compared : before);
+        any_compared |= isfinite(compared);
         fputs("<tr>", out);
         mcs_report_cell_text(out, 0, mcs_report_string(row, "stage"));
         mcs_report_cell_score(out, row, "dsc");
@@ -93,30 +110,15 @@ static void write_stage_table(FILE *out, const json_t *stages)
         before = dsc;
     }
     fputs("</table></div>\n", out);
+    if (any_compared)
+        fputs(
+            "<p>The network has no prompt and is measured against all lesions of an image; its change is that from the "
+            "masks made by asking for each of them.</p>\n",
+            out);
     if (n_worse)
         fprintf(out,
                 "<p><span class=\"worse\">%d %s</span> not improve on the stage before (the changes in orange).</p>\n",
                 n_worse, n_worse == 1 ? "stage does" : "stages do");
-}
-
-static void write_baselines(FILE *out, const json_t *baselines)
-{
-    if (!json_array_size(baselines)) {
-        mcs_report_missing(out, "No baselines in summary.json.");
-        return;
-    }
-    fputs("<h3>What needs no model, and the ceiling</h3>\n<div class=\"wide\"><table>\n"
-          "<tr><th>Baseline</th><th class=\"n\">DSC</th><th>What it is</th></tr>\n",
-          out);
-    for (size_t i = 0; i < json_array_size(baselines); i++) {
-        const json_t *row = json_array_get(baselines, i);
-        fputs("<tr>", out);
-        mcs_report_cell_text(out, 0, mcs_report_string(row, "name"));
-        mcs_report_cell_score(out, row, "dsc");
-        mcs_report_cell_text(out, 1, mcs_report_string(row, "what"));
-        fputs("</tr>\n", out);
-    }
-    fputs("</table></div>\n", out);
 }
 
 /* Explains the pipeline's steps before the first figure names them. */
@@ -149,7 +151,8 @@ void mcs_report_glance(FILE *out, const json_t *summary)
         write_stage_chart(out, stages, baselines);
         write_stage_table(out, stages);
     }
-    write_baselines(out, baselines);
+    mcs_report_baselines(out, summary);
+    mcs_report_differences(out, summary);
     if (!json_array_size(notes)) return;
     fputs("<h3>Noted by the run</h3>\n<ul>\n", out);
     for (size_t i = 0; i < json_array_size(notes); i++) {

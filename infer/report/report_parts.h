@@ -16,6 +16,11 @@ void mcs_report_missing(FILE *out, const char *fmt, ...) __attribute__((format(p
 void mcs_report_glance(FILE *out, const json_t *summary);
 void mcs_report_data(FILE *out, const json_t *summary);
 void mcs_report_retrieval(FILE *out, const json_t *summary);
+void mcs_report_baselines(FILE *out, const json_t *summary);   /* report_checks.c, as the next four */
+void mcs_report_differences(FILE *out, const json_t *summary); /* nothing where there are none, as the next */
+void mcs_report_prompts(FILE *out, const json_t *summary);
+void mcs_report_healthy(FILE *out, const json_t *summary);
+void mcs_report_unseen(FILE *out, const json_t *summary);
 void mcs_report_control(FILE *out, const json_t *summary);
 void mcs_report_network(FILE *out, const json_t *summary);
 void mcs_report_uncertainty(FILE *out, const json_t *summary);

@@ -174,7 +174,7 @@ void mcs_report_control(FILE *out, const json_t *summary)
 static void write_ensemble(FILE *out, const json_t *rows)
 {
     fputs("<h3>One checkpoint or many?</h3>\n<p>The network is kept at several moments of its training, and their "
-          "predictions can be averaged. Whether that helps is an open question; here is what it did.</p>\n<div "
+          "predictions can be averaged. Here is what that did.</p>\n<div "
           "class=\"wide\"><table>\n<tr><th>Average of</th><th class=\"n\">DSC</th><th class=\"n\">AUROC of the "
           "uncertainty for wrong pixels</th></tr>\n",
           out);

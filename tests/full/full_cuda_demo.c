@@ -15,7 +15,8 @@ TestSuite(cuda_demo, .init = setup, .fini = shell_close);
     "mcsam demo --train-images 4 --label-images 3 --test-images 2 --two-images 1 --none-images 1 --retrieval-images "  \
     "4 "                                                                                                               \
     "--finetune-steps 2 --finetune-batch 2 --finetune-warmup 1 --saliency-steps 3 --saliency-copies 2 --cycles 1 "     \
-    "--cycle-steps 5 --cycle-checkpoints 1 --network-batch 2 --network-features 4 --no-ceiling"
+    "--cycle-steps 5 --cycle-checkpoints 1 --network-batch 2 --network-features 4 --validation-images 2 "              \
+    "--unseen-images 0"
 
 /* Compares the masks of stages whose inputs agree, since a stage's inputs are the results of the one before and
  * differences grow. Networks are not compared: in five steps of AdamW weights with almost no gradient move by the

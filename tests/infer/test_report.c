@@ -72,7 +72,8 @@ static const char summary[] =
     "\"small\", \"n\": 50, \"zero_shot\": 0.571, \"network\": 0.673}], \"difficulty\": {\"lesion.small-low\": 5, "
     "\"lesion\": {\"ellipse\": 0.12}}, \"seconds\": 512, \"seconds_by_stage\": {\"finetune\": 152}, "
     "\"peak_memory_bytes\": 1073741824, \"form\": \"paper\", \"seed\": 7, \"weights\": {\"clip_sha256\": \"a3b4c5\"}, "
-    "\"split\": \"validation\", \"test_images\": 80, \"pseudo_labels\": {\"images\": 500, \"dsc\": 0.716}, "
+    "\"healthy\": {\"images\": 5, \"false_mask_share\": 0.2, \"lesions_found\": 0.9}, \"split\": \"validation\", "
+    "\"test_images\": 80, \"pseudo_labels\": {\"images\": 500, \"dsc\": 0.716}, "
     "\"version\": \"0.1.0\", \"notes\": [\"a note with <script>alert(1)</script>\"]}";
 
 static void put_whole_run(void)
@@ -116,7 +117,7 @@ static int count(const char *text, const char *part)
     return n;
 }
 
-static const char *const section_ids[] = {"glance",  "cases",       "data", "finetune", "mask",
+static const char *const section_ids[] = {"glance",  "cases",       "data", "finetune", "mask", "healthy",
                                           "network", "uncertainty", "cost", "glossary", "made"};
 
 Test(report, holds_every_section)

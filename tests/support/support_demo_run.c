@@ -73,6 +73,39 @@ void demo_truth(int i, uint8_t *truth)
     demo_mask(demo_path("run/seed3/data/test/masks/test_%05d.png", i), truth);
 }
 
+static int same_word(const json_t *a, const json_t *b, const char *key)
+{
+    return !strcmp(json_string_value(json_object_get(a, key)), json_string_value(json_object_get(b, key)));
+}
+
+/* A prompt without a rim denies none: it describes lesions with a rim too. */
+static int describes(const json_t *asked, const json_t *lesion)
+{
+    return same_word(asked, lesion, "size") && same_word(asked, lesion, "border") &&
+           same_word(asked, lesion, "intensity") &&
+           (!json_is_true(json_object_get(asked, "rim")) || json_is_true(json_object_get(lesion, "rim")));
+}
+
+void demo_look_truth(int i, uint8_t *truth)
+{
+    json_t *all = demo_json("run/seed3/data/test/attributes.json");
+    char name[40];
+    snprintf(name, sizeof name, "test_%05d.png", i);
+    const json_t *lesions = json_object_get(json_object_get(all, name), "lesions");
+    const size_t n = json_array_size(lesions);
+    memset(truth, 0, DEMO_PIXELS);
+    for (size_t k = 0; k < n; k++) {
+        uint8_t mask[DEMO_PIXELS];
+        if (!describes(json_array_get(lesions, 0), json_array_get(lesions, k))) continue;
+        if (n == 1)
+            demo_truth(i, mask);
+        else
+            demo_mask(demo_path("run/seed3/data/test/masks_each/test_%05d_%zu.png", i, k), mask);
+        for (int p = 0; p < DEMO_PIXELS; p++) truth[p] |= mask[p];
+    }
+    json_decref(all);
+}
+
 double demo_number(const json_t *o, const char *key)
 {
     const json_t *v = json_object_get(o, key);

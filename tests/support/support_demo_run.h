@@ -7,7 +7,8 @@
 
 #include <criterion/criterion.h>
 
-enum { N_TEST = 6, N_TRAIN = 40, N_LABELS = 5, N_TWO = 2, N_NONE = 3, N_RETRIEVAL = 100, SEED = 3, THREADS = 2 };
+enum { N_TEST = 6, N_TRAIN = 40, N_LABELS = 7, N_TWO = 2, N_NONE = 4, N_UNSEEN = 3, N_RETRIEVAL = 100 };
+enum { SEED = 3, THREADS = 2 };
 
 /* Of the network: PATCHES per step, KEPT checkpoints per cycle. */
 enum { CYCLES = 2, CYCLE_STEPS = 5, KEPT = 2, FEATURES = 4, PATCHES = 4 };
@@ -17,7 +18,8 @@ enum { CYCLES = 2, CYCLE_STEPS = 5, KEPT = 2, FEATURES = 4, PATCHES = 4 };
 
 /* The options of the demo run; the numbers above. */
 #define DEMO                                                                                                           \
-    "--seed 3 --threads 2 --train-images 40 --label-images 5 --test-images 6 --two-images 2 --none-images 3 "          \
+    "--seed 3 --threads 2 --train-images 40 --label-images 7 --test-images 6 --two-images 2 --none-images 4 "          \
+    "--unseen-images 3 --validation-images 4 --ceiling "                                                               \
     "--retrieval-images 100 --finetune-steps 4 --finetune-batch 8 --finetune-warmup 2 --cycles 2 --cycle-steps 5 "     \
     "--cycle-checkpoints 2 --saliency-steps 10 --saliency-copies 2 --network-features 4 --network-batch 4 --grow 12"
 
@@ -33,8 +35,9 @@ json_t *demo_json(const char *name);
 void demo_grey(const char *path, uint8_t *pixels);
 /* Reads a mask, which must have only the values 0 and 255. */
 void demo_mask(const char *path, uint8_t *mask);
-/* The true mask of test image i. */
+/* All lesions of test image i; those that its prompt by look describes, by the attributes in attributes.json. */
 void demo_truth(int i, uint8_t *truth);
+void demo_look_truth(int i, uint8_t *truth);
 /* The number of a key; fails the test if there is none. */
 double demo_number(const json_t *o, const char *key);
 /* The object of the list whose `key` is `name`; fails the test if there is none. */

@@ -4,6 +4,7 @@
  * in the folder that MCS_TEST_DEMO names. */
 #include "data/io/file.h"
 #include "engine/backend.h"
+#include "infer/metrics/bootstrap.h"
 #include "tests/support/support_demo_run.h"
 #include "tests/support/support_figures.h"
 
@@ -76,36 +77,40 @@ Test(demo, slabs_of_training_and_test_are_apart)
     static const int test[][2] = {{46, 51}, {70, 75}, {94, 99}, {118, 123}},
                      train[][2] = {{30, 42}, {62, 66}, {86, 90}, {103, 107}, {127, 135}};
     check_slabs("train", "train", "mixed", N_TRAIN, train, 5);
-    check_slabs("test", "test", "one", N_RETRIEVAL, test, 4);
+    check_slabs("test", "test", "some", N_RETRIEVAL, test, 4);
     check_slabs("test_two", "test", "two", N_TWO, test, 4);
     check_slabs("test_none", "test", "none", N_NONE, test, 4);
+    check_slabs("test_unseen", "test", "unseen", N_UNSEEN, test, 4);
     for (int i = 0; i < 4; i++) /* three unused slices separate adjacent slabs */
         for (int k = 0; k < 5; k++) cr_expect(train[k][1] < test[i][0] - 3 || train[k][0] > test[i][1] + 3);
 }
 
-Test(demo, pseudo_labels_are_of_the_first_training_images_with_one_lesion)
+/* Masks of images with lesions are made from prompts; healthy images have none. */
+Test(demo, pseudo_labels_are_of_the_first_training_images)
 {
     json_t *summary = demo_json("run/seed3/summary.json"), *all = demo_json("run/seed3/data/train/attributes.json");
     int found = 0;
     double sum = 0;
-    for (int i = 0; i < N_TRAIN && found < N_LABELS; i++) {
+    for (int i = 0; i < N_LABELS; i++) {
         char name[32];
         uint8_t label[DEMO_PIXELS], truth[DEMO_PIXELS];
         snprintf(name, sizeof name, "train_%05d.png", i);
         const json_t *one = json_object_get(all, name);
-        if (strcmp(json_string_value(json_object_get(one, "kind")), "one")) continue;
         demo_mask(demo_path("run/seed3/labels/%s", name), label);
         demo_mask(demo_path("run/seed3/data/train/masks/%s", name), truth);
+        if (!json_array_size(json_object_get(one, "lesions"))) {
+            cr_expect(!memchr(label, 255, DEMO_PIXELS), "%s: a healthy image has a label", name);
+            continue;
+        }
         cr_expect(memcmp(label, truth, DEMO_PIXELS), "%s: the pseudo-label is the true mask", name);
         sum += figure_dice(label, truth, DEMO_PIXELS);
         found++;
     }
-    cr_expect_eq(found, N_LABELS);
+    cr_expect(found > 0 && found < N_LABELS, "%d of %d have lesions: the comparison says less", found, N_LABELS);
     cr_expect_eq(count_files("run/seed3/labels"), N_LABELS);
     const json_t *told = json_object_get(summary, "pseudo_labels");
     cr_expect_eq((int)demo_number(told, "images"), N_LABELS);
-    expect_near(demo_number(told, "dsc"), sum / N_LABELS, "%g, recomputed %g", demo_number(told, "dsc"),
-                sum / N_LABELS);
+    expect_near(demo_number(told, "dsc"), sum / found, "%g, recomputed %g", demo_number(told, "dsc"), sum / found);
     json_decref(summary);
     json_decref(all);
 }
@@ -122,6 +127,15 @@ static const struct {
               {"+ SAM", "sam", 0},
               {"+ network ensemble", "network", 0}};
 enum { N_STAGES = 6 };
+
+/* The network has no prompt: it is measured against all lesions. */
+static void read_truth(int s, int i, uint8_t *truth)
+{
+    if (s == N_STAGES - 1)
+        demo_truth(i, truth);
+    else
+        demo_look_truth(i, truth);
+}
 
 static void read_stage(int s, int i, uint8_t *mask)
 {
@@ -143,12 +157,13 @@ Test(demo, every_stages_scores_are_those_of_its_masks)
         const json_t *told = demo_row(json_object_get(summary, "stages"), "stage", stages[s].name);
         const json_t *interval = json_object_get(told, "dsc_interval");
         double dice[N_TEST], iou[N_TEST], nsd[N_TEST], mean, half;
+        struct bootstrap_interval want;
         for (int i = 0; i < N_TEST; i++) {
             uint8_t mask[DEMO_PIXELS], truth[DEMO_PIXELS];
             char stem[32];
             snprintf(stem, sizeof stem, "test_%05d", i);
             read_stage(s, i, mask);
-            demo_truth(i, truth);
+            read_truth(s, i, truth);
             dice[i] = figure_dice(mask, truth, DEMO_PIXELS);
             iou[i] = figure_iou(mask, truth, DEMO_PIXELS);
             nsd[i] = figure_nsd(mask, truth, DEMO_SIZE, DEMO_SIZE, 2);
@@ -160,9 +175,11 @@ Test(demo, every_stages_scores_are_those_of_its_masks)
         figure_mean(dice, N_TEST, &mean, &half);
         expect_near(demo_number(told, "dsc"), mean, "%s: %g, recomputed %g", stages[s].name, demo_number(told, "dsc"),
                     mean);
+        cr_assert_eq(mcs_bootstrap_mean(dice, N_TEST, SEED, &want), MCS_OK);
         for (int e = 0; e < 2; e++) {
             const double end = json_number_value(json_array_get(interval, (size_t)e));
-            cr_expect(fabs(end - (mean + (e ? half : -half))) < 1e-6 + 1e-5 * half, "%s: %g", stages[s].name, end);
+            expect_near(end, e ? want.hi : want.lo, "%s: %g, recomputed %g", stages[s].name, end,
+                        e ? want.hi : want.lo);
         }
         figure_mean(iou, N_TEST, &mean, &half);
         expect_near(demo_number(told, "iou"), mean, "%s: IoU", stages[s].name);
@@ -194,9 +211,9 @@ Test(demo, scores_by_kind_of_lesion)
             const json_t *v = json_object_get(lesion, kinds[k].key);
             if (json_is_string(v) ? strcmp(json_string_value(v), kinds[k].word) : json_is_true(v) != !kinds[k].word)
                 continue;
-            demo_truth(i, truth);
             for (int s = 0; s < 2; s++) {
                 read_stage(s ? 5 : 4, i, mask);
+                read_truth(s ? 5 : 4, i, truth);
                 sum[s] += figure_dice(mask, truth, DEMO_PIXELS);
             }
             n++;
@@ -216,38 +233,39 @@ Test(demo, table_of_cases)
 {
     static const char *const folders[] = {"saliency_start", "saliency", "post", "coarse", "sam", "network"};
     json_t *all = demo_json("run/seed3/data/test/attributes.json"), *cases = demo_json("run/seed3/cases.json");
+    cr_expect_eq(json_array_size(cases), N_TEST + N_NONE + N_UNSEEN);
     FILE *f = fopen(demo_path("run/seed3/cases.csv"), "r");
     char line[512];
     cr_assert(f && fgets(line, sizeof line, f));
     cr_expect_str_eq(line, "case,dsc_saliency_start,dsc_saliency,dsc_post,dsc_coarse,dsc_sam,dsc_network,"
-                           "uncertainty_score,presence,area,bright,large,blurred,rim\n");
+                           "uncertainty_score,presence,passed,lesions,area,bright,large,blurred,rim\n");
     for (int i = 0; i < N_TEST; i++) {
         char stem[32], name[40];
-        double v[13];
+        double v[15];
         cr_assert(fgets(line, sizeof line, f));
-        cr_assert_eq(sscanf(line, "%31[^,],%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf", stem, &v[0], &v[1],
-                            &v[2], &v[3], &v[4], &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &v[11], &v[12]),
-                     14);
+        cr_assert_eq(sscanf(line, "%31[^,],%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf,%lf", stem, &v[0],
+                            &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &v[11], &v[12],
+                            &v[13], &v[14]),
+                     16);
         snprintf(name, sizeof name, "%s.png", stem);
         const json_t *told = demo_row(cases, "stem", stem);
         const json_t *lesion = json_array_get(json_object_get(json_object_get(all, name), "lesions"), 0);
         uint8_t truth[DEMO_PIXELS], mask[DEMO_PIXELS];
-        int area = 0;
-        demo_truth(i, truth);
-        for (int k = 0; k < DEMO_PIXELS; k++) area += truth[k] != 0;
         for (int s = 0; s < N_STAGES; s++) {
             cr_assert_str_eq(folders[s], stages[s].folder);
             read_stage(s, i, mask);
+            read_truth(s, i, truth);
             cr_expect_float_eq(v[s], figure_dice(mask, truth, DEMO_PIXELS), 5.1e-5, "%s, %s", stem, folders[s]);
         }
         cr_expect_float_eq(v[6], demo_number(told, "uncertainty_score"), 6e-5 + 6e-6 * v[6]);
         cr_expect_float_eq(v[7], demo_number(told, "presence"), 6e-5);
-        cr_expect_eq((int)v[8], area);
-        cr_expect_eq((int)v[8], (int)demo_number(lesion, "area"));
+        cr_expect_eq((int)v[8], json_is_true(json_object_get(told, "passed")));
+        cr_expect_eq((int)v[9], (int)json_array_size(json_object_get(json_object_get(all, name), "lesions")));
+        cr_expect_eq((int)v[10], (int)demo_number(lesion, "area"));
         static const char *const words[][2] = {{"intensity", "bright"}, {"size", "large"}, {"border", "blurred"}};
         for (int k = 0; k < 3; k++)
-            cr_expect_eq((int)v[9 + k], !strcmp(json_string_value(json_object_get(lesion, words[k][0])), words[k][1]));
-        cr_expect_eq((int)v[12], json_is_true(json_object_get(lesion, "rim")));
+            cr_expect_eq((int)v[11 + k], !strcmp(json_string_value(json_object_get(lesion, words[k][0])), words[k][1]));
+        cr_expect_eq((int)v[14], json_is_true(json_object_get(lesion, "rim")));
     }
     cr_expect(!fgets(line, sizeof line, f), "more rows than cases: %s", line);
     fclose(f);
@@ -255,15 +273,16 @@ Test(demo, table_of_cases)
     json_decref(cases);
 }
 
-/* One folder per seed, and a line for each of the 22 numbers (tests/train/test_demo_parts.c checks their values). */
+/* One folder per seed, and a line for each of the 42 figures (tests/train/test_demo_parts.c checks their values). */
 Test(demo, several_seeds)
 {
     demo_line("mcsam demo -o seeds --seeds 2 --seed 8 --threads 2 --train-images 4 --label-images 1 --test-images 2 "
-              "--two-images 0 --none-images 0 --retrieval-images 2 --finetune-steps 1 --finetune-batch 2 "
+              "--two-images 0 --none-images 0 --unseen-images 0 --validation-images 2 --retrieval-images 2 "
+              "--finetune-steps 1 --finetune-batch 2 "
               "--finetune-warmup 0 --cycles 1 --cycle-steps 5 --cycle-checkpoints 1 --saliency-steps 2 "
-              "--saliency-copies 1 --network-features 1 --network-batch 1 --no-ceiling");
-    demo_line(
-        "test $(wc -l <seeds/seeds.csv) -eq 23 && head -1 seeds/seeds.csv | grep -x figure,mean,low,high,seed8,seed9");
+              "--saliency-copies 1 --network-features 1 --network-batch 1");
+    demo_line("test $(wc -l <seeds/seeds.csv) -eq 43 && head -1 seeds/seeds.csv | grep -x "
+              "figure,mean,low,high,seed8,seed9,interval,n");
     for (int k = 8; k < 10; k++) {
         char name[64];
         snprintf(name, sizeof name, "seeds/seed%d/summary.json", k);
@@ -271,7 +290,7 @@ Test(demo, several_seeds)
         cr_expect_eq((int)demo_number(s, "seed"), k);
         cr_expect(json_is_null(json_object_get(json_object_get(s, "control"), "prompt_dsc")),
                   "no image has two lesions");
-        cr_expect_eq(json_array_size(json_object_get(s, "baselines")), 5, "no ceiling");
+        cr_expect_eq(json_array_size(json_object_get(s, "baselines")), 7, "no network on true masks");
         json_decref(s);
     }
     demo_line("! cmp -s seeds/seed8/data/test/images/test_00000.png seeds/seed9/data/test/images/test_00000.png");

@@ -62,16 +62,35 @@ Test(demo, retrieval_is_of_test_pairs)
     "--null 'healthy brain without a lesion' --null 'axial t1 mri of a healthy brain' "                                \
     "--null 't1 mri of an unremarkable brain no mass'"
 
-/* The same cases by the verb segment, with the prompts of the test folder's prompts.json. */
+/* The prompts by look in cases.json as a file for verbs. */
+static void write_looks(const json_t *cases)
+{
+    json_t *looks = json_object();
+    for (int i = 0; i < N_TEST; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "test_%05d.png", i);
+        const char *look = json_string_value(json_object_get(json_array_get(cases, (size_t)i), "prompt"));
+        json_object_set_new(looks, name, json_string(look));
+    }
+    cr_assert_eq(json_dump_file(looks, demo_path("looks.json"), 0), 0);
+    json_decref(looks);
+}
+
+/* The same cases by the verb segment; the prompts with the place are those of the test folder's prompts.json. */
 Test(demo, zero_shot_masks_are_those_of_the_verb_segment)
 {
     json_t *cases = demo_json("run/seed3/cases.json"), *prompts = demo_json("run/seed3/data/test/prompts.json");
     demo_line("mkdir few && cp run/seed3/data/test/images/test_0000[0-5].png few/");
+    write_looks(cases);
+    demo_line("mcsam segment --clip run/seed3/finetune/model --sam $DEMO/sam -i few --prompts looks.json -o seg "
+              "--keep-stages --rank both --min-confidence 0 --grow 12 " SALIENCY " " NULL_PROMPTS);
     demo_line("mcsam segment --clip run/seed3/finetune/model --sam $DEMO/sam -i few "
-              "--prompts run/seed3/data/test/prompts.json -o seg --keep-stages --rank both --min-confidence 0 "
+              "--prompts run/seed3/data/test/prompts.json -o seg_place --rank both --min-confidence 0 "
               "--grow 12 " SALIENCY " " NULL_PROMPTS);
+    demo_line("mcsam segment --clip run/seed3/finetune/model --sam $DEMO/sam -i few --text 'axial t1 mri showing a "
+              "lesion' -o seg_word --rank both --min-confidence 0 --grow 12 " SALIENCY " " NULL_PROMPTS);
     demo_line("mcsam coarse -i seg/saliency -o all --keep 0 --min-confidence 0");
-    demo_line("mcsam saliency -m $DEMO/clip -i few --prompts run/seed3/data/test/prompts.json -o start " SALIENCY);
+    demo_line("mcsam saliency -m $DEMO/clip -i few --prompts looks.json -o start " SALIENCY);
     json_t *summary = demo_json("seg/summary.json");
     for (int i = 0; i < N_TEST; i++) {
         char stem[32], name[40];
@@ -81,17 +100,23 @@ Test(demo, zero_shot_masks_are_those_of_the_verb_segment)
                                               {"stages/coarse", "seg/coarse"},
                                               {"stages/post", "all"},
                                               {"stages/saliency", "seg/saliency"},
-                                              {"stages/saliency_start", "start"}};
-        for (int k = 0; k < 5; k++) {
+                                              {"stages/saliency_start", "start"},
+                                              {"stages/look_place", "seg_place"},
+                                              {"stages/word", "seg_word"}};
+        for (int k = 0; k < 7; k++) {
             uint8_t demo[DEMO_PIXELS], verb[DEMO_PIXELS];
             demo_grey(demo_path("run/seed3/%s/%s", same[k][0], name), demo);
             demo_grey(demo_path("%s/%s", same[k][1], name), verb);
-            cr_expect_arr_eq(demo, verb, DEMO_PIXELS, "%s/%s", same[k][0], name);
+            /* a map's values are rounded to grey values in float32 by the verb, in float64 by the demo */
+            const int tie = strstr(same[k][0], "saliency") != NULL;
+            for (int p = 0; p < DEMO_PIXELS; p++)
+                cr_assert(abs(demo[p] - verb[p]) <= tie, "%s/%s, pixel %d", same[k][0], name, p);
         }
         const json_t *told = demo_row(cases, "stem", stem);
         const char *prompt = json_string_value(json_object_get(told, "prompt"));
-        cr_expect_str_eq(prompt, json_string_value(json_array_get(json_object_get(prompts, name), 0)));
-        cr_expect(strstr(prompt, " in the "), "'%s' says no place", prompt);
+        const char *placed = json_string_value(json_array_get(json_object_get(prompts, name), 0));
+        cr_expect(!strncmp(placed, prompt, strlen(prompt)) && strstr(placed, " in the "), "'%s', '%s'", placed, prompt);
+        cr_expect(!strstr(prompt, " in the "), "'%s' says a place", prompt);
         const json_t *verb = demo_row(json_object_get(summary, "cases"), "image", name);
         expect_near(demo_number(told, "presence"), demo_number(verb, "presence"), "%s: presence", name);
     }
@@ -124,7 +149,7 @@ Test(demo, controls)
     uint8_t lesion[N_TEST + N_NONE];
     demo_line(
         "mkdir both && for i in 0 1 2 3 4 5; do cp run/seed3/data/test/images/test_0000$i.png both/a$i.png; done && "
-        "for i in 0 1 2; do cp run/seed3/data/test_none/images/test_0000$i.png both/b$i.png; done && "
+        "for i in 0 1 2 3; do cp run/seed3/data/test_none/images/test_0000$i.png both/b$i.png; done && "
         "printf 'axial t1 mri showing a lesion\\nnormal brain\\nno lesion\\naxial t1 mri showing a normal brain\\n"
         "healthy brain without a lesion\\naxial t1 mri of a healthy brain\\n"
         "t1 mri of an unremarkable brain no mass\\n' >presence.txt && "

@@ -56,27 +56,64 @@ static void print_to_file(void)
 
 enum { N = 4 };
 
+/* Lists with different values, two healthy images, two of unseen forms, and what was tuned. */
+static void make_lists(struct demo_results *r, struct demo_case *cases, struct demo_sample *samples)
+{
+    for (int i = N; i < N + 4; i++) {
+        cases[i] = (struct demo_case){.sample = &samples[i]};
+        samples[i].n_lesions = i > N + 1;
+        snprintf(cases[i].stem, sizeof cases[0].stem, "test_%05d", i % 2);
+        snprintf(cases[i].prompt[DEMO_PROMPT_LOOK], sizeof cases[0].prompt[0], "asked of %d", i);
+        snprintf(samples[i].caption, sizeof samples[0].caption, "caption of %d", i);
+    }
+    for (int k = 0; k < DEMO_N_LISTS; k++)
+        for (int i = 0; i < r->list[k].n; i++) r->list[k].v[i] = 0.02 * k + 0.01 * i * i;
+    r->list[LIST_OTHER].v[1] = NAN; /* no other look */
+    for (int i = 0; i < N; i++) {
+        r->list[LIST_PRESENCE].v[i] = 0.125 - 0.0625 * i;
+        r->list[LIST_PASSED].v[i] = i < 3;
+        r->list[LIST_FOUND].v[i] = i < 2;
+    }
+    for (int i = 0; i < 2; i++) r->list[LIST_PASSED_NONE].v[i] = i, r->list[LIST_MASK_NONE].v[i] = 1;
+    r->list[LIST_PRESENCE_NONE].v[0] = -0.25, r->list[LIST_PRESENCE_NONE].v[1] = 0.03125;
+    r->tuned = (struct demo_tuned){.rule = {.threshold = {{0.1, 0, 1}, {0.05, 1, 2}}, .dice = 0.41},
+                                   .words = {.threshold = {{0.2, 1, 0}, {0.02, 0, 3}}, .reads = 5, .dice = 0.42},
+                                   .rule_grow = 2,
+                                   .words_grow = 4,
+                                   .words_is_best = 1,
+                                   .rule_sam = 0.43,
+                                   .words_sam = 0.44,
+                                   .min_presence = -0.03125,
+                                   .presence_auroc = 0.91,
+                                   .presence_found = 0.86,
+                                   .presence_false = 0.14};
+}
+
 /* Four cases with different scores; all numbers of the results are distinct. */
 static void make_run(struct demo_run *run, struct demo_options *o, struct demo_case *cases, struct demo_sample *samples)
 {
-    static double score[N], presence[N];
+    static double score[N];
     *o = (struct demo_options){.output = folder, .data = mcs_demo_config_default()};
     o->seed = 7;
+    o->ceiling = 1;
     *run = (struct demo_run){.o = o, .n_labelled = 9, .test = {N, cases}, .two = {.n = 3}};
+    run->none = (struct demo_set){2, cases + N}, run->unseen = (struct demo_set){2, cases + N + 2};
+    run->validation.n = 5;
+    cr_assert_eq(mcs_demo_lists_new(run), MCS_OK);
     struct demo_results *r = &run->r;
     for (int i = 0; i < N; i++) {
         struct demo_lesion *l = &samples[i].lesion[0];
         *l = (struct demo_lesion){
             .bright = i & 1, .large = i == 3, .blurred = i != 2, .rim = i > 1, .area = 100 + 11 * i};
-        snprintf(l->prompt[DEMO_PROMPT_LOOK_PLACE], DEMO_CAPTION_BYTES, "prompt of %d", i);
+        samples[i].n_lesions = 1 + i % 2;
         snprintf(samples[i].caption, sizeof samples[i].caption, "caption of %d", i);
         cases[i] = (struct demo_case){.sample = &samples[i]};
+        snprintf(cases[i].prompt[DEMO_PROMPT_LOOK], sizeof cases[i].prompt[0], "look of %d", i);
         snprintf(cases[i].stem, sizeof cases[i].stem, "test_%05d", i);
         score[i] = 3.25 * (i + 1);
-        presence[i] = 0.125 - 0.0625 * i;
     }
     r->score = score;
-    r->presence = presence;
+    make_lists(r, cases, samples);
     for (int s = 0; s < DEMO_STAGES; s++) {
         cr_assert_eq(mcs_demo_score_new(N, &r->stage[s]), MCS_OK);
         for (int i = 0; i < N; i++) {
@@ -85,9 +122,6 @@ static void make_run(struct demo_run *run, struct demo_options *o, struct demo_c
             r->stage[s].nsd[i] = 0.12 * s + 0.03 * i;
         }
     }
-    r->n_baselines = 2;
-    r->baseline[0] = (struct demo_baseline){"first", "what the first does", 0.0625};
-    r->baseline[1] = (struct demo_baseline){"second", "what the second does", 0.1875};
     struct mean_interval *const recalls[] = {&r->before.image_to_text[0], &r->before.image_to_text[1],
                                              &r->before.text_to_image[0], &r->before.text_to_image[1],
                                              &r->after.image_to_text[0],  &r->after.image_to_text[1],
@@ -96,12 +130,10 @@ static void make_run(struct demo_run *run, struct demo_options *o, struct demo_c
         *recalls[i] = (struct mean_interval){.mean = 0.1 * (i + 1), .lo = 0.1 * i + 0.05, .hi = 0.1 * i + 0.17};
     r->prompt_dice = 0.71, r->other_dice = 0.13, r->presence_auroc = 0.93, r->label_dice = 0.52;
     for (int a = 0; a < DEMO_AVERAGES; a++) {
-        r->average_dice[a] = 0.6 + 0.01 * a;
         r->errors[a] = (struct error_statistics){
             .right = 0.03 + a, .wrong = 0.4 + a, .auroc = 0.8 + 0.01 * a, .auroc_outside_band = 0.7 + 0.01 * a};
     }
     r->rank_correlation = -0.375;
-    r->ceiling = 0.84;
     r->n_times = 2;
     r->time[0].name = "one part", r->time[0].seconds = 1.5;
     r->time[1].name = "another", r->time[1].seconds = 2.25;
@@ -132,8 +164,8 @@ static void check_results(struct demo_run *run, const char *name)
     cr_assert_eq(mcs_demo_write_results(run, 61.5), MCS_OK, "%s", mcs_error_message());
     fflush(stdout);
     char *const parts[] = {read_text("printed"), read_text("cases.csv"), summary_without_memory(),
-                           read_text("cases.json")};
-    for (int i = 0; i < 4; i++) {
+                           read_text("cases.json"), read_text("scores.json")};
+    for (int i = 0; i < 5; i++) {
         fprintf(f, "%s\n", parts[i]);
         free(parts[i]);
     }
@@ -146,22 +178,46 @@ Test(demo_parts, results)
 {
     static struct demo_run run;
     static struct demo_options o;
-    static struct demo_case cases[N];
-    static struct demo_sample samples[N];
+    static struct demo_case cases[N + 4];
+    static struct demo_sample samples[N + 4];
     open_folder();
     make_run(&run, &o, cases, samples);
     check_results(&run, "demo_results.txt");
-    /* The same with every note: a stage that does not improve, an ensemble that does not improve, the validation slabs;
-     * no ceiling; numbers that are NaN; no case of a kind. */
-    run.r.average_dice[AVERAGE_ALL] = run.r.average_dice[AVERAGE_LAST];
+    /* The same with every note: a stage, an ensemble, a network and a pipeline that do not improve, true masks that are
+     * no ceiling, the short run, the other start, the validation slabs; numbers that are NaN; no case of a kind. */
+    struct demo_list_values *l = run.r.list;
+    memcpy(l[LIST_WEAK].v, l[LIST_LAST].v, N * sizeof(double));
+    memcpy(l[LIST_ALL_ZERO_SHOT].v, l[LIST_LAST].v, N * sizeof(double));
+    memcpy(l[LIST_CEILING].v, l[LIST_LAST].v, N * sizeof(double));
+    memcpy(l[LIST_LOOK].v, l[LIST_BEST_SAM].v, N * sizeof(double));
+    o.quick = 1, o.start = DEMO_START_CAPTIONS;
     memcpy(run.r.stage[STAGE_SAM].dice, run.r.stage[STAGE_COMPONENTS].dice, N * sizeof(double));
-    run.r.stage[STAGE_NETWORK].dice[0] = -1;
-    run.r.ceiling = run.r.prompt_dice = run.r.other_dice = run.r.presence_auroc = NAN;
+    run.r.prompt_dice = run.r.other_dice = run.r.presence_auroc = NAN;
     samples[3].lesion[0].large = 0;
     o.evaluate = 1;
     check_results(&run, "demo_results_notes.txt");
     for (int s = 0; s < DEMO_STAGES; s++) mcs_demo_score_free(&run.r.stage[s]);
+    mcs_arena_free(&run.arena);
     remove_folder();
+}
+
+/* True masks are called a ceiling only where they lie above the weak network in every seed. */
+static void expect_a_ceiling(int seeds)
+{
+    for (int above = 1; above <= seeds; above++) {
+        char path[160];
+        json_t *scores = NULL;
+        snprintf(path, sizeof path, "%s/seed%d/scores.json", folder, 10 + above);
+        cr_assert_eq(mcs_json_read(path, 1 << 20, 0, &scores), MCS_OK);
+        for (int i = 0; i < N; i++)
+            json_array_set_new(json_object_get(scores, "true_masks"), (size_t)i, json_real(0.99));
+        cr_assert_eq(mcs_json_write(scores, 0, "%s", path), MCS_OK);
+        cr_assert_eq(mcs_demo_seeds(folder, 11, seeds), MCS_OK, "%s", mcs_error_message());
+        char *csv = read_text("seeds.csv");
+        cr_expect_eq(strstr(csv, "ceiling: true masks") != NULL, above == seeds);
+        cr_expect_eq(strstr(csv, "the network on true masks") != NULL, above < seeds);
+        free(csv);
+    }
 }
 
 /* Both summaries are written by the function tested above, with different numbers. */
@@ -169,8 +225,8 @@ Test(demo_parts, means_over_seeds)
 {
     static struct demo_run run;
     static struct demo_options o;
-    static struct demo_case cases[N];
-    static struct demo_sample samples[N];
+    static struct demo_case cases[N + 4];
+    static struct demo_sample samples[N + 4];
     char seed[2][64], *all;
     size_t bytes;
     open_folder();
@@ -188,9 +244,11 @@ Test(demo_parts, means_over_seeds)
         json_object_set_new(s, "peak_memory_bytes", json_integer(1000 + k));
         cr_assert_eq(mcs_json_write(s, JSON_INDENT(1) | JSON_REAL_PRECISION(6), "%s", path), MCS_OK);
         for (int st = 0; st < DEMO_STAGES; st++) run.r.stage[st].dice[1] += 0.07 * (st + 1);
-        run.r.ceiling = NAN; /* of the second run: left out of the mean */
+        for (int i = 0; i < N; i++) { /* the second seed's images are scored differently */
+            run.r.list[LIST_WEAK].v[i] += 0.05 * i, run.r.list[LIST_OTHER].v[i] -= 0.03 * i;
+            run.r.list[LIST_PRESENCE].v[i] -= 0.03125 * i, run.r.list[LIST_BEST_SAM].v[i] += 0.01 * i;
+        }
         run.r.label_dice += 0.1, run.r.prompt_dice += 0.02, run.r.other_dice += 0.03, run.r.presence_auroc += 0.04;
-        run.r.average_dice[AVERAGE_LAST] += 0.05, run.r.average_dice[AVERAGE_LAST_CYCLE] += 0.06;
         run.r.errors[AVERAGE_ALL].auroc += 0.01, run.r.errors[AVERAGE_ALL].auroc_outside_band += 0.02;
         run.r.rank_correlation += 0.2;
     }
@@ -203,6 +261,7 @@ Test(demo_parts, means_over_seeds)
     fprintf(f, "%s\n%s", printed, csv);
     fclose(f);
     expected_check("demo_seeds.txt", all);
+    expect_a_ceiling(2);
     cr_expect_eq(mcs_demo_seeds(folder, 11, 3), MCS_E_NOINPUT, "there is no seed13");
     cr_expect(strstr(mcs_error_message(), "seed13"), "%s", mcs_error_message());
     mcs_error_clear();
@@ -210,6 +269,7 @@ Test(demo_parts, means_over_seeds)
     free(csv);
     free(all);
     for (int st = 0; st < DEMO_STAGES; st++) mcs_demo_score_free(&run.r.stage[st]);
+    mcs_arena_free(&run.arena);
     remove_folder();
 }
 
@@ -218,11 +278,13 @@ Test(demo_parts, means_over_seeds)
 Test(demo_parts, quick_is_a_fifth)
 {
     struct demo_options o = {.train_images = 2000, .label_images = 500, .test_images = 55, .two_images = 54};
+    o.unseen_images = 50, o.validation_images = 60, o.ceiling = 1;
     o.none_images = 4, o.finetune_steps = 400, o.cycle_steps = 61, o.retrieval_images = 300, o.cycles = 3;
     mcs_demo_options_quick(&o);
     cr_expect(o.train_images == 400 && o.label_images == 100 && o.test_images == 11 && o.two_images == 10);
     cr_expect(o.none_images == 10 && o.finetune_steps == 80 && o.cycle_steps == 12 && o.cycles == 3);
-    cr_expect(o.retrieval_images == 100 && o.no_ceiling == 1);
+    cr_expect(o.retrieval_images == 100 && o.ceiling == 0);
+    cr_expect(o.unseen_images == 10 && o.validation_images == 12);
     o.retrieval_images = 99;
     mcs_demo_options_quick(&o);
     cr_expect_eq(o.retrieval_images, 99);
@@ -295,18 +357,20 @@ Test(demo_parts, segmentation_takes_the_demos_options)
 static struct demo_atlas atlas;
 
 static int same_set(const struct demo_set *set, const struct demo_options *o, enum demo_split split,
-                    enum demo_kind kind, const char *word)
+                    enum demo_kind kind, int first, const char *word)
 {
     static struct demo_sample want;
     char stem[32];
     for (int i = 0; i < set->n; i++) {
-        mcs_demo_lesion_sample(&atlas, &o->data, split, kind, (uint64_t)o->seed, (uint32_t)i, &want);
-        snprintf(stem, sizeof stem, "%s_%05d", word, i);
+        mcs_demo_lesion_sample(&atlas, &o->data, split, kind, (uint64_t)o->seed, (uint32_t)(first + i), &want);
+        snprintf(stem, sizeof stem, "%s_%05d", word, first + i);
         const struct demo_case *c = &set->cases[i];
         if (memcmp(&want, c->sample, sizeof want) || strcmp(stem, c->stem)) return 0;
         if (c->image.pixels != c->sample->image || c->image.width != DEMO_SIZE || c->image.height != DEMO_SIZE ||
             c->image.channels != 1)
             return 0;
+        for (int level = 0; level < DEMO_PROMPT_LEVELS && want.n_lesions; level++)
+            if (strcmp(c->prompt[level], want.lesion[0].prompt[level]) != 0) return 0;
     }
     return 1;
 }
@@ -324,125 +388,54 @@ static int n_images(const char *name)
 static void check_sets(struct demo_options *o, enum demo_split split, const char *word, const int *wanted)
 {
     static const char *const names[] = {"data/train/images", "data/test/images", "data/test_two/images",
-                                        "data/test_none/images"};
+                                        "data/test_none/images", "data/test_unseen/images"};
     struct demo_run run = {.o = o, .atlas = atlas};
     cr_assert_eq(mcs_demo_make_data(&run), MCS_OK, "%s", mcs_error_message());
     cr_expect(run.train.n == o->train_images && run.test.n == o->test_images && run.two.n == o->two_images &&
-              run.none.n == o->none_images);
-    cr_expect(same_set(&run.train, o, DEMO_TRAIN, DEMO_MIXED, "train"));
-    cr_expect(same_set(&run.test, o, split, DEMO_SOME, word));
-    cr_expect(same_set(&run.two, o, split, DEMO_TWO, word));
-    cr_expect(same_set(&run.none, o, split, DEMO_NONE, word));
-    for (int k = 0; k < 4; k++) cr_expect_eq(n_images(names[k]), wanted[k], "%s: %d", names[k], n_images(names[k]));
+              run.none.n == o->none_images && run.unseen.n == (o->evaluate ? 0 : o->unseen_images));
+    cr_expect(run.validation.n == o->validation_images && run.validation_none.n == o->validation_images);
+    cr_expect(same_set(&run.train, o, DEMO_TRAIN, DEMO_MIXED, 0, "train"));
+    cr_expect(same_set(&run.test, o, split, DEMO_SOME, 0, word));
+    cr_expect(same_set(&run.two, o, split, DEMO_TWO, 0, word));
+    cr_expect(same_set(&run.none, o, split, DEMO_NONE, 0, word));
+    cr_expect(same_set(&run.unseen, o, DEMO_TEST, DEMO_UNSEEN, 0, "test"));
+    /* images that tune are others than those of --evaluate validation */
+    cr_expect(same_set(&run.validation, o, DEMO_VALIDATION, DEMO_SOME, 50000, "validation"));
+    cr_expect(same_set(&run.validation_none, o, DEMO_VALIDATION, DEMO_NONE, 50000, "validation"));
+    for (int i = 0; i < run.none.n; i++) /* asked like the images with lesions */
+        cr_expect_str_eq(run.none.cases[i].prompt[DEMO_PROMPT_LOOK],
+                         run.test.cases[i % run.test.n].prompt[DEMO_PROMPT_LOOK]);
+    for (int k = 0; k < 5; k++) cr_expect_eq(n_images(names[k]), wanted[k], "%s: %d", names[k], n_images(names[k]));
     for (int s = 0; s < DEMO_STAGES; s++) {
         cr_expect_eq(run.r.stage[s].n, run.test.n);
         mcs_demo_score_free(&run.r.stage[s]);
     }
-    cr_expect(run.r.score && run.r.presence);
+    cr_expect(run.r.score && run.r.list[LIST_WORD].n == run.test.n && isnan(run.r.list[LIST_WORD].v[0]));
     mcs_demo_set_free(&run.train);
     mcs_demo_set_free(&run.test);
     mcs_demo_set_free(&run.two);
     mcs_demo_set_free(&run.none);
+    mcs_demo_set_free(&run.unseen);
+    mcs_demo_set_free(&run.validation);
+    mcs_demo_set_free(&run.validation_none);
     cr_expect(!run.none.cases && !run.none.n);
     mcs_arena_free(&run.arena);
 }
 
-/* ---- comparisons without a model ---- */
-
-struct flood {
-    int n, stack[DEMO_PIXELS];
-};
-
-/* Keeps the 8-connected component of at least 20 pixels with the greatest mean value. */
-static void keep_extreme(uint8_t *mask, const float *value)
-{
-    static struct flood f;
-    static int part[DEMO_PIXELS];
-    int n_parts = 0, best = 0;
-    double best_mean = -1;
-    memset(part, 0, sizeof part);
-    for (int start = 0; start < DEMO_PIXELS; start++) {
-        if (!mask[start] || part[start]) continue;
-        double sum = 0;
-        int area = 0;
-        part[start] = ++n_parts;
-        f.n = 0;
-        f.stack[f.n++] = start;
-        while (f.n) {
-            const int i = f.stack[--f.n], x = i % DEMO_SIZE, y = i / DEMO_SIZE;
-            sum += (double)value[i], area++;
-            for (int v = y - 1; v <= y + 1; v++)
-                for (int u = x - 1; u <= x + 1; u++) {
-                    const int k = v * DEMO_SIZE + u;
-                    if (u < 0 || v < 0 || u >= DEMO_SIZE || v >= DEMO_SIZE || !mask[k] || part[k]) continue;
-                    part[k] = n_parts;
-                    f.stack[f.n++] = k;
-                }
-        }
-        if (area >= 20 && sum / area > best_mean) best_mean = sum / area, best = n_parts;
-    }
-    for (int i = 0; i < DEMO_PIXELS; i++) mask[i] = best && part[i] == best;
-}
-
-static double baseline_dice(const struct demo_sample *s, int b)
-{
-    static uint8_t mask[DEMO_PIXELS], inside[DEMO_PIXELS];
-    static float value[DEMO_PIXELS], brain[DEMO_PIXELS];
-    float cut;
-    enum mcs_mask_state state;
-    int n = 0;
-    for (int k = 0; k < DEMO_PIXELS; k++) {
-        const int dx = k % DEMO_SIZE - DEMO_SIZE / 2, dy = k / DEMO_SIZE - DEMO_SIZE / 2;
-        value[k] = b % 2 ? 1 - s->image[k] / 255.0f : s->image[k] / 255.0f;
-        mask[k] = dx * dx + dy * dy <= 11 * 11; /* the blob baseline; overwritten for the others */
-        if (s->brain[k]) brain[n++] = value[k];
-    }
-    if (b < 4) {
-        cr_assert_eq(b < 2 ? mcs_threshold_otsu(brain, n, inside, &cut, &state)
-                           : mcs_threshold_kmeans(brain, n, inside, &cut, &state),
-                     MCS_OK);
-        for (int k = 0, j = 0; k < DEMO_PIXELS; k++) mask[k] = s->brain[k] ? inside[j++] : 0;
-        keep_extreme(mask, value);
-    }
-    return figure_dice(mask, s->truth[0], DEMO_PIXELS);
-}
-
-static void check_baselines(const struct demo_options *o, int n)
-{
-    static const char *const names[] = {"Otsu, brightest component", "Otsu, darkest component",
-                                        "2-means, brightest component", "2-means, darkest component",
-                                        "blob in the centre"};
-    struct demo_run run = {.o = o};
-    double total = 0;
-    cr_assert_eq(mcs_demo_set_make(&atlas, o, DEMO_TEST, DEMO_SOME, n, &run.test), MCS_OK);
-    cr_assert_eq(mcs_demo_baselines(&run), MCS_OK, "%s", mcs_error_message());
-    cr_assert_eq(run.r.n_baselines, 5);
-    for (int b = 0; b < 5; b++) {
-        double sum = 0;
-        for (int i = 0; i < n; i++) sum += baseline_dice(run.test.cases[i].sample, b) / n;
-        cr_expect_str_eq(run.r.baseline[b].name, names[b]);
-        cr_expect_float_eq(run.r.baseline[b].dice, sum, 1e-12, "%s: %g, recomputed %g", names[b],
-                           run.r.baseline[b].dice, sum);
-        total += sum;
-    }
-    cr_expect_gt(total, 0.02, "no baseline hits anything: the comparison says nothing");
-    mcs_demo_set_free(&run.test);
-}
-
-Test(demo_parts, sets_of_images_and_baselines)
+Test(demo_parts, sets_of_images)
 {
     struct demo_options o = {.output = folder, .data = mcs_demo_config_default()};
     o.seed = 5;
     open_folder();
     cr_assert_eq(mcs_demo_atlas_load(NULL, &atlas), MCS_OK, "%s", mcs_error_message());
-    o.train_images = 3, o.test_images = 2, o.retrieval_images = 4, o.two_images = 1, o.none_images = 2;
-    check_sets(&o, DEMO_TEST, "test", (const int[]){3, 4, 1, 2});
+    o.train_images = 3, o.test_images = 2, o.retrieval_images = 4, o.two_images = 1, o.none_images = 3;
+    o.unseen_images = 1, o.validation_images = 2;
+    check_sets(&o, DEMO_TEST, "test", (const int[]){3, 4, 1, 3, 1});
     remove_folder();
     snprintf(strrchr(folder, '_'), 8, "_XXXXXX");
     open_folder();
     o.test_images = 3, o.retrieval_images = 2, o.two_images = 0, o.none_images = 0, o.evaluate = 1;
-    check_sets(&o, DEMO_VALIDATION, "validation", (const int[]){3, 3, -1, -1});
+    check_sets(&o, DEMO_VALIDATION, "validation", (const int[]){3, 3, -1, -1, -1});
     remove_folder();
-    check_baselines(&o, 12);
     mcs_demo_atlas_free(&atlas);
 }

@@ -11,8 +11,10 @@
 static const struct mcs_option options[] = {
     {"output", 'o', MCS_FIELD(demo_command, o.output), .alias = "out", .def = "runs/demo", .value = "DIR",
      .help = "run folder"},
+    {"start", 0, MCS_FIELD(demo_command, o.start), .def = "masks", .choices = "masks|captions",
+     .help = "what the starting CLIP has seen: pixel masks of made objects, or images with captions alone"},
     {"clip", 0, MCS_FIELD(demo_command, o.clip), .value = "DIR",
-     .help = "starting CLIP; default: data/demo/clip here or beside the program"},
+     .help = "another starting CLIP; default: the one of --start, in data/demo here or beside the program"},
     {"sam", 0, MCS_FIELD(demo_command, o.sam), .value = "DIR",
      .help = "starting SAM; default: data/demo/sam, likewise"},
     {"atlas", 0, MCS_FIELD(demo_command, o.atlas), .value = "DIR",
@@ -21,7 +23,9 @@ static const struct mcs_option options[] = {
     {"gpus", 0, MCS_FIELD(demo_command, o.gpus), .def = "0", .lo = 0, .hi = 64, .value = "N",
      .help = "train CLIP and the network on N GPUs (with --device cpu: shares of its cores)"},
     {"seeds", 0, MCS_FIELD(demo_command, o.seeds), .def = "1", .lo = 1, .hi = 100, .value = "N",
-     .help = "runs with seeds SEED, SEED+1, ... and their means"},
+     .help = "runs with seeds SEED, SEED+1, ..., their means, and figures of all their images"},
+    {"choose", 0, MCS_FIELD(demo_command, o.choose),
+     .help = "measure every choice on validation slabs and write choices.csv, nothing else"},
     {"evaluate", 0, MCS_FIELD(demo_command, o.evaluate), .def = "test", .choices = "test|validation",
      .help = "slabs that are measured"},
     {"train-images", 0, MCS_FIELD(demo_command, o.train_images), .def = "2000", .lo = 2, .hi = 100000, .value = "N",
@@ -29,11 +33,15 @@ static const struct mcs_option options[] = {
     {"label-images", 0, MCS_FIELD(demo_command, o.label_images), .def = "500", .lo = 1, .hi = 100000, .value = "N",
      .help = "of these get pseudo-labels"},
     {"test-images", 0, MCS_FIELD(demo_command, o.test_images), .def = "100", .lo = 2, .hi = 100000, .value = "N",
-     .help = "images with one lesion"},
+     .help = "images with lesions"},
     {"two-images", 0, MCS_FIELD(demo_command, o.two_images), .def = "40", .lo = 0, .hi = 100000, .value = "N",
      .help = "images with two opposite lesions"},
     {"none-images", 0, MCS_FIELD(demo_command, o.none_images), .def = "100", .lo = 0, .hi = 100000, .value = "N",
-     .help = "images without a lesion"},
+     .help = "healthy images"},
+    {"unseen-images", 0, MCS_FIELD(demo_command, o.unseen_images), .def = "50", .lo = 0, .hi = 100000, .value = "N",
+     .help = "images with lesions of forms that no training saw"},
+    {"validation-images", 0, MCS_FIELD(demo_command, o.validation_images), .def = "60", .lo = 2, .hi = 100000,
+     .value = "N", .help = "images with lesions, and as many healthy ones, for all that is tuned"},
     {"retrieval-images", 0, MCS_FIELD(demo_command, o.retrieval_images), .def = "300", .lo = 2, .hi = 100000,
      .value = "N", .help = "pairs for retrieval"},
     {"finetune-steps", 0, MCS_FIELD(demo_command, o.finetune_steps), .def = "400", .lo = 1, .hi = 1000000, .value = "N",
@@ -62,6 +70,8 @@ static const struct mcs_option options[] = {
      .help = "least mean saliency of a component"},
     {"grow", 0, MCS_FIELD(demo_command, o.grow), .def = "0", .lo = 0, .hi = 64, .value = "PX",
      .help = "pixels added to each side of the boxes"},
+    {"presence", 0, MCS_FIELD(demo_command, o.presence), .def = "cosine", .choices = "cosine|contrast|iou",
+     .help = "score that tells images with the finding from those without"},
     {"cycles", 0, MCS_FIELD(demo_command, o.cycles), .def = "3", .lo = 1, .hi = 100, .value = "N",
      .help = "training cycles of the network"},
     {"cycle-steps", 0, MCS_FIELD(demo_command, o.cycle_steps), .def = "600", .lo = 5, .hi = 1000000, .value = "N",
@@ -74,7 +84,8 @@ static const struct mcs_option options[] = {
      .help = "patches per step"},
     {"network-lr", 0, MCS_FIELD(demo_command, o.network_lr), .def = "0.005", .lo = 0, .hi = 1, .value = "X",
      .help = "AdamW's rate at each restart"},
-    {"no-ceiling", 0, MCS_FIELD(demo_command, o.no_ceiling), .help = "leave out the network trained on true masks"},
+    {"ceiling", 0, MCS_FIELD(demo_command, o.ceiling),
+     .help = "train the network on true masks too, four times as long, for comparison"},
     {"checkpoint-every", 0, MCS_FIELD(demo_command, o.checkpoint_every), .def = "100", .lo = 0, .hi = 1000000,
      .value = "N", .help = "steps between checkpoints"},
     MCS_DEMO_CONFIG_OPTIONS(demo_command, o.data){0},
@@ -82,11 +93,12 @@ static const struct mcs_option options[] = {
 
 void mcs_demo_options_quick(struct demo_options *o)
 {
-    int64_t *const fields[] = {&o->train_images, &o->label_images,   &o->test_images, &o->two_images,
-                               &o->none_images,  &o->finetune_steps, &o->cycle_steps};
+    int64_t *const fields[] = {&o->train_images,      &o->label_images,   &o->test_images,
+                               &o->two_images,        &o->none_images,    &o->unseen_images,
+                               &o->validation_images, &o->finetune_steps, &o->cycle_steps};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = *fields[i] / 5 > 10 ? *fields[i] / 5 : 10;
     o->retrieval_images = o->retrieval_images > 100 ? 100 : o->retrieval_images;
-    o->no_ceiling = 1;
+    o->ceiling = 0;
 }
 
 /* Finds a shipped folder in the current folder or in the source tree that contains this program as build/mcsam. */
@@ -133,7 +145,14 @@ static enum mcs_status run(const void *command)
     enum mcs_status st;
     MCS_TRY(mcs_demo_config_check(&o->data));
     if (o->quick) mcs_demo_options_quick(o);
-    if (!o->clip) o->clip = shipped("data/demo/clip", clip);
+    if (!o->clip) {
+        const char *name = o->start == DEMO_START_CAPTIONS ? "data/demo/clip-captions" : "data/demo/clip";
+        o->clip = shipped(name, clip);
+        MCS_REQUIRE(mcs_folder_exists(o->clip), MCS_E_NOINPUT,
+                    "%s: no such folder, here or beside the program; it holds the starting CLIP of --start %s: name "
+                    "another one by --clip",
+                    name, o->start == DEMO_START_CAPTIONS ? "captions" : "masks");
+    }
     if (!o->sam) o->sam = shipped("data/demo/sam", sam);
     if (c.common.dry_run) {
         const long long n[] = {o->seeds, o->train_images, o->finetune_steps, o->cycles * o->cycle_steps,

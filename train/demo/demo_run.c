@@ -18,12 +18,10 @@
 
 static void run_close(struct demo_run *run)
 {
-    for (int i = 0; run->segmented && i < run->test.n; i++) mcs_segment_case_free(&run->segmented[i]);
-    free(run->segmented);
-    mcs_demo_set_free(&run->train);
-    mcs_demo_set_free(&run->test);
-    mcs_demo_set_free(&run->two);
-    mcs_demo_set_free(&run->none);
+    struct demo_set *const sets[] = {&run->train,      &run->test,           &run->two, &run->none, &run->unseen,
+                                     &run->validation, &run->validation_none};
+    mcs_demo_free_cases(run->segmented, run->test.n);
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) mcs_demo_set_free(sets[i]);
     for (int s = 0; s < DEMO_STAGES; s++) mcs_demo_score_free(&run->r.stage[s]);
     if (run->clip.params) mcs_clip_model_close(&run->clip);
     if (run->sam.params) mcs_sam_model_close(&run->sam);
@@ -77,24 +75,36 @@ static enum mcs_status run_open(struct demo_run *run, struct run_folder *folder)
     return mcs_run_save_config(folder);
 }
 
-enum { N_STAGES = 8 };
-static const char *const stage_names[N_STAGES] = {"data",      "baselines", "saliency before", "fine-tuning",
-                                                  "zero-shot", "controls",  "pseudo-labels",   "network"};
-static enum mcs_status (*const stage_runs[N_STAGES])(struct demo_run *) = {
-    mcs_demo_make_data, mcs_demo_baselines, mcs_demo_saliency_before, mcs_demo_finetune,
-    mcs_demo_zero_shot, mcs_demo_control,   mcs_demo_labels,          mcs_demo_network};
+struct stage {
+    const char *name;
+    enum mcs_status (*run)(struct demo_run *);
+};
+static const struct stage stages[] = {
+    {"data", mcs_demo_make_data},         {"saliency before", mcs_demo_saliency_before},
+    {"fine-tuning", mcs_demo_finetune},   {"zero-shot", mcs_demo_zero_shot},
+    {"prompts", mcs_demo_prompts},        {"baselines", mcs_demo_baselines},
+    {"healthy images", mcs_demo_healthy}, {"pseudo-labels", mcs_demo_labels},
+    {"network", mcs_demo_network}};
+enum { N_STAGES = sizeof stages / sizeof *stages };
+/* With --choose. */
+static const struct stage choosing[] = {
+    {"data", mcs_demo_make_data}, {"fine-tuning", mcs_demo_finetune}, {"choices", mcs_demo_choose}};
+enum { N_CHOOSING = sizeof choosing / sizeof *choosing };
 
 /* Runs all stages and stores their times, which include those of earlier runs of this demo. */
-static enum mcs_status run_stages(struct demo_run *run, struct demo_clock *clock)
+static enum mcs_status run_stages(struct demo_run *run, const struct stage *s, int n, struct demo_clock *clock)
 {
-    for (int i = 0; i < N_STAGES; i++) {
+    const char *names[DEMO_MAX_TIMES];
+    for (int i = 0; i < n; i++) names[i] = s[i].name;
+    MCS_TRY(mcs_demo_clock_open(clock, run->o->output, names, n));
+    for (int i = 0; i < n; i++) {
         MCS_TRY(mcs_stop_check());
         MCS_TRY(mcs_demo_clock_stage(clock, i));
-        MCS_TRY(stage_runs[i](run));
+        MCS_TRY(s[i].run(run));
     }
     MCS_TRY(mcs_demo_clock_stage(clock, -1));
-    for (int i = 0; i < N_STAGES; i++) {
-        run->r.time[run->r.n_times].name = stage_names[i];
+    for (int i = 0; i < n; i++) {
+        run->r.time[run->r.n_times].name = s[i].name;
         run->r.time[run->r.n_times++].seconds = clock->stage[i].seconds;
     }
     return MCS_OK;
@@ -110,8 +120,11 @@ enum mcs_status mcs_demo_run(const struct demo_options *o)
     MCS_TRY_GOTO(check_paths(o), st, done);
     MCS_TRY_GOTO(mcs_run_open(&o->command, o->output, NULL, &folder), st, done);
     MCS_TRY_GOTO(run_open(&run, folder), st, done);
-    MCS_TRY_GOTO(mcs_demo_clock_open(&clock, o->output, stage_names, N_STAGES), st, done);
-    MCS_TRY_GOTO(run_stages(&run, &clock), st, done);
+    if (o->choose) {
+        st = run_stages(&run, choosing, N_CHOOSING, &clock);
+        goto done;
+    }
+    MCS_TRY_GOTO(run_stages(&run, stages, N_STAGES, &clock), st, done);
     MCS_TRY_GOTO(mcs_demo_write_results(&run, mcs_demo_clock_total(&clock)), st, done);
     MCS_TRY_GOTO(mcs_path(path, "%s/report.html", o->output), st, done);
     MCS_TRY_GOTO(mcs_report_write(o->output, path), st, done);

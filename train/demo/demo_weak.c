@@ -1,5 +1,5 @@
-/* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble and uncertainty, and the
- * upper bound by training on true masks ("ceiling"). */
+/* The demo's weak supervision: a network trained in cycles on the pseudo-labels, its ensemble and uncertainty, and
+ * a reference that is trained on true masks for longer ("ceiling"). */
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -8,16 +8,18 @@
 #include "infer/metrics/metrics.h"
 #include "infer/unet/ensemble.h"
 #include "infer/weights.h"
-#include "train/demo/demo_run.h"
+#include "train/demo/demo_results.h"
 #include "train/run/process_group.h"
 #include "train/unet/unet_train.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 enum {
     NETWORK_STAGES = 5, /* resolution levels: 128 pixels down to 8 */
+    CEILING_TIMES = 4,  /* a reference that stopped early would be no ceiling */
     EPOCH_STEPS = 1,    /* so that the options of the cycles count steps */
     BAND_PX = 2         /* auroc_outside_band leaves out pixels this close to a border of either mask */
 };
@@ -27,7 +29,9 @@ static enum mcs_status make_cases(const struct demo_run *run, int true_masks, st
     mcs_unet_cases_init(cases, 1, 2);
     for (int i = 0; i < run->n_labelled; i++) {
         const struct demo_case *c = &run->train.cases[run->labelled[i]];
-        MCS_TRY(mcs_unet_cases_add_image(cases, c->stem, &c->image, true_masks ? c->sample->truth[0] : run->label[i]));
+        uint8_t truth[DEMO_PIXELS];
+        mcs_demo_truth_all(c, truth);
+        MCS_TRY(mcs_unet_cases_add_image(cases, c->stem, &c->image, true_masks ? truth : run->label[i]));
     }
     return MCS_OK;
 }
@@ -99,7 +103,7 @@ static enum mcs_status train(struct demo_run *run, const char *name, int true_ma
     enum mcs_status st;
     MCS_TRY(mcs_path(folder, "%s/%s", o->output, name));
     struct unet_train_options t = {.cycle = {.form = o->form[MCS_FORM_TRAIN],
-                                             .epochs = o->cycles * o->cycle_steps,
+                                             .epochs = o->cycles * o->cycle_steps * (true_masks ? CEILING_TIMES : 1),
                                              .iterations = EPOCH_STEPS,
                                              .cycles = o->cycles,
                                              .checkpoints = o->cycle_checkpoints,
@@ -138,20 +142,20 @@ done:
     return st;
 }
 
-/* Mean probabilities of the test images for each choice g: prob[g] (n, 2, H, W). */
-static enum mcs_status predict(struct demo_run *run, const char *name, const enum ensemble_choice *choices,
-                               int n_choices, float **prob)
+/* Mean probabilities of a set's images for each choice g: prob[g] (n, 2, H, W). */
+static enum mcs_status predict(struct demo_run *run, const char *name, const struct demo_set *set,
+                               const enum ensemble_choice *choices, int n_choices, float **prob)
 {
     struct ensemble e = {0};
     char folder[MCS_PATH_BYTES];
-    const int64_t n = run->test.n;
+    const int64_t n = set->n;
     const struct sliding_options o = mcs_sliding_defaults();
-    float *images = malloc((size_t)(n * DEMO_PIXELS) * sizeof *images);
+    float *images = malloc((size_t)(n * DEMO_PIXELS + 1) * sizeof *images);
     enum mcs_status st;
     MCS_REQUIRE(images, MCS_E_NOMEM, "no memory for %lld images", (long long)n);
     MCS_TRY_GOTO(mcs_path(folder, "%s/%s", run->o->output, name), st, done);
     for (int64_t i = 0; i < n; i++)
-        mcs_ensemble_normalise(run->test.cases[i].sample->image, NULL, DEMO_PIXELS, 1, images + i * DEMO_PIXELS);
+        mcs_ensemble_normalise(set->cases[i].sample->image, NULL, DEMO_PIXELS, 1, images + i * DEMO_PIXELS);
     MCS_TRY_GOTO(mcs_ensemble_open(folder, choices, n_choices, &run->device, &e), st, done);
     st = mcs_ensemble_predict(&e, &o, images, n, DEMO_SIZE, DEMO_SIZE, choices, n_choices, prob);
 done:
@@ -160,28 +164,48 @@ done:
     return st;
 }
 
+/* Dice of all cycles' mean prediction with all lesions of each image of a set; of a healthy image 1 where anything is
+ * found. folder NULL: masks are not written. */
+static enum mcs_status predict_set(struct demo_run *run, const char *name, const struct demo_set *set,
+                                   enum demo_list list, const char *folder)
+{
+    const enum ensemble_choice all = ENSEMBLE_ALL;
+    float *prob = malloc((size_t)set->n * 2 * DEMO_PIXELS * sizeof *prob + 1);
+    enum mcs_status st = MCS_OK;
+    MCS_REQUIRE(prob, MCS_E_NOMEM, "no memory for %d predictions", set->n);
+    if (set->n) MCS_TRY_GOTO(predict(run, name, set, &all, 1, &prob), st, done);
+    for (int i = 0; i < set->n; i++) {
+        uint8_t mask[DEMO_PIXELS], truth[DEMO_PIXELS];
+        mcs_prob_labels(prob + (int64_t)i * 2 * DEMO_PIXELS, 2, DEMO_PIXELS, 0, mask);
+        mcs_demo_truth_all(&set->cases[i], truth);
+        run->r.list[list].v[i] =
+            set->cases[i].sample->n_lesions ? mcs_demo_dice(mask, truth) : memchr(mask, 1, DEMO_PIXELS) != NULL;
+        if (folder) MCS_TRY_GOTO(mcs_demo_write_mask(run, folder, set->cases[i].stem, mask), st, done);
+    }
+done:
+    free(prob);
+    return st;
+}
+
 /* Scores one group of checkpoints. The full ensemble is the result of the stage "network", so its masks are written. */
 static enum mcs_status score_average(struct demo_run *run, enum demo_average average, const float *prob)
 {
     struct error_pool pool = {0};
-    double *dice = calloc((size_t)run->test.n + 1, sizeof *dice);
+    double *dice = run->r.list[mcs_demo_average_lists[average]].v;
     enum mcs_status st = MCS_OK;
-    MCS_REQUIRE(dice, MCS_E_NOMEM, "no memory for the scores of %d images", run->test.n);
     for (int i = 0; i < run->test.n; i++) {
         const struct demo_case *c = &run->test.cases[i];
         const float *p = prob + (int64_t)i * 2 * DEMO_PIXELS;
-        uint8_t mask[DEMO_PIXELS];
+        uint8_t mask[DEMO_PIXELS], truth[DEMO_PIXELS];
         float bits[DEMO_PIXELS];
         mcs_prob_labels(p, 2, DEMO_PIXELS, 0, mask);
+        mcs_demo_truth_all(c, truth);
         MCS_TRY_GOTO(mcs_entropy_map(p, 2, DEMO_PIXELS, bits), st, done);
-        MCS_TRY_GOTO(mcs_error_pool_add(&pool, bits, mask, c->sample->truth[0], DEMO_SIZE, DEMO_SIZE, BAND_PX), st,
-                     done);
-        const struct mask_counts counts = mcs_metrics_count(mask, c->sample->truth[0], DEMO_PIXELS);
-        dice[i] = mcs_metrics_dice(&counts);
-        run->r.average_dice[average] += dice[i] / run->test.n;
+        MCS_TRY_GOTO(mcs_error_pool_add(&pool, bits, mask, truth, DEMO_SIZE, DEMO_SIZE, BAND_PX), st, done);
+        dice[i] = mcs_demo_dice(mask, truth);
         if (average != AVERAGE_ALL) continue;
         run->r.score[i] = mcs_uncertainty_score_area(bits, mask, DEMO_PIXELS); /* reason: docs/cli.md, demo */
-        MCS_TRY_GOTO(mcs_demo_score_add(&run->r.stage[STAGE_NETWORK], i, mask, c->sample->truth[0]), st, done);
+        MCS_TRY_GOTO(mcs_demo_score_add(&run->r.stage[STAGE_NETWORK], i, mask, truth), st, done);
         MCS_TRY_GOTO(mcs_demo_write_mask(run, "stages/network", c->stem, mask), st, done);
         MCS_TRY_GOTO(mcs_demo_write_map(run, "stages/entropy", c->stem, bits, 255), st, done);
     }
@@ -189,29 +213,6 @@ static enum mcs_status score_average(struct demo_run *run, enum demo_average ave
     if (average == AVERAGE_ALL) st = mcs_spearman(run->r.score, dice, run->test.n, &run->r.rank_correlation);
 done:
     mcs_error_pool_free(&pool);
-    free(dice);
-    return st;
-}
-
-/* The upper bound: mean Dice of the test images by a network trained on the true masks. */
-static enum mcs_status ceiling(struct demo_run *run)
-{
-    const enum ensemble_choice all = ENSEMBLE_ALL;
-    char sha256[65];
-    float *prob = malloc((size_t)run->test.n * 2 * DEMO_PIXELS * sizeof *prob);
-    enum mcs_status st;
-    MCS_REQUIRE(prob, MCS_E_NOMEM, "no memory for the ceiling");
-    MCS_TRY_GOTO(train(run, "ceiling", 1, sha256), st, done);
-    MCS_TRY_GOTO(predict(run, "ceiling", &all, 1, &prob), st, done);
-    run->r.ceiling = 0;
-    for (int i = 0; i < run->test.n; i++) {
-        uint8_t mask[DEMO_PIXELS];
-        mcs_prob_labels(prob + (int64_t)i * 2 * DEMO_PIXELS, 2, DEMO_PIXELS, 0, mask);
-        const struct mask_counts c = mcs_metrics_count(mask, run->test.cases[i].sample->truth[0], DEMO_PIXELS);
-        run->r.ceiling += mcs_metrics_dice(&c) / run->test.n;
-    }
-done:
-    free(prob);
     return st;
 }
 
@@ -219,16 +220,20 @@ enum mcs_status mcs_demo_network(struct demo_run *run)
 {
     static const enum ensemble_choice choices[DEMO_AVERAGES] = {ENSEMBLE_LAST, ENSEMBLE_LAST_CYCLE, ENSEMBLE_ALL};
     const size_t one = (size_t)run->test.n * 2 * DEMO_PIXELS;
+    char sha256[65];
     float *prob[DEMO_AVERAGES];
     enum mcs_status st;
     prob[0] = malloc(DEMO_AVERAGES * one * sizeof **prob);
     MCS_REQUIRE(prob[0], MCS_E_NOMEM, "no memory for %d predictions", run->test.n);
     for (int a = 1; a < DEMO_AVERAGES; a++) prob[a] = prob[a - 1] + one;
     MCS_TRY_GOTO(train(run, "network", 0, run->r.network_sha256), st, done);
-    MCS_TRY_GOTO(predict(run, "network", choices, DEMO_AVERAGES, prob), st, done);
+    MCS_TRY_GOTO(predict(run, "network", &run->test, choices, DEMO_AVERAGES, prob), st, done);
     for (int a = 0; a < DEMO_AVERAGES; a++) MCS_TRY_GOTO(score_average(run, (enum demo_average)a, prob[a]), st, done);
-    run->r.ceiling = NAN;
-    if (!run->o->no_ceiling) st = ceiling(run);
+    MCS_TRY_GOTO(predict_set(run, "network", &run->unseen, LIST_UNSEEN_WEAK, "stages/unseen_network"), st, done);
+    MCS_TRY_GOTO(predict_set(run, "network", &run->none, LIST_WEAK_NONE, "stages/healthy_network"), st, done);
+    if (!run->o->ceiling) goto done;
+    MCS_TRY_GOTO(train(run, "ceiling", 1, sha256), st, done);
+    st = predict_set(run, "ceiling", &run->test, LIST_CEILING, NULL);
 done:
     free(prob[0]);
     return st;
