@@ -4,7 +4,8 @@
 
 #include <jansson.h>
 
-/* tests/golden/NAME, or any file by its absolute path, which may be gzip-compressed. A new reference; aborts the test if it cannot be read. */
+/* tests/golden/NAME, or any file by its absolute path, which may be gzip-compressed. A new reference; aborts the test
+ * if it cannot be read. */
 json_t *golden_json(const char *name);
 /* Fails the test, naming the first place that differs ("run 3/configurations/2d/batch_size"), unless got equals want:
  * texts, truth values, keys and lengths the same; numbers within tolerance * max(1, |want|), exactly where want is an
