@@ -279,6 +279,7 @@ static const struct {
     {"engine/cuda/cuda.c", "table of the ops, filled once"},
     {"engine/cuda/vendor_dnn.c", "functions of a library loaded once"},
     {"engine/cuda/vendor_nccl.c", "functions of a library loaded once"},
+    {"data/image/window.c", "--window: the values that images show black and white"},
     {"data/io/hdf5_read.c", "HDF5 allows one thread at a time"},
     {"data/run/run_folder.c", "the open runs, among which the store finds that of a file"},
     {"data/run/run_record.c", "cache of the records read last"},

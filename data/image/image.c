@@ -1,8 +1,12 @@
 /* Image functions that do not depend on a format. */
 #include "data/image/image.h"
+#include "data/image/picture.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
+#include "engine/base/log.h"
 #include "engine/base/memory.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,8 +52,7 @@ void mcs_image_free(struct image *img)
     memset(img, 0, sizeof *img);
 }
 
-/* Converts in place to 1 or 3 channels; 0: keeps them. */
-static enum mcs_status convert(struct image *img, int channels)
+enum mcs_status mcs_image_convert(struct image *img, int channels)
 {
     struct image other;
     int64_t n = (int64_t)img->width * img->height;
@@ -68,43 +71,76 @@ static enum mcs_status convert(struct image *img, int channels)
     return MCS_OK;
 }
 
-/* The formats by their first bytes. */
-static const struct {
-    const char *signature;
-    int n;
-    enum mcs_status (*decode)(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
-} formats[] = {{"\x89PNG\r\n\x1a\n", 8, mcs_png_decode}, {"\xff\xd8\xff", 3, mcs_jpeg_decode}};
-enum { N_FORMATS = sizeof formats / sizeof *formats };
-
 enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels,
                                  struct image *img)
 {
-    int k = 0;
+    struct picture p;
+    const struct window w = mcs_window_used();
+    const int png = n_bytes >= 8 && !memcmp(bytes, "\x89PNG\r\n\x1a\n", 8);
+    const int jpeg = n_bytes >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3);
+    memset(img, 0, sizeof *img);
+    MCS_REQUIRE(png || jpeg, MCS_E_DATA, "%s: neither a PNG nor a JPEG by its first bytes", name);
+    MCS_TRY(png ? mcs_png_picture(name, bytes, n_bytes, &p) : mcs_jpeg_picture(name, bytes, n_bytes, &p));
+    const enum mcs_status st = mcs_picture_to_image(name, &p, &w, want_channels, img);
+    mcs_picture_free(&p);
+    if (st != MCS_OK) mcs_image_free(img);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
 
+/* Notes of the first images are told, those of thousands are not. */
+static void tell(const char *path, const struct picture *p)
+{
+    enum { MOST_TOLD = 10 };
+    static atomic_int n_told;
+    if (!p->notes[0]) return;
+    const int n = atomic_fetch_add(&n_told, 1);
+    if (n < MOST_TOLD) mcs_log("%s: %s", path, p->notes);
+    if (n == MOST_TOLD) mcs_log("notes about further images are left out; mcsam info FILE has them");
+}
+
+enum mcs_status mcs_image_read_upright(const char *path, struct picture *p)
+{
+    MCS_TRY(mcs_picture_read(path, NULL, p));
+    const enum mcs_status st = mcs_picture_upright(p);
+    if (st == MCS_OK)
+        tell(path, p);
+    else
+        mcs_picture_free(p);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+/* A picture of 8 bits gives its values to the image instead of a copy of them. */
+static int take_over(struct picture *p, int windowed, struct image *img)
+{
+    if (windowed || p->palette || p->inverted || p->nz != 1 || (p->channels != 1 && p->channels != 3)) return 0;
+    *img = (struct image){p->nx, p->ny, p->channels, p->values};
+    p->values = NULL;
+    return 1;
+}
+
+enum mcs_status mcs_image_of_picture(const char *path, struct picture *p, int want_channels, struct image *img)
+{
+    const struct window w = mcs_window_used();
+    double low, high;
+    int windowed = 1;
     memset(img, 0, sizeof *img);
     MCS_REQUIRE(want_channels == 0 || want_channels == 1 || want_channels == 3, MCS_E_SHAPE, "%s: %d channels wanted",
-                name, want_channels);
-    while (k < N_FORMATS &&
-           !(n_bytes >= formats[k].n && memcmp(bytes, formats[k].signature, (size_t)formats[k].n) == 0))
-        k++;
-    MCS_REQUIRE(k < N_FORMATS, MCS_E_DATA, "%s: neither a PNG nor a JPEG by its first bytes", name);
-    MCS_TRY(formats[k].decode(name, bytes, n_bytes, img));
-    const enum mcs_status st = convert(img, want_channels);
+                path, want_channels);
+    if (p->type == MCS_PICTURE_U8) MCS_TRY(mcs_window_of(path, p, &w, &windowed, &low, &high));
+    enum mcs_status st = take_over(p, windowed, img) ? mcs_image_convert(img, want_channels)
+                                                     : mcs_picture_to_image(path, p, &w, want_channels, img);
     if (st != MCS_OK) mcs_image_free(img);
-    return st;
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
 
 enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img)
 {
-    char *bytes;
-    int64_t n_bytes;
-
+    struct picture p;
     memset(img, 0, sizeof *img);
-    MCS_TRY(mcs_file_read(path, MCS_IMAGE_FILE_BYTES, &bytes, &n_bytes));
-    enum mcs_status st = mcs_image_decode(path, bytes, n_bytes, want_channels, img);
-    free(bytes);
-    MCS_TRY(st);
-    return MCS_OK;
+    MCS_TRY(mcs_image_read_upright(path, &p));
+    const enum mcs_status st = mcs_image_of_picture(path, &p, want_channels, img);
+    mcs_picture_free(&p);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }
 
 enum mcs_status mcs_image_write_png(const char *path, const struct image *img)

@@ -1,5 +1,6 @@
-/* Images in memory, read from PNG and JPEG and written as PNG; resampling (volumes are in data/image/volume.h). Readers
- * treat every byte as hostile: bounded, overflow-checked, one clear error naming the file. */
+/* Images in memory, of 8 bits, read from any format and written as PNG; resampling (volumes are in
+ * data/image/volume.h). Readers treat every byte as hostile: bounded, overflow-checked, one clear error naming the
+ * file. */
 #ifndef MCS_IMAGE_H
 #define MCS_IMAGE_H
 
@@ -15,14 +16,24 @@ struct image {
 
 enum { MCS_IMAGE_FILE_BYTES = 1 << 30 }; /* a larger file is refused */
 
-/* Reads PNG or JPEG, recognised by content. want_channels 0 keeps 1 or 3 as stored (alpha dropped, palette expanded), 1
- * or 3 converts (RGB -> grey as Pillow's "L": (19595 R + 38470 G + 7471 B + 32768) >> 16). 16-bit PNG keeps its high
- * byte, with a warning. EXIF orientation is not applied. E_NOINPUT: no such file; E_DATA: not an image, damaged,
- * truncated or more than 2^28 pixels; E_IO: unreadable. Release with mcs_image_free. */
+struct picture; /* data/image/picture.h */
+
+/* Reads an image of any format of the table of readers (data/image/picture.h), recognised by content, as 8 bits.
+ * want_channels 0 keeps 1 or 3 (alpha dropped, palette expanded), 1 or 3 converts (RGB -> grey as Pillow's "L": (19595
+ * R
+ * + 38470 G + 7471 B + 32768) >> 16). Deeper values go through the process's window (data/image/window.h). EXIF
+ * orientation is applied and told. E_NOINPUT: no such file; E_DATA: not an image, several slices, damaged, truncated or
+ * more than 2^28 pixels; E_IO: unreadable. Release with mcs_image_free. */
 enum mcs_status mcs_image_read(const char *path, int want_channels, struct image *img);
-/* The same from bytes in memory; `name` is used in messages. */
+/* The same of a PNG or JPEG in memory, without orientation; `name` is used in messages. */
 enum mcs_status mcs_image_decode(const char *name, const void *bytes, int64_t n_bytes, int want_channels,
                                  struct image *img);
+/* The two steps of mcs_image_read: the picture upright, whose notes are told, and the image of it, which may take over
+ * the values of *p; *p is released by the caller all the same. */
+enum mcs_status mcs_image_read_upright(const char *path, struct picture *p);
+enum mcs_status mcs_image_of_picture(const char *path, struct picture *p, int want_channels, struct image *img);
+/* Converts in place to 1 or 3 channels; 0: keeps them. */
+enum mcs_status mcs_image_convert(struct image *img, int channels);
 enum mcs_status mcs_image_alloc(struct image *img, int width, int height, int channels); /* zeroed */
 void mcs_image_free(struct image *img);
 /* Writes a PNG whole or not at all (temporary name, sync, rename). The same pixels give the same bytes. */
@@ -69,10 +80,7 @@ struct map2 {
 enum mcs_status mcs_map_alloc(struct map2 *m, int width, int height); /* zeroed */
 void mcs_map_free(struct map2 *m);
 
-/* The decoders of mcs_image_decode: one format each, channels as stored. */
-enum mcs_status mcs_png_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
-/* The alpha channel of a PNG that has one, (height,width,1). */
-enum mcs_status mcs_png_decode_alpha(const char *name, const void *bytes, int64_t n_bytes, struct image *alpha);
+/* The pixels of a JPEG, 1 or 3 channels, for mcs_jpeg_picture. */
 enum mcs_status mcs_jpeg_decode(const char *name, const void *bytes, int64_t n_bytes, struct image *img);
 /* E_DATA for sizes beyond the limit; called before anything is allocated. */
 enum mcs_status mcs_image_check_size(const char *name, int64_t width, int64_t height);

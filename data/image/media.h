@@ -6,8 +6,8 @@
 #include "data/io/file.h"
 
 #define MCS_LOSSY_ENDINGS ".jpg;.jpeg"
-#define MCS_IMAGE_ENDINGS ".png;" MCS_LOSSY_ENDINGS
-#define MCS_VOLUME_ENDINGS ".nii;.nii.gz"
+#define MCS_IMAGE_ENDINGS ".png;.bmp;.tif;.tiff;.jp2;.j2k;.dcm;" MCS_LOSSY_ENDINGS
+#define MCS_VOLUME_ENDINGS ".nii;.nii.gz;.nrrd;.nhdr;.mha;.mhd"
 #define MCS_MEDIA_ENDINGS MCS_IMAGE_ENDINGS ";" MCS_VOLUME_ENDINGS
 
 static inline int mcs_media_is_image(const char *path)

@@ -153,14 +153,20 @@ static const struct reader {
 };
 enum { N_READERS = sizeof readers / sizeof *readers };
 
-/* The names of all formats, for messages: "PNG, JPEG, npy, NIfTI". */
-static const char *all_names(char *dst, int dst_bytes)
+/* Formats that are known and not read. */
+static const struct {
+    const char *signature;
+    int n, at;
+    const char *name;
+} unread[] = {{"GIF8", 4, 0, "GIF"}, {"WEBP", 4, 8, "WebP"}, {"ftyp", 4, 4, "HEIC or a film"}, {"%PDF", 4, 0, "PDF"},
+              {"8BPS", 4, 0, "PSD"}, {"BZh", 3, 0, "bzip2"}, {"\x89HDF", 4, 0, "HDF5"},        {"PK\3\4", 4, 0, "zip"}};
+
+static enum mcs_status refuse(const char *path, const struct head *h)
 {
-    int at = 0;
-    *dst = 0;
-    for (int k = 0; k < N_READERS && at < dst_bytes; k++)
-        at += snprintf(dst + at, (size_t)(dst_bytes - at), "%s%s", k ? ", " : "", readers[k].name);
-    return dst;
+    for (size_t k = 0; k < sizeof unread / sizeof *unread; k++)
+        MCS_REQUIRE(memcmp(h->bytes + unread[k].at, unread[k].signature, (size_t)unread[k].n) != 0, MCS_E_DATA,
+                    "%s: %s, which is not read; save it as PNG, TIFF or NIfTI", path, unread[k].name);
+    return MCS_FAIL(MCS_E_DATA, "%s: neither an image nor a volume by its first bytes", path);
 }
 
 static enum mcs_status read_head(const char *path, struct head *h)
@@ -198,12 +204,10 @@ int mcs_picture_known(const char *path, const char **format)
 enum mcs_status mcs_picture_read(const char *path, const struct picture_choice *choice, struct picture *p)
 {
     struct head h;
-    char names[256];
     memset(p, 0, sizeof *p);
     MCS_TRY(read_head(path, &h));
     const struct reader *r = reader_of(path, &h);
-    MCS_REQUIRE(r, MCS_E_DATA, "%s: none of the formats that are read, by its first bytes: %s", path,
-                all_names(names, sizeof names));
+    if (!r) return refuse(path, &h);
     const enum mcs_status st = r->read(path, choice, p);
     if (st != MCS_OK) {
         mcs_picture_free(p);

@@ -1,27 +1,33 @@
 /* Images as Pillow holds them before they are converted to RGB, and Image.resize on them. */
 #include "data/image/image.h"
 
-#include "data/io/file.h"
+#include "data/image/picture.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { PNG_COLOUR_AT = 25, PNG_DEPTH_AT = 24, GREY = 0, INDEXED = 3, GREY_ALPHA = 4, RGB_ALPHA = 6 };
+/* The last of 2 or 4 channels, as 8 bits. */
+static enum mcs_status take_alpha(const struct picture *p, struct image *alpha)
+{
+    const int64_t n = (int64_t)p->nx * p->ny;
+    const int shift = p->type == MCS_PICTURE_U16 ? 8 : 0;
+    if ((p->channels != 2 && p->channels != 4) || (p->type != MCS_PICTURE_U8 && p->type != MCS_PICTURE_U16) ||
+        p->nz != 1)
+        return MCS_OK;
+    MCS_TRY(mcs_image_alloc(alpha, p->nx, p->ny, 1));
+    for (int64_t i = 0; i < n; i++)
+        alpha->pixels[i] = (uint8_t)((int)mcs_picture_value(p, i * p->channels + p->channels - 1) >> shift);
+    return MCS_OK;
+}
 
 enum mcs_status mcs_image_read_stored(const char *path, struct stored_image *s)
 {
-    char *bytes;
-    int64_t n_bytes;
-
+    struct picture p;
     memset(s, 0, sizeof *s);
-    MCS_TRY(mcs_file_read(path, MCS_IMAGE_FILE_BYTES, &bytes, &n_bytes));
-    enum mcs_status st = mcs_image_decode(path, bytes, n_bytes, 0, &s->img);
-    if (st == MCS_OK && n_bytes > PNG_COLOUR_AT && !memcmp(bytes, "\x89PNG", 4)) { /* its header was valid */
-        const int colour = bytes[PNG_COLOUR_AT], depth = bytes[PNG_DEPTH_AT];
-        s->nearest = colour == INDEXED || (colour == GREY && depth == 1);
-        if (colour == GREY_ALPHA || colour == RGB_ALPHA) st = mcs_png_decode_alpha(path, bytes, n_bytes, &s->alpha);
-    }
-    free(bytes);
+    MCS_TRY(mcs_image_read_upright(path, &p));
+    s->nearest = p.palette || (p.channels == 1 && p.bits == 1);
+    enum mcs_status st = take_alpha(&p, &s->alpha);
+    if (st == MCS_OK) st = mcs_image_of_picture(path, &p, 0, &s->img);
+    mcs_picture_free(&p);
     if (st != MCS_OK) mcs_stored_free(s);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
 }

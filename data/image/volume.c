@@ -1,6 +1,6 @@
 /* NIfTI files as volumes: finding paired files, checking sizes against memory, and reading the voxels. */
 #include "data/image/volume.h"
-#include "data/image/media.h"
+#include "data/image/image.h"
 #include "data/image/nifti.h"
 #include "data/image/picture.h"
 #include "data/io/bounds.h"
@@ -158,7 +158,7 @@ static enum mcs_status read_pair(struct gzip_input *header, const char *path, co
 {
     char image_path[MCS_PATH_BYTES];
     struct gzip_input *in = NULL;
-    MCS_REQUIRE(!mcs_media_is_volume(path), MCS_E_DATA,
+    MCS_REQUIRE(mcs_file_has_ending(path, ".hdr;.hdr.gz;.img;.img.gz"), MCS_E_DATA,
                 "%s: its header (ni1 or ni2) says that its voxels lie in another file: name it .hdr, beside an .img",
                 path);
     /* Read to the end of the header's file, so that gzip's checksum is compared. */
@@ -231,13 +231,27 @@ enum mcs_status mcs_nifti_picture(const char *path, struct picture *p)
     return MCS_OK;
 }
 
+static enum mcs_status read_other(const char *path, struct volume *v)
+{
+    struct picture p;
+    MCS_TRY(mcs_image_read_upright(path, &p));
+    const enum mcs_status st = mcs_volume_of_picture(path, &p, v);
+    mcs_picture_free(&p);
+    return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
 enum mcs_status mcs_volume_read(const char *path, struct volume *v)
 {
     struct target t = {.volume = v};
     memset(v, 0, sizeof *v);
-    const int nifti = mcs_file_has_ending(path, MCS_VOLUME_ENDINGS ";.hdr;.hdr.gz;.img;.img.gz");
-    if (!nifti && mcs_file_exists(path))
-        return MCS_FAIL(MCS_E_DATA, "%s: no NIfTI file by its name; want .nii, .nii.gz or .hdr with .img", path);
+    const char *format;
+    if (!mcs_picture_known(path, &format)) {
+        struct gzip_input *in; /* why it cannot be opened is told */
+        MCS_TRY(mcs_gzip_open(path, &in));
+        mcs_gzip_close(in);
+        return MCS_FAIL(MCS_E_DATA, "%s: none of the formats of volumes, by its first bytes", path);
+    }
+    if (strcmp(format, "NIfTI") != 0) return read_other(path, v);
     const enum mcs_status st = read_target(path, &t, v->spacing);
     v->header = t.header;
     if (st != MCS_OK) {

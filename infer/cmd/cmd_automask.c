@@ -1,5 +1,6 @@
 /* mcsam automask: masks of everything in images, from SAM prompted by a grid of points. */
 #include "data/image/media.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/run/run_folder.h"
@@ -17,6 +18,7 @@
 
 struct automask_command {
     struct mcs_common common;
+    const char *window;
     const char *model, *input, *output, *preprocess;
     struct sam_embeddings embeddings;
     int64_t points_per_side, points_per_batch, crop_n_layers, crop_points_downscale, min_region_area;
@@ -60,6 +62,9 @@ static const struct mcs_option options[] = {
      .help = "write each image's embedding to DIR/STEM.safetensors"},
     {"embeddings", 0, MCS_FIELD(automask_command, embeddings.load), .value = "DIR",
      .help = "read them instead of encoding the images"},
+    {"window", 0, MCS_FIELD(automask_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -285,6 +290,7 @@ static enum mcs_status run(const void *command)
     const struct automask_command *c = command;
     struct device d;
     struct sam_model m;
+    MCS_TRY(mcs_window_use(c->window));
     MCS_TRY(check_paths(c));
     MCS_TRY(mcs_device_open(&c->common.device, &d));
     enum mcs_status st = mcs_sam_model_open_hashing(c->model, &d, &m);

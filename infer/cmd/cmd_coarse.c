@@ -1,5 +1,6 @@
 /* mcsam coarse: from saliency maps to coarse masks, boxes and points. */
 #include "data/image/media.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/cli/config.h"
@@ -14,6 +15,7 @@
 
 struct coarse_command {
     struct mcs_common common;
+    const char *window;
     const char *input, *output, *threshold, *rank, *boxes, *model, *images, *text, *prompts;
     int64_t keep, min_area, grow, points, negative_points;
     double min_confidence;
@@ -49,6 +51,9 @@ static const struct mcs_option options[] = {
      .help = "points inside each component"},
     {"negative-points", 0, MCS_FIELD(coarse_command, negative_points), .def = "0", .lo = 0, .hi = 1000000, .value = "N",
      .help = "points outside the mask"},
+    {"window", 0, MCS_FIELD(coarse_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -189,6 +194,7 @@ static enum mcs_status run(const void *command)
     const struct coarse_command *c = command;
     struct coarse_options o;
     struct device d;
+    MCS_TRY(mcs_window_use(c->window));
     MCS_TRY(resolve(c, &o));
     MCS_TRY(check_paths(c));
     if (c->common.dry_run) return plan(c);

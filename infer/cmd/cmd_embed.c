@@ -1,5 +1,6 @@
 /* mcsam embed: CLIP embeddings of images and texts, as HDF5. */
 #include "data/image/media.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/io/store.h"
 #include "engine/base/escape.h"
@@ -19,6 +20,7 @@ enum { CHUNK = 64, MAX_TEXT_BYTES = 1 << 30 };
 
 struct embed_command {
     struct mcs_common common;
+    const char *window;
     const char *model, *images, *texts, *output;
     int raw, whole, checksum;
 };
@@ -33,6 +35,9 @@ static const struct mcs_option options[] = {
      .help = "stretch the whole image over the square instead of cropping its centre"},
     {"checksum", 0, MCS_FIELD(embed_command, checksum),
      .help = "print a number per embedding, to compare with open_clip's: sum of e[0], -e[1], e[2], -e[3], .."},
+    {"window", 0, MCS_FIELD(embed_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -351,6 +356,7 @@ static enum mcs_status run(const void *options)
     struct clip_model m = {0};
     struct file_list files = {0};
     enum mcs_status st = MCS_OK;
+    MCS_TRY(mcs_window_use(c->window));
     MCS_REQUIRE(c->images || c->texts, MCS_E_USAGE, "want --images, --texts or both");
     MCS_TRY(check_paths(c));
     if (c->images) {

@@ -1,7 +1,5 @@
 /* mcsam info FILE...: describes files: images, volumes, weights. */
-#include "data/image/image.h"
-#include "data/image/media.h"
-#include "data/image/volume.h"
+#include "data/image/picture.h"
 #include "data/io/array.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
@@ -34,7 +32,7 @@ static const struct mcs_option options[] = {
     {0},
 };
 
-enum kind { KIND_UNKNOWN, KIND_PNG, KIND_JPEG, KIND_NIFTI, KIND_WEIGHTS, KIND_HDF5 };
+enum kind { KIND_UNKNOWN, KIND_PICTURE, KIND_WEIGHTS, KIND_HDF5 };
 
 /* Recognises a file by its content where the format has a signature, else by its name. */
 static enum mcs_status kind_of(const char *path, enum kind *kind)
@@ -48,17 +46,13 @@ static enum mcs_status kind_of(const char *path, enum kind *kind)
     close(fd);
     MCS_TRY(st);
     *kind = KIND_UNKNOWN;
-    if (n == 8 && memcmp(head, "\x89PNG\r\n\x1a\n", 8) == 0)
-        *kind = KIND_PNG;
-    else if (n >= 3 && memcmp(head, "\xff\xd8\xff", 3) == 0)
-        *kind = KIND_JPEG;
-    else if (n == 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0)
+    if (n == 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0)
         *kind = KIND_HDF5;
-    else if (mcs_media_is_volume(path) || mcs_file_has_ending(path, ".hdr"))
-        *kind = KIND_NIFTI;
     else if (mcs_file_has_ending(path, ".safetensors;.pt;.pth;.bin;.ckpt;.index.json") ||
              memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\x0a\x6c\xfc", 6) == 0)
         *kind = KIND_WEIGHTS;
+    else if (mcs_picture_known(path, NULL))
+        *kind = KIND_PICTURE;
     return MCS_OK;
 }
 
@@ -79,33 +73,49 @@ static json_t *value_range(const float *v, int64_t n)
                      (json_int_t)(n - finite));
 }
 
-static enum mcs_status info_image(const char *path, const char *format, json_t **out)
+/* Geometry, meaning of the values and notes, where the file has them. */
+static void put_facts(const struct picture *p, json_t *out)
 {
-    struct image img = {0};
-    MCS_TRY(mcs_image_read(path, 0, &img));
-    const int64_t n = (int64_t)img.width * img.height * img.channels;
-    int lo = 255, hi = 0;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (img.pixels[i] < lo) lo = img.pixels[i];
-        if (img.pixels[i] > hi) hi = img.pixels[i];
-        sum += img.pixels[i];
+    if (p->has_spacing)
+        json_object_set_new(out, "spacing_mm", json_pack("[f,f,f]", p->spacing[0], p->spacing[1], p->spacing[2]));
+    if (p->has_affine) {
+        json_t *affine = json_array();
+        for (int i = 0; i < 3; i++)
+            json_array_append_new(affine, json_pack("[f,f,f,f]", p->affine[4 * i], p->affine[4 * i + 1],
+                                                    p->affine[4 * i + 2], p->affine[4 * i + 3]));
+        json_object_set_new(out, "affine_ras", affine);
     }
-    *out = json_pack("{s:s, s:[i,i], s:i, s:{s:i, s:i, s:f}}", "format", format, "size", img.width, img.height,
-                     "channels", img.channels, "values", "min", lo, "max", hi, "mean", sum / (double)n);
-    mcs_image_free(&img);
-    return MCS_OK;
+    json_object_set_new(out, "type", json_string(mcs_picture_type_name(p->type)));
+    if (p->bits) json_object_set_new(out, "bits", json_integer(p->bits));
+    if (p->slope != 1 || p->inter != 0)
+        json_object_set_new(out, "rescale", json_pack("{s:f, s:f}", "slope", p->slope, "intercept", p->inter));
+    if (p->has_window) json_object_set_new(out, "window", json_pack("[f,f]", p->window_low, p->window_high));
+    if (p->palette) json_object_set_new(out, "palette", json_integer(p->n_palette));
+    if (p->inverted) json_object_set_new(out, "smallest_is", json_string("white"));
+    if (p->orientation != 1) json_object_set_new(out, "exif_orientation", json_integer(p->orientation));
+    if (p->notes[0]) json_object_set_new(out, "notes", mcs_json_text(p->notes));
 }
 
-static enum mcs_status info_volume(const char *path, json_t **out)
+/* Size, values (rescaled) and facts of any image or volume. */
+static enum mcs_status info_picture(const char *path, json_t **out)
 {
-    struct volume v = {0};
-    MCS_TRY(mcs_volume_read(path, &v));
-    *out = json_pack("{s:s, s:[i,i,i], s:[f,f,f], s:o}", "format", "NIfTI", "size", v.nx, v.ny, v.nz, "spacing_mm",
-                     (double)v.spacing[0], (double)v.spacing[1], (double)v.spacing[2], "values",
-                     value_range(v.values, (int64_t)v.nx * v.ny * v.nz));
-    mcs_volume_free(&v);
-    return MCS_OK;
+    enum mcs_status st = MCS_OK;
+    struct picture p;
+    MCS_TRY(mcs_picture_read(path, NULL, &p));
+    const int64_t n = mcs_picture_count(&p);
+    const int flat = p.nz == 1 && !p.header;
+    float *values = malloc((size_t)n * sizeof *values);
+    MCS_REQUIRE_GOTO(values, MCS_E_NOMEM, st, done, "%s: no memory for its values", path);
+    mcs_picture_to_float(&p, 0, n, values);
+    *out = json_pack("{s:s, s:o}", "format", p.format, "size",
+                     flat ? json_pack("[i,i]", p.nx, p.ny) : json_pack("[i,i,i]", p.nx, p.ny, p.nz));
+    if (!p.header) json_object_set_new(*out, "channels", json_integer(p.channels));
+    json_object_set_new(*out, "values", value_range(values, n));
+    put_facts(&p, *out);
+done:
+    free(values);
+    mcs_picture_free(&p);
+    return st;
 }
 
 static json_t *names_of(const struct name_list *list)
@@ -226,17 +236,15 @@ static enum mcs_status info_file(const char *path, const struct info_options *op
     if (mcs_folder_exists(path)) return info_folder(path, opt, out);
     MCS_TRY(kind_of(path, &kind));
     switch (kind) {
-    case KIND_PNG: MCS_TRY(info_image(path, "PNG", out)); break;
-    case KIND_JPEG: MCS_TRY(info_image(path, "JPEG", out)); break;
-    case KIND_NIFTI: MCS_TRY(info_volume(path, out)); break;
+    case KIND_PICTURE: MCS_TRY(info_picture(path, out)); break;
     case KIND_WEIGHTS: MCS_TRY(info_weights(path, opt, out)); break;
     case KIND_HDF5: *out = json_pack("{s:s}", "format", "HDF5"); break;
     case KIND_UNKNOWN:
-        return MCS_FAIL(
-            MCS_E_DATA,
-            "%s: none of the kinds that are known: PNG, JPEG, NIfTI (.nii, .nii.gz), weights (.safetensors, .pt, "
-            ".pth, .bin, .index.json), HDF5",
-            path);
+        return MCS_FAIL(MCS_E_DATA,
+                        "%s: none of the kinds that are known: PNG, JPEG, TIFF, JPEG 2000, DICOM, BMP, NIfTI, NRRD, "
+                        "MetaImage, weights (.safetensors, .pt, "
+                        ".pth, .bin, .index.json), HDF5",
+                        path);
     }
     MCS_REQUIRE(*out, MCS_E_NOMEM, "%s: no memory to describe it", path);
     return MCS_OK;
@@ -276,6 +284,21 @@ static void print_model(const json_t *o)
     printf("  sha256: %s\n", json_string_value(json_object_get(o, "sha256")));
 }
 
+/* What differs from a plain image of 8 bits. */
+static void print_facts(const json_t *o)
+{
+    const char *type = json_string_value(json_object_get(o, "type"));
+    const json_t *window = json_object_get(o, "window"), *turned = json_object_get(o, "exif_orientation"),
+                 *palette = json_object_get(o, "palette");
+    if (type && strcmp(type, "uint8") != 0 && strcmp(type, "float32") != 0) printf(", stored as %s", type);
+    if (palette) printf(", a palette of %lld colours", (long long)json_integer_value(palette));
+    if (json_object_get(o, "smallest_is")) printf(", the smallest is white");
+    if (window)
+        printf(", window %g:%g", json_number_value(json_array_get(window, 0)),
+               json_number_value(json_array_get(window, 1)));
+    if (turned) printf(", EXIF orientation %lld", (long long)json_integer_value(turned));
+}
+
 static void print_text(const char *path, const json_t *o)
 {
     const json_t *size = json_object_get(o, "size"), *values = json_object_get(o, "values");
@@ -298,7 +321,9 @@ static void print_text(const char *path, const json_t *o)
     if (json_object_get(o, "tensors"))
         printf(", %lld tensors, %lld values, %lld bytes", (long long)json_integer_value(json_object_get(o, "tensors")),
                (long long)json_integer_value(values), (long long)json_integer_value(json_object_get(o, "bytes")));
+    print_facts(o);
     printf("\n");
+    if (json_object_get(o, "notes")) printf("  %s\n", mcs_text_shown(json_string_value(json_object_get(o, "notes"))));
     if (json_object_get(o, "model")) print_model(o);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *t = json_array_get(list, i), *shape = json_object_get(t, "shape");

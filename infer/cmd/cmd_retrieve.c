@@ -1,4 +1,5 @@
 /* mcsam retrieve: recall of a CLIP model on image-caption pairs, image to text and text to image. */
+#include "data/image/window.h"
 #include "data/io/json.h"
 #include "engine/cli/config.h"
 #include "engine/devices.h"
@@ -8,6 +9,7 @@
 
 struct retrieve_command {
     struct mcs_common common;
+    const char *window;
     const char *model, *pairs, *images, *image_column, *caption_column, *separator;
     int64_t batch, runs, min_caption;
     int whole;
@@ -32,6 +34,9 @@ static const struct mcs_option options[] = {
      .help = "runs, each in its own random order (published: 5); 0: one in the table's"},
     {"whole", 0, MCS_FIELD(retrieve_command, whole),
      .help = "stretch the whole image over the square instead of cropping its centre"},
+    {"window", 0, MCS_FIELD(retrieve_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -87,6 +92,7 @@ static enum mcs_status run(const void *options)
     o.batch = (int)c->batch;
     o.n_runs = (int)c->runs;
     o.seed = (uint64_t)c->common.seed;
+    MCS_TRY(mcs_window_use(c->window));
     MCS_TRY(mcs_pairs_read(c->pairs, &po, &pairs));
     mcs_pairs_report(&pairs, c->pairs);
     if (c->common.dry_run) {

@@ -1,5 +1,6 @@
 /* mcsam saliency: map of the image regions that are relevant to a text, of the image's size. */
 #include "data/image/media.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
@@ -16,6 +17,7 @@ enum { CHUNK = 64 /* images in memory at once, at most */ };
 
 struct saliency_command {
     struct mcs_common common;
+    const char *window;
     const char *model, *input, *output, *text, *prompts;
     struct saliency_flags m2ib;
 };
@@ -30,6 +32,9 @@ static const struct mcs_option options[] = {
     {"prompts", 0, MCS_FIELD(saliency_command, prompts), .value = "FILE",
      .help = "prompts.json: {image name or \"*\": text}"},
     MCS_SALIENCY_OPTIONS(saliency_command),
+    {"window", 0, MCS_FIELD(saliency_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -200,6 +205,7 @@ static enum mcs_status run(const void *options)
     struct request_list list = {0};
     struct npy noise = {0};
     enum mcs_status st;
+    MCS_TRY(mcs_window_use(c->window));
     MCS_REQUIRE(!c->text != !c->prompts, MCS_E_USAGE, "want one of --text and --prompts");
     MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);

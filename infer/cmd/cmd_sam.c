@@ -1,5 +1,6 @@
 /* mcsam sam: masks of one image from points, boxes and mask prompts, or of a folder of images from a boxes.json. */
 #include "data/image/media.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "data/io/npy.h"
@@ -48,6 +49,9 @@ static const struct mcs_option options[] = {
      .help = "write each image's embedding to DIR/STEM.safetensors"},
     {"embeddings", 0, MCS_FIELD(sam_command, embeddings.load), .value = "DIR",
      .help = "read them instead of encoding the images"},
+    {"window", 0, MCS_FIELD(sam_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -311,6 +315,7 @@ static enum mcs_status run(const void *command)
     struct device d;
     struct sam_model m;
     const int folder = mcs_folder_exists(c->input);
+    MCS_TRY(mcs_window_use(c->window));
     MCS_REQUIRE(!folder || c->prompts_from, MCS_E_USAGE, "%s is a folder: --prompts-from says what to look for in it",
                 c->input);
     MCS_REQUIRE(folder || !c->prompts_from, mcs_file_exists(c->input) ? MCS_E_USAGE : MCS_E_NOINPUT,

@@ -1,5 +1,6 @@
 /* mcsam segment: from text to mask in one run, for images and volumes. */
 #include "data/image/media.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
 #include "engine/base/log.h"
@@ -41,6 +42,9 @@ static const struct mcs_option options[] = {
     {"keep-stages", 0, MCS_FIELD(segment_command, keep_stages),
      .help = "write saliency and coarse masks too: saliency/ and coarse/"},
     MCS_SALIENCY_OPTIONS(segment_command),
+    {"window", 0, MCS_FIELD(segment_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -244,6 +248,7 @@ static enum mcs_status run(const void *options)
     struct request_list list = {0};
     struct npy noise = {0};
     enum mcs_status st;
+    MCS_TRY(mcs_window_use(c->window));
     MCS_REQUIRE_GOTO(!c->text != !c->prompts, MCS_E_USAGE, st, done, "want one of --text and --prompts");
     MCS_TRY_GOTO(check_paths(c), st, done);
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);

@@ -9,6 +9,7 @@
 
 struct sam_command {
     struct mcs_common common;
+    const char *window;
     const char *model, *input, *output, *mask, *prompts_from, *preprocess;
     struct mcs_strings box, point;
     struct sam_embeddings embeddings;

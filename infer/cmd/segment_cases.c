@@ -1,6 +1,7 @@
 #include "infer/cmd/segment_cases.h"
 
 #include "data/image/volume.h"
+#include "data/image/window.h"
 #include "data/io/json.h"
 #include "engine/base/path.h"
 #include "engine/base/stop.h"
@@ -136,18 +137,27 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Intensity window mapped to 0 and 255: the 0.5 and 99.5 percentiles (nearest rank) of the volume's finite values. */
+/* Intensity window mapped to 0 and 255: --window's values, or percentiles (nearest rank) of the volume's finite values:
+ * auto's 0.5 and 99.5, full's 0 and 100. */
 static enum mcs_status find_window(const struct volume *v, float window[2])
 {
     const int64_t n = (int64_t)v->nx * v->ny * v->nz;
+    const struct window w = mcs_window_used();
+    const int given = w.kind == MCS_WINDOW_PERCENTILES, full = w.kind == MCS_WINDOW_FULL;
+    const double low = given ? w.low / 100 : full ? 0 : 0.005, high = given ? w.high / 100 : full ? 1 : 0.995;
+    if (w.kind == MCS_WINDOW_VALUES) {
+        window[0] = (float)w.low;
+        window[1] = (float)w.high;
+        return MCS_OK;
+    }
     float *sorted = malloc((size_t)n * sizeof *sorted);
     int64_t finite = 0;
     MCS_REQUIRE(sorted, MCS_E_NOMEM, "no memory for %lld voxels", (long long)n);
     for (int64_t i = 0; i < n; i++)
         if (isfinite(v->values[i])) sorted[finite++] = v->values[i];
     qsort(sorted, (size_t)finite, sizeof *sorted, by_value);
-    window[0] = finite ? sorted[(int64_t)(0.005 * (double)(finite - 1))] : 0;
-    window[1] = finite ? sorted[(int64_t)ceil(0.995 * (double)(finite - 1))] : 0;
+    window[0] = finite ? sorted[(int64_t)(low * (double)(finite - 1))] : 0;
+    window[1] = finite ? sorted[(int64_t)ceil(high * (double)(finite - 1))] : 0;
     free(sorted);
     MCS_REQUIRE(finite, MCS_E_DATA, "has no finite voxel");
     return MCS_OK;

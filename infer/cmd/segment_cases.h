@@ -11,6 +11,7 @@ enum { SEGMENT_CHUNK = 32 /* images or slices in memory at once, at most */ };
 
 struct segment_command {
     struct mcs_common common;
+    const char *window;
     const char *clip, *sam, *input, *output, *text, *prompts, *threshold, *rank, *preprocess;
     struct saliency_flags m2ib;
     int64_t keep, grow;

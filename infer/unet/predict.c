@@ -89,8 +89,9 @@ static enum mcs_status read_case(const struct case_file *file, int channels, str
     } else {
         MCS_REQUIRE(channels == 1 || channels == 3, MCS_E_DATA,
                     "%s: the network was trained on %d channels, an image has 1 or 3", file->path, channels);
-        MCS_TRY(mcs_image_read(file->path, channels, &img));
-        w->depth = 1, w->height = img.height, w->width = img.width;
+        MCS_TRY(mcs_image_read_deep(file->path, channels, &img, &w->volume));
+        w->depth = 1, w->height = img.pixels ? img.height : w->volume.ny,
+        w->width = img.pixels ? img.width : w->volume.nx;
     }
     const int64_t pixels = (int64_t)w->depth * w->height * w->width;
     w->values = malloc((size_t)(pixels * channels) * sizeof(float));

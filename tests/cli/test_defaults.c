@@ -253,6 +253,7 @@ static const char *coarse_default(const char *option, enum mcs_form form)
     double number = -1;
     if (!strcmp(option, "threshold")) return thresholds[o.threshold];
     if (!strcmp(option, "rank")) return ranks[o.rank];
+    if (!strcmp(option, "window")) return "auto";
     if (!strcmp(option, "boxes")) return o.merge_boxes ? "merged" : "each";
     if (!strcmp(option, "keep")) number = o.keep;
     if (!strcmp(option, "min-confidence")) number = (double)o.min_confidence;

@@ -2,6 +2,7 @@
  * of their classes in short and long runs, grey PNG files of 16 bits and with alpha, limits of the demo's
  * configuration, the kinds of files that info tells apart. */
 #include "data/image/image.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/lesions/demo_config.h"
 #include "data/text/tokenizer.h"
@@ -184,6 +185,7 @@ Test(data_cases, grey_of_16_bits_and_with_alpha)
                          grey[] = {1, 50, 255, 7, 90, 128}, bits[] = {0, 0xA0, 0, 0x40};
     uint8_t file[512];
     struct image img;
+    OK(mcs_window_use("full")); /* v / 257, rounded */
     for (int k = 0; k < 2; k++) {
         const int64_t n = write_png(file, 3, 2, k ? 8 : 16, k ? 4 : 0, k ? alpha : deep, 14);
         OK(mcs_image_decode("x.png", file, n, 0, &img));

@@ -232,7 +232,7 @@ Test(nifti, a_single_file_says_so)
     nifti_save(in_folder("two.nii"), f.bytes, f.n, 0);
     fails(in_folder("two.nii"), MCS_E_DATA, "name it .hdr");
     nifti_save(in_folder("name.png"), f.bytes, f.n, 0);
-    fails(in_folder("name.png"), MCS_E_DATA, "by its name");
+    fails(in_folder("name.png"), MCS_E_DATA, "name it .hdr");
 }
 
 /* ---- names that contradict contents ---- */

@@ -1,4 +1,5 @@
 /* mcsam finetune: fine-tunes CLIP on image-caption pairs. */
+#include "data/image/window.h"
 #include "data/run/run_folder.h"
 #include "engine/base/log.h"
 #include "engine/base/path.h"
@@ -16,6 +17,7 @@
 
 struct finetune_command {
     struct mcs_common common;
+    const char *window;
     const char *model, *pairs, *images, *output, *image_column, *caption_column, *separator, *temperature;
     struct mcs_strings freeze;
     int64_t batch, epochs, steps, warmup, checkpoint_every, min_caption, gpus;
@@ -74,6 +76,9 @@ static const struct mcs_option options[] = {
     {"checkpoint-every", 0, MCS_FIELD(finetune_command, checkpoint_every), .def = "500", .lo = 0, .hi = 100000000,
      .value = "N", .help = "steps between checkpoints, 0: only at the end"},
     MCS_GPUS_OPTION(finetune_command),
+    {"window", 0, MCS_FIELD(finetune_command, window), .def = "auto", .value = "LO:HI",
+     .help = "values that become black and white where an image has more than 8 bits: two values, two percentiles "
+             "(1%:99%), full, or auto: the file's own (DICOM), else 0.5%:99.5%"},
     {0},
 };
 
@@ -203,6 +208,7 @@ static enum mcs_status run(const void *o)
     const struct finetune_command *c = o;
     struct arena arena = {0};
     struct rank_command r = {.command = c, .common = &c->common, .output = c->output, .gpus = c->gpus};
+    MCS_TRY(mcs_window_use(c->window));
     enum mcs_status st = check_paths(c, &arena);
     if (st == MCS_OK) st = mcs_rank_command_run(&r, run_rank);
     mcs_arena_free(&arena);

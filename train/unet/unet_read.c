@@ -77,16 +77,21 @@ static enum mcs_status read_images(struct unet_cases *c, const char *image_path,
                                    const struct unet_label_options *o)
 {
     struct image image = {0};
+    struct volume deep = {0}; /* instead of an image: grey of more than 8 bits */
     uint8_t *classes = NULL;
     enum mcs_status st;
     MCS_TRY_GOTO(check_upright(image_path), st, done);
-    MCS_TRY_GOTO(mcs_image_read(image_path, c->channels, &image), st, done);
-    if (!c->channels) c->channels = image.channels;
-    const struct grid grid = {{image.width, image.height, 1}, 0, 0, {1, 1, 1}, {0}};
+    MCS_TRY_GOTO(mcs_image_read_deep(image_path, c->channels, &image, &deep), st, done);
+    const int width = image.pixels ? image.width : deep.nx, height = image.pixels ? image.height : deep.ny;
+    if (!c->channels) c->channels = image.pixels ? image.channels : 1;
+    const struct grid grid = {{width, height, 1}, 0, 0, {1, 1, 1}, {0}};
     MCS_TRY_GOTO(read_classes(c, image_path, &grid, label_path, o, &classes), st, done);
-    MCS_TRY_GOTO(mcs_unet_cases_add_image(c, image_path, &image, classes), st, done);
+    MCS_TRY_GOTO(image.pixels ? mcs_unet_cases_add_image(c, image_path, &image, classes)
+                              : mcs_unet_cases_add_volume(c, image_path, deep.values, classes, 1, height, width),
+                 st, done);
 done:
     mcs_image_free(&image);
+    mcs_volume_free(&deep);
     free(classes);
     return st;
 }
