@@ -33,12 +33,15 @@ static void write_tiles(FILE *out, const json_t *s)
     const double asked = mcs_report_number(json_object_get(s, "healthy"), "presence_auroc");
     const double presence =
         isfinite(asked) ? asked : mcs_report_number(json_object_get(s, "control"), "presence_auroc");
-    const double rule = mcs_report_number(find_row(json_object_get(s, "baselines"), "name", "rule_words_sam"), "dsc");
+    const json_t *rules = json_object_get(s, "baselines");
+    const double rule = fmax(mcs_report_number(find_row(rules, "name", "rule_sam"), "dsc"),
+                             mcs_report_number(find_row(rules, "name", "rule_words_sam"), "dsc"));
     const double other = mcs_report_number(json_object_get(s, "shuffled"), "zero_shot");
     const double error = mcs_report_number(json_object_get(s, "uncertainty"), "error_auroc");
     fputs("<div class=\"tiles\">\n", out);
     tile(out, sam, "mean DSC of the mask made from a text alone (saliency, then SAM)");
-    tile(out, rule, "the same of a rule that reads the prompt's words and looks at grey values, its box into SAM");
+    tile(out, rule,
+         "the same of the best rule that reads the prompt's words and looks at grey values, its box into SAM");
     tile(out, other, "the same when asked for another image's lesion");
     tile(out, network, "mean DSC of the network trained on such masks, without any hand-drawn one");
     if (isfinite(before) && isfinite(after))

@@ -297,6 +297,55 @@ Test(demo, several_seeds)
     demo_line("test ! -e seeds/seed8/ceiling && test ! -e seeds/seed8/data/test_two");
 }
 
+/* ---- choices ---- */
+
+/* One row for each value of each option; this run's own values have one figure, and no difference to themselves. The
+ * best row of a choice has its greatest figure. */
+Test(demo, table_of_choices)
+{
+    demo_line(
+        "mcsam demo --choose -o choose --seed 8 --threads 2 --train-images 4 --validation-images 3 "
+        "--test-images 2 --two-images 0 --none-images 0 --unseen-images 0 --retrieval-images 2 --finetune-steps 1 "
+        "--finetune-batch 2 --finetune-warmup 0 --saliency-steps 3 --saliency-copies 1");
+    demo_line("test ! -e choose/summary.json && test ! -e choose/network");
+    static const struct {
+        const char *choice;
+        int rows, is_tuned;
+    } choices[] = {{"rank", 4, 0},           {"saliency-layer", 3, 0}, {"saliency-beta", 5, 0}, {"grow", 3, 0},
+                   {"presence", 3, 0},       {"rule", 1, 1},           {"rule_words", 1, 1},    {"rule_sam", 1, 1},
+                   {"rule_words_sam", 1, 1}, {"min-presence", 1, 1}};
+    FILE *f = fopen(demo_path("choose/choices.csv"), "r");
+    char line[512];
+    cr_assert(f && fgets(line, sizeof line, f));
+    cr_expect_str_eq(line,
+                     "choice,value,figure,mean,low,high,difference,difference_low,difference_high,best,default\n");
+    double own = NAN;
+    for (size_t c = 0; c < sizeof choices / sizeof *choices; c++) {
+        double greatest = -1, best = -2;
+        int n_own = 0;
+        for (int k = 0; k < choices[c].rows; k++) {
+            cr_assert(fgets(line, sizeof line, f), "%s, row %d", choices[c].choice, k);
+            const size_t n = strlen(choices[c].choice);
+            cr_assert(!strncmp(line, choices[c].choice, n) && line[n] == ',', "%s", line);
+            char *at = strstr(line, "\",") + 2; /* behind the value: figure,mean,... */
+            const double mean = atof(strchr(at, ',') + 1);
+            const char *flags = strrchr(line, ',') - 1;
+            greatest = fmax(greatest, mean);
+            if (flags[0] == '1') best = mean;
+            if (flags[2] != '1') continue;
+            n_own++;
+            if (choices[c].is_tuned || c == 4) continue;
+            cr_expect(isnan(own) || mean == own, "%s", line);
+            own = mean;
+            cr_expect(strstr(line, ",0.0000,0.0000,0.0000,"), "%s", line);
+        }
+        cr_expect_eq(n_own, 1, "%s: %d rows are this run's", choices[c].choice, n_own);
+        if (!choices[c].is_tuned) cr_expect_eq(best, greatest, "%s", choices[c].choice);
+    }
+    cr_expect(!fgets(line, sizeof line, f), "more rows: %s", line);
+    fclose(f);
+}
+
 /* ---- the starting weights ---- */
 
 Test(demo, starting_weights_can_be_made)
