@@ -40,8 +40,12 @@ enum weight_layout mcs_layout_by_word(enum weight_family family, const char *wor
     return (enum weight_layout)i;
 }
 
+/* Blocks of OpenAI's towers keep their mask as an attribute, which TorchScript writes. */
 int mcs_layout_is_buffer(const char *name)
 {
+    static const char mask[] = ".attn_mask";
+    const size_t n = strlen(name), end = sizeof mask - 1;
+    if (n > end && !strcmp(name + n - end, mask)) return 1;
     for (int i = 0; mcs_layout_buffers[i]; i++)
         if (!strcmp(mcs_layout_buffers[i], name)) return 1;
     return 0;

@@ -160,8 +160,7 @@ const char *const mcs_layout_buffers[] = {"text.transformer.embeddings.position_
                                           "text.transformer.embeddings.token_type_ids",
                                           "text_model.embeddings.position_ids",
                                           "vision_model.embeddings.position_ids",
-                                          "attn_mask",
-                                          "text.attn_mask",
+                                          "attn_mask", /* and NAME.attn_mask: mcs_layout_is_buffer */
                                           "input_resolution",
                                           "context_length",
                                           "vocab_size",

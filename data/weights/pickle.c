@@ -14,6 +14,7 @@
     X('.', STOP)                                                                                                       \
     X('(', MARK)                                                                                                       \
     X('c', GLOBAL)                                                                                                     \
+    X(0x81, NEWOBJ)                                                                                                    \
     X('R', REDUCE)                                                                                                     \
     X('b', BUILD)                                                                                                      \
     X('Q', BINPERSID)                                                                                                  \
@@ -268,7 +269,7 @@ static enum mcs_status push_global(struct pickle_machine *m)
     const size_t module = strlen(name);
     name[module] = ' ';
     MCS_TRY(take_line(m, name + module + 1, NAME));
-    const struct pickle_global *g = mcs_pickle_global(name);
+    const struct pickle_global *g = mcs_pickle_global(name, m->source->script);
     memcpy(dotted, name, sizeof dotted);
     dotted[module] = '.';
     MCS_REQUIRE(g, MCS_E_DATA,
@@ -326,19 +327,31 @@ static enum mcs_status call(struct pickle_machine *m)
     return push(m, result);
 }
 
+static enum mcs_status push_empty(struct pickle_machine *m, enum pickle_kind kind)
+{
+    struct pickle_value *v;
+    MCS_TRY(mcs_pickle_new(m, kind, &v));
+    return push(m, v);
+}
+
+/* An object of one of TorchScript's classes, without attributes: BUILD brings them. */
+static enum mcs_status new_object(struct pickle_machine *m)
+{
+    MCS_TRY(need(m, 2, "NEWOBJ"));
+    const struct pickle_value *args = m->stack[--m->n_stack], *class = m->stack[--m->n_stack];
+    MCS_REQUIRE(class->kind == PICKLE_GLOBAL && class->global->action == PICKLE_SCRIPT_CLASS &&
+                    args->kind == PICKLE_TUPLE && !args->items.n,
+                MCS_E_DATA, "%s: pickle, byte %lld: damaged: an object of %s", m->source->path, mcs_pickle_position(m),
+                mcs_pickle_kind_name(class->kind));
+    return push_empty(m, PICKLE_DICT);
+}
+
 static enum mcs_status persistent(struct pickle_machine *m)
 {
     struct pickle_value *result;
     MCS_TRY(need(m, 1, "BINPERSID"));
     MCS_TRY(mcs_pickle_persistent(m, m->stack[--m->n_stack], &result));
     return push(m, result);
-}
-
-static enum mcs_status push_empty(struct pickle_machine *m, enum pickle_kind kind)
-{
-    struct pickle_value *v;
-    MCS_TRY(mcs_pickle_new(m, kind, &v));
-    return push(m, v);
 }
 
 static enum mcs_status take_opcode(struct pickle_machine *m, uint8_t opcode)
@@ -358,6 +371,9 @@ static enum mcs_status take_opcode(struct pickle_machine *m, uint8_t opcode)
         return MCS_OK;
     case OP_GLOBAL: return push_global(m);
     case OP_REDUCE: return call(m);
+    case OP_NEWOBJ:
+        if (!m->source->script) break;
+        return new_object(m);
     case OP_BUILD:
         MCS_TRY(need(m, 2, "BUILD"));
         m->n_stack--;

@@ -80,6 +80,7 @@ struct pickle_source {
     int fd;
     const char *path; /* for messages */
     int64_t at, end;
+    int script; /* TorchScript: classes that the file defines itself (__torch__. ...) are dictionaries of attributes */
 };
 
 /* Reads one pickle; all values are owned by the arena. E_DATA: damaged, truncated, or something that is refused; E_IO,

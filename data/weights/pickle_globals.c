@@ -28,11 +28,30 @@ static const struct pickle_global GLOBALS[] = {
     {"torch BoolStorage", PICKLE_STORAGE_TYPE, MCS_ARRAY_BOOL},
 };
 
-const struct pickle_global *mcs_pickle_global(const char *name)
+/* Of TorchScript's archives alone. */
+static const struct pickle_global SCRIPT_GLOBALS[] = {
+    {"torch.jit._pickle build_intlist", PICKLE_SCRIPT_LIST, 0},
+    {"torch.jit._pickle build_doublelist", PICKLE_SCRIPT_LIST, 0},
+    {"torch.jit._pickle build_boollist", PICKLE_SCRIPT_LIST, 0},
+    {"torch.jit._pickle build_tensorlist", PICKLE_SCRIPT_LIST, 0},
+    {"torch.jit._pickle restore_type_tag", PICKLE_SCRIPT_LIST, 0},
+};
+static const struct pickle_global SCRIPT_CLASS = {"__torch__", PICKLE_SCRIPT_CLASS, 0};
+
+static const struct pickle_global *find(int n, const struct pickle_global *list, const char *name)
 {
-    for (size_t i = 0; i < sizeof GLOBALS / sizeof *GLOBALS; i++)
-        if (strcmp(GLOBALS[i].name, name) == 0) return &GLOBALS[i];
+    for (int i = 0; i < n; i++)
+        if (strcmp(list[i].name, name) == 0) return &list[i];
     return NULL;
+}
+
+const struct pickle_global *mcs_pickle_global(const char *name, int script)
+{
+    enum { N = sizeof GLOBALS / sizeof *GLOBALS, N_SCRIPT = sizeof SCRIPT_GLOBALS / sizeof *SCRIPT_GLOBALS };
+    const struct pickle_global *found = find(N, GLOBALS, name);
+    if (found || !script) return found;
+    if (strncmp(name, "__torch__.", 10) == 0 || strncmp(name, "__torch__ ", 10) == 0) return &SCRIPT_CLASS;
+    return find(N_SCRIPT, SCRIPT_GLOBALS, name);
 }
 
 static const struct pickle_value *arg(const struct pickle_value *args, int i, enum pickle_kind kind)
@@ -256,14 +275,20 @@ enum mcs_status mcs_pickle_reduce(struct pickle_machine *m, const struct pickle_
     case PICKLE_NUMPY_SCALAR: return numpy_scalar(m, args, result);
     case PICKLE_NUMPY_DTYPE: return numpy_dtype(m, args, result);
     case PICKLE_ENCODE: return encode(m, args, result);
-    case PICKLE_STORAGE_TYPE: break;
+    case PICKLE_SCRIPT_LIST:
+        MCS_REQUIRE(args->items.n, MCS_E_DATA, "%s: pickle, byte %lld: damaged: %s without a value", m->source->path,
+                    mcs_pickle_position(m), g->name);
+        *result = args->items.v[0];
+        return MCS_OK;
+    case PICKLE_STORAGE_TYPE:
+    case PICKLE_SCRIPT_CLASS: break;
     }
     return MCS_FAIL(MCS_E_DATA, "%s: pickle, byte %lld: damaged: %s is called", m->source->path, mcs_pickle_position(m),
                     g->name);
 }
 
 /* The attributes of a module's dictionary (_metadata: versions of its layers) do not matter here; those of a dtype say
- * the byte order. */
+ * the byte order; those of TorchScript's objects are their values. */
 enum mcs_status mcs_pickle_build(struct pickle_machine *m, struct pickle_value *object,
                                  const struct pickle_value *state)
 {
@@ -273,5 +298,9 @@ enum mcs_status mcs_pickle_build(struct pickle_machine *m, struct pickle_value *
                 MCS_E_DATA, "%s: pickle, byte %lld: %s gets the state %s: damaged, or of another byte order",
                 m->source->path, mcs_pickle_position(m), mcs_pickle_kind_name(object->kind),
                 mcs_pickle_kind_name(state->kind));
+    if (!m->source->script || object->kind != PICKLE_DICT) return MCS_OK;
+    MCS_REQUIRE(object != state, MCS_E_DATA, "%s: pickle, byte %lld: damaged: an object that is its own state",
+                m->source->path, mcs_pickle_position(m));
+    for (int i = 0; i < state->items.n; i++) MCS_TRY(mcs_pickle_append(m, object, state->items.v[i]));
     return MCS_OK;
 }

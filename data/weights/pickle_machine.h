@@ -26,8 +26,10 @@ enum pickle_action {
     PICKLE_MAKE_DEVICE,
     PICKLE_NUMPY_SCALAR,
     PICKLE_NUMPY_DTYPE,
-    PICKLE_ENCODE,      /* _codecs.encode: how protocol 2 writes bytes */
-    PICKLE_STORAGE_TYPE /* torch.FloatStorage ...: named, never called */
+    PICKLE_ENCODE,       /* _codecs.encode: how protocol 2 writes bytes */
+    PICKLE_STORAGE_TYPE, /* torch.FloatStorage ...: named, never called */
+    PICKLE_SCRIPT_LIST,  /* torch.jit._pickle.build_intlist ...: its argument */
+    PICKLE_SCRIPT_CLASS  /* __torch__ ...: NEWOBJ makes a dictionary of it */
 };
 
 struct pickle_global {
@@ -36,8 +38,8 @@ struct pickle_global {
     enum mcs_array_type type; /* of a storage */
 };
 
-/* NULL: not in the list. */
-const struct pickle_global *mcs_pickle_global(const char *name);
+/* NULL: not in the list; script: with the names of TorchScript. */
+const struct pickle_global *mcs_pickle_global(const char *name, int script);
 /* The result of REDUCE, BINPERSID and BUILD, without running anything. */
 enum mcs_status mcs_pickle_reduce(struct pickle_machine *m, const struct pickle_global *g,
                                   const struct pickle_value *args, struct pickle_value **result);

@@ -68,7 +68,7 @@ static enum mcs_status check_machine(const struct weight_file *f, const struct p
 
 enum mcs_status mcs_weight_torch_legacy(struct weight_file *f)
 {
-    struct pickle_source source = {f->parts[0].fd, f->path, 0, f->parts[0].n_bytes};
+    struct pickle_source source = {f->parts[0].fd, f->path, 0, f->parts[0].n_bytes, 0};
     struct pickle_value *magic, *version, *machine, *keys;
     struct torch_storage *storages;
     const enum mcs_array_type **types;

@@ -62,14 +62,12 @@ static enum mcs_status find_weights(struct weight_file *f, const struct pickle_v
     return MCS_OK;
 }
 
-static enum mcs_status add_tensor(struct weight_file *f, const struct pickle_value *key, const struct pickle_tensor *p,
-                                  int n, const struct torch_storage *storages)
+static enum mcs_status add_tensor(struct weight_file *f, const char *name, const struct pickle_tensor *p, int n,
+                                  const struct torch_storage *storages)
 {
     struct weight_tensor *t = &f->tensors[f->n];
     const struct pickle_storage *s = p->storage;
-    t->name = mcs_pickle_text(key);
-    MCS_REQUIRE(t->name, MCS_E_DATA, "%s: the name of a tensor is %s, want a text", f->path,
-                mcs_pickle_kind_name(key->kind));
+    t->name = name;
     t->type = s->type;
     t->nd = p->nd;
     memcpy(t->dims, p->dims, sizeof t->dims);
@@ -88,13 +86,64 @@ static enum mcs_status add_tensor(struct weight_file *f, const struct pickle_val
     return MCS_OK;
 }
 
+static enum mcs_status name_of(struct weight_file *f, const struct pickle_value *key, const char **name)
+{
+    *name = mcs_pickle_text(key);
+    MCS_REQUIRE(*name, MCS_E_DATA, "%s: the name of a tensor is %s, want a text", f->path,
+                mcs_pickle_kind_name(key->kind));
+    return MCS_OK;
+}
+
+/* ---- TorchScript: modules in modules; a tensor's name is that of its attribute behind those of its modules. The tree
+ * has no cycles and a bounded number of values and levels (pickle.h). ---- */
+
+static int64_t n_below(const struct pickle_value *module)
+{
+    int64_t n = n_tensors(module);
+    if (module->kind != PICKLE_DICT) return 0;
+    for (int i = 1; i < module->items.n; i += 2) n += n_below(module->items.v[i]);
+    return n;
+}
+
+static enum mcs_status add_module(struct weight_file *f, const char *prefix, const struct pickle_value *module, int n,
+                                  const struct torch_storage *storages)
+{
+    for (int i = 0; i + 1 < module->items.n; i += 2) {
+        const struct pickle_value *v = module->items.v[i + 1];
+        const char *name;
+        char *full;
+        if (v->kind != PICKLE_TENSOR && !(v->kind == PICKLE_DICT && n_below(v))) continue;
+        MCS_TRY(name_of(f, module->items.v[i], &name));
+        MCS_TRY(mcs_weight_alloc(f, (int64_t)(strlen(prefix) + strlen(name)) + 2, &full));
+        stpcpy(stpcpy(stpcpy(full, prefix), name), v->kind == PICKLE_DICT ? "." : "");
+        MCS_TRY(v->kind == PICKLE_TENSOR ? add_tensor(f, full, v->tensor, n, storages)
+                                         : add_module(f, full, v, n, storages));
+    }
+    return MCS_OK;
+}
+
 enum mcs_status mcs_weight_torch_tensors(struct weight_file *f, int n, const struct torch_storage *storages)
 {
     const struct pickle_value *weights;
+    if (f->script) {
+        MCS_REQUIRE(f->object->kind == PICKLE_DICT, MCS_E_DATA, "%s: TorchScript of %s, want a module", f->path,
+                    mcs_pickle_kind_name(f->object->kind));
+        MCS_REQUIRE(f->object->tree <= 1 << 20, MCS_E_DATA, "%s: TorchScript of more than 2^20 values", f->path);
+        MCS_REQUIRE(
+            n_below(f->object), MCS_E_DATA,
+            "%s: TorchScript without tensors among its attributes; a frozen one has its weights as constants of "
+            "its code, which is not read: take the model's other files",
+            f->path);
+        MCS_TRY(mcs_weight_reserve(f, n_below(f->object)));
+        return add_module(f, "", f->object, n, storages);
+    }
     MCS_TRY(find_weights(f, &weights));
     MCS_TRY(mcs_weight_reserve(f, n_tensors(weights)));
-    for (int i = 0; i + 1 < weights->items.n; i += 2)
-        if (weights->items.v[i + 1]->kind == PICKLE_TENSOR)
-            MCS_TRY(add_tensor(f, weights->items.v[i], weights->items.v[i + 1]->tensor, n, storages));
+    for (int i = 0; i + 1 < weights->items.n; i += 2) {
+        const char *name;
+        if (weights->items.v[i + 1]->kind != PICKLE_TENSOR) continue;
+        MCS_TRY(name_of(f, weights->items.v[i], &name));
+        MCS_TRY(add_tensor(f, name, weights->items.v[i + 1]->tensor, n, storages));
+    }
     return MCS_OK;
 }

@@ -1,4 +1,5 @@
-/* PyTorch's zip: STEM/data.pkl, the object; STEM/data/KEY, the storages; STEM/byteorder. */
+/* PyTorch's zip: STEM/data.pkl, the object; STEM/data/KEY, the storages; STEM/byteorder. With STEM/constants.pkl it is
+ * TorchScript. */
 #include "data/io/gzip.h"
 #include "data/weights/weight_parts.h"
 #include "data/weights/zip.h"
@@ -37,7 +38,21 @@ static enum mcs_status check_byte_order(struct weight_file *f, const struct zip_
     return MCS_OK;
 }
 
-/* An entry without a checksum (0: torch.serialization.set_crc32_options(False)) is taken as it is. */
+/* TorchScript (torch.jit.save) compresses its code, which is not read. Nothing else may be. */
+static enum mcs_status check_stored(struct weight_file *f, const struct zip_directory *d, const char *stem)
+{
+    const char *code = mcs_arena_printf(&f->arena, "%s/code/", stem);
+    f->script = mcs_zip_find(d, mcs_arena_printf(&f->arena, "%s/constants.pkl", stem)) != NULL;
+    MCS_TRY(mcs_arena_status(&f->arena));
+    for (int i = 0; i < d->n; i++)
+        MCS_REQUIRE(!d->entries[i].method || (f->script && strncmp(d->entries[i].name, code, strlen(code)) == 0),
+                    MCS_E_DATA,
+                    "%s: %.200s: compressed; torch.save stores its entries: unpack the archive first, if it is one",
+                    f->path, d->entries[i].name);
+    return MCS_OK;
+}
+
+/* An entry without a checksum (0: torch.serialization.set_crc32_options(False)) is taken as it is, as is code. */
 static enum mcs_status check_crc(const struct weight_file *f, const struct zip_entry *e)
 {
     enum { PART = 1 << 16 };
@@ -45,15 +60,15 @@ static enum mcs_status check_crc(const struct weight_file *f, const struct zip_e
     uint32_t crc = 0;
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE(part, MCS_E_NOMEM, "%s: no memory to read it", f->path);
-    for (int64_t i = 0; i < e->n_bytes && e->crc && st == MCS_OK; i += PART) {
+    for (int64_t i = 0; i < e->n_bytes && e->crc && !e->method && st == MCS_OK; i += PART) {
         const int64_t n = e->n_bytes - i < PART ? e->n_bytes - i : PART;
         st = mcs_input_read(f->parts[0].fd, f->path, part, n, e->at + i);
         if (st == MCS_OK) crc = mcs_crc32(crc, part, n);
     }
     free(part);
     MCS_TRY(st);
-    MCS_REQUIRE(crc == e->crc, MCS_E_DATA, "%s: damaged: the checksum of %s differs; download it again", f->path,
-                e->name);
+    MCS_REQUIRE(crc == e->crc || e->method, MCS_E_DATA, "%s: damaged: the checksum of %s differs; download it again",
+                f->path, e->name);
     return MCS_OK;
 }
 
@@ -73,11 +88,12 @@ enum mcs_status mcs_weight_torch_zip(struct weight_file *f)
     f->n_entries = d.n;
     f->entries = d.entries;
     MCS_TRY(find_stem(f, &d, &stem));
+    MCS_TRY(check_stored(f, &d, stem));
     MCS_TRY(check_byte_order(f, &d, stem));
     const struct zip_entry *object = mcs_zip_find(&d, mcs_arena_printf(&f->arena, "%s/data.pkl", stem));
     MCS_REQUIRE(object, MCS_E_NOMEM, "%s: no memory to open it", f->path);
     MCS_TRY(check_crc(f, object));
-    struct pickle_source source = {f->parts[0].fd, f->path, object->at, object->at + object->n_bytes};
+    struct pickle_source source = {f->parts[0].fd, f->path, object->at, object->at + object->n_bytes, f->script};
     MCS_TRY(mcs_pickle_read(&source, &f->arena, &f->object));
 
     const char *folder = mcs_arena_printf(&f->arena, "%s/data/", stem);

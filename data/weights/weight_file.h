@@ -1,5 +1,6 @@
 /* Files of weights, of any kind, through one interface: safetensors, PyTorch's zip (.pt, .pth, .bin) and the stream of
- * pickles it wrote before 1.6, and any of these in several files with an index.
+ * pickles it wrote before 1.6, and any of these in several files with an index. TorchScript is a zip of modules in
+ * modules: a tensor has the name that state_dict() gives it.
  *
  *     struct weight_file *f;
  *     MCS_TRY(mcs_weight_file_open("open_clip_pytorch_model.bin", &f));

@@ -23,6 +23,7 @@ struct weight_file {
     int n_meta;
     const char *(*meta)[2];      /* (n_meta) key, value */
     struct pickle_value *object; /* of a PyTorch file */
+    int script;                  /* it is TorchScript: the object is a module, a dictionary of tensors and modules */
     int n_entries;
     const struct zip_entry *entries; /* (n_entries) of PyTorch's zip */
 };

@@ -112,16 +112,14 @@ static enum mcs_status parse_entry(const char *path, const uint8_t **p, const ui
     entry->name = mcs_arena_printf(arena, "%.*s", (int)name, text);
     MCS_TRY(mcs_arena_status(arena));
     MCS_REQUIRE(!(little(c + 8, 2) & 0x2041), MCS_E_DATA, "%s: %.200s: encrypted", path, entry->name);
-    MCS_REQUIRE(little(c + 10, 2) == 0, MCS_E_DATA,
-                "%s: %.200s: compressed; torch.save stores its entries: unpack the archive first, if it is one", path,
-                entry->name);
-    MCS_REQUIRE(apply_zip64(c + CENTRAL_BYTES + name, extra, &size, &stored, &at) && size == stored, MCS_E_DATA,
-                "%s: damaged zip: sizes of %.200s", path, entry->name);
+    entry->method = (int)little(c + 10, 2);
+    MCS_REQUIRE(apply_zip64(c + CENTRAL_BYTES + name, extra, &size, &stored, &at) && (size == stored || entry->method),
+                MCS_E_DATA, "%s: damaged zip: sizes of %.200s", path, entry->name);
     MCS_REQUIRE(at <= (uint64_t)limit && (uint64_t)limit - at >= (uint64_t)(LOCAL_BYTES + name) &&
-                    size <= (uint64_t)limit - at - (uint64_t)(LOCAL_BYTES + name),
+                    stored <= (uint64_t)limit - at - (uint64_t)(LOCAL_BYTES + name),
                 MCS_E_DATA, "%s: damaged zip: %.200s lies outside the file", path, entry->name);
     entry->at = (int64_t)at;
-    entry->n_bytes = (int64_t)size;
+    entry->n_bytes = (int64_t)stored;
     entry->crc = (uint32_t)little(c + 16, 4);
     *p = c + CENTRAL_BYTES + name + extra + comment;
     return MCS_OK;
@@ -149,7 +147,7 @@ static enum mcs_status find_contents(int fd, const char *path, int64_t limit, st
         const int64_t name = (int64_t)strlen(e->name);
         MCS_REQUIRE(e->at >= free_from, MCS_E_DATA, "%s: damaged zip: %.200s overlaps another entry", path, e->name);
         MCS_TRY(mcs_input_read(fd, path, head, LOCAL_BYTES + name, e->at));
-        MCS_REQUIRE(memcmp(head, "PK\3\4", 4) == 0 && little(head + 8, 2) == 0 &&
+        MCS_REQUIRE(memcmp(head, "PK\3\4", 4) == 0 && (int)little(head + 8, 2) == e->method &&
                         (int64_t)little(head + 26, 2) == name && memcmp(head + LOCAL_BYTES, e->name, (size_t)name) == 0,
                     MCS_E_DATA, "%s: damaged zip: %.200s differs from the directory", path, e->name);
         e->at += LOCAL_BYTES + name + (int64_t)little(head + 28, 2);

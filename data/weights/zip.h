@@ -1,9 +1,10 @@
-/* The table of contents of a zip archive whose entries are stored without compression, as torch.save writes it.
+/* The table of contents of a zip archive, as torch.save writes it: its entries are stored without compression.
  * PKWARE's APPNOTE.TXT, sections 4.3 (structure) and 4.5.3 (zip64).
  *
- * Sizes come from the central directory, as PyTorch's own reader takes them. Refused: compressed or encrypted entries
- * (so that no small file expands to a large one), several disks, a name twice, entries that overlap each other or the
- * directory, and local headers that do not agree with the directory. */
+ * Sizes come from the central directory, as PyTorch's own reader takes them. Compressed entries are
+ * listed as such, and never unpacked, so that no small file expands to a large one. Refused: encrypted entries, several
+ * disks, a name twice, entries that overlap each other or the directory, and local headers that do not agree with the
+ * directory. */
 #ifndef MCS_ZIP_H
 #define MCS_ZIP_H
 
@@ -15,7 +16,8 @@
 struct zip_entry {
     const char *name;
     int64_t at, n_bytes; /* where its contents lie in the file */
-    uint32_t crc;        /* CRC-32 of the contents; not compared here */
+    uint32_t crc;        /* CRC-32 of the contents, unpacked; not compared here */
+    int method;          /* 0: stored; else compressed */
 };
 
 struct zip_directory {

@@ -3,6 +3,7 @@
 #include "data/io/array.h"
 #include "data/io/file.h"
 #include "data/io/json.h"
+#include "data/weights/layout_names.h"
 #include "data/weights/weight_file.h"
 #include "engine/base/escape.h"
 #include "engine/base/input.h"
@@ -177,8 +178,8 @@ static enum mcs_status put_not_finite(const struct weight_file *file, json_t *ou
     enum mcs_status st = MCS_OK;
     for (int i = 0; i < mcs_weight_file_count(file) && st == MCS_OK; i++) {
         const struct weight_tensor *t = mcs_weight_file_at(file, i);
-        int64_t count;
-        st = mcs_weight_file_not_finite(file, t, &count);
+        int64_t count = 0;
+        if (!mcs_layout_is_buffer(t->name)) st = mcs_weight_file_not_finite(file, t, &count); /* masks have -inf */
         if (st == MCS_OK && count) json_array_append_new(names, mcs_json_text(t->name));
     }
     if (json_array_size(names))

@@ -155,7 +155,7 @@ Test(memory_readers, arrays)
     text = repeated("\x80\x02(", "}", "t.", 1 << 21, &n_bytes);
     save(text, n_bytes);
     free(text);
-    struct pickle_source source = {open(path, O_RDONLY | O_CLOEXEC), path, 0, n_bytes};
+    struct pickle_source source = {open(path, O_RDONLY | O_CLOEXEC), path, 0, n_bytes, 0};
     struct pickle_value *root;
     struct arena arena = {0};
     too_large(mcs_pickle_read(&source, &arena, &root), "pickle");

@@ -110,6 +110,25 @@ Test(weight_file, wrapper_and_prefix)
     mcs_weight_file_close(f);
 }
 
+/* TorchScript: the parameters and buffers of modules in modules; its code is compressed, and is not read. */
+Test(weight_file, torch_script)
+{
+    struct weight_file *f;
+    int64_t size = 0;
+    OK(mcs_weight_file_open(GOLDEN "script.pt", &f));
+    cr_expect_eq(mcs_weight_file_kind(f), WEIGHT_TORCH_ZIP);
+    cr_expect_eq(mcs_weight_file_count(f), 6);
+    cr_expect(!mcs_weight_file_wrapper(f)[0] && !mcs_weight_file_prefix(f)[0]);
+    expect_floats(f, "scale", 0, NULL, (float[]){2.5f});
+    expect_floats(f, "visual.0.weight", 2, (int64_t[]){2, 3}, (float[]){1, 1.25f, 1.5f, 1.75f, 2, 2.25f});
+    expect_floats(f, "visual.0.bias", 1, (int64_t[]){2}, (float[]){1, 1.25f});
+    expect_floats(f, "visual.1.weight", 4, (int64_t[]){1, 1, 1, 1}, (float[]){1});
+    OK(mcs_weight_file_read_i64(f, "size", 0, NULL, &size));
+    cr_expect_eq(size, 7);
+    OK(mcs_weight_file_verify(f));
+    mcs_weight_file_close(f);
+}
+
 static void expect_nnunet(const char *name)
 {
     struct weight_file *f;

@@ -101,6 +101,77 @@ Test(weight_hostile, functions_are_refused_by_name)
     expect_refused(&m, "legacy os.system", "names os.system");
 }
 
+/* TorchScript's classes are dictionaries, in TorchScript's archives alone; other names stay refused there. */
+Test(weight_hostile, torch_script)
+{
+    static const struct {
+        const char *what, *pickle;
+        size_t n;
+        const char *message;
+    } bad[] = {
+        {"os.system",
+         TEXT("\x80\x02"
+              "cos\nsystem\n)\x81."),
+         "names os.system, which no weights need"},
+        {"a name like a class",
+         TEXT("\x80\x02"
+              "c__torch__x\nM\n)\x81."),
+         "names __torch__x.M, which no weights need"},
+        {"a storage as a class",
+         TEXT("\x80\x02"
+              "ctorch\nFloatStorage\n)\x81."),
+         "an object of a name"},
+        {"an object of None", TEXT("\x80\x02N)\x81."), "an object of None"},
+        {"a class with arguments",
+         TEXT("\x80\x02"
+              "c__torch__.m\nM\nN\x85\x81."),
+         "an object of a name"},
+        {"NEWOBJ of nothing", TEXT("\x80\x02)\x81."), "too few values for NEWOBJ"},
+        {"a class called",
+         TEXT("\x80\x02"
+              "c__torch__\nM\n)R."),
+         "__torch__ is called"},
+        {"its own state",
+         TEXT("\x80\x02"
+              "c__torch__\nM\n)\x81q\0h\0b."),
+         "an object that is its own state"},
+        {"a state that is no dictionary",
+         TEXT("\x80\x02"
+              "c__torch__\nM\n)\x81K\1b."),
+         "gets the state an int"},
+        {"a module in itself",
+         TEXT("\x80\x02"
+              "c__torch__\nM\n)\x81q\0}X\1\0\0\0ah\0sb."),
+         "a dict contains itself"},
+        {"a list of nothing",
+         TEXT("\x80\x02"
+              "ctorch.jit._pickle\nbuild_intlist\n)R."),
+         "build_intlist without a value"},
+        {"no module", TEXT("\x80\x02]."), "TorchScript of a list"},
+        {"no tensors",
+         TEXT("\x80\x02"
+              "c__torch__.m\nM\n)\x81}b."),
+         "TorchScript without tensors"},
+    };
+    static struct made_file m;
+    struct made_entry e[] = {{"x/data.pkl", NULL, 0}, {"x/data/0", floats, 16}, {"x/constants.pkl", "\x80\2).", 4}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        e[0].bytes = bad[i].pickle;
+        e[0].n = bad[i].n;
+        made_zip(&m, 3, e);
+        expect_refused(&m, bad[i].what, bad[i].message);
+    }
+    static const char class[] = "\x80\x02"
+                                "c__torch__.m\nM\n)\x81}b.";
+    e[0].bytes = class;
+    e[0].n = sizeof class - 1;
+    made_zip(&m, 2, e);
+    expect_refused(&m, "a class in another file", "names __torch__.m.M, which no weights need");
+    e[2].name = "y/constants.pkl";
+    made_zip(&m, 3, e);
+    expect_refused(&m, "constants of another folder", "names __torch__.m.M, which no weights need");
+}
+
 Test(weight_hostile, opcodes)
 {
     static const struct {
@@ -248,8 +319,11 @@ Test(weight_hostile, archives)
     c->v[central + 20] = c->v[central + 24] = 200; /* reaches into the directory */
     expect_refused(c, "too long", "lies outside the file");
     memcpy(c, &m, sizeof m);
-    c->v[central + 10] = 8;
+    c->v[central + 10] = c->v[local + 8] = 8;
     expect_refused(c, "deflated", "compressed");
+    memcpy(c, &m, sizeof m);
+    c->v[central + 10] = 8;
+    expect_refused(c, "deflated by the directory alone", "differs from the directory");
     memcpy(c, &m, sizeof m);
     c->v[central + 8] = 1;
     expect_refused(c, "encrypted", "encrypted");

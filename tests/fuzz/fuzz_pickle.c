@@ -28,7 +28,7 @@ static void use(const struct pickle_value *v, int level)
 FUZZ(pickle)
 {
     const char *path = fuzz_file(data, size, "f.pkl");
-    struct pickle_source source = {open(path, O_RDONLY | O_CLOEXEC), path, 0, (int64_t)size};
+    struct pickle_source source = {open(path, O_RDONLY | O_CLOEXEC), path, 0, (int64_t)size, 0};
     struct arena arena = {0};
     struct pickle_value *root;
     FUZZ_REQUIRE(source.fd >= 0, "%s", path);

@@ -1,7 +1,9 @@
 """weights/*: files of weights as PyTorch writes them: types, strides, shared storages, wrappers, both forms of the file."""
 import collections
+import io
 import os
 import sys
+import zipfile
 
 import numpy
 import torch
@@ -60,6 +62,33 @@ nnunet = {
 }
 save("nnunet.pth", nnunet)
 save("nnunet_legacy.pth", nnunet, _use_new_zipfile_serialization=False)
+
+
+class Script(torch.nn.Module):
+    """A module in modules, as OpenAI publishes CLIP: traced, a buffer, float16; a list and a text beside the tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.5))
+        self.visual = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Conv2d(1, 1, 1)).half()
+        self.register_buffer("size", torch.tensor(7))
+        self.sizes: list[int] = [3, 4]
+        self.name: str = "script"
+        for p in self.visual.parameters():
+            p.data = torch.arange(p.numel()).reshape(p.shape).half() / 4 + 1
+
+    def forward(self, x):
+        return self.scale * x * self.size * self.sizes[0]
+
+
+script = io.BytesIO()
+torch.jit.save(torch.jit.script(Script()), script)
+with zipfile.ZipFile(script) as old, zipfile.ZipFile(os.path.join(here, "script.pt"), "w") as new:
+    for entry in old.infolist():
+        if not entry.filename.endswith(".debug_pkl"):  # places in source files
+            kept = zipfile.ZipInfo("script" + entry.filename[entry.filename.index("/"):])
+            kept.compress_type = entry.compress_type
+            new.writestr(kept, old.read(entry))
 
 
 def check(path):
