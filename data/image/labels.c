@@ -106,9 +106,11 @@ static void sort_labels(struct label_map *m, int64_t n)
         m->first[rank[i]] = old.first[i];
     }
     memset(m->count, 0, sizeof m->count);
-    for (int64_t i = 0; i < n; i++) {
-        m->index[i] = rank[m->index[i]];
-        m->count[m->index[i]]++;
+    for (int64_t i = 0, end; i < n; i = end) { /* runs of one label */
+        const uint8_t from = m->index[i];
+        for (end = i + 1; end < n && m->index[end] == from; end++) continue;
+        m->count[rank[from]] += end - i;
+        if (rank[from] != from) memset(m->index + i, rank[from], (size_t)(end - i));
     }
 }
 

@@ -11,8 +11,9 @@
 
 struct evaluate_command {
     struct mcs_common common;
-    const char *pred, *ref, *output;
-    double tolerance;
+    const char *pred, *ref, *output, *labels, *ignore_label;
+    double tolerance, lesion_iou;
+    int merge_labels, resample;
 };
 
 static const struct mcs_option options[] = {
@@ -24,6 +25,16 @@ static const struct mcs_option options[] = {
      .help = "folder for summary.json and cases.csv"},
     {"tolerance", 0, MCS_FIELD(evaluate_command, tolerance), .def = "2", .lo = 0, .hi = 1e6, .value = "D",
      .help = "of the NSD, in pixels (mm for NIfTI)"},
+    {"labels", 0, MCS_FIELD(evaluate_command, labels), .value = "LIST",
+     .help =
+         "classes and regions, as 1,2 or organ=1+2,tumour=2, or a dataset.json; default: those that the files have"},
+    {"merge-labels", 0, MCS_FIELD(evaluate_command, merge_labels), .help = "all labels but 0 are one mask"},
+    {"ignore-label", 0, MCS_FIELD(evaluate_command, ignore_label), .value = "N",
+     .help = "label of references whose pixels count nowhere, such as 255 or -1"},
+    {"resample", 0, MCS_FIELD(evaluate_command, resample),
+     .help = "take predictions on another grid than their reference by the nearest voxel"},
+    {"lesion-iou", 0, MCS_FIELD(evaluate_command, lesion_iou), .def = "0.1", .lo = 0, .hi = 1, .value = "X",
+     .help = "least IoU of a lesion that is found"},
     {0},
 };
 
@@ -35,25 +46,68 @@ static void print_value(double v, int json)
         printf(json ? "null" : "-");
 }
 
-static void print_means(const struct evaluation *e, int json)
-{
-    static const char *const names[] = {
-#define X(name, field) name,
-        MCS_METRIC_LIST(X)
+static const char *const names[] = {
+#define X(name, field, text) name,
+    MCS_METRIC_LIST(X)
 #undef X
-    };
-    printf(json ? "{\"cases\": %d" : "%d cases; mean and 95 %% interval\n", e->n);
-    for (int i = 0; i < MCS_N_METRICS; i++) {
-        const struct mean_interval *m = &e->mean[i];
-        printf(json ? ", \"%s\": {\"mean\": " : "%-10s ", names[i]);
-        print_value(m->mean, json);
-        printf(json ? ", \"lo\": " : "  ");
-        print_value(m->lo, json);
-        printf(json ? ", \"hi\": " : " .. ");
-        print_value(m->hi, json);
-        printf(json ? ", \"n\": %lld}" : "  (%lld)\n", (long long)m->n);
+};
+
+static void print_json(const struct evaluation *e)
+{
+    printf("{\"cases\": %d", e->n);
+    for (int k = 0; k < e->regions.n; k++) {
+        const int nested = e->regions.n > 1;
+        if (nested) printf(k ? "}, \"%s\": {" : ", \"regions\": {\"%s\": {", e->regions.v[k].name);
+        for (int i = 0; i < MCS_N_METRICS; i++) {
+            const struct mean_interval *m = &e->mean[k * MCS_N_METRICS + i];
+            printf("%s\"%s\": {\"mean\": ", nested && i == 0 ? "" : ", ", names[i]);
+            print_value(m->mean, 1);
+            printf(", \"lo\": ");
+            print_value(m->lo, 1);
+            printf(", \"hi\": ");
+            print_value(m->hi, 1);
+            printf(", \"n\": %lld}", (long long)m->n);
+        }
     }
-    if (json) printf("}\n");
+    printf(e->regions.n > 1 ? "}}}\n" : "}\n");
+}
+
+/* One line for each metric: mean, interval, and how many cases are in it. */
+static void print_region(const struct evaluation *e, int k)
+{
+    const struct empty_counts *c = &e->empty[k];
+    for (int i = 0; i < MCS_N_METRICS; i++) {
+        const struct mean_interval *m = &e->mean[k * MCS_N_METRICS + i];
+        printf("%-18s ", names[i]);
+        print_value(m->mean, 0);
+        printf("  ");
+        print_value(m->lo, 0);
+        printf(" .. ");
+        print_value(m->hi, 0);
+        printf("  (%lld%s)\n", (long long)m->n, m->n_left_out ? "*" : "");
+    }
+    if (c->both + c->ref + c->pred)
+        printf(
+            "* left out where undefined: %d cases with both masks empty, %d with an empty reference, %d with an empty "
+            "prediction\n",
+            c->both, c->ref, c->pred);
+}
+
+static void print_means(const struct evaluation *e)
+{
+    enum { SHOWN = 8 };
+    printf("%d cases; mean, 95 %% interval by bootstrap, cases in the mean\n", e->n);
+    for (int k = 0; k < e->regions.n && (k < SHOWN || e->regions.n == SHOWN + 1); k++) {
+        if (e->regions.n > 1) printf("\n%s\n", e->regions.v[k].name);
+        print_region(e, k);
+    }
+    if (e->regions.n == 1) return;
+    printf("\nmean of %d regions\n", e->regions.n);
+    for (int i = 0; i < MCS_N_METRICS; i++) {
+        printf("%-18s ", names[i]);
+        print_value(mcs_evaluation_foreground(e, i), 0);
+        printf("\n");
+    }
 }
 
 /* The output may be the folder of the masks, but must not replace another verb's summary.json. */
@@ -90,10 +144,20 @@ static enum mcs_status run(const void *command)
     struct evaluate_options o = mcs_evaluate_defaults(c->common.form[MCS_FORM_METRICS]);
     struct evaluation e;
     o.tolerance = c->tolerance;
+    o.lesion_iou = c->lesion_iou;
+    o.labels = c->labels;
+    o.merge = c->merge_labels;
+    o.resample = c->resample;
+    o.seed = (uint64_t)c->common.seed;
+    MCS_TRY(mcs_label_rule_parse(c->ignore_label, &o.rule));
+    MCS_REQUIRE(!(c->labels && c->merge_labels), MCS_E_USAGE, "--labels and --merge-labels: give one of them");
     MCS_TRY(check_paths(c));
     const enum mcs_status st = evaluate(c, &o, &e);
     if (st != MCS_OK && st != MCS_E_PARTIAL) return mcs_trace(st, __FILE__, __LINE__);
-    print_means(&e, c->common.json);
+    if (c->common.json)
+        print_json(&e);
+    else
+        print_means(&e);
     mcs_evaluation_free(&e);
     return st;
 }

@@ -85,18 +85,76 @@ void mcs_surface_average(const struct surface_pair *s, double *ref_to_pred, doub
     *pred_to_ref = s->pred.n ? weighted_sum(&s->pred) / s->pred.total : NAN;
 }
 
-enum mcs_status mcs_metrics_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
-                                    const double spacing[2], double tolerance, struct mask_metrics *m)
+/* ---- all of a region ---- */
+
+static double ratio(double a, double b)
+{
+    return b > 0 ? a / b : NAN;
+}
+
+void mcs_metrics_overlap(const struct mask_counts *c, double voxel_volume, struct mask_metrics *m)
+{
+    *m = (struct mask_metrics){.counts = *c,
+                               .dice = mcs_metrics_dice(c),
+                               .iou = mcs_metrics_iou(c),
+                               .sensitivity = ratio((double)c->tp, (double)c->n_ref),
+                               .precision = ratio((double)c->tp, (double)c->n_pred),
+                               .nsd = NAN,
+                               .nsd_slice = NAN,
+                               .hd95 = NAN,
+                               .assd = NAN,
+                               .volume_pred = (double)c->n_pred * voxel_volume,
+                               .volume_ref = (double)c->n_ref * voxel_volume,
+                               .volume_difference = ratio((double)(c->n_pred - c->n_ref), (double)c->n_ref),
+                               .lesion_sensitivity = NAN,
+                               .lesion_precision = NAN,
+                               .lesion_fp = NAN,
+                               .lesion_dice = NAN,
+                               .lesions = {.dice = NAN}};
+}
+
+static void set_surface(const struct surface_pair *s, double tolerance, struct mask_metrics *m)
+{
+    m->nsd = mcs_surface_nsd(s, tolerance);
+    m->hd95 = mcs_surface_hausdorff(s, 95.0);
+    m->assd = mcs_surface_assd(s);
+}
+
+static enum mcs_status measure_plane(const uint8_t *pred, const uint8_t *ref, int width, int height,
+                                     const double spacing[2], double tolerance, struct mask_metrics *m)
 {
     struct surface_pair s;
     MCS_TRY(mcs_surface_measure(pred, ref, width, height, spacing, MCS_SURFACE_2D, &s));
-    m->counts = mcs_metrics_count(pred, ref, (int64_t)width * height);
-    m->dice = mcs_metrics_dice(&m->counts);
-    m->iou = mcs_metrics_iou(&m->counts);
-    m->nsd = mcs_surface_nsd(&s, tolerance);
-    m->hd95 = mcs_surface_hausdorff(&s, 95.0);
-    m->assd = mcs_surface_assd(&s);
+    set_surface(&s, tolerance, m);
     mcs_surface_free(&s);
-    MCS_TRY(mcs_surface_slice_nsd(pred, ref, width, height, tolerance, &m->nsd_slice));
+    return mcs_surface_slice_nsd(pred, ref, width, height, tolerance, &m->nsd_slice);
+}
+
+enum mcs_status mcs_metrics_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
+                                    const double spacing[2], double tolerance, struct mask_metrics *m)
+{
+    const struct mask_counts counts = mcs_metrics_count(pred, ref, (int64_t)width * height);
+    mcs_metrics_overlap(&counts, spacing[0] * spacing[1], m);
+    return measure_plane(pred, ref, width, height, spacing, tolerance, m);
+}
+
+enum mcs_status mcs_metrics_measure_all(const uint8_t *pred, const uint8_t *ref, const int n[3],
+                                        const double spacing[3], double tolerance, double min_iou,
+                                        const struct mask_counts *counts, struct mask_metrics *m)
+{
+    mcs_metrics_overlap(counts, spacing[0] * spacing[1] * (n[2] > 1 ? spacing[2] : 1), m);
+    if (n[2] == 1)
+        MCS_TRY(measure_plane(pred, ref, n[0], n[1], spacing, tolerance, m));
+    else {
+        struct surface_pair s;
+        MCS_TRY(mcs_surface_measure_volume(pred, ref, n, spacing, &s));
+        set_surface(&s, tolerance, m);
+        mcs_surface_free(&s);
+    }
+    MCS_TRY(mcs_lesions_match(pred, ref, n, min_iou, &m->lesions));
+    m->lesion_sensitivity = ratio((double)m->lesions.n_matched, (double)m->lesions.n_ref);
+    m->lesion_precision = ratio((double)m->lesions.n_matched, (double)m->lesions.n_pred);
+    m->lesion_fp = (double)(m->lesions.n_pred - m->lesions.n_matched);
+    m->lesion_dice = m->lesions.dice;
     return MCS_OK;
 }

@@ -3,6 +3,7 @@
  *
  * Empty masks                  both empty    one empty
  *   Dice, IoU                  NaN           0            (nnU-Net's rule: NaN is left out of means)
+ *   sensitivity, precision     NaN           NaN or 0     (undefined without reference, without prediction)
  *   NSD, nsd_slice             NaN           0            (no surface lies within any distance)
  *   HD95, ASSD                 NaN           infinity     (surface-distance's rule; left out of means, and counted)
  *
@@ -14,6 +15,7 @@
 #define MCS_METRICS_H
 
 #include "engine/base/status.h"
+#include "infer/metrics/lesions.h"
 
 #include <stdint.h>
 
@@ -67,12 +69,24 @@ double mcs_surface_assd(const struct surface_pair *s);
 /* The mean distance of each direction, as surface-distance returns them. */
 void mcs_surface_average(const struct surface_pair *s, double *ref_to_pred, double *pred_to_ref);
 
-/* All metrics of one pair of 2-D masks. */
+/* Metrics of one region (a class, or several together) of one case. Which of them exist for which masks: evaluate.h. */
 struct mask_metrics {
     struct mask_counts counts;
-    double dice, iou, nsd, nsd_slice, hd95, assd;
+    double dice, iou, sensitivity, precision;
+    double nsd, nsd_slice, hd95, assd;
+    double volume_pred, volume_ref, volume_difference; /* mm3 (pixels without a spacing); (pred - ref) / ref */
+    double lesion_sensitivity, lesion_precision, lesion_fp, lesion_dice;
+    struct lesion_counts lesions;
 };
+/* From the counts: Dice to precision and the volumes; all others NaN. */
+void mcs_metrics_overlap(const struct mask_counts *counts, double voxel_volume, struct mask_metrics *m);
+/* Overlap and surface metrics of 2-D masks; the lesions are NaN. */
 enum mcs_status mcs_metrics_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
                                     const double spacing[2], double tolerance, struct mask_metrics *m);
+/* All metrics of masks (nz, ny, nx) of values 0 and 1, whose counts are known (the masks may be a part of the image in
+ * which all foreground lies). Planes have NSD_slice, volumes have not. min_iou: of matched lesions (lesions.h). */
+enum mcs_status mcs_metrics_measure_all(const uint8_t *pred, const uint8_t *ref, const int n[3],
+                                        const double spacing[3], double tolerance, double min_iou,
+                                        const struct mask_counts *counts, struct mask_metrics *m);
 
 #endif

@@ -27,17 +27,20 @@ struct corner_grid {
     uint8_t is_surface[256];
 };
 
-/* Codes (surface_size.h) of the corners (0.., y, z). */
+/* Codes (surface_size.h) of the corners (0.., y, z). code: (2 cx), the first half is the result. */
 static void row_codes(const struct corner_grid *g, int y, int z, uint8_t *code)
 {
-    memset(code, 0, (size_t)g->cx);
+    uint8_t *restrict after = code + g->cx, *restrict to = code; /* after: bits of the voxels after each corner */
+    memset(after, 0, (size_t)g->cx);
     for (int k = 0; k < (g->plane ? 2 : 4); k++) {
         const int row_y = y - 1 + (k & 1), row_z = g->plane ? 0 : z - 1 + (k >> 1);
         if (row_y < 0 || row_y >= g->ny || row_z < 0 || row_z >= g->nz) continue;
-        const uint8_t *row = g->mask + ((int64_t)row_z * g->ny + row_y) * g->nx;
-        for (int x = 0; x < g->nx; x++) code[x] |= (uint8_t)((row[x] != 0) << k);
+        const uint8_t *restrict row = g->mask + ((int64_t)row_z * g->ny + row_y) * g->nx;
+        const uint8_t bit = (uint8_t)(1 << k);
+        for (int x = 0; x < g->nx; x++) after[x] |= row[x] ? bit : 0;
     }
-    for (int x = g->nx; x > 0; x--) code[x] |= (uint8_t)(code[x - 1] << 4);
+    to[0] = after[0];
+    for (int x = 1; x < g->cx; x++) to[x] = (uint8_t)(after[x] | after[x - 1] << 4);
 }
 
 /* ---- where the nearest element is ---- */
@@ -49,7 +52,7 @@ struct places {
     uint8_t *any; /* (groups) 1: the row or layer has elements */
 };
 struct scratch {
-    uint8_t *code; /* (cx) */
+    uint8_t *code; /* (2 cx) */
     uint16_t *dx;  /* (cy, cx), of a volume */
     struct distance_line line;
 };
@@ -112,7 +115,7 @@ static enum mcs_status scratch_new(const struct corner_grid *g, int n, struct sc
     struct scratch *s = calloc((size_t)n, sizeof *s);
     MCS_REQUIRE(s, MCS_E_NOMEM, "no memory for surface distances");
     for (int i = 0; i < n; i++) {
-        s[i].code = malloc((size_t)g->cx);
+        s[i].code = malloc(2 * (size_t)g->cx);
         s[i].dx = malloc(g->plane ? 1 : (size_t)g->cx * (size_t)g->cy * sizeof *s[i].dx);
         MCS_REQUIRE_GOTO(s[i].code && s[i].dx, MCS_E_NOMEM, st, failed, "no memory for surface distances");
         if (!g->plane) MCS_TRY_GOTO(mcs_distance_line_alloc(&s[i].line, g->cy), st, failed);

@@ -119,7 +119,7 @@ static struct mask_metrics evaluated(const char *folder, const uint8_t *pred, co
     OK(mcs_volume_write_u8(tiny_path(folder, "ref/a.nii.gz"), ref, &like));
     OK(mcs_evaluate(tiny_path(folder, "pred"), tiny_path(folder, "ref"), &o, &e));
     cr_assert_eq(e.n, 1);
-    const struct mask_metrics m = e.cases[0].m;
+    const struct mask_metrics m = e.cases[0].m[0];
     mcs_evaluation_free(&e);
     return m;
 }

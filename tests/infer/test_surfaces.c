@@ -56,6 +56,24 @@ static void check(json_t *c, double tolerance, double min_iou)
     expect(c, "lesions_ref", (double)l.n_ref);
     expect(c, "lesions_pred", (double)l.n_pred);
     expect(c, "lesions_matched", (double)l.n_matched);
+    struct mask_metrics m;
+    const struct mask_counts counts = mcs_metrics_count(pred, ref, (int64_t)n[0] * n[1] * n[2]);
+    if (plane || n[2] > 1) { /* a volume of one slice is taken as a plane there */
+        cr_assert_eq(mcs_metrics_measure_all(pred, ref, n, spacing, tolerance, min_iou, &counts, &m), MCS_OK);
+        expect(c, "Dice", m.dice);
+        expect(c, "IoU", m.iou);
+        expect(c, "Sensitivity", m.sensitivity);
+        expect(c, "Precision", m.precision);
+        expect(c, "Volume_pred", m.volume_pred);
+        expect(c, "Volume_ref", m.volume_ref);
+        expect(c, "Volume_difference", m.volume_difference);
+        expect(c, "NSD", m.nsd);
+        expect(c, "HD95", m.hd95);
+        expect(c, "ASSD", m.assd);
+        expect(c, "Lesion_sensitivity", m.lesion_sensitivity);
+        expect(c, "Lesion_precision", m.lesion_precision);
+        expect(c, "Lesion_FP", m.lesion_fp);
+    }
     expect(c, "Lesion_Dice", l.dice);
     free(pred);
     free(ref);
