@@ -362,8 +362,9 @@ static enum mcs_status take_opcode(struct pickle_machine *m, uint8_t opcode)
     switch ((enum opcode)opcode) {
     case OP_PROTO:
         MCS_TRY(take_number(m, 1, &n));
-        MCS_REQUIRE(n <= 2, MCS_E_DATA, "%s: pickle protocol %d; torch.save writes protocol 2", m->source->path,
-                    (int)n);
+        MCS_REQUIRE(n <= 2, MCS_E_DATA,
+                    "%s: pickle protocol %d; torch.save writes protocol 2: save it again without pickle_protocol",
+                    m->source->path, (int)n);
         return MCS_OK;
     case OP_MARK:
         MCS_TRY(grow(m, &m->marks, m->n_marks, &m->marks_capacity, sizeof *m->marks));

@@ -80,6 +80,7 @@ static enum mcs_status check_other(const char *path, const uint8_t *head, int64_
         {0, "\x1f\x8b", "compressed by gzip: unpack it first (gunzip)"},
         {257, "ustar", "a tar file: PyTorch before 0.2 wrote such weights, or it is an archive to unpack first"},
     };
+    while (n && strchr(" \t\r\n", *head) && *head) head++, n--; /* before a web page */
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         const int64_t len = (int64_t)strlen(others[i].begin), at = others[i].at;
         MCS_REQUIRE(n < at + len || memcmp(head + at, others[i].begin, (size_t)len) != 0, MCS_E_DATA, "%s: is %s", path,
@@ -88,14 +89,27 @@ static enum mcs_status check_other(const char *path, const uint8_t *head, int64_
     return MCS_OK;
 }
 
+/* E_DATA for a short text, such as a server's answer in place of the file ("Entry not found"), which is shown. */
+static enum mcs_status check_answer(const char *path, const uint8_t *head, int64_t n)
+{
+    int64_t i = 0;
+    while (i < n && (head[i] == '\n' || head[i] == '\r' || head[i] == '\t' || (head[i] >= ' ' && head[i] < 0x7f))) i++;
+    const int shown = (int)(n < 60 ? n : 60), line = (int)strcspn((const char *)head, "\r\n");
+    MCS_REQUIRE(i < n || n == 512, MCS_E_DATA,
+                "%s: is a text (%.*s), no weights: the download did not give the file; download it again", path,
+                line < shown ? line : shown, (const char *)head);
+    return MCS_OK;
+}
+
 static enum mcs_status find_kind(struct weight_file *f)
 {
     static const uint8_t legacy[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-    uint8_t head[512] = {0};
+    uint8_t head[512 + 1] = {0};
     const int64_t n = f->parts[0].n_bytes < 512 ? f->parts[0].n_bytes : 512;
     MCS_REQUIRE(n, MCS_E_DATA, "%s: is empty: the download did not give the file; download it again", f->path);
     MCS_TRY(mcs_input_read(f->parts[0].fd, f->path, head, n, 0));
     MCS_TRY(check_other(f->path, head, n));
+    if (!mcs_file_has_ending(f->path, ".json")) MCS_TRY(check_answer(f->path, head, n));
     f->kind = n >= 4 && memcmp(head, "PK\3\4", 4) == 0                                  ? WEIGHT_TORCH_ZIP
               : n >= (int64_t)sizeof legacy && memcmp(head, legacy, sizeof legacy) == 0 ? WEIGHT_TORCH_LEGACY
               : mcs_file_has_ending(f->path, ".json")                                   ? WEIGHT_INDEX

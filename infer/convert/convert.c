@@ -5,6 +5,7 @@
 #include "engine/base/text_cut.h"
 #include "infer/convert/convert_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -210,6 +211,17 @@ static enum mcs_status put_files(struct convert_job *job)
     return MCS_OK;
 }
 
+/* Takes back what a conversion that failed has put into its folder, so that it can be tried again. */
+static void remove_folder(const struct convert_job *job, int made)
+{
+    char path[MCS_PATH_BYTES];
+    for (int i = 0; i < job->result->n_files; i++) {
+        const int n = snprintf(path, sizeof path, "%s/%s", job->dst_folder, job->result->files[i]);
+        if (n < (int)sizeof path) (void)unlink(path);
+    }
+    if (made) (void)rmdir(job->dst_folder);
+}
+
 /* Makes the folder once everything is known to be right, so that a refusal leaves nothing behind. */
 static enum mcs_status put_folder(struct convert_job *job)
 {
@@ -261,11 +273,13 @@ static enum mcs_status convert_open(struct convert_job *job, const struct weight
     int torch;
     MCS_TRY(check_tensors(file, r));
     MCS_TRY(choose_target(job, file, &torch));
-    if (*job->dst_folder) MCS_TRY(put_folder(job));
+    const int new_folder = *job->dst_folder && !mcs_folder_exists(job->dst_folder);
     MCS_TRY(mcs_weight_view(file, r->to, &view));
     r->n_tensors = mcs_weight_file_count(view);
     for (int i = 0; i < r->n_tensors; i++) r->n_values += mcs_weight_file_at(view, i)->n_values;
-    const enum mcs_status st = put_weights(job, view, torch);
+    enum mcs_status st = *job->dst_folder ? put_folder(job) : MCS_OK;
+    if (st == MCS_OK) st = put_weights(job, view, torch);
+    if (st != MCS_OK && *job->dst_folder && !job->options->dry_run) remove_folder(job, new_folder);
     mcs_weight_file_close(view);
     return st;
 }

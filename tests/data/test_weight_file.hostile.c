@@ -480,8 +480,11 @@ Test(weight_hostile, other_files_are_named)
         {TEXT("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"), "git lfs pull"},
         {TEXT("<!DOCTYPE html><html>"), "a web page"},
         {TEXT("\x1f\x8b\x08"), "gunzip"},
-        {TEXT("hello, this is no file of weights"), "want a safetensors file"},
+        {TEXT("hello, this is no file of weights\x80"), "want a safetensors file"},
         {TEXT("\x08\x03\x12\x07pytorch"), "no file of weights"},
+        {TEXT("\r\n  <!DOCTYPE html>"), "is a web page"},
+        {TEXT("Entry not found\n"), "is a text (Entry not found), no weights: the download did not give the file"},
+        {TEXT("{\"error\":\"Repository not found\"}"), "is a text ({\"error\":\"Repository not found\"}), no weights"},
         {TEXT(""), "is empty: the download did not give the file"},
     };
     static struct made_file m;

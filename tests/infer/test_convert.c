@@ -241,6 +241,13 @@ Test(convert, half_of_numbers_beyond_float16)
             } else {
                 fails_with(st, MCS_E_DATA, "array text_projection has the value");
                 cr_expect(!mcs_file_exists(in_folder(names[i])));
+                const struct convert_options f = {
+                    .src = in_folder("src"), .dst = in_folder("hf"), .to = "huggingface", .half = 1};
+                fails_with(mcs_convert(&f, &arena, &r), MCS_E_DATA, "array text_projection.weight has the value");
+                cr_expect(!mcs_folder_exists(f.dst)); /* nor a folder with a part of its files */
+                OK(mcs_folder_make(f.dst));
+                fails_with(mcs_convert(&f, &arena, &r), MCS_E_DATA, "array text_projection.weight has the value");
+                cr_assert_eq(rmdir(f.dst), 0, "the folder that was there is empty again");
             }
         }
     }
