@@ -3,11 +3,14 @@
 
 #include <string.h>
 
-/* Options that change no result of a case or a step: output paths, display, distribution of the work. */
-static const char *const without_effect[] = {"output", "quiet", "json", "trace", "gpus", "gpu", "checkpoint-every"};
+/* Options that change no result of a case or a step: output paths, display, distribution of the work, the choice of
+ * configurations, of which each has its own record. */
+static const char *const without_effect[] = {"output",           "quiet",        "json",         "trace", "gpus", "gpu",
+                                             "checkpoint-every", "preprocessed", "configuration"};
 /* Options that name inputs, whose contents are compared instead. */
-static const char *const input_options[] = {"input", "inputs", "images", "labels", "model",        "clip",  "sam",
-                                            "pairs", "texts",  "noise",  "mask",   "prompts-from", "atlas", "prompts"};
+static const char *const input_options[] = {"input", "inputs",  "images", "labels", "model", "clip",
+                                            "sam",   "pairs",   "texts",  "noise",  "mask",  "prompts-from",
+                                            "atlas", "prompts", "raw",    "dataset"};
 
 static int is_in(const char *const *names, size_t n, const char *line, size_t length)
 {

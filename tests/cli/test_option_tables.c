@@ -32,6 +32,7 @@
     X(demo_start, "clip --atlas nowhere -o out")                                                                       \
     X(finetune, "-m nowhere --pairs nowhere -o out")                                                                   \
     X(plan, "-d 5 --raw nowhere --preprocessed out")                                                                   \
+    X(preprocess, "-d 5 --raw nowhere --preprocessed out")                                                             \
     X(replay, "nowhere")                                                                                               \
     X(train, "-i nowhere -l nowhere -o out")
 #define X(name, arguments) extern const struct mcs_verb mcs_verb_##name;
