@@ -116,6 +116,7 @@ Test(demo_evaluation, dsc_by_jitter_and_kind, .timeout = 120)
     snprintf(path, sizeof path, "%s/evaluation.json", folder);
     OK(mcs_file_read(path, 1 << 16, &text, &bytes));
     cr_expect_str_eq(text, want);
+    if (getenv("MCS_SHOW")) fprintf(stderr, "%s", text);
     cr_expect(mean[0] > 0.7, "the shipped model finds no lesion: DSC %g", mean[0]);
     free(text);
     mcs_sam_model_close(&model);
