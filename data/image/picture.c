@@ -4,6 +4,7 @@
 #include "data/image/image.h"
 #include "data/image/nifti.h"
 #include "data/image/picture_parts.h"
+#include "data/image/raw_values.h"
 #include "data/io/bounds.h"
 #include "data/io/file.h"
 #include "data/io/gzip.h"
@@ -86,6 +87,27 @@ static int is_dicom(const char *path, const struct head *h)
     return (b[0] == 2 || b[0] == 8) && !b[1] && b[2] <= 0x20 && !b[3] && (typed || (!b[5] && !b[6] && !b[7]));
 }
 
+static int is_nrrd(const char *path, const struct head *h)
+{
+    return begins(h, "NRRD000", 7);
+}
+
+/* A text whose first lines are of MetaImage's. */
+static int is_metaimage(const char *path, const struct head *h)
+{
+    char text[HEAD_BYTES + 1];
+    if (h->gzip || h->n < 8 || (memcmp(h->bytes, "ObjectType", 10) && memcmp(h->bytes, "NDims", 5))) return 0;
+    memcpy(text, h->bytes, HEAD_BYTES);
+    text[HEAD_BYTES] = 0;
+    return strstr(text, "DimSize") != NULL || strstr(text, "NDims") != NULL;
+}
+
+static int is_bmp(const char *path, const struct head *h)
+{
+    return begins(h, "BM", 2) && h->n > 18 && h->bytes[14] >= 12 && h->bytes[14] <= 124 && !h->bytes[15] &&
+           !h->bytes[16];
+}
+
 static enum mcs_status read_bytes(const char *path, struct picture *p,
                                   enum mcs_status (*decode)(const char *, const void *, int64_t, struct picture *))
 {
@@ -110,6 +132,21 @@ static enum mcs_status read_jpeg(const char *path, const struct picture_choice *
 static enum mcs_status read_nifti(const char *path, const struct picture_choice *choice, struct picture *p)
 {
     return mcs_nifti_picture(path, p);
+}
+
+static enum mcs_status read_bmp(const char *path, const struct picture_choice *choice, struct picture *p)
+{
+    return read_bytes(path, p, mcs_bmp_picture);
+}
+
+static enum mcs_status read_nrrd(const char *path, const struct picture_choice *choice, struct picture *p)
+{
+    return mcs_nrrd_picture(path, p);
+}
+
+static enum mcs_status read_metaimage(const char *path, const struct picture_choice *choice, struct picture *p)
+{
+    return mcs_metaimage_picture(path, p);
 }
 
 static enum mcs_status read_helped(const char *path, const struct picture_choice *choice, struct picture *p)
@@ -147,8 +184,15 @@ static const struct reader {
     int (*takes)(const char *path, const struct head *h);
     enum mcs_status (*read)(const char *path, const struct picture_choice *choice, struct picture *p);
 } readers[] = {
-    {"PNG", is_png, read_png},          {"JPEG", is_jpeg, read_jpeg}, {"TIFF", is_tiff, read_helped},
-    {"JPEG 2000", is_j2k, read_helped}, {"npy", is_npy, read_npy},    {"NIfTI", is_nifti, read_nifti},
+    {"PNG", is_png, read_png},
+    {"JPEG", is_jpeg, read_jpeg},
+    {"TIFF", is_tiff, read_helped},
+    {"JPEG 2000", is_j2k, read_helped},
+    {"BMP", is_bmp, read_bmp},
+    {"NRRD", is_nrrd, read_nrrd},
+    {"MetaImage", is_metaimage, read_metaimage},
+    {"npy", is_npy, read_npy},
+    {"NIfTI", is_nifti, read_nifti},
     {"DICOM", is_dicom, read_helped},
 };
 enum { N_READERS = sizeof readers / sizeof *readers };

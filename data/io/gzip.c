@@ -136,3 +136,35 @@ uint32_t mcs_crc32(uint32_t crc, const void *bytes, int64_t n_bytes)
 {
     return (uint32_t)crc32_z(crc, bytes, (size_t)n_bytes);
 }
+
+enum mcs_status mcs_inflate(const char *name, const void *src, int64_t src_bytes, void *dst, int64_t dst_bytes)
+{
+    enum { PART = 1 << 30, ANY_HEADER = 15 + 32 }; /* zlib counts in 32 bits; 32: zlib's header or gzip's */
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)src, .next_out = dst};
+    int64_t in_left = src_bytes, out_left = dst_bytes;
+    int code = inflateInit2(&z, ANY_HEADER);
+    uint8_t more;
+    MCS_REQUIRE(code == Z_OK, MCS_E_NOMEM, "%s: no memory to read it", name);
+    while (code == Z_OK) {
+        const uInt in = (uInt)(in_left < PART ? in_left : PART), out = (uInt)(out_left < PART ? out_left : PART);
+        z.avail_in = in;
+        z.avail_out = out;
+        if (!out_left) { /* the end of the stream, and nothing more, is wanted */
+            z.next_out = &more;
+            z.avail_out = 1;
+        }
+        code = inflate(&z, Z_NO_FLUSH);
+        in_left -= in - z.avail_in;
+        if (!out_left && !z.avail_out) {
+            inflateEnd(&z);
+            return MCS_FAIL(MCS_E_DATA, "%s: too long: more than the %lld bytes its header promises", name,
+                            (long long)dst_bytes);
+        }
+        if (out_left) out_left -= out - z.avail_out;
+    }
+    inflateEnd(&z);
+    MCS_REQUIRE(code == Z_STREAM_END && !out_left, MCS_E_DATA,
+                "%s: truncated or damaged: %lld of %lld compressed bytes are missing", name, (long long)out_left,
+                (long long)dst_bytes);
+    return MCS_OK;
+}

@@ -35,6 +35,10 @@ enum mcs_status mcs_gzip_finish(struct gzip_input *in, int64_t max_bytes);
 enum mcs_status mcs_gzip_write(const struct mcs_new_file *f, int compressed, const void *head, int64_t head_bytes,
                                const void *body, int64_t body_bytes);
 
+/* Inflates a whole zlib or gzip stream in memory, by its first bytes, to exactly dst_bytes. E_DATA: damaged, truncated,
+ * or another length; `name` is used in messages. */
+enum mcs_status mcs_inflate(const char *name, const void *src, int64_t src_bytes, void *dst, int64_t dst_bytes);
+
 /* CRC-32 (of gzip and zip) of more bytes; begin with crc 0. */
 uint32_t mcs_crc32(uint32_t crc, const void *bytes, int64_t n_bytes);
 

@@ -102,7 +102,7 @@ Test(picture_golden, every_file_is_read_as_the_reference_reads_it)
         check(name, o);
         n++;
     }
-    cr_assert_gt(n, 60);
+    cr_assert_gt(n, 100);
     json_decref(all);
 }
 
@@ -123,6 +123,17 @@ Test(picture_golden, bad_files_are_refused_by_name)
         {"spacing0.dcm", "spacing of 0"},
         {"sheared.dcm", "perpendicular"},
         {"bomb.dcm", "truncated"},
+        {"outside.mhd", "want one file in its folder"},
+        {"list.mhd", "list of files"},
+        {"short.mha", "truncated"},
+        {"spacing0.mha", "spacing of 0"},
+        {"spacingnan.mha", "spacing of nan"},
+        {"time.mha", "4 dimensions"},
+        {"time.nrrd", "4 dimensions"},
+        {"bzip2.nrrd", "bzip2"},
+        {"bomb.nrrd", "cannot hold"},
+        {"flat.nrrd", "lie in one plane"},
+        {"truncated.bmp", "truncated"},
     };
     mcs_log_quiet(1);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -379,10 +379,94 @@ def all_dicom():
         save("bad/%s.dcm" % name, d)
 
 
+# ---- NRRD, MetaImage, NIfTI, BMP ----
+
+def all_volumes():
+    import SimpleITK as sitk
+    import nibabel
+    turn = 0.4
+    c, s = np.cos(turn), np.sin(turn)
+    direction = np.array([[c, -s, 0], [0, 0, 1], [-s, -c, 0]])
+    for t in ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "f4", "f8"):
+        d = np.dtype(t)
+        low, high = (-1.5e3, 2.25e4) if d.kind == "f" else (max(np.iinfo(d).min, -2**52), min(np.iinfo(d).max, 2**52))
+        a = ramp((3, 4, 5), d, low, high)
+        im = sitk.GetImageFromArray(a)
+        im.SetSpacing([0.5, 0.75, 2.5])
+        im.SetOrigin([10.5, -20.25, 30])
+        im.SetDirection(direction.ravel())
+        names = ["%s.nrrd" % d.name, "%s.mha" % d.name] + (["file.nhdr", "file.MHD", "plain.nrrd", "plain.mha"] if t == "i2" else [])
+        for name in names:
+            path = os.path.join(here, "volume", name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            written = path if name != "file.MHD" else path[:-4] + ".mhd"  # SimpleITK knows the lower case alone
+            sitk.WriteImage(im, written, useCompression=not name.startswith("plain"))
+            if written != path:
+                os.rename(written, path)
+                affine = expected["volume/int16.mha"]["affine"] if "volume/int16.mha" in expected else None
+            else:
+                affine, values = sitk_affine(path)
+                assert np.array_equal(values, a), name
+            fmt = "NRRD" if name.endswith(("nrrd", "nhdr")) else "MetaImage"
+            expect("volume/" + name, fmt, a, affine=affine)
+    text = ("NRRD0004\ntype: short\ndimension: 3\nspace: %s\nsizes: 5 4 3\nspace directions: (0.5,0,0) (0,0.75,0.1) (0,0,2.5)\n"
+            "space origin: (1,2,3)\n%s\n\n")
+    a = ramp((3, 4, 5), "i2", -300, 3000)
+    for name, space, more, data in (("ascii.nrrd", "RAS", "encoding: ascii", " ".join(map(str, a.ravel())).encode()),
+                                    ("big.nrrd", "left-anterior-superior", "encoding: raw\nendian: big", a.astype(">i2").tobytes()),
+                                    ("skip.nrrd", "LPS", "encoding: raw\nendian: little\nbyte skip: -1", b"to be skipped" + a.tobytes())):
+        put("volume/" + name, (text % (space, more)).encode() + data)
+        m = np.eye(4)
+        m[:3, 0], m[:3, 1], m[:3, 2], m[:3, 3] = [0.5, 0, 0], [0, 0.75, 0.1], [0, 0, 2.5], [1, 2, 3]
+        flip = {"RAS": [1, 1], "LPS": [-1, -1], "left-anterior-superior": [-1, 1]}[space]
+        expect("volume/" + name, "NRRD", a, affine=np.diag(flip + [1, 1]) @ m)
+    head = "ObjectType = Image\nNDims = 3\nDimSize = 5 4 3\nElementType = MET_SHORT\nElementSpacing = 0.5 0.75 2.5\n%sElementDataFile = %s\n"
+    put("volume/big.mha", (head % ("ElementByteOrderMSB = True\n", "LOCAL")).encode() + a.astype(">i2").tobytes())
+    expect("volume/big.mha", "MetaImage", a, affine=np.diag([-0.5, -0.75, 2.5, 1]))
+    put("bad/outside.mhd", (head % ("", "../secret.raw")).encode())
+    put("bad/list.mhd", (head % ("", "LIST")).encode())
+    put("bad/short.mha", (head % ("", "LOCAL")).encode() + a.tobytes()[:-7])
+    put("bad/spacing0.mha", (head % ("", "LOCAL")).replace("0.75", "0").encode() + a.tobytes())
+    put("bad/spacingnan.mha", (head % ("", "LOCAL")).replace("0.75", "nan").encode() + a.tobytes())
+    put("bad/time.mha", (head % ("", "LOCAL")).replace("NDims = 3", "NDims = 4").replace("5 4 3", "5 4 3 2").encode() + a.tobytes())
+    put("bad/bzip2.nrrd", (text % ("RAS", "encoding: bzip2\nendian: little")).encode() + a.tobytes())
+    put("bad/bomb.nrrd", (text % ("RAS", "encoding: gzip\nendian: little")).replace("5 4 3", "60000 60000 60000").encode() + a.tobytes())
+    put("bad/flat.nrrd", (text % ("RAS", "encoding: raw\nendian: little")).replace("(0,0.75,0.1)", "(1,0,0)").encode() + a.tobytes())
+    put("bad/time.nrrd", (text % ("RAS", "encoding: raw\nendian: little")).replace("dimension: 3", "dimension: 4").replace("5 4 3", "5 4 3 2").encode())
+    for name, big, form in (("sform.nii", "<", "s"), ("qform.nii.gz", ">", "q"), ("pair.hdr", "<", "s")):
+        m = LPS @ np.vstack([np.hstack([direction @ np.diag([0.5, 0.75, 2.5]), [[1.5], [2.5], [-3.5]]]), [0, 0, 0, 1]])
+        kind = nibabel.Nifti1Pair if name.endswith("hdr") else nibabel.Nifti1Image
+        im = kind(a.transpose(2, 1, 0), None, nibabel.Nifti1Header(endianness=big))
+        (im.header.set_sform if form == "s" else im.header.set_qform)(m, 1)
+        im.set_data_dtype(np.int16)
+        im.header["pixdim"][1:4] = [0.5, 0.75, 2.5]
+        path = os.path.join(here, "volume", name)
+        nibabel.save(im, path)
+        back = nibabel.load(path)
+        assert np.array_equal(np.asarray(back.dataobj), a.transpose(2, 1, 0))
+        expect("volume/" + name, "NIfTI", a, affine=back.affine)
+    from PIL import Image
+    rgb = ramp((5, 7, 3), "u1", 0, 255)
+    Image.fromarray(rgb).save(os.path.join(here, "rgb.BMP"))
+    expect("rgb.BMP", "BMP", rgb, 3)
+    p = Image.fromarray((np.arange(35).reshape(5, 7) % 9).astype("u1"), "P")
+    colours = [(53 * i) % 256 for i in range(27)]
+    p.putpalette(colours)
+    p.save(os.path.join(here, "palette.bmp"))
+    back = Image.open(os.path.join(here, "palette.bmp"))
+    palette = back.getpalette()
+    expect("palette.bmp", "BMP", np.asarray(back), palette=(palette + [0] * 768)[:3 * 9] if len(palette) < 768 else palette)
+    bit = (np.arange(35).reshape(5, 7) % 3 == 0)
+    Image.fromarray(bit).save(os.path.join(here, "bits1.bmp"))
+    expect("bits1.bmp", "BMP", bit.astype("u1"), bits=1, palette=[0, 0, 0, 255, 255, 255])
+    data = open(os.path.join(here, "rgb.BMP"), "rb").read()
+    put("bad/truncated.bmp", data[:-9])
+
+
 def main():
     warnings.filterwarnings("ignore")
     os.makedirs(os.path.join(here, "bad"), exist_ok=True)
-    for make in (all_png, all_jpeg, all_tiff, all_j2k, all_dicom):
+    for make in (all_png, all_jpeg, all_tiff, all_j2k, all_dicom, all_volumes):
         make()
     with open(os.path.join(here, "expected.json"), "w") as f:
         json.dump(expected, f, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,6 @@
+#include "tests/fuzz/support_fuzz.h"
+
+FUZZ(metaimage)
+{
+    fuzz_picture(fuzz_file(data, size, "f.mha"));
+}
