@@ -244,11 +244,12 @@ Test(data_cases, limits_of_the_demo)
         {"image.noise", offsetof(struct demo_config, noise_low), offsetof(struct demo_config, noise_high)},
         {"lesion.small", offsetof(struct demo_config, small_low), offsetof(struct demo_config, small_high)},
         {"lesion.large", offsetof(struct demo_config, large_low), offsetof(struct demo_config, large_high)},
-        {"lesion.bright", offsetof(struct demo_config, bright_low), offsetof(struct demo_config, bright_high)},
-        {"lesion.dark", offsetof(struct demo_config, dark_low), offsetof(struct demo_config, dark_high)},
+        {"lesion.contrast", offsetof(struct demo_config, contrast_low), offsetof(struct demo_config, contrast_high)},
+        {"lookalike.vessel", offsetof(struct demo_config, vessel_low), offsetof(struct demo_config, vessel_high)},
+        {"lookalike.dot", offsetof(struct demo_config, dot_low), offsetof(struct demo_config, dot_high)},
     };
     OK(mcs_demo_config_check(&good));
-    for (int i = 0; i < 5; i++) {
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         struct demo_config c = good;
         double *low = (double *)((char *)&c + pairs[i].low), *high = (double *)((char *)&c + pairs[i].high);
         *low = *high = 0.75;
@@ -258,18 +259,26 @@ Test(data_cases, limits_of_the_demo)
         cr_expect(strstr(mcs_error_message(), pairs[i].key), "%s", mcs_error_message());
         mcs_error_clear();
     }
-    for (int k = 0; k < 2; k++) {
+    static const struct {
+        size_t a, b;
+        const char *message;
+    } sums[] = {
+        {offsetof(struct demo_config, two), offsetof(struct demo_config, three), "share.two 0.25 and share.three"},
+        {offsetof(struct demo_config, start_two), offsetof(struct demo_config, start_three),
+         "start.two 0.25 and start.three"},
+        {offsetof(struct demo_config, start_none), offsetof(struct demo_config, start_region),
+         "start.none 0.25 and start.region"},
+    };
+    for (size_t k = 0; k < sizeof sums / sizeof sums[0]; k++) {
         struct demo_config c = good;
-        double *a = k ? &c.start_none : &c.without, *b = k ? &c.start_region : &c.two;
+        double *a = (double *)((char *)&c + sums[k].a), *b = (double *)((char *)&c + sums[k].b);
         *a = 0.75, *b = 0.25;
         OK(mcs_demo_config_check(&c));
         *a = 0.25, *b = 0.75;
         OK(mcs_demo_config_check(&c));
         *b = 0.7500001;
         cr_expect_eq(mcs_demo_config_check(&c), MCS_E_USAGE);
-        cr_expect(
-            strstr(mcs_error_message(), k ? "start.none 0.25 and start.region" : "share.without 0.25 and share.two"),
-            "%s", mcs_error_message());
+        cr_expect(strstr(mcs_error_message(), sums[k].message), "%s", mcs_error_message());
         mcs_error_clear();
     }
 }
