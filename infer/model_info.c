@@ -143,30 +143,45 @@ static enum mcs_status recognise_openai(const struct weight_file *f, const char 
     return mcs_clip_params_declare(&c, p);
 }
 
+/* 1 and the sizes of a SAM without sam_config.json; 0: they are not known. A config.json of transformers that is
+ * refused is told in the note. */
+static int sam_sizes(const struct weight_file *f, const char *folder, struct arena *a, struct model_info *info,
+                     struct sam_config *c)
+{
+    const int known = mcs_sam_config_known(f, c), has = mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder));
+    struct sam_config read;
+    if (known && !(has && info->hugging_face)) return 1;
+    if (mcs_sam_config_source(f, info->hugging_face, folder, &read) == MCS_OK) {
+        *c = read;
+        return 1;
+    }
+    info->note =
+        has ? mcs_arena_strdup(a, mcs_error_message()) : "to use it put a sam_config.json with its sizes beside it";
+    mcs_error_clear();
+    return known;
+}
+
 static enum mcs_status recognise_sam(const struct weight_file *f, const char *folder, struct arena *a, struct params *p,
                                      struct model_info *info)
 {
     const struct sam_config small = mcs_sam_small();
     const char *config = mcs_arena_printf(a, "%s/sam_config.json", folder);
-    struct sam_config c;
+    struct sam_config c, known;
     if (mcs_file_exists(config)) {
         MCS_TRY(mcs_sam_config_read(config, &c));
         info->name = c.width == small.width && c.depth == small.depth && c.image_size == small.image_size
                          ? "the demo's SAM"
                          : "SAM by the sizes of sam_config.json";
-    } else if (!mcs_sam_config_known(f, &c)) {
-        if (!mcs_file_exists(mcs_arena_printf(a, "%s/config.json", folder))) {
-            info->name = "SAM of segment-anything's form, but neither ViT-B, -L nor -H";
-            info->note = "to use it put a sam_config.json with its sizes beside it";
-            return MCS_OK;
-        }
-        MCS_TRY(mcs_sam_config_source(f, info->hugging_face, folder, &c));
-        info->name = mcs_arena_printf(a, "SAM (image %d, patch %d, width %d, %d blocks)", c.image_size, c.patch,
-                                      c.width, c.depth);
-    } else {
+    } else if (!sam_sizes(f, folder, a, info, &c)) {
+        info->name = "SAM of segment-anything's form, but neither ViT-B, -L nor -H";
+        return MCS_OK;
+    } else if (mcs_sam_config_known(f, &known)) {
         info->name = c.depth == 12   ? "SAM ViT-B (segment-anything's or MedSAM's)"
                      : c.depth == 24 ? "SAM ViT-L (segment-anything's)"
                                      : "SAM ViT-H (segment-anything's)";
+    } else {
+        info->name = mcs_arena_printf(a, "SAM (image %d, patch %d, width %d, %d blocks)", c.image_size, c.patch,
+                                      c.width, c.depth);
     }
     info->compared = 1;
     return mcs_sam_params_declare(&c, p);

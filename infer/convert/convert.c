@@ -211,7 +211,7 @@ static enum mcs_status put_files(struct convert_job *job)
     return MCS_OK;
 }
 
-/* Takes back what a conversion that failed has put into its folder, so that it can be tried again. */
+/* Removes the files that a failed conversion has put into its folder, so that the same command can run again. */
 static void remove_folder(const struct convert_job *job, int made)
 {
     char path[MCS_PATH_BYTES];

@@ -82,6 +82,10 @@ Test(cli, info)
     expect("mcsam convert " MCS_SOURCE_DIR "/data/demo/sam -o hf --to huggingface && mcsam info hf", 0,
            "model: SAM (image 128, patch 8, width 96, 4 blocks), in Hugging Face's names, SamModel; all of its tensors "
            "are there");
+    expect(
+        "sed -i 's/\"relu\"/\"gelu\"/' hf/config.json && mcsam info hf", 0,
+        "nor -H, in Hugging Face's names, SamModel; hf/config.json: mask_decoder_config.hidden_act is \"gelu\"; want "
+        "\"relu\"\n");
     expect("mcsam info " MCS_SOURCE_DIR "/tests/golden/weights/epoch_2.pt", 0,
            "PyTorch, zip, 7 tensors, 17 values, 72 bytes\n  in: state_dict\n  prefix: module.\n  model: not known\n");
     expect("mcsam info --json --filter b w.safetensors", 0, "\"list\": []");
