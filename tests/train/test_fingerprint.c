@@ -75,6 +75,18 @@ Test(fingerprint, numpy_random_numbers)
         cr_assert_eq((float)mcs_numpy_below(&r, ((int64_t)1 << 40) - 1), want[i], "wide draw %d", i);
     free(want);
     mcs_weight_file_close(golden);
+    /* Counting draws the same numbers, and leaves the same state. */
+    struct numpy_random a, b;
+    uint32_t counts[100] = {0};
+    mcs_numpy_seed(&a, 7);
+    mcs_numpy_seed(&b, 7);
+    for (int i = 0; i < 5; i++) cr_assert_eq(mcs_numpy_bits(&a), mcs_numpy_bits(&b));
+    mcs_numpy_count(&a, 3000, 99, counts);
+    for (int i = 0; i < 3000; i++) counts[mcs_numpy_below(&b, 99)]--;
+    for (int i = 0; i < 100; i++) cr_assert_eq(counts[i], 0);
+    cr_assert_eq(mcs_numpy_bits(&a), mcs_numpy_bits(&b));
+    mcs_numpy_count(&a, 3, 0, counts);
+    cr_assert_eq(counts[0], 3);
 }
 
 /* A ring of ones in a plane of zeros of a 3-D image: the hole of 3 x 3 in the middle slice is closed above and below.

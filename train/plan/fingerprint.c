@@ -71,14 +71,17 @@ struct job {
     int64_t n_draws;       /* for each case and channel */
 };
 
-/* items (n_voxels) have the foreground's values of one channel; draws, and leaves those that were drawn. */
-static int64_t draw(struct numpy_random *r, int64_t n_draws, struct drawn *items, int64_t n_voxels)
+/* The values of one channel that were drawn, merged, in items (n_foreground); returns their number. counts
+ * (n_foreground) is scratch. */
+static int64_t draw(struct job *j, struct numpy_random *random, const float *image, const float *label, int64_t n,
+                    int64_t n_foreground, uint32_t *counts, struct drawn *items)
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < n_draws; i++) items[mcs_numpy_below(r, n_voxels - 1)].count++;
-    for (int64_t i = 0; i < n_voxels; i++)
-        if (items[i].count) items[n++] = items[i];
-    return merge(items, n);
+    int64_t at = 0, n_items = 0;
+    memset(counts, 0, (size_t)n_foreground * sizeof *counts);
+    mcs_numpy_count(random, j->n_draws, n_foreground - 1, counts);
+    for (int64_t i = 0; i < n; i++)
+        if (label[i] > 0 && counts[at++]) items[n_items++] = (struct drawn){image[i], counts[at - 1]};
+    return merge(items, n_items);
 }
 
 /* images and label are cropped to n voxels. */
@@ -91,17 +94,17 @@ static enum mcs_status sample(struct job *j, const struct nnunet_case *c, const 
     for (int64_t i = 0; i < n; i++) n_foreground += label[i] > 0;
     if (!n_foreground) return MCS_OK;
     struct drawn *items = malloc((size_t)n_foreground * sizeof *items);
-    MCS_REQUIRE(items, MCS_E_NOMEM, "case %s: no memory for %lld voxels of foreground", c->name,
-                (long long)n_foreground);
+    uint32_t *counts = malloc((size_t)n_foreground * sizeof *counts);
+    MCS_REQUIRE_GOTO(items && counts, MCS_E_NOMEM, st, done, "case %s: no memory for %lld voxels of foreground",
+                     c->name, (long long)n_foreground);
     mcs_numpy_seed(&random, SEED);
-    for (int channel = 0; channel < j->dataset->n_channels && st == MCS_OK; channel++) {
-        int64_t at = 0;
-        for (int64_t i = 0; i < n; i++)
-            if (label[i] > 0) items[at++] = (struct drawn){images[channel * n + i], 0};
-        const int64_t left = draw(&random, j->n_draws, items, n_foreground);
-        st = pool_add(&j->pools[channel], items, left);
+    for (int channel = 0; channel < j->dataset->n_channels; channel++) {
+        const int64_t left = draw(j, &random, images + channel * n, label, n, n_foreground, counts, items);
+        MCS_TRY_GOTO(pool_add(&j->pools[channel], items, left), st, done);
     }
+done:
     free(items);
+    free(counts);
     return st;
 }
 

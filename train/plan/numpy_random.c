@@ -9,23 +9,33 @@ void mcs_numpy_seed(struct numpy_random *r, uint32_t seed)
     r->at = N;
 }
 
+static uint32_t next_word(uint32_t word, uint32_t after, uint32_t far)
+{
+    const uint32_t y = (word & 0x80000000u) | (after & 0x7fffffffu);
+    return far ^ y >> 1 ^ (0x9908b0dfu & (0 - (y & 1)));
+}
+
 static void twist(struct numpy_random *r)
 {
-    for (int i = 0; i < N; i++) {
-        const uint32_t y = (r->state[i] & 0x80000000u) | (r->state[(i + 1) % N] & 0x7fffffffu);
-        r->state[i] = r->state[(i + M) % N] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
-    }
+    uint32_t *s = r->state;
+    for (int i = 0; i < N - M; i++) s[i] = next_word(s[i], s[i + 1], s[i + M]);
+    for (int i = N - M; i < N - 1; i++) s[i] = next_word(s[i], s[i + 1], s[i + M - N]);
+    s[N - 1] = next_word(s[N - 1], s[0], s[M - 1]);
     r->at = 0;
+}
+
+static uint32_t temper(uint32_t y)
+{
+    y ^= y >> 11;
+    y ^= y << 7 & 0x9d2c5680u;
+    y ^= y << 15 & 0xefc60000u;
+    return y ^ y >> 18;
 }
 
 uint32_t mcs_numpy_bits(struct numpy_random *r)
 {
     if (r->at == N) twist(r);
-    uint32_t y = r->state[r->at++];
-    y ^= y >> 11;
-    y ^= y << 7 & 0x9d2c5680u;
-    y ^= y << 15 & 0xefc60000u;
-    return y ^ y >> 18;
+    return temper(r->state[r->at++]);
 }
 
 /* Bits below the smallest mask, drawn again where they exceed the largest. */
@@ -40,6 +50,24 @@ int64_t mcs_numpy_below(struct numpy_random *r, int64_t largest)
         v &= mask;
     } while (v > top);
     return (int64_t)v;
+}
+
+void mcs_numpy_count(struct numpy_random *r, int64_t n_draws, int64_t largest, uint32_t *counts)
+{
+    if (largest <= 0 || largest >= 0xffffffff) { /* no draw is needed, or two words for each */
+        while (n_draws-- > 0) counts[mcs_numpy_below(r, largest)]++;
+        return;
+    }
+    const uint32_t top = (uint32_t)largest, mask = ~(uint32_t)0 >> __builtin_clz(top);
+    while (n_draws > 0) {
+        if (r->at == N) twist(r);
+        for (; r->at < N && n_draws > 0; r->at++) {
+            const uint32_t v = temper(r->state[r->at]) & mask;
+            if (v > top) continue;
+            counts[v]++;
+            n_draws--;
+        }
+    }
 }
 
 void mcs_numpy_permutation(struct numpy_random *r, int64_t *dst, int64_t n)
