@@ -169,3 +169,85 @@ Test(demo, controls)
     free(texts);
     json_decref(summary);
 }
+
+/* ---- baselines, prompts, healthy images ---- */
+
+/* Mean DSC of the masks in stages/FOLDER with the lesions of the look, or with all lesions. */
+static double mean_of_masks(const char *name, int all)
+{
+    double sum = 0;
+    for (int i = 0; i < N_TEST; i++) {
+        uint8_t mask[DEMO_PIXELS], truth[DEMO_PIXELS];
+        demo_mask(demo_path("run/seed3/stages/%s/test_%05d.png", name, i), mask);
+        if (all)
+            demo_truth(i, truth);
+        else
+            demo_look_truth(i, truth);
+        sum += figure_dice(mask, truth, DEMO_PIXELS) / N_TEST;
+    }
+    return sum;
+}
+
+Test(demo, baselines_are_scored_by_their_masks)
+{
+    static const struct {
+        const char *name, *folder;
+    } rows[] = {{"rule_sam", "rule_sam"},
+                {"rule_words_sam", "rule_words_sam"},
+                {"random_box_sam", "random_box_sam"},
+                {"other_look", "other_look"},
+                {"no_prompt", "no_prompt"}};
+    json_t *summary = demo_json("run/seed3/summary.json");
+    const json_t *prompts = json_object_get(summary, "prompts");
+    for (int k = 0; k < 5; k++) {
+        const double told = demo_number(demo_row(json_object_get(summary, "baselines"), "name", rows[k].name), "dsc"),
+                     want = mean_of_masks(rows[k].folder, 0);
+        expect_near(told, want, "%s: %g, recomputed %g", rows[k].name, told, want);
+    }
+    /* the word alone means all lesions; all_lesions asks for each */
+    const double word = demo_number(json_object_get(prompts, "word"), "zero_shot"),
+                 look = demo_number(json_object_get(prompts, "look"), "zero_shot"),
+                 all = demo_number(json_object_get(summary, "all_lesions"), "zero_shot");
+    expect_near(word, mean_of_masks("word", 1), "word: %g", word);
+    expect_near(look, mean_of_masks("sam", 0), "look: %g", look);
+    expect_near(all, mean_of_masks("sam_all", 1), "all lesions: %g", all);
+    const json_t *shuffled = json_object_get(summary, "shuffled");
+    expect_near(demo_number(shuffled, "difference"), look - mean_of_masks("other_look", 0), "own look less another's");
+    cr_expect_eq((int)demo_number(shuffled, "images"), N_TEST);
+    json_decref(summary);
+}
+
+/* The verb segment with the demo's threshold gives as many masks. */
+Test(demo, healthy_images_are_those_of_the_verb_segment)
+{
+    json_t *summary = demo_json("run/seed3/summary.json"), *cases = demo_json("run/seed3/cases.json"), *one;
+    const json_t *told = json_object_get(summary, "healthy");
+    json_t *asked = json_object();
+    size_t k;
+    int passed = 0, n = 0;
+    json_array_foreach(cases, k, one)
+    {
+        char name[64];
+        if (strcmp(json_string_value(json_object_get(one, "group")), "healthy") != 0) continue;
+        snprintf(name, sizeof name, "%s.png", json_string_value(json_object_get(one, "stem")));
+        json_object_set(asked, name, json_object_get(one, "prompt"));
+        passed += json_is_true(json_object_get(one, "passed"));
+        n++;
+    }
+    cr_assert_eq(n, N_NONE);
+    cr_assert_eq(json_dump_file(asked, demo_path("asked.json"), 0), 0);
+    json_decref(asked);
+    expect_near(demo_number(told, "false_mask_share"), (double)passed / N_NONE, "%d of %d", passed, N_NONE);
+    demo_line("mcsam segment --clip run/seed3/finetune/model --sam $DEMO/sam -i run/seed3/data/test_none/images "
+              "--prompts asked.json -o healthy --rank both --min-confidence 0 --grow 12 --min-presence %.9g " SALIENCY
+              " " NULL_PROMPTS,
+              demo_number(told, "min_presence"));
+    for (int i = 0; i < N_NONE; i++) {
+        uint8_t mask[DEMO_PIXELS];
+        demo_mask(demo_path("healthy/test_%05d.png", i), mask);
+        passed -= memchr(mask, 255, DEMO_PIXELS) != NULL;
+    }
+    cr_expect_eq(passed, 0, "%d masks more than by the verb", passed);
+    json_decref(summary);
+    json_decref(cases);
+}

@@ -136,7 +136,9 @@ static enum mcs_status random_boxes(struct demo_run *run)
     MCS_TRY_GOTO(mcs_demo_sam_boxes(run, set, boxes, 0, masks), st, done);
     for (int i = 0; i < set->n; i++) {
         mcs_demo_truth(&set->cases[i], DEMO_PROMPT_LOOK, truth);
-        run->r.list[LIST_RANDOM_SAM].v[i] = mcs_demo_dice(masks + (int64_t)i * DEMO_PIXELS, truth);
+        const uint8_t *mask = masks + (int64_t)i * DEMO_PIXELS;
+        run->r.list[LIST_RANDOM_SAM].v[i] = mcs_demo_dice(mask, truth);
+        MCS_TRY_GOTO(mcs_demo_write_mask(run, "stages/random_box_sam", set->cases[i].stem, mask), st, done);
     }
 done:
     free(boxes);
