@@ -5,6 +5,7 @@
 #include "data/image/nifti.h"
 #include "data/image/picture_parts.h"
 #include "data/image/raw_values.h"
+#include "data/image/series.h"
 #include "data/io/bounds.h"
 #include "data/io/file.h"
 #include "data/io/gzip.h"
@@ -249,6 +250,7 @@ enum mcs_status mcs_picture_read(const char *path, const struct picture_choice *
 {
     struct head h;
     memset(p, 0, sizeof *p);
+    if (mcs_folder_exists(path)) return mcs_series_read(path, choice, p);
     MCS_TRY(read_head(path, &h));
     const struct reader *r = reader_of(path, &h);
     if (!r) return refuse(path, &h);

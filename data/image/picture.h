@@ -71,10 +71,10 @@ struct picture_choice {
         *series; /* of a DICOM folder with several: the series' UID, its end, or its number; NULL: the only one */
 };
 
-/* Reads a file, in one go, whatever the case of its name. E_NOINPUT: no such file; E_IO: unreadable or not a regular
- * file; E_DATA: a format that is not in the table (named where it is known), damaged, truncated, several time points,
- * or larger than --max-memory allows. On failure *p is zeroed, and nothing is to be freed; else the caller releases it
- * with mcs_picture_free. */
+/* Reads a file, in one go, whatever the case of its name; of a folder the DICOM series in it (data/image/series.h).
+ * E_NOINPUT: no such file; E_IO: unreadable or not a regular file; E_DATA: a format that is not in the table (named
+ * where it is known), damaged, truncated, several time points, or larger than --max-memory allows. On failure *p is
+ * zeroed, and nothing is to be freed; else the caller releases it with mcs_picture_free. */
 enum mcs_status mcs_picture_read(const char *path, const struct picture_choice *choice, struct picture *p);
 void mcs_picture_free(struct picture *p); /* NULL and a zeroed picture are allowed */
 

@@ -245,6 +245,7 @@ enum mcs_status mcs_volume_read(const char *path, struct volume *v)
     struct target t = {.volume = v};
     memset(v, 0, sizeof *v);
     const char *format;
+    if (mcs_folder_exists(path)) return read_other(path, v);
     if (!mcs_picture_known(path, &format)) {
         struct gzip_input *in; /* why it cannot be opened is told */
         MCS_TRY(mcs_gzip_open(path, &in));

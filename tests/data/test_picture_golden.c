@@ -66,7 +66,8 @@ static void check(const char *name, const json_t *o)
 {
     struct picture p;
     const char *format;
-    cr_expect(mcs_picture_known(path_of(name), &format), "%s", name);
+    format = "DICOM"; /* of a folder */
+    cr_expect(mcs_folder_exists(path_of(name)) || mcs_picture_known(path_of(name), &format), "%s", name);
     const enum mcs_status st = mcs_picture_read(path_of(name), NULL, &p);
     cr_expect_eq(st, MCS_OK, "%s", mcs_error_message());
     mcs_error_clear();
@@ -146,4 +147,38 @@ Test(picture_golden, bad_files_are_refused_by_name)
         cr_expect(!strstr(mcs_error_message(), "Secret") && !strstr(mcs_error_message(), "SECRET"));
         mcs_error_clear();
     }
+}
+
+/* Series that are no volume: the files are named. */
+Test(picture_golden, series_that_do_not_fit_together)
+{
+    static const char *const bad[][3] = {
+        {"missing", "between 1.dcm and 3.dcm", "slices are missing"},
+        {"duplicate", "1.dcm and 1b.dcm", "at one place"},
+        {"several", "2 series", "1.2.3.4.2"},
+        {"mixed", "0.dcm is 6 x 5", "1.dcm is 7 x 5"},
+        {"localizer", "0.dcm and 1.dcm", "localizer"},
+        {"placeless", "1.dcm", "without position"},
+    };
+    struct picture p;
+    char name[128];
+    mcs_log_quiet(1);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(name, sizeof name, "bad/%s", bad[i][0]);
+        cr_expect_eq(mcs_picture_read(path_of(name), NULL, &p), MCS_E_DATA, "%s", name);
+        cr_expect(strstr(mcs_error_message(), bad[i][1]) && strstr(mcs_error_message(), bad[i][2]), "%s: %s", name,
+                  mcs_error_message());
+        mcs_error_clear();
+    }
+    static const char *const choices[] = {"1", "2", "3.4.1", "1.2.3.4.2"};
+    for (int i = 0; i < 4; i++) {
+        const struct picture_choice choice = {choices[i]};
+        cr_assert_eq(mcs_picture_read(path_of("bad/several"), &choice, &p), MCS_OK, "%s", mcs_error_message());
+        cr_expect_eq(p.nz, 2);
+        mcs_picture_free(&p);
+    }
+    const struct picture_choice none = {"7"};
+    cr_expect_eq(mcs_picture_read(path_of("bad/several"), &none, &p), MCS_E_DATA);
+    mcs_error_clear();
+    cr_expect_eq(mcs_picture_read(path_of("volume"), NULL, &p), MCS_E_NOINPUT);
 }

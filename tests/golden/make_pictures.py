@@ -6,7 +6,7 @@
 Each file is a few hundred bytes. expected.json holds for each: sizes, type of the stored values, the values themselves in the order
 (z, y, x, channel), slope and inter, and the affine in RAS mm by the reference library (null: the file has none). Values of lossless
 files are those that were written; where a library decodes (JPEG), its pixels."""
-import gzip, io, json, os, struct, sys, warnings
+import io, json, os, shutil, struct, warnings
 import numpy as np
 
 here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pictures")
@@ -379,6 +379,56 @@ def all_dicom():
         save("bad/%s.dcm" % name, d)
 
 
+# ---- DICOM series ----
+
+def all_series():
+    import SimpleITK as sitk
+    from pydicom import uid
+    turn, tilt = 0.3, 0.2
+    rows, columns = [np.cos(turn), np.sin(turn), 0], [-np.sin(turn) * np.cos(tilt), np.cos(turn) * np.cos(tilt), np.sin(tilt)]
+    rows, columns = [[float("%.10f" % v) for v in w] for w in (rows, columns)]
+    normal = np.cross(rows, columns)
+    a = ramp((4, 5, 6), "i2", -1000, 2000)
+
+    def slice_of(folder, name, k, series="1.2.3.4", values=None, **more):
+        at = [float("%.8g" % v) for v in np.array([-10.5, 20.25, 3.5]) + 2.5 * k * normal]
+        d = dataset(a[k % 4] if values is None else values, uid.ExplicitVRLittleEndian, uid=str(k), rescale=more.pop("rescale", (2, -24.5)),
+                    place=(at, rows + columns, [0.75, 0.5], 3))
+        d.SeriesInstanceUID, d.InstanceNumber = series, 9 - k
+        for key, v in more.items():
+            setattr(d, key, v)
+        save(os.path.join(folder, name), d, (a[k % 4] if values is None else values).tobytes())
+
+    names = {0: "c.dcm", 1: "a.dcm", 2: "D", 3: "b.IMA"}  # neither names nor instance numbers are in the order of places
+    for k, name in names.items():
+        slice_of("series/oblique", name, k)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([os.path.join(here, "series/oblique", names[k]) for k in range(4)])
+    im = reader.Execute()
+    m = np.eye(4)
+    m[:3, :3] = np.array(im.GetDirection()).reshape(3, 3) @ np.diag(im.GetSpacing())
+    m[:3, 3] = im.GetOrigin()
+    assert np.array_equal(sitk.GetArrayFromImage(im), 2.0 * a - 24.5)
+    expect("series/oblique", "DICOM", a, affine=LPS @ m, slope=2.0, inter=-24.5)
+    for k in range(3):  # PET: a scale for each slice
+        slice_of("series/scales", "%d.dcm" % k, k, rescale=(k + 1, k))
+    m[:3, 3] = [-10.5, 20.25, 3.5]
+    expect("series/scales", "DICOM", np.stack([(k + 1.0) * a[k] + k for k in range(3)]).astype("f4"), affine=LPS @ m)
+    for k in (0, 1, 3):
+        slice_of("bad/missing", "%d.dcm" % k, k)
+    for k in (0, 1, 1, 2):
+        slice_of("bad/duplicate", "%d%s.dcm" % (k, "b" if os.path.exists(os.path.join(here, "bad/duplicate/%d.dcm" % k)) and k == 1 else ""), k)
+    for k in (0, 1):
+        slice_of("bad/several", "a%d.dcm" % k, k, "1.2.3.4.1")
+        slice_of("bad/several", "b%d.dcm" % k, k, "1.2.3.4.2")
+    slice_of("bad/mixed", "0.dcm", 0)
+    slice_of("bad/mixed", "1.dcm", 1, values=ramp((5, 7), "i2", 0, 9))
+    slice_of("bad/localizer", "0.dcm", 0)
+    slice_of("bad/localizer", "1.dcm", 1, ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
+    slice_of("bad/placeless", "0.dcm", 0)
+    slice_of("bad/placeless", "1.dcm", 1, ImagePositionPatient=None)
+
+
 # ---- NRRD, MetaImage, NIfTI, BMP ----
 
 def all_volumes():
@@ -465,8 +515,9 @@ def all_volumes():
 
 def main():
     warnings.filterwarnings("ignore")
-    os.makedirs(os.path.join(here, "bad"), exist_ok=True)
-    for make in (all_png, all_jpeg, all_tiff, all_j2k, all_dicom, all_volumes):
+    shutil.rmtree(here, ignore_errors=True)
+    os.makedirs(os.path.join(here, "bad"))
+    for make in (all_png, all_jpeg, all_tiff, all_j2k, all_dicom, all_series, all_volumes):
         make()
     with open(os.path.join(here, "expected.json"), "w") as f:
         json.dump(expected, f, separators=(",", ":"), sort_keys=True)
