@@ -32,10 +32,20 @@ void mcs_nnunet_image_free(struct nnunet_image *img)
 
 /* ---- one file ---- */
 
-/* Channels of a picture after its palette is applied. */
+/* 1 where a palette is to be applied. Of BMP, Pillow takes a palette that is a ramp of grey for none: the indices are
+ * the values, of two colours black and white too. */
+static int has_colours(const struct picture *p)
+{
+    if (!p->palette || strcmp(p->format, "BMP") != 0) return p->palette != NULL;
+    for (int i = 0; i < p->n_palette; i++)
+        for (int c = 0; c < 3; c++)
+            if (p->palette[3 * i + c] != (p->n_palette == 2 ? 255 * i : i)) return 1;
+    return 0;
+}
+
 static int channels_of(const struct picture *p)
 {
-    return p->palette ? 3 : p->channels;
+    return has_colours(p) ? 3 : p->channels;
 }
 
 static enum mcs_status check_picture(const char *path, enum reader reader, const struct picture *p)
@@ -48,18 +58,25 @@ static enum mcs_status check_picture(const char *path, enum reader reader, const
                                      : "a volume");
         return MCS_OK;
     }
-    MCS_REQUIRE(p->header, MCS_E_DATA, "%s: %s; nnU-Net's medical readers are supported for NIfTI", path, p->format);
-    MCS_REQUIRE(reader == ITK || p->header->dim[0] == 3, MCS_E_DATA, "%s: has %lld axes; nnU-Net's NibabelIO wants 3",
-                path, (long long)p->header->dim[0]);
+    MCS_REQUIRE(p->channels == 1 && !p->palette && (p->header || p->has_affine), MCS_E_DATA,
+                "%s: %s; nnU-Net's medical readers are supported for scalar NIfTI, NRRD and MetaImage", path,
+                p->format);
+    MCS_REQUIRE(p->header || p->nz > 1, MCS_E_DATA,
+                "%s: one slice: whether this %s file has two axes or three is not known here; NIfTI tells", path,
+                p->format);
+    MCS_REQUIRE(reader == ITK || (p->header && p->header->dim[0] == 3), MCS_E_DATA,
+                "%s: %s; nnU-Net's NibabelIO wants NIfTI of 3 axes", path, p->header ? "not of 3 axes" : p->format);
     return MCS_OK;
 }
 
 static void set_geometry(enum reader reader, const struct picture *p, struct nnunet_image *img)
 {
-    img->n_axes = reader == NATURAL || p->header->dim[0] == 2 ? 2 : 3;
+    img->n_axes = reader == NATURAL || (p->header && p->header->dim[0] == 2) ? 2 : 3;
     memcpy(img->affine, p->affine, sizeof img->affine);
     for (int i = 0; i < 3; i++)
-        img->file_spacing[i] = reader == NIBABEL ? fabs(p->header->pixdim[1 + i]) : (double)(float)p->spacing[i];
+        img->file_spacing[i] = reader == NIBABEL ? fabs(p->header->pixdim[1 + i])
+                               : p->header       ? (double)(float)p->spacing[i]
+                                                 : p->spacing[i];
     for (int i = 0; i < 3; i++) img->spacing[i] = img->file_spacing[2 - i];
     if (reader == NATURAL) memcpy(img->spacing, (const double[]){999, 1, 1}, sizeof img->spacing);
     if (reader == ITK && img->n_axes == 2) img->spacing[0] = 999 * fmax(img->spacing[1], img->spacing[2]);
@@ -68,7 +85,7 @@ static void set_geometry(enum reader reader, const struct picture *p, struct nnu
 /* The picture's values to dst (channels, n), n voxels a channel. */
 static void copy_values(const struct picture *p, int64_t n, float *dst)
 {
-    const int channels = channels_of(p);
+    const int channels = channels_of(p), colours = has_colours(p);
     /* Grey of 2 and 4 bits reaches nnU-Net with 255 as white, of 1 bit as 0 and 1. */
     const double scale = !p->palette && (p->bits == 2 || p->bits == 4) ? 255 / (double)((1 << p->bits) - 1) : 1;
     if (channels == 1 && scale == 1) {
@@ -77,8 +94,8 @@ static void copy_values(const struct picture *p, int64_t n, float *dst)
     }
     for (int64_t i = 0; i < n; i++)
         for (int c = 0; c < channels; c++)
-            dst[c * n + i] = p->palette ? (float)p->palette[3 * (int64_t)mcs_picture_value(p, i) + c]
-                                        : (float)(scale * mcs_picture_value(p, i * channels + c));
+            dst[c * n + i] = colours ? (float)p->palette[3 * (int64_t)mcs_picture_value(p, i) + c]
+                                     : (float)(scale * mcs_picture_value(p, i * channels + c));
 }
 
 /* Appends the channels of one file. */

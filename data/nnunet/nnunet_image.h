@@ -1,8 +1,9 @@
 /* The images of a case as nnU-Net's readers hold them: float32 (channels, z, y, x), spacing z y x.
  *
  *  reader            files                  spacing
- *  NaturalImage2DIO  PNG; z is 1            999, 1, 1; RGB and RGBA are 3 and 4 channels
- *  SimpleITKIO       NIfTI, 2-D or 3-D      the file's in mm; z of a 2-D image: 999 times its largest
+ *  NaturalImage2DIO  PNG, BMP; z is 1       999, 1, 1; RGB and RGBA are 3 and 4 channels
+ *  SimpleITKIO       NIfTI, 2-D or 3-D;     the file's in mm; z of a 2-D image: 999 times its largest
+ *                    NRRD, MetaImage, 3-D
  *  NibabelIO         NIfTI, 3-D             the file's numbers, whatever their unit
  *
  * Axes are the file's: no reader of these reorients. */

@@ -9,6 +9,7 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
+import SimpleITK
 
 here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nnunet_readers")
 shutil.rmtree(here, ignore_errors=True)
@@ -53,9 +54,18 @@ nifti("one_slice.nii.gz", (5, 4, 1), np.float64, plain)
 nifti("sform_alone.nii.gz", (3, 4, 2), np.int16, rotated, qform=0)
 nifti("qform_alone.nii.gz", (3, 4, 2), np.int16, rotated, sform=0)
 
+for name in ("turned.nrrd", "turned.mha"):
+    image = SimpleITK.GetImageFromArray(r.randint(-100, 1000, (2, 3, 4)).astype(np.int16))
+    image.SetSpacing((.7, 1.2, 3))
+    image.SetOrigin((5, -6, 70))
+    image.SetDirection((turn / np.linalg.norm(turn, axis=0)).ravel().tolist())
+    SimpleITK.WriteImage(image, os.path.join(here, name))
+Image.fromarray(grey).save(os.path.join(here, "grey.bmp"))
+rgba.convert("RGB").save(os.path.join(here, "rgb.bmp"))
+
 out = []
 for name in sorted(os.listdir(here)):
-    for reader in (NaturalImage2DIO,) if name.endswith(".png") else (SimpleITKIO, NibabelIO):
+    for reader in (NaturalImage2DIO,) if name[-4:] in (".png", ".bmp") else (SimpleITKIO, NibabelIO):
         one = {"file": name, "reader": reader.__name__}
         try:
             values, properties = reader().read_images([os.path.join(here, name)])
