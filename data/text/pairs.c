@@ -3,7 +3,6 @@
 
 #include "data/image/media.h"
 #include "data/io/file.h"
-#include "data/text/unicode.h"
 #include "engine/base/escape.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
@@ -11,10 +10,11 @@
 
 #include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TABLE_BYTES = 1 << 30, MAX_STEM = 1024 };
+enum { MAX_STEM = 1024 };
 
 /* Makes room for one more item after n, doubling the array when it is full. */
 static enum mcs_status grow(void **items, int n, int *capacity, size_t item_bytes, const char *what)
@@ -35,103 +35,6 @@ static enum mcs_status copy_text(const char *text, char **copy)
     *copy = strdup(text);
     MCS_REQUIRE(*copy, MCS_E_NOMEM, "no memory for a text of %zu bytes", strlen(text));
     return MCS_OK;
-}
-
-/* Reads one field at *p, unquoted in place and ended by a NUL; *p moves past its terminator, which is returned in
- * *ended_by. */
-static enum mcs_status read_field(const char *path, char **p, const char *end, char separator, int *line, char **field,
-                                  char *ended_by)
-{
-    char *from = *p, *to = *p;
-    int begin = *line;
-
-    *field = from;
-    if (from < end && *from == '"') {
-        for (from++;; from++) {
-            MCS_REQUIRE(from < end, MCS_E_DATA, "%s: the quote opened in line %d is never closed", path, begin);
-            if (*from == '"' && (from + 1 == end || from[1] != '"')) break;
-            if (*from == '"') from++;
-            *line += *from == '\n' || (*from == '\r' && (from + 1 == end || from[1] != '\n'));
-            *to++ = *from;
-        }
-        from++;
-        MCS_REQUIRE(from == end || *from == separator || *from == '\n' || *from == '\r', MCS_E_DATA,
-                    "%s: line %d: text after a closing quote; a quote inside a field is written twice", path, *line);
-    } else {
-        while (from < end && *from != separator && *from != '\n' && *from != '\r') from++;
-        to = from;
-    }
-    *ended_by = from < end ? *from : '\n';
-    if (from < end && *from == '\r') {
-        *ended_by = '\n';
-        if (from + 1 < end && from[1] == '\n') from++;
-    }
-    if (*ended_by == '\n') ++*line;
-    *p = from < end ? from + 1 : from;
-    *to = 0; /* overwrites the separator, a quote or the NUL after the file */
-    return MCS_OK;
-}
-
-static enum mcs_status check_text(const char *path, const char *bytes, int64_t n_bytes)
-{
-    int line = 1;
-    for (int64_t i = 0; i < n_bytes;) {
-        uint32_t code;
-        int n = mcs_utf8_read(bytes + i, n_bytes - i, &code);
-        MCS_REQUIRE(n, MCS_E_DATA, "%s: line %d is not UTF-8 (byte 0x%02X); save the table as UTF-8", path, line,
-                    (unsigned char)bytes[i]);
-        MCS_REQUIRE(code, MCS_E_DATA, "%s: line %d holds a NUL byte; this is no text table", path, line);
-        line += code == '\n';
-        i += n;
-    }
-    return MCS_OK;
-}
-
-enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table *table)
-{
-    enum mcs_status st = MCS_OK;
-    int64_t n_bytes;
-    int line = 1, cell_capacity = 0, line_capacity = 0, n_cells = 0;
-
-    memset(table, 0, sizeof *table);
-    MCS_REQUIRE(separator > 0 && !strchr("\"\r\n", separator), MCS_E_USAGE,
-                "a separator must be one ASCII character, neither a quote nor a line end");
-    MCS_TRY_GOTO(mcs_file_read(path, TABLE_BYTES, &table->bytes, &n_bytes), st, fail);
-    MCS_TRY_GOTO(check_text(path, table->bytes, n_bytes), st, fail);
-    char *p = table->bytes, *end = p + n_bytes;
-    if (n_bytes >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0) p += 3;
-    while (p < end) {
-        int begin = line, n = 0;
-        char ended_by = separator;
-        if (*p == '\n' || *p == '\r') { /* an empty row */
-            p += *p == '\r' && p + 1 < end && p[1] == '\n' ? 2 : 1;
-            line++;
-            continue;
-        }
-        for (; ended_by == separator; n++) {
-            MCS_TRY_GOTO(grow((void **)&table->cells, n_cells, &cell_capacity, sizeof *table->cells, path), st, fail);
-            MCS_TRY_GOTO(read_field(path, &p, end, separator, &line, &table->cells[n_cells], &ended_by), st, fail);
-            n_cells++;
-        }
-        if (table->n_rows == 0) table->n_columns = n;
-        MCS_REQUIRE_GOTO(n == table->n_columns, MCS_E_DATA, st, fail,
-                         "%s: line %d has %d fields, the first line has %d; quote a field that holds '%c'", path, begin,
-                         n, table->n_columns, separator);
-        MCS_TRY_GOTO(grow((void **)&table->lines, table->n_rows, &line_capacity, sizeof *table->lines, path), st, fail);
-        table->lines[table->n_rows++] = begin;
-    }
-    return MCS_OK;
-fail:
-    mcs_csv_free(table);
-    return st;
-}
-
-void mcs_csv_free(struct csv_table *table)
-{
-    free(table->bytes);
-    free(table->cells);
-    free(table->lines);
-    memset(table, 0, sizeof *table);
 }
 
 /* Cuts ASCII white space off both ends, in place. */
@@ -189,37 +92,6 @@ static enum mcs_status leave_out(struct pairs *pairs, int *capacity, enum pair_f
     return MCS_OK;
 }
 
-/* A stem and the item it belongs to, sorted, so that equal stems are adjacent. */
-struct stem {
-    const char *text;
-    int item;
-};
-
-static int by_stem(const void *a, const void *b)
-{
-    const struct stem *x = a, *y = b;
-    int order = strcmp(x->text, y->text);
-    return order ? order : x->item - y->item;
-}
-
-/* Two images with one stem would write to one result: refused. Several rows for one image are allowed. */
-static enum mcs_status check_stems(const char *csv_path, const struct pairs *pairs)
-{
-    enum mcs_status st = MCS_OK;
-    struct stem *stems = malloc(((size_t)pairs->n + 1) * sizeof *stems);
-    MCS_REQUIRE(stems, MCS_E_NOMEM, "%s: no memory for %d rows", csv_path, pairs->n);
-    for (int i = 0; i < pairs->n; i++) stems[i] = (struct stem){pairs->v[i].stem, i};
-    qsort(stems, (size_t)pairs->n, sizeof *stems, by_stem);
-    for (int i = 1; i < pairs->n; i++) {
-        const struct pair *x = &pairs->v[stems[i - 1].item], *y = &pairs->v[stems[i].item];
-        MCS_REQUIRE_GOTO(strcmp(x->stem, y->stem) != 0 || strcmp(x->image, y->image) == 0, MCS_E_DATA, st, done,
-                         "%s: %s and %s have the same stem; rename one of them", csv_path, x->image, y->image);
-    }
-done:
-    free(stems);
-    return st;
-}
-
 /* Lists the images of the folder that no row of the table names. */
 static enum mcs_status find_rowless(const struct csv_table *table, int column, const char *folder, struct pairs *pairs,
                                     int *capacity)
@@ -249,6 +121,29 @@ done:
     return st;
 }
 
+/* The columns' names in quotes, for a message; long lists are cut. */
+static const char *column_names(const struct csv_table *table, char *text, size_t n_bytes)
+{
+    size_t at = 0;
+    *text = 0;
+    for (int c = 0; c < table->n_columns && at + 80 < n_bytes; c++)
+        at += (size_t)snprintf(text + at, n_bytes - at, "%s\"%.60s\"", c ? ", " : "", table->cells[c]);
+    return text;
+}
+
+static enum mcs_status check_columns(const char *csv_path, const struct csv_table *table, const char *image_name,
+                                     int image, const char *caption_name, int caption)
+{
+    char names[1024];
+    const int none = image < 0;
+    MCS_REQUIRE(image >= 0 && caption >= 0, MCS_E_DATA,
+                "%s: no column \"%s\"; it has %d: %s; name the right one by %s%s", csv_path,
+                none ? image_name : caption_name, table->n_columns, column_names(table, names, sizeof names),
+                none ? "--image-column" : "--caption-column",
+                table->n_columns == 1 ? ", or the character between columns by --separator" : "");
+    return MCS_OK;
+}
+
 enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options *options, struct pairs *pairs)
 {
     static const struct pairs_options defaults;
@@ -262,13 +157,10 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
     int capacity = 0, left_capacity = 0;
 
     memset(pairs, 0, sizeof *pairs);
-    MCS_TRY(mcs_csv_read(csv_path, o->separator ? o->separator : ',', &table));
+    MCS_TRY(mcs_csv_read(csv_path, o->separator, &table));
     int image = mcs_csv_column(&table, image_name), caption = mcs_csv_column(&table, caption_name);
     MCS_REQUIRE_GOTO(table.n_rows, MCS_E_DATA, st, done, "%s: the table is empty", csv_path);
-    MCS_REQUIRE_GOTO(
-        image >= 0 && caption >= 0, MCS_E_DATA, st, done,
-        "%s: no column \"%s\" among %d, the first of which is \"%.60s\"; name the columns and the separator", csv_path,
-        image < 0 ? image_name : caption_name, table.n_columns, table.cells[0]);
+    MCS_TRY_GOTO(check_columns(csv_path, &table, image_name, image, caption_name, caption), st, done);
     for (int r = 1; r < table.n_rows; r++) {
         char *name = mcs_text_decode(&names, without_guard(trimmed(table.cells[r * table.n_columns + image])));
         char *text = without_guard(trimmed(table.cells[r * table.n_columns + caption]));
@@ -305,7 +197,6 @@ enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options 
                      pairs->n_left_out ? "; the first: " : "", pairs->n_left_out ? pairs->left_out[0].name : "",
                      pairs->n_left_out ? ": " : "",
                      pairs->n_left_out ? mcs_pair_fault_text(pairs->left_out[0].fault) : "");
-    MCS_TRY_GOTO(check_stems(csv_path, pairs), st, done);
 done:
     mcs_csv_free(&table);
     mcs_arena_free(&names);

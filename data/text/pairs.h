@@ -13,8 +13,13 @@ struct csv_table {
     int *lines; /* (n_rows) the line of the file in which a row begins, from 1 */
     char *bytes;
 };
-/* E_USAGE: no such separator; E_NOINPUT, E_IO; E_DATA with the line: not UTF-8, a NUL, a quote left open or followed by
- * text, a row with another number of fields than the first. */
+/* The character of --separator: "," ";" "tab" or "\\t", or the tab itself; 0 for NULL: the header decides. E_USAGE: any
+ * other text. */
+enum mcs_status mcs_csv_separator(const char *text, char *separator);
+/* separator 0: the most frequent of tab, semicolon and comma in the first row, unless a line "sep=;" is before it.
+ * UTF-16 is read where the file begins with its byte order mark. E_USAGE: no such separator; E_NOINPUT, E_IO; E_DATA
+ * with the line: not UTF-8, a NUL, a quote left open or followed by text, a row with another number of fields than the
+ * first. */
 enum mcs_status mcs_csv_read(const char *path, char separator, struct csv_table *table);
 void mcs_csv_free(struct csv_table *table);
 /* The column with a name (white space around it ignored), -1 when there is none. */
@@ -23,7 +28,7 @@ int mcs_csv_column(const struct csv_table *table, const char *name);
 struct pairs_options {
     const char *image_column, *caption_column; /* NULL: "filename", "Caption" */
     const char *image_folder;                  /* NULL: the table's folder; absolute names are not changed */
-    char separator;                            /* 0: ',' */
+    char separator;                            /* 0: the header decides */
     int min_codes;                             /* captions of fewer code points are dropped; 0 keeps all */
 };
 
@@ -55,8 +60,8 @@ const char *mcs_pair_fault_text(enum pair_fault fault);
  * NIfTI, NPY) without a row are listed when image_folder is given, the table's folder is not searched. One image may
  * have several rows. Cells are decoded as mcsam writes them: an apostrophe before = + - @, a tab or a line end (also
  * after more apostrophes) is removed, since it only keeps spreadsheets from reading the cell as a formula; an image's
- * name may have bytes that are not UTF-8 as \xff (mcs_text_encode). E_DATA: a column is missing, two different images
- * share a stem (both named), or no pair is left. */
+ * name may have bytes that are not UTF-8 as \xff (mcs_text_encode). Images in several folders may share a stem. E_DATA:
+ * a column is missing (those that are there are named), or no pair is left. */
 enum mcs_status mcs_pairs_read(const char *csv_path, const struct pairs_options *options, struct pairs *pairs);
 void mcs_pairs_free(struct pairs *pairs);
 /* Warns about the rows that were left out: the first ten by line and reason, the rest as a number. */

@@ -69,6 +69,95 @@ static enum mcs_status read_entry(const char *path, const char *name, const json
     return MCS_OK;
 }
 
+/* ---- finding ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    const struct prompt_key *x = a, *y = b;
+    const int order = strcmp(x->text, y->text);
+    return order ? order : (x->item > y->item) - (x->item < y->item);
+}
+
+/* The first of `n` sorted keys with this text, or NULL. */
+static const struct prompt_key *first_key(const struct prompt_key *keys, int n, const char *text)
+{
+    int lo = 0, hi = n;
+    while (lo < hi) {
+        const int middle = lo + (hi - lo) / 2;
+        if (strcmp(keys[middle].text, text) < 0)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    return lo < n && !strcmp(keys[lo].text, text) ? &keys[lo] : NULL;
+}
+
+static enum mcs_status add_key(struct prompt_key *keys, int *n, const char *text, int item)
+{
+    keys[*n] = (struct prompt_key){strdup(text), item};
+    MCS_REQUIRE(keys[*n].text, MCS_E_NOMEM, "no memory to look prompts up");
+    ++*n;
+    return MCS_OK;
+}
+
+static void free_keys(struct prompt_key *keys, int n)
+{
+    for (int i = 0; i < n; i++) free(keys[i].text);
+    free(keys);
+}
+
+/* Sorts names and stems, so that 100,000 prompts and as many images take no time to match. */
+static enum mcs_status make_index(struct prompts *p)
+{
+    char stem[MAX_STEM];
+    p->names = calloc((size_t)p->n + 1, sizeof *p->names);
+    p->stems = calloc(2 * (size_t)p->n + 1, sizeof *p->stems);
+    MCS_REQUIRE(p->names && p->stems, MCS_E_NOMEM, "no memory to look %d prompts up", p->n);
+    for (int i = 0; i < p->n; i++) {
+        const char *name = p->v[i].name;
+        mcs_file_stem(name, stem, sizeof stem);
+        MCS_TRY(add_key(p->names, &p->n_indexed, name, i));
+        MCS_TRY(add_key(p->stems, &p->n_stems, stem, i));
+        if (strcmp(stem, name) != 0) MCS_TRY(add_key(p->stems, &p->n_stems, name, i));
+    }
+    qsort(p->names, (size_t)p->n_indexed, sizeof *p->names, by_text);
+    qsort(p->stems, (size_t)p->n_stems, sizeof *p->stems, by_text);
+    return MCS_OK;
+}
+
+/* Entries that mcs_prompts_add has added since the index was made. */
+static const struct prompt *find_added(const struct prompts *prompts, const char *base, const char *want)
+{
+    const struct prompt *by_stem = NULL;
+    char have[MAX_STEM];
+    for (int i = prompts->n_indexed; i < prompts->n; i++) {
+        const struct prompt *p = &prompts->v[i];
+        if (strcmp(p->name, base) == 0) return p;
+        mcs_file_stem(p->name, have, sizeof have);
+        if (!by_stem && strcmp(p->name, "*") != 0 && (strcmp(have, want) == 0 || strcmp(p->name, want) == 0))
+            by_stem = p;
+    }
+    return by_stem;
+}
+
+const struct prompt *mcs_prompts_find(const struct prompts *prompts, const char *image)
+{
+    const char *base = mcs_path_name(image);
+    char want[MAX_STEM];
+    mcs_file_stem(base, want, sizeof want);
+    const struct prompt_key *name = first_key(prompts->names, prompts->n_indexed, base);
+    const struct prompt_key *stem = first_key(prompts->stems, prompts->n_stems, want);
+    const struct prompt_key *any = first_key(prompts->names, prompts->n_indexed, "*");
+    if (name) return &prompts->v[name->item];
+    const struct prompt *added = find_added(prompts, base, want);
+    if (added && (strcmp(added->name, base) == 0 || !stem)) return added;
+    if (stem && strcmp(prompts->v[stem->item].name, "*") != 0) return &prompts->v[stem->item];
+    if (any) return &prompts->v[any->item];
+    for (int i = prompts->n_indexed; i < prompts->n; i++)
+        if (!strcmp(prompts->v[i].name, "*")) return &prompts->v[i];
+    return NULL;
+}
+
 enum mcs_status mcs_prompts_read(const char *path, struct prompts *prompts)
 {
     enum mcs_status st = MCS_OK;
@@ -94,6 +183,7 @@ enum mcs_status mcs_prompts_read(const char *path, struct prompts *prompts)
         MCS_TRY_GOTO(read_entry(path, mcs_json_name(&names, name), value, prompts), st, done);
     MCS_REQUIRE_GOTO(prompts->n, MCS_E_DATA, st, done,
                      "%s: no prompt in it; use {\"*\": \"text\"} for one of all images", path);
+    MCS_TRY_GOTO(make_index(prompts), st, done);
 done:
     mcs_arena_free(&names);
     json_decref(root);
@@ -128,25 +218,6 @@ done:
     return st;
 }
 
-const struct prompt *mcs_prompts_find(const struct prompts *prompts, const char *image)
-{
-    const char *base = mcs_path_name(image);
-    const struct prompt *by_stem = NULL, *any = NULL;
-    char want[MAX_STEM], have[MAX_STEM];
-
-    mcs_file_stem(base, want, sizeof want);
-    for (int i = 0; i < prompts->n; i++) {
-        const struct prompt *p = &prompts->v[i];
-        if (strcmp(p->name, base) == 0) return p;
-        mcs_file_stem(p->name, have, sizeof have);
-        if (!any && strcmp(p->name, "*") == 0)
-            any = p;
-        else if (!by_stem && (strcmp(have, want) == 0 || strcmp(p->name, want) == 0))
-            by_stem = p;
-    }
-    return by_stem ? by_stem : any;
-}
-
 void mcs_prompts_free(struct prompts *prompts)
 {
     for (int i = 0; i < prompts->n; i++) {
@@ -154,6 +225,8 @@ void mcs_prompts_free(struct prompts *prompts)
         free(prompts->v[i].texts);
         free(prompts->v[i].name);
     }
+    free_keys(prompts->names, prompts->n_indexed);
+    free_keys(prompts->stems, prompts->n_stems);
     free(prompts->v);
     memset(prompts, 0, sizeof *prompts);
 }

@@ -10,9 +10,17 @@ struct prompt {
     int n;
     char **texts; /* (n), n >= 1, none empty */
 };
+/* A name or stem and the entry that it belongs to. */
+struct prompt_key {
+    char *text;
+    int item;
+};
 struct prompts {
     int n;
     struct prompt *v; /* in the file's order */
+    /* Of the first n_indexed entries, sorted: names (n_indexed), and stems with the names that are no stems. */
+    int n_indexed, n_stems;
+    struct prompt_key *names, *stems;
 };
 
 /* E_NOINPUT, E_IO; E_DATA with file and line: not JSON, not UTF-8, a name twice, not an object; with file and name: a

@@ -25,7 +25,8 @@ static const struct mcs_option options[] = {
      .help = "the table's column of image names"},
     {"caption-column", 0, MCS_FIELD(retrieve_command, caption_column), .def = "Caption", .value = "NAME",
      .help = "the table's column of captions"},
-    {"separator", 0, MCS_FIELD(retrieve_command, separator), .def = ",", .value = "C", .help = "the table's separator"},
+    {"separator", 0, MCS_FIELD(retrieve_command, separator), .value = "C",
+     .help = "between the table's columns: , ; or tab; default: by its header"},
     {"min-caption", 0, MCS_FIELD(retrieve_command, min_caption), .def = "0", .lo = 0, .hi = 1000000, .value = "N",
      .help = "captions of fewer characters are dropped"},
     {"batch", 'b', MCS_FIELD(retrieve_command, batch), .alias = "batch-size", .def = "50", .lo = 2, .hi = 65536,
@@ -76,10 +77,12 @@ static enum mcs_status print_result(const struct retrieve_command *c, const stru
 static enum mcs_status run(const void *options)
 {
     const struct retrieve_command *c = options;
+    char separator;
+    MCS_TRY(mcs_csv_separator(c->separator, &separator));
     const struct pairs_options po = {.image_column = c->image_column,
                                      .caption_column = c->caption_column,
                                      .image_folder = c->images,
-                                     .separator = c->separator[0],
+                                     .separator = separator,
                                      .min_codes = (int)c->min_caption};
     struct recall_options o = mcs_recall_defaults();
     struct recall_result r;

@@ -40,7 +40,8 @@ static const struct mcs_option options[] = {
      .help = "the table's column of image names"},
     {"caption-column", 0, MCS_FIELD(finetune_command, caption_column), .def = "Caption", .value = "NAME",
      .help = "the table's column of captions"},
-    {"separator", 0, MCS_FIELD(finetune_command, separator), .def = ",", .value = "C", .help = "the table's separator"},
+    {"separator", 0, MCS_FIELD(finetune_command, separator), .value = "C",
+     .help = "between the table's columns: , ; or tab; default: by its header"},
     {"min-caption", 0, MCS_FIELD(finetune_command, min_caption), .def = "0", .lo = 0, .hi = 1000000, .value = "N",
      .help = "captions of fewer characters are dropped (the paper drops below 20)"},
     {"loss", 0, MCS_FIELD(finetune_command, loss), .def = "dhnnce", .choices = "dhnnce|infonce|dcl|hnnce",
@@ -165,10 +166,12 @@ static enum mcs_status run_rank(void *ctx, const struct process_group *group)
 {
     const struct rank_command *r = ctx;
     const struct finetune_command *c = r->command;
+    char separator;
+    MCS_TRY(mcs_csv_separator(c->separator, &separator));
     const struct pairs_options po = {.image_column = c->image_column,
                                      .caption_column = c->caption_column,
                                      .image_folder = c->images,
-                                     .separator = c->separator[0],
+                                     .separator = separator,
                                      .min_codes = (int)c->min_caption};
     struct pairs pairs = {0};
     struct clip_model m = {0};
