@@ -1,6 +1,7 @@
 #include "infer/cases.h"
 
 #include "data/io/file.h"
+#include "data/text/unicode.h"
 #include "engine/base/escape.h"
 #include "engine/base/path.h"
 
@@ -10,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEM_BYTES = 512 };
+enum { STEM_BYTES = 512, MANY_FILES = 20000 };
+static const char FIRST_CHANNEL[] = "_0000";
 
 static int by_stem(const void *a, const void *b)
 {
@@ -46,6 +48,42 @@ static enum mcs_status keep_preferred(const char *folder, const char *prefer, st
     return MCS_OK;
 }
 
+/* ---- names ---- */
+
+/* Normal form C of a name; names that are not UTF-8, or pure ASCII, are not changed. */
+static const char *normal_name(struct arena *a, const char *name)
+{
+    struct codes codes = {0};
+    char *text = NULL;
+    const char *c = name;
+    while (*c && !(*c & 0x80)) c++;
+    if (!*c) return name;
+    if (mcs_utf8_decode(name, (int64_t)strlen(name), "a name", &codes) == MCS_OK &&
+        mcs_codes_compose(&codes) == MCS_OK && mcs_utf8_encode(&codes, &text) == MCS_OK)
+        name = mcs_arena_strdup(a, text);
+    else
+        mcs_error_clear();
+    mcs_codes_free(&codes);
+    free(text);
+    return name;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct case_key *x = a, *y = b;
+    const int order = strcmp(x->text, y->text);
+    return order ? order : x->file - y->file;
+}
+
+static void make_keys(struct case_list *list)
+{
+    list->keys = mcs_arena_alloc(&list->arena, ((size_t)list->n + 1) * sizeof *list->keys);
+    for (int i = 0; list->keys && i < list->n; i++)
+        list->keys[i] = (struct case_key){normal_name(&list->arena, list->files[i].stem), i};
+    if (mcs_arena_status(&list->arena) == MCS_OK && list->n)
+        qsort(list->keys, (size_t)list->n, sizeof *list->keys, by_key);
+}
+
 enum mcs_status mcs_cases_list(const char *folder, const char *endings, const char *prefer, struct case_list *list)
 {
     *list = (struct case_list){0};
@@ -67,6 +105,8 @@ enum mcs_status mcs_cases_list(const char *folder, const char *endings, const ch
     MCS_TRY_GOTO(mcs_arena_status(&list->arena), st, done);
     MCS_REQUIRE_GOTO(list->n, MCS_E_NOINPUT, st, done, "%s: no file in it ends in %s", folder, endings);
     MCS_TRY_GOTO(keep_preferred(folder, prefer, list), st, done);
+    make_keys(list);
+    MCS_TRY_GOTO(mcs_arena_status(&list->arena), st, done);
 done:
     if (st != MCS_OK) mcs_cases_free(list);
     return st;
@@ -86,6 +126,72 @@ static int is_stem(const void *stem, const void *file)
 const struct case_file *mcs_cases_find(const struct case_list *list, const char *stem)
 {
     return list->n ? bsearch(stem, list->files, (size_t)list->n, sizeof *list->files, is_stem) : NULL;
+}
+
+/* The one file of this name in normal form C, or NULL. */
+static const struct case_file *find_normal(const struct case_list *list, const char *stem)
+{
+    struct arena a = {0};
+    const char *key = normal_name(&a, stem);
+    int lo = 0, hi = list->n;
+    while (key && lo < hi) {
+        const int middle = lo + (hi - lo) / 2;
+        if (strcmp(list->keys[middle].text, key) < 0)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    const int found = key && lo < list->n && !strcmp(list->keys[lo].text, key);
+    const int twice = found && lo + 1 < list->n && !strcmp(list->keys[lo + 1].text, key);
+    mcs_arena_free(&a);
+    return found && !twice ? &list->files[list->keys[lo].file] : NULL;
+}
+
+const struct case_file *mcs_cases_partner(const struct case_list *from, int i, const struct case_list *in)
+{
+    const char *stem = from->files[i].stem;
+    char other[STEM_BYTES + sizeof FIRST_CHANNEL];
+    const struct case_file *f = mcs_cases_find(in, stem);
+    if (!f) f = find_normal(in, stem);
+    if (f) return f;
+    const size_t n = strlen(stem), suffix = sizeof FIRST_CHANNEL - 1;
+    if (n > suffix && !strcmp(stem + n - suffix, FIRST_CHANNEL))
+        snprintf(other, sizeof other, "%.*s", (int)(n - suffix), stem);
+    else
+        snprintf(other, sizeof other, "%s%s", stem, FIRST_CHANNEL);
+    return find_normal(from, other) ? NULL : find_normal(in, other);
+}
+
+/* Changed, added and removed bytes from a to b (Levenshtein). */
+static int changes(const char *a, const char *b)
+{
+    int row[STEM_BYTES + 1];
+    const int n = (int)strnlen(b, STEM_BYTES);
+    for (int k = 0; k <= n; k++) row[k] = k;
+    for (int i = 0; a[i]; i++) {
+        int diagonal = row[0];
+        row[0] = i + 1;
+        for (int k = 1; k <= n; k++) {
+            const int replaced = diagonal + (a[i] != b[k - 1]);
+            diagonal = row[k];
+            row[k] = (row[k] < row[k - 1] ? row[k] : row[k - 1]) + 1;
+            if (replaced < row[k]) row[k] = replaced;
+        }
+    }
+    return row[n];
+}
+
+const char *mcs_cases_nearest(const struct case_list *list, const char *stem)
+{
+    int best = 0, least = list->n ? changes(list->files[0].stem, stem) : 0;
+    if (!list->n || list->n > MANY_FILES) return NULL;
+    for (int i = 1; i < list->n; i++) {
+        const int n = changes(list->files[i].stem, stem);
+        if (n >= least) continue;
+        least = n;
+        best = i;
+    }
+    return list->files[best].stem;
 }
 
 enum mcs_status mcs_case_name_check(const char *folder, const char *stem, const char *suffix)

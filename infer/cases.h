@@ -8,10 +8,15 @@
 struct case_file {
     const char *stem, *name, *path; /* "a", "a.nii.gz", "folder/a.nii.gz" */
 };
+struct case_key {
+    const char *text;
+    int file;
+};
 /* Sorted by stem. The arena owns all memory; release with mcs_cases_free. */
 struct case_list {
     int n;
     struct case_file *files;
+    struct case_key *keys; /* (n) sorted by normal form C of the stems */
     struct arena arena;
 };
 
@@ -22,6 +27,14 @@ enum mcs_status mcs_cases_list(const char *folder, const char *endings, const ch
 void mcs_cases_free(struct case_list *list);
 /* The file with this stem, or NULL. */
 const struct case_file *mcs_cases_find(const struct case_list *list, const char *stem);
+
+/* The file of `in` that belongs to file i of `from`, or NULL: the same stem; else the same text in another Unicode
+ * normal form (a name written on macOS has its accents apart); else one of the two has nnU-Net's suffix of the first
+ * channel, _0000, and `from` has no file of the other name itself. Two candidates of one form are none. */
+const struct case_file *mcs_cases_partner(const struct case_list *from, int i, const struct case_list *in);
+/* The stem in the list that takes the fewest changed characters to become `stem`, for messages; NULL: the list is
+ * empty, or of more than 20,000 files. */
+const char *mcs_cases_nearest(const struct case_list *list, const char *stem);
 
 /* E_DATA if the file system does not allow a file "FOLDER/STEM" + suffix: the name or the path is too long. Called
  * before the case is computed, so that one long name does not end a run. */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOTES_SHOWN = 10 };
+enum { NOTES_SHOWN = 10, ALONE_SHOWN = 100 };
 
 struct evaluate_options mcs_evaluate_defaults(enum mcs_form form)
 {
@@ -131,6 +131,15 @@ static enum mcs_status evaluate_pair(const struct case_file *a, const struct cas
     return MCS_OK;
 }
 
+/* A file without a partner, with the nearest name there is (for the first of them: it takes a look at all names). */
+static void add_alone(struct evaluation *e, const char *stem, const char *what, const struct case_list *others)
+{
+    const char *nearest = e->n_only_pred + e->n_only_ref < ALONE_SHOWN ? mcs_cases_nearest(others, stem) : NULL;
+    mcs_failures_add(
+        &e->failures, stem,
+        mcs_arena_printf(&e->arena, "%s%s%s", what, nearest ? "; the nearest name is " : "", nearest ? nearest : ""));
+}
+
 static enum mcs_status evaluate_pairs(const struct case_list *p, const struct case_list *r,
                                       const struct evaluate_options *o, struct evaluation *e, struct label_map held[2])
 {
@@ -140,12 +149,12 @@ static enum mcs_status evaluate_pairs(const struct case_list *p, const struct ca
     MCS_TRY(mcs_arena_status(&e->arena));
     mcs_progress_start(&progress, "evaluate", "case", p->n);
     for (int i = 0; i < p->n; i++) {
-        const struct case_file *a = p->files + i, *b = mcs_cases_find(r, a->stem);
+        const struct case_file *a = p->files + i, *b = mcs_cases_partner(p, i, r);
         const int before = e->n;
         MCS_TRY(mcs_stop_check());
         mcs_progress_set(&progress, i + 1);
         if (!b) {
-            mcs_failures_add(&e->failures, a->stem, "a prediction without a reference");
+            add_alone(e, a->stem, "a prediction without a reference", r);
             e->n_only_pred++;
             continue;
         }
@@ -158,8 +167,8 @@ static enum mcs_status evaluate_pairs(const struct case_list *p, const struct ca
     mcs_progress_end(&progress);
     if (notes > NOTES_SHOWN) mcs_warn("%d more cases have notes: cases.csv has them all", notes - NOTES_SHOWN);
     for (int i = 0; i < r->n; i++) {
-        if (mcs_cases_find(p, r->files[i].stem)) continue;
-        mcs_failures_add(&e->failures, r->files[i].stem, "a reference without a prediction");
+        if (mcs_cases_partner(r, i, p)) continue;
+        add_alone(e, r->files[i].stem, "a reference without a prediction", p);
         e->n_only_ref++;
     }
     return summarise(o, e);
@@ -187,7 +196,7 @@ static enum mcs_status evaluate_lists(const struct case_list *p, const struct ca
     enum mcs_status st;
     MCS_TRY_GOTO(find_regions(p, r, o, e, held), st, done);
     own.rule = e->rule;
-    if (p->n && !mcs_cases_find(r, p->files[0].stem)) /* they are of a later pair */
+    if (p->n && !mcs_cases_partner(p, 0, r)) /* they are of a later pair */
         for (int side = 0; side < 2; side++) mcs_labels_free(&held[side]);
     MCS_TRY_GOTO(evaluate_pairs(p, r, &own, e, held), st, done);
 done:

@@ -78,7 +78,7 @@ static enum mcs_status scan(const struct case_list *p, const struct case_list *r
                             struct seen seen[2], struct label_map keep[2])
 {
     for (int i = p->n - 1; i >= 0; i--) {
-        const struct case_file *files[2] = {p->files + i, mcs_cases_find(r, p->files[i].stem)};
+        const struct case_file *files[2] = {p->files + i, mcs_cases_partner(p, i, r)};
         MCS_TRY(mcs_stop_check());
         if (!files[1]) continue;
         for (int side = 0; side < 2; side++) {

@@ -117,8 +117,8 @@ Test(train_verbs, finetune_defaults)
                     ARGS("--loss", "dhnnce", "--temperature", "0.6", "--beta", "0.15", "--beta-text", "-1", "--batch",
                          "64", "--epochs", "32", "--lr", "1e-5", "--warmup", "100", "--weight-decay", "0.1",
                          "--clip-norm", "1", "--crop", "0.9", "--checkpoint-every", "500", "--image-column", "filename",
-                         "--caption-column", "Caption", "--separator", ",", "--min-caption", "0", "--gpus", "0",
-                         "--seed", "1", "--device", "cpu", "--form", "paper"));
+                         "--caption-column", "Caption", "--min-caption", "0", "--gpus", "0", "--seed", "1", "--device",
+                         "cpu", "--form", "paper"));
     /* 70 pairs are one batch of 64 per epoch */
     cr_expect_eq(said(ARGS(FINETUNE, "--dry-run", "--json"), "steps"), 32);
     cr_expect_eq(said(ARGS(FINETUNE, "--dry-run", "--json", "--batch", "10", "--epochs", "3"), "steps"), 21);

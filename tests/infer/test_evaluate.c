@@ -132,8 +132,8 @@ Test(evaluate, files_without_a_counterpart_are_listed)
     char *text;
     int64_t n;
     cr_assert_eq(mcs_file_read(at("out/failures.csv"), 100000, &text, &n), MCS_OK);
-    cr_expect(strstr(text, "\nonly_pred,a prediction without a reference\n"), "%s", text);
-    cr_expect(strstr(text, "\nonly_ref,a reference without a prediction\n"));
+    cr_expect(strstr(text, "\nonly_pred,a prediction without a reference; the nearest name is only_ref\n"), "%s", text);
+    cr_expect(strstr(text, "\nonly_ref,a reference without a prediction; the nearest name is only_pred\n"));
     cr_expect(strstr(text, "9 x 9") && strstr(text, "9 x 8"));
     cr_expect(strstr(text, "\ndamaged,"));
     free(text);
@@ -352,6 +352,24 @@ Test(evaluate, predictions_stored_otherwise_are_turned)
     h.srow[3] = 9;
     cr_assert_eq(mcs_volume_write_u8(at("pred/a.nii"), b, &v), MCS_OK);
     fails(NULL, "--resample takes the nearest voxels");
+}
+
+/* Names in other normal forms of Unicode, and nnU-Net's first channel, belong together. */
+Test(evaluate, names_that_are_written_otherwise)
+{
+    struct evaluation e;
+    write_mask("pred/M\xC3\xBCller.png", 9, 9, 1, 1, 3, 3, 1);
+    write_mask("ref/Mu\xCC\x88ller.png", 9, 9, 1, 1, 3, 3, 1); /* u and a combining diaeresis */
+    write_mask("pred/case_0000.png", 9, 9, 1, 1, 3, 3, 1);
+    write_mask("ref/case.png", 9, 9, 1, 1, 3, 3, 1);
+    cr_assert_eq(evaluate(&e), MCS_OK, "%s", mcs_error_message());
+    cr_expect(e.n == 2 && e.mean[MCS_METRIC_dice].mean == 1);
+    mcs_evaluation_free(&e);
+    write_mask("pred/case.png", 9, 9, 5, 5, 6, 6, 1); /* now case_0000 is another case */
+    cr_assert_eq(evaluate(&e), MCS_E_PARTIAL);
+    cr_expect(e.n == 2 && e.n_only_pred == 1 && e.cases[1].m[0].dice == 0, "%d %d", e.n, e.n_only_pred);
+    mcs_error_clear();
+    mcs_evaluation_free(&e);
 }
 
 /* A NaN in the prediction or in the reference: this case is listed as failed, the others are compared.

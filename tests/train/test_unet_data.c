@@ -284,6 +284,22 @@ Test(unet_data, pairs_that_do_not_fit)
     refused(2, "an image and a volume");
 }
 
+/* nnU-Net's names: the first channel belongs to its label, a second one is refused. */
+Test(unet_data, names_of_channels)
+{
+    struct unet_cases c;
+    put("i/a_0000.png", texture, 0);
+    put("l/a.png", half_size, 0);
+    OK(read_cases(&c, 0, 2));
+    cr_expect_eq(c.n, 1);
+    mcs_unet_cases_free(&c);
+    put("i/a_0001.png", texture, 0);
+    refused(2, "i/a_0001.png is a further channel of a_0000, and train reads one file");
+    cr_assert_eq(tiny_shell("rm %s/i/*; mv %s/l/a.png %s/l/patient7.png", folder, folder, folder), 0);
+    put("i/pateint7.png", texture, 0);
+    refused(2, "the first is pateint7, the nearest label patient7");
+}
+
 /* Colour and grey images in one folder: the first image, or --channels, determines the number of channels. Each channel
  * is normalised separately. */
 Test(unet_data, channels)

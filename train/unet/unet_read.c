@@ -9,6 +9,7 @@
 #include "infer/cases.h"
 #include "train/unet/unet_data.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,14 +97,41 @@ done:
     return st;
 }
 
+/* E_DATA where the image is a later channel of a case, as nnU-Net names them: CASE_0001 beside CASE_0000. */
+static enum mcs_status check_channel(const struct case_list *images, int i)
+{
+    const char *stem = images->files[i].stem;
+    char first[1024];
+    const int n = (int)strlen(stem);
+    if (n < 6 || stem[n - 5] != '_' || strspn(stem + n - 4, "0123456789") != 4 || !strcmp(stem + n - 4, "0000"))
+        return MCS_OK;
+    snprintf(first, sizeof first, "%.*s_0000", n - 5, stem);
+    MCS_REQUIRE(!mcs_cases_find(images, first), MCS_E_DATA,
+                "%s is a further channel of %s, and train reads one file for a case: nnU-Net's folders with several "
+                "channels are for plan and preprocess",
+                images->files[i].path, first);
+    return MCS_OK;
+}
+
+/* The first file without a partner, and the nearest name there is. */
+static void tell_unused(int n, const char *what, const char *other, const char *stem, const struct case_list *in)
+{
+    const char *nearest = mcs_cases_nearest(in, stem);
+    if (n)
+        mcs_warn("%d %ss have no %s and are not used; the first: %s%s%s", n, what, other, stem,
+                 nearest ? "; the nearest name: " : "", nearest ? nearest : "");
+}
+
 static enum mcs_status read_pairs(struct unet_cases *c, const struct case_list *images, const struct case_list *labels,
                                   const struct unet_label_options *o)
 {
-    int without = 0, pairs = 0;
+    int without = 0, pairs = 0, unused = 0;
+    const char *first_image = "", *first_label = "";
     for (int i = 0; i < images->n; i++) {
-        const struct case_file *a = &images->files[i], *b = mcs_cases_find(labels, a->stem);
+        const struct case_file *a = &images->files[i], *b = mcs_cases_partner(images, i, labels);
         if (!b) {
-            without++;
+            MCS_TRY(check_channel(images, i));
+            if (!without++) first_image = a->stem;
             continue;
         }
         pairs++;
@@ -113,9 +141,13 @@ static enum mcs_status read_pairs(struct unet_cases *c, const struct case_list *
         MCS_TRY(mcs_media_is_volume(a->name) ? read_volumes(c, a->path, b->path, o)
                                              : read_images(c, a->path, b->path, o));
     }
-    MCS_REQUIRE(pairs, MCS_E_DATA, "no image has a label with the same stem");
-    if (without) mcs_warn("%d images have no label and are not used", without);
-    if (labels->n > pairs) mcs_warn("%d labels have no image and are not used", labels->n - pairs);
+    const char *nearest = mcs_cases_nearest(labels, first_image);
+    MCS_REQUIRE(pairs, MCS_E_DATA, "no image has a label with the same stem; the first is %s, the nearest label %s",
+                first_image, nearest ? nearest : "unknown");
+    for (int i = 0; i < labels->n; i++)
+        if (!mcs_cases_partner(labels, i, images) && !unused++) first_label = labels->files[i].stem;
+    tell_unused(without, "image", "label", first_image, labels);
+    tell_unused(unused, "label", "image", first_label, images);
     return MCS_OK;
 }
 
