@@ -255,10 +255,10 @@ Test(demo_parts, means_over_seeds)
     print_to_file();
     cr_assert_eq(mcs_demo_seeds(folder, 11, 2), MCS_OK, "%s", mcs_error_message());
     fflush(stdout);
-    char *printed = read_text("printed"), *csv = read_text("seeds.csv");
+    char *printed = read_text("printed"), *csv = read_text("seeds.csv"), *md = read_text("seeds.md");
     FILE *f = open_memstream(&all, &bytes);
     cr_assert(f);
-    fprintf(f, "%s\n%s", printed, csv);
+    fprintf(f, "%s\n%s\n%s", printed, csv, md);
     fclose(f);
     expected_check("demo_seeds.txt", all);
     expect_a_ceiling(2);
@@ -267,6 +267,7 @@ Test(demo_parts, means_over_seeds)
     mcs_error_clear();
     free(printed);
     free(csv);
+    free(md);
     free(all);
     for (int st = 0; st < DEMO_STAGES; st++) mcs_demo_score_free(&run.r.stage[st]);
     mcs_arena_free(&run.arena);

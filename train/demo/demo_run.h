@@ -52,7 +52,7 @@ void mcs_demo_options_quick(struct demo_options *o);
 enum mcs_status mcs_demo_run(const struct demo_options *o);
 /* Over the n seeds N = first to first + n - 1, from FOLDER/seedN/summary.json and scores.json: figures of all seeds'
  * images together with 95 % bootstrap intervals, and means of figures that a run has once, with the least and the
- * greatest: to FOLDER/seeds.csv and the terminal. */
+ * greatest: to FOLDER/seeds.csv, FOLDER/seeds.md (a table to be read) and the terminal. */
 enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n);
 
 /* ---- shared by the stages ---- */

@@ -151,7 +151,47 @@ static int is_ceiling(const double *truth, const double *weak, int64_t n)
     return 1;
 }
 
-static enum mcs_status write_rows(FILE *f, json_t *const *scores, json_t *const *summary, int64_t n)
+/* Rows of seeds.md, the table that README shows: the figure's label, and its name there. */
+static const struct {
+    const char *label, *name;
+} shown[] = {{"saliency, starting weights", "saliency, starting weights"},
+             {"+ fine-tuning", "+ fine-tuning with DHN-NCE"},
+             {"+ post-processing", "+ post-processing (Otsu)"},
+             {"+ components", "+ components"},
+             {"+ SAM (zero-shot)", "+ SAM: zero-shot"},
+             {"zero-shot, prompt: word", "zero-shot, the prompt is the word lesion"},
+             {"zero-shot, prompt: look and place", "zero-shot, the prompt names the place too"},
+             {"another image's look", "zero-shot, asked for another image's look"},
+             {"no prompt", "zero-shot, asked for a normal brain"},
+             {"rule", "rule: bright or dark"},
+             {"rule, box into SAM", "rule, its box into SAM"},
+             {"rule by word", "rule by word"},
+             {"rule by word, box into SAM", "rule by word, its box into SAM"},
+             {"random box into SAM", "a random box into SAM"},
+             {"zero-shot, all lesions", "all lesions: zero-shot, each asked for"},
+             {"last checkpoint", "all lesions: network, last checkpoint"},
+             {"last cycle", "all lesions: network, last cycle"},
+             {"+ network ensemble (weak)", "all lesions: network, all cycles (weakly supervised)"},
+             {"the network on true masks", "all lesions: the network on true masks"},
+             {"ceiling: true masks", "all lesions: ceiling, the network on true masks"},
+             {"unseen forms, zero-shot", "unseen forms: zero-shot"},
+             {"unseen forms, network", "unseen forms: network"},
+             {"zero-shot - best rule with SAM", "zero-shot less the best rule with SAM"},
+             {"own look - another image's", "own look less another image's"},
+             {"weak - zero-shot, all lesions", "weakly supervised less zero-shot, all lesions"},
+             {"presence AUROC", "AUROC of the presence score"},
+             {"healthy images with a mask", "share of healthy images with a mask"},
+             {"lesions found", "share of lesions found"}};
+enum { N_SHOWN = sizeof shown / sizeof *shown };
+
+static void write_markdown(FILE *f, const char *label, const struct bootstrap_interval *r)
+{
+    for (int i = 0; i < N_SHOWN && isfinite(r->value); i++)
+        if (!strcmp(shown[i].label, label))
+            fprintf(f, "| %s | %.2f | %.2f to %.2f |\n", shown[i].name, r->value, r->lo, r->hi);
+}
+
+static enum mcs_status write_rows(FILE *f, FILE *md, json_t *const *scores, json_t *const *summary, int64_t n)
 {
     struct bootstrap_interval weak, truth;
     double *seeds = malloc((size_t)(3 * n) * sizeof *seeds);
@@ -167,6 +207,7 @@ static enum mcs_status write_rows(FILE *f, json_t *const *scores, json_t *const 
         if (!strcmp(figures[i].a, "true_masks") && is_ceiling(seeds + 2 * n, seeds + n, n))
             label = "ceiling: true masks";
         if (isfinite(r.value)) printf("%-36s %8.3f  [%.3f, %.3f]\n", label, r.value, r.lo, r.hi);
+        write_markdown(md, label, &r);
         fprintf(f, "\"%s\",%.4f,%.4f,%.4f", label, r.value, r.lo, r.hi);
         for (int64_t k = 0; k < n; k++) fprintf(f, ",%.4f", seeds[k]);
         fprintf(f, ",%s,%lld\n", figures[i].kind == RUN ? "range" : "bootstrap", (long long)r.n);
@@ -179,9 +220,9 @@ done:
 enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n)
 {
     json_t **scores = calloc(2 * (size_t)n, sizeof *scores), **summary = scores + n;
-    char path[MCS_PATH_BYTES], *text = NULL;
-    size_t bytes = 0;
-    FILE *f = NULL;
+    char path[MCS_PATH_BYTES], *text = NULL, *md_text = NULL;
+    size_t bytes = 0, md_bytes = 0;
+    FILE *f = NULL, *md = NULL;
     enum mcs_status st = MCS_OK;
     MCS_REQUIRE(scores, MCS_E_NOMEM, "no memory for %lld seeds", (long long)n);
     for (int64_t k = 0; k < n; k++) {
@@ -191,22 +232,26 @@ enum mcs_status mcs_demo_seeds(const char *folder, int64_t first, int64_t n)
         MCS_TRY_GOTO(mcs_json_read(path, 1 << 26, 0, &scores[k]), st, done);
     }
     f = open_memstream(&text, &bytes);
-    MCS_REQUIRE_GOTO(f, MCS_E_NOMEM, st, done, "%s/seeds.csv: no memory", folder);
+    md = open_memstream(&md_text, &md_bytes);
+    MCS_REQUIRE_GOTO(f && md, MCS_E_NOMEM, st, done, "%s/seeds.csv: no memory", folder);
+    fputs("| figure | DSC, or as named | 95 % interval |\n|---|---|---|\n", md);
     fputs("figure,mean,low,high", f);
     for (int64_t k = 0; k < n; k++) fprintf(f, ",seed%lld", (long long)(first + k));
     fputs(",interval,n\n", f);
     printf("\n%-36s %8s  95 %% interval over the images of %lld seeds, or least and greatest seed\n", "figure", "mean",
            (long long)n);
-    st = write_rows(f, scores, summary, n);
-    const int failed = fclose(f);
-    f = NULL;
-    if (st != MCS_OK) goto done;
-    MCS_REQUIRE_GOTO(!failed, MCS_E_NOMEM, st, done, "%s/seeds.csv: no memory", folder);
+    MCS_TRY_GOTO(write_rows(f, md, scores, summary, n), st, done);
+    MCS_REQUIRE_GOTO(!fflush(f) && !fflush(md), MCS_E_NOMEM, st, done, "%s/seeds.csv: no memory", folder);
     MCS_TRY_GOTO(mcs_path(path, "%s/seeds.csv", folder), st, done);
-    st = mcs_file_write(path, text, (int64_t)bytes);
+    MCS_TRY_GOTO(mcs_file_write(path, text, (int64_t)bytes), st, done);
+    MCS_TRY_GOTO(mcs_path(path, "%s/seeds.md", folder), st, done);
+    st = mcs_file_write(path, md_text, (int64_t)md_bytes);
 done:
+    if (f) fclose(f);
+    if (md) fclose(md);
     for (int64_t k = 0; k < 2 * n; k++) json_decref(scores[k]);
     free(scores);
     free(text);
+    free(md_text);
     return st;
 }
