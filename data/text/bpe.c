@@ -6,34 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    N_MERGES = 49152 - 256 - 2, /* of the file's lines */
-    N_BYTES = 512,              /* symbols of single bytes, within a word and at its end */
-    FILE_BYTES = 16 << 20,
-    LINE_BYTES = 1024,
-    SLOTS = 1 << 18, /* of either hash table: more than four times the merges */
-    WORD_KINDS = MCS_BPE_LETTER | MCS_BPE_NUMBER | MCS_BPE_SPACE
-};
-
-/* A piece of text: the file's characters that stand for its bytes, with "</w>" at the end of a word. */
-struct symbol {
-    const char *text;
-    int n_bytes;
-    int32_t id; /* the last of the same text */
-};
-
-struct merge {
-    int32_t left, right, result; /* symbols; left -1: an empty slot */
-    int32_t rank;
-};
-
-struct bpe {
-    char *bytes;            /* symbols' texts */
-    struct symbol *symbols; /* by first appearance; 0 .. 511: bytes */
-    int n_symbols, n_merges;
-    int32_t *slots;       /* (SLOTS) symbol by text, -1: empty */
-    struct merge *merges; /* (SLOTS) by pair */
-};
+enum { FILE_BYTES = 16 << 20, LINE_BYTES = 1024, WORD_KINDS = MCS_BPE_LETTER | MCS_BPE_NUMBER | MCS_BPE_SPACE };
 
 /* open_clip's names, then transformers'. */
 static const char *const special_text[2][2] = {{"<start_of_text>", "<end_of_text>"},

@@ -39,6 +39,9 @@ int32_t mcs_bpe_id(const struct bpe *bpe, const char *piece);
  * bpe_simple_vocab_16e6.txt.gz or .txt. E_NOINPUT: none of them; E_DATA: ids that do not follow from the merges, or
  * parts of tokenizer.json that mcsam does not compute, by name. */
 enum mcs_status mcs_bpe_open_folder(const char *folder, struct bpe **bpe);
+/* Writes the same tokenizer as transformers' CLIPTokenizer reads it: folder/vocab.json and folder/merges.txt. E_DATA:
+ * two merges of one pair, or a merge of pieces that no merge makes, which transformers does not have; E_IO, E_NOMEM. */
+enum mcs_status mcs_bpe_write_folder(const struct bpe *bpe, const char *folder);
 
 /* Properties of code points that decide where words end: bits of mcs_bpe_kinds' values. SPACE: white space and U+0345,
  * which the reference's pattern skips too. CASED and IGNORABLE decide whether a capital sigma ends a word (Unicode's

@@ -1,6 +1,7 @@
 #include "infer/convert/convert.h"
 
 #include "data/io/file.h"
+#include "data/text/bpe.h"
 #include "data/weights/weight_write.h"
 #include "engine/base/text_cut.h"
 #include "infer/convert/convert_parts.h"
@@ -178,6 +179,28 @@ static int has_file(const struct convert_result *r, const char *name)
     return 0;
 }
 
+/* vocab.json and merges.txt from whatever form of OpenAI's tokenizer the source has. A folder without one, or with
+ * another model's, gets a note. */
+static enum mcs_status put_merges(struct convert_job *job)
+{
+    struct convert_result *r = job->result;
+    struct bpe *bpe = NULL;
+    const int ids = mcs_convert_size(job, "token_embedding.weight", 0);
+    if (mcs_bpe_open_folder(job->src_folder, &bpe) != MCS_OK || mcs_bpe_n_ids(bpe) != ids) {
+        mcs_error_clear();
+        mcs_bpe_close(bpe);
+        r->note =
+            "the source's folder has no tokenizer of transformers: put vocab.json and merges.txt into the new one";
+        return MCS_OK;
+    }
+    const enum mcs_status st = job->options->dry_run ? MCS_OK : mcs_bpe_write_folder(bpe, job->dst_folder);
+    mcs_bpe_close(bpe);
+    MCS_TRY(st);
+    if (!has_file(r, "vocab.json")) r->files[r->n_files++] = "vocab.json";
+    if (!has_file(r, "merges.txt")) r->files[r->n_files++] = "merges.txt";
+    return MCS_OK;
+}
+
 /* Configuration and tokenizer. A layout that does not change keeps its files, byte for byte. */
 static enum mcs_status put_files(struct convert_job *job)
 {
@@ -204,8 +227,7 @@ static enum mcs_status put_files(struct convert_job *job)
     MCS_TRY(copy_files(job, tokenizer, &n));
     if (r->to == LAYOUT_HUGGINGFACE_CLIP && !has_file(r, "tokenizer.json") &&
         !(has_file(r, "vocab.json") && has_file(r, "merges.txt")))
-        r->note =
-            "the source's folder has no tokenizer of transformers: put vocab.json and merges.txt into the new one";
+        MCS_TRY(put_merges(job));
     if (mcs_layout_family(r->to) == FAMILY_CLIP_BERT && !has_file(r, "tokenizer.json") && !has_file(r, "vocab.txt"))
         r->note = "the source's folder has no tokenizer: put vocab.txt or tokenizer.json into the new one";
     return MCS_OK;

@@ -158,6 +158,44 @@ Test(bpe, folders)
     shell_close();
 }
 
+/* Written files hold the same merges, and the reader finds every id of vocab.json in its place. What transformers
+ * cannot say is refused: it keeps one rank for a pair, and has no id for a piece that is made twice. */
+Test(bpe, written_folders)
+{
+    struct bpe *b, *again;
+    char *first, *second;
+    int64_t n[2];
+    shell_open(":", "");
+    cr_assert_eq(mcs_bpe_open(GOLDEN "bpe_merges.txt", &b), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_bpe_write_folder(b, shell_path(".")), MCS_OK, "%s", mcs_error_message());
+    cr_assert_eq(mcs_bpe_open_folder(shell_path("."), &again), MCS_OK, "%s", mcs_error_message());
+    cr_expect_eq(mcs_bpe_n_ids(again), mcs_bpe_n_ids(b));
+    cr_assert_eq(mcs_file_read(GOLDEN "bpe_merges.txt", 1 << 24, &first, &n[0]), MCS_OK);
+    cr_assert_eq(mcs_file_read(shell_path("merges.txt"), 1 << 24, &second, &n[1]), MCS_OK);
+    const char *merges[] = {strchr(first, '\n'), strchr(second, '\n')};
+    n[0] -= merges[0] - first, n[1] -= merges[1] - second;
+    cr_expect(n[0] + 1 == n[1] && !memcmp(merges[0], merges[1], (size_t)n[0]), "but for comment and last newline");
+    free(first);
+    free(second);
+    mcs_bpe_close(again);
+    mcs_bpe_close(b);
+    static const char *const bad[][2] = {{"#\na b\na b\n", "same piece"}, {"#\na b\nb c\nab c\na bc\n", "same piece"}};
+    for (int i = 0; i < 2; i++) {
+        shell_write("bad.txt", bad[i][0]);
+        cr_assert_eq(mcs_bpe_open(shell_path("bad.txt"), &b), MCS_OK, "%s", mcs_error_message());
+        cr_expect_eq(mcs_bpe_write_folder(b, shell_path(".")), MCS_E_DATA);
+        cr_expect(strstr(mcs_error_message(), bad[i][1]), "%s", mcs_error_message());
+        mcs_error_clear();
+        mcs_bpe_close(b);
+    }
+    shell_write("bad.txt", "#\nab c\na b\nzz y\n");
+    cr_assert_eq(mcs_bpe_open(shell_path("bad.txt"), &b), MCS_OK, "%s", mcs_error_message());
+    cr_expect_eq(mcs_bpe_write_folder(b, shell_path(".")), MCS_E_DATA);
+    cr_expect(strstr(mcs_error_message(), "2 of 3 can be written"), "%s", mcs_error_message());
+    mcs_bpe_close(b);
+    shell_close();
+}
+
 /* A word of 100,000 letters: as many rounds as there are merges, not as letters. */
 Test(bpe, a_long_word_is_quick, .timeout = 20)
 {

@@ -1,6 +1,7 @@
 /* mcs_convert: folders there and back, with their configuration; conversions that are refused. That open_clip,
  * transformers and segment-anything load the results: tests/ref/convert_models.py. */
 #include "data/io/file.h"
+#include "data/io/json.h"
 #include "infer/convert/convert.h"
 #include "infer/sam/sam_plan.h"
 #include "tests/support/support_expected.h"
@@ -130,6 +131,40 @@ Test(convert, openai_to_hugging_face)
 }
 
 /* A hidden width that width * mlp_ratio, cut to a whole number, must not miss by one. */
+/* transformers' tokenizer files are made from OpenAI's merges, where they are this model's. */
+Test(convert, tokenizer_of_transformers)
+{
+    enum { IDS = 512 + 1 + 2, WIDTH = 8 };
+    static float embedding[IDS * WIDTH];
+    struct convert_result r;
+    put_openai();
+    struct weight_out *t = tensor("token_embedding.weight");
+    cr_assert_eq(t->dims[1], WIDTH);
+    t->dims[0] = IDS;
+    t->values = embedding;
+    OK(mcs_safetensors_write(in_folder("src/open_clip_model.safetensors"), n_tensors, tensors, 0, NULL));
+    edit("src/open_clip_config.json", "\"vocab_size\": 11", "\"vocab_size\": 515");
+    cr_assert_eq(rename(in_folder("src/merges.txt"), in_folder("src/bpe_simple_vocab_16e6.txt.gz")), 0);
+    OK(convert_result(in_folder("src"), in_folder("hf"), "huggingface", &r));
+    cr_expect_null(r.note);
+    cr_assert_eq(r.n_files, 5);
+    cr_expect_str_eq(r.files[3], "vocab.json");
+    file_holds(in_folder("hf/merges.txt"), "#version: 0.2\na b\n");
+    json_t *vocab;
+    OK(mcs_json_read(in_folder("hf/vocab.json"), 1 << 20, 0, &vocab));
+    cr_expect_eq(json_object_size(vocab), IDS);
+    static const struct {
+        const char *piece;
+        int id;
+    } pieces[] = {{"!", 0}, {"a", 64}, {"!</w>", 256}, {"ab", 512}, {"<|startoftext|>", 513}, {"<|endoftext|>", 514}};
+    for (int i = 0; i < 6; i++)
+        cr_expect_eq(json_integer_value(json_object_get(vocab, pieces[i].piece)), pieces[i].id, "%s", pieces[i].piece);
+    json_decref(vocab);
+    cr_assert_eq(unlink(in_folder("hf/vocab.json")), 0); /* merges.txt alone */
+    OK(convert_result(in_folder("hf"), in_folder("hf_2"), NULL, &r));
+    cr_expect(!r.note && mcs_file_exists(in_folder("hf_2/vocab.json")));
+}
+
 Test(convert, mlp_ratio)
 {
     put_openai();
