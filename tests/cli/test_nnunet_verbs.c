@@ -150,3 +150,23 @@ Test(nnunet_verbs, preprocess_killed)
     expect("mcsam preprocess --raw " SETS " --preprocessed q -d 3", 0, "2 configurations");
     expect("diff -r -x .mcsam.record p q", 0, "");
 }
+
+/* A file that cannot be written whole is not there, and the run goes on where it stopped. */
+Test(nnunet_verbs, preprocess_on_a_full_disk)
+{
+    static const char *const formats[][2] = {{"npz", "c0.pkl"}, {"h5", "c0.h5"}};
+    planned("Dataset002_Thin");
+    for (int i = 0; i < 2; i++) {
+        char line[512];
+        snprintf(line, sizeof line,
+                 "(ulimit -f 3; mcsam preprocess --raw " SETS " --preprocessed p -d 2 -c 2d --format %s)",
+                 formats[i][0]);
+        expect(line, 74, formats[i][1]);
+        snprintf(line, sizeof line, "test -e p/Dataset002_Thin/nnUNetPlans_2d/%s", formats[i][1]);
+        expect(line, 1, "");
+        snprintf(line, sizeof line,
+                 "mcsam preprocess --raw " SETS " --preprocessed p -d 2 -c 2d --format %s && rm -r p/*/nnUNetPlans_2d",
+                 formats[i][0]);
+        expect(line, 0, "3 made");
+    }
+}
