@@ -1,5 +1,6 @@
 #include "infer/cases.h"
 
+#include "data/image/media.h"
 #include "data/io/file.h"
 #include "data/text/unicode.h"
 #include "engine/base/escape.h"
@@ -89,12 +90,17 @@ enum mcs_status mcs_cases_list(const char *folder, const char *endings, const ch
     *list = (struct case_list){0};
     struct file_list found = {0};
     MCS_REQUIRE(mcs_folder_exists(folder), MCS_E_NOINPUT, "%s: no such folder", folder);
-    MCS_TRY(mcs_folder_list(folder, endings, &found));
+    const int media = !strcmp(endings, MCS_MEDIA_ENDINGS) || !strcmp(endings, MCS_IMAGE_ENDINGS);
+    MCS_TRY(media ? mcs_media_list(folder, endings, &found) : mcs_folder_list(folder, endings, &found));
     list->files = mcs_arena_alloc(&list->arena, ((size_t)found.n + 1) * sizeof *list->files);
     list->n = list->files ? found.n : 0;
     for (int i = 0; i < list->n; i++) {
         char stem[STEM_BYTES];
-        mcs_file_stem(found.names[i], stem, STEM_BYTES);
+        const size_t length = strlen(found.names[i]);
+        if (found.names[i][length - 1] == '/') /* a DICOM series */
+            snprintf(stem, sizeof stem, "%.*s", (int)length - 1, found.names[i]);
+        else
+            mcs_file_stem(found.names[i], stem, STEM_BYTES);
         list->files[i].stem = mcs_arena_strdup(&list->arena, stem);
         list->files[i].name = mcs_arena_strdup(&list->arena, found.names[i]);
         list->files[i].path = mcs_arena_printf(&list->arena, "%s/%s", folder, found.names[i]);

@@ -104,8 +104,9 @@ static enum mcs_status choose(const char *folder, const char *choice, struct sta
         if (n == 1 && !choice) kept = uid[k], chosen = 1;
         if (choice && is_chosen(uid[k], choice, k + 1)) kept = uid[k], chosen++;
     }
-    MCS_REQUIRE(choice || n == 1, MCS_E_DATA, "%s: %d series in one folder (%s); give each its folder, or --series",
-                folder, n, list);
+    MCS_REQUIRE(choice || n == 1, MCS_E_DATA,
+                "%s: %d series in one folder (%s); move each to its folder (mcsam info --series N shows one)", folder,
+                n, list);
     MCS_REQUIRE(chosen == 1, MCS_E_DATA, "%s: series '%s' is %s of those in it: %s", folder, choice,
                 chosen ? "more than one" : "none", list);
     char wanted[IMAGEREAD_UID_BYTES];

@@ -36,5 +36,7 @@ int mcs_text_compare(const void *a, const void *b);
 /* SHA-256 as 64 hex digits + NUL. If libcrypto has no memory, hex is "", which equals no file's hash. */
 void mcs_sha256(const void *bytes, int64_t n_bytes, char hex[65]);
 enum mcs_status mcs_file_sha256(const char *path, char hex[65]);
+/* Of a file; of a folder (a DICOM series) the hash of the hashes of its files. */
+enum mcs_status mcs_path_sha256(const char *path, char hex[65]);
 
 #endif

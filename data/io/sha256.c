@@ -1,6 +1,7 @@
 #include "data/io/sha256.h"
 
 #include "data/io/file.h"
+#include "engine/base/arena.h"
 #include "engine/base/input.h"
 
 #include <errno.h>
@@ -56,4 +57,24 @@ enum mcs_status mcs_file_sha256(const char *path, char hex[65])
     const enum mcs_status st = mcs_sha256_fd(fd, path, hex);
     close(fd);
     return st == MCS_OK ? st : mcs_trace(st, __FILE__, __LINE__);
+}
+
+enum mcs_status mcs_path_sha256(const char *path, char hex[65])
+{
+    struct file_list files;
+    struct arena a = {0};
+    enum mcs_status st = MCS_OK;
+    const char *all = "";
+    char one[65];
+    if (!mcs_folder_exists(path)) return mcs_file_sha256(path, hex);
+    MCS_TRY(mcs_folder_list(path, NULL, &files));
+    for (int i = 0; i < files.n && st == MCS_OK; i++) {
+        st = mcs_file_sha256(mcs_arena_printf(&a, "%s/%s", path, files.names[i]), one);
+        all = mcs_arena_printf(&a, "%s%s\n", all, one);
+    }
+    if (st == MCS_OK) st = mcs_arena_status(&a);
+    if (st == MCS_OK) mcs_sha256(all, (int64_t)strlen(all), hex);
+    mcs_file_list_free(&files);
+    mcs_arena_free(&a);
+    return st;
 }

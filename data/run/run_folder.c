@@ -300,7 +300,7 @@ static enum mcs_status hash_source(const struct run_source *source, char hex[65]
     const char *all = "";
     enum mcs_status st = MCS_OK;
     for (const char *const *f = source->files; f && *f; f++) {
-        MCS_TRY_GOTO(mcs_file_sha256(*f, one), st, done);
+        MCS_TRY_GOTO(mcs_path_sha256(*f, one), st, done);
         all = mcs_arena_printf(&a, "%s%s\n", all, one);
     }
     for (const char *const *t = source->texts; t && *t; t++) {

@@ -361,7 +361,7 @@ static enum mcs_status run(const void *options)
     MCS_TRY(check_paths(c));
     if (c->images) {
         MCS_REQUIRE(mcs_folder_exists(c->images), MCS_E_NOINPUT, "%s: no such folder", c->images);
-        MCS_TRY(mcs_folder_list(c->images, MCS_IMAGE_ENDINGS, &files));
+        MCS_TRY(mcs_media_list(c->images, MCS_IMAGE_ENDINGS, &files));
         MCS_REQUIRE_GOTO(files.n, MCS_E_NOINPUT, st, done, "%s: no PNG or JPEG in it", c->images);
     }
     MCS_TRY_GOTO(mcs_device_open(&c->common.device, &d), st, done);

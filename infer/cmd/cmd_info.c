@@ -1,4 +1,5 @@
 /* mcsam info FILE...: describes files: images, volumes, weights. */
+#include "data/image/media.h"
 #include "data/image/picture.h"
 #include "data/io/array.h"
 #include "data/io/file.h"
@@ -22,7 +23,7 @@ enum { MAX_ARGS = 10000 };
 
 struct info_options {
     struct mcs_common common;
-    const char *filter;
+    const char *filter, *series;
     int tensors;
 };
 
@@ -30,6 +31,8 @@ static const struct mcs_option options[] = {
     {"tensors", 0, MCS_FIELD(info_options, tensors), .help = "list the tensors of files of weights: type, shape, name"},
     {"filter", 0, MCS_FIELD(info_options, filter), .value = "TEXT",
      .help = "list only tensors whose name has this text"},
+    {"series", 0, MCS_FIELD(info_options, series), .value = "WORD",
+     .help = "of several DICOM series in a folder: the number, from 1, or the end of the UID"},
     {0},
 };
 
@@ -98,11 +101,12 @@ static void put_facts(const struct picture *p, json_t *out)
 }
 
 /* Size, values (rescaled) and facts of any image or volume. */
-static enum mcs_status info_picture(const char *path, json_t **out)
+static enum mcs_status info_picture(const char *path, const char *series, json_t **out)
 {
     enum mcs_status st = MCS_OK;
     struct picture p;
-    MCS_TRY(mcs_picture_read(path, NULL, &p));
+    const struct picture_choice choice = {series};
+    MCS_TRY(mcs_picture_read(path, &choice, &p));
     const int64_t n = mcs_picture_count(&p);
     const int flat = p.nz == 1 && !p.header;
     float *values = malloc((size_t)n * sizeof *values);
@@ -234,10 +238,11 @@ static enum mcs_status info_folder(const char *folder, const struct info_options
 static enum mcs_status info_file(const char *path, const struct info_options *opt, json_t **out)
 {
     enum kind kind = KIND_UNKNOWN;
-    if (mcs_folder_exists(path)) return info_folder(path, opt, out);
+    if (mcs_folder_exists(path))
+        return mcs_media_holds_series(path) ? info_picture(path, opt->series, out) : info_folder(path, opt, out);
     MCS_TRY(kind_of(path, &kind));
     switch (kind) {
-    case KIND_PICTURE: MCS_TRY(info_picture(path, out)); break;
+    case KIND_PICTURE: MCS_TRY(info_picture(path, opt->series, out)); break;
     case KIND_WEIGHTS: MCS_TRY(info_weights(path, opt, out)); break;
     case KIND_HDF5: *out = json_pack("{s:s}", "format", "HDF5"); break;
     case KIND_UNKNOWN:

@@ -1,8 +1,10 @@
 /* Pictures: stored values, depth, geometry and orientation of each format; what no reader takes. */
 #include "data/image/image.h"
+#include "data/image/media.h"
 #include "data/image/nifti.h"
 #include "data/image/picture.h"
 #include "data/image/volume.h"
+#include "data/image/window.h"
 #include "data/io/file.h"
 #include "data/io/npy.h"
 #include "engine/base/log.h"
@@ -178,4 +180,66 @@ Test(picture, what_no_reader_takes_is_named)
     mcs_error_clear();
     cr_assert_eq(mcs_picture_known(in_folder("none.png"), NULL), 0);
     cr_assert_str_eq(mcs_error_message(), "");
+}
+
+Test(picture, a_folder_lists_images_by_name_and_content_and_series)
+{
+    struct file_list list;
+    const char *folder_of_series = MCS_SOURCE_DIR "/tests/golden/pictures/series";
+    const uint16_t values[6] = {0};
+    cr_assert_eq(mcs_media_list(folder_of_series, MCS_MEDIA_ENDINGS, &list), MCS_OK);
+    cr_assert(list.n == 2 && !strcmp(list.names[0], "oblique/") && mcs_media_is_volume(list.names[0]));
+    mcs_file_list_free(&list);
+    cr_assert_eq(mcs_media_list(folder_of_series, MCS_IMAGE_ENDINGS, &list), MCS_OK);
+    cr_assert_eq(list.n, 0); /* a series is no image */
+    mcs_file_list_free(&list);
+    cr_assert_eq(mcs_image_write_labels(in_folder("unnamed"), values, 3, 2), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("text"), "text", 4), MCS_OK);
+    cr_assert_eq(mcs_file_write(in_folder("broken.TIFF"), "text", 4), MCS_OK); /* listed: its reader refuses it */
+    cr_assert_eq(mcs_file_write(in_folder("v.nii"), "text", 4), MCS_OK);
+    cr_assert_eq(mcs_media_list(folder, MCS_IMAGE_ENDINGS, &list), MCS_OK);
+    cr_assert_eq(list.n, 2);
+    cr_assert_str_eq(list.names[0], "broken.TIFF");
+    cr_assert_str_eq(list.names[1], "unnamed");
+    mcs_file_list_free(&list);
+}
+
+/* Percentiles are numpy's: of 0 to 100 the 10th is 10, of two values the 25th lies a quarter between them. */
+Test(picture, windows)
+{
+    struct picture p;
+    struct window w;
+    double low, high;
+    int windowed;
+    static const char *const wrong[] = {"", "1", "5:5", "9:3", "1%:2", "-1%:5%", "5%:101%", "1:2:3", "nan:3", "all"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        cr_expect_eq(mcs_window_parse(wrong[i], &w), MCS_E_USAGE, "%s", wrong[i]);
+        mcs_error_clear();
+    }
+    cr_assert_eq(mcs_picture_alloc(&p, "made", 101, 1, 1, 1, MCS_PICTURE_I16), MCS_OK);
+    for (int i = 0; i < 101; i++) ((int16_t *)p.values)[i] = (int16_t)(37 * i % 101);
+    cr_assert_eq(mcs_window_parse("10%:90.5%", &w), MCS_OK);
+    cr_assert_eq(mcs_window_of("made", &p, &w, &windowed, &low, &high), MCS_OK);
+    cr_expect(windowed && low == 10 && high == 90.5, "%g %g", low, high);
+    p.slope = -2;
+    p.inter = 7;
+    cr_assert_eq(mcs_window_of("made", &p, &w, &windowed, &low, &high), MCS_OK);
+    cr_expect(low == 7 - 180 && high == 7 - 2 * 9.5, "%g %g", low, high);
+    cr_assert_eq(mcs_window_parse("full", &w), MCS_OK);
+    cr_assert_eq(mcs_window_of("made", &p, &w, &windowed, &low, &high), MCS_OK);
+    cr_expect(low == 7 - 2 * 32767.0 && high == 7 + 2 * 32768.0, "%g %g", low, high);
+    p.has_window = 1;
+    p.window_low = -30;
+    p.window_high = 40;
+    cr_assert_eq(mcs_window_parse("auto", &w), MCS_OK);
+    cr_assert_eq(mcs_window_of("made", &p, &w, &windowed, &low, &high), MCS_OK);
+    cr_expect(low == -30 && high == 40);
+    struct image img;
+    cr_assert_eq(mcs_picture_to_image("made", &p, &w, 1, &img), MCS_OK);
+    for (int i = 0; i < 101; i++) {
+        const double share = (7 - 2 * (37 * i % 101) + 30) / 70.0;
+        cr_expect_eq(img.pixels[i], share < 0 ? 0 : share > 1 ? 255 : lrint(255 * share), "%d", i);
+    }
+    mcs_image_free(&img);
+    mcs_picture_free(&p);
 }
