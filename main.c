@@ -40,7 +40,7 @@ static const struct {
 } groups[] = {
     {"Everything at once", "demo segment"},
     {"From text to mask", "finetune retrieve embed saliency coarse sam automask"},
-    {"Weak supervision", "plan preprocess train predict ensemble uncertainty"},
+    {"Weak supervision", "dataset plan preprocess train predict ensemble uncertainty"},
     {"Results", "evaluate report diff replay"},
     {"The program itself", "bench info convert devices"},
 };

@@ -16,6 +16,7 @@
     X(info, "nowhere")                                                                                                 \
     X(automask, "-m nowhere -i nowhere -o out")                                                                        \
     X(coarse, "-i nowhere -o out")                                                                                     \
+    X(dataset, "verify -i nowhere")                                                                                    \
     X(convert, "nowhere -o out")                                                                                       \
     X(diff, "nowhere nowhere")                                                                                         \
     X(embed, "-m nowhere -i nowhere -o out.h5")                                                                        \
