@@ -61,6 +61,15 @@ static enum mcs_status read_palette(const char *name, const uint8_t *b, const st
     return MCS_OK;
 }
 
+/* A palette from black to white in equal steps: the values are grey, and the palette says nothing more. */
+static int is_grey_ramp(const struct picture *p)
+{
+    const int most = (1 << p->bits) - 1;
+    for (int i = 0; i < 3 * p->n_palette; i++)
+        if (p->palette[i] != i / 3 * 255 / most) return 0;
+    return p->n_palette == most + 1;
+}
+
 enum mcs_status mcs_bmp_picture(const char *name, const void *bytes, int64_t n_bytes, struct picture *p)
 {
     const uint8_t *b = bytes;
@@ -80,6 +89,11 @@ enum mcs_status mcs_bmp_picture(const char *name, const void *bytes, int64_t n_b
     }
     if (!colours) p->bits = m.bits;
     const enum mcs_status st = colours ? MCS_OK : read_palette(name, b, &m, p);
+    if (p->palette && is_grey_ramp(p)) {
+        free(p->palette);
+        p->palette = NULL;
+        p->n_palette = p->palette_max = 0;
+    }
     if (st != MCS_OK) mcs_picture_free(p);
     return st;
 }

@@ -508,7 +508,9 @@ def all_volumes():
     expect("palette.bmp", "BMP", np.asarray(back), palette=(palette + [0] * 768)[:3 * 9] if len(palette) < 768 else palette)
     bit = (np.arange(35).reshape(5, 7) % 3 == 0)
     Image.fromarray(bit).save(os.path.join(here, "bits1.bmp"))
-    expect("bits1.bmp", "BMP", bit.astype("u1"), bits=1, palette=[0, 0, 0, 255, 255, 255])
+    expect("bits1.bmp", "BMP", bit.astype("u1"), bits=1)
+    Image.fromarray(rgb[..., 1]).save(os.path.join(here, "grey.bmp"))
+    expect("grey.bmp", "BMP", rgb[..., 1])
     data = open(os.path.join(here, "rgb.BMP"), "rb").read()
     put("bad/truncated.bmp", data[:-9])
 
