@@ -16,7 +16,7 @@ static uint32_t number(const uint8_t *p, int n, int big)
 /* tiff: the TIFF header in an EXIF segment, of n bytes; the first directory holds the orientation. */
 static int exif_orientation(const uint8_t *tiff, int64_t n)
 {
-    if (n < 8 || (memcmp(tiff, "II*\0", 4) && memcmp(tiff, "MM\0*", 4))) return 1;
+    if (n < 8 || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0)) return 1;
     const int big = tiff[0] == 'M';
     const int64_t at = number(tiff + 4, 4, big);
     if (at > n - 2) return 1;

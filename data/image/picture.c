@@ -97,7 +97,7 @@ static int is_nrrd(const char *path, const struct head *h)
 static int is_metaimage(const char *path, const struct head *h)
 {
     char text[HEAD_BYTES + 1];
-    if (h->gzip || h->n < 8 || (memcmp(h->bytes, "ObjectType", 10) && memcmp(h->bytes, "NDims", 5))) return 0;
+    if (h->gzip || h->n < 8 || (memcmp(h->bytes, "ObjectType", 10) != 0 && memcmp(h->bytes, "NDims", 5) != 0)) return 0;
     memcpy(text, h->bytes, HEAD_BYTES);
     text[HEAD_BYTES] = 0;
     return strstr(text, "DimSize") != NULL || strstr(text, "NDims") != NULL;

@@ -83,7 +83,7 @@ static int list_series(const struct stack *s, const char *uid[MAX_SERIES])
     int n = 0;
     for (int i = 0; i < s->n; i++) {
         int k = 0;
-        while (k < n && strcmp(uid[k], s->slices[i].place.series)) k++;
+        while (k < n && strcmp(uid[k], s->slices[i].place.series) != 0) k++;
         if (k == n && n < MAX_SERIES) uid[n++] = s->slices[i].place.series;
     }
     qsort(uid, (size_t)n, sizeof *uid, by_uid);

@@ -63,7 +63,7 @@ static toff_t size(thandle_t h)
 
 static int map(thandle_t h, void **base, toff_t *n)
 {
-    *base = (void *)(uintptr_t)file.bytes;
+    memcpy(base, &file.bytes, sizeof *base); /* libtiff only reads */
     *n = (toff_t)file.n;
     return 1;
 }
@@ -163,6 +163,13 @@ static int is_page(void)
     return !(kind & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK));
 }
 
+static int same_layout(const struct layout *a, const struct layout *b)
+{
+    return a->width == b->width && a->height == b->height && a->bits == b->bits && a->samples == b->samples &&
+           a->photometric == b->photometric && a->planar == b->planar && a->format == b->format &&
+           a->compression == b->compression && a->orientation == b->orientation;
+}
+
 static enum mcs_status count_pages(struct imageread_info *info)
 {
     int left_out = 0;
@@ -176,7 +183,7 @@ static enum mcs_status count_pages(struct imageread_info *info)
         }
         if (info->nz++ == 0) layout = l;
         MCS_REQUIRE(
-            memcmp(&l, &layout, sizeof l) == 0, MCS_E_DATA,
+            same_layout(&l, &layout), MCS_E_DATA,
             ": its pages differ: page 1 is %u x %u with %d channels of %d bits, page %lld is %u x %u with %d of %d, "
             "or they are stored otherwise; save each as a file",
             layout.width, layout.height, layout.samples, layout.bits, (long long)info->nz, l.width, l.height, l.samples,

@@ -2,6 +2,7 @@
 
 #include "engine/base/input.h"
 
+#define ZLIB_CONST /* input is const */
 #include <zlib.h>
 
 #include <errno.h>
@@ -140,7 +141,7 @@ uint32_t mcs_crc32(uint32_t crc, const void *bytes, int64_t n_bytes)
 enum mcs_status mcs_inflate(const char *name, const void *src, int64_t src_bytes, void *dst, int64_t dst_bytes)
 {
     enum { PART = 1 << 30, ANY_HEADER = 15 + 32 }; /* zlib counts in 32 bits; 32: zlib's header or gzip's */
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)src, .next_out = dst};
+    z_stream z = {.next_in = src, .next_out = dst};
     int64_t in_left = src_bytes, out_left = dst_bytes;
     int code = inflateInit2(&z, ANY_HEADER);
     uint8_t more;
