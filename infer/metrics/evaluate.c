@@ -217,8 +217,6 @@ enum mcs_status mcs_evaluate(const char *pred, const char *ref, const struct eva
     MCS_TRY_GOTO(evaluate_lists(&p, &r, o, e), st, done);
     MCS_REQUIRE_GOTO(e->n || e->n_failed, MCS_E_DATA, st, done, "no file of %s has its stem in %s: nothing to compare",
                      pred, ref);
-    MCS_REQUIRE_GOTO(e->n, MCS_E_DATA, st, done, "none of %d pairs could be compared; the first: %s: %s", e->n_failed,
-                     e->failures.items[0].stem, e->failures.items[0].reason);
 done:
     mcs_cases_free(&p);
     mcs_cases_free(&r);

@@ -68,8 +68,8 @@ struct evaluation {
 
 /* Compares the PNG, JPEG and NIfTI (.nii, .nii.gz) files of two folders. Without labels: where every mask has 0 and one
  * other number they are binary; else each label is a class. E_NOINPUT: a folder is missing or empty; E_DATA: two files
- * with one stem, no pairs, none that can be compared, images instead of masks, masks of one label whose number differs
- * from file to file, folders exchanged; E_PARTIAL: done, but e->failures is not empty (*e is valid). */
+ * with one stem, no pairs, masks of one label whose number differs from file to file, no label in common, folders
+ * exchanged; E_PARTIAL: done, but e->failures is not empty (*e is valid). */
 enum mcs_status mcs_evaluate(const char *pred, const char *ref, const struct evaluate_options *o, struct evaluation *e);
 void mcs_evaluation_free(struct evaluation *e);
 

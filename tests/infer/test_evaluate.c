@@ -229,12 +229,15 @@ static void write_rows(const char *name, uint8_t a, uint8_t b, uint8_t c)
     mcs_image_free(&img);
 }
 
+/* E_DATA, or E_PARTIAL where it is the only pair that fails. */
 static void fails(const char *labels, const char *part)
 {
     struct evaluation e;
-    cr_expect_eq(evaluate_by(labels, NULL, &e), MCS_E_DATA, "%s", part);
+    const enum mcs_status st = evaluate_by(labels, NULL, &e);
+    cr_expect(st == MCS_E_DATA || (st == MCS_E_PARTIAL && e.n == 0 && e.n_failed == 1), "%d: %s", st, part);
     cr_expect(strstr(mcs_error_message(), part), "want '%s' in: %s", part, mcs_error_message());
     mcs_error_clear();
+    if (st == MCS_E_PARTIAL) mcs_evaluation_free(&e);
 }
 
 Test(evaluate, each_label_is_a_class_and_regions_join_them)

@@ -258,7 +258,8 @@ Test(infer_limits, masks_of_an_evaluation)
     memcpy(img.pixels, wide, 8);
     OK(mcs_image_write_png(shell_path("p2/a.png"), &img));
     mcs_image_free(&img);
-    expect("mcsam evaluate -i pred -r ref -o out > log 2>&1; grep -o '\"n_pred\": [0-9]*' out/summary.json | tail -1",
+    expect("mcsam evaluate -i pred -r ref -o out --merge-labels > log 2>&1; grep -o '\"n_pred\": [0-9]*' "
+           "out/summary.json | tail -1",
            0, "\"n_pred\": 3\n");
     expect("mcsam evaluate -i pred -r ref -o rel --form release > log 2>&1; grep -o '\"n_pred\": [0-9]*' "
            "rel/summary.json | tail -1",
@@ -266,11 +267,11 @@ Test(infer_limits, masks_of_an_evaluation)
     expect("mcsam evaluate -i p2 -r r2 -o small --form release > log 2>&1; grep -o '\"[TF][PN]\": [0-9]*' "
            "small/summary.json | tail -4 | sort | tr '\\n' ' '",
            0, "\"FN\": 0 \"FP\": 0 \"TN\": 1 \"TP\": 3 ");
-    expect("mcsam evaluate -i p2 -r r2 -o paper", 3,
-           "is 8 x 1 x 1, but r2/a.png is 4 x 1 x 1: masks must have one size");
+    expect("mcsam evaluate -i p2 -r r2 -o paper", 3, "is 8 x 1, but r2/a.png is 4 x 1: masks must have one size");
     expect("mcsam evaluate -i pred -r p2/none -o x", 66, "none");
     expect("mkdir odd; cp pred/a.png odd/b.png; mcsam evaluate -i odd -r ref -o x", 65, "nothing to compare");
-    expect("mcsam evaluate -i pred -r ref -o out --json", 0, "{\"cases\": 1, ");
+    expect("mcsam evaluate -i pred -r ref -o out", 65, "predictions and references have no label in common");
+    expect("mcsam evaluate -i pred -r ref -o out --merge-labels --json", 0, "{\"cases\": 1, ");
     expect("mkdir mine; echo '{}' > mine/summary.json; mcsam evaluate -i pred -r ref -o mine", 2,
            "mine/summary.json: is not of an evaluation and would be overwritten");
 }
