@@ -13,7 +13,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { MAX_FILES = 32, PATH_BYTES = 128, MEMORY_MIB = 512 };
+enum { MAX_FILES = 48, PATH_BYTES = 128, MEMORY_MIB = 512 };
 
 static char folder[64];
 static struct {

@@ -149,6 +149,8 @@ Test(planner, too_little_memory_and_other_channels)
     o.gpu_memory = 0;
     o.spacing = (const double[]){1, 0, 1};
     fails_with(mcs_plan_experiment(&d, &f, &o, &p), MCS_E_USAGE, "spacing");
+    o.spacing = (const double[]){1000, 1, 1};
+    fails_with(mcs_plan_experiment(&d, &f, &o, &p), MCS_E_DATA, "0 voxels along an axis");
     o.spacing = NULL;
     d.n_channels = 2;
     fails_with(mcs_plan_experiment(&d, &f, &o, &p), MCS_E_DATA, "2 channels, but the fingerprint has 1");
@@ -169,7 +171,7 @@ Test(planner, damaged_fingerprints)
          "median"},
         {"{\"spacings\": [[1,0,1]], \"shapes_after_crop\": [[1,1,1]], \"median_relative_size_after_cropping\": 1, "
          "\"foreground_intensity_properties_per_channel\": {\"0\": {}}}",
-         "above 0"},
+         "not from 1e-06 to"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct fingerprint f;

@@ -21,7 +21,7 @@ struct fingerprint {
 /* Allocates zeroed tables. E_NOMEM. */
 enum mcs_status mcs_fingerprint_alloc(struct fingerprint *f, int n_cases, int n_channels);
 void mcs_fingerprint_free(struct fingerprint *f);
-/* dataset_fingerprint.json. E_NOINPUT, E_IO; E_DATA: not JSON, a key missing, no cases, a spacing or size below 0, NaN.
+/* dataset_fingerprint.json. E_NOINPUT, E_IO; E_DATA: not JSON, a key missing, no cases, an implausible spacing or size.
  */
 enum mcs_status mcs_fingerprint_read(const char *path, struct fingerprint *f);
 enum mcs_status mcs_fingerprint_write(const char *path, const struct fingerprint *f);

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { MAX_BYTES = 1 << 28, MAX_CASES = 1 << 22 };
+enum { MAX_BYTES = 1 << 28, MAX_CASES = 1 << 22, MAX_SIDE = 1 << 24 };
+static const double MIN_SPACING = 1e-6, MAX_SPACING = 1e7;
 
 /* The keys of a channel, and where they are. */
 static const struct {
@@ -49,16 +50,17 @@ void mcs_fingerprint_free(struct fingerprint *f)
 
 /* ---- reading ---- */
 
-/* Three numbers above 0 of a list of lists. */
-static enum mcs_status read_triple(const char *path, const char *key, const json_t *list, int i, double v[3])
+/* Three numbers from `least` to `most` of a list of lists. */
+static enum mcs_status read_triple(const char *path, const char *key, const json_t *list, int i, double least,
+                                   double most, double v[3])
 {
     const json_t *row = json_array_get(list, (size_t)i);
     MCS_REQUIRE(json_array_size(row) == 3, MCS_E_DATA, "%s: %s: case %d has no three numbers", path, key, i);
     for (int d = 0; d < 3; d++) {
         const json_t *e = json_array_get(row, (size_t)d);
         v[d] = json_number_value(e);
-        MCS_REQUIRE(json_is_number(e) && v[d] > 0 && v[d] < 1e9, MCS_E_DATA,
-                    "%s: %s: case %d has a number that is not above 0", path, key, i);
+        MCS_REQUIRE(json_is_number(e) && v[d] >= least && v[d] <= most, MCS_E_DATA,
+                    "%s: %s: case %d has a number that is not from %g to %g", path, key, i, least, most);
     }
     return MCS_OK;
 }
@@ -93,8 +95,8 @@ static enum mcs_status parse(const char *path, const json_t *root, struct finger
     f->relative_size = json_number_value(size);
     for (int i = 0; i < f->n_cases; i++) {
         double shape[3];
-        MCS_TRY(read_triple(path, "spacings", spacings, i, f->spacings[i]));
-        MCS_TRY(read_triple(path, "shapes_after_crop", shapes, i, shape));
+        MCS_TRY(read_triple(path, "spacings", spacings, i, MIN_SPACING, MAX_SPACING, f->spacings[i]));
+        MCS_TRY(read_triple(path, "shapes_after_crop", shapes, i, 1, MAX_SIDE, shape));
         for (int d = 0; d < 3; d++) f->shapes[i][d] = (int64_t)shape[d];
     }
     for (int c = 0; c < f->n_channels; c++) MCS_TRY(read_intensity(path, channels, c, &f->intensities[c]));

@@ -11,7 +11,8 @@ enum {
     REFERENCE_BATCH_2D = 12,
     REFERENCE_BATCH_3D = 2,
     MAX_STAGES_PLAIN = 14,
-    MAX_STAGES_RESIDUAL = 13
+    MAX_STAGES_RESIDUAL = 13,
+    MAX_SIDE = 1 << 24
 };
 static const double ANISOTROPY = 3, LOWRES_BELOW = 0.25, LOWRES_STEP = 1.03;
 
@@ -190,6 +191,8 @@ static enum mcs_status plan_lowres(const struct job *j, const double shape[3], s
         voxels = product(scaled, 3);
         *low = (struct plan_configuration){0};
         for (int i = 0; i < 3; i++) low->spacing[i] = spacing[i], low->median[i] = rint(scaled[i]);
+        MCS_REQUIRE(fmin(low->median[0], fmin(low->median[1], low->median[2])) >= 1, MCS_E_DATA,
+                    "3d_lowres: an axis has no voxel left before a patch covers a quarter of the median image");
         MCS_TRY(plan_configuration(j, 3, voxels * (double)j->dataset->n_training, low));
         net = &low->net;
     }
@@ -212,6 +215,10 @@ static enum mcs_status plan_all(struct job *j, struct experiment_plan *p)
         if (d != p->transpose[0]) p->transpose[at++] = d;
     for (int d = 0; d < 3; d++) p->back[p->transpose[d]] = d;
     median_shape(j, target, shape);
+    for (int d = 0; d < 3; d++)
+        MCS_REQUIRE(shape[d] >= 1 && shape[d] <= MAX_SIDE, MCS_E_DATA,
+                    "the cases have a median of %g voxels along an axis after resampling to %g mm", shape[d],
+                    target[d]);
     transpose(p->transpose, target, spacing);
     transpose(p->transpose, shape, median);
     const double n_voxels = product(median, 3) * (double)j->dataset->n_training;
