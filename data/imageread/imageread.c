@@ -27,13 +27,18 @@ static enum mcs_status map_file(struct imageread_file *f)
     return MCS_OK;
 }
 
+static int is_tiff(const uint8_t *b, int64_t n)
+{
+    return n > 4 && (memcmp(b, "II*\0", 4) == 0 || memcmp(b, "MM\0*", 4) == 0 || memcmp(b, "II+\0", 4) == 0 ||
+                     memcmp(b, "MM\0+", 4) == 0);
+}
+
 static enum mcs_status open_file(void)
 {
     struct imageread_file f;
     MCS_TRY(map_file(&f));
     mcs_helper_allow(f.n, f.n / 2); /* DCMTK copies the file, a compressed frame is copied again */
-    if (f.n > 4 && (!memcmp(f.bytes, "II*\0", 4) || !memcmp(f.bytes, "MM\0*", 4) || !memcmp(f.bytes, "II+\0", 4) ||
-                    !memcmp(f.bytes, "MM\0+", 4))) {
+    if (is_tiff(f.bytes, f.n)) {
         decode = mcs_imageread_tiff_values;
         return mcs_imageread_tiff(&f, &info);
     }
@@ -76,7 +81,10 @@ int main(void)
         fprintf(stderr, IMAGEREAD_NAME " " MCS_VERSION " decodes images for mcsam, which starts it itself\n");
         return 2;
     }
-    mcs_imageread_dicom_prepare();
+    static uint8_t head[2048];
+    const ssize_t n = pread(MCS_HELPER_FILE, head, sizeof head, 0);
+    const int other = n >= 12 && (is_tiff(head, n) || mcs_imageread_is_j2k(head, n));
+    if (!other) mcs_imageread_dicom_prepare(head, n);
     if (!mcs_helper_limit() || !mcs_helper_send_hello(IMAGEREAD_MAGIC, sizeof request, sizeof reply)) return 1;
     while (recv(MCS_HELPER_SOCKET, &request, sizeof request, 0) == (ssize_t)sizeof request) {
         memset(&reply, 0, sizeof reply);

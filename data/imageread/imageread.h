@@ -29,7 +29,7 @@ enum mcs_status mcs_imageread_j2k_values(void *values, uint16_t *palette);
 enum mcs_status mcs_imageread_dicom(const struct imageread_file *f, struct imageread_info *info);
 enum mcs_status mcs_imageread_dicom_values(void *values, uint16_t *palette);
 /* Called before the limits: reads the dictionary of DICOM, a file of its library. */
-void mcs_imageread_dicom_prepare(void);
+void mcs_imageread_dicom_prepare(const uint8_t *bytes, int64_t n); /* the first bytes of the file */
 
 /* 1: a JPEG 2000 file or codestream by its first bytes. */
 int mcs_imageread_is_j2k(const uint8_t *bytes, int64_t n);

@@ -21,9 +21,24 @@ static struct cells cells;
 static struct imageread_info opened;
 static int is_j2k;
 
-void mcs_imageread_dicom_prepare(void)
+/* 0 for an uncompressed file that states the type of each element: it is read without the dictionary, whose loading
+ * takes most of the time of a small file. (Decoders add elements, whose types they look up.) */
+static int needs_dictionary(const uint8_t *b, int64_t n)
+{
+    static const uint8_t element[6] = {2, 0, 0x10, 0, 'U', 'I'}; /* Transfer Syntax UID, PS3.10 7.1 */
+    if (n < 160 || memcmp(b + 128, "DICM", 4) != 0) return 1;
+    for (int64_t at = 132; at + 32 < n; at++) {
+        if (memcmp(b + at, element, sizeof element) != 0) continue;
+        const char *uid = (const char *)b + at + 8;
+        return strncmp(uid, UID_LittleEndianExplicitTransferSyntax, 20) != 0 || b[at + 6] != 20 || b[at + 7];
+    }
+    return 1;
+}
+
+void mcs_imageread_dicom_prepare(const uint8_t *bytes, int64_t n)
 {
     OFLog::configure(OFLogger::OFF_LOG_LEVEL);
+    if (!needs_dictionary(bytes, n)) setenv("DCMDICTPATH", "/dev/null", 1);
     dcmDataDict.rdlock();
     dcmDataDict.rdunlock();
     DJDecoderRegistration::registerCodecs();
