@@ -29,7 +29,8 @@ struct grid_map {
 };
 
 /* Where one of the two has no affine, sizes and the spacings that both have are compared, and axes are taken as stored.
- * Grids are the same where no corner is more than a twentieth of a voxel off. E_DATA: an affine that is singular; the
+ * Grids are the same where no corner is more than a twentieth of a voxel off, or
+ * sizes and affines are equal. E_DATA: else an affine that is singular; the
  * messages contain `file` and `grid` names. */
 enum mcs_status mcs_grid_compare(const char *file, const struct grid *of, const char *grid_file,
                                  const struct grid *grid, struct grid_map *map);

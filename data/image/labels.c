@@ -256,7 +256,7 @@ enum mcs_status mcs_labels_read(const char *path, const struct label_rule *rule,
     MCS_TRY_GOTO(mcs_picture_is_lossy(&p) ? read_lossy(path, &p, n, m) : read_values(path, rule, &p, n, m), st, done);
     sort_labels(m, n);
     if (p.notes[0]) note(m, "%s", p.notes);
-    if (m->grid.has_affine && mcs_grid_is_sheared(&m->grid)) note(m, "its affine is sheared");
+    if (m->grid.has_affine && mcs_grid_is_sheared(&m->grid)) note(m, "its affine is sheared or singular");
 done:
     mcs_picture_free(&p);
     if (st != MCS_OK) mcs_labels_free(m);

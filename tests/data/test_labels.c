@@ -209,6 +209,9 @@ Test(labels, another_grid_is_refused_or_resampled)
     mcs_labels_free(&b);
     b = read_map("s.nii", NULL);
     fails_with(mcs_labels_to_grid(&b, "s.nii", &a.grid, "a.nii", 1), MCS_E_DATA, "its affine is singular");
+    const struct grid own = b.grid; /* voxel by voxel where both have the same affine, singular or not */
+    cr_expect_eq(mcs_labels_to_grid(&b, "s.nii", &own, "s2.nii", 0), MCS_OK);
+    cr_expect(strstr(b.notes, "its affine is sheared or singular"), "%s", b.notes);
     mcs_labels_free(&b);
     mcs_labels_free(&a);
 }
