@@ -93,7 +93,7 @@ enum mcs_status mcs_media_list(const char *folder, const char *endings, struct f
             taken = mcs_picture_known(path, &format) && !is_volume_format(format);
         if (taken) {
             MCS_TRY_GOTO(add(list, all.names[i], ""), st, done);
-        } else {
+        } else if (!mcs_file_has_ending(all.names[i], ".json;.jsonl;.yaml;.csv;.h5;.html")) { /* of mcsam's runs */
             n_other++;
             show(shown, all.names[i]);
         }

@@ -29,8 +29,8 @@ static inline int mcs_media_is_lossy(const char *path)
 
 /* The images of a folder (endings MCS_IMAGE_ENDINGS), or images and volumes (MCS_MEDIA_ENDINGS): files with these
  * endings, files with no ending of images or volumes that are an image by their content, and, with volumes, folders
- * that hold a DICOM series, as "NAME/". One line on standard error names the other files. E_NOINPUT, E_IO, E_NOMEM.
- * Release with mcs_file_list_free. */
+ * that hold a DICOM series, as "NAME/". One line on standard error names the other files but those of a run (JSON,
+ * YAML, CSV, HDF5). E_NOINPUT, E_IO, E_NOMEM. Release with mcs_file_list_free. */
 enum mcs_status mcs_media_list(const char *folder, const char *endings, struct file_list *list);
 
 /* 1 for a folder of whose first files one is DICOM. */
