@@ -18,8 +18,7 @@
 #include "infer/coarse/boxes.h"
 
 enum mcs_coarse_threshold { MCS_COARSE_OTSU, MCS_COARSE_KMEANS, MCS_COARSE_FIXED };
-/* Score that ranks the components. both: text + 2 confidence, the best of the four on the demo's validation slabs
- * (docs/cli.md, coarse). */
+/* Score that ranks the components. both: text + 2 confidence. */
 enum mcs_coarse_rank { MCS_COARSE_CONFIDENCE, MCS_COARSE_AREA, MCS_COARSE_TEXT, MCS_COARSE_BOTH };
 
 /* Form paper: Otsu on the float map, components filtered and ranked by confidence. Form release: as the released code,

@@ -64,7 +64,7 @@ static const struct mcs_option options[] = {
      .help = "forward passes"},
     {"saliency-copies", 0, MCS_FIELD(demo_command, o.saliency_copies), .def = "10", .lo = 1, .hi = 1000, .value = "N",
      .help = "noisy copies per pass"},
-    {"rank", 0, MCS_FIELD(demo_command, o.rank), .def = "both", .choices = "confidence|area|text|both",
+    {"rank", 0, MCS_FIELD(demo_command, o.rank), .def = "confidence", .choices = "confidence|area|text|both",
      .help = "which component is the best"},
     {"min-confidence", 0, MCS_FIELD(demo_command, o.min_confidence), .def = "0", .lo = 0, .hi = 1, .value = "C",
      .help = "least mean saliency of a component"},
