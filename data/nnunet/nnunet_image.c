@@ -112,8 +112,9 @@ static enum mcs_status add_file(const char *path, const char *first, enum reader
         MCS_REQUIRE_GOTO(!memcmp(one.shape, img->shape, sizeof one.shape), MCS_E_DATA, st, done,
                          "%s is %d x %d x %d, but %s is %lld x %lld x %lld", path, p.nx, p.ny, p.nz, first,
                          (long long)img->shape[2], (long long)img->shape[1], (long long)img->shape[0]);
-        MCS_REQUIRE_GOTO(!memcmp(one.spacing, img->spacing, sizeof one.spacing), MCS_E_DATA, st, done,
-                         "%s and %s: different spacings", path, first);
+        for (int i = 0; i < 3; i++)
+            MCS_REQUIRE_GOTO(one.spacing[i] == img->spacing[i], MCS_E_DATA, st, done, "%s and %s: different spacings",
+                             path, first);
         for (int i = 0; i < 16; i++)
             if (fabs(one.affine[i] - img->affine[i]) > 1e-5 + 1e-5 * fabs(img->affine[i])) {
                 mcs_warn("%s and %s: different origins or directions", path, first);
@@ -121,15 +122,15 @@ static enum mcs_status add_file(const char *path, const char *first, enum reader
             }
     }
     const int channels = img->channels + channels_of(&p);
-    MCS_TRY_GOTO(
-        mcs_memory_check(mcs_size_mul(mcs_size_mul(n, channels), sizeof(float)), "%s: %d channels", path, channels), st,
-        done);
-    float *values = realloc(img->values, (size_t)channels * (size_t)n * sizeof *values);
+    const int64_t bytes = mcs_size_mul(mcs_size_mul(n, channels), sizeof(float));
+    MCS_REQUIRE_GOTO(bytes != 0, MCS_E_DATA, st, done, "%s: no voxels", path);
+    MCS_TRY_GOTO(mcs_memory_check(bytes, "%s: %d channels", path, channels), st, done);
+    float *values = realloc(img->values, (size_t)bytes);
     MCS_REQUIRE_GOTO(values, MCS_E_NOMEM, st, done, "%s: no memory for %lld voxels", path, (long long)n);
     const int64_t before = img->channels;
-    one.values = values;
     one.channels = channels;
     *img = one;
+    img->values = values;
     copy_values(&p, n, values + before * n);
     for (int64_t i = before * n; i < channels * n; i++)
         MCS_REQUIRE_GOTO(!isnan(values[i]), MCS_E_DATA, st, done, "%s: voxel %lld is NaN", path,
@@ -182,20 +183,22 @@ static enum mcs_status check_label(const struct nnunet_dataset *d, const struct 
 enum mcs_status mcs_nnunet_case_read(const struct nnunet_dataset *d, const char *reader, const struct nnunet_case *c,
                                      struct nnunet_image *images, struct nnunet_image *label)
 {
-    enum mcs_status st;
-    *images = (struct nnunet_image){0};
+    enum mcs_status st = MCS_OK;
     if (label) *label = (struct nnunet_image){0};
-    MCS_TRY_GOTO(mcs_nnunet_image_read(reader, c->n_images, c->images, images), st, failed);
-    MCS_REQUIRE_GOTO(images->channels == d->n_channels, MCS_E_DATA, st, failed,
-                     "%s: %d channels, but %s names %d (channel_names)", c->images[0], images->channels, d->path,
-                     d->n_channels);
+    MCS_TRY(mcs_nnunet_image_read(reader, c->n_images, c->images, images));
+    if (images->channels != d->n_channels)
+        st = MCS_FAIL(MCS_E_DATA, "%s: %d channels, but %s names %d (channel_names)", c->images[0], images->channels,
+                      d->path, d->n_channels);
+    if (st == MCS_OK && label) st = mcs_nnunet_image_read(reader, 1, &c->label, label);
+    if (st != MCS_OK) {
+        mcs_nnunet_image_free(images);
+        return st;
+    }
     if (!label) return MCS_OK;
-    MCS_TRY_GOTO(mcs_nnunet_image_read(reader, 1, &c->label, label), st, failed);
-    MCS_TRY_GOTO(check_label(d, c, images, label), st, failed);
-    return MCS_OK;
-failed:
+    st = check_label(d, c, images, label);
+    if (st == MCS_OK) return st;
     mcs_nnunet_image_free(images);
-    if (label) mcs_nnunet_image_free(label);
+    mcs_nnunet_image_free(label);
     return st;
 }
 
