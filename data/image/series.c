@@ -252,7 +252,7 @@ enum mcs_status mcs_series_read(const char *folder, const struct picture_choice 
     s.slices = calloc((size_t)files.n + 1, sizeof *s.slices);
     MCS_REQUIRE_GOTO(s.slices, MCS_E_NOMEM, st, done, "%s: no memory to read it", folder);
     MCS_TRY_GOTO(read_slices(folder, &files, &s), st, done);
-    MCS_REQUIRE_GOTO(s.n, MCS_E_NOINPUT, st, done, "%s: no DICOM file in it", folder);
+    MCS_REQUIRE_GOTO(s.n, MCS_E_IO, st, done, "%s: is a folder without DICOM files", folder);
     MCS_TRY_GOTO(choose(folder, choice ? choice->series : NULL, &s), st, done);
     MCS_REQUIRE_GOTO(s.slices[0].picture.nz == 1 && !s.slices[0].picture.palette, MCS_E_DATA, st, done,
                      "%s: a series of files of several frames, or of palettes: read %s alone", folder,

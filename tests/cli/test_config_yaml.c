@@ -71,9 +71,7 @@ Test(config_values, yaml_values)
     values_write("input: 'null'\n");
     GOOD("--config %");
     cr_expect_str_eq(values_got.input, "null");
-    values_write("input: \"\"\n");
-    GOOD("--config %");
-    cr_expect_str_eq(values_got.input, "");
+    yaml("input: \"\"\n", MCS_E_USAGE, ":1: input: is empty, want DIR");
     values_write("input: NULLs\n");
     GOOD("--config %");
     cr_expect_str_eq(values_got.input, "NULLs");

@@ -119,9 +119,9 @@ Test(run_inputs, other_places_are_free, .timeout = 300)
            0, "made");
     expect("mcsam coarse -i img -o img/coarse --min-confidence 0", 0, "2 masks");
     expect("mcsam coarse -i img -o . --min-confidence 0", 0, "2 masks");
-    expect("mcsam evaluate --pred img/coarse --ref img -o img/coarse", 0, "2 cases");
-    expect("mcsam evaluate --pred img/coarse --ref img -o img/coarse", 0, "2 cases");
-    expect("mcsam evaluate --pred img --ref img -o img", 0, "2 cases");
+    expect("mcsam evaluate --pred img/coarse --ref . -o img/coarse", 0, "2 cases");
+    expect("mcsam evaluate --pred img/coarse --ref . -o img/coarse", 0, "2 cases");
+    expect("mcsam evaluate --pred . --ref . -o img", 0, "2 cases");
     expect("mcsam coarse --config img/coarse/config.yaml", 0, "all 2 cases are finished already");
     expect("mcsam coarse --config img/coarse/config.yaml --keep 2", 2, "config.yaml: is read (--config)");
     expect("mcsam report img -o img/page.html", 0, "page.html");

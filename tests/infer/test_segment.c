@@ -375,10 +375,11 @@ Test(segment, dry_runs_write_nothing)
         "mcsam sam -m sam -i img/a.png --box 1,2,9,9 -o never --dry-run",
         "mcsam ensemble -i prob -o never --dry-run",
         "mcsam uncertainty -i prob -o never --dry-run",
-        "mcsam evaluate --pred maps --ref maps -o never --dry-run",
+        "mcsam evaluate --pred masks --ref masks -o never --dry-run",
     };
     expect("mkdir prob; mcsam saliency -m clip -i img --text tumor --steps 2 --copies 1 -o maps; cp maps/a.h5 prob", 0,
            "3 maps");
+    expect("mcsam coarse -i maps -o masks --min-confidence 0", 0, "3 masks");
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         char line[512];
         snprintf(line, sizeof line, "%s && test ! -e never && %s --json && test ! -e never", lines[i], lines[i]);
