@@ -1,4 +1,4 @@
-/* nnU-Net's crop to the voxels that are not 0, and the mask of what lies outside. nnU-Net, crop_to_nonzero. */
+/* nnU-Net's crop to the voxels that are not 0, and the mask of the voxels outside of it. nnU-Net, crop_to_nonzero. */
 #ifndef MCS_NNUNET_CROP_H
 #define MCS_NNUNET_CROP_H
 

@@ -1,4 +1,4 @@
-/* What the verbs on nnU-Net's folders have in common: the data set's option, the roots, and the places they name. */
+/* Shared by the verbs on nnU-Net's folders: the data set's option, the roots, and the places that they name. */
 #ifndef MCS_NNUNET_COMMAND_H
 #define MCS_NNUNET_COMMAND_H
 
