@@ -325,7 +325,7 @@ Test(pairs, many_prompts)
     }
     cr_expect_null(mcs_prompts_find(&p, "none.png"));
     const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    cr_log_warn("100,000 prompts, 5,000 images: %.2f s", seconds);
-    cr_expect_lt(seconds, 10, "%g s of processor time", seconds); /* with sanitizers on a slow machine */
+    /* 0.2 s; the rest is for sanitizers and slow machines */
+    cr_expect_lt(seconds, 10, "%g s of processor time", seconds);
     mcs_prompts_free(&p);
 }
