@@ -277,7 +277,7 @@ static enum mcs_status measure(struct corner_grid *g, const uint8_t *pred, const
 enum mcs_status mcs_surface_measure(const uint8_t *pred, const uint8_t *ref, int width, int height,
                                     const double spacing[2], enum mcs_surface_kind kind, struct surface_pair *s)
 {
-    struct corner_grid g;
+    struct corner_grid g = {0};
     const int n[3] = {width, height, 1};
     const double mm[3] = {spacing[0], spacing[1], 1.0};
     *s = (struct surface_pair){0};
@@ -294,7 +294,7 @@ enum mcs_status mcs_surface_measure(const uint8_t *pred, const uint8_t *ref, int
 enum mcs_status mcs_surface_measure_volume(const uint8_t *pred, const uint8_t *ref, const int n[3],
                                            const double spacing[3], struct surface_pair *s)
 {
-    struct corner_grid g;
+    struct corner_grid g = {0};
     *s = (struct surface_pair){0};
     MCS_TRY(check(n, spacing));
     mcs_surface_areas(spacing, g.size);
