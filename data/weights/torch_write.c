@@ -1,6 +1,7 @@
 /* Writes PyTorch's zip: data.pkl (an OrderedDict of tensors, protocol 2), byteorder, data/0 ..., version; each stored,
  * and its contents at a multiple of 64 bytes, as torch.save does. zip64 throughout, so that no size is a limit. */
 #include "data/io/gzip.h"
+#include "data/io/zip_write.h"
 #include "data/weights/weight_write.h"
 #include "engine/base/newfile.h"
 
@@ -11,23 +12,15 @@
 
 enum {
     ALIGNMENT = 64,
-    LOCAL_BYTES = 30,
-    ZIP64_LOCAL = 20,
-    ZIP64_CENTRAL = 28,
     FIXED = 3 /* entries besides storages */
 };
 
 /* ---- the pickle ---- */
 
-static void put_little(FILE *f, uint64_t v, int n)
-{
-    for (int i = 0; i < n; i++) putc((int)(v >> 8 * i & 0xff), f);
-}
-
 static void put_text(FILE *f, const char *s)
 {
     putc('X', f);
-    put_little(f, strlen(s), 4);
+    mcs_put_little(f, strlen(s), 4);
     fputs(s, f);
 }
 
@@ -38,10 +31,10 @@ static void put_int(FILE *f, int64_t v)
         putc((int)v, f);
     } else if (v < (int64_t)1 << 31) {
         putc('J', f);
-        put_little(f, (uint64_t)v, 4);
+        mcs_put_little(f, (uint64_t)v, 4);
     } else {
         fputs("\x8a\x08", f);
-        put_little(f, (uint64_t)v, 8);
+        mcs_put_little(f, (uint64_t)v, 8);
     }
 }
 
@@ -102,90 +95,29 @@ static enum mcs_status make_pickle(const char *path, int n, const struct weight_
 
 /* ---- the archive ---- */
 
-struct entry {
-    char name[48];
-    int64_t at, n_bytes; /* of the local header; of the contents */
-    uint32_t crc;
-};
-
 /* A local header whose checksum is filled in later; its extra field aligns the contents. */
-static void put_local(FILE *f, struct entry *e, int64_t *at)
+static void put_local(FILE *f, struct zip_out *e, int64_t *at)
 {
-    const int64_t name = (int64_t)strlen(e->name), fixed = *at + LOCAL_BYTES + name + ZIP64_LOCAL + 4;
+    const int64_t name = (int64_t)strlen(e->name), fixed = *at + ZIP_LOCAL_BYTES + name + ZIP64_LOCAL + 4;
     const int64_t padding = (ALIGNMENT - fixed % ALIGNMENT) % ALIGNMENT;
     e->at = *at;
     fputs("PK\3\4", f);
-    put_little(f, 45, 2); /* zip64 */
-    put_little(f, 0, 8);  /* flags, method, time */
-    put_little(f, 0, 4);  /* checksum */
-    put_little(f, 0xffffffff, 4);
-    put_little(f, 0xffffffff, 4);
-    put_little(f, (uint64_t)name, 2);
-    put_little(f, (uint64_t)(ZIP64_LOCAL + 4 + padding), 2);
+    mcs_put_little(f, 45, 2); /* zip64 */
+    mcs_put_little(f, 0, 8);  /* flags, method, time */
+    mcs_put_little(f, 0, 4);  /* checksum */
+    mcs_put_little(f, 0xffffffff, 4);
+    mcs_put_little(f, 0xffffffff, 4);
+    mcs_put_little(f, (uint64_t)name, 2);
+    mcs_put_little(f, (uint64_t)(ZIP64_LOCAL + 4 + padding), 2);
     fputs(e->name, f);
-    put_little(f, 1, 2);
-    put_little(f, ZIP64_LOCAL - 4, 2);
-    put_little(f, (uint64_t)e->n_bytes, 8);
-    put_little(f, (uint64_t)e->n_bytes, 8);
+    mcs_zip_put_local_sizes(f, e);
     fputs("FB", f);
-    put_little(f, (uint64_t)padding, 2);
+    mcs_put_little(f, (uint64_t)padding, 2);
     for (int64_t i = 0; i < padding; i++) putc('Z', f);
     *at = fixed + padding + e->n_bytes;
 }
 
-static void put_central(FILE *f, const struct entry *e)
-{
-    fputs("PK\1\2", f);
-    put_little(f, 45, 2);
-    put_little(f, 45, 2);
-    put_little(f, 0, 8); /* flags, method, time */
-    put_little(f, e->crc, 4);
-    put_little(f, 0xffffffff, 4);
-    put_little(f, 0xffffffff, 4);
-    put_little(f, strlen(e->name), 2);
-    put_little(f, ZIP64_CENTRAL, 2);
-    put_little(f, 0, 6); /* comment, disk, internal attributes */
-    put_little(f, 0, 4);
-    put_little(f, 0xffffffff, 4);
-    fputs(e->name, f);
-    put_little(f, 1, 2);
-    put_little(f, ZIP64_CENTRAL - 4, 2);
-    put_little(f, (uint64_t)e->n_bytes, 8);
-    put_little(f, (uint64_t)e->n_bytes, 8);
-    put_little(f, (uint64_t)e->at, 8);
-}
-
-/* The directory of n entries at `at`, and the records that end the file. */
-static void put_directory(FILE *f, int n, const struct entry *entries, int64_t at)
-{
-    int64_t bytes = 0;
-    for (int i = 0; i < n; i++) {
-        put_central(f, &entries[i]);
-        bytes += 46 + (int64_t)strlen(entries[i].name) + ZIP64_CENTRAL;
-    }
-    fputs("PK\6\6", f);
-    put_little(f, 44, 8);
-    put_little(f, 45, 2);
-    put_little(f, 45, 2);
-    put_little(f, 0, 8);
-    put_little(f, (uint64_t)n, 8);
-    put_little(f, (uint64_t)n, 8);
-    put_little(f, (uint64_t)bytes, 8);
-    put_little(f, (uint64_t)at, 8);
-    fputs("PK\6\7", f);
-    put_little(f, 0, 4);
-    put_little(f, (uint64_t)(at + bytes), 8);
-    put_little(f, 1, 4);
-    fputs("PK\5\6", f);
-    put_little(f, 0, 4);
-    put_little(f, n < 0xffff ? (uint64_t)n : 0xffff, 2);
-    put_little(f, n < 0xffff ? (uint64_t)n : 0xffff, 2);
-    put_little(f, 0xffffffff, 4);
-    put_little(f, 0xffffffff, 4);
-    put_little(f, 0, 2);
-}
-
-static void put_bytes(FILE *f, struct entry *e, const char *name, const void *bytes, size_t n_bytes, int64_t *at)
+static void put_bytes(FILE *f, struct zip_out *e, const char *name, const void *bytes, size_t n_bytes, int64_t *at)
 {
     snprintf(e->name, sizeof e->name, "archive/%s", name);
     e->n_bytes = (int64_t)n_bytes;
@@ -195,9 +127,9 @@ static void put_bytes(FILE *f, struct entry *e, const char *name, const void *by
 }
 
 static enum mcs_status put_archive(FILE *f, const char *path, int n, const struct weight_out *tensors,
-                                   const char *pickle, size_t pickle_bytes, struct entry *entries)
+                                   const char *pickle, size_t pickle_bytes, struct zip_out *entries)
 {
-    struct entry *e = entries;
+    struct zip_out *e = entries;
     int64_t at = 0;
     put_bytes(f, e++, "data.pkl", pickle, pickle_bytes, &at);
     put_bytes(f, e++, "byteorder", "little", 6, &at);
@@ -208,13 +140,15 @@ static enum mcs_status put_archive(FILE *f, const char *path, int n, const struc
         MCS_TRY(mcs_weight_out_put(f, path, &tensors[i], &e->crc));
     }
     put_bytes(f, e++, "version", "3\n", 2, &at);
-    put_directory(f, n + FIXED, entries, at);
+    int64_t directory = 0;
+    for (int i = 0; i < n + FIXED; i++) directory += mcs_zip_put_central(f, &entries[i], 0);
+    mcs_zip_put_end(f, n + FIXED, directory, at);
     MCS_REQUIRE(!ferror(f), MCS_E_IO, "%s: cannot write: %s", path, mcs_file_write_error(errno));
     return MCS_OK;
 }
 
 /* Writes the checksums into the local headers. Returns 1, or 0 with errno. */
-static int patch_checksums(int fd, int n, const struct entry *entries)
+static int patch_checksums(int fd, int n, const struct zip_out *entries)
 {
     for (int i = 0; i < n; i++) {
         const uint32_t crc = entries[i].crc;
@@ -253,7 +187,7 @@ enum mcs_status mcs_torch_write(const char *path, int n, const struct weight_out
     char *pickle = NULL;
     size_t pickle_bytes = 0;
     FILE *f = NULL;
-    struct entry *entries = NULL;
+    struct zip_out *entries = NULL;
 
     MCS_TRY(check_tensors(path, n, tensors));
     MCS_TRY_GOTO(make_pickle(path, n, tensors, wrapper, &pickle, &pickle_bytes), st, done);
