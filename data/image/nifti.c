@@ -1,5 +1,6 @@
 #include "data/image/nifti.h"
 
+#include "data/io/array.h"
 #include "engine/base/log.h"
 
 #include <limits.h>
@@ -324,19 +325,9 @@ int mcs_nifti_make(const struct nifti_header *like, enum nifti_type type, uint8_
 
 /* ---- voxels ---- */
 
-static void swap_values(uint8_t *values, int bytes, int64_t n)
-{
-    for (uint8_t *p = values; p < values + n * bytes; p += bytes)
-        for (int k = 0; k < bytes / 2; k++) {
-            const uint8_t first = p[k];
-            p[k] = p[bytes - 1 - k];
-            p[bytes - 1 - k] = first;
-        }
-}
-
 void mcs_nifti_native(const struct nifti_header *h, void *values, int64_t n)
 {
-    if (h->swapped) swap_values(values, mcs_nifti_value_bytes(h), n);
+    if (h->swapped) mcs_swap_bytes(values, mcs_nifti_value_bytes(h), n);
 }
 
 void mcs_nifti_to_float(const struct nifti_header *h, void *src, int64_t n, float *dst)

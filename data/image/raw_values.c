@@ -1,10 +1,10 @@
 #include "data/image/raw_values.h"
 
+#include "data/io/array.h"
 #include "data/io/file.h"
 #include "data/io/gzip.h"
 #include "engine/base/path.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,16 +51,6 @@ enum mcs_status mcs_raw_geometry(const char *path, const double columns[9], cons
     }
     p->has_spacing = p->has_affine = 1;
     return MCS_OK;
-}
-
-static void swap(uint8_t *v, int bytes, int64_t n)
-{
-    for (uint8_t *p = v; p < v + n * bytes; p += bytes)
-        for (int k = 0; k < bytes / 2; k++) {
-            const uint8_t first = p[k];
-            p[k] = p[bytes - 1 - k];
-            p[bytes - 1 - k] = first;
-        }
 }
 
 static void store(struct picture *p, int64_t i, double v)
@@ -110,7 +100,7 @@ static enum mcs_status decode(const char *path, const struct raw_header *h, cons
                     n < wanted ? "truncated" : "too long", (long long)n, (long long)wanted);
         memcpy(p->values, bytes, (size_t)wanted);
     }
-    if (h->big_endian) swap(p->values, mcs_picture_type_bytes(p->type), mcs_picture_count(p));
+    if (h->big_endian) mcs_swap_bytes(p->values, mcs_picture_type_bytes(p->type), mcs_picture_count(p));
     return MCS_OK;
 }
 

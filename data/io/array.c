@@ -116,3 +116,13 @@ int64_t mcs_count_not_finite(const float *src, int64_t n)
     for (int64_t i = 0; i < n; i++) count += (as_bits(src[i]) & 0x7f800000u) == 0x7f800000u;
     return count;
 }
+
+void mcs_swap_bytes(void *values, int bytes, int64_t n)
+{
+    for (uint8_t *p = values, *end = p + n * bytes; p < end; p += bytes)
+        for (int k = 0; k < bytes / 2; k++) {
+            const uint8_t first = p[k];
+            p[k] = p[bytes - 1 - k];
+            p[bytes - 1 - k] = first;
+        }
+}

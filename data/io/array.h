@@ -38,6 +38,8 @@ const char *mcs_array_shape_text(int nd, const int64_t *dims, char *dst, int dst
 void mcs_half_to_float(const uint16_t *src, int64_t n, float *dst);
 void mcs_float_to_half(const float *src, int64_t n, uint16_t *dst);
 void mcs_bfloat_to_float(const uint16_t *src, int64_t n, float *dst);
+/* Reverses the bytes of each of n values of `bytes` bytes, in place. */
+void mcs_swap_bytes(void *values, int bytes, int64_t n);
 /* How many of n values are NaN or infinite. */
 int64_t mcs_count_not_finite(const float *src, int64_t n);
 
